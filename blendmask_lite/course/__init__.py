@@ -1,0 +1,17 @@
+"""What the notebooks stand on: exercises, checks and hints, the budget switch, the shape trace."""
+
+from blendmask_lite.course.budget import budget, current_budget
+from blendmask_lite.course.checking import CheckResult, check, hint, solution
+from blendmask_lite.course.progress import progress
+from blendmask_lite.course.student import exercise
+
+__all__ = [
+    "CheckResult",
+    "budget",
+    "check",
+    "current_budget",
+    "exercise",
+    "hint",
+    "progress",
+    "solution",
+]

@@ -1,0 +1,83 @@
+"""Notes to the student: coloured boxes in a notebook, plain text anywhere else.
+
+A status is said by a word and a sign as well as by a colour.
+"""
+
+from __future__ import annotations
+
+import html
+import sys
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+__all__ = ["Note", "Status", "is_notebook", "show"]
+
+Status = Literal["green", "amber", "red", "info"]
+SIGNS: dict[Status, str] = {"green": "✔", "amber": "◐", "red": "✘", "info": "»"}
+# Background and text of the badge; each pair has a contrast of at least 4.5.
+COLORS: dict[Status, tuple[str, str]] = {
+    "green": ("#00704f", "#ffffff"),
+    "amber": ("#e69f00", "#000000"),
+    "red": ("#b03a00", "#ffffff"),
+    "info": ("#0060a0", "#ffffff"),
+}
+
+
+@dataclass(frozen=True)
+class Note:
+    """What the course tells the student.
+
+    Attributes:
+        status: green, amber, red, or info for what is no verdict.
+        title: the badge's text.
+        lines: what follows, one line each.
+        code: a block of code below, may be empty.
+        about: machine-readable facts, kept in the metadata of the notebook's output.
+    """
+
+    status: Status
+    title: str
+    lines: tuple[str, ...] = ()
+    code: str = ""
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        head = f"{SIGNS[self.status]} {self.title} [{self.status}]"
+        return "\n".join([head, *(f"  {line}" for line in self.lines), *self.code.splitlines()])
+
+    def to_html(self) -> str:
+        """The same as a box whose text takes the theme's colours, light or dark."""
+        background, text = COLORS[self.status]
+        word = "" if self.status == "info" else f" {self.status}"
+        badge = (
+            f'<span style="background:{background};color:{text};padding:1px 8px;'
+            f'border-radius:4px;font-weight:600">{SIGNS[self.status]}{word}</span>'
+        )
+        parts = [f"{badge} <b>{html.escape(self.title)}</b>"]
+        parts += [f"<div>{html.escape(line)}</div>" for line in self.lines]
+        if self.code:
+            parts.append(
+                f'<pre style="margin:4px 0;overflow-x:auto">{html.escape(self.code)}</pre>'
+            )
+        return (
+            f'<div role="status" style="border-left:4px solid {background};'
+            f'padding:4px 10px;margin:4px 0">{"".join(parts)}</div>'
+        )
+
+
+def show(note: Note) -> None:
+    """Display a note now: in a notebook as a box, elsewhere as printed text."""
+    if is_notebook():
+        bundle = {"text/html": note.to_html(), "text/plain": str(note)}
+        from IPython.display import display
+
+        display(bundle, raw=True, metadata={"blendmask": note.about} if note.about else None)
+    else:
+        print(note)
+
+
+def is_notebook() -> bool:
+    """Whether this runs in a Jupyter kernel; IPython is not loaded to find out."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and hasattr(shell, "kernel")

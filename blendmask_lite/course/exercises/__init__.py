@@ -1,0 +1,1 @@
+"""The exercises, one file per chapter: `chNN.py` with a tuple `EXERCISES`."""

@@ -1,0 +1,212 @@
+"""Exercises of chapter 09, the blender: equations 2 to 4, and the special case of one base."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from blendmask_lite.course.definition import Case, Exercise
+from blendmask_lite.course.exercises import wrong09 as wrong
+from blendmask_lite.model.attention import interpolate_attentions
+from blendmask_lite.model.merge import Blender, Merger
+
+__all__ = ["EXERCISES"]
+
+
+# 09.1  Equation 2
+
+
+def enlarge(attentions: Tensor, size: int) -> Tensor:
+    """Enlarge every attention map bilinearly (equation 2).
+
+    Args:
+        attentions: (N, K, M, M) raw maps.
+        size: R, cells.
+
+    Returns:
+        (N, K, R, R). A map of M cells and a map of R cells cover the same box: cell i of the
+        large one has its center at (i + 0.5) * M / R of the small one.
+    """
+    return F.interpolate(attentions, size=(size, size), mode="bilinear", align_corners=False)
+
+
+def _attention_cases(generator: Generator) -> list[Case]:
+    ramp = torch.tensor([[[[0.0, 4.0], [8.0, 12.0]]]])
+    two = torch.cat([ramp, 6 - ramp], dim=1)  # two bases that compete
+    return [
+        Case("one object, two bases, 2 x 2 -> 4 x 4", (two, 4)),
+        Case("three objects, four bases, 7 x 7 -> 28 x 28", (_normal(generator, 3, 4, 7, 7), 28)),
+        Case("R no multiple of M, 3 x 3 -> 8 x 8", (_normal(generator, 2, 3, 3, 3), 8)),
+        Case("no object", (torch.zeros(0, 4, 7, 7), 14)),
+    ]
+
+
+# 09.2  Equation 3
+
+
+def score_maps(attentions: Tensor, size: int) -> Tensor:
+    """Turn raw attentions into weights: first enlarge, then let the bases compete (equation 3).
+
+    Args:
+        attentions: (N, K, M, M) raw maps.
+        size: R, cells.
+
+    Returns:
+        (N, K, R, R) weights; at every cell of every object the K of them sum to 1.
+    """
+    # Step 1: the K maps at the mask's resolution
+    maps = enlarge(attentions, size)
+    # Step 2: the K numbers at each cell compete
+    return maps.softmax(dim=1)
+
+
+def _reference_score_maps(attentions: Tensor, size: int) -> Tensor:
+    blender = Blender(num_bases=attentions.shape[1], attention_size=attentions.shape[2])
+    return blender.scores(attentions.flatten(1), size)
+
+
+# 09.3  Equation 4
+
+
+def blend(crops: Tensor, scores: Tensor) -> Tensor:
+    """Weigh the cropped bases with the score maps and add them up (equation 4).
+
+    Args:
+        crops: (N, K, R, R) cropped bases r.
+        scores: (N, K, R, R) score maps s.
+
+    Returns:
+        (N, R, R) mask logits m.
+    """
+    return (crops * scores).sum(dim=1)
+
+
+class _GivenScores(Merger):
+    """Equation 4 of the package with score maps that are given."""
+
+    def scores(self, attentions: Tensor, size: int) -> Tensor:
+        return attentions
+
+
+def _reference_blend(crops: Tensor, scores: Tensor) -> Tensor:
+    return _GivenScores()(crops, scores)
+
+
+def _blend_cases(generator: Generator) -> list[Case]:
+    crops = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[-10.0, -20.0], [10.0, 20.0]]]])
+    first = torch.tensor([[1.0, 0.5], [0.5, 0.0]])
+    scores = torch.stack([first, 1 - first])[None]
+    weights = _normal(generator, 3, 4, 14, 14).softmax(dim=1)
+    return [
+        Case("one object, two bases, 2 x 2", (crops, scores)),
+        Case("three objects, four bases, 14 x 14", (_normal(generator, 3, 4, 14, 14), weights)),
+        Case("no object", (torch.zeros(0, 4, 7, 7), torch.zeros(0, 4, 7, 7))),
+    ]
+
+
+# 09.4  Section 4.1, one base
+
+
+def blend_one_base(crop: Tensor, attention: Tensor) -> Tensor:
+    """Mask logits with K = 1, where nothing competes: both sides pass a sigmoid (section 4.1).
+
+    Args:
+        crop: (N, R, R) the only base, cropped.
+        attention: (N, R, R) its attention, enlarged.
+
+    Returns:
+        (N, R, R) logits of sigmoid(crop) * sigmoid(attention); finite for inputs of +-100, too.
+    """
+    # Step 1: with p = sigmoid(b) * sigmoid(a), simplify 1 / p - 1
+    terms = torch.stack([-crop, -attention, -crop - attention])
+    # Step 2: the logit is -log(1 / p - 1); take the logarithm of a sum without leaving it
+    return -terms.logsumexp(dim=0)
+
+
+def _reference_blend_one_base(crop: Tensor, attention: Tensor) -> Tensor:
+    blender = Blender(num_bases=1, attention_size=crop.shape[-1])
+    return blender(crop[:, None], attention.flatten(1))
+
+
+def _one_base_cases(generator: Generator) -> list[Case]:
+    zero = torch.zeros(1, 1, 1)  # p = 1/4, so the logit is -log 3 = -1.0986
+    crop, attention = _normal(generator, 2, 8, 8) * 3, _normal(generator, 2, 8, 8) * 3
+    large = torch.tensor([[[100.0, -100.0], [100.0, -100.0]]])
+    return [
+        Case("one cell, both 0: a probability of 1/4", (zero, zero)),
+        Case("two objects, 8 x 8", (crop, attention)),
+        Case("values of +-100", (large, large.transpose(1, 2).contiguous())),
+    ]
+
+
+def _normal(generator: Generator, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=generator) * 2
+
+
+EXERCISES = (
+    Exercise(
+        id="09.1",
+        title="Enlarge the attentions, M x M to R x R",
+        minutes=5,
+        difficulty=1,
+        solution=enlarge,
+        reference=interpolate_attentions,
+        make_cases=_attention_cases,
+        result_axes="N, K, R, R",
+        wrong_answers=wrong.ENLARGE,
+        hints=(
+            "Where is the center of cell 0 of a map of 4 cells, on the axis of a map of 2 cells?",
+            "torch.nn.functional.interpolate does this for (N, K, M, M); it wants size and mode.",
+            'mode="bilinear", and align_corners=False, so that the outer edges coincide.',
+        ),
+    ),
+    Exercise(
+        id="09.2",
+        title="Let the bases compete",
+        minutes=10,
+        difficulty=2,
+        solution=score_maps,
+        reference=_reference_score_maps,
+        make_cases=_attention_cases,
+        result_axes="N, K, R, R",
+        wrong_answers=wrong.SCORE_MAPS,
+        hints=(
+            "Which K numbers have to sum to 1, and in which axis do they stand?",
+            "Equation 2 comes first: enlarge, then normalise at the full resolution.",
+            "enlarge(attentions, size), and then .softmax(dim=1) on it.",
+        ),
+    ),
+    Exercise(
+        id="09.3",
+        title="Multiply and add: the mask",
+        minutes=5,
+        difficulty=1,
+        solution=blend,
+        reference=_reference_blend,
+        make_cases=_blend_cases,
+        result_axes="N, R, R",
+        wrong_answers=wrong.BLEND,
+        hints=(
+            "How many numbers go into one cell of the mask, and which axis disappears?",
+            "Multiply element by element: the shapes agree, nothing has to be reshaped.",
+            "(crops * scores), summed over the axis of the bases, dim=1.",
+        ),
+    ),
+    Exercise(
+        id="09.4",
+        title="One base alone",
+        minutes=15,
+        difficulty=4,
+        solution=blend_one_base,
+        reference=_reference_blend_one_base,
+        make_cases=_one_base_cases,
+        result_axes="N, R, R",
+        wrong_answers=wrong.ONE_BASE,
+        hints=(
+            "What is 1 / sigmoid(x)? Multiply two of these out.",
+            "1 / p - 1 = e^-b + e^-a + e^(-a - b), and the logit is minus its logarithm.",
+            "torch.logsumexp of the three stacked exponents, with a minus in front.",
+        ),
+    ),
+)

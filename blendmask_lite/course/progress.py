@@ -1,0 +1,160 @@
+"""The student's progress: a small JSON file in the home folder, and a table of it.
+
+`BLENDMASK_PROGRESS` names another file; set to "off" it keeps none. A file that cannot be read or
+written never stops a lesson: progress is then simply not kept.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from blendmask_lite.course.definition import Exercise
+from blendmask_lite.course.registry import all_exercises
+
+__all__ = ["Progress", "ProgressTable", "load_progress", "progress", "progress_path", "record"]
+
+VARIABLE = "BLENDMASK_PROGRESS"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What one student did with one exercise."""
+
+    is_solved: bool = False  # a check was green once
+    attempts: int = 0  # checks of a written answer, red or green
+    hints: int = 0  # the furthest hint seen, 0 to 3
+    saw_solution: bool = False  # before it was solved
+
+
+@dataclass(frozen=True)
+class ProgressTable:
+    """All exercises and how far the student is; a notebook shows it as a table."""
+
+    exercises: tuple[Exercise, ...]
+    progress: dict[str, Progress]
+
+    @property
+    def num_solved(self) -> int:
+        return sum(self._of(exercise).is_solved for exercise in self.exercises)
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """One row of texts per exercise, in the order of the header."""
+        return [
+            (
+                exercise.id,
+                exercise.title,
+                "●" * exercise.difficulty + "○" * (5 - exercise.difficulty),
+                f"{exercise.minutes} min",
+                self._state(exercise),
+            )
+            for exercise in self.exercises
+        ]
+
+    def __str__(self) -> str:
+        widths = [max(len(row[i]) for row in [HEADER, *self.rows()]) for i in range(len(HEADER))]
+        table = [HEADER, *self.rows()]
+        lines = [
+            "  ".join(text.ljust(n) for text, n in zip(row, widths, strict=True)).rstrip()
+            for row in table
+        ]
+        return "\n".join([*lines, self._summary()])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        left = 'style="text-align:left"'
+        head = "".join(f'<th scope="col" {left}>{text}</th>' for text in HEADER)
+        body = "".join(
+            "<tr>" + "".join(f"<td {left}>{html.escape(text)}</td>" for text in row) + "</tr>"
+            for row in self.rows()
+        )
+        return f"<table><thead><tr>{head}</tr></thead>{body}</table><p>{self._summary()}</p>"
+
+    def _of(self, exercise: Exercise) -> Progress:
+        return self.progress.get(exercise.id, Progress())
+
+    def _state(self, exercise: Exercise) -> str:
+        progress = self._of(exercise)
+        if progress.is_solved:
+            return "✔ solved" + (" (after the solution)" if progress.saw_solution else "")
+        return f"✘ {progress.attempts} tried" if progress.attempts else "not begun"
+
+    def _summary(self) -> str:
+        left = sum(e.minutes for e in self.exercises if not self._of(e).is_solved)
+        return f"{self.num_solved} of {len(self.exercises)} solved, about {left} minutes to go"
+
+
+HEADER = ("exercise", "what you write", "difficulty", "time", "state")
+
+
+def progress() -> ProgressTable:
+    """The table of all exercises for the student."""
+    return ProgressTable(all_exercises(), load_progress())
+
+
+def progress_path() -> Path | None:
+    """Where progress is kept, or None if it is off."""
+    name = os.environ.get(VARIABLE, "") or str(Path.home() / ".blendmask_lite" / "progress.json")
+    return None if name == "off" else Path(name).expanduser()
+
+
+def load_progress() -> dict[str, Progress]:
+    """Progress by exercise id; empty where there is no readable file."""
+    path = progress_path()
+    if path is None:
+        return {}
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): Progress(**entry) for name, entry in entries.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def record(exercise_id: str, **changes: int | bool) -> None:
+    """Change one exercise's entry; two notebooks may do so at the same time.
+
+    Args:
+        exercise_id: such as "09.2".
+        changes: fields of `Progress`; `attempts` is added, the others keep their largest value.
+    """
+    path = progress_path()
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock", timeout=2):
+            entries = load_progress()
+            entries[exercise_id] = _merge(entries.get(exercise_id, Progress()), changes)
+            _write_atomically(path, _to_json(entries))
+    except (OSError, Timeout):
+        return  # a read-only home folder: the lesson goes on
+
+
+def _merge(entry: Progress, changes: dict[str, int | bool]) -> Progress:
+    for field, value in changes.items():
+        old = getattr(entry, field)
+        entry = replace(entry, **{field: old + value if field == "attempts" else max(old, value)})
+    return entry
+
+
+def _to_json(entries: dict[str, Progress]) -> str:
+    return json.dumps({name: asdict(entry) for name, entry in entries.items()}, indent=1)
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    """A reader sees the old file or the new one, never half of it."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,106 @@
+"""Source code of exercises: solutions as text, stubs derived from them, stubs recognised.
+
+A stub is never written by hand: it is its solution without the body.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["exercises_in", "is_bare_stub", "replace_exercise", "solution_source", "stub_source"]
+
+NOT_WRITTEN = "raise NotImplementedError"
+KEPT_COMMENT = "# Step"
+
+
+def solution_source(function: Callable[..., Any]) -> str:
+    """The function's source, without indentation and decorators, ending without a newline."""
+    source = textwrap.dedent(inspect.getsource(function)).rstrip()
+    definition = _first_function(source)
+    return "\n".join(source.splitlines()[definition.lineno - 1 :])
+
+
+def stub_source(function: Callable[..., Any]) -> str:
+    """The solution without its body: signature, docstring, comments "# Step ...", and a raise."""
+    source = solution_source(function)
+    lines = source.splitlines()
+    definition = _first_function(source)
+    first = definition.body[0]
+    has_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    end_of_head = (first.end_lineno or first.lineno) if has_docstring else first.lineno - 1
+    steps = [line for line in lines[end_of_head:] if line.strip().startswith(KEPT_COMMENT)]
+    return "\n".join([*lines[:end_of_head], *steps, f"    {NOT_WRITTEN}"])
+
+
+def is_bare_stub(source: str) -> bool:
+    """Whether the body does nothing yet: `...`, `pass`, an empty return, or the raise."""
+    definition = _first_function(textwrap.dedent(source))
+    return all(_does_nothing(statement) for statement in definition.body)
+
+
+def replace_exercise(cell: str, exercise_id: str, replacement: str) -> str:
+    """A notebook cell with one decorated exercise replaced; other code of the cell stays.
+
+    Args:
+        cell: the cell's source.
+        exercise_id: which `@exercise(...)` to replace.
+        replacement: decorator and function.
+
+    Returns:
+        The new source; the cell unchanged if it does not define this exercise.
+    """
+    for node in ast.parse(cell).body:
+        if isinstance(node, ast.FunctionDef) and exercise_id in _exercise_ids(node):
+            lines = cell.splitlines()
+            first = node.decorator_list[0].lineno - 1
+            lines[first : node.end_lineno] = replacement.splitlines()
+            return "\n".join(lines)
+    return cell
+
+
+def exercises_in(cell: str) -> dict[str, str]:
+    """The exercises that a cell defines: {id: source of decorator and function}."""
+    found = {}
+    for node in ast.parse(cell).body:
+        if isinstance(node, ast.FunctionDef):
+            lines = cell.splitlines()
+            for exercise_id in _exercise_ids(node):
+                first = node.decorator_list[0].lineno - 1
+                found[exercise_id] = "\n".join(lines[first : node.end_lineno])
+    return found
+
+
+def _exercise_ids(node: ast.FunctionDef) -> list[str]:
+    calls = [call for call in node.decorator_list if isinstance(call, ast.Call) and call.args]
+    return [
+        str(call.args[0].value)
+        for call in calls
+        if isinstance(call.func, ast.Name)
+        and call.func.id == "exercise"
+        and isinstance(call.args[0], ast.Constant)
+    ]
+
+
+def _first_function(source: str) -> ast.FunctionDef:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            return node
+    raise ValueError(f"no function in {source[:60]!r}")
+
+
+def _does_nothing(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Pass):
+        return True
+    if isinstance(statement, ast.Expr):
+        return isinstance(statement.value, ast.Constant)
+    if isinstance(statement, ast.Return):
+        value = statement.value
+        return value is None or (isinstance(value, ast.Constant) and value.value in (None, ...))
+    if isinstance(statement, ast.Raise) and statement.exc is not None:
+        raised = statement.exc.func if isinstance(statement.exc, ast.Call) else statement.exc
+        return isinstance(raised, ast.Name) and raised.id == "NotImplementedError"
+    return False

@@ -1,0 +1,226 @@
+"""Exercises: stubs are amber, solutions green, typical mistakes red, and nothing blocks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from blendmask_lite import course
+from blendmask_lite.course import checking, student
+from blendmask_lite.course.checking import judge
+from blendmask_lite.course.compare import first_difference
+from blendmask_lite.course.definition import Exercise
+from blendmask_lite.course.progress import load_progress
+from blendmask_lite.course.registry import all_exercises
+from blendmask_lite.course.source import (
+    is_bare_stub,
+    stub_source,
+)
+
+EXERCISES = {exercise.id: exercise for exercise in all_exercises()}
+WRONG = [(e.id, wrong) for e in EXERCISES.values() for wrong in e.wrong_answers]
+
+
+@pytest.fixture(autouse=True)
+def fresh_student(tmp_path, monkeypatch):
+    """No test sees another's answers, nor the progress file of whoever runs the tests."""
+    monkeypatch.setenv("BLENDMASK_PROGRESS", str(tmp_path / "progress.json"))
+    monkeypatch.setattr(checking, "_hints_given", {})
+    student.forget_students()
+    yield
+    student.forget_students()
+
+
+def cases_of(exercise: Exercise, seed: int = 1):
+    return exercise.make_cases(torch.Generator().manual_seed(seed))
+
+
+# Every exercise of the course
+
+
+@pytest.mark.parametrize("exercise_id", EXERCISES)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_solution_is_green(exercise_id, seed):
+    exercise = EXERCISES[exercise_id]
+    result = judge(exercise, exercise.solution, seed=seed)
+    assert result.status == "green", result.lines
+
+
+@pytest.mark.parametrize("exercise_id", EXERCISES)
+def test_stub_is_amber_and_the_package_stands_in(exercise_id, tmp_path, capsys):
+    exercise = EXERCISES[exercise_id]
+    stub = run_cell(exercise.stub_cell, tmp_path)[exercise.name]
+    assert course.check(exercise_id).status == "amber"
+    case = cases_of(exercise)[0]
+    assert first_difference(exercise.reference(*case.arguments), stub(*case.arguments)) == ()
+    assert "stands in" in capsys.readouterr().out
+    assert load_progress() == {}  # nothing was tried
+
+
+@pytest.mark.parametrize(("exercise_id", "wrong"), WRONG)
+def test_wrong_answer_is_plausible_yet_red_with_its_own_message(exercise_id, wrong):
+    exercise = EXERCISES[exercise_id]
+    result = judge(exercise, wrong.function, seed=3)
+    assert result.status == "red"
+    assert result.lines[0] == wrong.message
+    for case in cases_of(exercise):
+        answer, expected = wrong.function(*case.arguments), exercise.reference(*case.arguments)
+        assert answer.shape == expected.shape
+        assert answer.dtype == expected.dtype
+        assert answer.isfinite().all()
+
+
+@pytest.mark.parametrize("exercise_id", EXERCISES)
+def test_definition_is_fit_to_show(exercise_id):
+    exercise = EXERCISES[exercise_id]
+    assert exercise.solution.__doc__
+    assert 1 <= exercise.minutes <= 60
+    assert len({wrong.message for wrong in exercise.wrong_answers}) >= 2
+    first = cases_of(exercise)[0]
+    tensors = [a for a in first.arguments if isinstance(a, Tensor)]
+    assert all(tensor.numel() <= 64 for tensor in tensors), "case 1 is to be checked by hand"
+    assert is_bare_stub(stub_source(exercise.solution))
+
+
+@pytest.mark.parametrize("exercise_id", EXERCISES)
+def test_cases_depend_on_the_seed_and_repeat_with_it(exercise_id):
+    def tensors(seed):
+        cases = cases_of(EXERCISES[exercise_id], seed)
+        return torch.cat([a.flatten() for c in cases for a in c.arguments if isinstance(a, Tensor)])
+
+    assert tensors(1).equal(tensors(1))
+    assert not tensors(1).equal(tensors(2))
+
+
+# The verdict
+
+
+def test_green_check_is_kept_and_says_the_seed(capsys):
+    @course.exercise("09.3")
+    def blend(crops, scores):
+        return (crops * scores).sum(1)
+
+    result = course.check("09.3", seed=5)
+    assert result.status == "green"
+    assert "seed 5" in capsys.readouterr().out
+    assert load_progress()["09.3"].is_solved
+
+
+def test_every_check_draws_a_new_seed():
+    seeds = {course.check("09.1").seed for _ in range(8)}
+    assert len(seeds) > 1
+
+
+def test_check_leaves_the_global_random_state_alone():
+    course.exercise("09.1")(EXERCISES["09.1"].solution)
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    course.check("09.1")
+    assert torch.rand(3).equal(expected)
+
+
+def test_red_shows_the_first_difference_and_keeps_the_arguments():
+    # By hand: crops [[1, 2], [3, 4]] and [[-10, -20], [10, 20]] with weights 1, .5 / .5, 0:
+    # the mask is [[1, -9], [6.5, 20]], so a changed last cell is the first difference.
+    def blend(crops, scores):
+        mask = (crops * scores).sum(1)
+        mask[..., -1, -1] += 1
+        return mask
+
+    result = judge(EXERCISES["09.3"], blend, seed=0)
+    text = "\n".join(result.lines)
+    assert result.status == "red"
+    assert "object 0, row 1, column 1: [0, 1, 1]" in text
+    assert "expected 20\nyours    21\n1 of 4 values differ" in text
+    assert result.arguments[0].shape == (1, 2, 2, 2)
+
+
+def test_exception_is_red_with_the_students_line():
+    def enlarge(attentions, size):
+        return attentions.no_such_method()
+
+    result = judge(EXERCISES["09.1"], enlarge, seed=0)
+    assert result.status == "red"
+    assert "return attentions.no_such_method()" in "\n".join(result.lines)
+
+
+def test_torch_without_a_kernel_is_red_and_not_taken_for_unwritten():
+    def enlarge(attentions, size):
+        return attentions.long().softmax(1)
+
+    assert judge(EXERCISES["09.1"], enlarge, seed=0).status == "red"
+
+
+def test_half_written_answer_is_amber():
+    def enlarge(attentions, size):
+        first = attentions + 1
+        raise NotImplementedError(f"{first.shape}")
+
+    assert judge(EXERCISES["09.1"], enlarge, seed=0).status == "amber"
+
+
+def test_changing_the_arguments_is_red():
+    def blend(crops, scores):
+        return crops.mul_(scores).sum(1)
+
+    result = judge(EXERCISES["09.3"], blend, seed=0)
+    assert "changes its arguments" in "\n".join(result.lines)
+
+
+def test_unknown_exercise_names_those_there_are():
+    with pytest.raises(ValueError, match=r"'09\.99'.*09\.1, 09\.2"):
+        course.check("09.99")
+    with pytest.raises(ValueError, match=r"no such chapter.*09"):
+        course.exercise("77.1")
+
+
+def test_check_before_the_cell_ran_is_amber():
+    assert course.check("10.1").status == "amber"
+
+
+# Standing in
+
+
+def test_written_answer_is_used_before_any_check():
+    @course.exercise("09.3")
+    def blend(crops, scores):
+        return torch.full((1,), 7.0)
+
+    assert blend(torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2)).item() == 7
+
+
+def test_refused_answer_is_replaced_until_its_cell_runs_again():
+    zeros = torch.zeros(1, 2, 2, 2)
+
+    def seven(crops, scores):
+        return torch.full((1,), 7.0)
+
+    blend = course.exercise("09.3")(seven)
+    course.check("09.3")
+    assert blend(zeros, zeros).shape == (1, 2, 2)
+    blend = course.exercise("09.3")(seven)
+    assert blend(zeros, zeros).item() == 7
+
+
+def test_raising_answer_is_replaced_and_said_once(capsys):
+    @course.exercise("09.3")
+    def blend(crops, scores):
+        return crops / scores.nothing
+
+    for _ in range(3):
+        assert blend(torch.ones(1, 2, 2, 2), torch.ones(1, 2, 2, 2)).sum() == 8
+    assert capsys.readouterr().out.count("Exercise 09.3") == 1
+
+
+def run_cell(cell: str, folder: Path) -> dict[str, object]:
+    """Run a cell as a notebook does, with a file behind it that `inspect` can read."""
+    path = folder / "cell.py"
+    source = f"from torch import Tensor\nfrom blendmask_lite.course import exercise\n{cell}\n"
+    path.write_text(source)
+    names: dict[str, object] = {}
+    exec(compile(source, str(path), "exec"), names)
+    return names
