@@ -1,0 +1,245 @@
+"""One file that holds a trained model: config, class names and weights, read without running code.
+
+A training checkpoint is the same file with one key more, so whatever reads the one reads the other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from blendmask_lite.config import InferenceConfig, ModelConfig
+from blendmask_lite.model.blendmask import BlendMask
+
+__all__ = [
+    "Checkpoint",
+    "build_model",
+    "load_model",
+    "load_weights",
+    "read_checkpoint",
+    "save_model",
+    "write_atomically",
+    "write_checkpoint",
+]
+
+ConfigT = TypeVar("ConfigT", ModelConfig, InferenceConfig)
+
+FORMAT = 1  # raised when old readers would misunderstand the file
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds: plain values and tensors only.
+
+    Attributes:
+        config: architecture and input convention.
+        inference: test size and thresholds that go with the weights.
+        class_names: C names, in the order of the labels.
+        state: the model's parameters and buffers by name.
+        metadata: plain values that describe where the weights come from.
+        training: what continuing the training needs on top; None in a finished model.
+    """
+
+    config: ModelConfig
+    inference: InferenceConfig
+    class_names: tuple[str, ...]
+    state: dict[str, Tensor]
+    metadata: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] | None = None
+
+
+def save_model(
+    model: BlendMask,
+    path: str | os.PathLike[str],
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a model as one file; a crash leaves the old file or the new one, never half of it.
+
+    Args:
+        model: its config, inference settings, class names and weights are stored.
+        path: the file, conventionally .pt; its folder is made if it is missing.
+        metadata: plain values (numbers, strings, lists, dicts) to keep beside the weights.
+        dtype: None keeps the weights as they are; `torch.float16` halves the file. Reading
+            turns them back to float32.
+    """
+    state = {name: _as_stored(value, dtype) for name, value in model.state_dict().items()}
+    checkpoint = Checkpoint(
+        config=model.config,
+        inference=model.inference,
+        class_names=tuple(model.class_names),
+        state=state,
+        metadata=dict(metadata or {}),
+    )
+    write_checkpoint(checkpoint, path)
+
+
+def load_model(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> BlendMask:
+    """The model of a checkpoint in evaluation mode, float32, on `device`.
+
+    Training checkpoints are read, too: the weights are those that an evaluation would use.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no checkpoint, is damaged, would run code, comes from a newer
+            version, or its weights do not fit its config.
+    """
+    return build_model(read_checkpoint(path), source=path).eval().to(device)
+
+
+def build_model(checkpoint: Checkpoint, *, source: object = "the checkpoint") -> BlendMask:
+    """A model with the checkpoint's weights, on the CPU; `source` names it in errors."""
+    model = BlendMask(
+        checkpoint.config, inference=checkpoint.inference, class_names=checkpoint.class_names
+    )
+    load_weights(model, checkpoint.state, source=source)
+    return model
+
+
+def load_weights(model: torch.nn.Module, state: Mapping[str, Tensor], *, source: object) -> None:
+    """Copy `state` into `model`; every name and shape has to fit.
+
+    Raises:
+        ValueError: names that are missing, unexpected or of another shape, a few of each.
+    """
+    own = model.state_dict()
+    misfits = {
+        "missing": [name for name in own if name not in state],
+        "unexpected": [name for name in state if name not in own],
+        "of another shape": [
+            f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
+            for name in own
+            if name in state and state[name].shape != own[name].shape
+        ],
+    }
+    problems = [f"{_listed(names)} {kind}" for kind, names in misfits.items() if names]
+    if problems:
+        raise ValueError(f"{source}: the weights do not fit the config: {'; '.join(problems)}")
+    model.load_state_dict(dict(state))
+
+
+def write_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:
+    """Write `checkpoint` to `path` in one step; equal contents give equal bytes."""
+    content = {
+        "format": FORMAT,
+        "config": dataclasses.asdict(checkpoint.config),
+        "inference": dataclasses.asdict(checkpoint.inference),
+        "class_names": list(checkpoint.class_names),
+        "state": checkpoint.state,
+        "metadata": checkpoint.metadata,
+    }
+    if checkpoint.training is not None:
+        content["training"] = checkpoint.training
+    # Through memory: a file's own name would be stored in it, and a full disk would be reported
+    # by torch as a broken archive instead of as a full disk.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(Path(path), buffer.getvalue())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace the file `path` by `content` in one step, on the disk when this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """What the file holds, tensors on the CPU; see `load_model` for the errors."""
+    path = Path(path)
+    content = _read_plain(path)
+    required = {"format", "config", "inference", "class_names", "state"}
+    if not isinstance(content, dict) or not required <= set(content):
+        raise ValueError(
+            f"{path}: not a checkpoint of blendmask_lite (official AdelaiDet and torchvision "
+            "weights have to be converted first)"
+        )
+    if content["format"] != FORMAT:
+        raise ValueError(
+            f"{path}: checkpoint format {content['format']!r}, this version reads {FORMAT}; "
+            "update blendmask_lite"
+        )
+    return Checkpoint(
+        config=_from_fields(ModelConfig, content["config"], path),
+        inference=_from_fields(InferenceConfig, content["inference"], path),
+        class_names=tuple(content["class_names"]),
+        state=content["state"],
+        metadata=content.get("metadata", {}),
+        training=content.get("training"),
+    )
+
+
+def _read_plain(path: Path) -> object:
+    """Unpickle tensors and plain values only; damage and foreign files become a ValueError."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such checkpoint")
+    if not path.is_file():
+        raise ValueError(f"{path}: is a folder, expected a checkpoint file")
+    try:
+        # torch does not compare the archive's check sums; a flipped bit would go unnoticed.
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except zipfile.BadZipFile:
+        raise ValueError(f"{path}: not a checkpoint, or the file is cut off") from None
+    if damaged is not None:
+        raise ValueError(f"{path}: the file is damaged ({damaged} has a wrong check sum)")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "global" in str(error).lower():
+            raise ValueError(
+                f"{path}: refused, because reading it would run code; "
+                "a checkpoint holds tensors and plain values only"
+            ) from None
+        raise ValueError(f"{path}: not a checkpoint ({_first_line(error)})") from None
+    except (RuntimeError, EOFError, OSError, KeyError) as error:
+        raise ValueError(f"{path}: not a checkpoint ({_first_line(error)})") from None
+
+
+def _from_fields(kind: type[ConfigT], values: Mapping[str, Any], path: Path) -> ConfigT:
+    known = {each.name for each in dataclasses.fields(kind)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ValueError(
+            f"{path}: {kind.__name__} has no field {', '.join(unknown)}; "
+            "the file comes from a newer version of blendmask_lite"
+        )
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _as_stored(value: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """Kernels and matrices in `dtype`; norm statistics stay, being small and of wide range."""
+    if dtype is None or not value.is_floating_point() or value.dim() < 2:
+        return value.detach().cpu()
+    stored = value.detach().cpu().to(dtype)
+    return stored if bool(torch.isfinite(stored).all()) else value.detach().cpu()
+
+
+def _listed(names: list[str], limit: int = 5) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200]

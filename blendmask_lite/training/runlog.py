@@ -1,0 +1,118 @@
+"""The folder of a training run: what was run, how it went, where to continue.
+
+run.json         command, settings, versions, seed
+metrics.csv      one row a step
+evaluation.csv   one row an evaluation, if there were any
+last.pt          the newest training checkpoint
+model.pt         the finished model
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+
+from blendmask_lite.checkpoint import write_atomically
+from blendmask_lite.training.engine import StepRecord
+
+__all__ = ["CsvLog", "RunFolder", "step_row", "versions"]
+
+
+class RunFolder:
+    """The paths of a run's files; making it touches nothing."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.description = self.path / "run.json"
+        self.metrics = self.path / "metrics.csv"
+        self.evaluation = self.path / "evaluation.csv"
+        self.last = self.path / "last.pt"
+        self.model = self.path / "model.pt"
+
+    def describe(self, content: Mapping[str, Any]) -> None:
+        """Write run.json."""
+        text = json.dumps(content, indent=2, default=str)
+        write_atomically(self.description, (text + "\n").encode())
+
+    def remove_leftovers(self) -> None:
+        """Remove the unfinished files of a run that was killed while writing."""
+        for path in self.path.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
+
+class CsvLog:
+    """A table that grows by one row at a time and survives a kill at any moment.
+
+    Args:
+        path: the file; its first column is `iteration`.
+        keep_until: rows of later iterations are cut, because they will come again; 0 starts an
+            empty table.
+    """
+
+    def __init__(self, path: Path, *, keep_until: int) -> None:
+        self.path = path
+        rows = _complete_rows(path, keep_until) if path.exists() else []
+        self.columns = list(rows[0]) if rows else []
+        text = io.StringIO()
+        if rows:
+            writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        write_atomically(path, text.getvalue().encode())
+        self.file = path.open("a", newline="")
+
+    def append(self, row: Mapping[str, object]) -> None:
+        """Write one row; the first one names the columns."""
+        if not self.columns:
+            self.columns = list(row)
+            self.file.write(",".join(self.columns) + "\n")
+        csv.DictWriter(self.file, self.columns, lineterminator="\n").writerow(row)
+        self.file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
+def _complete_rows(path: Path, keep_until: int) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [
+        row
+        for row in rows
+        if None not in row.values()
+        and row.get("iteration", "").isdigit()
+        and int(row["iteration"]) <= keep_until
+    ]
+
+
+def step_row(record: StepRecord) -> dict[str, object]:
+    """A row of metrics.csv."""
+    return {
+        "iteration": record.iteration,
+        "learning_rate": f"{record.learning_rate:.6g}",
+        "loss": f"{record.total:.6g}",
+        **{name: f"{value:.6g}" for name, value in record.losses.items()},
+        "gradient_norm": f"{record.gradient_norm:.6g}",
+        "images_per_second": f"{record.num_images / max(record.seconds, 1e-9):.1f}",
+        "data_seconds": f"{record.data_seconds:.4f}",
+        "seconds": f"{record.seconds:.4f}",
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of everything that can change a result."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "platform": platform.platform(),
+    }

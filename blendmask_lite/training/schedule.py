@@ -1,0 +1,158 @@
+"""How long, how fast and on what a model is trained: one frozen dataclass and its presets."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Literal
+
+__all__ = ["TRAIN_PRESETS", "TrainConfig", "learning_rate_at", "rescale"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The settings of one training run; stored beside the weights.
+
+    Raises:
+        ValueError: a value that cannot work, named with its field.
+    """
+
+    # Length
+    iterations: int = 90_000  # optimizer steps
+    batch_size: int = 16  # images per step
+    # Optimizer
+    optimizer: Literal["adamw", "sgd"] = "sgd"  # sgd has momentum 0.9
+    learning_rate: float = 0.01  # after the warm-up
+    weight_decay: float = 1e-4  # norm layers have none; neither have biases under adamw
+    clip_norm: float | None = None  # largest gradient norm over all parameters
+    ema_decay: float | None = None  # decay of the averaged weights; None: no averaging
+    # Schedule
+    schedule: Literal["cosine", "steps"] = "steps"  # to zero | a tenth at every milestone
+    milestones: tuple[int, ...] = (60_000, 80_000)  # iterations, for "steps"
+    warmup: Literal["linear", "constant"] = "linear"  # from warmup_factor up | at warmup_factor
+    warmup_iterations: int = 1000
+    warmup_factor: float = 1 / 1000  # share of the learning rate at iteration 0
+    # Images
+    train_sizes: tuple[int, ...] = (640, 672, 704, 736, 768, 800)  # shorter side, pixels
+    max_size: int = 1333  # longest side allowed, pixels
+    flip: bool = True  # left and right, every second image
+    channel_permutation: bool = False  # shuffle the colour channels: colour tells nothing
+    # Running
+    seed: int = 0  # of initial weights, order of the images and their augmentation
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the network; losses are float32
+    num_workers: int = 0  # processes that prepare images; 0: the training process itself
+    checkpoint_every: int = 500  # iterations
+    evaluate_every: int | None = None  # iterations; None: never during training
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "batch_size", "checkpoint_every"):
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("num_workers", "warmup_iterations", "weight_decay", "seed"):
+            self._require(name, getattr(self, name) >= 0, "at least 0")
+        self._require("learning_rate", 0 < self.learning_rate < math.inf, "above 0")
+        self._require("warmup_factor", 0 <= self.warmup_factor <= 1, "between 0 and 1")
+        self._require("optimizer", self.optimizer in ("adamw", "sgd"), "adamw or sgd")
+        self._require("schedule", self.schedule in ("cosine", "steps"), "cosine or steps")
+        self._require("warmup", self.warmup in ("linear", "constant"), "linear or constant")
+        self._require("precision", self.precision in ("float32", "bfloat16"), "float32 or bfloat16")
+        self._require(
+            "milestones", list(self.milestones) == sorted(set(self.milestones)), "ascending"
+        )
+        self._require(
+            "train_sizes", len(self.train_sizes) > 0 and min(self.train_sizes) >= 1, "at least 1"
+        )
+        self._require(
+            "max_size", self.max_size >= max(self.train_sizes), "at least the largest train size"
+        )
+        for name in ("clip_norm", "evaluate_every"):
+            value = getattr(self, name)
+            self._require(name, value is None or value > 0, "above 0, or None")
+        self._require(
+            "ema_decay", self.ema_decay is None or 0 < self.ema_decay < 1, "between 0 and 1"
+        )
+
+    def _require(self, name: str, is_met: bool, reason: str) -> None:
+        if not is_met:
+            raise ValueError(f"{name} = {getattr(self, name)!r}: must be {reason}")
+
+
+def learning_rate_at(iteration: int, config: TrainConfig) -> float:
+    """The learning rate of one optimizer step.
+
+    Args:
+        iteration: 0 to `config.iterations` - 1.
+        config: schedule and warm-up. The linear warm-up is AdelaiDet's (detectron2's
+            WarmupMultiStepLR): it multiplies whatever the schedule says. The cosine starts
+            where the warm-up ends and would reach zero at `config.iterations`.
+    """
+    if config.schedule == "steps":
+        rate = config.learning_rate * 0.1 ** sum(iteration >= m for m in config.milestones)
+    else:
+        length = max(config.iterations - config.warmup_iterations, 1)
+        progress = max(iteration - config.warmup_iterations, 0) / length
+        rate = config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    if iteration >= config.warmup_iterations:
+        return rate
+    if config.warmup == "constant":
+        return rate * config.warmup_factor
+    share = iteration / config.warmup_iterations
+    return rate * (config.warmup_factor * (1 - share) + share)
+
+
+def rescale(
+    config: TrainConfig, *, iterations: int | None = None, batch_size: int | None = None
+) -> TrainConfig:
+    """The same recipe for another length or batch size.
+
+    Milestones move with the length. The warm-up keeps its share of the run; a shorter run may
+    keep its absolute length instead, up to a tenth of the run, because early steps are the
+    fragile ones. The learning rate grows with the batch: in proportion under SGD (Goyal et al.,
+    "Accurate, Large Minibatch SGD", section 2.1), by the square root under Adam, whose steps do
+    not grow with the gradient (Malladi et al., "On the SDEs and Scaling Rules for Adaptive
+    Gradient Algorithms").
+    """
+    iterations = config.iterations if iterations is None else iterations
+    batch_size = config.batch_size if batch_size is None else batch_size
+    stretch = iterations / config.iterations
+    warmup = max(
+        round(config.warmup_iterations * stretch), min(config.warmup_iterations, iterations // 10)
+    )
+    growth = batch_size / config.batch_size
+    return replace(
+        config,
+        iterations=iterations,
+        batch_size=batch_size,
+        milestones=tuple(sorted({max(round(m * stretch), 1) for m in config.milestones})),
+        warmup_iterations=warmup,
+        learning_rate=config.learning_rate
+        * (growth if config.optimizer == "sgd" else math.sqrt(growth)),
+    )
+
+
+# The released code's 1x schedule (AdelaiDet, Base-BlendMask.yaml): 16 images, SGD, 90k steps.
+_R50 = TrainConfig()
+
+_NANO = TrainConfig(
+    iterations=6800,
+    batch_size=8,
+    optimizer="adamw",
+    learning_rate=5e-3,
+    weight_decay=0.02,
+    clip_norm=5.0,
+    schedule="cosine",
+    milestones=(),
+    warmup_iterations=680,
+    train_sizes=(128,),
+    max_size=214,
+    channel_permutation=True,
+)
+
+TRAIN_PRESETS: MappingProxyType[str, TrainConfig] = MappingProxyType(
+    {
+        "nano": _NANO,  # our choice: found by trying, some ten minutes on two CPU cores
+        "r50": _R50,
+        "r101": _R50,
+        "r50_paper": _R50,
+    }
+)
