@@ -1,0 +1,57 @@
+# What a reader types. `make help` lists it.
+VENV := .venv
+RUN := $(VENV)/bin/python
+# One thread a process: faster on small pictures, and the same numbers everywhere.
+OMP_NUM_THREADS ?= 1
+BLENDMASK_BUDGET ?= smoke
+export PYTHON TORCH_INDEX OMP_NUM_THREADS
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lab test check lint types format budgets checkpoint picture benchmark clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  PYTHON=/path/to/python chooses the interpreter, TORCH_INDEX=URL where torch comes from."
+
+setup: ## create or mend .venv; nothing to do where it is complete
+	@python="$$(sh tools/find_python.sh)" && "$$python" tools/setup.py
+
+lab: setup ## open JupyterLab on the first notebook
+	@$(RUN) tools/lab.py
+
+test: setup ## all unit tests and every notebook (some minutes)
+	BLENDMASK_BUDGET=$(BLENDMASK_BUDGET) $(RUN) -m pytest --nbval-lax --nbval-current-env \
+		--nbval-cell-timeout=300 $(PYTEST_ARGS) tests notebooks
+
+check: lint types ## the developer's loop: lint, types, fast tests
+	BLENDMASK_BUDGET=smoke $(RUN) -m pytest -m "not slow and not browser and not gpu" tests
+
+lint: setup ## style, formatting, layers, stripped notebooks
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(VENV)/bin/lint-imports
+	@$(RUN) -m nbstripout --verify notebooks/*.ipynb
+
+types: setup ## the type checker
+	$(RUN) -m mypy
+
+format: setup ## write the formatting that lint asks for, strip the notebooks
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+	$(RUN) -m nbstripout notebooks/*.ipynb
+
+budgets: setup ## measure every notebook and write its budget line
+	$(RUN) tools/measure_budgets.py
+
+checkpoint: setup ## train the shipped checkpoint again (hours)
+	$(RUN) tools/train_checkpoint.py
+
+picture: setup ## draw docs/images/overview.png again
+	$(RUN) tools/make_picture.py
+
+benchmark: setup ## time inference against torchvision's Mask R-CNN
+	$(RUN) benchmarks/inference.py
+
+clean: ## remove .venv, caches and build products; runs/ and data/ stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
