@@ -160,10 +160,10 @@ def pip(log: TextIO, *arguments: str) -> None:
     for line in process.stdout:
         log.write(line)
         log.flush()
-        if re.search(r"Downloading \S+ \(\d+\.\d+ (MB|GB)\)", line) or line.startswith(
-            "Installing"
-        ):
-            say(f"  {line.strip()[:100]}")
+        if match := re.search(r"Downloading ([^-]+-[^-]+)\S* \((\d{2,}\.\d MB|\S+ GB)\)", line):
+            say(f"  downloading {match[1]}, {match[2]}")
+        elif line.startswith("Installing collected"):
+            say("  unpacking")
     if process.wait() != 0:
         raise SetupError(f"{explain(LOG.read_text())} (pip's own words: {LOG})")
 

@@ -1,0 +1,211 @@
+"""The project as a whole: what is declared in one place agrees with the other places."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+MAX_FILE_BYTES = 9_000_000
+MAX_LINES = 250
+# conda-forge's names where they differ from those of the Python package index.
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+
+
+def run_python(code: str) -> str:
+    """What a fresh interpreter prints, with nothing imported before `code`."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def tracked_files() -> list[Path]:
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        return [path for path in ROOT.glob("blendmask_lite/**/*") if path.is_file()]
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    paths = [ROOT / name for name in listed.stdout.splitlines()]
+    return [path for path in paths if path.is_file()]
+
+
+def notebook_cells() -> list[tuple[str, dict]]:
+    cells = []
+    for path in sorted(ROOT.glob("notebooks/**/*.ipynb")):
+        if ".ipynb_checkpoints" not in path.parts:
+            for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+                cells.append((path.name, cell))
+    return cells
+
+
+# ------------------------------------------------------------------ set-up
+
+
+def test_conda_environment_has_the_same_packages_and_floors_as_pyproject():
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    expected = {f"python{project['requires-python']}"}
+    for requirement in project["dependencies"]:
+        name, floor = re.fullmatch(r"([a-z_-]+)(>=[\d.]+)", requirement).groups()
+        expected.add(CONDA_NAMES.get(name, name) + floor)
+    environment = yaml.safe_load(read("environment.yml"))
+    conda = {each for each in environment["dependencies"] if isinstance(each, str)}
+    assert conda - {"pip"} == expected
+    assert environment["name"] == project["name"]
+    [pip] = [each["pip"] for each in environment["dependencies"] if isinstance(each, dict)]
+    extras = re.fullmatch(r"-e \.\[(.*)\]", pip[0])[1].split(",")
+    assert set(extras) == set(project["optional-dependencies"])
+
+
+def test_every_package_that_setup_verifies_is_declared():
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    extras = project["optional-dependencies"].values()
+    declared = [*project["dependencies"], *itertools.chain(*extras)]
+    names = {re.match(r"[a-z_-]+", each)[0].replace("-", "_") for each in declared}
+    names |= {"PIL", "yaml", "importlinter", "blendmask_lite"}  # imported under another name
+    names |= {"ipykernel"}  # comes with jupyterlab
+    [modules] = re.findall(r"MODULES = \((.*?)\)", read("tools/venv_state.py"), flags=re.DOTALL)
+    for module in re.findall(r'"([\w.]+)"', modules):
+        assert module.partition(".")[0] in names
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_every_make_command_of_the_documents_exists(document):
+    targets = set(re.findall(r"^([a-z]+):", read("Makefile"), flags=re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z]+)", read(document), flags=re.MULTILINE))
+    assert named
+    assert named <= targets
+
+
+def test_every_command_of_the_makefile_is_in_its_help():
+    makefile = read("Makefile")
+    [phony] = re.findall(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE)
+    helped = re.findall(r"^([a-z]+):.*## \S", makefile, flags=re.MULTILINE)
+    assert sorted(helped) == sorted(phony.split())
+
+
+def test_every_script_that_the_makefile_runs_exists():
+    scripts = re.findall(r"\b((?:tools|benchmarks)/\w+\.\w+)", read("Makefile"))
+    assert scripts
+    assert [name for name in scripts if not (ROOT / name).is_file()] == []
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_every_relative_link_of_the_documents_leads_somewhere(document):
+    links = re.findall(r"\]\(([^)#]+)", read(document))
+    inside = [link for link in links if not re.match(r"[a-z]+:", link)]
+    assert [link for link in inside if not (ROOT / link).exists()] == []
+
+
+def test_version_is_the_same_everywhere():
+    version = tomllib.loads(read("pyproject.toml"))["project"]["version"]
+    assert f"version: {version}\n" in read("CITATION.cff")
+    assert f"({version})" in read("CHANGELOG.md") or f"## {version}" in read("CHANGELOG.md")
+
+
+# ------------------------------------------------------------------ the README's promises
+
+
+def test_first_mask_of_the_readme_runs_and_finds_objects():
+    [block] = re.findall(
+        r"## Your first mask\n.*?```python\n(.*?)```", read("README.md"), flags=re.DOTALL
+    )
+    lines = [line for line in block.splitlines() if line.strip() and "import" not in line]
+    assert len(lines) <= 10
+    printed = run_python(block).splitlines()
+    assert printed
+    assert all(re.fullmatch(r"\w+ +0\.\d\d +\d+ pixels", line) for line in printed)
+
+
+def test_command_line_answers_help_for_every_command_of_the_readme():
+    commands = set(re.findall(r"^blendmask-lite ([a-z]+)", read("README.md"), flags=re.MULTILINE))
+    assert commands == {"train", "evaluate", "segment", "shapes"}
+    for command in sorted(commands):
+        arguments = [sys.executable, "-m", "blendmask_lite", command, "--help"]
+        done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "usage" in done.stdout
+
+
+# ------------------------------------------------------------------ the package
+
+
+def test_import_needs_torch_and_torchvision_only():
+    loaded = run_python(
+        "import sys, blendmask_lite\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    ).split()
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    declared = {re.match(r"[a-z_-]+", each)[0] for each in project["dependencies"]}
+    # torch and torchvision bring numpy and pillow along where they find them.
+    others = declared - {"torch", "torchvision", "numpy", "pillow"} | {"IPython", "pandas"}
+    assert others & set(loaded) == set()
+
+
+def test_import_prints_nothing_and_touches_no_seed():
+    printed = run_python(
+        "import torch\n"
+        "torch.manual_seed(3); before = torch.random.get_rng_state()\n"
+        "import blendmask_lite\n"
+        "assert torch.equal(before, torch.random.get_rng_state())"
+    )
+    assert printed == ""
+
+
+def test_layers_import_only_from_below():
+    lint_imports = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run(
+        [lint_imports, "--no-cache"], cwd=ROOT, capture_output=True, text=True, env=os.environ
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_layer_of_the_package_is_named_in_the_contract():
+    contracts = tomllib.loads(read("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    named = set(re.findall(r"\w+", " ".join(contracts[0]["layers"])))
+    present = {path.stem for path in (ROOT / "blendmask_lite").glob("*.py")} - {"__init__"}
+    present |= {path.parent.name for path in (ROOT / "blendmask_lite").glob("*/__init__.py")}
+    assert present <= named
+
+
+def test_library_files_are_short_enough_to_read_in_one_sitting():
+    too_long = {
+        path.name: length
+        for path in ROOT.glob("blendmask_lite/**/*.py")
+        if (length := len(path.read_text(encoding="utf-8").splitlines())) > MAX_LINES
+    }
+    assert too_long == {}
+
+
+def test_files_are_small_and_name_no_folder_of_one_machine():
+    for path in tracked_files():
+        assert path.stat().st_size < MAX_FILE_BYTES, path
+        if path.suffix in {".py", ".md", ".toml", ".yml", ".ipynb", ".cff", ".sh"}:
+            text = path.read_text(encoding="utf-8")
+            found = re.search(r"(?<![\w.])/(home|Users|root|work|mnt)/\w+", text)
+            assert found is None, f"{path}: {found and found[0]}"
+
+
+# ------------------------------------------------------------------ notebooks
+
+
+def test_notebooks_hold_no_outputs_and_no_magics():
+    cells = notebook_cells()
+    assert cells
+    for name, cell in cells:
+        if cell["cell_type"] == "code":
+            source = "".join(cell["source"])
+            assert cell["outputs"] == [] and cell["execution_count"] is None, f"{name}: {source}"
+            magic = re.search(r"^\s*[!%]", source, flags=re.MULTILINE)
+            assert magic is None, f"{name}: {source}"
