@@ -42,6 +42,7 @@ class ProgressTable:
 
     @property
     def num_solved(self) -> int:
+        """How many exercises had a green check."""
         return sum(self._of(exercise).is_solved for exercise in self.exercises)
 
     def rows(self) -> list[tuple[str, ...]]:

@@ -1,0 +1,21 @@
+"""Pictures of what the model sees and finds: plain functions that return matplotlib figures."""
+
+from blendmask_lite.figures.attentions import attentions_figure, crop_picture
+from blendmask_lite.figures.bases import bases_figure
+from blendmask_lite.figures.blending import blending_figure, object_blending_figure
+from blendmask_lite.figures.detections import detections_figure, draw_detections, paint_masks
+from blendmask_lite.figures.layout import DescribedFigure
+from blendmask_lite.figures.overview import overview_figure
+
+__all__ = [
+    "DescribedFigure",
+    "attentions_figure",
+    "bases_figure",
+    "blending_figure",
+    "crop_picture",
+    "detections_figure",
+    "draw_detections",
+    "object_blending_figure",
+    "overview_figure",
+    "paint_masks",
+]

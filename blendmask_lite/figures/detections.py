@@ -1,0 +1,136 @@
+"""What was found in a picture: masks, boxes, class names and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.nn import functional as F
+
+from blendmask_lite.figures.layout import (
+    DescribedFigure,
+    as_picture,
+    draw_box,
+    draw_picture,
+    panels,
+)
+from blendmask_lite.figures.palette import object_color, rgb255, text_on
+from blendmask_lite.structures import Detections
+
+__all__ = ["detections_figure", "draw_detections", "paint_masks"]
+
+OPACITY = 0.45  # of a mask over the picture
+
+
+def draw_detections(
+    image: Tensor, detections: Detections, class_names: Sequence[str]
+) -> NDArray[np.uint8]:
+    """A copy of the picture with everything found drawn into it, best object on top.
+
+    Args:
+        image: (3, H, W) uint8 or float in [0, 1].
+        detections: of that image, at its size.
+        class_names: C names.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ValueError: the detections belong to an image of another size.
+    """
+    picture = Image.fromarray(as_picture(paint_masks(image, detections.masks)))
+    short_side = min(picture.size)
+    line = max(1, round(short_side / 250))
+    font = ImageFont.load_default(size=max(9, round(short_side / 35)))
+    draw = ImageDraw.Draw(picture)
+    for index in reversed(range(len(detections))):
+        color = object_color(index)
+        fill = rgb255(color)
+        x0, y0, x1, y1 = detections.boxes[index].tolist()
+        draw.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=fill, width=line)
+        text = _caption(detections, index, class_names)
+        left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+        width, height = right - left + 4, bottom - top + 4
+        x = min(max(0, x0), max(0, picture.width - width))
+        y = y0 - height if y0 >= height else y0
+        draw.rectangle((x, y, x + width, y + height), fill=fill)
+        draw.text((x + 2 - left, y + 2 - top), text, fill=text_on(color), font=font)
+    return np.asarray(picture)
+
+
+def detections_figure(
+    image: Tensor, detections: Detections, class_names: Sequence[str], *, title: str = ""
+) -> DescribedFigure:
+    """The picture with masks, boxes, class names and scores; sharp at any size of the picture.
+
+    Args:
+        image: (3, H, W) uint8 or float in [0, 1].
+        detections: of that image, at its size; none is drawn as the picture alone.
+        class_names: C names.
+        title: above the picture.
+    """
+    captions = [_caption(detections, index, class_names) for index in range(len(detections))]
+    height, width = image.shape[-2:]
+    figure, axes = panels(
+        1,
+        1,
+        cell=(5.0, 5.0 * height / width + 0.4),
+        description=f"A picture with {len(captions)} objects: {', '.join(captions) or 'none'}.",
+    )
+    ax = axes[0, 0]
+    draw_picture(ax, paint_masks(image, detections.masks), title=title)
+    for index in reversed(range(len(detections))):
+        box, color = detections.boxes[index].tolist(), object_color(index)
+        draw_box(ax, box, color=color)
+        is_at_top = box[1] < height / 15  # no room above the box
+        ax.text(
+            *box[:2],
+            captions[index],
+            color=text_on(color),
+            fontsize=8,
+            va="top" if is_at_top else "bottom",
+            bbox={"facecolor": color, "edgecolor": "none", "pad": 1.5},
+            clip_on=True,
+        )
+    return figure
+
+
+def paint_masks(image: Tensor, masks: Tensor) -> Tensor:
+    """Tint the pixels of every mask in the object's colour, with a line around it.
+
+    Args:
+        image: (3, H, W) uint8 or float in [0, 1].
+        masks: (N, H, W) bool; earlier ones lie on top.
+
+    Returns:
+        (3, H, W) float in [0, 1], a copy.
+
+    Raises:
+        ValueError: masks and image differ in size.
+    """
+    if masks.shape[-2:] != image.shape[-2:]:
+        raise ValueError(
+            f"masks of {tuple(masks.shape[-2:])} pixels on an image of {tuple(image.shape[-2:])}"
+        )
+    painted = image.float() / 255 if not image.is_floating_point() else image.clone()
+    for index in reversed(range(len(masks))):
+        color = torch.tensor(rgb255(object_color(index)), device=painted.device)[:, None] / 255
+        mask = masks[index]
+        painted[:, mask] = (1 - OPACITY) * painted[:, mask] + OPACITY * color
+        painted[:, mask & ~_eroded(mask)] = color
+    return painted
+
+
+def _eroded(mask: Tensor) -> Tensor:
+    """Pixels all of whose neighbours belong to the mask, too; outside the picture counts as in."""
+    outside = (~mask)[None, None].float()
+    return F.max_pool2d(outside, kernel_size=3, stride=1, padding=1)[0, 0] == 0
+
+
+def _caption(detections: Detections, index: int, class_names: Sequence[str]) -> str:
+    label = int(detections.labels[index])
+    return f"{class_names[label]} {100 * float(detections.scores[index]):.0f} %"

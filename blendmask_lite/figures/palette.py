@@ -1,0 +1,49 @@
+"""Colours that stay apart for colour-blind eyes, and stay the same for a base in every view."""
+
+from __future__ import annotations
+
+from matplotlib.colors import Colormap, LinearSegmentedColormap, to_rgb
+
+__all__ = [
+    "INK",
+    "PALETTE",
+    "SIGNED",
+    "base_color",
+    "object_color",
+    "rgb255",
+    "text_on",
+    "weight_colormap",
+]
+
+# Okabe and Ito's set, without black and yellow (too light for lines on a white page). The first
+# four are the paper's colours of the bases in figure 4: red, blue, yellow, green.
+PALETTE = ("#d55e00", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
+INK = "#222222"  # text and lines that belong to no object and no base
+SIGNED = "RdBu_r"  # values around zero: blue below, white at it, red above
+
+
+def base_color(index: int) -> str:
+    """Colour of base `index`, counted from 0; from the seventh on they repeat."""
+    return PALETTE[index % len(PALETTE)]
+
+
+def object_color(index: int) -> str:
+    """Colour of object `index`, counted from 0; begins elsewhere than the bases' do."""
+    return PALETTE[(index + 1) % len(PALETTE)]
+
+
+def rgb255(color: str) -> tuple[int, int, int]:
+    """Red, green and blue from 0 to 255: "#d55e00" gives (213, 94, 0)."""
+    red, green, blue = (round(255 * part) for part in to_rgb(color))
+    return red, green, blue
+
+
+def text_on(color: str) -> str:
+    """Black or white, whichever is easier to read on `color`."""
+    red, green, blue = to_rgb(color)
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+
+
+def weight_colormap(index: int) -> Colormap:
+    """From white at weight 0 to the colour of base `index` at weight 1."""
+    return LinearSegmentedColormap.from_list(f"weight {index}", ["#ffffff", base_color(index)])

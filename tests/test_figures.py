@@ -1,0 +1,282 @@
+"""Figures show the tensors they are given, cope with nothing and with many, and leave no trace."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from blendmask_lite import PRESETS, BlendMask, Detections
+from blendmask_lite.figures import (
+    attentions_figure,
+    bases_figure,
+    blending_figure,
+    crop_picture,
+    detections_figure,
+    draw_detections,
+    object_blending_figure,
+    overview_figure,
+    paint_masks,
+)
+from blendmask_lite.figures.blending import strongest_bases
+from blendmask_lite.figures.palette import base_color, object_color, rgb255, text_on
+
+NAMES = ("star", "ring", "fish")
+HEIGHT, WIDTH = 48, 64
+
+
+def some_detections(num: int = 2) -> Detections:
+    masks = torch.zeros(2, HEIGHT, WIDTH, dtype=torch.bool)
+    masks[0, 10:30, 8:24] = True
+    masks[1, 5:20, 40:60] = True
+    boxes = torch.tensor([[8.0, 10.0, 24.0, 30.0], [40.0, 5.0, 60.0, 20.0]])
+    return Detections(
+        boxes=boxes,
+        scores=torch.tensor([0.9, 0.5]),
+        labels=torch.tensor([2, 0]),
+        masks=masks,
+        mask_logits=torch.zeros(2, 28, 28),
+        location_index=torch.tensor([3, 4]),
+        proposal_boxes=boxes,
+        image_size=(HEIGHT, WIDTH),
+    )[:num]
+
+
+def a_picture() -> torch.Tensor:
+    return torch.rand(3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
+
+
+def map_values(figure: Figure) -> list[np.ndarray]:
+    """What every axes of the figure shows, color bars and empty ones left out."""
+    return [ax.images[0].get_array().data for ax in all_axes(figure) if ax.images]
+
+
+def all_axes(figure: Figure) -> list:
+    return [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
+
+
+def texts(figure: Figure) -> str:
+    found = [text.get_text() for ax in figure.axes for text in ax.texts]
+    return " ".join([*found, *(ax.get_title() for ax in figure.axes)])
+
+
+# Bases
+
+
+@pytest.mark.parametrize("num_bases", [1, 4, 32, 49])
+def test_every_base_is_shown_with_its_own_values_on_one_scale(num_bases):
+    bases = torch.randn(num_bases, 12, 16)
+    figure = bases_figure(bases, stride=4)
+    shown = map_values(figure)
+    assert len(shown) == num_bases
+    for values, base in zip(shown, bases, strict=True):
+        assert np.array_equal(values, base.numpy())
+    limits = {ax.images[0].get_clim() for ax in all_axes(figure) if ax.images}
+    largest = float(bases.abs().max())
+    assert limits == {(-largest, largest)}
+
+
+def test_bases_are_measured_in_pixels_of_the_picture():
+    figure = bases_figure(torch.zeros(4, 12, 16), stride=4, image=a_picture())
+    extents = [ax.images[0].get_extent() for ax in all_axes(figure)]
+    assert [list(extent) for extent in extents] == [[0, 64, 48, 0]] * 5
+    assert "pixels" in figure.axes[1].get_xlabel()
+
+
+# Attentions
+
+
+def test_attentions_have_a_row_per_object_and_a_column_per_base():
+    attentions = torch.randn(3, 4, 7, 7)
+    shown = map_values(attentions_figure(attentions))
+    assert len(shown) == 12
+    assert np.array_equal(shown[4 * 1 + 2], attentions[1, 2].numpy())
+
+
+def test_attentions_of_objects_stand_beside_their_part_of_the_picture():
+    found = some_detections()
+    attentions = torch.randn(2, 4, 7, 7)
+    figure = attentions_figure(
+        attentions, names=["a fish", "a star"], image=a_picture(), boxes=found.boxes
+    )
+    assert map_values(figure)[0].shape == (20, 16, 3)
+    assert "a fish" in texts(figure)
+
+
+def test_no_object_is_said_in_words():
+    assert "no object" in texts(attentions_figure(torch.zeros(0, 4, 7, 7)))
+    none = some_detections(0)
+    maps = {"bases": torch.zeros(4, 12, 16), "attentions": torch.zeros(0, 4, 7, 7)}
+    assert "no object" in texts(overview_figure(a_picture(), none, NAMES, **maps, stride=4))
+
+
+def test_crop_stays_inside_the_picture_and_has_a_pixel_at_least():
+    picture = a_picture()
+    assert crop_picture(picture, torch.tensor([-9.0, -9.0, 99.0, 99.0])).equal(picture)
+    outside = crop_picture(picture, torch.tensor([70.0, 50.0, 71.0, 51.0]))
+    assert outside.equal(picture[:, -1:, -1:])
+
+
+# Blending
+
+
+@pytest.mark.parametrize("num_bases", [1, 2, 4])
+def test_blending_shows_crops_scores_products_and_their_sum(num_bases):
+    crops = torch.randn(num_bases, 8, 8)
+    scores = torch.randn(num_bases, 8, 8).softmax(dim=0)
+    shown = map_values(blending_figure(crops, scores))
+    columns = num_bases + 1
+    assert len(shown) == 3 * columns - 1  # no picture was given
+    assert np.array_equal(shown[0], crops[0].numpy())
+    assert np.array_equal(shown[num_bases], scores[0].numpy())
+    assert np.allclose(shown[-1], (crops * scores).sum(0).numpy(), atol=1e-6)
+    assert np.allclose(shown[2 * num_bases], 1 / (1 + np.exp(-shown[-1])))  # its probability
+
+
+def test_of_many_bases_those_that_say_most_are_drawn():
+    products = torch.zeros(49, 4, 4)
+    products[[3, 20, 48]] = torch.tensor([1.0, -3.0, 2.0])[:, None, None]
+    assert strongest_bases(products, 2) == [20, 48]
+    crops = torch.randn(49, 4, 4)
+    assert len(map_values(blending_figure(crops, torch.full_like(crops, 0.1)))) == 3 * 7 - 1
+
+
+def test_blending_refuses_scores_of_another_shape():
+    with pytest.raises(ValueError, match=r"\(4, 8, 8\).*\(4, 7, 7\)"):
+        blending_figure(torch.zeros(4, 8, 8), torch.zeros(4, 7, 7))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"num_bases": 1},
+        {"merger": "weighted_sum", "num_bases": 32},
+        {"merger": "assembler", "num_bases": 49},
+    ],
+)
+def test_blending_of_a_model_ends_in_the_models_own_mask(changes):
+    torch.manual_seed(0)
+    model = BlendMask(replace(PRESETS["nano"], **changes)).eval()
+    with torch.no_grad():
+        output = model([a_picture()])
+        index, box = torch.tensor([[0, 5]]), torch.tensor([[4.0, 4.0, 40.0, 40.0]])
+        expected = model.masks_at(output, index, box)[0]
+    figure = object_blending_figure(model, output, index[0], box[0])
+    assert np.allclose(map_values(figure)[-1], expected.numpy(), atol=1e-5)
+
+
+# Detections
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+def test_drawing_tints_the_masks_and_leaves_the_rest_alone(dtype):
+    picture = a_picture() if dtype == torch.float32 else (a_picture() * 255).to(torch.uint8)
+    before = picture.clone()
+    drawn = draw_detections(picture, some_detections(), NAMES)
+    assert drawn.shape == (HEIGHT, WIDTH, 3)
+    assert drawn.dtype == np.uint8
+    assert picture.equal(before)
+    original = draw_detections(picture, some_detections(0), NAMES)
+    assert np.array_equal(drawn[35:, 30:], original[35:, 30:])
+    assert not np.array_equal(drawn[20, 15], original[20, 15])
+
+
+def test_mask_is_tinted_and_outlined_and_the_better_object_lies_on_top():
+    masks = torch.zeros(2, 8, 8, dtype=torch.bool)
+    masks[:, 1:7, 1:7] = True  # the same place twice
+    painted = paint_masks(torch.zeros(3, 8, 8), masks)
+    color = torch.tensor(rgb255(object_color(0))) / 255
+    assert torch.allclose(painted[:, 1, 1], color)  # the line
+    below = 0.45 * torch.tensor(rgb255(object_color(1))) / 255
+    assert torch.allclose(painted[:, 4, 4], 0.55 * below + 0.45 * color)
+    assert painted[:, 0, 0].sum() == 0
+
+
+def test_masks_of_another_size_are_refused():
+    with pytest.raises(ValueError, match=r"\(48, 64\).*\(10, 10\)"):
+        draw_detections(torch.zeros(3, 10, 10), some_detections(), NAMES)
+
+
+@pytest.mark.parametrize("num", [0, 1, 2])
+def test_detections_figure_names_what_it_shows(num):
+    figure = detections_figure(a_picture(), some_detections(num), NAMES)
+    assert ("fish 90 %" in texts(figure)) == (num > 0)
+    assert ("star 50 %" in texts(figure)) == (num > 1)
+    assert len(figure.axes[0].patches) == num
+    assert f"{num} objects" in figure.get_label()
+
+
+def test_one_pixel_picture_with_an_object_is_drawn():
+    found = some_detections(1)
+    tiny = Detections(
+        boxes=torch.tensor([[0.0, 0.0, 1.0, 1.0]]),
+        scores=found.scores,
+        labels=found.labels,
+        masks=torch.ones(1, 1, 1, dtype=torch.bool),
+        mask_logits=found.mask_logits,
+        location_index=found.location_index,
+        proposal_boxes=found.boxes,
+        image_size=(1, 1),
+    )
+    assert draw_detections(torch.zeros(3, 1, 1), tiny, NAMES).shape == (1, 1, 3)
+
+
+# Overview
+
+
+def test_overview_shows_bases_and_the_chosen_objects_attentions():
+    bases, attentions = torch.randn(4, 12, 16), torch.randn(2, 4, 7, 7)
+    figure = overview_figure(
+        a_picture(),
+        some_detections(),
+        NAMES,
+        bases=bases,
+        attentions=attentions,
+        stride=4,
+        chosen=1,
+    )
+    shown = map_values(figure)
+    assert len(shown) == 10
+    for value in [*bases, *attentions[1]]:
+        assert any(np.array_equal(value.numpy(), each) for each in shown)
+
+
+# For everybody
+
+
+def test_bases_keep_their_colour_and_repeat_when_there_are_too_many():
+    assert len({base_color(k) for k in range(6)}) == 6
+    assert base_color(6) == base_color(0)
+
+
+def test_text_is_dark_on_light_and_light_on_dark():
+    assert [text_on(color) for color in ("#ffffff", "#e69f00", "#0072b2")] == [
+        "black",
+        "black",
+        "white",
+    ]
+
+
+def test_notebooks_get_a_png_with_its_description():
+    figure = bases_figure(torch.zeros(4, 3, 3), stride=4)
+    data, metadata = figure._repr_mimebundle_()
+    assert data["image/png"].startswith(b"\x89PNG")
+    assert metadata["image/png"]["alt"] == data["text/plain"] == figure.get_label()
+    assert "bases" in figure.get_label()
+
+
+def test_figures_need_no_pyplot_and_leave_the_settings_alone():
+    code = (
+        "import sys, torch; from blendmask_lite.figures import bases_figure;"
+        "import matplotlib; before = matplotlib.rcParams.copy();"
+        "bases_figure(torch.zeros(4, 3, 3), stride=4)._repr_mimebundle_();"
+        "assert 'matplotlib.pyplot' not in sys.modules;"
+        "assert before == matplotlib.rcParams.copy()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
