@@ -3,6 +3,7 @@
 from blendmask_lite.course.budget import budget, current_budget
 from blendmask_lite.course.checking import CheckResult, check, hint, solution
 from blendmask_lite.course.progress import progress
+from blendmask_lite.course.shape_trace import trace
 from blendmask_lite.course.student import exercise
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "hint",
     "progress",
     "solution",
+    "trace",
 ]

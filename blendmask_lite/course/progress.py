@@ -6,7 +6,6 @@ written never stops a lesson: progress is then simply not kept.
 
 from __future__ import annotations
 
-import html
 import json
 import os
 import tempfile
@@ -17,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from blendmask_lite.course.definition import Exercise
 from blendmask_lite.course.registry import all_exercises
+from blendmask_lite.course.table import html_table, text_table
 
 __all__ = ["Progress", "ProgressTable", "load_progress", "progress", "progress_path", "record"]
 
@@ -59,24 +59,12 @@ class ProgressTable:
         ]
 
     def __str__(self) -> str:
-        widths = [max(len(row[i]) for row in [HEADER, *self.rows()]) for i in range(len(HEADER))]
-        table = [HEADER, *self.rows()]
-        lines = [
-            "  ".join(text.ljust(n) for text, n in zip(row, widths, strict=True)).rstrip()
-            for row in table
-        ]
-        return "\n".join([*lines, self._summary()])
+        return text_table(HEADER, self.rows(), self._summary())
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        left = 'style="text-align:left"'
-        head = "".join(f'<th scope="col" {left}>{text}</th>' for text in HEADER)
-        body = "".join(
-            "<tr>" + "".join(f"<td {left}>{html.escape(text)}</td>" for text in row) + "</tr>"
-            for row in self.rows()
-        )
-        return f"<table><thead><tr>{head}</tr></thead>{body}</table><p>{self._summary()}</p>"
+        return html_table(HEADER, self.rows(), self._summary())
 
     def _of(self, exercise: Exercise) -> Progress:
         return self.progress.get(exercise.id, Progress())

@@ -1,0 +1,204 @@
+"""Every stage of the network with its shape in letters, in numbers, and as a picture.
+
+`trace(model, image)` runs the model once, compares the letters with the numbers, and shows both.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from blendmask_lite.config import LEVEL_STRIDES
+from blendmask_lite.course.table import html_table, text_table
+from blendmask_lite.figures.layout import (
+    DescribedFigure,
+    draw_map,
+    draw_picture,
+    largest_magnitude,
+    panels,
+)
+from blendmask_lite.figures.palette import SIGNED
+from blendmask_lite.model.blendmask import BlendMask
+
+__all__ = ["ShapeTrace", "Stage", "evaluate_dimension", "trace"]
+
+HEADER = ("stage", "shape", "numbers", "what it is")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One tensor on its way from the picture to the masks.
+
+    Attributes:
+        name: as in `BlendMaskOutput`.
+        symbols: its dimensions in letters, ("B", "K", "H/4", "W/4").
+        tensor: itself.
+        meaning: a few words.
+    """
+
+    name: str
+    symbols: tuple[str, ...]
+    tensor: Tensor
+    meaning: str
+
+    @property
+    def is_map(self) -> bool:
+        """Whether it is a stack of maps of the whole picture."""
+        return self.name != "images" and self.symbols[0] == "B" and len(self.symbols) == 4
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The dimensions in numbers."""
+        return tuple(self.tensor.shape)
+
+
+@dataclass(frozen=True)
+class ShapeTrace:
+    """All stages of one picture; a notebook shows it as a table.
+
+    Attributes:
+        stages: in the order of the computation.
+        letters: what each letter stands for here, {"B": 1, "K": 4, ...}.
+        image: (3, H, W), the picture.
+    """
+
+    stages: tuple[Stage, ...]
+    letters: dict[str, int]
+    image: Tensor
+
+    def __getitem__(self, name: str) -> Stage:
+        """The stage called `name`.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise KeyError(f"{name!r}: the stages are {', '.join(s.name for s in self.stages)}")
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """One row of texts per stage, in the order of the header."""
+        return [(s.name, f"({', '.join(s.symbols)})", str(s.shape), s.meaning) for s in self.stages]
+
+    def figure(self) -> DescribedFigure:
+        """The stages that are maps, as pictures: the mean of a map's channels."""
+        maps = [(stage, stage.tensor[0].mean(dim=0)) for stage in self.stages if stage.is_map]
+        masks = self["mask_logits"]
+        maps += [(masks, masks.tensor[0])] if len(masks.tensor) else []
+        columns = 5
+        rows = math.ceil((len(maps) + 1) / columns)
+        figure, axes = panels(
+            rows,
+            columns,
+            cell=(2.3, 2.6),
+            description=f"The picture and {len(maps)} stages of the network as maps: "
+            "features coarser and coarser, the bases, the best object's mask.",
+        )
+        cells = list(axes.flat)
+        draw_picture(cells[0], self.image, title="picture", has_units=False)
+        for ax, (stage, values) in zip(cells[1:], maps, strict=False):
+            limit = largest_magnitude(values)
+            title = f"{stage.name}  {stage.shape}\n({', '.join(stage.symbols)})"
+            draw_map(ax, values, colors=SIGNED, limits=(-limit, limit), title=title)
+        for ax in cells[len(maps) + 1 :]:
+            ax.set_axis_off()
+        return figure
+
+    def __str__(self) -> str:
+        return text_table(HEADER, self.rows(), self._legend())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return html_table(HEADER, self.rows(), self._legend())
+
+    def _legend(self) -> str:
+        return ", ".join(f"{letter} = {number}" for letter, number in self.letters.items())
+
+
+@torch.no_grad()
+def trace(model: BlendMask, image: Tensor, *, score_threshold: float | None = None) -> ShapeTrace:
+    """Follow one picture through the network and check every shape against its letters.
+
+    Args:
+        model: any configuration.
+        image: (3, H, W), RGB, float in [0, 1] or uint8.
+        score_threshold: for the boxes; the model's own if not given.
+
+    Returns:
+        All stages; in a notebook the last line of a cell shows them as a table.
+
+    Raises:
+        ValueError: a shape is not what its letters say.
+    """
+    batch, _ = model.make_batch([image])
+    output = model([image])
+    found = model.detect(output, score_threshold=score_threshold)[0]
+    index = torch.stack([torch.zeros_like(found.location_index), found.location_index], dim=1)
+    attentions = model.attentions_at(output, index)
+    crops = model.crops_at(output, index[:, 0], found.boxes)
+    config = model.config
+    letters = {
+        "B": 1,
+        "H": batch.shape[2],
+        "W": batch.shape[3],
+        "C": config.num_classes,
+        "L": len(output.locations),
+        "N": len(found),
+        "K": config.num_bases,
+        "M": config.attention_size,
+        "R": config.mask_size,
+    }
+    stride = model.bottom.stride
+    stages = [Stage("images", ("B", "3", "H", "W"), batch, "normalized and padded")]
+    for name in sorted(output.features, key=lambda name: (name[0], name)):
+        features = output.features[name]
+        step = LEVEL_STRIDES[f"p{name[1]}"]
+        where = "backbone" if name[0] == "c" else "feature pyramid"
+        symbols = ("B", str(features.shape[1]), f"H/{step}", f"W/{step}")
+        stages.append(Stage(name, symbols, features, f"{where}, stride {step}"))
+    stages += [
+        Stage("class_logits", ("B", "L", "C"), output.class_logits, "a logit for every class"),
+        Stage("ltrb", ("B", "L", "4"), output.ltrb, "distances to the sides, pixels"),
+        Stage("centerness_logits", ("B", "L"), output.centerness_logits, "how central"),
+        Stage("boxes", ("N", "4"), found.boxes, "detected, pixels"),
+        Stage("bases", ("B", "K", f"H/{stride}", f"W/{stride}"), output.bases, "shared by all"),
+        Stage("attentions", _attention_symbols(config.merger), attentions, "raw, of each object"),
+        Stage("crops", ("N", "K", "R", "R"), crops, "bases, cut out along the boxes"),
+        Stage(
+            "scores",
+            ("N", "K", "R", "R"),
+            model.merger.scores(attentions, config.mask_size),
+            "attentions as weights",
+        ),
+        Stage("mask_logits", ("N", "R", "R"), model.merger(crops, attentions), "masks"),
+    ]
+    for stage in stages:
+        _check(stage, letters)
+    return ShapeTrace(tuple(stages), letters, image)
+
+
+def evaluate_dimension(symbol: str, letters: dict[str, int]) -> int:
+    """The value of "K*M*M" or "H/8"; what does not divide is rounded up, as convolutions do."""
+    numerator, _, divisor = symbol.partition("/")
+    product = math.prod(
+        letters[factor] if factor in letters else int(factor) for factor in numerator.split("*")
+    )
+    return -(-product // int(divisor or 1))
+
+
+def _check(stage: Stage, letters: dict[str, int]) -> None:
+    expected = tuple(evaluate_dimension(symbol, letters) for symbol in stage.symbols)
+    if stage.shape != expected:
+        raise ValueError(
+            f"{stage.name}: ({', '.join(stage.symbols)}) is {expected}, but the shape is "
+            f"{stage.shape}"
+        )
+
+
+def _attention_symbols(merger: str) -> tuple[str, str]:
+    return "N", {"blender": "K*M*M", "weighted_sum": "K", "assembler": "0"}[merger]
