@@ -1,0 +1,238 @@
+"""What a model is and how it is used: two frozen dataclasses and the presets.
+
+The fields carry the paper's letters (R, K, M) and units.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Any, Literal
+
+__all__ = ["PRESETS", "PRESET_INFERENCE", "InferenceConfig", "ModelConfig"]
+
+Backbone = Literal["small", "resnet18", "resnet34", "resnet50", "resnet101"]
+Norm = Literal["frozen_bn", "bn", "gn"]
+Bottom = Literal["proto_fpn", "proto_p3", "deeplab"]
+MergerKind = Literal["blender", "weighted_sum", "assembler"]
+Interpolation = Literal["bilinear", "nearest"]
+Pooling = Literal["align", "pool"]
+
+# Layers of the backbone whose strides are 4, 8, 16, 32, and levels of the pyramid.
+BACKBONE_STRIDES = {"c2": 4, "c3": 8, "c4": 16, "c5": 32}
+LEVEL_STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64, "p7": 128}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The architecture and the input convention; stored in every checkpoint.
+
+    Raises:
+        ValueError: a combination that cannot work, named with its field and value.
+    """
+
+    # Input convention: users pass RGB, the model turns it into what its weights were trained on
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # in channel order, 0-255
+    pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    size_divisor: int = 32  # images are padded right and below to a multiple, pixels
+    # Backbone
+    backbone: Backbone = "resnet50"
+    stem_channels: int = 64
+    stage_width: int = 64  # channels inside the first stage; doubles from stage to stage
+    stage_channels: int = 256  # channels after the first stage; doubles from stage to stage
+    stride_in_1x1: bool = False  # Caffe-style: stride 2 in the first 1x1, not in the 3x3
+    backbone_norm: Norm = "frozen_bn"
+    frozen_stages: int = 2  # 0: none, 1: the stem, 2: and the first stage, ...
+    # Feature pyramid
+    pyramid_channels: int = 256
+    levels: tuple[str, ...] = ("p3", "p4", "p5", "p6", "p7")  # that the detector looks at
+    # FCOS
+    num_classes: int = 80  # C
+    num_shared_convs: int = 0  # of the tower that classes and boxes share
+    num_class_convs: int = 4
+    num_box_convs: int = 4
+    size_limits: tuple[float, ...] = (64, 128, 256, 512)  # between two levels each, pixels
+    center_radius: float = 1.5  # half side of the positive square, strides of the level
+    # Bottom module
+    bottom: Bottom = "proto_fpn"
+    bottom_inputs: tuple[str, ...] = ("p3", "p4", "p5")
+    bottom_channels: int = 128
+    num_bottom_convs: int = 3  # 3x3 convolutions before the last upsampling
+    num_bases: int = 4  # K
+    # Attentions and merging
+    merger: MergerKind = "blender"
+    attention_size: int = 14  # M: side of an attention map, cells
+    mask_size: int = 56  # R: side of a crop and of a predicted mask, cells
+    attention_interpolation: Interpolation = "bilinear"
+    bases_pooling: Pooling = "align"  # RoIAlign with one sample a bin, or RoIPool
+    # Auxiliary semantic loss (section 5 of the paper's ablation, "+semantic")
+    semantic_weight: float = 0.3  # 0: no semantic head
+    semantic_channels: int = 128
+
+    def __post_init__(self) -> None:
+        self._check_numbers()
+        self._check_pyramid()
+        self._check_bottom()
+        self._check_merger()
+
+    @property
+    def level_strides(self) -> tuple[int, ...]:
+        """Stride of every detection level, pixels."""
+        return tuple(LEVEL_STRIDES[level] for level in self.levels)
+
+    @property
+    def size_ranges(self) -> tuple[tuple[float, float], ...]:
+        """Smallest and largest max(l, t, r, b) that each level learns, pixels."""
+        edges = (-1.0, *self.size_limits, math.inf)
+        return tuple(pairwise(edges))
+
+    @property
+    def attention_channels(self) -> int:
+        """A: attention numbers per object."""
+        return {
+            "blender": self.num_bases * self.attention_size**2,
+            "weighted_sum": self.num_bases,
+            "assembler": 0,
+        }[self.merger]
+
+    def _check_numbers(self) -> None:
+        positive = (
+            "size_divisor stem_channels stage_width stage_channels pyramid_channels num_classes "
+            "bottom_channels num_bases attention_size mask_size semantic_channels center_radius"
+        )
+        for name in positive.split():
+            self._require(name, getattr(self, name) > 0, "must be above 0")
+        at_least_zero = (
+            "frozen_stages num_shared_convs num_class_convs num_box_convs num_bottom_convs "
+            "semantic_weight"
+        )
+        for name in at_least_zero.split():
+            self._require(name, getattr(self, name) >= 0, "must be at least 0")
+        self._require("pixel_std", min(self.pixel_std) > 0, "must be above 0")
+        choices: dict[str, Any] = {
+            "channel_order": ("rgb", "bgr"),
+            "backbone": Backbone.__args__,  # type: ignore[attr-defined]
+            "backbone_norm": Norm.__args__,  # type: ignore[attr-defined]
+            "bottom": Bottom.__args__,  # type: ignore[attr-defined]
+            "merger": MergerKind.__args__,  # type: ignore[attr-defined]
+            "attention_interpolation": Interpolation.__args__,  # type: ignore[attr-defined]
+            "bases_pooling": Pooling.__args__,  # type: ignore[attr-defined]
+        }
+        for name, allowed in choices.items():
+            is_known = getattr(self, name) in allowed
+            self._require(name, is_known, f"must be one of {', '.join(allowed)}")
+        self._require("frozen_stages", self.frozen_stages <= 5, "a ResNet has a stem and 4 stages")
+
+    def _check_pyramid(self) -> None:
+        names = list(LEVEL_STRIDES)
+        is_known = len(self.levels) > 0 and set(self.levels) <= set(names)
+        self._require("levels", is_known, f"must be some of {', '.join(names)}")
+        first = names.index(self.levels[0])
+        is_run = self.levels == tuple(names[first : first + len(self.levels)])
+        self._require("levels", is_run, "must follow each other upwards")
+        self._require("levels", self.levels[0] in ("p2", "p3"), "must begin at p2 or p3")
+        num = len(self.levels)
+        is_between = len(self.size_limits) == num - 1
+        self._require("size_limits", is_between, f"{num} levels need {num - 1}")
+        ascends = list(self.size_limits) == sorted(set(self.size_limits))
+        self._require("size_limits", ascends, "must ascend")
+        fits = self.size_divisor % 32 == 0
+        self._require("size_divisor", fits, "must be a multiple of 32, the stride of c5")
+
+    def _check_bottom(self) -> None:
+        allowed = {
+            "proto_fpn": (("p3", "p4", "p5"),),
+            "proto_p3": (("p3",),),
+            "deeplab": (("c3", "c5"), ("p3", "p5"), ("p2", "p5")),
+        }[self.bottom]
+        text = " or ".join(",".join(each) for each in allowed)
+        self._require("bottom_inputs", self.bottom_inputs in allowed, f"{self.bottom} reads {text}")
+
+    def _check_merger(self) -> None:
+        if self.merger == "assembler":
+            side = math.isqrt(self.num_bases)
+            is_square = side**2 == self.num_bases
+            self._require("num_bases", is_square, "the assembler needs a square number of tiles")
+        if self.merger == "blender":
+            fits = self.attention_size <= self.mask_size
+            self._require("attention_size", fits, f"must not exceed mask_size = {self.mask_size}")
+
+    def _require(self, name: str, is_met: bool, reason: str) -> None:
+        if not is_met:
+            raise ValueError(f"{name} = {getattr(self, name)!r}: {reason}")
+
+
+@dataclass(frozen=True)
+class InferenceConfig:
+    """How predictions become detections; none of it changes the weights."""
+
+    test_size: int = 800  # shorter side of the resized image, pixels
+    max_size: int = 1333  # longest side allowed, pixels
+    score_threshold: float = 0.05  # of class x centerness, before the square root
+    candidates_per_level: int = 1000  # best (location, class) pairs before NMS
+    nms_iou: float = 0.6  # boxes of one class that overlap more are one object
+    max_detections: int = 100
+    mask_threshold: float = 0.5  # probability from which a pixel belongs to the mask
+
+    def __post_init__(self) -> None:
+        for name in ("test_size", "candidates_per_level", "max_detections"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)!r}: must be at least 1")
+        if self.max_size < self.test_size:
+            raise ValueError(f"max_size = {self.max_size}: below test_size = {self.test_size}")
+        for name in ("score_threshold", "nms_iou", "mask_threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} = {getattr(self, name)!r}: must lie between 0 and 1")
+
+
+# The released code's settings (AdelaiDet, configs/BlendMask/R_50_1x.yaml and Base-BlendMask.yaml).
+_R50 = ModelConfig(
+    channel_order="bgr",
+    pixel_mean=(103.53, 116.28, 123.675),
+    pixel_std=(1.0, 1.0, 1.0),
+    stride_in_1x1=True,
+)
+
+# Our choice: small enough to learn 128 px pictures on two CPU cores in minutes.
+_NANO = ModelConfig(
+    backbone="small",
+    stem_channels=32,
+    stage_width=32,
+    stage_channels=32,
+    backbone_norm="bn",
+    frozen_stages=0,
+    pyramid_channels=64,
+    levels=("p3", "p4", "p5"),
+    num_classes=8,
+    num_shared_convs=2,
+    num_class_convs=0,
+    num_box_convs=0,
+    size_limits=(32, 64),
+    bottom_channels=64,
+    num_bottom_convs=2,
+    attention_size=7,
+    mask_size=28,
+    semantic_channels=64,
+)
+
+PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(
+    {
+        "nano": _NANO,
+        "r50": _R50,
+        "r101": replace(_R50, backbone="resnet101"),
+        # The paper's final model: DeepLabV3+ decoder on P3 and P5, bases at stride 8 (section 4).
+        "r50_paper": replace(_R50, bottom="deeplab", bottom_inputs=("p3", "p5")),
+    }
+)
+
+PRESET_INFERENCE: MappingProxyType[str, InferenceConfig] = MappingProxyType(
+    {
+        "nano": InferenceConfig(test_size=128, max_size=214),
+        "r50": InferenceConfig(),
+        "r101": InferenceConfig(),
+        "r50_paper": InferenceConfig(),
+    }
+)

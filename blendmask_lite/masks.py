@@ -1,0 +1,142 @@
+"""Mask geometry: from the image to R x R crops and back, and the semantic map.
+
+A mask of R x R cells covers its box exactly: cell i spans [i / R, (i + 1) / R) of it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.ops import roi_align
+
+__all__ = ["crop_masks", "mask_boxes", "paste_masks", "semantic_map"]
+
+GPU_PASTE_PIXELS = 64_000_000  # mask pixels that are pasted at once, to bound the memory
+
+
+def crop_masks(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """Cut every mask out along its box and resize it, as the training's target.
+
+    AdelaiDet's rule for bitmaps: RoIAlign with as many samples a cell as it has pixels, and then
+    a threshold of one half.
+
+    Args:
+        masks: (N, H, W) bool.
+        boxes: (N, 4) corners, pixels, one a mask.
+        size: R, cells.
+
+    Returns:
+        (N, R, R) bool.
+    """
+    if len(masks) == 0:
+        return masks.new_zeros((0, size, size), dtype=torch.bool)
+    index = torch.arange(len(masks), device=masks.device, dtype=boxes.dtype)
+    regions = torch.cat([index[:, None], boxes], dim=1)
+    maps = masks[:, None].to(boxes.dtype)
+    shares = roi_align(maps, regions, size, spatial_scale=1.0, sampling_ratio=0, aligned=True)
+    return shares[:, 0] >= 0.5
+
+
+def mask_boxes(masks: Tensor) -> Tensor:
+    """The tight boxes of (N, H, W) bool masks: (N, 4) float, pixels; zeros for an empty mask."""
+    num, height, width = masks.shape
+    rows, columns = masks.any(dim=2), masks.any(dim=1)
+    boxes = torch.zeros((num, 4), dtype=torch.float32, device=masks.device)
+    is_filled = rows.any(dim=1)
+    rows, columns = rows[is_filled].byte(), columns[is_filled].byte()
+    if len(rows):
+        last_row = height - rows.flip(1).argmax(dim=1)
+        last_column = width - columns.flip(1).argmax(dim=1)
+        corners = [columns.argmax(dim=1), rows.argmax(dim=1), last_column, last_row]
+        boxes[is_filled] = torch.stack(corners, dim=1).float()
+    return boxes
+
+
+def semantic_map(masks: Tensor, labels: Tensor) -> Tensor:
+    """One map of classes from the instances; later instances lie over earlier ones.
+
+    Args:
+        masks: (N, H, W) bool.
+        labels: (N,) 0 to C-1.
+
+    Returns:
+        (H, W) int64: 0 is background, class c is c + 1.
+    """
+    _, height, width = masks.shape
+    drawn = torch.zeros((height, width), dtype=torch.int64, device=masks.device)
+    for mask, label in zip(masks, labels.tolist(), strict=True):
+        drawn[mask] = label + 1
+    return drawn
+
+
+def paste_masks(
+    mask_logits: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float = 0.5
+) -> Tensor:
+    """Resize every mask to its box and put it into an empty image (Mask R-CNN, section 3.1).
+
+    Each pixel's center is looked up bilinearly in the R x R probabilities, zeros outside: what
+    `grid_sample` does, written as two products with tent weights, because x and y separate.
+
+    Args:
+        mask_logits: (N, R, R) before the sigmoid.
+        boxes: (N, 4) corners, pixels of the image.
+        size: (height, width) of the image.
+        threshold: probability from which a pixel belongs to the mask.
+
+    Returns:
+        (N, height, width) bool.
+    """
+    probabilities = mask_logits.float().sigmoid()
+    if mask_logits.device.type == "cpu":
+        return _paste_regions(probabilities, boxes, size, threshold)
+    return _paste_whole(probabilities, boxes, size, threshold)
+
+
+def _paste_regions(
+    probabilities: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float
+) -> Tensor:
+    """One object after the other, its box and a pixel around it only: the way for the CPU."""
+    height, width = size
+    num, resolution, _ = probabilities.shape
+    pasted = torch.zeros((num, height, width), dtype=torch.bool)
+    limits = torch.tensor([width, height, width, height])
+    margin = torch.tensor([-1.0, -1.0, 1.0, 1.0])
+    edges = torch.cat([boxes[:, :2].floor(), boxes[:, 2:].ceil()], dim=1) + margin
+    regions = torch.minimum(edges.clamp(min=0), limits).long().tolist()
+    for i, (x0, y0, x1, y1) in enumerate(regions):
+        if x0 < x1 and y0 < y1:
+            box = boxes[i]
+            across = _tent_weights(x0, x1, box[0], box[2], resolution)  # (w, R)
+            down = _tent_weights(y0, y1, box[1], box[3], resolution)  # (h, R)
+            soft = (down @ probabilities[i]) @ across.T
+            torch.ge(soft, threshold, out=pasted[i, y0:y1, x0:x1])
+    return pasted
+
+
+def _paste_whole(
+    probabilities: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float
+) -> Tensor:
+    """Many objects at once over the whole image: the way for the GPU."""
+    height, width = size
+    num, resolution, _ = probabilities.shape
+    pasted = torch.zeros((num, height, width), dtype=torch.bool, device=boxes.device)
+    step = max(GPU_PASTE_PIXELS // max(height * width, 1), 1)
+    for start in range(0, num, step):
+        x0, y0, x1, y1 = boxes[start : start + step, :, None, None].unbind(dim=1)
+        across = _tent_weights(0, width, x0, x1, resolution)  # (n, W, R)
+        down = _tent_weights(0, height, y0, y1, resolution)  # (n, H, R)
+        soft = down @ probabilities[start : start + step] @ across.transpose(1, 2)
+        pasted[start : start + step] = soft >= threshold
+    return pasted
+
+
+def _tent_weights(first: int, last: int, low: Tensor, high: Tensor, resolution: int) -> Tensor:
+    """Bilinear weights of R cells for the pixels `first` to `last` - 1 along one axis.
+
+    The box spans `low` to `high`, pixels: scalars for (pixels, R), (n, 1, 1) for (n, pixels, R).
+    """
+    centers = torch.arange(first, last, device=low.device, dtype=torch.float32)[:, None] + 0.5
+    cells = torch.arange(resolution, device=low.device, dtype=torch.float32)
+    position = (centers - low) / (high - low) * resolution - 0.5
+    weights = (1 - (position - cells).abs()).clamp(min=0)
+    return weights.nan_to_num(nan=0.0)  # a box without width

@@ -1,0 +1,100 @@
+"""The vocabulary: what a picture contains (`Target`) and what the model finds (`Detections`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["Detections", "Target"]
+
+T = TypeVar("T", "Target", "Detections")
+
+
+@dataclass(frozen=True)
+class Target:
+    """The true objects of one image, N of them; N = 0 is an image without objects.
+
+    Crowd regions are no objects: they appear in `semantic` only.
+
+    Attributes:
+        boxes: (N, 4) corners (x0, y0, x1, y1), pixels of the image.
+        labels: (N,) int64, 0 to C-1.
+        masks: (N, H, W) bool; H and W are the image's, before padding. None where `mask_crops`
+            stand for them, or where no mask is learned.
+        mask_crops: (N, R, R) bool, each mask cropped to its box and resized; wins over `masks`.
+        semantic: (H, W) integers, 0 is background and class c is c + 1. None: drawn from `masks`.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    masks: Tensor | None = None
+    mask_crops: Tensor | None = None
+    semantic: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        num = len(self.labels)
+        if self.boxes.shape != (num, 4):
+            raise ValueError(f"boxes {tuple(self.boxes.shape)}: {num} labels need ({num}, 4)")
+        for name in ("masks", "mask_crops"):
+            value = getattr(self, name)
+            if value is not None and (value.dim() != 3 or len(value) != num):
+                raise ValueError(f"{name} {tuple(value.shape)}: {num} labels need ({num}, ., .)")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> Target:
+        """The same on another device."""
+        return _moved(self, device)
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The objects found in one image, N of them, best first.
+
+    Attributes:
+        boxes: (N, 4) corners, pixels of the output image, inside of it.
+        scores: (N,) sqrt(class probability x centerness), 0 to 1.
+        labels: (N,) int64, 0 to C-1.
+        masks: (N, H, W) bool at the output size.
+        mask_logits: (N, R, R) float, over `proposal_boxes`.
+        location_index: (N,) int64, the location on the flattened pyramid that found the object.
+        proposal_boxes: (N, 4) the boxes that the bases were cropped with, pixels of the padded
+            input; they may reach outside of it.
+        image_size: (H, W) of the output.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    masks: Tensor
+    mask_logits: Tensor
+    location_index: Tensor
+    proposal_boxes: Tensor
+    image_size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, index: Tensor | slice | Sequence[int]) -> Detections:
+        """Some of the detections: a slice, a list of positions, or a boolean mask."""
+        chosen: dict[str, Any] = {name: value[index] for name, value in _tensors(self).items()}
+        return replace(self, **chosen)
+
+    def to(self, device: torch.device | str) -> Detections:
+        """The same on another device."""
+        return _moved(self, device)
+
+
+def _tensors(record: Target | Detections) -> dict[str, Tensor]:
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+
+def _moved(record: T, device: torch.device | str) -> T:
+    moved: dict[str, Any] = {name: value.to(device) for name, value in _tensors(record).items()}
+    return replace(record, **moved)
