@@ -1,0 +1,83 @@
+"""The config's words turned into the network's parts."""
+
+from __future__ import annotations
+
+from blendmask_lite.config import LEVEL_STRIDES, ModelConfig
+from blendmask_lite.model.backbones.resnet import DEPTHS, BasicBlock, Bottleneck, ResNet
+from blendmask_lite.model.bottom import BottomModule, DeepLabDecoder, ProtoFPN, ProtoNetP3
+from blendmask_lite.model.fpn import FPN
+from blendmask_lite.model.merge import Assembler, Blender, Merger, WeightedSum
+
+__all__ = ["make_backbone", "make_bottom", "make_fpn", "make_merger"]
+
+
+def make_backbone(config: ModelConfig) -> ResNet:
+    """A ResNet of the published depths, or the small one."""
+    doubling = (1, 2, 4, 8)
+    if config.backbone == "small":
+        widths = tuple(config.stage_width * i for i in (1, 2, 4, 6))
+        return ResNet(
+            block=BasicBlock,
+            num_blocks=(1, 1, 1, 1),
+            stem="3x3",
+            stem_channels=config.stem_channels,
+            widths=widths,
+            channels=widths,
+            norm=config.backbone_norm,
+            frozen_stages=config.frozen_stages,
+        )
+    depth = int(config.backbone.removeprefix("resnet"))
+    return ResNet(
+        block=Bottleneck if depth >= 50 else BasicBlock,
+        num_blocks=DEPTHS[depth],
+        stem_channels=config.stem_channels,
+        widths=tuple(config.stage_width * i for i in doubling),
+        channels=tuple(config.stage_channels * i for i in doubling),
+        stride_in_1x1=config.stride_in_1x1,
+        norm=config.backbone_norm,
+        frozen_stages=config.frozen_stages,
+    )
+
+
+def make_fpn(config: ModelConfig, channels: dict[str, int]) -> FPN:
+    """All levels that the detector, the bottom module or the semantic head reads."""
+    needs = {name for name in (*config.levels, *config.bottom_inputs, "p3") if name[0] == "p"}
+    lowest = min(needs, key=lambda name: LEVEL_STRIDES[name])
+    return FPN(
+        in_channels={name: n for name, n in channels.items() if name[1] >= lowest[1]},
+        out_channels=config.pyramid_channels,
+        num_top_levels=sum(name in ("p6", "p7") for name in config.levels),
+    )
+
+
+def make_bottom(config: ModelConfig, channels: dict[str, int]) -> BottomModule:
+    """The module that predicts the bases."""
+    if config.bottom == "deeplab":
+        fine, coarse = config.bottom_inputs
+        pyramid = config.pyramid_channels
+        return DeepLabDecoder(
+            inputs=(fine, coarse),
+            in_channels=(channels.get(fine, pyramid), channels.get(coarse, pyramid)),
+            channels=config.bottom_channels,
+            num_bases=config.num_bases,
+        )
+    kind = ProtoFPN if config.bottom == "proto_fpn" else ProtoNetP3
+    return kind(
+        in_channels=config.pyramid_channels,
+        channels=config.bottom_channels,
+        num_convs=config.num_bottom_convs,
+        num_bases=config.num_bases,
+    )
+
+
+def make_merger(config: ModelConfig) -> Merger:
+    """The blender, or what stands in its place."""
+    if config.merger == "weighted_sum":
+        return WeightedSum(num_bases=config.num_bases, has_tanh=True, has_relu=True)
+    if config.merger == "assembler":
+        return Assembler(num_bases=config.num_bases)
+    return Blender(
+        num_bases=config.num_bases,
+        attention_size=config.attention_size,
+        mode=config.attention_interpolation,
+    )

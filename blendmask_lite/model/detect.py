@@ -1,0 +1,96 @@
+"""From predictions to boxes: scores, the best of each level, non-maximum suppression.
+
+Chapter 05. FCOS, section 3.3, in the released code's order; it knows nothing of masks, but keeps
+for every box the location that found it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+from blendmask_lite.boxes import ltrb_to_xyxy
+
+__all__ = ["Proposals", "select_candidates", "suppress"]
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Boxes of one image, N of them, best first.
+
+    Attributes:
+        boxes: (N, 4) corners, pixels of the padded input, not clipped to it.
+        scores: (N,) sqrt(class probability x centerness).
+        labels: (N,) int64.
+        location_index: (N,) int64, place in the flattened pyramid.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    location_index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, index: Tensor | slice) -> Proposals:
+        return Proposals(
+            self.boxes[index], self.scores[index], self.labels[index], self.location_index[index]
+        )
+
+
+def select_candidates(
+    class_logits: Tensor,
+    ltrb: Tensor,
+    centerness_logits: Tensor,
+    locations: Tensor,
+    level_sizes: Sequence[int],
+    *,
+    score_threshold: float,
+    max_per_level: int,
+) -> Proposals:
+    """The (location, class) pairs of one image that are worth a box.
+
+    Args:
+        class_logits: (L, C).
+        ltrb: (L, 4) pixels.
+        centerness_logits: (L,).
+        locations: (L, 2) pixels.
+        level_sizes: number of locations of every level; they sum up to L.
+        score_threshold: least class probability x centerness, exclusive.
+        max_per_level: the best of each level are kept, at most so many.
+
+    Returns:
+        Boxes before suppression, level after level. A location may appear with several classes.
+    """
+    num_classes = class_logits.shape[1]
+    products = class_logits.float().sigmoid() * centerness_logits.float().sigmoid()[:, None]
+    chosen, first = [], 0
+    for size in level_sizes:
+        level = products[first : first + size].flatten()
+        pairs = (level > score_threshold).nonzero()[:, 0]
+        if len(pairs) > max_per_level:
+            pairs = pairs[level[pairs].topk(max_per_level).indices]
+        chosen.append(pairs + first * num_classes)
+        first += size
+    pairs = torch.cat(chosen)
+    index = pairs // num_classes
+    return Proposals(
+        boxes=ltrb_to_xyxy(locations[index], ltrb[index].float()),
+        scores=products.flatten()[pairs].sqrt(),
+        labels=pairs % num_classes,
+        location_index=index,
+    )
+
+
+def suppress(candidates: Proposals, *, nms_iou: float, max_detections: int) -> Proposals:
+    """Drop boxes that overlap a better one of their class, and keep the best of the rest.
+
+    Differs from AdelaiDet: it may keep more than `max_detections` where scores tie exactly.
+    """
+    kept = batched_nms(candidates.boxes, candidates.scores, candidates.labels, nms_iou)
+    return candidates[kept[:max_detections]]

@@ -1,0 +1,121 @@
+"""The detector: at every location a class, the distances to four sides, and a centerness.
+
+Chapters 03 and 05. FCOS (Tian et al., 2019), with the later improvements that the released code
+has: centerness and boxes share a tower, distances pass a ReLU, GroupNorm in the towers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from blendmask_lite.model.norms import group_norm
+
+__all__ = ["FCOSHead", "HeadOutput", "flatten_levels", "pyramid_locations"]
+
+PRIOR_PROBABILITY = 0.01  # of every class at the start of training (focal loss, section 4.1)
+
+
+@dataclass(frozen=True)
+class HeadOutput:
+    """What the head says on every level, one entry a level.
+
+    Attributes:
+        class_logits: (B, C, h, w) each.
+        ltrb: (B, 4, h, w) each, in strides of the level, >= 0.
+        centerness_logits: (B, 1, h, w) each.
+        box_features: (B, channels, h, w) each, the box tower's last map, which the top layer reads.
+    """
+
+    class_logits: list[Tensor]
+    ltrb: list[Tensor]
+    centerness_logits: list[Tensor]
+    box_features: list[Tensor]
+
+
+class FCOSHead(nn.Module):
+    """Towers of 3x3 convolutions and three predictors, shared by all levels.
+
+    Args:
+        in_channels: of the pyramid.
+        num_classes: C.
+        num_shared_convs: of the tower that both following towers read; 0 leaves it out.
+        num_class_convs, num_box_convs: of the two towers; 0 leaves a tower out.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        num_classes: int,
+        num_shared_convs: int = 0,
+        num_class_convs: int = 4,
+        num_box_convs: int = 4,
+    ) -> None:
+        super().__init__()
+        self.shared_tower = _tower(in_channels, num_shared_convs)
+        self.class_tower = _tower(in_channels, num_class_convs)
+        self.box_tower = _tower(in_channels, num_box_convs)
+        self.class_logits = nn.Conv2d(in_channels, num_classes, 3, padding=1)
+        self.ltrb = nn.Conv2d(in_channels, 4, 3, padding=1)
+        self.centerness = nn.Conv2d(in_channels, 1, 3, padding=1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        prior = -math.log((1 - PRIOR_PROBABILITY) / PRIOR_PROBABILITY)
+        nn.init.constant_(self.class_logits.bias, prior)  # type: ignore[arg-type]
+
+    def forward(self, levels: Sequence[Tensor]) -> HeadOutput:
+        """Predict on every level of the pyramid; (B, in_channels, h, w) each."""
+        shared = [self.shared_tower(level) for level in levels]
+        class_features = [self.class_tower(level) for level in shared]
+        box_features = [self.box_tower(level) for level in shared]
+        return HeadOutput(
+            class_logits=[self.class_logits(level) for level in class_features],
+            ltrb=[self.ltrb(level).relu() for level in box_features],
+            centerness_logits=[self.centerness(level) for level in box_features],
+            box_features=box_features,
+        )
+
+
+def pyramid_locations(
+    shapes: Sequence[tuple[int, int]],
+    strides: Sequence[int],
+    *,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Centers of all cells of the pyramid, level after level, row by row (FCOS, section 3.1).
+
+    Args:
+        shapes: (h, w) of every level, cells.
+        strides: of every level, pixels.
+        device: of the result.
+
+    Returns:
+        (L, 2) as (x, y), pixels of the padded input; the first cell of stride 8 lies at (4, 4).
+    """
+    levels = []
+    for (height, width), stride in zip(shapes, strides, strict=True):
+        y = torch.arange(height, device=device, dtype=torch.float32) * stride + stride // 2
+        x = torch.arange(width, device=device, dtype=torch.float32) * stride + stride // 2
+        rows, columns = torch.meshgrid(y, x, indexing="ij")
+        levels.append(torch.stack([columns.flatten(), rows.flatten()], dim=1))
+    return torch.cat(levels)
+
+
+def flatten_levels(levels: Sequence[Tensor]) -> Tensor:
+    """Maps of all levels, (B, C, h, w) each -> (B, L, C), in the order of `pyramid_locations`."""
+    return torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
+
+
+def _tower(channels: int, num_convs: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(num_convs):
+        conv = nn.Conv2d(channels, channels, 3, padding=1)
+        layers += [conv, group_norm(channels), nn.ReLU()]
+    return nn.Sequential(*layers)

@@ -1,0 +1,61 @@
+"""From the users' images to the network's batch: one convention in, the weights' own out.
+
+Chapter 02. Users pass RGB; channel order, mean and deviation are the config's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from blendmask_lite.config import ModelConfig
+
+__all__ = ["batch_images"]
+
+
+def batch_images(
+    images: Sequence[Tensor], config: ModelConfig, *, device: torch.device
+) -> tuple[Tensor, tuple[tuple[int, int], ...]]:
+    """Normalise every image to the weights' convention, then pad right and below with 0.
+
+    Args:
+        images: B tensors (3, H, W), RGB, float in [0, 1] or uint8, of any sizes.
+        config: of the model.
+        device: of the result.
+
+    Returns:
+        (B, 3, H, W), H and W divisible by `size_divisor`, and the sizes before padding.
+
+    Raises:
+        ValueError: no images, or one of another shape or type.
+    """
+    if len(images) == 0:
+        raise ValueError("images: an empty list; at least one image is needed")
+    floats = [_as_float255(image, place).to(device) for place, image in enumerate(images)]
+    sizes = tuple((image.shape[-2], image.shape[-1]) for image in floats)
+    divisor = config.size_divisor
+    height = -(-max(h for h, _ in sizes) // divisor) * divisor
+    width = -(-max(w for _, w in sizes) // divisor) * divisor
+    mean = torch.tensor(config.pixel_mean, device=device)[:, None, None]
+    std = torch.tensor(config.pixel_std, device=device)[:, None, None]
+    padded = []
+    for image, (h, w) in zip(floats, sizes, strict=True):
+        ordered = image.flip(0) if config.channel_order == "bgr" else image
+        padded.append(F.pad((ordered - mean) / std, (0, width - w, 0, height - h)))
+    return torch.stack(padded).contiguous(memory_format=torch.channels_last), sizes
+
+
+def _as_float255(image: Tensor, place: int) -> Tensor:
+    if not isinstance(image, Tensor) or image.dim() != 3 or image.shape[0] != 3:
+        shape = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+        raise ValueError(f"images[{place}]: {shape}; expected a tensor (3, H, W), RGB")
+    if 0 in image.shape:
+        raise ValueError(f"images[{place}]: {tuple(image.shape)}; an image without pixels")
+    if image.dtype == torch.uint8:
+        return image.float()
+    if not image.is_floating_point():
+        raise ValueError(f"images[{place}]: {image.dtype}; expected uint8, or float in [0, 1]")
+    return image.float() * 255

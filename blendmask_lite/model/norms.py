@@ -1,0 +1,77 @@
+"""Normalisation layers of the backbone, and a convolution with its norm in one step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["FrozenBatchNorm2d", "conv_norm", "make_norm"]
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Batch normalisation with fixed statistics and a fixed affine map.
+
+    All four vectors are buffers: they are stored and loaded, never trained. Keys of
+    `nn.BatchNorm2d` fit, except for its counter.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, num_features: int, *, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("weight", torch.ones(num_features))
+        self.register_buffer("bias", torch.zeros(num_features))
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features))
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """(channels,) each: the layer is x * scale + shift."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        return scale, self.bias - self.running_mean * scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, H, W), scaled and shifted."""
+        scale, shift = self.scale_and_shift()
+        return x * scale[:, None, None] + shift[:, None, None]
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:  # type: ignore[no-untyped-def]
+        # A file written from nn.BatchNorm2d has a counter, which says nothing here.
+        state_dict.pop(f"{prefix}num_batches_tracked", None)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def make_norm(kind: str, channels: int) -> nn.Module:
+    """A norm layer by its name in the config: frozen_bn, bn or gn (32 groups, or fewer)."""
+    if kind == "frozen_bn":
+        return FrozenBatchNorm2d(channels)
+    if kind == "bn":
+        return nn.BatchNorm2d(channels)
+    if kind == "gn":
+        return group_norm(channels)
+    raise ValueError(f"norm {kind!r}: must be frozen_bn, bn or gn")
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm with 32 groups, as in FCOS; narrow layers have a group per two channels."""
+    num_groups = 32 if channels % 32 == 0 else max(channels // 2, 1)
+    return nn.GroupNorm(num_groups, channels)
+
+
+def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
+    """`norm(conv(x))`; without gradients a frozen norm is folded into the kernel.
+
+    Folding saves a pass over the map, and happens at every call, so that nothing has to be kept
+    in step with the weights. It rounds differently; training keeps the released code's order,
+    because GroupNorm on the 1 x 2 cells of P7 turns rounding into half a per cent of gradient.
+    """
+    if torch.is_grad_enabled() or not isinstance(norm, FrozenBatchNorm2d):
+        out: Tensor = norm(conv(x))
+        return out
+    scale, shift = norm.scale_and_shift()
+    kernel = conv.weight * scale[:, None, None, None]
+    return F.conv2d(x, kernel, shift, conv.stride, conv.padding, conv.dilation)

@@ -1,0 +1,51 @@
+"""What the network computed: one type for training, inference and whoever looks inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["BlendMaskOutput"]
+
+
+@dataclass(frozen=True)
+class BlendMaskOutput:
+    """Everything that the network computed for a batch of B images; the same in training.
+
+    Attributes:
+        features: maps by name, (B, channels, h, w): the backbone's c2-c5, the pyramid's p2-p7.
+        box_features: the box tower's last map of every level, which the top layer reads.
+        class_logits: (B, L, C).
+        ltrb: (B, L, 4) distances to the sides, pixels, float32.
+        centerness_logits: (B, L).
+        bases: (B, K, H/s, W/s).
+        locations: (L, 2) cell centers as (x, y), pixels of the padded input.
+        level_shapes: (h, w) of every level; their cells add up to L.
+        level_strides: of every level, pixels.
+        image_sizes: (height, width) of every image before padding.
+    """
+
+    features: dict[str, Tensor]
+    box_features: tuple[Tensor, ...]
+    class_logits: Tensor
+    ltrb: Tensor
+    centerness_logits: Tensor
+    bases: Tensor
+    locations: Tensor
+    level_shapes: tuple[tuple[int, int], ...]
+    level_strides: tuple[int, ...]
+    image_sizes: tuple[tuple[int, int], ...]
+
+    @property
+    def level_sizes(self) -> tuple[int, ...]:
+        """Number of locations of every level."""
+        return tuple(height * width for height, width in self.level_shapes)
+
+    @property
+    def location_strides(self) -> Tensor:
+        """(L,) the stride of each location's level, pixels."""
+        strides = torch.tensor(self.level_strides, device=self.locations.device)
+        sizes = torch.tensor(self.level_sizes, device=self.locations.device)
+        return strides.repeat_interleave(sizes).to(self.locations.dtype)

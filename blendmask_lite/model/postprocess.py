@@ -1,0 +1,54 @@
+"""Back to the users' image: scale, clip, drop what is empty, paste.
+
+Chapter 05. AdelaiDet's order; see its trap in `finish_detections`.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from blendmask_lite.boxes import clip_boxes, scale_boxes
+from blendmask_lite.masks import paste_masks
+from blendmask_lite.model.detect import Proposals
+from blendmask_lite.structures import Detections
+
+__all__ = ["finish_detections"]
+
+
+def finish_detections(
+    proposals: Proposals,
+    mask_logits: Tensor,
+    image_size: tuple[int, int],
+    output_size: tuple[int, int],
+    *,
+    mask_threshold: float,
+) -> Detections:
+    """Detections at the size that the user wants.
+
+    Masks are pasted into the clipped boxes although the bases were cropped with the unclipped
+    ones, as in the released code: a mask of a box that sticks out is squeezed into the image.
+
+    Args:
+        proposals: N boxes of one image, pixels of the padded input.
+        mask_logits: (N, R, R) over these boxes.
+        image_size: (height, width) before padding.
+        output_size: (height, width) wanted.
+        mask_threshold: probability from which a pixel belongs to the mask.
+
+    Returns:
+        At most N detections; boxes that are empty after clipping are dropped.
+    """
+    height, width = output_size
+    boxes = clip_boxes(scale_boxes(proposals.boxes, image_size, (height, width)), output_size)
+    has_sides = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    kept, boxes, mask_logits = proposals[has_sides], boxes[has_sides], mask_logits[has_sides]
+    return Detections(
+        boxes=boxes,
+        scores=kept.scores,
+        labels=kept.labels,
+        masks=paste_masks(mask_logits, boxes, (height, width), mask_threshold),
+        mask_logits=mask_logits,
+        location_index=kept.location_index,
+        proposal_boxes=kept.boxes,
+        image_size=(height, width),
+    )
