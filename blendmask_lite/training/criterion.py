@@ -1,0 +1,165 @@
+"""Compares predictions with targets; the engine adds the losses up.
+
+Chapters 04 and 11. Nobody supervises bases or attentions: the mask loss reaches both through the
+blender.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from blendmask_lite.boxes import centerness
+from blendmask_lite.config import ModelConfig
+from blendmask_lite.masks import crop_masks, semantic_map
+from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.model.output import BlendMaskOutput
+from blendmask_lite.structures import Target
+from blendmask_lite.training.losses import (
+    box_loss,
+    centerness_loss,
+    focal_loss,
+    mask_loss,
+    semantic_loss,
+)
+from blendmask_lite.training.targets import Assignment, assign_batch
+
+__all__ = ["Criterion", "TrainingStep"]
+
+
+class Criterion:
+    """All losses of a batch.
+
+    Args:
+        config: of the model; size ranges, center sampling, R and the semantic weight are read.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.size_ranges = config.size_ranges
+        self.center_radius = config.center_radius
+        self.mask_size = config.mask_size
+        self.semantic_weight = config.semantic_weight
+
+    def __call__(
+        self, model: BlendMask, output: BlendMaskOutput, targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        """Losses by name, weighted, to be added up.
+
+        Args:
+            model: for the masks of the positive locations and the semantic head.
+            output: of `model.forward`.
+            targets: one an image.
+
+        Returns:
+            class, box, centerness, mask, and semantic where its weight is not 0; float32
+            scalars. Without any positive location box, centerness and mask are 0, attached to
+            every parameter.
+        """
+        assignment = self.assign(output, targets)
+        image, location = assignment.index.unbind(dim=1)
+        weight = centerness(assignment.ltrb)
+        num_positive = weight.new_tensor(max(len(weight), 1))
+        total_weight = weight.sum().clamp(min=1e-6)
+        losses = {
+            "class": focal_loss(output.class_logits.float(), assignment.labels, num_positive),
+            "box": box_loss(
+                output.ltrb[image, location],
+                assignment.ltrb,
+                output.location_strides[location],
+                weight,
+                total_weight,
+            ),
+            "centerness": centerness_loss(
+                output.centerness_logits[image, location].float(), weight, num_positive
+            ),
+            "mask": mask_loss(
+                self.masks(model, output, targets, assignment),
+                self.mask_targets(targets)[assignment.object_index],
+                weight,
+                total_weight,
+            ),
+        }
+        if self.semantic_weight:
+            height, width = (side * 8 for side in output.features["p3"].shape[-2:])
+            maps = torch.stack([_padded_semantic(each, height, width) for each in targets])
+            logits = model.semantic_logits(output).float()
+            losses["semantic"] = self.semantic_weight * semantic_loss(logits, maps)
+        return losses
+
+    def assign(self, output: BlendMaskOutput, targets: Sequence[Target]) -> Assignment:
+        """Which location of the output learns which object."""
+        return assign_batch(
+            output.locations,
+            targets,
+            output.level_sizes,
+            output.level_strides,
+            size_ranges=self.size_ranges,
+            center_radius=self.center_radius,
+        )
+
+    def masks(
+        self,
+        model: BlendMask,
+        output: BlendMaskOutput,
+        targets: Sequence[Target],
+        assignment: Assignment,
+    ) -> Tensor:
+        """(P, R, R) mask logits of the positive locations, over the true boxes.
+
+        The bases are cropped once an object and shared by all its locations.
+        """
+        boxes = torch.cat([target.boxes for target in targets]).float()
+        image = torch.cat([torch.full_like(target.labels, i) for i, target in enumerate(targets)])
+        crops = model.crops_at(output, image, boxes)[assignment.object_index]
+        attentions = model.attentions_at(output, assignment.index)
+        logits: Tensor = model.merger(crops.float(), attentions.float())
+        return logits
+
+    def mask_targets(self, targets: Sequence[Target]) -> Tensor:
+        """(objects of the batch, R, R) bool."""
+        return torch.cat([self._crops_of(target, i) for i, target in enumerate(targets)])
+
+    def _crops_of(self, target: Target, place: int) -> Tensor:
+        if target.mask_crops is not None:
+            size = target.mask_crops.shape[-1]
+            if size != self.mask_size:
+                raise ValueError(
+                    f"targets[{place}].mask_crops: {size} cells wide, the model's mask_size is "
+                    f"{self.mask_size}"
+                )
+            return target.mask_crops
+        if target.masks is None:
+            raise ValueError(f"targets[{place}]: neither masks nor mask_crops")
+        return crop_masks(target.masks, target.boxes.float(), self.mask_size)
+
+
+class TrainingStep(nn.Module):
+    """Network and criterion in one call, so that distributed training can wrap both.
+
+    Args:
+        model: the network; its config makes the criterion.
+    """
+
+    def __init__(self, model: BlendMask) -> None:
+        super().__init__()
+        self.model = model
+        self.criterion = Criterion(model.config)
+
+    def forward(self, images: Sequence[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
+        """Losses of a batch; see `Criterion`."""
+        if len(images) != len(targets):
+            raise ValueError(f"{len(images)} images but {len(targets)} targets")
+        return self.criterion(self.model, self.model(images), targets)
+
+
+def _padded_semantic(target: Target, height: int, width: int) -> Tensor:
+    if target.semantic is not None:
+        drawn = target.semantic.long()
+    elif target.masks is not None:
+        drawn = semantic_map(target.masks, target.labels)
+    else:
+        raise ValueError("the semantic loss needs masks or a semantic map in every target")
+    return F.pad(drawn, (0, width - drawn.shape[1], 0, height - drawn.shape[0]))
