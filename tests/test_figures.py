@@ -265,10 +265,11 @@ def test_text_is_dark_on_light_and_light_on_dark():
 
 def test_notebooks_get_a_png_with_its_description():
     figure = bases_figure(torch.zeros(4, 3, 3), stride=4)
-    data, metadata = figure._repr_mimebundle_()
+    figure.set_label('bases "of" <nothing>')
+    data = figure._repr_mimebundle_()
     assert data["image/png"].startswith(b"\x89PNG")
-    assert metadata["image/png"]["alt"] == data["text/plain"] == figure.get_label()
-    assert "bases" in figure.get_label()
+    assert data["text/plain"] == 'bases "of" <nothing>'
+    assert 'alt="bases &quot;of&quot; &lt;nothing&gt;"' in data["text/html"]
 
 
 def test_figures_need_no_pyplot_and_leave_the_settings_alone():

@@ -5,6 +5,8 @@ No figure touches pyplot, so none is kept alive or shown behind the caller's bac
 
 from __future__ import annotations
 
+import base64
+import html
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -41,17 +43,21 @@ class DescribedFigure(Figure):
     The description is the figure's label: `figure.get_label()`.
     """
 
-    def _repr_mimebundle_(
-        self, include: Any = None, exclude: Any = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """PNG and description, for IPython; this needs no plotting backend."""
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        """PNG, the same inside HTML with its description, and the description alone.
+
+        JupyterLab shows HTML where there is some, and has no other way to an alternative text.
+        No plotting backend is needed.
+        """
         buffer = io.BytesIO()
         self.savefig(buffer, format="png", facecolor="white")
         description = str(self.get_label())
-        return (
-            {"image/png": buffer.getvalue(), "text/plain": description},
-            {"image/png": {"alt": description}},
-        )
+        source = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        return {
+            "image/png": buffer.getvalue(),
+            "text/html": f'<img src="{source}" alt="{html.escape(description)}">',
+            "text/plain": description,
+        }
 
 
 def panels(
