@@ -148,10 +148,10 @@ class AtrousPyramidPooling(nn.Module):
         branches = [_conv_block(in_channels, channels, size=1)]
         branches += [_conv_block(in_channels, channels, dilation=rate) for rate in rates]
         self.branches = nn.ModuleList(branches)
-        # GroupNorm: one value per image leaves batch statistics nothing to compute at batch 1.
+        # Groups of 8 channels: one value per image leaves batch statistics nothing at batch 1.
         self.image = nn.Sequential(
             nn.Conv2d(in_channels, channels, 1, bias=False),
-            nn.GroupNorm(_num_groups(channels), channels),
+            nn.GroupNorm(max(channels // 8, 1), channels),
             nn.ReLU(),
         )
         self.join = _conv_block(channels * (len(rates) + 2), channels, size=1)
@@ -163,10 +163,6 @@ class AtrousPyramidPooling(nn.Module):
         looks.append(image.expand_as(looks[0]))
         joined: Tensor = self.join(torch.cat(looks, dim=1))
         return joined
-
-
-def _num_groups(channels: int) -> int:
-    return 32 if channels % 32 == 0 else 1
 
 
 def _conv_block(
