@@ -19,6 +19,7 @@ from blendmask_lite.figures import (
     crop_picture,
     detections_figure,
     draw_detections,
+    maps_figure,
     object_blending_figure,
     overview_figure,
     paint_masks,
@@ -169,6 +170,20 @@ def test_blending_of_a_model_ends_in_the_models_own_mask(changes):
         expected = model.masks_at(output, index, box)[0]
     figure = object_blending_figure(model, output, index[0], box[0])
     assert np.allclose(map_values(figure)[-1], expected.numpy(), atol=1e-5)
+
+
+# Any maps
+
+
+def test_maps_share_a_scale_that_holds_the_largest_value():
+    maps = {"small": torch.full((2, 2), 0.5), "large": torch.full((3, 3), -2.0)}
+    figure = maps_figure(maps, label="raw")
+    assert [values.shape for values in map_values(figure)] == [(2, 2), (3, 3)]
+    assert {ax.images[0].get_clim() for ax in all_axes(figure)} == {(-2.0, 2.0)}
+    fixed = maps_figure(maps, label="weight", limits=(0, 1))
+    assert fixed.axes[0].images[0].get_clim() == (0, 1)
+    with pytest.raises(ValueError, match="empty"):
+        maps_figure({}, label="raw")
 
 
 # Detections

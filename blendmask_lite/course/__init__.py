@@ -1,7 +1,9 @@
 """What the notebooks stand on: exercises, checks and hints, the budget switch, the shape trace."""
 
 from blendmask_lite.course.budget import budget, current_budget
+from blendmask_lite.course.chapters import network_map
 from blendmask_lite.course.checking import CheckResult, check, hint, solution
+from blendmask_lite.course.pictures import unusual_picture
 from blendmask_lite.course.progress import progress
 from blendmask_lite.course.shape_trace import trace
 from blendmask_lite.course.student import exercise
@@ -13,7 +15,9 @@ __all__ = [
     "current_budget",
     "exercise",
     "hint",
+    "network_map",
     "progress",
     "solution",
     "trace",
+    "unusual_picture",
 ]

@@ -71,7 +71,8 @@ def show(note: Note) -> None:
         bundle = {"text/html": note.to_html(), "text/plain": str(note)}
         from IPython.display import display
 
-        display(bundle, raw=True, metadata={"blendmask": note.about} if note.about else None)
+        about = {"blendmask": note.about} if note.about else None
+        display(bundle, raw=True, metadata=about)  # type: ignore[no-untyped-call]
     else:
         print(note)
 

@@ -22,6 +22,7 @@ from blendmask_lite.figures.layout import (
 )
 from blendmask_lite.figures.palette import SIGNED
 from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.model.images import batch_images
 
 __all__ = ["ShapeTrace", "Stage", "evaluate_dimension", "trace"]
 
@@ -135,7 +136,7 @@ def trace(model: BlendMask, image: Tensor, *, score_threshold: float | None = No
     Raises:
         ValueError: a shape is not what its letters say.
     """
-    batch, _ = model.make_batch([image])
+    batch, _ = batch_images([image], model.config, device=model.device)
     output = model([image])
     found = model.detect(output, score_threshold=score_threshold)[0]
     index = torch.stack([torch.zeros_like(found.location_index), found.location_index], dim=1)

@@ -5,6 +5,7 @@ from blendmask_lite.figures.bases import bases_figure
 from blendmask_lite.figures.blending import blending_figure, object_blending_figure
 from blendmask_lite.figures.detections import detections_figure, draw_detections, paint_masks
 from blendmask_lite.figures.layout import DescribedFigure
+from blendmask_lite.figures.maps import maps_figure
 from blendmask_lite.figures.overview import overview_figure
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "crop_picture",
     "detections_figure",
     "draw_detections",
+    "maps_figure",
     "object_blending_figure",
     "overview_figure",
     "paint_masks",

@@ -16,8 +16,9 @@ from blendmask_lite.figures.layout import (
     panels,
 )
 from blendmask_lite.figures.palette import INK, SIGNED, base_color, weight_colormap
-from blendmask_lite.model.blendmask import BlendMask, BlendMaskOutput
+from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.merge import WeightedSum
+from blendmask_lite.model.output import BlendMaskOutput
 
 __all__ = ["blending_figure", "object_blending_figure", "strongest_bases"]
 

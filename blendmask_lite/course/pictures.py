@@ -1,0 +1,43 @@
+"""Pictures that the shipped model was not trained on: a real photograph where there is one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, resize
+
+from blendmask_lite.datasets.shapes import ShapesConfig, draw_scene
+
+__all__ = ["unusual_picture"]
+
+VARIABLE = "BLENDMASK_COCO"
+
+
+def unusual_picture(number: int = 0, *, size: int = 256) -> tuple[Tensor, str]:
+    """A photograph of the COCO folder that BLENDMASK_COCO names; else a scene of twice the size.
+
+    Args:
+        number: which one.
+        size: shorter side, pixels.
+
+    Returns:
+        (3, H, W) uint8, and a few words on what it is.
+
+    Raises:
+        ValueError: the folder has no photographs.
+    """
+    root = os.environ.get(VARIABLE, "")
+    if not root:
+        scene = draw_scene(1_000, number, ShapesConfig(size=size))
+        image = torch.from_numpy(scene.image).permute(2, 0, 1).contiguous()
+        return image, f"a generated scene of {size} x {size} pixels"
+    files = sorted(Path(root).rglob("*.jpg"))
+    if not files:
+        raise ValueError(f"{VARIABLE} = {root!r}: no .jpg file in this folder or below")
+    with Image.open(files[number % len(files)]) as photograph:
+        image = pil_to_tensor(photograph.convert("RGB"))
+    return resize(image, [size], antialias=True), "a photograph"
