@@ -1,0 +1,87 @@
+"""One picture with its true objects: what every data set gives and every transform passes on.
+
+Chapter 01 of the course.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from blendmask_lite.structures import Target
+
+__all__ = ["InstanceDataset", "Sample", "semantic_map"]
+
+DatasetT = TypeVar("DatasetT", bound="InstanceDataset")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture and what is in it.
+
+    Attributes:
+        image: (3, H, W) uint8, RGB.
+        target: its objects, boxes in pixels of `image`.
+        image_id: of the data set.
+        original_size: (H, W) of the stored picture, before any resizing.
+    """
+
+    image: Tensor
+    target: Target
+    image_id: int
+    original_size: tuple[int, int]
+
+
+class InstanceDataset(Protocol):
+    """What training and evaluation need of a data set.
+
+    Attributes:
+        class_names: C names, in the order of the labels.
+        category_ids: C category ids of the COCO format, in the order of the labels.
+        image_ids: in the order of the indices.
+    """
+
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    image_ids: tuple[int, ...]
+
+    def __len__(self) -> int:
+        """Number of images."""
+        ...
+
+    def load(self, index: int) -> Sample:
+        """The image at a position of `image_ids`, not resized."""
+        ...
+
+    def select(self: DatasetT, image_ids: Sequence[int]) -> DatasetT:
+        """The same data set with these images only, in this order."""
+        ...
+
+    def ground_truth(self) -> dict[str, Any]:
+        """Images, annotations and categories of `image_ids` in COCO's format."""
+        ...
+
+
+def semantic_map(
+    masks: Tensor, labels: Tensor, size: tuple[int, int], *, num_classes: int
+) -> Tensor:
+    """A class per pixel, later objects drawn over earlier ones (AdelaiDet's thing maps).
+
+    Args:
+        masks: (N, H, W) bool; N may be 0.
+        labels: (N,) 0 to C-1.
+        size: (H, W).
+        num_classes: C.
+
+    Returns:
+        (H, W), 0 is background and class c is c + 1; uint8 where that is enough, else int32.
+    """
+    dtype = torch.uint8 if num_classes < 256 else torch.int32
+    semantic = torch.zeros(size, dtype=dtype)
+    for mask, label in zip(masks, labels.tolist(), strict=True):
+        semantic[mask] = label + 1
+    return semantic

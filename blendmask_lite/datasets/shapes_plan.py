@@ -1,0 +1,293 @@
+"""Which objects a generated scene has, and where: settings and placement of the shapes data set.
+
+Chapter 01 of the course. Objects are placed front to back: an occupancy mask of everything placed
+so far is all that is needed to know what stays visible of the next one.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from blendmask_lite.datasets.shapes_outlines import OUTLINES, Array, Part, Uniform
+
+__all__ = [
+    "SHAPE_CLASSES",
+    "TEXTURES",
+    "Placement",
+    "Plan",
+    "Raster",
+    "ShapesConfig",
+    "Surface",
+    "draw_tone",
+    "plan_scene",
+    "rasterize",
+    "uniform_from",
+]
+
+SHAPE_CLASSES: tuple[str, ...] = tuple(OUTLINES)
+TEXTURES = ("plain", "stripes", "dots", "checks", "waves", "marble")
+
+PLAN_SIZE = 128  # placements are decided at this size, so that they are equal at every size
+TRIES = 8  # places tried for an object before the scene goes without it
+MIN_PIXELS = 24  # visible of every object at PLAN_SIZE
+MARGIN = 0.05  # around a raster, for shadow and blur; share of the image side
+
+
+@dataclass(frozen=True)
+class ShapesConfig:
+    """Size and difficulty of the generated scenes; the default is what the shipped model learns.
+
+    Raises:
+        ValueError: a value that cannot work, named with its field.
+    """
+
+    size: int = 128  # side of the square image, pixels
+    min_objects: int = 2
+    max_objects: int = 6
+    crowd_share: float = 0.5  # of the scenes whose objects share class, texture and place
+    max_rotation: float = 30.0  # to both sides, degrees
+    min_scale: float = 0.14  # half the width of an object, share of the image side
+    max_scale: float = 0.23
+    min_visible: float = 0.35  # share of an object that nothing hides
+    noise: float = 4.0  # largest standard deviation of the sensor noise, of 255
+
+    def __post_init__(self) -> None:
+        self._require("size", 32 <= self.size <= 2048, "between 32 and 2048")
+        self._require("min_objects", self.min_objects >= 1, "at least 1")
+        self._require(
+            "max_objects", self.max_objects >= self.min_objects, f"at least {self.min_objects}"
+        )
+        self._require("crowd_share", 0 <= self.crowd_share <= 1, "between 0 and 1")
+        self._require("max_rotation", 0 <= self.max_rotation <= 180, "between 0 and 180")
+        self._require("min_scale", 0.02 <= self.min_scale <= 0.5, "between 0.02 and 0.5")
+        self._require(
+            "max_scale", self.min_scale <= self.max_scale <= 0.5, "between min_scale and 0.5"
+        )
+        self._require("min_visible", 0 < self.min_visible <= 1, "above 0, at most 1")
+        self._require("noise", 0 <= self.noise <= 64, "between 0 and 64")
+
+    def _require(self, name: str, is_met: bool, reason: str) -> None:
+        if not is_met:
+            raise ValueError(f"{name} = {getattr(self, name)!r}: must be {reason}")
+
+
+@dataclass(frozen=True)
+class Surface:
+    """What an object's skin looks like: two colours (RGB, 0 to 1) in a texture."""
+
+    texture: str
+    colors: tuple[tuple[float, float, float], tuple[float, float, float]]
+    frequency: float  # radians per half width of the object
+    slant: float  # direction of the texture on the object, radians
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One object of a scene; lengths are shares of the image side.
+
+    Attributes:
+        label: index of its class.
+        parts: polygons in the unit frame.
+        x, y: where the unit frame's origin goes.
+        scale: half the width of the unit frame.
+        angle: clockwise, radians.
+        is_mirrored: left and right exchanged.
+        surface: its skin.
+        phase: shifts the texture on the object.
+    """
+
+    label: int
+    parts: list[Part]
+    x: float
+    y: float
+    scale: float
+    angle: float
+    is_mirrored: bool
+    surface: Surface
+    phase: float
+
+
+@dataclass(frozen=True)
+class Raster:
+    """A placement drawn alone, on the pixels around it; they may lie outside of the image.
+
+    Attributes:
+        left, top: of the first pixel.
+        alpha: (h, w) covered share of each pixel, 0 to 1.
+    """
+
+    left: int
+    top: int
+    alpha: Array
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(h, w) pixels that are covered by half or more."""
+        return self.alpha >= 0.5
+
+    def windows(self, size: int, *, shift: tuple[int, int] = (0, 0)) -> tuple[tuple, tuple]:
+        """Where the raster, moved by (down, right), and an image of `size` meet.
+
+        Returns:
+            Two pairs of slices: into the image and into the raster; empty where they do not meet.
+        """
+        height, width = self.alpha.shape
+        inside, own = [], []
+        for start, length in ((self.top + shift[0], height), (self.left + shift[1], width)):
+            first, last = max(start, 0), max(min(start + length, size), 0)
+            inside.append(slice(first, max(last, first)))
+            own.append(slice(first - start, max(last, first) - start))
+        return (inside[0], inside[1]), (own[0], own[1])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The objects of a scene, front to back, with their rasters at PLAN_SIZE."""
+
+    placements: list[Placement]
+    rasters: list[Raster]
+
+    def rasters_at(self, size: int) -> list[Raster]:
+        """The rasters for an image of `size` x `size` pixels."""
+        if size == PLAN_SIZE:
+            return self.rasters
+        return [rasterize(placement, size) for placement in self.placements]
+
+
+def uniform_from(generator: np.random.Generator) -> Uniform:
+    """(low, high) -> a number between them. `random` alone is used: its stream is the steadiest."""
+    draw = generator.random
+    return lambda low, high: low + (high - low) * draw()
+
+
+def plan_scene(generator: np.random.Generator, config: ShapesConfig) -> Plan:
+    """The objects of one scene, at least one.
+
+    A crowd has one class, one surface and one cluster; some of its objects share their center.
+    Elsewhere class and surface are drawn for every object.
+    """
+    uniform = uniform_from(generator)
+    is_crowd = uniform(0, 1) < config.crowd_share
+    num = config.min_objects + int(uniform(0, config.max_objects - config.min_objects + 1))
+    label, surface = _draw_label(uniform), _draw_surface(uniform)
+    center_x, center_y = uniform(0.38, 0.62), uniform(0.38, 0.62)
+    plan = Plan([], [])
+    occupied = np.zeros((PLAN_SIZE, PLAN_SIZE), dtype=bool)
+    for _ in range(num):
+        if not is_crowd:
+            label, surface = _draw_label(uniform), _draw_surface(uniform)
+        for _ in range(TRIES if len(plan.placements) >= config.min_objects else 4 * TRIES):
+            scale = uniform(config.min_scale, config.max_scale)
+            if is_crowd:
+                distance, direction = uniform(0.03, 0.32), uniform(0, 2 * math.pi)
+                x = center_x + distance * math.cos(direction)
+                y = center_y + distance * math.sin(direction)
+            else:
+                x, y = uniform(0.14, 0.86), uniform(0.14, 0.86)
+            candidate = Placement(
+                label=label,
+                parts=OUTLINES[SHAPE_CLASSES[label]](uniform),
+                x=x,
+                y=y,
+                scale=scale,
+                angle=math.radians(uniform(-config.max_rotation, config.max_rotation)),
+                is_mirrored=uniform(0, 1) < 0.5,
+                surface=surface,
+                phase=uniform(0, 2 * math.pi),
+            )
+            raster = rasterize(candidate, PLAN_SIZE)
+            inside, own = raster.windows(PLAN_SIZE)
+            mask = raster.mask
+            visible = np.count_nonzero(mask[own] & ~occupied[inside])
+            is_seen = visible >= config.min_visible * np.count_nonzero(mask)
+            if is_seen and visible >= MIN_PIXELS:
+                occupied[inside] |= mask[own]
+                plan.placements.append(candidate)
+                plan.rasters.append(raster)
+                break
+    return plan
+
+
+def rasterize(placement: Placement, size: int) -> Raster:
+    """Draw a placement alone, for an image of `size` x `size` pixels."""
+    corners = _corners(placement, size)
+    every = np.concatenate(corners)
+    margin = math.ceil(MARGIN * size)
+    left, top = (math.floor(low) - margin for low in every.min(axis=0).tolist())
+    right, bottom = (math.ceil(high) + margin for high in every.max(axis=0).tolist())
+    fills = [{"solid": 255, "hole": 0, "detail": None}[part.kind] for part in placement.parts]
+    alpha = _draw_polygons(corners, fills, 0, (left, top, right, bottom), size)
+    return Raster(left=left, top=top, alpha=alpha * np.float32(1 / 255))
+
+
+def draw_tone(placement: Placement, raster: Raster, size: int) -> Array:
+    """(h, w) brightness of the object's parts on the pixels of its raster, see `Part`."""
+    if all(part.tone == 1 for part in placement.parts):
+        return np.ones_like(raster.alpha)
+    height, width = raster.alpha.shape
+    box = (raster.left, raster.top, raster.left + width, raster.top + height)
+    fills = [
+        None if part.kind == "hole" else min(round(part.tone * 128), 255)
+        for part in placement.parts
+    ]
+    tone = _draw_polygons(_corners(placement, size), fills, 128, box, size)
+    return tone * np.float32(1 / 128)
+
+
+def _corners(placement: Placement, size: int) -> list[Array]:
+    """(P, 2) corners of every part in the image, pixels."""
+    scale = placement.scale * size
+    cosine, sine = math.cos(placement.angle) * scale, math.sin(placement.angle) * scale
+    mirror = -1.0 if placement.is_mirrored else 1.0
+    turn = np.array([[cosine * mirror, sine * mirror], [-sine, cosine]], dtype=np.float32)
+    center = np.array([placement.x * size, placement.y * size], dtype=np.float32)
+    return [part.points @ turn + center for part in placement.parts]
+
+
+def _draw_polygons(
+    corners: list[Array],
+    fills: list[int | None],
+    ground: int,
+    box: tuple[int, int, int, int],
+    size: int,
+) -> Array:
+    """Fill polygons one after the other on the pixels of `box`, 0 to 255; None leaves one out."""
+    left, top, right, bottom = box
+    oversampling = 3 if size < 256 else 2
+    image = Image.new("L", ((right - left) * oversampling, (bottom - top) * oversampling), ground)
+    draw = ImageDraw.Draw(image)
+    offset = np.array([left, top], dtype=np.float32)
+    for points, fill in zip(corners, fills, strict=True):
+        if fill is not None:
+            # Pillow's corners are pixel centers, ours pixel edges.
+            flat = (points - offset) * np.float32(oversampling) - np.float32(0.5)
+            draw.polygon(flat.ravel().tolist(), fill=fill)
+    return np.asarray(image.reduce(oversampling), dtype=np.float32)
+
+
+def _draw_label(uniform: Uniform) -> int:
+    return int(uniform(0, len(SHAPE_CLASSES)))
+
+
+def _draw_surface(uniform: Uniform) -> Surface:
+    """Colours that tell nothing about the class."""
+    hue, saturation, value = uniform(0, 1), uniform(0.5, 0.95), uniform(0.7, 1.0)
+    second_hue = hue + uniform(-0.14, 0.14) + (0.5 if uniform(0, 1) < 0.25 else 0.0)
+    is_darker = uniform(0, 1) < 0.6
+    second_value = value * (uniform(0.5, 0.72) if is_darker else uniform(0.9, 1.0))
+    second_saturation = saturation * (1.0 if is_darker else uniform(0.1, 0.45))
+    return Surface(
+        texture=TEXTURES[int(uniform(0, len(TEXTURES)))],
+        colors=(
+            colorsys.hsv_to_rgb(hue % 1, saturation, value),
+            colorsys.hsv_to_rgb(second_hue % 1, second_saturation, second_value),
+        ),
+        frequency=uniform(6.0, 11.0),
+        slant=uniform(0, math.pi),
+    )

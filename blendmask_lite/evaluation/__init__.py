@@ -1,0 +1,1 @@
+"""Evaluation: average precision of boxes and masks."""
