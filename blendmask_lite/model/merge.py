@@ -65,7 +65,7 @@ class Merger(nn.Module):
         Returns:
             (N, R, R) mask logits.
         """
-        return torch.einsum("nkyx,nkyx->nyx", crops, self.scores(attentions, crops.shape[-1]))
+        return (crops * self.scores(attentions, crops.shape[-1])).sum(dim=1)
 
 
 class Blender(Merger):
