@@ -5,8 +5,6 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-import platformdirs
-
 __all__ = ["cache_dir", "shipped_checkpoint"]
 
 SHIPPED_CHECKPOINT = "nano_shapes.pt"
@@ -35,4 +33,6 @@ def cache_dir() -> Path:
 
     The folder is not made here; whoever writes into it makes it.
     """
+    import platformdirs
+
     return platformdirs.user_cache_path("blendmask_lite", appauthor=False)
