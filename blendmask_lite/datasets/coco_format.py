@@ -5,6 +5,7 @@ Chapter 01 of the course. Lin et al., "Microsoft COCO: Common Objects in Context
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,9 +19,11 @@ from blendmask_lite.structures import Target
 __all__ = [
     "annotation_records",
     "category_records",
+    "completed",
     "decode_masks",
     "encode_masks",
     "image_record",
+    "run_length",
 ]
 
 
@@ -45,6 +48,92 @@ def decode_masks(runs: Sequence[dict[str, Any]], size: tuple[int, int]) -> Tenso
     # pycocotools fills column by column: (H, W, N) in Fortran order is (N, W, H) in memory.
     decoded: np.ndarray = coco_mask.decode(list(runs))
     return torch.from_numpy(np.ascontiguousarray(decoded.transpose(2, 0, 1))).bool()
+
+
+def run_length(segmentation: object, size: tuple[int, int]) -> dict[str, Any]:
+    """The compressed run lengths of any of COCO's three forms of a mask.
+
+    Args:
+        segmentation: a list of polygons [x0, y0, x1, y1, ...], whose union is the mask; or
+            {"size", "counts"} with a list of run lengths or with compressed text.
+        size: (H, W) of the image.
+
+    Raises:
+        ValueError: what is wrong with the segmentation.
+    """
+    height, width = size
+    if isinstance(segmentation, list):
+        for polygon in segmentation:
+            if not _is_polygon(polygon):
+                text = f"{str(polygon)[:60]} is no polygon (x and y of at least 3 corners)"
+                raise ValueError(f"segmentation: {text}")
+        if not segmentation:
+            return coco_mask.frPyObjects(
+                {"size": [height, width], "counts": [height * width]}, *size
+            )
+        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    if not isinstance(segmentation, dict) or not {"size", "counts"} <= set(segmentation):
+        raise ValueError("segmentation: neither polygons nor run lengths")
+    if list(segmentation["size"]) != [height, width]:
+        raise ValueError(
+            f"segmentation: for {segmentation['size']} pixels, the image has [{height}, {width}]"
+        )
+    counts = segmentation["counts"]
+    if isinstance(counts, list):
+        if not all(isinstance(count, int) and count >= 0 for count in counts):
+            raise ValueError("segmentation: run lengths must be whole numbers of at least 0")
+        if sum(counts) != height * width:
+            raise ValueError(
+                f"segmentation: the run lengths cover {sum(counts)} of {height * width} pixels"
+            )
+        return coco_mask.frPyObjects(segmentation, height, width)
+    return _checked_text(counts, size)
+
+
+def _is_polygon(polygon: object) -> bool:
+    # Four numbers would be taken for a box by pycocotools.
+    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+        return False
+    return all(isinstance(value, (int, float)) and math.isfinite(value) for value in polygon)
+
+
+def _checked_text(counts: object, size: tuple[int, int]) -> dict[str, Any]:
+    """Compressed run lengths as pycocotools takes them, once they cover the image exactly.
+
+    pycocotools would write past the mask's end if they covered more.
+    """
+    if not isinstance(counts, (str, bytes)):
+        raise ValueError("segmentation: counts must be a list or text")
+    text = counts.encode("ascii", "replace") if isinstance(counts, str) else counts
+    runs: list[int] = []
+    value, shift = 0, 0
+    for byte in text:
+        # Five bits a character, the sixth says that more follow; from the fourth run on the
+        # difference to the run before the last is stored (maskApi.c, rleFrString).
+        code = byte - 48
+        if not 0 <= code < 64:
+            raise ValueError("segmentation: the compressed run lengths are damaged")
+        value |= (code & 0x1F) << shift
+        shift += 5
+        if code & 0x20:
+            continue
+        if code & 0x10:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value, shift = 0, 0
+    if shift or min(runs, default=0) < 0 or sum(runs) != size[0] * size[1]:
+        raise ValueError("segmentation: the compressed run lengths are damaged")
+    return {"size": list(size), "counts": text}
+
+
+def completed(annotation: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
+    """The annotation with area, box and crowd flag, taken from its run lengths where missing."""
+    found = {
+        "area": float(coco_mask.area(run)),
+        "bbox": [float(value) for value in coco_mask.toBbox(run)],
+        "iscrowd": 0,
+    }
+    return found | annotation
 
 
 def image_record(

@@ -1,0 +1,223 @@
+"""Pictures and objects of a folder in COCO's layout.
+
+Chapter 01 of the course. Lin et al., "Microsoft COCO: Common Objects in Context". Annotations are
+indexed once; pictures and masks are decoded when they are asked for.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from blendmask_lite.datasets.coco_files import find_split, image_folders, read_annotations
+from blendmask_lite.datasets.coco_format import completed, decode_masks, run_length
+from blendmask_lite.datasets.sample import Sample, semantic_map
+from blendmask_lite.structures import Target
+
+__all__ = ["CocoDataset"]
+
+
+class CocoDataset:
+    """A split of a COCO folder.
+
+    ROOT/annotations/instances_SPLIT.json describes it; the pictures are looked for in SPLIT/,
+    images/SPLIT/, images/, ROOT itself, and in folders beside them.
+
+    Labels are the positions of the category ids in ascending order, so gaps between ids do not
+    matter. Objects come with the tight boxes of their masks; those whose mask is empty are left
+    out. Crowd regions are no objects: they are in `target.semantic` only.
+
+    Args:
+        root: the folder.
+        split: name of the split; None takes the only one there is.
+        filter_empty: leave out images without any object, as training does.
+        cache: keep decoded pictures and compressed masks in memory; `load` then gives the same
+            picture tensor again, not to be written into.
+
+    Attributes:
+        root: the folder.
+        split: name of the split.
+        class_names: C names, in the order of the labels.
+        category_ids: C ids, in the order of the labels.
+        image_ids: ascending, as far as not selected otherwise.
+
+    Raises:
+        ValueError: no such folder or split, several splits and none named, or an annotation file
+            that is damaged or inconsistent; with file and annotation id.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str | None = None,
+        *,
+        filter_empty: bool = False,
+        cache: bool = False,
+    ) -> None:
+        self.root = Path(root)
+        self.split, self.annotation_file = find_split(self.root, split)
+        content = read_annotations(self.annotation_file)
+        self.class_names = tuple(content.categories.values())
+        self.category_ids = tuple(content.categories)
+        self.image_ids = tuple(sorted(content.images))
+        self._labels = {category: label for label, category in enumerate(self.category_ids)}
+        self._images = content.images
+        self._annotations = content.annotations
+        self._folders = image_folders(self.root, self.split)
+        self._runs: dict[int, list[dict[str, Any]]] | None = {} if cache else None
+        self._pictures: dict[int, Tensor] | None = {} if cache else None
+        if filter_empty:
+            self.image_ids = tuple(each for each in self.image_ids if self._has_objects(each))
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self.load(index) for index in range(len(self)))
+
+    def load(self, index: int) -> Sample:
+        """The picture at a position of `image_ids`, not resized, and its objects.
+
+        Raises:
+            ValueError: the picture or an annotation is missing or damaged; names file and id.
+        """
+        image_id = self.image_ids[index]
+        record = self._images[image_id]
+        size = (record["height"], record["width"])
+        image = self._picture(image_id, size)
+        annotations = self._annotations.get(image_id, [])
+        masks = decode_masks(self._run_lengths(image_id, size), size)
+        labels = torch.tensor(
+            [self._labels[each["category_id"]] for each in annotations], dtype=torch.int64
+        )
+        is_object = torch.tensor([not each.get("iscrowd", 0) for each in annotations]).bool()
+        is_object &= masks.flatten(1).any(dim=1)
+        target = Target(
+            boxes=_tight_boxes(masks[is_object]),
+            labels=labels[is_object],
+            masks=masks[is_object],
+            semantic=semantic_map(masks, labels, size, num_classes=len(self.class_names)),
+        )
+        return Sample(image=image, target=target, image_id=image_id, original_size=size)
+
+    def select(self, image_ids: Sequence[int]) -> CocoDataset:
+        """The same data set with these images only, in this order.
+
+        Raises:
+            ValueError: an id that the data set does not have.
+        """
+        unknown = sorted(set(image_ids) - set(self.image_ids))
+        if unknown:
+            raise ValueError(
+                f"{self.annotation_file}: no images with the ids {', '.join(map(str, unknown))}"
+            )
+        chosen = copy.copy(self)
+        chosen.image_ids = tuple(image_ids)
+        return chosen
+
+    def ground_truth(self) -> dict[str, Any]:
+        """Images, annotations and categories of `image_ids` as the annotation file has them.
+
+        Annotations without area, box or crowd flag get them from their masks.
+        """
+        return {
+            "images": [dict(self._images[image_id]) for image_id in self.image_ids],
+            "annotations": [
+                annotation
+                for image_id in self.image_ids
+                for annotation in self._completed_annotations(image_id)
+            ],
+            "categories": [
+                {"id": category_id, "name": name}
+                for category_id, name in zip(self.category_ids, self.class_names, strict=True)
+            ],
+        }
+
+    def image_path(self, image_id: int) -> Path:
+        """Where the picture lies.
+
+        Raises:
+            ValueError: in none of the folders.
+        """
+        name = self._images[image_id]["file_name"]
+        for place, folder in enumerate(self._folders):
+            if (folder / name).is_file():
+                # The next picture most likely lies beside this one.
+                self._folders.insert(0, self._folders.pop(place))
+                return folder / name
+        looked = ", ".join(str(folder) for folder in self._folders[:4])
+        raise ValueError(
+            f"{self.annotation_file}: image {image_id} ({name}) is missing; looked in {looked}"
+        )
+
+    def _completed_annotations(self, image_id: int) -> list[dict[str, Any]]:
+        annotations = self._annotations.get(image_id, [])
+        if all({"area", "bbox", "iscrowd"} <= set(each) for each in annotations):
+            return [dict(each) for each in annotations]
+        record = self._images[image_id]
+        runs = self._run_lengths(image_id, (record["height"], record["width"]))
+        return [completed(each, run) for each, run in zip(annotations, runs, strict=True)]
+
+    def _has_objects(self, image_id: int) -> bool:
+        annotations = self._annotations.get(image_id, [])
+        return any(not annotation.get("iscrowd", 0) for annotation in annotations)
+
+    def _picture(self, image_id: int, size: tuple[int, int]) -> Tensor:
+        if self._pictures is not None and image_id in self._pictures:
+            return self._pictures[image_id]
+        picture = _read_picture(self.image_path(image_id), size)
+        if self._pictures is not None:
+            self._pictures[image_id] = picture
+        return picture
+
+    def _run_lengths(self, image_id: int, size: tuple[int, int]) -> list[dict[str, Any]]:
+        if self._runs is not None and image_id in self._runs:
+            return self._runs[image_id]
+        runs = []
+        for annotation in self._annotations.get(image_id, []):
+            try:
+                runs.append(run_length(annotation["segmentation"], size))
+            except ValueError as error:
+                raise ValueError(
+                    f"{self.annotation_file}: annotation {annotation['id']}: {error}"
+                ) from None
+        if self._runs is not None:
+            self._runs[image_id] = runs
+        return runs
+
+
+def _read_picture(path: Path, size: tuple[int, int]) -> Tensor:
+    """(3, H, W) uint8 RGB of any file that Pillow reads.
+
+    Grey values are repeated, transparency is dropped, and an EXIF orientation is not applied:
+    COCO's annotations refer to the stored pixels.
+    """
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: cannot be read as a picture ({error})") from None
+    if pixels.shape[:2] != size:
+        height, width = pixels.shape[:2]
+        raise ValueError(
+            f"{path}: is {width} x {height} pixels, but its annotations are for "
+            f"{size[1]} x {size[0]} (stored pixels count, not the EXIF orientation)"
+        )
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def _tight_boxes(masks: Tensor) -> Tensor:
+    """(N, 4) smallest boxes around (N, H, W) masks, none of them empty; corners, pixels."""
+    boxes = torch.zeros((len(masks), 4))
+    for low, axis in ((0, 1), (1, 2)):  # x is seen along the rows, y along the columns
+        is_used = masks.any(dim=axis).to(torch.uint8)
+        boxes[:, low] = is_used.argmax(dim=1).float()
+        boxes[:, low + 2] = is_used.shape[1] - is_used.flip(1).argmax(dim=1).float()
+    return boxes

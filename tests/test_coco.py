@@ -1,0 +1,333 @@
+"""Reading COCO folders: every form of a mask, odd files, and errors that name what is wrong."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from blendmask_lite.datasets.coco import CocoDataset
+from blendmask_lite.datasets.coco_format import decode_masks, encode_masks, run_length
+
+needs_photographs = pytest.mark.skipif(
+    "BLENDMASK_COCO" not in os.environ,
+    reason="BLENDMASK_COCO names no COCO folder with the train2017 and val2017 splits",
+)
+
+SQUARE = [[1, 1, 4, 1, 4, 3, 1, 3]]  # x 1 to 4, y 1 to 3: 3 x 2 pixels
+CATEGORIES = [{"id": 7, "name": "cat"}, {"id": 3, "name": "cup"}, {"id": 90, "name": "car"}]
+
+
+def annotation(number, image_id=1, category_id=3, segmentation=SQUARE, **more):
+    return {
+        "id": number,
+        "image_id": image_id,
+        "category_id": category_id,
+        "segmentation": segmentation,
+        **more,
+    }
+
+
+def write_folder(
+    root, annotations, *, images=None, split="train", pictures=True, place=None, mode="RGB"
+):
+    """A COCO folder of 6 x 5 pixel pictures (height 6)."""
+    images = images or [{"id": 1, "file_name": "a.png", "height": 6, "width": 5}]
+    folder = root / (split if place is None else place)
+    folder.mkdir(parents=True, exist_ok=True)
+    for image in images if pictures else []:
+        size = (image["width"], image["height"])
+        Image.new(mode, size, 100 if mode == "L" else (100,) * len(mode)).save(
+            folder / image["file_name"]
+        )
+    (root / "annotations").mkdir(exist_ok=True)
+    content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
+    path = root / "annotations" / f"instances_{split}.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_labels_follow_ascending_category_ids_with_gaps(tmp_path):
+    write_folder(tmp_path, [annotation(1, category_id=90), annotation(2, category_id=7)])
+    dataset = CocoDataset(tmp_path)
+    assert dataset.split == "train"
+    assert dataset.class_names == ("cup", "cat", "car")
+    assert dataset.category_ids == (3, 7, 90)
+    assert dataset.load(0).target.labels.tolist() == [2, 1]
+
+
+def test_a_polygon_becomes_its_pixels_and_a_tight_box(tmp_path):
+    write_folder(tmp_path, [annotation(1)])
+    sample = CocoDataset(tmp_path).load(0)
+    wanted = torch.zeros(1, 6, 5, dtype=torch.bool)
+    wanted[0, 1:3, 1:4] = True
+    assert torch.equal(sample.target.masks, wanted)
+    assert sample.target.boxes.tolist() == [[1, 1, 4, 3]]
+    assert sample.image.shape == (3, 6, 5)
+    assert sample.image.dtype == torch.uint8
+    assert sample.original_size == (6, 5)
+    assert sample.image_id == 1
+
+
+def test_the_three_forms_of_a_mask_are_the_same_mask():
+    mask = torch.zeros(1, 6, 5, dtype=torch.bool)
+    mask[0, 1:3, 1:4] = True
+    # Column by column: the first column's 6 and one more, then 2 set of every 6.
+    counts = [7, 2, 4, 2, 4, 2, 9]
+    compressed = coco_mask.frPyObjects({"size": [6, 5], "counts": counts}, 6, 5)
+    text = {"size": [6, 5], "counts": compressed["counts"].decode()}
+    for form in (SQUARE, {"size": [6, 5], "counts": counts}, text):
+        assert torch.equal(decode_masks([run_length(form, (6, 5))], (6, 5)), mask)
+    assert encode_masks(mask) == [text]
+
+
+def test_many_polygons_are_one_object_and_may_overlap(tmp_path):
+    both = [*SQUARE, [3, 2, 5, 2, 5, 5, 3, 5]]
+    write_folder(tmp_path, [annotation(1, segmentation=both)])
+    target = CocoDataset(tmp_path).load(0).target
+    assert len(target) == 1
+    assert target.masks.sum() == 6 + 6 - 1
+    assert target.boxes.tolist() == [[1, 1, 5, 5]]
+
+
+def test_crowds_are_in_the_semantic_map_only_and_later_regions_win(tmp_path):
+    crowd = {"size": [6, 5], "counts": [12, 6, 12]}  # the third column
+    write_folder(
+        tmp_path,
+        [
+            annotation(1),
+            annotation(2, category_id=90, segmentation=crowd, iscrowd=1),
+            annotation(3, category_id=7, segmentation=[[2, 0, 3, 0, 3, 2, 2, 2]]),
+        ],
+    )
+    target = CocoDataset(tmp_path).load(0).target
+    assert target.labels.tolist() == [0, 1]
+    assert target.semantic.tolist() == [
+        [0, 0, 2, 0, 0],
+        [0, 1, 2, 1, 0],
+        [0, 1, 3, 1, 0],
+        [0, 0, 3, 0, 0],
+        [0, 0, 3, 0, 0],
+        [0, 0, 3, 0, 0],
+    ]
+
+
+def test_objects_with_an_empty_mask_are_left_out(tmp_path):
+    nothing = {"size": [6, 5], "counts": [30]}
+    write_folder(
+        tmp_path,
+        [annotation(1, segmentation=nothing), annotation(2, segmentation=[]), annotation(3)],
+    )
+    assert len(CocoDataset(tmp_path).load(0).target) == 1
+
+
+def test_an_image_without_annotations_has_empty_targets_and_can_be_filtered(tmp_path):
+    images = [{"id": i, "file_name": f"{i}.png", "height": 6, "width": 5} for i in (4, 2, 9)]
+    only_crowd = annotation(2, image_id=9, segmentation={"size": [6, 5], "counts": [3, 27]})
+    write_folder(tmp_path, [annotation(1, image_id=2), only_crowd | {"iscrowd": 1}], images=images)
+    dataset = CocoDataset(tmp_path)
+    assert dataset.image_ids == (2, 4, 9)
+    target = dataset.load(1).target
+    assert target.boxes.shape == (0, 4)
+    assert target.masks.shape == (0, 6, 5)
+    assert target.semantic.sum() == 0
+    assert CocoDataset(tmp_path, filter_empty=True).image_ids == (2,)
+
+
+def test_grey_rgba_and_palette_files_become_rgb(tmp_path):
+    for mode in ("L", "RGBA"):
+        write_folder(tmp_path, [], mode=mode)
+        image = CocoDataset(tmp_path).load(0).image
+        assert image.shape == (3, 6, 5)
+        assert image.unique().tolist() == [100]
+
+
+def test_exif_orientation_is_ignored_as_coco_does(tmp_path):
+    images = [{"id": 1, "file_name": "a.jpg", "height": 6, "width": 5}]
+    write_folder(tmp_path, [], images=images, pictures=False)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    Image.new("RGB", (5, 6)).save(tmp_path / "train" / "a.jpg", exif=exif)
+    assert CocoDataset(tmp_path).load(0).image.shape == (3, 6, 5)
+
+
+@pytest.mark.parametrize(
+    "place", ["train_parts", "images/train_parts", "images", ".", "train", "other"]
+)
+def test_pictures_are_found_where_people_put_them(tmp_path, place):
+    write_folder(tmp_path, [], split="train_parts", place=place)
+    (tmp_path / "another").mkdir()
+    dataset = CocoDataset(tmp_path, "train_parts")
+    assert dataset.image_path(1) == tmp_path / place / "a.png"
+
+
+def test_the_folder_with_the_split_in_its_name_wins(tmp_path):
+    for place in ("a_train", "val2017"):
+        write_folder(tmp_path, [], split="val2017_small", place=place)
+    assert CocoDataset(tmp_path).image_path(1) == tmp_path / "val2017" / "a.png"
+
+
+def test_selected_images_come_in_the_order_asked_for(tmp_path):
+    images = [{"id": i, "file_name": f"{i}.png", "height": 6, "width": 5} for i in (4, 2, 9)]
+    write_folder(tmp_path, [annotation(1, image_id=9)], images=images)
+    chosen = CocoDataset(tmp_path).select([9, 2])
+    assert [chosen.load(i).image_id for i in range(len(chosen))] == [9, 2]
+    assert len(chosen.load(0).target) == 1
+    truth = chosen.ground_truth()
+    assert [image["id"] for image in truth["images"]] == [9, 2]
+    assert truth["annotations"][0]["area"] == 6
+    assert truth["annotations"][0]["bbox"] == [1, 1, 3, 2]
+    with pytest.raises(ValueError, match="ids 5"):
+        CocoDataset(tmp_path).select([5])
+
+
+def test_a_cached_data_set_gives_the_same_without_reading_again(tmp_path):
+    write_folder(tmp_path, [annotation(1)])
+    dataset = CocoDataset(tmp_path, cache=True)
+    first = dataset.load(0)
+    (tmp_path / "train" / "a.png").unlink()
+    second = dataset.load(0)
+    assert torch.equal(first.image, second.image)
+    assert torch.equal(first.target.masks, second.target.masks)
+
+
+def test_the_split_must_be_named_where_there_are_several(tmp_path):
+    write_folder(tmp_path, [], split="train")
+    write_folder(tmp_path, [], split="val")
+    with pytest.raises(ValueError, match="train, val"):
+        CocoDataset(tmp_path)
+    with pytest.raises(ValueError, match=r"no split 'test'.*train, val"):
+        CocoDataset(tmp_path, "test")
+    assert CocoDataset(tmp_path, "val").split == "val"
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no such folder"):
+        CocoDataset(tmp_path / "nothing")
+    with pytest.raises(ValueError, match="not a COCO folder"):
+        CocoDataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (annotation(17, image_id=5), "annotation 17: image_id 5"),
+        (annotation(17, category_id=4), "annotation 17: category_id 4"),
+        ({"id": 17, "image_id": 1, "category_id": 3}, "annotation 17: has no 'segmentation'"),
+        (annotation(17, segmentation="abc"), "annotation 17: segmentation"),
+    ],
+)
+def test_an_annotation_that_fits_nothing_is_named_with_its_file(tmp_path, entry, message):
+    path = write_folder(tmp_path, [annotation(1), entry])
+    with pytest.raises(ValueError, match=message) as caught:
+        CocoDataset(tmp_path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [[1, 1, 4, 1]],  # pycocotools would read a box
+        [[1, 1, 4, 1, 4, 3, 1]],
+        [[1, 1, 4, 1, None, 3]],
+        [1, 1, 4, 1, 4, 3],
+        {"size": [6, 5], "counts": [7, 2]},
+        {"size": [6, 5], "counts": [40, -10]},
+        {"size": [5, 6], "counts": [30]},
+        {"size": [6, 5], "counts": "7244"},
+        {"size": [6, 5], "counts": "~~~~"},
+        {"size": [6, 5], "counts": 30},
+        {"counts": [30]},
+    ],
+)
+def test_a_damaged_mask_is_named_with_its_file_and_annotation(tmp_path, segmentation):
+    path = write_folder(tmp_path, [annotation(17, segmentation=segmentation)])
+    dataset = CocoDataset(tmp_path)
+    with pytest.raises(ValueError, match="annotation 17: segmentation") as caught:
+        dataset.load(0)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ['{"images": [', "[]", '{"images": []}', "\x00\xff"])
+def test_a_damaged_annotation_file_is_named(tmp_path, text):
+    path = write_folder(tmp_path, [])
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"instances_train\.json"):
+        CocoDataset(tmp_path)
+
+
+def test_missing_broken_and_wrong_pictures_are_named(tmp_path):
+    write_folder(tmp_path, [])
+    picture = tmp_path / "train" / "a.png"
+    whole = picture.read_bytes()
+    dataset = CocoDataset(tmp_path)
+
+    picture.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"a\.png: cannot be read"):
+        dataset.load(0)
+    picture.write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"a\.png: cannot be read"):
+        dataset.load(0)
+    Image.new("RGB", (6, 5)).save(picture)
+    with pytest.raises(ValueError, match=r"a\.png: is 6 x 5 pixels.*5 x 6"):
+        dataset.load(0)
+    picture.unlink()
+    with pytest.raises(ValueError, match=r"image 1 \(a\.png\) is missing"):
+        dataset.load(0)
+
+
+@needs_photographs
+@pytest.mark.parametrize("split", ["train2017", "val2017", "val2017_from_panoptic"])
+def test_photographs_have_the_images_objects_and_masks_of_their_file(split):
+    root = Path(os.environ["BLENDMASK_COCO"])
+    content = json.loads((root / "annotations" / f"instances_{split}.json").read_text())
+    dataset = CocoDataset(root, split)
+    assert len(dataset) == len(content["images"])
+    assert len(dataset.class_names) == len(content["categories"])
+    by_image = {image_id: [] for image_id in dataset.image_ids}
+    for entry in content["annotations"]:
+        by_image[entry["image_id"]].append(entry)
+    crowds = [i for i, entries in by_image.items() if any(e["iscrowd"] for e in entries)]
+    empty = [i for i, entries in by_image.items() if not entries]
+    are_close = []
+    for image_id in [*dataset.image_ids[:12], *crowds[:3], *empty[:2]]:
+        sample = dataset.select([image_id]).load(0)
+        objects = [entry for entry in by_image[image_id] if not entry["iscrowd"]]
+        labels = [dataset.category_ids.index(entry["category_id"]) for entry in objects]
+        assert sample.target.labels.tolist() == labels
+        areas = sample.target.masks.flatten(1).sum(dim=1).tolist()
+        for area, box, entry in zip(areas, sample.target.boxes.tolist(), objects, strict=True):
+            x, y, width, height = entry["bbox"]
+            wanted = (entry["area"] ** 0.5, x, y, x + width, y + height)
+            near = [abs(a - b) < 2 for a, b in zip((area**0.5, *box), wanted, strict=True)]
+            are_close.append(all(near))
+        crowd = torch.zeros(sample.original_size, dtype=torch.bool)
+        if image_id in crowds:
+            for entry in by_image[image_id]:
+                if entry["iscrowd"]:
+                    runs = coco_mask.frPyObjects(entry["segmentation"], *sample.original_size)
+                    crowd |= torch.from_numpy(np.asarray(coco_mask.decode(runs)).copy()).bool()
+            assert (sample.target.semantic[crowd] > 0).all()
+    # Areas and boxes of the file are those of the polygons, not of their pixels: they differ
+    # where a corner is thinner than a pixel.
+    assert len(are_close) > 50
+    assert sum(are_close) >= 0.9 * len(are_close)
+
+
+@needs_photographs
+def test_grey_photographs_become_three_equal_channels():
+    root = Path(os.environ["BLENDMASK_COCO"])
+    dataset = CocoDataset(root, "train2017")
+    grey = [
+        image_id
+        for image_id in dataset.image_ids
+        if Image.open(dataset.image_path(image_id)).mode == "L"
+    ]
+    assert grey
+    image = dataset.select(grey[:1]).load(0).image
+    assert torch.equal(image[0], image[1])
+    assert torch.equal(image[0], image[2])
