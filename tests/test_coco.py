@@ -287,6 +287,8 @@ def test_photographs_have_the_images_objects_and_masks_of_their_file(split):
     content = json.loads((root / "annotations" / f"instances_{split}.json").read_text())
     dataset = CocoDataset(root, split)
     assert len(dataset) == len(content["images"])
+    truth = dataset.ground_truth()["annotations"]
+    assert len(truth) == len(content["annotations"])
     assert len(dataset.class_names) == len(content["categories"])
     by_image = {image_id: [] for image_id in dataset.image_ids}
     for entry in content["annotations"]:
@@ -309,7 +311,9 @@ def test_photographs_have_the_images_objects_and_masks_of_their_file(split):
         if image_id in crowds:
             for entry in by_image[image_id]:
                 if entry["iscrowd"]:
-                    runs = coco_mask.frPyObjects(entry["segmentation"], *sample.original_size)
+                    runs = entry["segmentation"]
+                    if isinstance(runs["counts"], list):
+                        runs = coco_mask.frPyObjects(runs, *sample.original_size)
                     crowd |= torch.from_numpy(np.asarray(coco_mask.decode(runs)).copy()).bool()
             assert (sample.target.semantic[crowd] > 0).all()
     # Areas and boxes of the file are those of the polygons, not of their pixels: they differ

@@ -19,10 +19,11 @@ from blendmask_lite.datasets.shapes import (
     ShapesConfig,
     ShapesDataset,
     draw_scene,
+    write_shapes,
 )
-from blendmask_lite.datasets.shapes_files import write_shapes
 from blendmask_lite.datasets.shapes_outlines import OUTLINES
-from blendmask_lite.datasets.shapes_plan import Placement, Surface, plan_scene, rasterize
+from blendmask_lite.datasets.shapes_plan import plan_scene
+from blendmask_lite.datasets.shapes_raster import Placement, Surface, rasterize
 
 SCENES = [draw_scene(11, index) for index in range(40)]
 

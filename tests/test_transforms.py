@@ -6,13 +6,12 @@ import random
 import pytest
 import torch
 
-from blendmask_lite.datasets.batch import collate
+from blendmask_lite.datasets.batch import collate, load_sample
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.datasets.transforms import (
     TrainTransform,
     flip_horizontally,
-    load_sample,
     permute_channels,
     resize_for_test,
     resize_sample,

@@ -11,14 +11,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from blendmask_lite.datasets.coco_files import find_split, image_folders, read_annotations
 from blendmask_lite.datasets.coco_format import completed, decode_masks, run_length
-from blendmask_lite.datasets.sample import Sample, semantic_map
+from blendmask_lite.datasets.images import read_image
+from blendmask_lite.datasets.sample import Sample
+from blendmask_lite.masks import mask_boxes, semantic_map
 from blendmask_lite.structures import Target
 
 __all__ = ["CocoDataset"]
@@ -100,10 +100,10 @@ class CocoDataset:
         is_object = torch.tensor([not each.get("iscrowd", 0) for each in annotations]).bool()
         is_object &= masks.flatten(1).any(dim=1)
         target = Target(
-            boxes=_tight_boxes(masks[is_object]),
+            boxes=mask_boxes(masks[is_object]),
             labels=labels[is_object],
             masks=masks[is_object],
-            semantic=semantic_map(masks, labels, size, num_classes=len(self.class_names)),
+            semantic=semantic_map(masks, labels),
         )
         return Sample(image=image, target=target, image_id=image_id, original_size=size)
 
@@ -172,7 +172,14 @@ class CocoDataset:
     def _picture(self, image_id: int, size: tuple[int, int]) -> Tensor:
         if self._pictures is not None and image_id in self._pictures:
             return self._pictures[image_id]
-        picture = _read_picture(self.image_path(image_id), size)
+        path = self.image_path(image_id)
+        picture = read_image(path)
+        if tuple(picture.shape[-2:]) != size:
+            height, width = picture.shape[-2:]
+            raise ValueError(
+                f"{path}: is {width} x {height} pixels, but its annotations are for "
+                f"{size[1]} x {size[0]} (stored pixels count, not the EXIF orientation)"
+            )
         if self._pictures is not None:
             self._pictures[image_id] = picture
         return picture
@@ -191,33 +198,3 @@ class CocoDataset:
         if self._runs is not None:
             self._runs[image_id] = runs
         return runs
-
-
-def _read_picture(path: Path, size: tuple[int, int]) -> Tensor:
-    """(3, H, W) uint8 RGB of any file that Pillow reads.
-
-    Grey values are repeated, transparency is dropped, and an EXIF orientation is not applied:
-    COCO's annotations refer to the stored pixels.
-    """
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: cannot be read as a picture ({error})") from None
-    if pixels.shape[:2] != size:
-        height, width = pixels.shape[:2]
-        raise ValueError(
-            f"{path}: is {width} x {height} pixels, but its annotations are for "
-            f"{size[1]} x {size[0]} (stored pixels count, not the EXIF orientation)"
-        )
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-
-
-def _tight_boxes(masks: Tensor) -> Tensor:
-    """(N, 4) smallest boxes around (N, H, W) masks, none of them empty; corners, pixels."""
-    boxes = torch.zeros((len(masks), 4))
-    for low, axis in ((0, 1), (1, 2)):  # x is seen along the rows, y along the columns
-        is_used = masks.any(dim=axis).to(torch.uint8)
-        boxes[:, low] = is_used.argmax(dim=1).float()
-        boxes[:, low + 2] = is_used.shape[1] - is_used.flip(1).argmax(dim=1).float()
-    return boxes

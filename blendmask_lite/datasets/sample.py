@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-import torch
 from torch import Tensor
 
 from blendmask_lite.structures import Target
 
-__all__ = ["InstanceDataset", "Sample", "semantic_map"]
+__all__ = ["InstanceDataset", "Sample"]
 
 DatasetT = TypeVar("DatasetT", bound="InstanceDataset")
 
@@ -64,24 +63,3 @@ class InstanceDataset(Protocol):
     def ground_truth(self) -> dict[str, Any]:
         """Images, annotations and categories of `image_ids` in COCO's format."""
         ...
-
-
-def semantic_map(
-    masks: Tensor, labels: Tensor, size: tuple[int, int], *, num_classes: int
-) -> Tensor:
-    """A class per pixel, later objects drawn over earlier ones (AdelaiDet's thing maps).
-
-    Args:
-        masks: (N, H, W) bool; N may be 0.
-        labels: (N,) 0 to C-1.
-        size: (H, W).
-        num_classes: C.
-
-    Returns:
-        (H, W), 0 is background and class c is c + 1; uint8 where that is enough, else int32.
-    """
-    dtype = torch.uint8 if num_classes < 256 else torch.int32
-    semantic = torch.zeros(size, dtype=dtype)
-    for mask, label in zip(masks, labels.tolist(), strict=True):
-        semantic[mask] = label + 1
-    return semantic

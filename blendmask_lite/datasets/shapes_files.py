@@ -8,13 +8,13 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.ops import masks_to_boxes
 
 from blendmask_lite.checkpoint import write_atomically
 from blendmask_lite.datasets.coco_format import (
@@ -22,14 +22,10 @@ from blendmask_lite.datasets.coco_format import (
     category_records,
     image_record,
 )
-from blendmask_lite.datasets.shapes import (
-    SHAPE_CLASSES,
-    STUFF_CLASSES,
-    Scene,
-    ShapesConfig,
-    ShapesDataset,
-    draw_scene,
-)
+from blendmask_lite.datasets.shapes_painting import STUFF_CLASSES
+from blendmask_lite.datasets.shapes_plan import SHAPE_CLASSES, ShapesConfig
+from blendmask_lite.datasets.shapes_scene import Scene, draw_scene, scene_sample
+from blendmask_lite.masks import mask_boxes
 
 __all__ = ["write_shapes"]
 
@@ -70,18 +66,19 @@ def write_shapes(
     path = folder / "annotations" / f"instances_{split}.json"
     # Pictures of two runs must not be read under one annotation file.
     path.unlink(missing_ok=True)
-    dataset = ShapesDataset(num_images, seed=seed, config=config)
+    config = ShapesConfig() if config is None else config
+    category_ids = range(1, len(SHAPE_CLASSES) + 1)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     panoptic: list[dict[str, Any]] = []
     for index in range(num_images):
-        scene = draw_scene(seed, index, dataset.config)
+        scene = draw_scene(seed, index, config)
         name = f"{index:06}.png"
         _write_png(folder / split / name, scene.image)
-        sample = dataset.sample_of(scene, index)
+        sample = scene_sample(scene, index)
         images.append(image_record(index, sample.original_size, name))
         annotations += annotation_records(
-            sample.target, index, dataset.category_ids, first_id=len(annotations) + 1
+            sample.target, index, category_ids, first_id=len(annotations) + 1
         )
         if stuff:
             segments, colors = _panoptic(scene)
@@ -89,8 +86,8 @@ def write_shapes(
             panoptic.append({"image_id": index, "file_name": name, "segments_info": segments})
         if progress is not None:
             progress(index + 1, num_images)
-    info = {"description": f"generated shapes, seed {seed}", "config": vars(dataset.config)}
-    categories = category_records(dataset.class_names, dataset.category_ids)
+    info = {"description": f"generated shapes, seed {seed}", "config": asdict(config)}
+    categories = category_records(SHAPE_CLASSES, category_ids)
     if stuff:
         every = [each | {"isthing": 1} for each in categories] + [
             {"id": category_id, "name": name, "supercategory": "stuff", "isthing": 0}
@@ -121,13 +118,13 @@ def _panoptic(scene: Scene) -> tuple[list[dict[str, Any]], np.ndarray]:
             continue
         number = len(segments) + 1
         numbers[mask] = number
-        x0, y0, x1, y1 = (int(v) for v in masks_to_boxes(torch.from_numpy(mask[None]))[0])
+        x0, y0, x1, y1 = mask_boxes(torch.from_numpy(mask[None]))[0].int().tolist()
         segments.append(
             {
                 "id": number,
                 "category_id": category_id,
                 "area": int(mask.sum()),
-                "bbox": [x0, y0, x1 + 1 - x0, y1 + 1 - y0],
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
                 "iscrowd": 0,
             }
         )

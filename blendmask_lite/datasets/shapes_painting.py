@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from blendmask_lite.datasets.shapes_outlines import Array, Uniform
-from blendmask_lite.datasets.shapes_plan import Placement, Raster, draw_tone
+from blendmask_lite.datasets.shapes_raster import Placement, Raster, draw_tone
 
 __all__ = ["STUFF_CLASSES", "Light", "add_noise", "paint_background", "paint_object"]
 

@@ -7,9 +7,8 @@ can be made again.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -20,16 +19,11 @@ from blendmask_lite.datasets.sample import Sample
 __all__ = [
     "TrainTransform",
     "flip_horizontally",
-    "load_sample",
     "permute_channels",
     "resize_for_test",
     "resize_sample",
     "resized_size",
 ]
-
-
-class _Loads(Protocol):
-    def load(self, index: int) -> Sample: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,24 +58,6 @@ class TrainTransform:
             generator.shuffle(order)
             sample = permute_channels(sample, order)
         return sample
-
-
-def load_sample(
-    dataset: _Loads, transform: Callable[[Sample, random.Random], Sample]
-) -> Callable[[int, random.Random], Sample]:
-    """The function (index, generator) -> augmented sample that the training's sampler wants."""
-    return _LoadSample(dataset, transform)
-
-
-@dataclass(frozen=True)
-class _LoadSample:
-    """A function that worker processes can receive."""
-
-    dataset: _Loads
-    transform: Callable[[Sample, random.Random], Sample]
-
-    def __call__(self, index: int, generator: random.Random) -> Sample:
-        return self.transform(self.dataset.load(index), generator)
 
 
 def resized_size(size: tuple[int, int], shorter: int, longest: int) -> tuple[int, int]:
