@@ -1,0 +1,240 @@
+"""Box and mask AP; cases worked out by hand, and a direct run of pycocotools."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from blendmask_lite import PRESETS, BlendMask, Detections
+from blendmask_lite.datasets.coco import CocoDataset
+from blendmask_lite.datasets.shapes import ShapesDataset, write_shapes
+from blendmask_lite.evaluation.instances import InstanceEvaluator, coco_results, evaluate_model
+from blendmask_lite.structures import Target
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return ShapesDataset(4, seed=2)
+
+
+def detections_of(target, *, scores=None, masks=None):
+    """The true objects as if they had been found."""
+    num = len(target)
+    return Detections(
+        boxes=target.boxes,
+        scores=torch.linspace(0.9, 0.5, num) if scores is None else scores,
+        labels=target.labels,
+        masks=target.masks if masks is None else masks,
+        mask_logits=torch.zeros(num, 28, 28),
+        location_index=torch.arange(num),
+        proposal_boxes=target.boxes,
+        image_size=tuple(target.masks.shape[1:]),
+    )
+
+
+def test_the_truth_itself_scores_100(dataset):
+    evaluator = InstanceEvaluator(dataset)
+    for index in range(len(dataset)):
+        sample = dataset.load(index)
+        evaluator.add(sample.image_id, detections_of(sample.target))
+    results = evaluator.finish()
+    for numbers in (results.mask, results.box):
+        assert numbers["AP"] == numbers["AP50"] == numbers["AR100"] == 100
+    assert results.num_images == 4
+
+
+def test_right_boxes_with_empty_masks_score_on_boxes_only(dataset):
+    evaluator = InstanceEvaluator(dataset)
+    sample = dataset.load(0)
+    evaluator.add(
+        sample.image_id, detections_of(sample.target, masks=torch.zeros_like(sample.target.masks))
+    )
+    results = evaluator.finish()
+    assert results.box["AP"] == 100
+    assert results.mask["AP"] == 0
+
+
+def test_half_of_the_objects_of_one_class_found_is_half_the_ap():
+    # One class, two objects, one found: precision 1 up to recall 1/2. COCO reads precision at 101
+    # recalls, 51 of them up to 0.5.
+    masks = torch.zeros(2, 40, 40, dtype=torch.bool)
+    masks[0, 2:12, 2:12] = True
+    masks[1, 20:30, 20:30] = True
+
+    class Two(ShapesDataset):
+        def load(self, index):
+            sample = super().load(index)
+            target = type(sample.target)(
+                torch.tensor([[2.0, 2, 12, 12], [20, 20, 30, 30]]), torch.tensor([3, 3]), masks
+            )
+            return type(sample)(sample.image[:, :40, :40], target, sample.image_id, (40, 40))
+
+    dataset = Two(1)
+    evaluator = InstanceEvaluator(dataset)
+    sample = dataset.load(0)
+    evaluator.add(sample.image_id, detections_of(sample.target)[[0]])
+    results = evaluator.finish()
+    assert results.mask["AP"] == pytest.approx(100 * 51 / 101, abs=1e-3)
+    assert math.isnan(results.mask["APL"])
+    assert json.loads(results.to_json())["mask"]["APL"] is None
+    assert "50.5" in results.table()
+
+
+def test_the_numbers_are_those_of_pycocotools_fed_by_hand(dataset, tmp_path):
+    # Boxes moved, masks eroded, a wrong class, a doubled object and one left out; the direct run
+    # reads annotation and results files as any user of pycocotools would.
+    evaluator = InstanceEvaluator(dataset)
+    entries = []
+    for index in range(len(dataset)):
+        sample = dataset.load(index)
+        found = detections_of(sample.target)
+        masks = found.masks.clone()
+        masks[0, : masks.shape[1] // 2] = False
+        masks[-1] &= masks[-1].roll(3, dims=1)
+        labels = found.labels.clone()
+        labels[0] = (labels[0] + index // 3) % len(dataset.class_names)
+        found = replace(found, masks=masks, labels=labels, boxes=found.boxes + 2.0 * index)
+        found = found[[0, *range(len(found) - index % 2)]]
+        evaluator.add(sample.image_id, found)
+        for mask, box, label, score in zip(
+            found.masks.numpy(), found.boxes.tolist(), found.labels, found.scores, strict=True
+        ):
+            run = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+            entries.append(
+                {
+                    "image_id": sample.image_id,
+                    "category_id": int(label) + 1,
+                    "segmentation": {"size": run["size"], "counts": run["counts"].decode()},
+                    "score": float(score),
+                    "box": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
+                }
+            )
+    results = evaluator.finish()
+
+    truth = write_shapes(tmp_path, num_images=len(dataset), seed=2)
+    for kind, numbers in (("segm", results.mask), ("bbox", results.box)):
+        file = tmp_path / f"{kind}.json"
+        key = "segmentation" if kind == "segm" else "bbox"
+        kept = [
+            {name: entry[name] for name in ("image_id", "category_id", "score")}
+            | {key: entry["segmentation" if kind == "segm" else "box"]}
+            for entry in entries
+        ]
+        file.write_text(json.dumps(kept))
+        with contextlib.redirect_stdout(io.StringIO()):
+            true = COCO(str(truth))
+            direct = COCOeval(true, true.loadRes(str(file)), kind)
+            direct.evaluate()
+            direct.accumulate()
+            direct.summarize()
+        wanted = dict(
+            zip(
+                ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR100"),
+                100 * direct.stats[[0, 1, 2, 3, 4, 5, 8]],
+                strict=True,
+            )
+        )
+        assert 5 < wanted["AP"] < 95
+        for name, value in wanted.items():
+            if value < 0:
+                assert math.isnan(numbers[name])
+            else:
+                assert numbers[name] == pytest.approx(value, abs=1e-3), (kind, name)
+
+
+def test_the_size_of_a_mask_is_its_own_and_not_that_of_its_box():
+    # A false alarm comes first: a frame of 40 x 40 pixels, one pixel wide. Its mask of 156 pixels
+    # is small and does not count among medium objects; its box of 1600 does.
+    frame = torch.zeros(2, 128, 128, dtype=torch.bool)
+    frame[0, 4:44, 4:44] = True
+    frame[0, 5:43, 5:43] = False
+    frame[1, 60:100, 60:100] = True  # the only true object
+
+    class Frames(ShapesDataset):
+        def load(self, index):
+            sample = super().load(index)
+            boxes, labels = torch.tensor([[60.0, 60, 100, 100]]), torch.tensor([0])
+            return replace(sample, target=Target(boxes, labels, frame[1:]))
+
+    dataset = Frames(1)
+    both = Target(torch.tensor([[4.0, 4, 44, 44], [60, 60, 100, 100]]), torch.tensor([0, 0]), frame)
+    evaluator = InstanceEvaluator(dataset)
+    evaluator.add(0, detections_of(both))
+    results = evaluator.finish()
+    assert results.mask["AP"] == pytest.approx(50, abs=1e-3)  # precision 1 / 2 at every recall
+    assert results.mask["APM"] == 100
+    assert results.box["APM"] == pytest.approx(50, abs=1e-3)
+
+
+def test_nothing_found_is_zero_and_no_crash(dataset):
+    evaluator = InstanceEvaluator(dataset)
+    sample = dataset.load(0)
+    evaluator.add(sample.image_id, detections_of(sample.target)[:0])
+    assert evaluator.finish().mask["AP"] == 0
+
+
+def test_results_are_cocos_own_format(dataset):
+    sample = dataset.load(0)
+    entries = coco_results(7, detections_of(sample.target), dataset.category_ids)
+    first = entries[0]
+    assert first["image_id"] == 7
+    assert first["category_id"] == dataset.category_ids[int(sample.target.labels[0])]
+    x0, y0, x1, y1 = sample.target.boxes[0].tolist()
+    assert first["bbox"] == [x0, y0, x1 - x0, y1 - y0]
+    assert first["segmentation"]["size"] == [128, 128]
+    json.dumps(entries)
+
+
+def test_an_image_counts_once_and_has_to_belong(dataset):
+    evaluator = InstanceEvaluator(dataset)
+    sample = dataset.load(0)
+    evaluator.add(sample.image_id, detections_of(sample.target))
+    with pytest.raises(ValueError, match="added twice"):
+        evaluator.add(sample.image_id, detections_of(sample.target))
+    with pytest.raises(ValueError, match="image 999: not in the data set"):
+        evaluator.add(999, detections_of(sample.target))
+
+
+def test_a_model_is_evaluated_in_evaluation_mode_and_returned_as_it_was(dataset):
+    torch.manual_seed(0)
+    model = BlendMask(PRESETS["nano"], class_names=dataset.class_names).train()
+    before = model.state_dict()["bottom.last.1.running_mean"].clone()
+    seen = []
+    results = evaluate_model(
+        model, dataset, progress=lambda i, n: seen.append((i, n)), max_images=2
+    )
+    assert seen == [(1, 2), (2, 2)]
+    assert results.num_images == 2
+    assert model.training
+    assert model.state_dict()["bottom.last.1.running_mean"].equal(before)
+
+
+def test_a_model_of_other_classes_is_refused(dataset):
+    model = BlendMask(PRESETS["nano"])
+    with pytest.raises(ValueError, match=r"class 0.*star"):
+        evaluate_model(model, dataset)
+
+
+def test_ap_on_photographs_with_crowds_is_100_for_the_truth():
+    root = os.environ.get("BLENDMASK_COCO")
+    if not root:
+        pytest.skip("BLENDMASK_COCO is not set: no photographs at hand")
+    dataset = CocoDataset(root, "val2017")
+    chosen = dataset.select(dataset.image_ids[:12])
+    evaluator = InstanceEvaluator(chosen)
+    for index in range(len(chosen)):
+        sample = chosen.load(index)
+        evaluator.add(sample.image_id, detections_of(sample.target))
+    results = evaluator.finish()
+    assert results.mask["AP"] == pytest.approx(100, abs=0.5)
