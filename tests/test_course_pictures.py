@@ -1,13 +1,15 @@
-"""The network's diagram, the pictures for a second look, and the siblings of chapter 10."""
+"""The network's diagram, the environment, pictures for a second look, chapter 10's siblings."""
 
 from __future__ import annotations
+
+import sys
 
 import pytest
 import torch
 from PIL import Image
 
 from blendmask_lite import PRESETS, BlendMask
-from blendmask_lite.course import network_map, unusual_picture
+from blendmask_lite.course import environment, network_map, unusual_picture
 from blendmask_lite.course.siblings import learn, make_sibling, mean_crop_iou, prepare_lessons
 from blendmask_lite.masks import mask_boxes
 from blendmask_lite.structures import Target
@@ -22,6 +24,31 @@ def test_chapters_that_exist_are_links_and_others_are_not(tmp_path):
     assert page.count("<a ") == 1
     assert "06 Bases" in page
     assert "chapter 09" in str(network_map(tmp_path))
+
+
+# The environment
+
+
+def test_environment_is_named_with_its_versions(monkeypatch, tmp_path):
+    monkeypatch.setenv("BLENDMASK_BUDGET", "smoke")
+    monkeypatch.setenv("BLENDMASK_COCO", str(tmp_path))
+    text = str(environment())
+    assert torch.__version__.split("+")[0] in text
+    assert "smoke" in text
+    assert str(tmp_path) in text
+
+
+def test_missing_model_and_library_are_said_and_do_not_raise(monkeypatch):
+    module = sys.modules["blendmask_lite.course.environment"]
+
+    def no_checkpoint():
+        raise FileNotFoundError("nano.pt: missing")
+
+    monkeypatch.setattr(module, "shipped_checkpoint", no_checkpoint)
+    found = environment()
+    assert not found.is_ready
+    assert "nano.pt: missing" in found._repr_html_()
+    assert module._library("no_such_library") == (False, "no_such_library", "not installed")
 
 
 # A second picture

@@ -3,6 +3,7 @@
 from blendmask_lite.course.budget import budget, current_budget
 from blendmask_lite.course.chapters import network_map
 from blendmask_lite.course.checking import CheckResult, check, hint, solution
+from blendmask_lite.course.environment import environment
 from blendmask_lite.course.pictures import unusual_picture
 from blendmask_lite.course.progress import progress
 from blendmask_lite.course.shape_trace import trace
@@ -13,6 +14,7 @@ __all__ = [
     "budget",
     "check",
     "current_budget",
+    "environment",
     "exercise",
     "hint",
     "network_map",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Generator, Tensor
 
@@ -64,7 +62,7 @@ def assemble(crops: Tensor) -> Tensor:
         in row (or column) floor(i * T / R) of the tiles.
     """
     num_bases, size = crops.shape[1:3]
-    num_tiles = math.isqrt(num_bases)
+    num_tiles = round(num_bases**0.5)
     # Step 1: which row of tiles a row of cells lies in
     tile = torch.arange(size) * num_tiles // size  # (R,)
     # Step 2: which base owns each cell, (R, R)
