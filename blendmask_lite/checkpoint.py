@@ -130,7 +130,12 @@ def load_weights(model: torch.nn.Module, state: Mapping[str, Tensor], *, source:
 
 
 def write_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:
-    """Write `checkpoint` to `path` in one step; equal contents give equal bytes."""
+    """Write `checkpoint` to `path` in one step; equal contents give equal bytes.
+
+    Raises:
+        ValueError: metadata that could not be read again without running code.
+    """
+    _require_plain(checkpoint.metadata, "metadata")
     content = {
         "format": FORMAT,
         "config": dataclasses.asdict(checkpoint.config),
@@ -185,6 +190,22 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         metadata=content.get("metadata", {}),
         training=content.get("training"),
     )
+
+
+def _require_plain(value: object, place: str) -> None:
+    """Refuse what a reader would refuse: anything but numbers, texts, and lists and dicts of them.
+
+    A subclass counts as foreign: torch.__version__ is one of str.
+    """
+    if isinstance(value, dict):
+        for name, each in value.items():
+            _require_plain(name, f"{place}, a key")
+            _require_plain(each, f"{place}[{name!r}]")
+    elif isinstance(value, list | tuple):
+        for number, each in enumerate(value):
+            _require_plain(each, f"{place}[{number}]")
+    elif type(value) not in (str, int, float, bool, type(None)):
+        raise ValueError(f"{place}: a {type(value).__name__} is no plain value")
 
 
 def _read_plain(path: Path) -> object:

@@ -110,9 +110,10 @@ def step_row(record: StepRecord) -> dict[str, object]:
 
 def versions() -> dict[str, str]:
     """Of everything that can change a result."""
+    # Plain strings: torch's own subclass of str would make a checkpoint that refuses to load.
     return {
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torch": str(torch.__version__),
+        "torchvision": str(torchvision.__version__),
         "platform": platform.platform(),
     }
