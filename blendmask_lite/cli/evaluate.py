@@ -1,0 +1,67 @@
+"""`blendmask-lite evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from blendmask_lite.checkpoint import load_model, write_atomically
+from blendmask_lite.cli.options import (
+    SHAPES,
+    VALIDATION_SEED,
+    add_device_options,
+    apply_threads,
+    counter,
+    find_device,
+    open_dataset,
+)
+from blendmask_lite.evaluation.instances import evaluate_model
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the command line."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "evaluate",
+        help="box and mask AP of a checkpoint",
+        description="Box and mask AP of a checkpoint on COCO-format data.",
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT")
+    parser.add_argument("root", metavar="ROOT", help=f'COCO-layout folder, or "{SHAPES}"')
+    parser.add_argument("--split", metavar="NAME", help="default the only one there is")
+    parser.add_argument("--images", type=int, metavar="N", help="only the first N images")
+    parser.add_argument("--ids", metavar="ID,ID,...", help="only these image ids")
+    parser.add_argument("--size", type=int, metavar="N", help="shorter side at test, pixels")
+    parser.add_argument("--max-size", type=int, metavar="N", help="longest side at test, pixels")
+    parser.add_argument("--json", metavar="FILE", help="write the numbers as JSON")
+    parser.add_argument("--results", metavar="FILE", help="write the detections in COCO's format")
+    add_device_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Evaluate and print the table."""
+    apply_threads(options)
+    device = find_device(options.device)
+    model = load_model(options.checkpoint, device=device)
+    changes = {"test_size": options.size, "max_size": options.max_size}
+    given = {name: value for name, value in changes.items() if value is not None}
+    if options.size is not None and options.max_size is None:
+        given["max_size"] = round(options.size * 5 / 3)
+    model.inference = replace(model.inference, **given)
+    dataset = open_dataset(options.root, split=options.split, seed=VALIDATION_SEED)
+    if options.ids is not None:
+        dataset = dataset.select([int(each) for each in options.ids.split(",")])
+    results = evaluate_model(
+        model, dataset, progress=counter("images"), max_images=options.images, device=device
+    )
+    print(results.table())
+    if options.json:
+        write_atomically(Path(options.json), (results.to_json() + "\n").encode())
+    if options.results:
+        write_atomically(Path(options.results), json.dumps(results.results_file).encode())
+    return 0

@@ -1,0 +1,117 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from blendmask_lite.datasets.coco import CocoDataset
+from blendmask_lite.datasets.sample import InstanceDataset
+from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.training.progress import duration
+
+__all__ = [
+    "add_device_options",
+    "apply_threads",
+    "counter",
+    "find_device",
+    "integers",
+    "open_dataset",
+]
+
+SHAPES = "shapes"  # instead of a folder: generated pictures
+VALIDATION_SEED = 1_000_000  # added to the seed: pictures that no training has seen
+
+
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """--device and --threads."""
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one",
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="CPU threads; without it OMP_NUM_THREADS, or else all cores",
+    )
+
+
+def apply_threads(options: argparse.Namespace) -> None:
+    """Set the number of CPU threads."""
+    if options.threads is not None:
+        if options.threads < 1:
+            raise ValueError(f"--threads {options.threads}: must be at least 1")
+        torch.set_num_threads(options.threads)
+    elif "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(os.cpu_count() or 1)
+
+
+def find_device(name: str) -> torch.device:
+    """The device that --device names.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"--device {name}: no such device") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"--device {name}: torch sees no GPU here")
+    return device
+
+
+def integers(text: str) -> tuple[int, ...]:
+    """Read `9,25,30` as (9, 25, 30), for argparse."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected whole numbers with commas between"
+        ) from None
+
+
+def open_dataset(
+    root: str, *, split: str | None, num_images: int = 200, seed: int = 0
+) -> InstanceDataset:
+    """A COCO-layout folder, or generated pictures for the word "shapes".
+
+    Args:
+        root: folder, or "shapes" where no folder of that name is.
+        split: of a folder; None is the only one there is.
+        num_images: of generated pictures.
+        seed: of generated pictures.
+    """
+    if root == SHAPES and not Path(root).exists():
+        return ShapesDataset(num_images, seed=seed)
+    return CocoDataset(root, split)
+
+
+def counter(what: str) -> Callable[[int, int], None]:
+    """A progress callback (done, total) that renews one line with the time left."""
+    start = time.monotonic()
+    is_terminal = sys.stderr.isatty()
+    last = [0.0]
+
+    def report(done: int, total: int) -> None:
+        now = time.monotonic()
+        pause = 0.2 if is_terminal else 15.0
+        if done < total and now - last[0] < pause:
+            return
+        last[0] = now
+        left = duration((now - start) / max(done, 1) * (total - done))
+        end = "\n" if done == total or not is_terminal else ""
+        sys.stderr.write(f"{chr(13) if is_terminal else ''}{done}/{total} {what}  ETA {left}{end}")
+        sys.stderr.flush()
+
+    return report

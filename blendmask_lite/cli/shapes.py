@@ -1,0 +1,46 @@
+"""`blendmask-lite shapes`."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+from blendmask_lite.cli.options import counter
+from blendmask_lite.datasets.shapes import ShapesConfig, write_shapes
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the command line."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "shapes",
+        help="generate an instance data set in COCO format",
+        description="Generate pictures of overlapping objects as JSON + PNG in COCO's layout.",
+    )
+    parser.add_argument("out", metavar="OUT", help="folder to write into")
+    parser.add_argument("--images", type=int, default=1000, metavar="N", help="default 1000")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default 0")
+    parser.add_argument("--split", default="train", metavar="NAME", help="default train")
+    parser.add_argument(
+        "--size", type=int, default=128, metavar="N", help="side, 128 to 512 pixels"
+    )
+    parser.add_argument("--stuff", action="store_true", help="panoptic JSON and PNG, too")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the data set."""
+    if options.images < 1:
+        raise ValueError(f"--images {options.images}: must be at least 1")
+    write_shapes(
+        options.out,
+        num_images=options.images,
+        seed=options.seed,
+        config=replace(ShapesConfig(), size=options.size),
+        split=options.split,
+        stuff=options.stuff,
+        progress=counter("images"),
+    )
+    return 0

@@ -1,0 +1,156 @@
+"""`blendmask-lite train`."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from blendmask_lite.cli.options import (
+    SHAPES,
+    VALIDATION_SEED,
+    add_device_options,
+    apply_threads,
+    find_device,
+    integers,
+    open_dataset,
+)
+from blendmask_lite.config import PRESET_INFERENCE, PRESETS
+from blendmask_lite.datasets.sample import InstanceDataset
+from blendmask_lite.training.run import Recipe, train_model
+from blendmask_lite.training.schedule import TRAIN_PRESETS, TrainConfig, rescale
+
+__all__ = ["add_parser"]
+
+TRAIN_SHAPES = 20_000  # generated pictures in a pass
+VALIDATION_SHAPES = 200
+
+EPILOG = """examples:
+  blendmask-lite train shapes -o runs/shapes
+      generated pictures, about 20 minutes on a laptop
+  blendmask-lite train data/mine --split train --validation val -o runs/mine
+      your own COCO-format data
+  blendmask-lite train data/mine -o runs/mine --resume
+      continue after a stop or a crash, with the same options as before
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the command line."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "train",
+        help="train a model on COCO-format data or generated shapes",
+        description="Train a model and write it, its log and its checkpoints into a folder.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("root", metavar="ROOT", help=f'COCO-layout folder, or "{SHAPES}"')
+    parser.add_argument("-o", "--out", required=True, metavar="DIR", help="folder of the run")
+    parser.add_argument("--resume", action="store_true", help="continue the run in DIR")
+    parser.add_argument("--preset", default="nano", choices=list(PRESETS), help="default nano")
+    parser.add_argument("--weights", metavar="FILE", help="start from this checkpoint")
+    data = parser.add_argument_group("data")
+    data.add_argument("--split", metavar="NAME", help="to train on; default the only one there is")
+    data.add_argument("--validation", metavar="NAME", help="split to evaluate on while training")
+    data.add_argument("--images", type=integers, metavar="ID,ID,...", help="only these image ids")
+    data.add_argument(
+        "--size", type=integers, metavar="N,N,...", help="shorter sides, pixels; tests use the last"
+    )
+    data.add_argument("--max-size", type=int, metavar="N", help="longest side, pixels")
+    data.add_argument("--workers", type=int, metavar="N", help="processes that prepare images")
+    data.add_argument("--no-flip", action="store_true", help="no mirrored images")
+    schedule = parser.add_argument_group("schedule, by default the preset's")
+    schedule.add_argument("--iterations", type=int, metavar="N")
+    schedule.add_argument("--batch-size", type=int, metavar="N", help="scales the learning rate")
+    schedule.add_argument("--learning-rate", type=float, metavar="X")
+    schedule.add_argument("--seed", type=int, metavar="N")
+    schedule.add_argument("--ema", type=float, metavar="X", help="decay of averaged weights")
+    schedule.add_argument("--precision", choices=("float32", "bfloat16"))
+    schedule.add_argument("--evaluate-every", type=int, metavar="N", help="iterations")
+    schedule.add_argument("--checkpoint-every", type=int, metavar="N", help="iterations")
+    parser.add_argument("--half", action="store_true", help="write the model in half precision")
+    add_device_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train; 0 when finished, 130 when stopped on request."""
+    apply_threads(options)
+    config = make_train_config(options)
+    dataset = open_dataset(
+        options.root, split=options.split, num_images=TRAIN_SHAPES, seed=config.seed
+    )
+    if options.images is not None:
+        dataset = dataset.select(options.images)
+    preset = PRESET_INFERENCE[options.preset]
+    inference = replace(preset, test_size=config.train_sizes[-1], max_size=config.max_size)
+    recipe = Recipe(
+        model=replace(PRESETS[options.preset], num_classes=len(dataset.class_names)),
+        inference=inference,
+        train=config,
+        start_from=Path(options.weights) if options.weights else None,
+    )
+    validation = open_validation(options, config)
+    is_finished = train_model(
+        dataset,
+        options.out,
+        recipe,
+        validation=validation,
+        is_resumed=options.resume,
+        device=find_device(options.device),
+        description={"command": shlex.join(["blendmask-lite", *sys.argv[1:]])},
+        half=options.half,
+    )
+    return 0 if is_finished else 130
+
+
+def make_train_config(options: argparse.Namespace) -> TrainConfig:
+    """The preset's settings, changed by the options."""
+    config = rescale(
+        TRAIN_PRESETS[options.preset],
+        iterations=options.iterations,
+        batch_size=options.batch_size,
+    )
+    if options.batch_size is not None and options.learning_rate is None:
+        print(
+            f"learning rate {config.learning_rate:g}, scaled to {config.batch_size} images a step",
+            file=sys.stderr,
+        )
+    changes: dict[str, Any] = {
+        "learning_rate": options.learning_rate,
+        "seed": options.seed,
+        "ema_decay": options.ema,
+        "precision": options.precision,
+        "evaluate_every": options.evaluate_every,
+        "checkpoint_every": options.checkpoint_every,
+        "num_workers": options.workers,
+        "train_sizes": options.size,
+        "flip": False if options.no_flip else None,
+        # Generated shapes have the colours of chance; photographs do not.
+        "channel_permutation": config.channel_permutation and options.root == SHAPES,
+    }
+    if options.size is not None or options.max_size is not None:
+        # Without a word on it, pictures of up to 5 : 3 keep their shorter side.
+        largest = max(options.size or config.train_sizes)
+        changes["max_size"] = options.max_size or round(largest * 5 / 3)
+    given = {name: value for name, value in changes.items() if value is not None}
+    config = replace(config, **given)
+    is_validated = options.validation is not None or options.root == SHAPES
+    if is_validated and config.evaluate_every is None:
+        config = replace(config, evaluate_every=config.iterations)
+    return config
+
+
+def open_validation(options: argparse.Namespace, config: TrainConfig) -> InstanceDataset | None:
+    """The data to evaluate on while training, if any."""
+    if options.validation is None and (options.root != SHAPES or Path(SHAPES).exists()):
+        return None
+    return open_dataset(
+        options.root,
+        split=options.validation,
+        num_images=VALIDATION_SHAPES,
+        seed=config.seed + VALIDATION_SEED,
+    )

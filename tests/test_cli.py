@@ -1,0 +1,145 @@
+"""The command line as its users type it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from blendmask_lite import PRESETS, BlendMask, save_model
+from blendmask_lite.cli import main
+from blendmask_lite.config import PRESET_INFERENCE
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A small COCO-layout folder of generated pictures."""
+    folder = tmp_path_factory.mktemp("shapes")
+    assert main(["shapes", str(folder), "--images", "4", "--seed", "5"]) == 0
+    assert main(["shapes", str(folder), "--images", "2", "--seed", "6", "--split", "val"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A nano model that has learned nothing."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "model.pt"
+    model = BlendMask(PRESETS["nano"], inference=replace(PRESET_INFERENCE["nano"]))
+    save_model(model, path)
+    return path
+
+
+def test_training_and_evaluating_on_a_folder(root, tmp_path, capsys):
+    out = tmp_path / "run"
+    options = [
+        "--iterations",
+        "2",
+        "--batch-size",
+        "2",
+        "--split",
+        "train",
+        "--validation",
+        "val",
+        "--size",
+        "64",
+    ]
+    assert main(["train", str(root), "-o", str(out), *options]) == 0
+    messages = capsys.readouterr().err
+    assert "learning rate 0.0025, scaled to 2 images a step" in messages
+    assert "2/2" in messages and "ETA 0:00" in messages
+    file = tmp_path / "scores.json"
+    detections = tmp_path / "detections.json"
+    evaluate = ["evaluate", str(out / "model.pt"), str(root), "--split", "val"]
+    assert main([*evaluate, "--json", str(file), "--results", str(detections)]) == 0
+    scores = json.loads(file.read_text())
+    assert set(scores) >= {"mask", "box"}
+    assert 0 <= scores["mask"]["AP"] <= 100
+    assert isinstance(json.loads(detections.read_text()), list)
+    assert "AP50" in capsys.readouterr().out
+
+
+def test_only_the_chosen_images_are_trained_on(root, tmp_path):
+    options = ["--iterations", "1", "--batch-size", "1", "--split", "train", "--images", "1,3"]
+    assert main(["train", str(root), "-o", str(tmp_path), *options]) == 0
+    assert json.loads((tmp_path / "run.json").read_text())["num_images"] == 2
+
+
+def test_without_a_split_several_are_listed(root, checkpoint, capsys):
+    assert main(["evaluate", str(checkpoint), str(root)]) == 1
+    message = capsys.readouterr().err
+    assert "train" in message and "val" in message and "Traceback" not in message
+
+
+def test_segment_writes_pictures_and_coco_json(checkpoint, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    generator = np.random.default_rng(0)
+    noise = generator.integers(0, 255, (60, 90), dtype=np.uint8)
+    Image.fromarray(noise).save(pictures / "grey.png")
+    Image.fromarray(np.dstack([noise] * 4)).save(pictures / "transparent.png")
+    Image.fromarray(np.zeros((1, 1, 3), dtype=np.uint8)).save(pictures / "pixel.png")
+    out = tmp_path / "out"
+    command = ["segment", str(pictures), "--weights", str(checkpoint), "-o", str(out)]
+    assert main([*command, "--threshold", "0"]) == 0
+    content = json.loads((out / "results.json").read_text())
+    assert [image["height"] for image in content["images"]] == [60, 1, 60]
+    assert content["annotations"]
+    first = content["annotations"][0]
+    assert set(first) >= {"id", "image_id", "category_id", "segmentation", "bbox", "score"}
+    with Image.open(out / "0001_grey.png") as drawn:
+        assert drawn.size == (90, 60)
+
+
+def test_segment_names_broken_pictures_and_does_the_others(checkpoint, tmp_path, capsys):
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    Image.fromarray(np.zeros((40, 40, 3), dtype=np.uint8)).save(tmp_path / "good.png")
+    command = ["segment", str(tmp_path / "broken.jpg"), str(tmp_path / "good.png")]
+    out = tmp_path / "out"
+    assert main([*command, "--weights", str(checkpoint), "-o", str(out)]) == 1
+    assert "broken.jpg" in capsys.readouterr().err
+    assert len(json.loads((out / "results.json").read_text())["images"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["evaluate", "missing.pt", "shapes"], "missing.pt"),
+        (["evaluate", "{checkpoint}", "missing"], "missing"),
+        (["segment", "missing.jpg", "--weights", "{checkpoint}"], "missing.jpg: no such file"),
+        (["segment", "x", "--threshold", "2"], "--threshold 2.0"),
+        (["shapes", "{tmp}", "--images", "0"], "--images 0"),
+        (["shapes", "{tmp}", "--size", "7"], "7"),
+        (["train", "shapes", "-o", "{tmp}", "--learning-rate", "-1"], "learning_rate = -1.0"),
+        (["train", "shapes", "-o", "{tmp}", "--threads", "0"], "--threads 0"),
+        (["train", "shapes", "-o", "{tmp}", "--device", "quantum"], "--device quantum"),
+    ],
+)
+def test_bad_input_is_one_line_and_a_status(command, message, checkpoint, tmp_path, capsys):
+    places = {"checkpoint": checkpoint, "tmp": tmp_path}
+    assert main([word.format(**places) for word in command]) == 1
+    said = capsys.readouterr().err.strip()
+    assert message in said
+    assert said.count("\n") == 0
+
+
+def test_help_lists_every_command():
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "blendmask_lite", "--help"]
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    for name in ("train", "evaluate", "segment", "shapes"):
+        assert name in shown.stdout
+
+
+def test_unknown_image_ids_are_named(root, tmp_path, capsys):
+    assert (
+        main(["train", str(root), "-o", str(tmp_path), "--split", "train", "--images", "99"]) == 1
+    )
+    assert "99" in capsys.readouterr().err
