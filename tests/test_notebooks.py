@@ -1,0 +1,168 @@
+"""The notebooks as files, and executed with every exercise solved."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from blendmask_lite.course.registry import chapter_exercises, chapters, find_exercise
+from blendmask_lite.course.source import exercises_in, replace_exercise
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+BUDGET = re.compile(
+    r"\*\*Budget:\*\* about \d+ minutes of reading and building, \d+ CPU seconds, "
+    r"\d+\.\d GB of memory, download 0 MB\."
+)
+MOST_WORDS = 1500
+# Whatever asks the network for something fails.
+OFFLINE = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=nbformat.NO_CONVERT)
+
+
+def code_cells(notebook: nbformat.NotebookNode) -> list:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def exercises_of(notebook: nbformat.NotebookNode) -> dict[str, str]:
+    """{exercise id: source of decorator and function}."""
+    found: dict[str, str] = {}
+    for cell in code_cells(notebook):
+        found |= exercises_in(cell.source)
+    return found
+
+
+def problems_of(notebook: nbformat.NotebookNode) -> list[str]:
+    """Whatever a notebook of the course must not be, one line each."""
+    problems = []
+    tags = [tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])]
+    budget = [c for c in notebook.cells if "budget" in c.metadata.get("tags", [])]
+    text = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
+    code = [cell.source for cell in code_cells(notebook)]
+    if (notebook.nbformat, notebook.nbformat_minor) != (4, 5):
+        problems.append("is not of format 4.5")
+    if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
+        problems.append("its kernel is not python3")
+    if any(cell.outputs or cell.execution_count for cell in code_cells(notebook)):
+        problems.append("has outputs")
+    if len(budget) != 1 or not BUDGET.search(budget[0].source):
+        problems.append("has no budget line; run `make budgets`")
+    if "manual_seed(" not in code[0]:
+        problems.append("sets no seed in its first cell")
+    if any(re.search(r"^\s*[!%]|get_ipython", source, re.MULTILINE) for source in code):
+        problems.append("has a magic")
+        return problems  # no Python that could be looked at
+    if any("skip" in tag for tag in tags) or any("NBVAL_" in source for source in code):
+        problems.append("hides a cell from nbval")
+    if len(text.split()) > MOST_WORDS:
+        problems.append(f"has {len(text.split())} words")
+    if any(source != find_exercise(i).stub_cell for i, source in exercises_of(notebook).items()):
+        problems.append("has a stub that is not its exercise's")
+    if "Colab" not in text:
+        problems.append("does not say how to install on Colab")
+    for heading in ("## Predict", "## Play", "## Quiz", "## What the paper says", "## Exit ticket"):
+        if heading not in text:
+            problems.append(f"has no {heading!r}")
+    return problems
+
+
+def test_there_are_notebooks_for_every_chapter_with_exercises():
+    numbers = {path.name[:2] for path in NOTEBOOKS}
+    assert {"00", *chapters()} <= numbers
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_as_the_course_wants_it(path):
+    nbformat.validate(read(path))
+    assert problems_of(read(path)) == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_exercise_of_the_chapter_is_there_and_checked(path):
+    notebook, number = read(path), path.name[:2]
+    expected = [e.id for e in chapter_exercises(number)] if number in chapters() else []
+    assert list(exercises_of(notebook)) == expected
+    code = "\n".join(cell.source for cell in code_cells(notebook))
+    assert all(f'check("{exercise_id}")' in code for exercise_id in expected)
+    if expected:
+        assert 25 <= len(notebook.cells) <= 45
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_links_to_other_chapters_lead_somewhere(path):
+    for cell in read(path).cells:
+        for target in re.findall(r"\]\((\w+\.ipynb)\)", cell.source):
+            assert (path.parent / target).exists(), target
+
+
+BREAKS = {
+    "has outputs": lambda nb: code_cells(nb)[0].update(execution_count=1),
+    "budget": lambda nb: nb.cells[1].update(source="**Budget:** soon"),
+    "no seed": lambda nb: code_cells(nb)[0].update(source="x = 1"),
+    "magic": lambda nb: code_cells(nb)[1].update(source="%matplotlib inline"),
+    "hides": lambda nb: nb.cells[2].metadata.update(tags=["nbval-skip"]),
+    "words": lambda nb: nb.cells[0].update(source="word " * 1501),
+    "stub": lambda nb: code_cells(nb)[1].update(source='@exercise("09.1")\ndef f():\n    pass'),
+    "kernel": lambda nb: nb.metadata.update(kernelspec={"name": "other"}),
+}
+
+
+@pytest.mark.parametrize("problem", BREAKS)
+def test_guard_notices(problem):
+    """Each guard is seen failing on a notebook that is otherwise as it should be."""
+    notebook = read(NOTEBOOKS[0])
+    BREAKS[problem](notebook)
+    assert any(problem in line for line in problems_of(notebook))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_solved_notebook_is_green_offline_and_from_any_folder(path, tmp_path, monkeypatch):
+    settings = {"BLENDMASK_BUDGET": "smoke", "BLENDMASK_PROGRESS": str(tmp_path / "progress.json")}
+    for name, value in (OFFLINE | settings).items():
+        monkeypatch.setenv(name, value)
+    notebook = read(path)
+    solved = exercises_of(notebook)
+    for cell in code_cells(notebook):
+        for exercise_id in exercises_in(cell.source):
+            solution = find_exercise(exercise_id).solution_cell
+            cell.source = replace_exercise(cell.source, exercise_id, solution)
+    folder = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=folder).execute()
+
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    about = [output.get("metadata", {}).get("blendmask", {}) for output in outputs]
+    verdicts = {each["exercise"]: each["status"] for each in about if "exercise" in each}
+    assert verdicts == dict.fromkeys(solved, "green")
+    if solved:
+        assert set(json.loads((tmp_path / "progress.json").read_text())) == set(solved)
+    # What a widget's callback raises ends in the widget's own output, where no one looks.
+    assert "widgets" in notebook.metadata
+    assert '"output_type": "error"' not in json.dumps(notebook.metadata.widgets)
+
+
+@pytest.mark.slow
+def test_nbval_collects_every_code_cell():
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "--nbval-lax"]
+    environment = os.environ | {"PYTEST_ADDOPTS": ""}
+    listed = subprocess.run(
+        [*command, *map(str, NOTEBOOKS)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env=environment,
+    ).stdout
+    for path in NOTEBOOKS:
+        assert listed.count(f"{path.name}::") == len(code_cells(read(path)))
