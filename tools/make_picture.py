@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> None:
     target = Path(arguments[0]) if arguments else TARGET
     model = load_model(shipped_checkpoint())
     image = ShapesDataset(SCENE + 1, seed=7).load(SCENE).image
-    found = model.predict([image], score_threshold=0.2)[0]
+    found = model.predict([image], score_threshold=0.3)[0]
     output = model([image])
     index = torch.stack([torch.zeros_like(found.location_index), found.location_index], dim=1)
     K, M = model.config.num_bases, model.config.attention_size

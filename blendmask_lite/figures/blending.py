@@ -59,7 +59,8 @@ def blending_figure(
         description=f"How {len(crops)} bases become one mask: each crop times its weight, "
         "and the sum of the products.",
     )
-    limit = max(largest_magnitude(crops), largest_magnitude(logits))
+    limit = largest_magnitude(crops)
+    sum_limit = max(largest_magnitude(products), largest_magnitude(logits))
     has_signs = bool((scores < 0).any())  # YOLACT's coefficients may subtract a base
     span = max(1.0, float(scores.abs().max()))
     for column, index in enumerate(shown):
@@ -77,14 +78,14 @@ def blending_figure(
             colors=SIGNED if has_signs else weight_colormap(index),
             limits=(-span if has_signs else 0.0, span),
         )
-        draw_map(axes[2, column], products[index], colors=SIGNED, limits=(-limit, limit))
+        draw_map(axes[2, column], products[index], colors=SIGNED, limits=(-sum_limit, sum_limit))
     names = (
         f"crop r\nlogits, ±{limit:.3g}",
         f"weight s\n{'±' if has_signs else '0 to '}{span:.3g}",
-        f"product r · s\nlogits, ±{limit:.3g}",
+        f"product r · s\nlogits, ±{sum_limit:.3g}",
     )
     _name_rows(list(axes[:, 0]), names)
-    _draw_result(list(axes[:, -1]), logits, picture, true_mask, limit)
+    _draw_result(list(axes[:, -1]), logits, picture, true_mask, sum_limit)
     if title:
         figure.suptitle(title, fontsize=10)
     return figure
