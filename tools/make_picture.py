@@ -42,8 +42,7 @@ def main(arguments: list[str]) -> None:
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", facecolor="white")
     small = io.BytesIO()
-    # 128 colours cannot be told from all of them here, and take a third of the space.
-    Image.open(drawn).convert("RGB").quantize(128).save(small, format="png", optimize=True)
+    Image.open(drawn).convert("RGB").save(small, format="png", optimize=True)
     if len(small.getvalue()) > MOST_BYTES:
         raise SystemExit(f"{target}: {len(small.getvalue())} bytes, at most {MOST_BYTES} allowed")
     write_atomically(target, small.getvalue())
