@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from blendmask_lite.config import InferenceConfig, ModelConfig
+from blendmask_lite.files import write_atomically
 from blendmask_lite.model.blendmask import BlendMask
 
 __all__ = [
@@ -28,7 +29,6 @@ __all__ = [
     "load_weights",
     "read_checkpoint",
     "save_model",
-    "write_atomically",
     "write_checkpoint",
 ]
 
@@ -146,25 +146,10 @@ def write_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> No
     }
     if checkpoint.training is not None:
         content["training"] = checkpoint.training
-    # Through memory: a file's own name would be stored in it, and a full disk would be reported
-    # by torch as a broken archive instead of as a full disk.
+    # Through memory: torch would store the file's name, and call a full disk a broken archive.
     buffer = io.BytesIO()
     torch.save(content, buffer)
     write_atomically(Path(path), buffer.getvalue())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the file `path` by `content` in one step, on the disk when this returns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -193,10 +178,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def _require_plain(value: object, place: str) -> None:
-    """Refuse what a reader would refuse: anything but numbers, texts, and lists and dicts of them.
-
-    A subclass counts as foreign: torch.__version__ is one of str.
-    """
+    """Refuse what a reader would refuse; a subclass, too: torch.__version__ is one of str."""
     if isinstance(value, dict):
         for name, each in value.items():
             _require_plain(name, f"{place}, a key")

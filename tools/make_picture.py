@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from blendmask_lite import load_model, shipped_checkpoint
-from blendmask_lite.checkpoint import write_atomically
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures import overview_figure
+from blendmask_lite.files import write_atomically
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "images" / "overview.png"
 SCENE = 20  # of seed 7: touching objects of several classes

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blendmask_lite.checkpoint import load_model, write_atomically
+from blendmask_lite.checkpoint import load_model
 from blendmask_lite.cli.options import (
     SHAPES,
     VALIDATION_SEED,
@@ -19,6 +19,7 @@ from blendmask_lite.cli.options import (
     open_dataset,
 )
 from blendmask_lite.evaluation.instances import evaluate_model
+from blendmask_lite.files import write_atomically
 
 __all__ = ["add_parser"]
 

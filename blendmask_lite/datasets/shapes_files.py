@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from blendmask_lite.checkpoint import write_atomically
 from blendmask_lite.datasets.coco_format import (
     annotation_records,
     category_records,
@@ -25,6 +24,7 @@ from blendmask_lite.datasets.coco_format import (
 from blendmask_lite.datasets.shapes_painting import STUFF_CLASSES
 from blendmask_lite.datasets.shapes_plan import SHAPE_CLASSES, ShapesConfig
 from blendmask_lite.datasets.shapes_scene import Scene, draw_scene, scene_sample
+from blendmask_lite.files import write_atomically
 from blendmask_lite.masks import mask_boxes
 
 __all__ = ["write_shapes"]

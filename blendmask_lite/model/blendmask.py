@@ -9,17 +9,16 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from blendmask_lite.config import InferenceConfig, ModelConfig
-from blendmask_lite.model.attention import TopLayer
-from blendmask_lite.model.build import make_backbone, make_bottom, make_fpn, make_merger
+from blendmask_lite.model import build
 from blendmask_lite.model.detect import Proposals, select_candidates, suppress
 from blendmask_lite.model.fcos import FCOSHead, flatten_levels, pyramid_locations
 from blendmask_lite.model.images import batch_images
 from blendmask_lite.model.merge import crop_bases
 from blendmask_lite.model.output import BlendMaskOutput
 from blendmask_lite.model.postprocess import finish_detections
-from blendmask_lite.model.semantic import SemanticHead
 from blendmask_lite.structures import Detections
 
 __all__ = ["BlendMask"]
@@ -54,8 +53,8 @@ class BlendMask(nn.Module):
                 f"class_names: {len(class_names)} names for num_classes = {config.num_classes}"
             )
         self.class_names = tuple(class_names)
-        self.backbone = make_backbone(config)
-        self.fpn = make_fpn(config, self.backbone.channels)
+        self.backbone = build.make_backbone(config)
+        self.fpn = build.make_fpn(config, self.backbone.channels)
         self.head = FCOSHead(
             in_channels=config.pyramid_channels,
             num_classes=config.num_classes,
@@ -63,25 +62,10 @@ class BlendMask(nn.Module):
             num_class_convs=config.num_class_convs,
             num_box_convs=config.num_box_convs,
         )
-        self.bottom = make_bottom(config, self.backbone.channels)
-        self.top_layer = (
-            TopLayer(
-                in_channels=config.pyramid_channels,
-                attention_channels=config.attention_channels,
-            )
-            if config.attention_channels
-            else None
-        )
-        self.merger = make_merger(config)
-        self.semantic_head = (
-            SemanticHead(
-                in_channels=config.pyramid_channels,
-                channels=config.semantic_channels,
-                num_classes=config.num_classes,
-            )
-            if config.semantic_weight
-            else None
-        )
+        self.bottom = build.make_bottom(config, self.backbone.channels)
+        self.top_layer = build.make_top_layer(config)
+        self.merger = build.make_merger(config)
+        self.semantic_head = build.make_semantic_head(config)
         # Convolutions on the CPU are up to 1.6 times as fast in this layout.
         self.to(memory_format=torch.channels_last)
 
@@ -154,7 +138,7 @@ class BlendMask(nn.Module):
         *,
         bases: Tensor | None = None,
     ) -> Tensor:
-        """(N, K, R, R) bases cut out along (N, 4) boxes; `bases` stand in for the output's own."""
+        """(N, K, R, R) bases cut out along (N, 4) boxes; `bases` stand in for the output's."""
         return crop_bases(
             output.bases if bases is None else bases,
             boxes,
@@ -254,15 +238,11 @@ class BlendMask(nn.Module):
         proposals = self.detect(
             output, score_threshold=score_threshold, max_detections=max_detections
         )
-        index = torch.cat([_pairs(i, each) for i, each in enumerate(proposals)])
+        location = [each.location_index[:, None] for each in proposals]
+        index = torch.cat([F.pad(each, (1, 0), value=i) for i, each in enumerate(location)])
         boxes = torch.cat([each.boxes for each in proposals])
         logits = self.masks_at(output, index, boxes).split([len(each) for each in proposals])
         wanted = output.image_sizes if output_sizes is None else output_sizes
         threshold = self.inference.mask_threshold
         results = zip(proposals, logits, output.image_sizes, wanted, strict=True)
         return [finish_detections(*each, mask_threshold=threshold) for each in results]
-
-
-def _pairs(image: int, proposals: Proposals) -> Tensor:
-    location = proposals.location_index
-    return torch.stack([torch.full_like(location, image), location], dim=1)

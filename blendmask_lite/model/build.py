@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from blendmask_lite.config import LEVEL_STRIDES, ModelConfig
+from blendmask_lite.model.attention import TopLayer
 from blendmask_lite.model.backbones.resnet import DEPTHS, BasicBlock, Bottleneck, ResNet
 from blendmask_lite.model.bottom import BottomModule, DeepLabDecoder, ProtoFPN, ProtoNetP3
 from blendmask_lite.model.fpn import FPN
 from blendmask_lite.model.merge import Assembler, Blender, Merger, WeightedSum
+from blendmask_lite.model.semantic import SemanticHead
 
-__all__ = ["make_backbone", "make_bottom", "make_fpn", "make_merger"]
+__all__ = [
+    "make_backbone",
+    "make_bottom",
+    "make_fpn",
+    "make_merger",
+    "make_semantic_head",
+    "make_top_layer",
+]
 
 
 def make_backbone(config: ModelConfig) -> ResNet:
@@ -80,4 +89,24 @@ def make_merger(config: ModelConfig) -> Merger:
         num_bases=config.num_bases,
         attention_size=config.attention_size,
         mode=config.attention_interpolation,
+    )
+
+
+def make_top_layer(config: ModelConfig) -> TopLayer | None:
+    """The layer that predicts attentions; none where the merger needs none."""
+    if config.attention_channels == 0:
+        return None
+    return TopLayer(
+        in_channels=config.pyramid_channels, attention_channels=config.attention_channels
+    )
+
+
+def make_semantic_head(config: ModelConfig) -> SemanticHead | None:
+    """The auxiliary head; none where its loss has no weight."""
+    if config.semantic_weight == 0:
+        return None
+    return SemanticHead(
+        in_channels=config.pyramid_channels,
+        channels=config.semantic_channels,
+        num_classes=config.num_classes,
     )

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from blendmask_lite.checkpoint import (
-    Checkpoint,
-    load_weights,
-    read_checkpoint,
-    save_model,
-    write_checkpoint,
-)
-from blendmask_lite.config import InferenceConfig, ModelConfig
+from blendmask_lite.checkpoint import save_model, write_checkpoint
 from blendmask_lite.datasets.batch import collate, load_sample
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.datasets.transforms import TrainTransform
@@ -26,32 +19,17 @@ from blendmask_lite.training.criterion import TrainingStep
 from blendmask_lite.training.engine import StepRecord, TrainingState, train
 from blendmask_lite.training.interrupt import StopRequest
 from blendmask_lite.training.progress import ProgressLine
+from blendmask_lite.training.recipe import (
+    Recipe,
+    find_last_checkpoint,
+    make_checkpoint,
+    require_same,
+    start_from,
+)
 from blendmask_lite.training.runlog import CsvLog, RunFolder, step_row, versions
 from blendmask_lite.training.sampling import batches_from
-from blendmask_lite.training.schedule import TrainConfig
 
-__all__ = ["Recipe", "train_model"]
-
-# Settings that may differ when a run continues: they change its length on disk and in time, not
-# its weights at a given iteration.
-FREE_ON_RESUME = ("num_workers", "checkpoint_every", "evaluate_every")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What is trained and how.
-
-    Attributes:
-        model: architecture.
-        inference: stored with the weights; evaluations during training use it, too.
-        train: schedule, optimizer, sizes.
-        start_from: a checkpoint whose fitting weights are the beginning, or None.
-    """
-
-    model: ModelConfig
-    inference: InferenceConfig
-    train: TrainConfig
-    start_from: Path | None = None
+__all__ = ["train_model"]
 
 
 def train_model(
@@ -94,15 +72,15 @@ def train_model(
             f"num_classes = {recipe.model.num_classes}: the data has {len(dataset.class_names)}"
         )
     run = RunFolder(folder)
-    last = _last_checkpoint(run, is_resumed)
+    last = find_last_checkpoint(run, is_resumed)
     torch.manual_seed(recipe.train.seed)
     model = BlendMask(recipe.model, inference=recipe.inference, class_names=dataset.class_names)
     if recipe.start_from is not None and last is None:
-        _start_from(model, recipe.start_from)
+        start_from(model, recipe.start_from)
     step = TrainingStep(model.to(device))
     state = TrainingState(model, recipe.train)
     if last is not None:
-        _require_same(recipe, last, run)
+        require_same(recipe, last, run)
         assert last.training is not None
         state.load_state_dict(last.training["state"])
     run.path.mkdir(parents=True, exist_ok=True)
@@ -141,7 +119,7 @@ def _loop(
         progress.update(record)
 
     def on_checkpoint(state: TrainingState) -> None:
-        write_checkpoint(_as_checkpoint(state, recipe), run.last)
+        write_checkpoint(make_checkpoint(state, recipe), run.last)
 
     def on_evaluate(state: TrainingState) -> None:
         if validation is None or scores is None:
@@ -149,9 +127,9 @@ def _loop(
         model = state.best_model
         assert isinstance(model, BlendMask)
         results = evaluate_model(model.eval(), validation, device=device)
-        row = {f"mask {name}": value for name, value in results.mask.items()}
+        row: dict[str, float] = {f"mask {name}": value for name, value in results.mask.items()}
         row |= {f"box {name}": value for name, value in results.box.items()}
-        scores.append({"iteration": state.iteration} | row)
+        scores.append({"iteration": state.iteration, **row})
         progress.note(
             f"iteration {state.iteration}: mask AP {results.mask['AP']:.1f}, "
             f"box AP {results.box['AP']:.1f} on {len(validation)} images"
@@ -196,62 +174,3 @@ def _loop(
     else:
         progress.note(f"stopped at iteration {state.iteration}; --resume continues: {run.last}")
     return is_finished
-
-
-def _last_checkpoint(run: RunFolder, is_resumed: bool) -> Checkpoint | None:
-    if not run.last.exists():
-        return None
-    if not is_resumed:
-        raise FileExistsError(
-            f"{run.path}: holds a run already; continue it with --resume, or choose another folder"
-        )
-    checkpoint = read_checkpoint(run.last)
-    if checkpoint.training is None:
-        raise ValueError(f"{run.last}: a finished model, not a training checkpoint")
-    return checkpoint
-
-
-def _as_checkpoint(state: TrainingState, recipe: Recipe) -> Checkpoint:
-    model = state.best_model
-    assert isinstance(model, BlendMask)
-    return Checkpoint(
-        config=model.config,
-        inference=model.inference,
-        class_names=model.class_names,
-        state=model.state_dict(),
-        metadata={"iterations": state.iteration},
-        training={"state": state.state_dict(), "config": asdict(recipe.train)},
-    )
-
-
-def _require_same(recipe: Recipe, last: Checkpoint, run: RunFolder) -> None:
-    """A run continues with the settings that it began with, or not at all."""
-    assert last.training is not None
-    stored = last.training["config"]
-    different = [
-        f"{field.name} is {getattr(recipe.train, field.name)!r}, was {stored.get(field.name)!r}"
-        for field in fields(TrainConfig)
-        if field.name not in FREE_ON_RESUME
-        and _plain(getattr(recipe.train, field.name)) != _plain(stored.get(field.name))
-    ]
-    if recipe.model != last.config:
-        different.append("the model's config is another")
-    if different:
-        raise ValueError(f"{run.path}: cannot continue with other settings: {'; '.join(different)}")
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _start_from(model: BlendMask, path: Path) -> None:
-    """Take over the weights of a checkpoint; those that depend on the classes stay random."""
-    checkpoint = read_checkpoint(path)
-    own = model.state_dict()
-    of_classes = ("head.class_logits.", "semantic_head.layers.6.")
-    state = {
-        name: own[name] if name.startswith(of_classes) and value.shape != own[name].shape else value
-        for name, value in checkpoint.state.items()
-        if name in own
-    }
-    load_weights(model, state, source=path)

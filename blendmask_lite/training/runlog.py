@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import torchvision
 
-from blendmask_lite.checkpoint import write_atomically
+from blendmask_lite.files import write_atomically
 from blendmask_lite.training.engine import StepRecord
 
 __all__ = ["CsvLog", "RunFolder", "step_row", "versions"]

@@ -1,0 +1,105 @@
+"""What a run trains, what its checkpoints hold, and how it continues from one.
+
+Chapter 12 of the course.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from blendmask_lite.checkpoint import Checkpoint, load_weights, read_checkpoint
+from blendmask_lite.config import InferenceConfig, ModelConfig
+from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.training.engine import TrainingState
+from blendmask_lite.training.runlog import RunFolder
+from blendmask_lite.training.schedule import TrainConfig
+
+__all__ = ["Recipe", "find_last_checkpoint", "make_checkpoint", "require_same", "start_from"]
+
+# Settings that may differ when a run continues: they change its length on disk and in time, not
+# its weights at a given iteration.
+FREE_ON_RESUME = ("num_workers", "checkpoint_every", "evaluate_every")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained and how.
+
+    Attributes:
+        model: architecture.
+        inference: stored with the weights; evaluations during training use it, too.
+        train: schedule, optimizer, sizes.
+        start_from: a checkpoint whose fitting weights are the beginning, or None.
+    """
+
+    model: ModelConfig
+    inference: InferenceConfig
+    train: TrainConfig
+    start_from: Path | None = None
+
+
+def find_last_checkpoint(run: RunFolder, is_resumed: bool) -> Checkpoint | None:
+    """The newest checkpoint of a run; None where there is none.
+
+    Raises:
+        FileExistsError: there is one, and the run is not to be continued.
+        ValueError: the file is no training checkpoint.
+    """
+    if not run.last.exists():
+        return None
+    if not is_resumed:
+        raise FileExistsError(
+            f"{run.path}: holds a run already; continue it with --resume, or choose another folder"
+        )
+    checkpoint = read_checkpoint(run.last)
+    if checkpoint.training is None:
+        raise ValueError(f"{run.last}: a finished model, not a training checkpoint")
+    return checkpoint
+
+
+def make_checkpoint(state: TrainingState, recipe: Recipe) -> Checkpoint:
+    """Weights to evaluate, and all that continuing needs."""
+    model = state.best_model
+    assert isinstance(model, BlendMask)
+    return Checkpoint(
+        config=model.config,
+        inference=model.inference,
+        class_names=model.class_names,
+        state=model.state_dict(),
+        metadata={"iterations": state.iteration},
+        training={"state": state.state_dict(), "config": asdict(recipe.train)},
+    )
+
+
+def require_same(recipe: Recipe, last: Checkpoint, run: RunFolder) -> None:
+    """A run continues with the settings that it began with, or not at all."""
+    assert last.training is not None
+    stored = last.training["config"]
+    different = [
+        f"{field.name} is {getattr(recipe.train, field.name)!r}, was {stored.get(field.name)!r}"
+        for field in fields(TrainConfig)
+        if field.name not in FREE_ON_RESUME
+        and _plain(getattr(recipe.train, field.name)) != _plain(stored.get(field.name))
+    ]
+    if recipe.model != last.config:
+        different.append("the model's config is another")
+    if different:
+        raise ValueError(f"{run.path}: cannot continue with other settings: {'; '.join(different)}")
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def start_from(model: BlendMask, path: Path) -> None:
+    """Take over the weights of a checkpoint; those that depend on the classes stay random."""
+    checkpoint = read_checkpoint(path)
+    own = model.state_dict()
+    of_classes = ("head.class_logits.", "semantic_head.layers.6.")
+    state = {
+        name: own[name] if name.startswith(of_classes) and value.shape != own[name].shape else value
+        for name, value in checkpoint.state.items()
+        if name in own
+    }
+    load_weights(model, state, source=path)
