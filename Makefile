@@ -43,7 +43,7 @@ format: setup ## write the formatting that lint asks for, strip the notebooks
 budgets: setup ## measure every notebook and write its budget line
 	$(RUN) tools/measure_budgets.py
 
-checkpoint: setup ## train the shipped checkpoint again (hours)
+checkpoint: setup ## train the shipped checkpoint again (about half an hour)
 	$(RUN) tools/train_checkpoint.py
 
 picture: setup ## draw docs/images/overview.png again
