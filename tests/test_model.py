@@ -369,7 +369,7 @@ def test_a_config_is_the_whole_recipe():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_gpu_and_cpu_find_the_same():
     model = make_model()
     cpu = model.predict([image()], score_threshold=0.0, max_detections=5)[0]
