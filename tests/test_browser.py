@@ -1,0 +1,265 @@
+"""The first notebook in a real JupyterLab and a real browser, as a student meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="playwright is missing: pip install 'blendmask_lite[test]'"
+)
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+TOKEN = "a-token-for-this-test"
+SECONDS_TO_START, SECONDS_TO_RUN, SECONDS_TO_STOP = 120, 180, 20
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+LAB_OPTIONS = [
+    "--no-browser",
+    "--ip=127.0.0.1",
+    "--ServerApp.port_retries=0",
+    f"--IdentityProvider.token={TOKEN}",
+    "--LabApp.news_url=None",
+    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    "--LabApp.extension_manager=readonly",
+]
+LAB_SETTINGS = {
+    # Otherwise cells out of sight are not in the page, and cannot be looked at.
+    "notebook-extension/tracker": {"windowingMode": "none"},
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
+LOCAL_HOSTS = {"127.0.0.1", "localhost"}
+
+# JupyterLab shows a traceback as it shows stderr; a warning to students counts as an error, too.
+ERROR_OUTPUT = ", ".join(
+    f'.jp-OutputArea [data-mime-type="application/vnd.jupyter.{kind}"]'
+    for kind in ("error", "stderr")
+)
+PROMPTS = ".jp-Notebook .jp-CodeCell .jp-InputPrompt"
+# True when the kernel rests and either all cells have a number, or one raised and stopped the rest.
+HAS_FINISHED = """([prompts, error]) => {
+    const numbers = [...document.querySelectorAll(prompts)].map(prompt => prompt.textContent);
+    const status = document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status;
+    const isDone = numbers.every(number => /^\\[\\d+\\]:$/.test(number));
+    const isStopped = document.querySelector(error) && !numbers.some(n => n.includes('*'));
+    return status === 'idle' && numbers.length > 0 && Boolean(isDone || isStopped);
+}"""
+# A picture that could not be decoded has no width.
+COUNT_IMAGES = """() => [...document.querySelectorAll('.jp-OutputArea-output img')]
+    .filter(image => image.naturalWidth > 1).length"""
+
+
+@dataclass
+class Visit:
+    """What a notebook left in the browser after all its cells ran."""
+
+    prompts: list[str]
+    errors: list[str]
+    images: int
+    console_errors: set[str] = field(default_factory=set)
+    foreign_requests: list[str] = field(default_factory=list)
+
+
+def notebook(*sources: str) -> str:
+    """The text of a notebook with one code cell per source."""
+    cells = [
+        {
+            "cell_type": "code",
+            "id": f"cell-{number}",
+            "metadata": {},
+            "execution_count": None,
+            "outputs": [],
+            "source": source,
+        }
+        for number, source in enumerate(sources)
+    ]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    content = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4}
+    return json.dumps(content | {"nbformat_minor": 5})
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def environment(home: Path) -> dict[str, str]:
+    """This process' environment, with all that Jupyter remembers moved to a fresh folder."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")}
+    folders = {
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+        "IPYTHONDIR": "ipython",
+    }
+    course = {"BLENDMASK_BUDGET": "smoke", "BLENDMASK_PROGRESS": "off", "OMP_NUM_THREADS": "1"}
+    return kept | course | {name: str(home / folder) for name, folder in folders.items()}
+
+
+def wait_until_up(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + SECONDS_TO_START
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(f"{address}/api/status?token={TOKEN}", timeout=5):
+                return
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            time.sleep(0.3)
+    pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    found = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    if found is None:
+        pytest.skip(f"no Chromium on the PATH (looked for {', '.join(CHROMIUM_NAMES)})")
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of notebooks/: neither outputs nor checkpoints of the run reach the real ones."""
+    return Path(shutil.copytree(NOTEBOOKS, tmp_path_factory.mktemp("lab") / "notebooks"))
+
+
+@pytest.fixture(scope="module")
+def lab(chromium: str, folder: Path) -> Iterator[str]:
+    """The address of a JupyterLab that serves the folder."""
+    home = folder.parent
+    for name, values in LAB_SETTINGS.items():
+        file = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(values))
+    port, log = free_port(), home / "server.log"
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.port={port}", *LAB_OPTIONS]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            command, cwd=folder, env=environment(home), stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_until_up(address, server, log)
+        yield address
+    finally:
+        server.terminate()  # stops its kernels, too
+        try:
+            server.wait(SECONDS_TO_STOP)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[playwright.Browser]:
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
+        try:
+            yield started
+        finally:
+            started.close()
+
+
+def without_numbers(message: str) -> str:
+    """A console message whose ports, ids and times do not tell two runs apart."""
+    return re.sub(r"\b[0-9a-f]{8}-[0-9a-f-]{27}\b|\d+", "#", message)
+
+
+def is_foreign(address: str) -> bool:
+    parts = urlsplit(address)
+    return parts.scheme not in {"data", "blob"} and parts.hostname not in LOCAL_HOSTS
+
+
+def visit(browser: playwright.Browser, lab: str, name: str) -> Visit:
+    """Open a notebook, choose Run > Run All Cells, wait for the end, and tell what is there."""
+    requests: list[str] = []
+    console_errors: set[str] = set()
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    try:
+        context.on("request", lambda request: requests.append(request.url))
+        page = context.new_page()
+        page.on("websocket", lambda websocket: requests.append(websocket.url))
+        page.on("pageerror", lambda error: console_errors.add(without_numbers(str(error))))
+        page.on(
+            "console",
+            lambda message: (
+                console_errors.add(without_numbers(message.text))
+                if message.type == "error"
+                else None
+            ),
+        )
+        page.set_default_timeout(SECONDS_TO_START * 1000)
+        page.goto(f"{lab}/lab/tree/{name}?reset&token={TOKEN}")
+        page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
+        page.locator(".lm-MenuBar-item", has_text=re.compile("^Run$")).click()
+        page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
+        page.wait_for_function(
+            HAS_FINISHED, arg=[PROMPTS, ERROR_OUTPUT], timeout=SECONDS_TO_RUN * 1000
+        )
+        return Visit(
+            prompts=page.locator(PROMPTS).all_text_contents(),
+            errors=page.locator(ERROR_OUTPUT).all_text_contents(),
+            images=page.evaluate(COUNT_IMAGES),
+            console_errors=console_errors,
+            foreign_requests=[address for address in requests if is_foreign(address)],
+        )
+    finally:
+        context.close()
+
+
+def test_the_first_notebook_runs_in_the_browser_and_stays_on_this_machine(
+    browser: playwright.Browser, lab: str, folder: Path
+) -> None:
+    cells = json.loads((folder / "00_start_here.ipynb").read_text())["cells"]
+    count = sum(cell["cell_type"] == "code" for cell in cells)
+    (folder / "nothing.ipynb").write_text(notebook("pass"))
+    usual = visit(browser, lab, "nothing.ipynb")
+
+    seen = visit(browser, lab, "00_start_here.ipynb")
+
+    assert seen.errors == []
+    assert seen.prompts == [f"[{number + 1}]:" for number in range(count)]
+    assert seen.images > 0
+    assert seen.foreign_requests == []
+    assert seen.console_errors - usual.console_errors == set()
+
+
+def test_a_cell_that_raises_is_noticed_in_the_browser(
+    browser: playwright.Browser, lab: str, folder: Path
+) -> None:
+    (folder / "raises.ipynb").write_text(notebook("pass", "1 / 0", "pass"))
+
+    seen = visit(browser, lab, "raises.ipynb")
+
+    assert len(seen.errors) == 1 and "ZeroDivisionError" in seen.errors[0]
+    assert seen.prompts == ["[1]:", "[2]:", "[ ]:"]
+    assert seen.images == 0
