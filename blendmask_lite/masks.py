@@ -5,6 +5,7 @@ A mask of R x R cells covers its box exactly: cell i spans [i / R, (i + 1) / R) 
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.ops import roi_align
@@ -97,20 +98,35 @@ def _paste_regions(
 ) -> Tensor:
     """One object after the other, its box and a pixel around it only: the way for the CPU."""
     height, width = size
-    num, resolution, _ = probabilities.shape
-    pasted = torch.zeros((num, height, width), dtype=torch.bool)
+    resolution = probabilities.shape[-1]
+    # NumPy's zeros cost nothing until they are written to; Torch's write every byte first.
+    pasted = torch.from_numpy(np.zeros((len(boxes), height, width), dtype=np.bool_))
     limits = torch.tensor([width, height, width, height])
     margin = torch.tensor([-1.0, -1.0, 1.0, 1.0])
     edges = torch.cat([boxes[:, :2].floor(), boxes[:, 2:].ceil()], dim=1) + margin
-    regions = torch.minimum(edges.clamp(min=0), limits).long().tolist()
-    for i, (x0, y0, x1, y1) in enumerate(regions):
+    regions = torch.minimum(edges.clamp(min=0), limits).long()
+    across = _region_weights(regions[:, 0], regions[:, 2], boxes[:, 0], boxes[:, 2], resolution)
+    down = _region_weights(regions[:, 1], regions[:, 3], boxes[:, 1], boxes[:, 3], resolution)
+    for i, (x0, y0, x1, y1) in enumerate(regions.tolist()):
         if x0 < x1 and y0 < y1:
-            box = boxes[i]
-            across = _tent_weights(x0, x1, box[0], box[2], resolution)  # (w, R)
-            down = _tent_weights(y0, y1, box[1], box[3], resolution)  # (h, R)
-            soft = (down @ probabilities[i]) @ across.T
+            soft = (down[i] @ probabilities[i]) @ across[i].T
             torch.ge(soft, threshold, out=pasted[i, y0:y1, x0:x1])
     return pasted
+
+
+def _region_weights(
+    first: Tensor, last: Tensor, low: Tensor, high: Tensor, resolution: int
+) -> tuple[Tensor, ...]:
+    """`_tent_weights` of N regions in one go: (pixels of the region, R) each.
+
+    `first` to `last` are the pixels of every region, half open; `low` to `high` its box, pixels;
+    all are (N,).
+    """
+    lengths = (last - first).clamp(min=0)
+    region = torch.repeat_interleave(lengths)  # of every pixel
+    pixel = torch.arange(len(region)) - (lengths.cumsum(0) - lengths - first)[region]
+    weights = _tent_weights(pixel[:, None], low[region, None], high[region, None], resolution)
+    return weights.split(lengths.tolist())
 
 
 def _paste_whole(
@@ -120,23 +136,24 @@ def _paste_whole(
     height, width = size
     num, resolution, _ = probabilities.shape
     pasted = torch.zeros((num, height, width), dtype=torch.bool, device=boxes.device)
+    columns = torch.arange(width, device=boxes.device)[:, None]
+    rows = torch.arange(height, device=boxes.device)[:, None]
     step = max(GPU_PASTE_PIXELS // max(height * width, 1), 1)
     for start in range(0, num, step):
         x0, y0, x1, y1 = boxes[start : start + step, :, None, None].unbind(dim=1)
-        across = _tent_weights(0, width, x0, x1, resolution)  # (n, W, R)
-        down = _tent_weights(0, height, y0, y1, resolution)  # (n, H, R)
+        across = _tent_weights(columns, x0, x1, resolution)  # (n, W, R)
+        down = _tent_weights(rows, y0, y1, resolution)  # (n, H, R)
         soft = down @ probabilities[start : start + step] @ across.transpose(1, 2)
         pasted[start : start + step] = soft >= threshold
     return pasted
 
 
-def _tent_weights(first: int, last: int, low: Tensor, high: Tensor, resolution: int) -> Tensor:
-    """Bilinear weights of R cells for the pixels `first` to `last` - 1 along one axis.
+def _tent_weights(pixel: Tensor, low: Tensor, high: Tensor, resolution: int) -> Tensor:
+    """Bilinear weights of R cells for pixels along one axis.
 
-    The box spans `low` to `high`, pixels: scalars for (pixels, R), (n, 1, 1) for (n, pixels, R).
+    The box spans `low` to `high`, pixels, which broadcast against `pixel`: (..., 1) -> (..., R).
     """
-    centers = torch.arange(first, last, device=low.device, dtype=torch.float32)[:, None] + 0.5
     cells = torch.arange(resolution, device=low.device, dtype=torch.float32)
-    position = (centers - low) / (high - low) * resolution - 0.5
+    position = (pixel + 0.5 - low) / (high - low) * resolution - 0.5
     weights = (1 - (position - cells).abs()).clamp(min=0)
     return weights.nan_to_num(nan=0.0)  # a box without width
