@@ -7,9 +7,10 @@
 
 from blendmask_lite.assets import shipped_checkpoint
 from blendmask_lite.checkpoint import load_model, save_model
-from blendmask_lite.config import PRESETS, InferenceConfig, ModelConfig
+from blendmask_lite.config import InferenceConfig, ModelConfig
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.output import BlendMaskOutput
+from blendmask_lite.presets import PRESETS
 from blendmask_lite.structures import Detections, Target
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What a model is and how it is used: two frozen dataclasses and the presets.
+"""What a model is and how it is used: two frozen dataclasses.
 
 The fields carry the paper's letters (R, K, M) and units.
 """
@@ -6,15 +6,15 @@ The fields carry the paper's letters (R, K, M) and units.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from types import MappingProxyType
 from typing import Any, Literal
 
-__all__ = ["PRESETS", "PRESET_INFERENCE", "InferenceConfig", "ModelConfig"]
+__all__ = ["InferenceConfig", "ModelConfig"]
 
-Backbone = Literal["small", "resnet18", "resnet34", "resnet50", "resnet101"]
+Backbone = Literal["small", "resnet18", "resnet34", "resnet50", "resnet101", "dla34"]
 Norm = Literal["frozen_bn", "bn", "gn"]
+HeadNorm = Literal["gn", "bn_per_level"]
 Bottom = Literal["proto_fpn", "proto_p3", "deeplab"]
 MergerKind = Literal["blender", "weighted_sum", "assembler"]
 Interpolation = Literal["bilinear", "nearest"]
@@ -46,6 +46,7 @@ class ModelConfig:
     stride_in_1x1: bool = False  # Caffe-style: stride 2 in the first 1x1, not in the 3x3
     backbone_norm: Norm = "frozen_bn"
     frozen_stages: int = 2  # 0: none, 1: the stem, 2: and the first stage, ...
+    deform_interval: int = 0  # every n-th block of c3, c4, c5 is deformable; 0: none
     # Feature pyramid
     pyramid_channels: int = 256
     levels: tuple[str, ...] = ("p3", "p4", "p5", "p6", "p7")  # that the detector looks at
@@ -54,6 +55,7 @@ class ModelConfig:
     num_shared_convs: int = 0  # of the tower that classes and boxes share
     num_class_convs: int = 4
     num_box_convs: int = 4
+    head_norm: HeadNorm = "gn"
     size_limits: tuple[float, ...] = (64, 128, 256, 512)  # between two levels each, pixels
     center_radius: float = 1.5  # half side of the positive square, strides of the level
     # Bottom module
@@ -71,6 +73,10 @@ class ModelConfig:
     # Auxiliary semantic loss (section 5 of the paper's ablation, "+semantic")
     semantic_weight: float = 0.3  # 0: no semantic head
     semantic_channels: int = 128
+    # Panoptic branch (section 4.4; Panoptic FPN)
+    num_stuff_classes: int = 0  # beside one class for all things; 0: no branch
+    panoptic_channels: int = 128
+    panoptic_weight: float = 0.5  # of its loss
 
     def __post_init__(self) -> None:
         self._check_numbers()
@@ -101,13 +107,14 @@ class ModelConfig:
     def _check_numbers(self) -> None:
         positive = (
             "size_divisor stem_channels stage_width stage_channels pyramid_channels num_classes "
-            "bottom_channels num_bases attention_size mask_size semantic_channels center_radius"
+            "bottom_channels num_bases attention_size mask_size semantic_channels center_radius "
+            "panoptic_channels"
         )
         for name in positive.split():
             self._require(name, getattr(self, name) > 0, "must be above 0")
         at_least_zero = (
             "frozen_stages num_shared_convs num_class_convs num_box_convs num_bottom_convs "
-            "semantic_weight"
+            "deform_interval semantic_weight num_stuff_classes panoptic_weight"
         )
         for name in at_least_zero.split():
             self._require(name, getattr(self, name) >= 0, "must be at least 0")
@@ -116,6 +123,7 @@ class ModelConfig:
             "channel_order": ("rgb", "bgr"),
             "backbone": Backbone.__args__,  # type: ignore[attr-defined]
             "backbone_norm": Norm.__args__,  # type: ignore[attr-defined]
+            "head_norm": HeadNorm.__args__,  # type: ignore[attr-defined]
             "bottom": Bottom.__args__,  # type: ignore[attr-defined]
             "merger": MergerKind.__args__,  # type: ignore[attr-defined]
             "attention_interpolation": Interpolation.__args__,  # type: ignore[attr-defined]
@@ -125,6 +133,12 @@ class ModelConfig:
             is_known = getattr(self, name) in allowed
             self._require(name, is_known, f"must be one of {', '.join(allowed)}")
         self._require("frozen_stages", self.frozen_stages <= 5, "a ResNet has a stem and 4 stages")
+        is_possible = self.backbone != "dla34" or self.frozen_stages == 0
+        self._require("frozen_stages", is_possible, "dla34 trains all of it or nothing of it")
+        is_possible = self.deform_interval == 0 or self.backbone in ("resnet50", "resnet101")
+        self._require(
+            "deform_interval", is_possible, "only resnet50 and resnet101 deform"
+        )
 
     def _check_pyramid(self) -> None:
         names = list(LEVEL_STRIDES)
@@ -176,6 +190,10 @@ class InferenceConfig:
     nms_iou: float = 0.6  # boxes of one class that overlap more are one object
     max_detections: int = 100
     mask_threshold: float = 0.5  # probability from which a pixel belongs to the mask
+    # Merging of things and stuff (Panoptic FPN, section 3); the released code's settings
+    panoptic_score_threshold: float = 0.45  # of an instance; 0.2 in the paper (section 4.4)
+    panoptic_overlap: float = 0.4  # an instance that is covered by more than this share is left out
+    stuff_area: int = 4096  # smaller regions of stuff are left out, pixels
 
     def __post_init__(self) -> None:
         for name in ("test_size", "candidates_per_level", "max_detections"):
@@ -183,56 +201,9 @@ class InferenceConfig:
                 raise ValueError(f"{name} = {getattr(self, name)!r}: must be at least 1")
         if self.max_size < self.test_size:
             raise ValueError(f"max_size = {self.max_size}: below test_size = {self.test_size}")
-        for name in ("score_threshold", "nms_iou", "mask_threshold"):
+        if self.stuff_area < 0:
+            raise ValueError(f"stuff_area = {self.stuff_area}: must be at least 0")
+        shares = "score_threshold nms_iou mask_threshold panoptic_score_threshold panoptic_overlap"
+        for name in shares.split():
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} = {getattr(self, name)!r}: must lie between 0 and 1")
-
-
-# The released code's settings (AdelaiDet, configs/BlendMask/R_50_1x.yaml and Base-BlendMask.yaml).
-_R50 = ModelConfig(
-    channel_order="bgr",
-    pixel_mean=(103.53, 116.28, 123.675),
-    pixel_std=(1.0, 1.0, 1.0),
-    stride_in_1x1=True,
-)
-
-# Our choice: small enough to learn 128 px pictures on two CPU cores in minutes.
-_NANO = ModelConfig(
-    backbone="small",
-    stem_channels=32,
-    stage_width=32,
-    stage_channels=32,
-    backbone_norm="bn",
-    frozen_stages=0,
-    pyramid_channels=64,
-    levels=("p3", "p4", "p5"),
-    num_classes=8,
-    num_shared_convs=2,
-    num_class_convs=0,
-    num_box_convs=0,
-    size_limits=(32, 64),
-    bottom_channels=64,
-    num_bottom_convs=2,
-    attention_size=7,
-    mask_size=28,
-    semantic_channels=64,
-)
-
-PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(
-    {
-        "nano": _NANO,
-        "r50": _R50,
-        "r101": replace(_R50, backbone="resnet101"),
-        # The paper's final model: DeepLabV3+ decoder on P3 and P5, bases at stride 8 (section 4).
-        "r50_paper": replace(_R50, bottom="deeplab", bottom_inputs=("p3", "p5")),
-    }
-)
-
-PRESET_INFERENCE: MappingProxyType[str, InferenceConfig] = MappingProxyType(
-    {
-        "nano": InferenceConfig(test_size=128, max_size=214),
-        "r50": InferenceConfig(),
-        "r101": InferenceConfig(),
-        "r50_paper": InferenceConfig(),
-    }
-)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from blendmask_lite import PRESETS, BlendMask, save_model
 from blendmask_lite.cli import main
-from blendmask_lite.config import PRESET_INFERENCE
+from blendmask_lite.presets import PRESET_INFERENCE
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ import torch
 
 from blendmask_lite import PRESETS, load_model
 from blendmask_lite.checkpoint import read_checkpoint
-from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.training.recipe import Recipe
 from blendmask_lite.training.run import train_model
 from blendmask_lite.training.schedule import TRAIN_PRESETS, rescale

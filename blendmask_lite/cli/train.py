@@ -18,8 +18,8 @@ from blendmask_lite.cli.options import (
     integers,
     open_dataset,
 )
-from blendmask_lite.config import PRESET_INFERENCE, PRESETS
 from blendmask_lite.datasets.sample import InstanceDataset
+from blendmask_lite.presets import PRESET_INFERENCE, PRESETS
 from blendmask_lite.training.recipe import Recipe
 from blendmask_lite.training.run import train_model
 from blendmask_lite.training.schedule import TRAIN_PRESETS, TrainConfig, rescale
