@@ -136,9 +136,7 @@ class ModelConfig:
         is_possible = self.backbone != "dla34" or self.frozen_stages == 0
         self._require("frozen_stages", is_possible, "dla34 trains all of it or nothing of it")
         is_possible = self.deform_interval == 0 or self.backbone in ("resnet50", "resnet101")
-        self._require(
-            "deform_interval", is_possible, "only resnet50 and resnet101 deform"
-        )
+        self._require("deform_interval", is_possible, "only resnet50 and resnet101 deform")
 
     def _check_pyramid(self) -> None:
         names = list(LEVEL_STRIDES)

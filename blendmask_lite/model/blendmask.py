@@ -61,6 +61,8 @@ class BlendMask(nn.Module):
             num_shared_convs=config.num_shared_convs,
             num_class_convs=config.num_class_convs,
             num_box_convs=config.num_box_convs,
+            norm=config.head_norm,
+            num_levels=len(config.levels),
         )
         self.bottom = build.make_bottom(config, self.backbone.channels)
         self.top_layer = build.make_top_layer(config)

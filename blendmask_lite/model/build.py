@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from blendmask_lite.config import LEVEL_STRIDES, ModelConfig
 from blendmask_lite.model.attention import TopLayer
+from blendmask_lite.model.backbones.dla import DLA
 from blendmask_lite.model.backbones.resnet import DEPTHS, BasicBlock, Bottleneck, ResNet
 from blendmask_lite.model.bottom import BottomModule, DeepLabDecoder, ProtoFPN, ProtoNetP3
 from blendmask_lite.model.fpn import FPN
@@ -20,9 +21,11 @@ __all__ = [
 ]
 
 
-def make_backbone(config: ModelConfig) -> ResNet:
-    """A ResNet of the published depths, or the small one."""
+def make_backbone(config: ModelConfig) -> ResNet | DLA:
+    """A ResNet of the published depths, the small one, or DLA-34."""
     doubling = (1, 2, 4, 8)
+    if config.backbone == "dla34":
+        return DLA(norm=config.backbone_norm)
     if config.backbone == "small":
         widths = tuple(config.stage_width * i for i in (1, 2, 4, 6))
         return ResNet(
@@ -45,6 +48,7 @@ def make_backbone(config: ModelConfig) -> ResNet:
         stride_in_1x1=config.stride_in_1x1,
         norm=config.backbone_norm,
         frozen_stages=config.frozen_stages,
+        deform_interval=config.deform_interval,
     )
 
 

@@ -45,6 +45,8 @@ class FCOSHead(nn.Module):
         num_classes: C.
         num_shared_convs: of the tower that both following towers read; 0 leaves it out.
         num_class_convs, num_box_convs: of the two towers; 0 leaves a tower out.
+        norm: of the towers; "gn" is shared by all levels, "bn_per_level" is not.
+        num_levels: how many levels will come, for "bn_per_level".
     """
 
     def __init__(
@@ -55,11 +57,14 @@ class FCOSHead(nn.Module):
         num_shared_convs: int = 0,
         num_class_convs: int = 4,
         num_box_convs: int = 4,
+        norm: str = "gn",
+        num_levels: int = 5,
     ) -> None:
         super().__init__()
-        self.shared_tower = _tower(in_channels, num_shared_convs)
-        self.class_tower = _tower(in_channels, num_class_convs)
-        self.box_tower = _tower(in_channels, num_box_convs)
+        levels = num_levels if norm == "bn_per_level" else None
+        self.shared_tower = Tower(in_channels, num_shared_convs, num_levels=levels)
+        self.class_tower = Tower(in_channels, num_class_convs, num_levels=levels)
+        self.box_tower = Tower(in_channels, num_box_convs, num_levels=levels)
         self.class_logits = nn.Conv2d(in_channels, num_classes, 3, padding=1)
         self.ltrb = nn.Conv2d(in_channels, 4, 3, padding=1)
         self.centerness = nn.Conv2d(in_channels, 1, 3, padding=1)
@@ -72,15 +77,44 @@ class FCOSHead(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> HeadOutput:
         """Predict on every level of the pyramid; (B, in_channels, h, w) each."""
-        shared = [self.shared_tower(level) for level in levels]
-        class_features = [self.class_tower(level) for level in shared]
-        box_features = [self.box_tower(level) for level in shared]
+        shared = [self.shared_tower(level, i) for i, level in enumerate(levels)]
+        class_features = [self.class_tower(level, i) for i, level in enumerate(shared)]
+        box_features = [self.box_tower(level, i) for i, level in enumerate(shared)]
         return HeadOutput(
             class_logits=[self.class_logits(level) for level in class_features],
             ltrb=[self.ltrb(level).relu() for level in box_features],
             centerness_logits=[self.centerness(level) for level in box_features],
             box_features=box_features,
         )
+
+
+class Tower(nn.Sequential):
+    """3x3 convolutions, each with a norm and a ReLU; none at all pass everything on.
+
+    The levels of a pyramid have different statistics. GroupNorm does not mind; batch
+    normalisation does, and needs layers of its own for every level.
+
+    Args:
+        channels: before, inside and after.
+        num_convs: length of the tower.
+        num_levels: give every level a BatchNorm of its own; None: one GroupNorm for all.
+    """
+
+    def __init__(self, channels: int, num_convs: int, *, num_levels: int | None = None) -> None:
+        layers: list[nn.Module] = []
+        for _ in range(num_convs):
+            if num_levels is None:
+                norm: nn.Module = group_norm(channels)
+            else:
+                norm = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(num_levels))
+            layers += [nn.Conv2d(channels, channels, 3, padding=1), norm, nn.ReLU()]
+        super().__init__(*layers)
+
+    def forward(self, x: Tensor, level: int) -> Tensor:
+        """(B, channels, h, w) of the pyramid's level with this index, counted from 0."""
+        for layer in self:
+            x = layer[level](x) if isinstance(layer, nn.ModuleList) else layer(x)
+        return x
 
 
 def pyramid_locations(
@@ -111,11 +145,3 @@ def pyramid_locations(
 def flatten_levels(levels: Sequence[Tensor]) -> Tensor:
     """Maps of all levels, (B, C, h, w) each -> (B, L, C), in the order of `pyramid_locations`."""
     return torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
-
-
-def _tower(channels: int, num_convs: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for _ in range(num_convs):
-        conv = nn.Conv2d(channels, channels, 3, padding=1)
-        layers += [conv, group_norm(channels), nn.ReLU()]
-    return nn.Sequential(*layers)

@@ -69,9 +69,11 @@ def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
     in step with the weights. It rounds differently; training keeps the released code's order,
     because GroupNorm on the 1 x 2 cells of P7 turns rounding into half a per cent of gradient.
     """
-    if torch.is_grad_enabled() or not isinstance(norm, FrozenBatchNorm2d):
+    is_foldable = isinstance(norm, FrozenBatchNorm2d) and type(conv) is nn.Conv2d
+    if torch.is_grad_enabled() or not is_foldable:
         out: Tensor = norm(conv(x))
         return out
+    assert isinstance(norm, FrozenBatchNorm2d)
     scale, shift = norm.scale_and_shift()
     kernel = conv.weight * scale[:, None, None, None]
     dilation = conv.dilation

@@ -18,6 +18,7 @@ from torchvision.models import (
     WeightsEnum,
 )
 
+from blendmask_lite.model.backbones.deform import DeformConv2d
 from blendmask_lite.model.norms import conv_norm, make_norm
 
 __all__ = ["DEPTHS", "BasicBlock", "Bottleneck", "ResNet"]
@@ -33,7 +34,7 @@ class BasicBlock(nn.Module):
         in_channels, width, out_channels: channels before, inside and after.
         stride: of the first convolution.
         norm: see `make_norm`.
-        stride_in_1x1: there is no 1x1 here; kept so that both blocks are built alike.
+        stride_in_1x1, is_deformable: of bottlenecks only; here so that both are built alike.
     """
 
     def __init__(
@@ -45,10 +46,11 @@ class BasicBlock(nn.Module):
         stride: int,
         norm: str,
         stride_in_1x1: bool = False,
+        is_deformable: bool = False,
     ) -> None:
         super().__init__()
-        if width != out_channels:
-            raise ValueError(f"a basic block has one width, not {width} and {out_channels}")
+        if width != out_channels or is_deformable:
+            raise ValueError("a basic block has one width and no deformable convolution")
         self.conv1 = _conv(in_channels, width, 3, stride)
         self.bn1 = make_norm(norm, width)
         self.conv2 = _conv(width, out_channels, 3)
@@ -70,6 +72,7 @@ class Bottleneck(nn.Module):
         stride: of the block.
         norm: see `make_norm`.
         stride_in_1x1: the stride lies in the first 1x1, as in Caffe's weights, not in the 3x3.
+        is_deformable: the 3x3 is a `DeformConv2d`.
     """
 
     def __init__(
@@ -81,12 +84,16 @@ class Bottleneck(nn.Module):
         stride: int,
         norm: str,
         stride_in_1x1: bool = False,
+        is_deformable: bool = False,
     ) -> None:
         super().__init__()
         stride_1x1, stride_3x3 = (stride, 1) if stride_in_1x1 else (1, stride)
         self.conv1 = _conv(in_channels, width, 1, stride_1x1)
         self.bn1 = make_norm(norm, width)
-        self.conv2 = _conv(width, width, 3, stride_3x3)
+        if is_deformable:
+            self.conv2: nn.Conv2d = DeformConv2d(width, width, stride=stride_3x3)
+        else:
+            self.conv2 = _conv(width, width, 3, stride_3x3)
         self.bn2 = make_norm(norm, width)
         self.conv3 = _conv(width, out_channels, 1)
         self.bn3 = make_norm(norm, out_channels)
@@ -106,14 +113,15 @@ class ResNet(nn.Module):
     Args:
         block: `BasicBlock` or `Bottleneck`.
         num_blocks: of each of the four stages; `DEPTHS` has the published ones.
-        stem: "7x7" is the published one, a 7x7 convolution and a pooling to stride 4; "3x3" is
-            one 3x3 convolution to stride 2, and the first stage strides too.
+        stem: "7x7" is the published one, and a pooling to stride 4; "3x3" is one convolution to
+            stride 2, and the first stage strides too.
         stem_channels: after the stem.
         widths: channels inside the blocks of each stage.
         channels: channels after each stage.
         stride_in_1x1: see `Bottleneck`.
         norm: see `make_norm`.
-        frozen_stages: 0 trains everything, 1 freezes the stem, 2 the first stage too, and so on.
+        frozen_stages: 0 trains everything, 1 freezes the stem, 2 the first stage too, ...
+        deform_interval: every n-th block of the last three stages is deformable; 0: none.
     """
 
     layer1: nn.Sequential
@@ -133,6 +141,7 @@ class ResNet(nn.Module):
         stride_in_1x1: bool = False,
         norm: str = "frozen_bn",
         frozen_stages: int = 0,
+        deform_interval: int = 0,
     ) -> None:
         super().__init__()
         self.stem = stem
@@ -144,6 +153,7 @@ class ResNet(nn.Module):
             blocks = []
             for j in range(num):
                 is_striding = j == 0 and (i > 0 or stem == "3x3")
+                is_deformable = deform_interval > 0 and i > 0 and j % deform_interval == 0
                 blocks.append(
                     block(
                         in_channels=in_channels,
@@ -152,6 +162,7 @@ class ResNet(nn.Module):
                         stride=2 if is_striding else 1,
                         norm=norm,
                         stride_in_1x1=stride_in_1x1,
+                        is_deformable=is_deformable,
                     )
                 )
                 in_channels = channels[i]
@@ -159,6 +170,9 @@ class ResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        for module in self.modules():  # after the loop above, which sees the offsets' kernels, too
+            if isinstance(module, DeformConv2d):
+                module.reset_offset()
         frozen = [self.conv1, self.bn1, self.layer1, self.layer2, self.layer3, self.layer4]
         num_frozen = frozen_stages + 1 if frozen_stages else 0  # the stem is two modules
         for part in frozen[:num_frozen]:
@@ -200,21 +214,19 @@ class ResNet(nn.Module):
             weights = weights.get_state_dict(progress=True, check_hash=True)
         state = {name: value for name, value in weights.items() if not name.startswith("fc.")}
         own = self.state_dict()
-        if not any(name.endswith("num_batches_tracked") for name in own):
-            state = {n: v for n, v in state.items() if not n.endswith("num_batches_tracked")}
+        state = {n: v for n, v in state.items() if n in own or "num_batches_tracked" not in n}
         misfits = sorted(set(own) ^ set(state))
         misfits += [n for n in own if n in state and own[n].shape != state[n].shape]
         if misfits:
-            raise ValueError(
-                f"the weights are of another ResNet: {len(misfits)} names or shapes differ, "
-                f"the first is {misfits[0]}"
-            )
+            num = len(misfits)
+            raise ValueError(f"weights of another ResNet: {num} misfits, such as {misfits[0]}")
         self.load_state_dict(state)
 
 
 def _require_ours(weights: WeightsEnum) -> None:
-    known = (ResNet18_Weights, ResNet34_Weights, ResNet50_Weights, ResNet101_Weights)
-    if not isinstance(weights, known):
+    if not isinstance(
+        weights, ResNet18_Weights | ResNet34_Weights | ResNet50_Weights | ResNet101_Weights
+    ):
         raise ValueError(f"{weights}: not the weights of a ResNet-18, 34, 50 or 101")
 
 

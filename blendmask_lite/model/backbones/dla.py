@@ -1,0 +1,192 @@
+"""Deep layer aggregation (Yu et al., 2018): blocks joined by trees instead of one after another.
+
+Names are those of the published ImageNet weights, so that these load as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from blendmask_lite.model.norms import make_norm
+
+__all__ = ["DLA", "Tree"]
+
+CHANNELS = (16, 32, 64, 128, 256, 512)  # of level 0 to level 5 of DLA-34
+
+
+class DLA(nn.Module):
+    """DLA-34: two plain convolutions and four trees (DLA, figure 3 and table 1).
+
+    Args:
+        norm: see `make_norm`.
+        channels: of the six levels, whose strides are 1, 2, 4, 8, 16, 32.
+    """
+
+    def __init__(self, *, norm: str = "bn", channels: tuple[int, ...] = CHANNELS) -> None:
+        super().__init__()
+        self.channels = dict(zip(("c2", "c3", "c4", "c5"), channels[2:], strict=True))
+        self.base_layer = _conv_block(3, channels[0], size=7, norm=norm)
+        self.level0 = _conv_block(channels[0], channels[0], norm=norm)
+        self.level1 = _conv_block(channels[0], channels[1], stride=2, norm=norm)
+        trees = [
+            Tree(
+                depth=depth,
+                in_channels=channels[level - 1],
+                out_channels=channels[level],
+                stride=2,
+                has_level_root=level > 2,
+                norm=norm,
+            )
+            for level, depth in ((2, 1), (3, 2), (4, 2), (5, 1))
+        ]
+        self.level2, self.level3, self.level4, self.level5 = trees
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Feature maps of a normalised batch.
+
+        Args:
+            images: (B, 3, H, W), sides divisible by 32.
+
+        Returns:
+            {"c2": (B, channels, H/4, W/4), "c3", "c4", "c5": ... H/32}
+        """
+        x = self.level1(self.level0(self.base_layer(images)))
+        c2 = self.level2(x)
+        c3 = self.level3(c2)
+        c4 = self.level4(c3)
+        c5 = self.level5(c4)
+        return {"c2": c2, "c3": c3, "c4": c4, "c5": c5}
+
+    def load_imagenet(self, weights: Mapping[str, Tensor]) -> None:
+        """Start from the published ImageNet weights; their classifier is left out.
+
+        Args:
+            weights: the state dict of dla34-ba72cf86.pth.
+
+        Raises:
+            RuntimeError: the weights are of another architecture.
+        """
+        self.load_state_dict({n: v for n, v in weights.items() if not n.startswith("fc.")})
+
+
+class Tree(nn.Module):
+    """Two halves and a root that joins them with what came before (DLA, figure 2 and equation 2).
+
+    Args:
+        depth: 1 has two blocks, 2 has two trees of depth 1, and so on.
+        in_channels, out_channels: before and after.
+        stride: of the whole tree.
+        has_level_root: the root sees the tree's input, too.
+        root_channels: of what the trees further up hand down to the root.
+        norm: see `make_norm`.
+    """
+
+    def __init__(
+        self,
+        *,
+        depth: int,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        has_level_root: bool = False,
+        root_channels: int = 0,
+        norm: str = "bn",
+    ) -> None:
+        super().__init__()
+        self.depth = depth
+        self.stride = stride
+        self.has_level_root = has_level_root
+        handed_down = root_channels + (in_channels if has_level_root else 0)
+        if depth == 1:
+            self.tree1: nn.Module = Block(in_channels, out_channels, stride=stride, norm=norm)
+            self.tree2: nn.Module = Block(out_channels, out_channels, norm=norm)
+            self.root = Root(2 * out_channels + handed_down, out_channels, norm=norm)
+        else:
+            self.tree1 = Tree(
+                depth=depth - 1,
+                in_channels=in_channels,
+                out_channels=out_channels,
+                stride=stride,
+                norm=norm,
+            )
+            self.tree2 = Tree(
+                depth=depth - 1,
+                in_channels=out_channels,
+                out_channels=out_channels,
+                root_channels=out_channels + handed_down,
+                norm=norm,
+            )
+        self.project: nn.Sequential | None = None
+        if in_channels != out_channels:
+            self.project = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, bias=False), make_norm(norm, out_channels)
+            )
+            # In a deep tree nothing reads it: the trees inside project for themselves. Published
+            # weights have it all the same, so it is kept, and never trained.
+            self.project.requires_grad_(depth == 1)
+
+    def forward(self, x: Tensor, children: tuple[Tensor, ...] = ()) -> Tensor:
+        """Aggregate.
+
+        Args:
+            x: (B, in_channels, H, W).
+            children: (B, ..., H / stride, W / stride) each, handed down to the root.
+
+        Returns:
+            (B, out_channels, H / stride, W / stride).
+        """
+        bottom = F.max_pool2d(x, self.stride) if self.stride > 1 else x
+        if self.has_level_root:
+            children = (*children, bottom)
+        if self.depth == 1:
+            residual = bottom if self.project is None else self.project(bottom)
+            first = self.tree1(x, residual)
+            second = self.tree2(first, first)
+            joined: Tensor = self.root((second, first, *children))
+            return joined
+        first = self.tree1(x)
+        aggregated: Tensor = self.tree2(first, (*children, first))
+        return aggregated
+
+
+class Block(nn.Module):
+    """ResNet's basic block, with a shortcut that the tree prepares."""
+
+    def __init__(self, in_channels: int, channels: int, *, stride: int = 1, norm: str) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = make_norm(norm, channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = make_norm(norm, channels)
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        """(B, in_channels, H, W) and (B, channels, H / stride, W / stride) -> the latter."""
+        out = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(out)) + residual)
+
+
+class Root(nn.Module):
+    """A 1x1 convolution over all that is joined."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, norm: str) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.bn = make_norm(norm, out_channels)
+
+    def forward(self, parts: tuple[Tensor, ...]) -> Tensor:
+        """(B, ..., H, W) each -> (B, out_channels, H, W)."""
+        return F.relu(self.bn(self.conv(torch.cat(parts, dim=1))))
+
+
+def _conv_block(
+    in_channels: int, out_channels: int, *, size: int = 3, stride: int = 1, norm: str
+) -> nn.Sequential:
+    conv = nn.Conv2d(in_channels, out_channels, size, stride=stride, padding=size // 2, bias=False)
+    return nn.Sequential(conv, make_norm(norm, out_channels), nn.ReLU())

@@ -1,0 +1,193 @@
+"""The released family: sizes, DLA-34, deformable convolutions, norms of every level."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from blendmask_lite import PRESETS, BlendMask, ModelConfig, Target
+from blendmask_lite.model.backbones.deform import DeformConv2d
+from blendmask_lite.model.backbones.dla import DLA, Tree
+from blendmask_lite.model.fcos import FCOSHead
+from blendmask_lite.presets import PRESET_INFERENCE
+from blendmask_lite.training.criterion import TrainingStep
+
+# Counted in the released code: millions of parameters, tensors of the state dict.
+RELEASED = {
+    "r50": (35.98, 379),
+    "r101": (54.92, 634),
+    "r101_dcni3": (55.61, 656),
+    "r50_550": (32.29, 351),
+    "r50_550_dcni3": (32.60, 361),
+    "rt_r50": (31.75, 402),
+    "rt_r50_bn_head": (31.76, 441),
+    "dla34": (25.93, 344),
+    "panoptic_r50": (38.27, 406),
+    "panoptic_r101": (57.21, 661),
+    "panoptic_r50_dcni3": (38.58, 416),
+    "panoptic_r101_dcni3": (57.89, 683),
+    "person_r50": (35.79, 379),
+}
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_sizes_equal_the_released_models(name):
+    with torch.device("meta"):
+        model = BlendMask(PRESETS[name])
+    millions = round(sum(p.numel() for p in model.parameters()) / 1e6, 2)
+    assert (millions, len(model.state_dict())) == RELEASED[name]
+
+
+def test_every_preset_has_settings_for_inference():
+    assert PRESET_INFERENCE.keys() == PRESETS.keys()
+    assert PRESET_INFERENCE["rt_r50"].test_size == 512
+    assert PRESET_INFERENCE["r50_550_dcni3"].max_size == 916
+
+
+# Every released architecture, thin: no other difference to its preset.
+THIN = {"stem_channels": 8, "stage_width": 8, "stage_channels": 32, "pyramid_channels": 32}
+THIN |= {"bottom_channels": 16, "semantic_channels": 16, "panoptic_channels": 32, "num_classes": 5}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_architecture_trains_all_that_it_does_not_freeze(name):
+    torch.manual_seed(0)
+    model = BlendMask(replace(PRESETS[name], **THIN)).train()
+    masks = torch.zeros(2, 64, 96, dtype=torch.bool)
+    masks[0, 10:40, 10:50] = True
+    masks[1, 5:60, 40:90] = True
+    target = Target(
+        boxes=torch.tensor([[10.0, 10, 50, 40], [40, 5, 90, 60]]),
+        labels=torch.tensor([0, 3]),
+        masks=masks,
+        **({"stuff": torch.zeros(64, 96, dtype=torch.uint8)} if "panoptic" in name else {}),
+    )
+    image = torch.rand(3, 64, 96)
+    losses = TrainingStep(model)([image, image], [target, target])
+    sum(losses.values()).backward()
+    untouched = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert untouched == []
+    assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+def test_a_fresh_deformable_convolution_is_half_an_ordinary_one():
+    torch.manual_seed(0)
+    conv = DeformConv2d(4, 6, stride=2)
+    x = torch.randn(2, 4, 9, 11)
+    half = 0.5 * F.conv2d(x, conv.weight, stride=2, padding=1)
+    torch.testing.assert_close(conv(x), half)
+
+
+def test_offsets_move_the_samples_and_weights_scale_them():
+    torch.manual_seed(0)
+    conv = DeformConv2d(4, 6)
+    x = torch.randn(1, 4, 9, 11)
+    with torch.no_grad():
+        conv.offset.bias[0:18:2] = 1.0  # one pixel down
+        conv.offset.bias[1:18:2] = -2.0  # two to the left
+        conv.offset.bias[18:] = 100.0  # whole samples
+    moved = F.pad(x, (2, 0, 0, 1))[:, :, 1:, :11]  # what lies there now
+    ordinary = F.conv2d(moved, conv.weight, padding=1)
+    inner = (slice(None), slice(None), slice(1, -2), slice(3, -1))
+    torch.testing.assert_close(conv(x)[inner], ordinary[inner])
+
+
+def test_gradients_reach_the_offsets():
+    torch.manual_seed(0)
+    conv = DeformConv2d(4, 6)
+    conv(torch.randn(1, 4, 8, 8)).square().sum().backward()
+    assert conv.offset.weight.grad.abs().sum() > 0
+
+
+def deformable_blocks(name):
+    with torch.device("meta"):
+        model = BlendMask(PRESETS[name])
+    return [n for n, m in model.named_modules() if isinstance(m, DeformConv2d)]
+
+
+def test_every_third_block_of_the_last_three_stages_is_deformable():
+    assert deformable_blocks("panoptic_r50_dcni3") == [
+        f"backbone.layer{stage}.{block}.conv2"
+        for stage, block in ((2, 0), (2, 3), (3, 0), (3, 3), (4, 0))
+    ]
+    assert len(deformable_blocks("r101_dcni3")) == 11
+
+
+def test_the_smallest_tree_is_a_root_over_two_blocks():
+    torch.manual_seed(0)
+    tree = Tree(depth=1, in_channels=4, out_channels=6, stride=2, has_level_root=True).eval()
+    x, child = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 4, 4)
+    tree.root.conv = nn.Conv2d(2 * 6 + 4 + 4, 6, 1, bias=False)
+    bottom = F.max_pool2d(x, 2)
+    first = tree.tree1(x, tree.project(bottom))
+    second = tree.tree2(first, first)
+    wanted = tree.root.bn(tree.root.conv(torch.cat([second, first, child, bottom], 1))).relu()
+    torch.testing.assert_close(tree(x, (child,)), wanted)
+
+
+def test_a_deep_tree_hands_the_first_half_to_the_second_ones_root():
+    torch.manual_seed(0)
+    tree = Tree(depth=2, in_channels=4, out_channels=6, stride=2, has_level_root=True).eval()
+    x = torch.randn(1, 4, 8, 8)
+    first = tree.tree1(x)
+    wanted = tree.tree2(first, (F.max_pool2d(x, 2), first))
+    torch.testing.assert_close(tree(x), wanted)
+    assert tree.tree2.root.conv.in_channels == 2 * 6 + 4 + 6
+
+
+def test_nothing_reads_the_outer_projection_of_a_deep_tree():
+    torch.manual_seed(0)
+    dla = DLA(channels=(4, 4, 8, 16, 32, 64)).eval()
+    x = torch.rand(1, 3, 64, 64)
+    before = dla(x)["c5"]
+    dead = [name for name, p in dla.named_parameters() if not p.requires_grad]
+    assert {name.split(".project")[0] for name in dead} == {"level3", "level4"}
+    with torch.no_grad():
+        for name in dead:
+            dla.get_parameter(name).fill_(7.0)
+    assert dla(x)["c5"].equal(before)
+
+
+def test_published_dla_weights_load_without_their_classifier():
+    source, target = DLA(), DLA()
+    classifier = {"fc.weight": torch.zeros(1000, 512, 1, 1), "fc.bias": torch.zeros(1000)}
+    target.load_imagenet(source.state_dict() | classifier)
+    assert target.level5.root.conv.weight.equal(source.level5.root.conv.weight)
+    with pytest.raises(RuntimeError, match=r"level2\.tree1"):
+        target.load_imagenet({"base_layer.0.weight": torch.zeros(16, 3, 7, 7)})
+
+
+def test_every_level_has_statistics_of_its_own():
+    torch.manual_seed(0)
+    head = FCOSHead(
+        in_channels=8,
+        num_classes=2,
+        num_shared_convs=1,
+        num_class_convs=0,
+        num_box_convs=0,
+        norm="bn_per_level",
+        num_levels=2,
+    ).train()
+    head([torch.randn(2, 8, 8, 8), torch.randn(2, 8, 4, 4)])
+    first, second = head.shared_tower[1]
+    assert not first.running_mean.equal(second.running_mean)
+    names = [n for n in head.state_dict() if "running_mean" in n]
+    assert names == ["shared_tower.1.0.running_mean", "shared_tower.1.1.running_mean"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"backbone": "dla34", "frozen_stages": 2}, "frozen_stages"),
+        ({"backbone": "resnet34", "deform_interval": 3}, "deform_interval"),
+        ({"head_norm": "bn"}, "head_norm"),
+        ({"num_stuff_classes": -1}, "num_stuff_classes"),
+    ],
+)
+def test_impossible_members_of_the_family_are_refused_by_field(changes, field):
+    with pytest.raises(ValueError, match=f"^{field} = "):
+        ModelConfig(**changes)
