@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import nn
 
+from blendmask_lite.countdown import duration
 from blendmask_lite.structures import Target
 from blendmask_lite.training.engine import NonFiniteLossError, TrainingState, train
 from blendmask_lite.training.interrupt import StopRequest
 from blendmask_lite.training.optimizer import WeightAverage, make_optimizer
-from blendmask_lite.training.progress import ProgressLine, duration
+from blendmask_lite.training.progress import ProgressLine
 from blendmask_lite.training.runlog import CsvLog, RunFolder, step_row
 from blendmask_lite.training.sampling import BatchSampler, batches_from
 from blendmask_lite.training.schedule import (

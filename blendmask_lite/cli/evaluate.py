@@ -14,10 +14,10 @@ from blendmask_lite.cli.options import (
     VALIDATION_SEED,
     add_device_options,
     apply_threads,
-    counter,
     find_device,
     open_dataset,
 )
+from blendmask_lite.countdown import counter
 from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.files import write_atomically
 

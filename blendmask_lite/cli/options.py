@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,12 +11,10 @@ import torch
 from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.training.progress import duration
 
 __all__ = [
     "add_device_options",
     "apply_threads",
-    "counter",
     "find_device",
     "integers",
     "open_dataset",
@@ -95,23 +90,3 @@ def open_dataset(
     if root == SHAPES and not Path(root).exists():
         return ShapesDataset(num_images, seed=seed)
     return CocoDataset(root, split)
-
-
-def counter(what: str) -> Callable[[int, int], None]:
-    """A progress callback (done, total) that renews one line with the time left."""
-    start = time.monotonic()
-    is_terminal = sys.stderr.isatty()
-    last = [0.0]
-
-    def report(done: int, total: int) -> None:
-        now = time.monotonic()
-        pause = 0.2 if is_terminal else 15.0
-        if done < total and now - last[0] < pause:
-            return
-        last[0] = now
-        left = duration((now - start) / max(done, 1) * (total - done))
-        end = "\n" if done == total or not is_terminal else ""
-        sys.stderr.write(f"{chr(13) if is_terminal else ''}{done}/{total} {what}  ETA {left}{end}")
-        sys.stderr.flush()
-
-    return report

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
-from blendmask_lite.cli.options import counter
+from blendmask_lite.countdown import counter
 from blendmask_lite.datasets.shapes import ShapesConfig, write_shapes
 
 __all__ = ["add_parser"]

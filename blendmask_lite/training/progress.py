@@ -7,12 +7,11 @@ import time
 from collections import deque
 from typing import TextIO
 
+from blendmask_lite.countdown import FILE_SECONDS, TERMINAL_SECONDS, duration
 from blendmask_lite.training.engine import StepRecord
 
 __all__ = ["ProgressLine"]
 
-TERMINAL_SECONDS = 0.2  # between two updates of the line on a terminal
-FILE_SECONDS = 15.0  # between two lines in a log file
 WINDOW = 50  # steps that losses and speed are averaged over
 
 
@@ -74,10 +73,3 @@ class ProgressLine:
             f"lr {last.learning_rate:.2e}  {images / max(seconds, 1e-9):.1f} images/s  "
             f"ETA {duration(remaining)}"
         )
-
-
-def duration(seconds: float) -> str:
-    """0:05, 12:34 or 3:21:00."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,44 @@
+"""How far a long task is and how long it still takes, on one line of the terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+__all__ = ["counter", "duration"]
+
+TERMINAL_SECONDS = 0.2  # between two updates of the line on a terminal
+FILE_SECONDS = 15.0  # between two lines in a log file
+
+
+def counter(what: str, *, begun: int = 0) -> Callable[[int, int], None]:
+    """A progress callback (done, total) that renews one line with the time left.
+
+    Args:
+        what: is counted: "images", say.
+        begun: of them were done before, in no time that counts.
+    """
+    start = time.monotonic()
+    is_terminal = sys.stderr.isatty()
+    last = [0.0]
+
+    def report(done: int, total: int) -> None:
+        now = time.monotonic()
+        pause = TERMINAL_SECONDS if is_terminal else FILE_SECONDS
+        if done < total and now - last[0] < pause:
+            return
+        last[0] = now
+        left = duration((now - start) / max(done - begun, 1) * (total - done))
+        end = "\n" if done == total or not is_terminal else ""
+        sys.stderr.write(f"{chr(13) if is_terminal else ''}{done}/{total} {what}  ETA {left}{end}")
+        sys.stderr.flush()
+
+    return report
+
+
+def duration(seconds: float) -> str:
+    """0:05, 12:34 or 3:21:00."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
