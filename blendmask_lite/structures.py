@@ -1,4 +1,4 @@
-"""The vocabulary: what a picture contains (`Target`) and what the model finds (`Detections`)."""
+"""The vocabulary: what a picture contains (`Target`) and what the model finds in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["Detections", "Target"]
+__all__ = ["UNLABELLED", "Detections", "PanopticResult", "Segment", "Target"]
+
+UNLABELLED = 255  # in a stuff map: nobody said what the pixel is
 
 T = TypeVar("T", "Target", "Detections")
 
@@ -27,6 +29,8 @@ class Target:
             stand for them, or where no mask is learned.
         mask_crops: (N, R, R) bool, each mask cropped to its box and resized; wins over `masks`.
         semantic: (H, W) integers, 0 is background and class c is c + 1. None: drawn from `masks`.
+        stuff: (H, W) uint8, 0 is things, 1 to S the kinds of stuff and 255 unlabelled; for models
+            with a panoptic branch.
     """
 
     boxes: Tensor
@@ -34,6 +38,7 @@ class Target:
     masks: Tensor | None = None
     mask_crops: Tensor | None = None
     semantic: Tensor | None = None
+    stuff: Tensor | None = None
 
     def __post_init__(self) -> None:
         num = len(self.labels)
@@ -88,6 +93,47 @@ class Detections:
     def to(self, device: torch.device | str) -> Detections:
         """The same on another device."""
         return _moved(self, device)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One region of a panoptic result: an instance, or all pixels of one kind of stuff.
+
+    Attributes:
+        id: its number in `PanopticResult.ids`, from 1.
+        label: of an instance 0 to C-1; of stuff 1 to S, as in `Target.stuff`.
+        area: pixels.
+        score: of the instance, 0 to 1; None for stuff.
+        instance_index: its place in the `Detections` that were merged; None for stuff.
+    """
+
+    id: int
+    label: int
+    area: int
+    score: float | None = None
+    instance_index: int | None = None
+
+    @property
+    def is_thing(self) -> bool:
+        """Whether it is an instance."""
+        return self.instance_index is not None
+
+
+@dataclass(frozen=True)
+class PanopticResult:
+    """Instances and stuff of one image without overlap.
+
+    Attributes:
+        ids: (H, W) int32 at the output size: the segment that a pixel belongs to, 0 for none.
+        segments: instances first, best ones at the front, then stuff by label.
+    """
+
+    ids: Tensor
+    segments: list[Segment]
+
+    def to(self, device: torch.device | str) -> PanopticResult:
+        """The same on another device."""
+        return replace(self, ids=self.ids.to(device))
 
 
 def _tensors(record: Target | Detections) -> dict[str, Tensor]:

@@ -46,6 +46,7 @@ class CocoDataset:
         split: name of the split.
         class_names: C names, in the order of the labels.
         category_ids: C ids, in the order of the labels.
+        stuff_names: empty; `PanopticDataset` knows stuff.
         image_ids: ascending, as far as not selected otherwise.
 
     Raises:
@@ -66,6 +67,7 @@ class CocoDataset:
         content = read_annotations(self.annotation_file)
         self.class_names = tuple(content.categories.values())
         self.category_ids = tuple(content.categories)
+        self.stuff_names: tuple[str, ...] = ()
         self.image_ids = tuple(sorted(content.images))
         self._labels = {category: label for label, category in enumerate(self.category_ids)}
         self._images = content.images

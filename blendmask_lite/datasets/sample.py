@@ -41,11 +41,14 @@ class InstanceDataset(Protocol):
     Attributes:
         class_names: C names, in the order of the labels.
         category_ids: C category ids of the COCO format, in the order of the labels.
+        stuff_names: S names, of label 1 upwards in `Target.stuff`; empty where the targets have no
+            such map.
         image_ids: in the order of the indices.
     """
 
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
+    stuff_names: tuple[str, ...]
     image_ids: tuple[int, ...]
 
     def __len__(self) -> int:

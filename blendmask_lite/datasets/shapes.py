@@ -43,6 +43,7 @@ class ShapesDataset:
 
     class_names: tuple[str, ...] = SHAPE_CLASSES
     category_ids: tuple[int, ...] = tuple(range(1, len(SHAPE_CLASSES) + 1))
+    stuff_names: tuple[str, ...] = STUFF_CLASSES
 
     def __init__(
         self, num_images: int, *, seed: int = 0, config: ShapesConfig | None = None

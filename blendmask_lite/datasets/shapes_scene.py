@@ -84,16 +84,19 @@ def draw_scene(seed: int, index: int, config: ShapesConfig | None = None) -> Sce
 
 
 def scene_sample(scene: Scene, image_id: int) -> Sample:
-    """A scene as data sets give it: tensors, tight boxes, a semantic map."""
+    """A scene as data sets give it: tensors, tight boxes, a semantic map and one of stuff."""
     masks, labels = torch.from_numpy(scene.masks), torch.from_numpy(scene.labels)
     # A sliver of a pixel that is seen at the planning size may be gone at another.
     is_seen = masks.flatten(1).any(dim=1)
     masks, labels = masks[is_seen], labels[is_seen]
+    stuff = torch.from_numpy(scene.stuff) + 1
+    stuff[masks.any(dim=0)] = 0
     target = Target(
         boxes=mask_boxes(masks),
         labels=labels,
         masks=masks,
         semantic=semantic_map(masks, labels),
+        stuff=stuff,
     )
     image = torch.from_numpy(scene.image).permute(2, 0, 1).contiguous()
     height, width = image.shape[-2:]

@@ -86,8 +86,8 @@ def resize_for_test(image: Tensor, test_size: int, max_size: int) -> Tensor:
 def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:
     """The sample at another size (H, W); a sample of that size is returned as it is.
 
-    The image is resized bilinearly with antialiasing; masks and semantic map take the pixel under
-    each new center. Boxes are scaled, so that they stay exact where a thin mask lost its pixels.
+    The image is resized bilinearly with antialiasing; masks and maps take the pixel under each
+    new center. Boxes are scaled, so that they stay exact where a thin mask lost its pixels.
     """
     height, width = sample.image.shape[-2:]
     if (height, width) == size:
@@ -101,9 +101,8 @@ def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:
             target,
             boxes=target.boxes * scale,
             masks=None if target.masks is None else _resize_nearest(target.masks, size),
-            semantic=(
-                None if target.semantic is None else _resize_nearest(target.semantic[None], size)[0]
-            ),
+            semantic=_resize_map(target.semantic, size),
+            stuff=_resize_map(target.stuff, size),
         ),
     )
 
@@ -122,6 +121,7 @@ def flip_horizontally(sample: Sample) -> Sample:
             masks=None if target.masks is None else target.masks.flip(-1),
             mask_crops=None if target.mask_crops is None else target.mask_crops.flip(-1),
             semantic=None if target.semantic is None else target.semantic.flip(-1),
+            stuff=None if target.stuff is None else target.stuff.flip(-1),
         ),
     )
 
@@ -139,6 +139,10 @@ def _resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(
         image[None], size=size, mode="bilinear", align_corners=False, antialias=True
     )[0]
+
+
+def _resize_map(drawn: Tensor | None, size: tuple[int, int]) -> Tensor | None:
+    return None if drawn is None else _resize_nearest(drawn[None], size)[0]
 
 
 def _resize_nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
