@@ -6,7 +6,7 @@ The fields carry the paper's letters (R, K, M) and units.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -205,3 +205,8 @@ class InferenceConfig:
         for name in shares.split():
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} = {getattr(self, name)!r}: must lie between 0 and 1")
+
+    def changed(self, **values: float | None) -> InferenceConfig:
+        """The same with the values that are not None in place of its own."""
+        given: dict[str, Any] = {name: each for name, each in values.items() if each is not None}
+        return replace(self, **given)

@@ -42,6 +42,9 @@ RULES: tuple[tuple[str, str], ...] = (
     (r"basis_module\.refine\.(\d)\.(.+)", r"bottom.refine.p\1.\2"),
     (r"basis_module\.tower\.(\d+)\.(.+)", r"bottom.tower.\1.\2"),
     (r"basis_module\.seg_head\.(.+)", r"semantic_head.layers.\1"),
+    (r"panoptic_module\.(p\d\.\d)\.norm\.(.+)", r"panoptic_head.towers.\1.norm.\2"),
+    (r"panoptic_module\.(p\d\.\d)\.(.+)", r"panoptic_head.towers.\1.conv.\2"),
+    (r"panoptic_module\.predictor\.(.+)", r"panoptic_head.predictor.\1"),
 )
 
 

@@ -1,6 +1,6 @@
-"""BlendMask, put together: backbone, pyramid, detector, bases, attentions, blender.
+"""BlendMask as users have it: the network, and the way from its predictions to objects.
 
-Chapter 00 shows it whole; figure 2 of the paper. `forward` predicts, `predict` finds objects.
+Chapter 05. `forward` predicts, `predict` finds objects, `predict_panoptic` names every pixel.
 """
 
 from __future__ import annotations
@@ -8,29 +8,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from blendmask_lite.config import InferenceConfig, ModelConfig
-from blendmask_lite.model import build
 from blendmask_lite.model.detect import Proposals, select_candidates, suppress
-from blendmask_lite.model.fcos import FCOSHead, flatten_levels, pyramid_locations
-from blendmask_lite.model.images import batch_images
-from blendmask_lite.model.merge import crop_bases
+from blendmask_lite.model.network import Network
 from blendmask_lite.model.output import BlendMaskOutput
+from blendmask_lite.model.panoptic import semantic_labels
+from blendmask_lite.model.panoptic_merge import merge_things_and_stuff
 from blendmask_lite.model.postprocess import finish_detections
-from blendmask_lite.structures import Detections
+from blendmask_lite.structures import Detections, PanopticResult
 
 __all__ = ["BlendMask"]
 
 
-class BlendMask(nn.Module):
-    """The complete network (BlendMask, section 3).
+class BlendMask(Network):
+    """The complete model (BlendMask, section 3).
 
     Args:
         config: architecture and input convention; `PRESETS` has the named ones.
         inference: test size and thresholds; defaults as in the released code.
         class_names: C names for the labels; "class 0", "class 1", ... without.
+        stuff_names: S names for the kinds of stuff; "stuff 1", "stuff 2", ... without.
 
     Raises:
         ValueError: the number of names is not the config's number of classes.
@@ -42,140 +42,25 @@ class BlendMask(nn.Module):
         *,
         inference: InferenceConfig | None = None,
         class_names: Sequence[str] | None = None,
+        stuff_names: Sequence[str] | None = None,
     ) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.inference = inference or InferenceConfig()
+        num_classes, num_stuff = config.num_classes, config.num_stuff_classes
         if class_names is None:
-            class_names = [f"class {i}" for i in range(config.num_classes)]
-        if len(class_names) != config.num_classes:
+            class_names = [f"class {i}" for i in range(num_classes)]
+        if stuff_names is None:
+            stuff_names = [f"stuff {i + 1}" for i in range(num_stuff)]
+        if len(class_names) != num_classes:
             raise ValueError(
-                f"class_names: {len(class_names)} names for num_classes = {config.num_classes}"
+                f"class_names: {len(class_names)} names for num_classes = {num_classes}"
+            )
+        if len(stuff_names) != num_stuff:
+            raise ValueError(
+                f"stuff_names: {len(stuff_names)} names for num_stuff_classes = {num_stuff}"
             )
         self.class_names = tuple(class_names)
-        self.backbone = build.make_backbone(config)
-        self.fpn = build.make_fpn(config, self.backbone.channels)
-        self.head = FCOSHead(
-            in_channels=config.pyramid_channels,
-            num_classes=config.num_classes,
-            num_shared_convs=config.num_shared_convs,
-            num_class_convs=config.num_class_convs,
-            num_box_convs=config.num_box_convs,
-            norm=config.head_norm,
-            num_levels=len(config.levels),
-        )
-        self.bottom = build.make_bottom(config, self.backbone.channels)
-        self.top_layer = build.make_top_layer(config)
-        self.merger = build.make_merger(config)
-        self.semantic_head = build.make_semantic_head(config)
-        # Convolutions on the CPU are up to 1.6 times as fast in this layout.
-        self.to(memory_format=torch.channels_last)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
-
-    def forward(self, images: Sequence[Tensor]) -> BlendMaskOutput:
-        """Predict on every location.
-
-        Args:
-            images: B tensors (3, H, W), RGB, float in [0, 1] or uint8, of any sizes.
-
-        Raises:
-            ValueError: no images, or one of another shape or type.
-        """
-        batch, image_sizes = batch_images(images, self.config, device=self.device)
-        features = self.backbone(batch)
-        features = features | self.fpn(features)
-        levels = [features[name] for name in self.config.levels]
-        shapes = tuple((level.shape[-2], level.shape[-1]) for level in levels)
-        strides = self.config.level_strides
-        head = self.head(levels)
-        pixels = [ltrb.float() * s for ltrb, s in zip(head.ltrb, strides, strict=True)]
-        return BlendMaskOutput(
-            features=features,
-            box_features=tuple(head.box_features),
-            class_logits=flatten_levels(head.class_logits),
-            ltrb=flatten_levels(pixels),
-            centerness_logits=flatten_levels(head.centerness_logits)[..., 0],
-            bases=self.bottom(features),
-            locations=pyramid_locations(shapes, strides, device=batch.device),
-            level_shapes=shapes,
-            level_strides=strides,
-            image_sizes=image_sizes,
-        )
-
-    def semantic_logits(self, output: BlendMaskOutput) -> Tensor:
-        """(B, C+1, H/8, W/8) of the auxiliary head; channel 0 is the background.
-
-        Raises:
-            ValueError: the model was built without the head.
-        """
-        if self.semantic_head is None:
-            raise ValueError("semantic_weight = 0: this model has no semantic head")
-        logits: Tensor = self.semantic_head(output.features["p3"])
-        return logits
-
-    def attentions_at(self, output: BlendMaskOutput, index: Tensor) -> Tensor:
-        """Raw attentions of some locations.
-
-        Args:
-            output: of `forward`.
-            index: (N, 2) int64 pairs (image, location).
-
-        Returns:
-            (N, A); A = 0 for the assembler.
-        """
-        if self.top_layer is None:
-            return output.bases.new_zeros(len(index), 0)
-        attentions: Tensor = self.top_layer(output.box_features, index)
-        return attentions
-
-    def crops_at(
-        self,
-        output: BlendMaskOutput,
-        image_index: Tensor,
-        boxes: Tensor,
-        *,
-        bases: Tensor | None = None,
-    ) -> Tensor:
-        """(N, K, R, R) bases cut out along (N, 4) boxes; `bases` stand in for the output's."""
-        return crop_bases(
-            output.bases if bases is None else bases,
-            boxes,
-            image_index,
-            size=self.config.mask_size,
-            stride=self.bottom.stride,
-            pooling=self.config.bases_pooling,
-        )
-
-    def masks_at(
-        self,
-        output: BlendMaskOutput,
-        index: Tensor,
-        boxes: Tensor,
-        *,
-        bases: Tensor | None = None,
-        attentions: Tensor | None = None,
-    ) -> Tensor:
-        """Masks of some locations over some boxes (BlendMask, equations 1 to 4).
-
-        Args:
-            output: of `forward`.
-            index: (N, 2) int64 pairs (image, location).
-            boxes: (N, 4) corners, pixels of the padded input.
-            bases: (B, K, H/s, W/s) instead of the output's own.
-            attentions: (N, A) raw, instead of those of the locations.
-
-        Returns:
-            (N, R, R) mask logits.
-        """
-        crops = self.crops_at(output, index[:, 0], boxes, bases=bases)
-        if attentions is None:
-            attentions = self.attentions_at(output, index)
-        logits: Tensor = self.merger(crops, attentions)
-        return logits
+        self.stuff_names = tuple(stuff_names)
 
     @torch.no_grad()
     def detect(
@@ -234,9 +119,26 @@ class BlendMask(nn.Module):
         """
         if len(images) == 0:
             return []
-        if output_sizes is not None and len(output_sizes) != len(images):
-            raise ValueError(f"output_sizes: {len(output_sizes)} for {len(images)} images")
-        output = self(images)
+        return self.find_objects(
+            self(images),
+            output_sizes=output_sizes,
+            score_threshold=score_threshold,
+            max_detections=max_detections,
+        )
+
+    @torch.no_grad()
+    def find_objects(
+        self,
+        output: BlendMaskOutput,
+        *,
+        output_sizes: Sequence[tuple[int, int]] | None = None,
+        score_threshold: float | None = None,
+        max_detections: int | None = None,
+    ) -> list[Detections]:
+        """The objects of every image of an output; arguments and errors as `predict`'s."""
+        image_sizes = output.image_sizes
+        if output_sizes is not None and len(output_sizes) != len(image_sizes):
+            raise ValueError(f"output_sizes: {len(output_sizes)} for {len(image_sizes)} images")
         proposals = self.detect(
             output, score_threshold=score_threshold, max_detections=max_detections
         )
@@ -244,7 +146,57 @@ class BlendMask(nn.Module):
         index = torch.cat([F.pad(each, (1, 0), value=i) for i, each in enumerate(location)])
         boxes = torch.cat([each.boxes for each in proposals])
         logits = self.masks_at(output, index, boxes).split([len(each) for each in proposals])
-        wanted = output.image_sizes if output_sizes is None else output_sizes
+        wanted = image_sizes if output_sizes is None else output_sizes
         threshold = self.inference.mask_threshold
-        results = zip(proposals, logits, output.image_sizes, wanted, strict=True)
+        results = zip(proposals, logits, image_sizes, wanted, strict=True)
         return [finish_detections(*each, mask_threshold=threshold) for each in results]
+
+    @torch.no_grad()
+    def predict_panoptic(
+        self,
+        images: Sequence[Tensor],
+        *,
+        output_sizes: Sequence[tuple[int, int]] | None = None,
+        score_threshold: float | None = None,
+        overlap: float | None = None,
+        stuff_area: int | None = None,
+    ) -> list[PanopticResult]:
+        """Give every pixel to an object or to a kind of stuff, as far as they are sure enough.
+
+        The objects are those of `predict`; the limits below default to `self.inference`.
+
+        Args:
+            images: as `predict` takes them.
+            output_sizes: (height, width) wanted, one an image; without, those of the images.
+            score_threshold: least score of an object; 0.45 in the released code, 0.2 in the
+                paper (section 4.4).
+            overlap: an object of whose mask a larger share is covered by better ones is left out.
+            stuff_area: a kind of stuff that has less is left out, pixels of the output.
+
+        Returns:
+            One `PanopticResult` an image.
+
+        Raises:
+            ValueError: a model without panoptic branch, a limit out of its range, or what
+                `predict` refuses.
+        """
+        limits = self.inference.changed(
+            panoptic_score_threshold=score_threshold,
+            panoptic_overlap=overlap,
+            stuff_area=stuff_area,
+        )
+        if len(images) == 0:
+            return []
+        output = self(images)
+        found = self.find_objects(output, output_sizes=output_sizes)
+        logits = self.panoptic_logits(output)
+        return [
+            merge_things_and_stuff(
+                objects,
+                semantic_labels(each, size, objects.image_size),
+                score_threshold=limits.panoptic_score_threshold,
+                overlap=limits.panoptic_overlap,
+                stuff_area=limits.stuff_area,
+            )
+            for objects, each, size in zip(found, logits, output.image_sizes, strict=True)
+        ]

@@ -9,6 +9,7 @@ from blendmask_lite.model.backbones.resnet import DEPTHS, BasicBlock, Bottleneck
 from blendmask_lite.model.bottom import BottomModule, DeepLabDecoder, ProtoFPN, ProtoNetP3
 from blendmask_lite.model.fpn import FPN
 from blendmask_lite.model.merge import Assembler, Blender, Merger, WeightedSum
+from blendmask_lite.model.panoptic import PanopticHead
 from blendmask_lite.model.semantic import SemanticHead
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "make_bottom",
     "make_fpn",
     "make_merger",
+    "make_panoptic_head",
     "make_semantic_head",
     "make_top_layer",
 ]
@@ -53,8 +55,10 @@ def make_backbone(config: ModelConfig) -> ResNet | DLA:
 
 
 def make_fpn(config: ModelConfig, channels: dict[str, int]) -> FPN:
-    """All levels that the detector, the bottom module or the semantic head reads."""
+    """All levels that the detector, the bottom module or one of the semantic heads reads."""
     needs = {name for name in (*config.levels, *config.bottom_inputs, "p3") if name[0] == "p"}
+    if config.num_stuff_classes:
+        needs.add("p2")
     lowest = min(needs, key=lambda name: LEVEL_STRIDES[name])
     return FPN(
         in_channels={name: n for name, n in channels.items() if name[1] >= lowest[1]},
@@ -113,4 +117,15 @@ def make_semantic_head(config: ModelConfig) -> SemanticHead | None:
         in_channels=config.pyramid_channels,
         channels=config.semantic_channels,
         num_classes=config.num_classes,
+    )
+
+
+def make_panoptic_head(config: ModelConfig) -> PanopticHead | None:
+    """The panoptic branch; none without stuff."""
+    if config.num_stuff_classes == 0:
+        return None
+    return PanopticHead(
+        in_channels=config.pyramid_channels,
+        channels=config.panoptic_channels,
+        num_stuff_classes=config.num_stuff_classes,
     )
