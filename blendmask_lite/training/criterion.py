@@ -17,12 +17,13 @@ from blendmask_lite.config import ModelConfig
 from blendmask_lite.masks import crop_masks, semantic_map
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.output import BlendMaskOutput
-from blendmask_lite.structures import Target
+from blendmask_lite.structures import UNLABELLED, Target
 from blendmask_lite.training.losses import (
     box_loss,
     centerness_loss,
     focal_loss,
     mask_loss,
+    panoptic_loss,
     semantic_loss,
 )
 from blendmask_lite.training.targets import Assignment, assign_batch
@@ -34,7 +35,8 @@ class Criterion:
     """All losses of a batch.
 
     Args:
-        config: of the model; size ranges, center sampling, R and the semantic weight are read.
+        config: of the model; size ranges, center sampling, R and the weights of semantic and
+            panoptic loss are read.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -42,6 +44,7 @@ class Criterion:
         self.center_radius = config.center_radius
         self.mask_size = config.mask_size
         self.semantic_weight = config.semantic_weight
+        self.panoptic_weight = config.panoptic_weight if config.num_stuff_classes else 0.0
 
     def __call__(
         self, model: BlendMask, output: BlendMaskOutput, targets: Sequence[Target]
@@ -54,9 +57,9 @@ class Criterion:
             targets: one an image.
 
         Returns:
-            class, box, centerness, mask, and semantic where its weight is not 0; float32
-            scalars. Without any positive location box, centerness and mask are 0, attached to
-            every parameter.
+            class, box, centerness, mask, and where their weights are not 0 semantic and panoptic;
+            float32 scalars. Without any positive location box, centerness and mask are 0,
+            attached to every parameter.
         """
         assignment = self.assign(output, targets)
         image, location = assignment.index.unbind(dim=1)
@@ -87,6 +90,11 @@ class Criterion:
             maps = torch.stack([_padded_semantic(each, height, width) for each in targets])
             logits = model.semantic_logits(output).float()
             losses["semantic"] = self.semantic_weight * semantic_loss(logits, maps)
+        if self.panoptic_weight:
+            logits = model.panoptic_logits(output).float()
+            height, width = (side * 4 for side in logits.shape[-2:])
+            maps = torch.stack([_padded_stuff(each, height, width) for each in targets])
+            losses["panoptic"] = self.panoptic_weight * panoptic_loss(logits, maps)
         return losses
 
     def assign(self, output: BlendMaskOutput, targets: Sequence[Target]) -> Assignment:
@@ -162,4 +170,15 @@ def _padded_semantic(target: Target, height: int, width: int) -> Tensor:
         drawn = semantic_map(target.masks, target.labels)
     else:
         raise ValueError("the semantic loss needs masks or a semantic map in every target")
-    return F.pad(drawn, (0, width - drawn.shape[1], 0, height - drawn.shape[0]))
+    return _padded(drawn, height, width, value=0)
+
+
+def _padded_stuff(target: Target, height: int, width: int) -> Tensor:
+    if target.stuff is None:
+        raise ValueError("the panoptic loss needs a stuff map in every target")
+    return _padded(target.stuff.long(), height, width, value=UNLABELLED)
+
+
+def _padded(drawn: Tensor, height: int, width: int, *, value: int) -> Tensor:
+    """(h, w) -> (height, width), `value` on the right and below."""
+    return F.pad(drawn, (0, width - drawn.shape[1], 0, height - drawn.shape[0]), value=value)

@@ -10,8 +10,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blendmask_lite.boxes import ltrb_giou
+from blendmask_lite.model.panoptic import enlarge_logits
+from blendmask_lite.structures import UNLABELLED
 
-__all__ = ["box_loss", "centerness_loss", "focal_loss", "mask_loss", "semantic_loss"]
+__all__ = [
+    "box_loss",
+    "centerness_loss",
+    "focal_loss",
+    "mask_loss",
+    "panoptic_loss",
+    "semantic_loss",
+]
 
 
 def focal_loss(
@@ -100,3 +109,18 @@ def semantic_loss(logits: Tensor, semantic: Tensor) -> Tensor:
         Scalar.
     """
     return F.cross_entropy(logits, semantic[:, ::8, ::8])
+
+
+def panoptic_loss(logits: Tensor, stuff: Tensor) -> Tensor:
+    """Cross entropy over things and stuff (Panoptic FPN, section 3), the mean over labelled pixels.
+
+    Args:
+        logits: (B, 1+S, H/4, W/4) of the panoptic branch; compared at every pixel.
+        stuff: (B, H, W) int64, 0 things, 1 to S stuff, 255 does not count.
+
+    Returns:
+        Scalar; 0 where no pixel is labelled.
+    """
+    pixels = enlarge_logits(logits)
+    total = F.cross_entropy(pixels, stuff, ignore_index=UNLABELLED, reduction="sum")
+    return total / (stuff != UNLABELLED).sum().clamp(min=1)
