@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["AnnotationFile", "find_split", "image_folders", "read_annotations"]
+__all__ = [
+    "AnnotationFile",
+    "find_split",
+    "image_folders",
+    "read_annotations",
+    "read_lists",
+    "require_fields",
+]
 
 PREFIX = "instances_"
 
@@ -75,26 +82,17 @@ def read_annotations(path: Path) -> AnnotationFile:
     Raises:
         ValueError: with the file, and the id of the entry that is wrong.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: is damaged or not JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: is not a COCO annotation file")
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content.get(key), list):
-            raise ValueError(f"{path}: is not a COCO annotation file, it has no list {key!r}")
-
+    content = read_lists(path, "images", "annotations", "categories")
     categories: dict[int, str] = {}
     for category in content["categories"]:
-        _require_fields(path, "category", category, {"id": int, "name": str})
+        require_fields(path, "category", category, {"id": int, "name": str})
         if category["id"] in categories:
             raise ValueError(f"{path}: category {category['id']}: its id comes twice")
         categories[category["id"]] = category["name"]
     images: dict[int, dict[str, Any]] = {}
     fields = {"id": int, "file_name": str, "height": int, "width": int}
     for image in content["images"]:
-        _require_fields(path, "image", image, fields)
+        require_fields(path, "image", image, fields)
         if image["id"] in images:
             raise ValueError(f"{path}: image {image['id']}: its id comes twice")
         if min(image["height"], image["width"]) < 1:
@@ -102,7 +100,7 @@ def read_annotations(path: Path) -> AnnotationFile:
         images[image["id"]] = image
     annotations: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for annotation in content["annotations"]:
-        _require_fields(
+        require_fields(
             path,
             "annotation",
             annotation,
@@ -119,8 +117,36 @@ def read_annotations(path: Path) -> AnnotationFile:
     return AnnotationFile(images=images, annotations=dict(annotations), categories=ordered)
 
 
-def _require_fields(path: Path, kind: str, entry: object, fields: dict[str, Any]) -> None:
-    """Refuse an entry that lacks a field, or whose field is of another type."""
+def read_lists(path: Path, *keys: str) -> dict[str, Any]:
+    """The content of a JSON file that has a list at each of `keys`.
+
+    Raises:
+        ValueError: the file is damaged, or lacks one of the lists.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: is damaged or not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: is not a COCO annotation file")
+    for key in keys:
+        if not isinstance(content.get(key), list):
+            raise ValueError(f"{path}: is not a COCO annotation file, it has no list {key!r}")
+    return content
+
+
+def require_fields(path: Path, kind: str, entry: object, fields: dict[str, Any]) -> None:
+    """Refuse an entry of a file that lacks a field, or whose field is of another type.
+
+    Args:
+        path: the file.
+        kind: of entry, such as "image".
+        entry: to be checked.
+        fields: types by name.
+
+    Raises:
+        ValueError: with the file, the entry's id and the field.
+    """
     if not isinstance(entry, dict):
         raise ValueError(f"{path}: a {kind} is {entry!r}, which is no entry")
     for name, types in fields.items():

@@ -1,0 +1,163 @@
+"""Pictures, objects and stuff of a folder in COCO's panoptic layout.
+
+Chapter 01 of the course. Kirillov et al., "Panoptic Segmentation". The panoptic pictures say what
+the ground is made of; the objects, which may overlap, come from the instances file as always.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from blendmask_lite.datasets.coco import CocoDataset
+from blendmask_lite.datasets.coco_files import read_lists, require_fields
+from blendmask_lite.datasets.images import read_image
+from blendmask_lite.datasets.sample import Sample
+from blendmask_lite.structures import UNLABELLED
+
+__all__ = ["PanopticDataset", "read_segment_ids"]
+
+
+class PanopticDataset(CocoDataset):
+    """A split of a COCO folder, with a stuff map in every target.
+
+    Beside the files of `CocoDataset` there are annotations/panoptic_SPLIT.json and the folder
+    panoptic_SPLIT with a picture of segments for every image, in annotations/ or in ROOT.
+
+    The kinds of stuff are the categories with `isthing` 0, in ascending order of their ids:
+    labels 1 to S. Things, crowd regions included, are 0; pixels without a segment are 255.
+
+    Args:
+        root: the folder.
+        split: name of the split; None takes the only one there is.
+        filter_empty: leave out images without any object.
+        cache: keep decoded pictures, compressed masks and stuff maps in memory.
+
+    Attributes:
+        stuff_names: S names, of label 1 upwards.
+        stuff_ids: their S category ids.
+        panoptic_file: the annotation file.
+        image_ids: those that both annotation files have, ascending.
+
+    Raises:
+        ValueError: see `CocoDataset`; or a panoptic annotation is missing, damaged or
+            inconsistent, with file and id.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str | None = None,
+        *,
+        filter_empty: bool = False,
+        cache: bool = False,
+    ) -> None:
+        super().__init__(root, split, filter_empty=filter_empty, cache=cache)
+        name = f"panoptic_{self.split}"
+        self.panoptic_file = self.root / "annotations" / f"{name}.json"
+        if not self.panoptic_file.is_file():
+            raise ValueError(f"{self.panoptic_file}: is missing; stuff is described there")
+        folders = [self.root / "annotations" / name, self.root / name]
+        found = [folder for folder in folders if folder.is_dir()]
+        if not found:
+            raise ValueError(f"{folders[0]}: no such folder with the pictures of segments")
+        self._folder = found[0]
+        content = read_lists(self.panoptic_file, "annotations", "categories")
+        self._label_of = _stuff_labels(self.panoptic_file, content["categories"])
+        names = {each["id"]: each["name"] for each in content["categories"]}
+        self.stuff_ids = tuple(sorted(each for each, label in self._label_of.items() if label))
+        self.stuff_names = tuple(names[each] for each in self.stuff_ids)
+        self._segments = _segments(self.panoptic_file, content["annotations"], self._label_of)
+        self._stuff_maps: dict[int, Tensor] | None = {} if cache else None
+        self.image_ids = tuple(each for each in self.image_ids if each in self._segments)
+        if not self.image_ids:
+            raise ValueError(f"{self.panoptic_file}: has no image of {self.annotation_file}")
+
+    def load(self, index: int) -> Sample:
+        """The picture at a position of `image_ids`, not resized, its objects and its stuff.
+
+        Raises:
+            ValueError: a picture or an annotation is missing or damaged; names file and id.
+        """
+        sample = super().load(index)
+        stuff = self.stuff_map(sample.image_id)
+        return replace(sample, target=replace(sample.target, stuff=stuff))
+
+    def stuff_map(self, image_id: int) -> Tensor:
+        """(H, W) uint8 of an image: 0 things, 1 to S stuff, 255 unlabelled."""
+        if self._stuff_maps is not None and image_id in self._stuff_maps:
+            return self._stuff_maps[image_id]
+        record = self._segments[image_id]
+        path = self._folder / record["file_name"]
+        drawn = read_segment_ids(path)
+        size = (self._images[image_id]["height"], self._images[image_id]["width"])
+        if tuple(drawn.shape) != size:
+            height, width = drawn.shape
+            raise ValueError(
+                f"{path}: is {width} x {height} pixels, its image is {size[1]} x {size[0]}"
+            )
+        labels = {0: UNLABELLED} | {
+            each["id"]: self._label_of[each["category_id"]] for each in record["segments_info"]
+        }
+        ids = np.array(sorted(labels))
+        place = np.searchsorted(ids, drawn).clip(max=len(ids) - 1)
+        is_unknown = ids[place] != drawn.numpy()
+        if is_unknown.any():
+            raise ValueError(
+                f"{path}: holds segment {int(drawn[torch.from_numpy(is_unknown)][0])}, which "
+                f"{self.panoptic_file.name} does not have for image {image_id}"
+            )
+        values = np.array([labels[each] for each in ids.tolist()], dtype=np.uint8)
+        stuff = torch.from_numpy(values[place])
+        if self._stuff_maps is not None:
+            self._stuff_maps[image_id] = stuff
+        return stuff
+
+
+def read_segment_ids(path: Path) -> Tensor:
+    """(H, W) int64 ids of a picture of segments: R + 256 G + 65536 B; 0 is no segment.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged or no picture.
+    """
+    red, green, blue = read_image(path).long()
+    return red + 256 * green + 65536 * blue
+
+
+def _stuff_labels(path: Path, categories: list[Any]) -> dict[int, int]:
+    """Category id -> its value in a stuff map."""
+    for each in categories:
+        require_fields(path, "category", each, {"id": int, "name": str, "isthing": int})
+    stuff = sorted(each["id"] for each in categories if not each["isthing"])
+    if not 1 <= len(stuff) < UNLABELLED:
+        raise ValueError(f"{path}: has {len(stuff)} categories of stuff, expected 1 to 254")
+    labels = {each["id"]: 0 for each in categories}
+    return labels | {category: label for label, category in enumerate(stuff, start=1)}
+
+
+def _segments(
+    path: Path, annotations: list[Any], label_of: dict[int, int]
+) -> dict[int, dict[str, Any]]:
+    """Image id -> its annotation."""
+    found: dict[int, dict[str, Any]] = {}
+    fields = {"image_id": int, "file_name": str, "segments_info": list}
+    for annotation in annotations:
+        require_fields(path, "annotation", annotation, fields)
+        place = f"{path}: the annotation of image {annotation['image_id']}"
+        if annotation["image_id"] in found:
+            raise ValueError(f"{place} comes twice")
+        for segment in annotation["segments_info"]:
+            require_fields(path, "segment", segment, {"id": int, "category_id": int})
+            if segment["category_id"] not in label_of:
+                raise ValueError(
+                    f"{place}: segment {segment['id']} is of category {segment['category_id']}, "
+                    "which is not among the file's categories"
+                )
+        found[annotation["image_id"]] = annotation
+    return found
