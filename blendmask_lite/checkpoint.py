@@ -8,8 +8,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +19,7 @@ from torch import Tensor
 from blendmask_lite.config import InferenceConfig, ModelConfig
 from blendmask_lite.files import write_atomically
 from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.plain import read_plain, require_plain
 
 __all__ = [
     "Checkpoint",
@@ -48,6 +47,7 @@ class Checkpoint:
         state: the model's parameters and buffers by name.
         metadata: plain values that describe where the weights come from.
         training: what continuing the training needs on top; None in a finished model.
+        stuff_names: S names of the kinds of stuff; empty without a panoptic branch.
     """
 
     config: ModelConfig
@@ -56,6 +56,7 @@ class Checkpoint:
     state: dict[str, Tensor]
     metadata: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] | None = None
+    stuff_names: tuple[str, ...] = ()
 
 
 def save_model(
@@ -78,9 +79,10 @@ def save_model(
     checkpoint = Checkpoint(
         config=model.config,
         inference=model.inference,
-        class_names=tuple(model.class_names),
+        class_names=model.class_names,
         state=state,
         metadata=dict(metadata or {}),
+        stuff_names=model.stuff_names,
     )
     write_checkpoint(checkpoint, path)
 
@@ -101,7 +103,10 @@ def load_model(path: str | os.PathLike[str], *, device: str | torch.device = "cp
 def build_model(checkpoint: Checkpoint, *, source: object = "the checkpoint") -> BlendMask:
     """A model with the checkpoint's weights, on the CPU; `source` names it in errors."""
     model = BlendMask(
-        checkpoint.config, inference=checkpoint.inference, class_names=checkpoint.class_names
+        checkpoint.config,
+        inference=checkpoint.inference,
+        class_names=checkpoint.class_names,
+        stuff_names=checkpoint.stuff_names,
     )
     load_weights(model, checkpoint.state, source=source)
     return model
@@ -135,12 +140,13 @@ def write_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> No
     Raises:
         ValueError: metadata that could not be read again without running code.
     """
-    _require_plain(checkpoint.metadata, "metadata")
+    require_plain(checkpoint.metadata, "metadata")
     content = {
         "format": FORMAT,
         "config": dataclasses.asdict(checkpoint.config),
         "inference": dataclasses.asdict(checkpoint.inference),
         "class_names": list(checkpoint.class_names),
+        "stuff_names": list(checkpoint.stuff_names),
         "state": checkpoint.state,
         "metadata": checkpoint.metadata,
     }
@@ -155,7 +161,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> No
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """What the file holds, tensors on the CPU; see `load_model` for the errors."""
     path = Path(path)
-    content = _read_plain(path)
+    content = read_plain(path)
     required = {"format", "config", "inference", "class_names", "state"}
     if not isinstance(content, dict) or not required <= set(content):
         raise ValueError(
@@ -174,47 +180,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         state=content["state"],
         metadata=content.get("metadata", {}),
         training=content.get("training"),
+        stuff_names=tuple(content.get("stuff_names", ())),
     )
-
-
-def _require_plain(value: object, place: str) -> None:
-    """Refuse what a reader would refuse; a subclass, too: torch.__version__ is one of str."""
-    if isinstance(value, dict):
-        for name, each in value.items():
-            _require_plain(name, f"{place}, a key")
-            _require_plain(each, f"{place}[{name!r}]")
-    elif isinstance(value, list | tuple):
-        for number, each in enumerate(value):
-            _require_plain(each, f"{place}[{number}]")
-    elif type(value) not in (str, int, float, bool, type(None)):
-        raise ValueError(f"{place}: a {type(value).__name__} is no plain value")
-
-
-def _read_plain(path: Path) -> object:
-    """Unpickle tensors and plain values only; damage and foreign files become a ValueError."""
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such checkpoint")
-    if not path.is_file():
-        raise ValueError(f"{path}: is a folder, expected a checkpoint file")
-    try:
-        # torch does not compare the archive's check sums; a flipped bit would go unnoticed.
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except zipfile.BadZipFile:
-        raise ValueError(f"{path}: not a checkpoint, or the file is cut off") from None
-    if damaged is not None:
-        raise ValueError(f"{path}: the file is damaged ({damaged} has a wrong check sum)")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "global" in str(error).lower():
-            raise ValueError(
-                f"{path}: refused, because reading it would run code; "
-                "a checkpoint holds tensors and plain values only"
-            ) from None
-        raise ValueError(f"{path}: not a checkpoint ({_first_line(error)})") from None
-    except (RuntimeError, EOFError, OSError, KeyError) as error:
-        raise ValueError(f"{path}: not a checkpoint ({_first_line(error)})") from None
 
 
 def _from_fields(kind: type[ConfigT], values: Mapping[str, Any], path: Path) -> ConfigT:
@@ -242,7 +209,3 @@ def _as_stored(value: Tensor, dtype: torch.dtype | None) -> Tensor:
 def _listed(names: list[str], limit: int = 5) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200]

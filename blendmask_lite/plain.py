@@ -1,0 +1,68 @@
+"""Files of tensors and plain values: what may be written, and reading without running code."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+
+import torch
+
+__all__ = ["read_plain", "require_plain"]
+
+
+def require_plain(value: object, place: str) -> None:
+    """Refuse what a reader would refuse; a subclass, too: torch.__version__ is one of str.
+
+    Args:
+        value: to be written.
+        place: its name in the error.
+
+    Raises:
+        ValueError: it is, or holds, something else than numbers, text, lists and dictionaries.
+    """
+    if isinstance(value, dict):
+        for name, each in value.items():
+            require_plain(name, f"{place}, a key")
+            require_plain(each, f"{place}[{name!r}]")
+    elif isinstance(value, list | tuple):
+        for number, each in enumerate(value):
+            require_plain(each, f"{place}[{number}]")
+    elif type(value) not in (str, int, float, bool, type(None)):
+        raise ValueError(f"{place}: a {type(value).__name__} is no plain value")
+
+
+def read_plain(path: Path) -> object:
+    """What a file of torch.save holds, tensors on the CPU; tensors and plain values only.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, of another kind, or reading it would run code.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such checkpoint")
+    if not path.is_file():
+        raise ValueError(f"{path}: is a folder, expected a checkpoint file")
+    try:
+        # torch does not compare the archive's check sums; a flipped bit would go unnoticed.
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except zipfile.BadZipFile:
+        raise ValueError(f"{path}: not a checkpoint, or the file is cut off") from None
+    if damaged is not None:
+        raise ValueError(f"{path}: the file is damaged ({damaged} has a wrong check sum)")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "global" in str(error).lower():
+            raise ValueError(
+                f"{path}: refused, because reading it would run code; "
+                "a checkpoint holds tensors and plain values only"
+            ) from None
+        raise ValueError(f"{path}: not a checkpoint ({_first_line(error)})") from None
+    except (RuntimeError, EOFError, OSError, KeyError) as error:
+        raise ValueError(f"{path}: not a checkpoint ({_first_line(error)})") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200]
