@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from blendmask_lite.datasets.coco import CocoDataset
+from blendmask_lite.datasets.panoptic import PanopticDataset
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.datasets.shapes import ShapesDataset
 
@@ -77,7 +78,12 @@ def integers(text: str) -> tuple[int, ...]:
 
 
 def open_dataset(
-    root: str, *, split: str | None, num_images: int = 200, seed: int = 0
+    root: str,
+    *,
+    split: str | None,
+    num_images: int = 200,
+    seed: int = 0,
+    has_stuff: bool = False,
 ) -> InstanceDataset:
     """A COCO-layout folder, or generated pictures for the word "shapes".
 
@@ -86,7 +92,8 @@ def open_dataset(
         split: of a folder; None is the only one there is.
         num_images: of generated pictures.
         seed: of generated pictures.
+        has_stuff: read the folder's panoptic annotations, too.
     """
     if root == SHAPES and not Path(root).exists():
         return ShapesDataset(num_images, seed=seed)
-    return CocoDataset(root, split)
+    return PanopticDataset(root, split) if has_stuff else CocoDataset(root, split)

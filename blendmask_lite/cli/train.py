@@ -81,15 +81,24 @@ def run(options: argparse.Namespace) -> int:
     """Train; 0 when finished, 130 when stopped on request."""
     apply_threads(options)
     config = make_train_config(options)
+    architecture = PRESETS[options.preset]
     dataset = open_dataset(
-        options.root, split=options.split, num_images=TRAIN_SHAPES, seed=config.seed
+        options.root,
+        split=options.split,
+        num_images=TRAIN_SHAPES,
+        seed=config.seed,
+        has_stuff=architecture.num_stuff_classes > 0,
     )
     if options.images is not None:
         dataset = dataset.select(options.images)
     preset = PRESET_INFERENCE[options.preset]
     inference = replace(preset, test_size=config.train_sizes[-1], max_size=config.max_size)
     recipe = Recipe(
-        model=replace(PRESETS[options.preset], num_classes=len(dataset.class_names)),
+        model=replace(
+            architecture,
+            num_classes=len(dataset.class_names),
+            num_stuff_classes=len(dataset.stuff_names) if architecture.num_stuff_classes else 0,
+        ),
         inference=inference,
         train=config,
         start_from=Path(options.weights) if options.weights else None,

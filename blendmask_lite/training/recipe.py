@@ -69,6 +69,7 @@ def make_checkpoint(state: TrainingState, recipe: Recipe) -> Checkpoint:
         state=model.state_dict(),
         metadata={"iterations": state.iteration},
         training={"state": state.state_dict(), "config": asdict(recipe.train)},
+        stuff_names=model.stuff_names,
     )
 
 
@@ -96,7 +97,7 @@ def start_from(model: BlendMask, path: Path) -> None:
     """Take over the weights of a checkpoint; those that depend on the classes stay random."""
     checkpoint = read_checkpoint(path)
     own = model.state_dict()
-    of_classes = ("head.class_logits.", "semantic_head.layers.6.")
+    of_classes = ("head.class_logits.", "semantic_head.layers.6.", "panoptic_head.predictor.")
     state = {
         name: own[name] if name.startswith(of_classes) and value.shape != own[name].shape else value
         for name, value in checkpoint.state.items()

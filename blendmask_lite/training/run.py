@@ -49,7 +49,7 @@ def train_model(
     is, bit by bit.
 
     Args:
-        dataset: to learn from; its class names go into the checkpoint.
+        dataset: to learn from; its names of classes and stuff go into the checkpoint.
         folder: of the run; see `RunFolder`.
         recipe: what and how.
         validation: evaluated every `recipe.train.evaluate_every` iterations and at the end.
@@ -64,17 +64,27 @@ def train_model(
     Raises:
         FileExistsError: the folder holds a run and `is_resumed` is False.
         ValueError: the recipe differs from that of the run to continue, or the data from the
-            model's number of classes.
+            model's number of classes or kinds of stuff.
         NonFiniteLossError: see `engine.train`.
     """
     if len(dataset.class_names) != recipe.model.num_classes:
         raise ValueError(
             f"num_classes = {recipe.model.num_classes}: the data has {len(dataset.class_names)}"
         )
+    num_stuff = recipe.model.num_stuff_classes
+    if num_stuff and len(dataset.stuff_names) != num_stuff:
+        raise ValueError(
+            f"num_stuff_classes = {num_stuff}: the data has {len(dataset.stuff_names)}"
+        )
     run = RunFolder(folder)
     last = find_last_checkpoint(run, is_resumed)
     torch.manual_seed(recipe.train.seed)
-    model = BlendMask(recipe.model, inference=recipe.inference, class_names=dataset.class_names)
+    model = BlendMask(
+        recipe.model,
+        inference=recipe.inference,
+        class_names=dataset.class_names,
+        stuff_names=dataset.stuff_names if num_stuff else None,
+    )
     if recipe.start_from is not None and last is None:
         start_from(model, recipe.start_from)
     step = TrainingStep(model.to(device))

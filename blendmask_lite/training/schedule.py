@@ -151,8 +151,13 @@ _NANO = TrainConfig(
 TRAIN_PRESETS: MappingProxyType[str, TrainConfig] = MappingProxyType(
     {
         "nano": _NANO,  # our choice: found by trying, some ten minutes on two CPU cores
+        "nano_panoptic": _NANO,
         "r50": _R50,
         "r101": _R50,
+        "panoptic_r50": _R50,
+        "panoptic_r101": _R50,
+        "panoptic_r50_dcni3": _R50,
+        "panoptic_r101_dcni3": _R50,
         "r50_paper": _R50,
     }
 )
