@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
 from pathlib import Path
 
@@ -31,8 +32,10 @@ def shipped_checkpoint() -> Path:
 def cache_dir() -> Path:
     """The user's cache folder for downloads of blendmask_lite, by the system's convention.
 
-    The folder is not made here; whoever writes into it makes it.
+    `BLENDMASK_CACHE` names another. The folder is not made here; whoever writes into it makes it.
     """
+    if os.environ.get("BLENDMASK_CACHE"):
+        return Path(os.environ["BLENDMASK_CACHE"]).expanduser()
     import platformdirs
 
     return platformdirs.user_cache_path("blendmask_lite", appauthor=False)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 
 from torch import Tensor
 
-from blendmask_lite.checkpoint import load_weights
 from blendmask_lite.model.blendmask import BlendMask
 
-__all__ = ["adelaidet_name", "load_adelaidet_state"]
+__all__ = ["DEAD_WEIGHTS", "adelaidet_name", "load_adelaidet_state", "released_name"]
+
+LISTED = 20  # names of a kind that an error lists
 
 RES = r"backbone\.bottom_up\.res(\d)\.(\d+)\."
 HEAD = r"proposal_generator\.fcos_head\."
@@ -48,6 +50,22 @@ RULES: tuple[tuple[str, str], ...] = (
 )
 
 
+# In the files, in our DLA-34 for the tensors' sake, and without influence on any output: a tree of
+# two levels leaves the projection of its residual to the trees inside it.
+DEAD_WEIGHTS = tuple(
+    f"backbone.bottom_up.level{level}.project.{name}"
+    for level in (3, 4)
+    for name in (
+        "0.weight",
+        "1.weight",
+        "1.bias",
+        "1.running_mean",
+        "1.running_var",
+        "1.num_batches_tracked",
+    )
+)
+
+
 def adelaidet_name(name: str, *, num_bottom_convs: int) -> str | None:
     """Our name of a tensor of the released code; None if it has no place here.
 
@@ -62,27 +80,59 @@ def adelaidet_name(name: str, *, num_bottom_convs: int) -> str | None:
     return None
 
 
-def load_adelaidet_state(model: BlendMask, state: Mapping[str, Tensor]) -> None:
+def released_name(name: str, *, num_bottom_convs: int) -> str | None:
+    """The released code's name of a tensor of ours: the inverse of `adelaidet_name`."""
+    numbered = _numbered_back(name, num_bottom_convs)
+    for pattern, replacement in _inverse_rules():
+        if re.fullmatch(pattern, numbered):
+            theirs = re.sub(pattern, replacement, numbered)
+            if adelaidet_name(theirs, num_bottom_convs=num_bottom_convs) == name:
+                return theirs
+    return None
+
+
+def load_adelaidet_state(
+    model: BlendMask, state: Mapping[str, Tensor], *, source: object = "AdelaiDet weights"
+) -> None:
     """Copy a state dict of the released code into a model of the same configuration.
 
     Args:
         model: its config says what the weights have to be.
-        state: their names; float16 is turned into the model's float32.
+        state: their names; float16 is turned into the model's float32. The batch counters of
+            norms may be left out, as they often are.
+        source: names the weights in errors.
 
     Raises:
-        ValueError: a name without a place, or a place without a tensor; named.
+        ValueError: tensors without a place, places without a tensor or with two, and other
+            shapes, each with its names in the released code.
     """
-    names = {
-        name: adelaidet_name(name, num_bottom_convs=model.config.num_bottom_convs) for name in state
-    }
-    unknown = [name for name, ours in names.items() if ours is None]
-    if unknown:
-        raise ValueError(f"{len(unknown)} tensors of no known name, such as {unknown[0]}")
-    ours = {str(names[name]): value.float() for name, value in state.items()}
-    for name, value in model.state_dict().items():
-        if name.endswith("num_batches_tracked"):  # a counter, often left out of stored weights
-            ours.setdefault(name, value)
-    load_weights(model, ours, source="AdelaiDet weights")
+    num_convs = model.config.num_bottom_convs
+    own = model.state_dict()
+    found: dict[str, str] = {}  # our names to theirs
+    misfits: dict[str, list[str]] = {"left over": [], "twice": [], "missing": [], "misshapen": []}
+    for name, value in state.items():
+        place = adelaidet_name(name, num_bottom_convs=num_convs)
+        if place not in own:
+            misfits["left over"].append(name)
+        elif place in found:
+            misfits["twice"].append(f"{name} beside {found[place]}")
+        else:
+            found[place] = name
+            if value.shape != own[place].shape:
+                shapes = f"{tuple(value.shape)} instead of {tuple(own[place].shape)}"
+                misfits["misshapen"].append(f"{name} {shapes}")
+    for place in own:
+        if place not in found and not place.endswith(".num_batches_tracked"):
+            theirs = released_name(place, num_bottom_convs=num_convs)
+            misfits["missing"].append(theirs or place)
+    problems = [
+        f"{len(names)} tensors {kind}: {_listed(names)}" for kind, names in misfits.items() if names
+    ]
+    if problems:
+        raise ValueError(f"{source}: the weights do not fit the config: {'; '.join(problems)}")
+    values = {place: state[name] for place, name in found.items()}
+    floats = {n: v.float() if v.is_floating_point() else v for n, v in values.items()}
+    model.load_state_dict({**own, **floats})
 
 
 def _renumbered(name: str, num_bottom_convs: int) -> str:
@@ -98,3 +148,39 @@ def _renumbered(name: str, num_bottom_convs: int) -> str:
         if place == num_bottom_convs + 2:
             return f"bottom.bases.{rest}"
     return name
+
+
+def _numbered_back(name: str, num_bottom_convs: int) -> str:
+    """The inverse of `_renumbered`."""
+    if stage := re.match(r"backbone\.layer(\d)(.+)", name):
+        return f"backbone.layer{int(stage[1]) + 1}{stage[2]}"
+    if level := re.match(r"bottom\.refine\.p(\d)(.+)", name):
+        return f"bottom.refine.p{int(level[1]) - 3}{level[2]}"
+    if part := re.match(r"bottom\.(last|bases)\.(.+)", name):
+        place = num_bottom_convs + (1 if part[1] == "last" else 2)
+        return f"bottom.tower.{place}.{part[2]}"
+    return name
+
+
+@cache
+def _inverse_rules() -> tuple[tuple[str, str], ...]:
+    """RULES from our names to theirs; of several spellings there the first."""
+    group = re.compile(r"\((?!\?)(?:[^()]|\([^()]*\))*\)")  # that captures; one may be inside
+    rules = []
+    for theirs, ours in RULES:
+        groups = group.findall(theirs)
+        parts = re.split(r"\\(\d)", ours)  # text, number of a group, text, ...
+        pattern = "".join(
+            groups[int(part) - 1] if i % 2 else re.escape(part) for i, part in enumerate(parts)
+        )
+        replacement = theirs
+        for number, each in enumerate(groups, start=1):
+            replacement = replacement.replace(each, rf"\{number}", 1)
+        replacement = re.sub(r"\(\?:(.*?)\|.*?\)", r"\1", replacement).replace(r"\.", ".")
+        rules.append((pattern, replacement))
+    return tuple(rules)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more

@@ -1,0 +1,143 @@
+"""Arrays from pickle files without running anything that such a file may ask for.
+
+A pickle names functions and calls them. Here every name that a file of numpy arrays needs stands
+for a small record of ours, and any other name is refused. Numpy itself is not called either.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+__all__ = ["STAND_INS", "PickledArray", "RefusedError", "as_plain", "load_arrays"]
+
+TYPES = {
+    "f2": torch.float16,
+    "f4": torch.float32,
+    "f8": torch.float64,
+    "i1": torch.int8,
+    "i2": torch.int16,
+    "i4": torch.int32,
+    "i8": torch.int64,
+    "u1": torch.uint8,
+    "b1": torch.bool,
+}
+
+
+class RefusedError(pickle.UnpicklingError):
+    """The file names something that is neither an array nor a plain value."""
+
+
+class PickledType:
+    """Stands for numpy.dtype."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        if code not in TYPES:
+            raise ValueError(f"an array of type {code!r}")
+        self.code = code
+
+    def __setstate__(self, state: tuple[object, ...]) -> None:
+        if state[1] == ">":
+            raise ValueError("an array in big-endian order")
+
+
+class PickledArray:
+    """Stands for numpy.ndarray and for what makes one; the values arrive as its state."""
+
+    tensor: Tensor
+
+    def __init__(self, *_: object) -> None:
+        self.tensor = torch.empty(0)
+
+    def __setstate__(
+        self, state: tuple[int, tuple[int, ...], PickledType, bool, bytes | str]
+    ) -> None:
+        _, shape, kind, is_fortran, data = state
+        self.tensor = _make_tensor(data, kind, shape, is_fortran=is_fortran)
+
+
+class PickledScalar:
+    """Stands for a numpy number, which optimizers and schedules leave behind; nobody reads it."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+
+def from_buffer(data: bytes, kind: PickledType, shape: tuple[int, ...], order: str) -> PickledArray:
+    """Stands for numpy's function that newer pickles make an array by."""
+    array = PickledArray()
+    array.tensor = _make_tensor(data, kind, shape, is_fortran=order == "F")
+    return array
+
+
+def latin1(text: str, encoding: str) -> bytes:
+    """Stands for codecs.encode, by which older pickles write bytes."""
+    if encoding != "latin1":
+        raise ValueError(f"text in {encoding!r}")
+    return text.encode("latin1")
+
+
+# By the names that files of Python 2 and 3, numpy 1 and 2 use.
+STAND_INS: dict[str, Callable[..., object]] = {
+    "numpy.ndarray": PickledArray,
+    "numpy.dtype": PickledType,
+    **{
+        f"numpy.{core}.{name}": stand_in
+        for core in ("core", "_core")
+        for name, stand_in in (
+            ("multiarray._reconstruct", PickledArray),
+            ("multiarray.scalar", PickledScalar),
+            ("numeric._frombuffer", from_buffer),
+        )
+    },
+}
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Reads arrays and plain values."""
+
+    def find_class(self, module: str, name: str) -> object:
+        """The stand-in of a name; nothing is imported."""
+        known = {**STAND_INS, "_codecs.encode": latin1, "collections.OrderedDict": OrderedDict}
+        if f"{module}.{name}" not in known:
+            raise RefusedError(f"{module}.{name}")
+        return known[f"{module}.{name}"]
+
+
+def load_arrays(file: BinaryIO) -> object:
+    """The content of a pickle file; its arrays are `PickledArray`.
+
+    Raises:
+        RefusedError: it holds something else; the error says what.
+        pickle.UnpicklingError, and others: it is no pickle or is damaged.
+    """
+    # Python 2 wrote bytes as strings; latin1 keeps every byte.
+    return ArrayUnpickler(file, encoding="latin1").load()
+
+
+def as_plain(value: object) -> object:
+    """Dictionaries with tensors in the place of arrays; anything else as it is."""
+    if isinstance(value, dict):
+        return {name: as_plain(each) for name, each in value.items()}
+    return value.tensor if isinstance(value, PickledArray) else value
+
+
+def _make_tensor(
+    data: bytes | str, kind: PickledType, shape: tuple[int, ...], *, is_fortran: bool
+) -> Tensor:
+    raw = bytearray(data.encode("latin1") if isinstance(data, str) else data)
+    dtype = TYPES[kind.code]
+    if len(raw) != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"{len(raw)} bytes for an array of {shape}")
+    if not raw:
+        return torch.empty(shape, dtype=dtype)
+    flat = torch.frombuffer(raw, dtype=dtype)
+    if not is_fortran:
+        return flat.reshape(shape)
+    return flat.reshape(shape[::-1]).permute(*reversed(range(len(shape)))).contiguous()
