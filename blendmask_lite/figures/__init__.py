@@ -7,6 +7,7 @@ from blendmask_lite.figures.detections import detections_figure, draw_detections
 from blendmask_lite.figures.layout import DescribedFigure
 from blendmask_lite.figures.maps import maps_figure
 from blendmask_lite.figures.overview import overview_figure
+from blendmask_lite.figures.panoptic import paint_segments, panoptic_figure
 
 __all__ = [
     "DescribedFigure",
@@ -20,4 +21,6 @@ __all__ = [
     "object_blending_figure",
     "overview_figure",
     "paint_masks",
+    "paint_segments",
+    "panoptic_figure",
 ]

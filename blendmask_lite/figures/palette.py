@@ -11,6 +11,7 @@ __all__ = [
     "base_color",
     "object_color",
     "rgb255",
+    "stuff_color",
     "text_on",
     "weight_colormap",
 ]
@@ -18,6 +19,8 @@ __all__ = [
 # Okabe and Ito's set, without black and yellow (too light for lines on a white page). The first
 # four are the paper's colours of the bases in figure 4: red, blue, yellow, green.
 PALETTE = ("#d55e00", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
+# Of the ground, in tints that no object has.
+STUFF_PALETTE = ("#7fb8f0", "#c9a26b", "#a98fd8", "#8fcc66", "#f2a0a5", "#f0dc6a", "#b0b0b0")
 INK = "#222222"  # text and lines that belong to no object and no base
 SIGNED = "RdBu_r"  # values around zero: blue below, white at it, red above
 
@@ -30,6 +33,11 @@ def base_color(index: int) -> str:
 def object_color(index: int) -> str:
     """Colour of object `index`, counted from 0; begins elsewhere than the bases' do."""
     return PALETTE[(index + 1) % len(PALETTE)]
+
+
+def stuff_color(label: int) -> str:
+    """Colour of a kind of stuff, counted from 1; from the eighth on they repeat."""
+    return STUFF_PALETTE[(label - 1) % len(STUFF_PALETTE)]
 
 
 def rgb255(color: str) -> tuple[int, int, int]:
