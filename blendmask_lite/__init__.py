@@ -11,7 +11,7 @@ from blendmask_lite.config import InferenceConfig, ModelConfig
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.output import BlendMaskOutput
 from blendmask_lite.presets import PRESETS
-from blendmask_lite.structures import Detections, Target
+from blendmask_lite.structures import Detections, PanopticResult, Segment, Target
 
 __all__ = [
     "PRESETS",
@@ -20,6 +20,8 @@ __all__ = [
     "Detections",
     "InferenceConfig",
     "ModelConfig",
+    "PanopticResult",
+    "Segment",
     "Target",
     "load_model",
     "save_model",
