@@ -11,6 +11,7 @@ from blendmask_lite.config import InferenceConfig, ModelConfig
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.output import BlendMaskOutput
 from blendmask_lite.presets import PRESETS
+from blendmask_lite.published import load_adelaidet, load_detectron2_backbone
 from blendmask_lite.structures import Detections, PanopticResult, Segment, Target
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "PanopticResult",
     "Segment",
     "Target",
+    "load_adelaidet",
+    "load_detectron2_backbone",
     "load_model",
     "save_model",
     "shipped_checkpoint",

@@ -1,0 +1,79 @@
+"""`blendmask-lite convert`."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from blendmask_lite.checkpoint import save_model
+from blendmask_lite.config import ModelConfig
+from blendmask_lite.convert import DEAD_WEIGHTS
+from blendmask_lite.presets import PRESETS
+from blendmask_lite.published import load_adelaidet
+
+__all__ = ["add_parser"]
+
+EPILOG = """examples:
+  blendmask-lite convert R_50_3x -o r50.pt
+      a published checkpoint by its name, see `blendmask-lite models`
+  blendmask-lite convert model_final.pth -o mine.pt --classes cat,dog
+      your own training with the released code
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the command line."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "convert",
+        help="turn weights of the authors' released code into a checkpoint",
+        description="Turn weights of the authors' released code into a checkpoint of ours, which "
+        "the other commands read.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "source", metavar="FILE", help="file, URL, or name of a published checkpoint"
+    )
+    parser.add_argument("-o", "--out", required=True, metavar="OUT", help="checkpoint to write")
+    parser.add_argument(
+        "--preset", choices=list(PRESETS), help="the model's; without, the weights tell"
+    )
+    parser.add_argument(
+        "--classes", metavar="NAME,NAME,...", help="names of the classes, in the labels' order"
+    )
+    parser.add_argument("--half", action="store_true", help="write in half precision")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Convert, and say what was found."""
+    names = None if options.classes is None else options.classes.split(",")
+    model = load_adelaidet(options.source, options.preset, class_names=names)
+    dtype = torch.float16 if options.half else None
+    save_model(model, options.out, metadata={"source": options.source}, dtype=dtype)
+    config = model.config
+    millions = sum(each.numel() for each in model.parameters()) / 1e6
+    print(
+        f"{options.out}: preset {preset_of(config)}, {config.num_classes} classes, "
+        f"{millions:.2f} million parameters in {len(model.state_dict())} tensors"
+    )
+    if config.backbone == "dla34":
+        print("without influence on any output (DLA-34 has them all the same):")
+        for name in DEAD_WEIGHTS:
+            print(f"  {name}")
+    return 0
+
+
+def preset_of(config: ModelConfig) -> str:
+    """The preset that a config is, but for its numbers of classes."""
+
+    def without_counts(each: ModelConfig) -> ModelConfig:
+        num_stuff = min(each.num_stuff_classes, 1)
+        return replace(each, num_classes=1, num_stuff_classes=num_stuff, semantic_weight=0.0)
+
+    exact = [name for name, each in PRESETS.items() if each == config]
+    alike = [n for n, each in PRESETS.items() if without_counts(each) == without_counts(config)]
+    return (exact + alike)[0]

@@ -1,0 +1,142 @@
+"""Backbones trained on ImageNet, in the files from which the authors began their training."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from blendmask_lite.assets import cache_dir
+from blendmask_lite.checkpoint import load_weights
+from blendmask_lite.config import ModelConfig
+from blendmask_lite.convert import adelaidet_name
+from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.published.download import fetch
+from blendmask_lite.published.reader import read_weights
+from blendmask_lite.published.zoo import find_file
+
+__all__ = ["IMAGENET", "load_detectron2_backbone"]
+
+# By the config's backbone.
+IMAGENET = {
+    "resnet50": "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA/R-50.pkl",
+    "resnet101": "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA/R-101.pkl",
+    "dla34": "http://dl.yf.io/dla/models/imagenet/dla34-ba72cf86.pth",
+}
+
+# Caffe2's names of the parts of a block and of a norm, and detectron2's.
+BRANCHES = {"1": "shortcut", "2a": "conv1", "2b": "conv2", "2c": "conv3"}
+NORM = {
+    "s": "weight",
+    "gamma": "weight",
+    "b": "bias",
+    "beta": "bias",
+    "rm": "running_mean",
+    "running_mean": "running_mean",
+    "riv": "running_var",
+    "running_var": "running_var",
+}
+# The classifier, the optimizer's state, and a bias of about 1e-9 that the norm makes needless.
+UNUSED = re.compile(
+    r"(stem\.)?(fc1000|fc|pred|linear)[._].*|.*_momentum|conv1_b|stem\.conv1\.bias|"
+    r".*\.num_batches_tracked"
+)
+
+
+def load_detectron2_backbone(model: BlendMask, source: str | os.PathLike[str]) -> None:
+    """Start from a backbone that was trained on ImageNet, as the authors did.
+
+    A file with Caffe2's names (MSRA's R-50.pkl and R-101.pkl), with detectron2's, or with DLA's.
+    Where its norms are only a scale and a shift, the running statistics become those that change
+    nothing. Offsets of deformable convolutions stay at zero; the file's classifier is left out.
+
+    Args:
+        model: its backbone is changed, nothing else.
+        source: a file, a URL, or "imagenet" for the file that the authors took.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DownloadError: the file is not in the cache and cannot be fetched.
+        ValueError: the file would run code, is damaged, is of another backbone, or the model
+            does not treat images as these weights are used to.
+    """
+    path = _find(model.config, source)
+    weights = read_weights(path)
+    if any(re.fullmatch(r"res\d_\d+_branch.*", name) for name in weights):
+        _require_caffe_convention(model.config, path)
+    state = _translated(weights, path)
+    own = model.backbone.state_dict()
+    statistics = [name for name in own if name.endswith(("running_mean", "running_var"))]
+    if not any(name in state for name in statistics):
+        state |= _neutral_statistics(model.backbone, statistics)
+        if model.config.backbone_norm == "bn":
+            warnings.warn(
+                f"{path}: its norms are only a scale and a shift, without the statistics that "
+                "batch normalisation trains with; the first losses will be far off",
+                stacklevel=2,
+            )
+    kept = (".num_batches_tracked", ".offset.weight", ".offset.bias")
+    state |= {name: value for name, value in own.items() if name.endswith(kept)}
+    load_weights(model.backbone, state, source=f"{path} for {model.config.backbone}")
+
+
+def _translated(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The weights by our backbone's names."""
+    state: dict[str, Tensor] = {}
+    for name, value in weights.items():
+        if UNUSED.fullmatch(name):
+            continue
+        place = adelaidet_name(f"backbone.bottom_up.{_detectron2_name(name)}", num_bottom_convs=0)
+        if place is None:
+            raise ValueError(f"{path}: no weights of a backbone, {name} is of no known name")
+        state[place.removeprefix("backbone.")] = value.float()
+    return state
+
+
+def _find(config: ModelConfig, source: str | os.PathLike[str]) -> Path:
+    if source != "imagenet":
+        return find_file(source)
+    if config.backbone not in IMAGENET:
+        raise ValueError(
+            f"backbone {config.backbone}: the authors' files are for {', '.join(IMAGENET)}"
+        )
+    url = IMAGENET[config.backbone]
+    return fetch(url, cache_dir() / url.rpartition("/")[2], check=read_weights)
+
+
+def _require_caffe_convention(config: ModelConfig, path: Path) -> None:
+    wanted = {"channel_order": "bgr", "pixel_std": (1.0, 1.0, 1.0), "stride_in_1x1": True}
+    wrong = [f"{n} = {getattr(config, n)!r}" for n, v in wanted.items() if getattr(config, n) != v]
+    if wrong:
+        raise ValueError(
+            f"{path}: trained on BGR images of 0 to 255 with strides in the 1x1 convolutions, "
+            f"the model has {', '.join(wrong)}"
+        )
+
+
+def _detectron2_name(name: str) -> str:
+    """Caffe2's name as detectron2 has it; other names without the place of the backbone."""
+    if name == "conv1_w":
+        return "stem.conv1.weight"
+    if norm := re.fullmatch(r"res_conv1_bn_(\w+)", name):
+        return f"stem.conv1.norm.{NORM.get(norm[1], norm[1])}"
+    if conv := re.fullmatch(r"(res\d)_(\d+)_branch(1|2[abc])_(w|bn_(\w+))", name):
+        kind = "weight" if conv[4] == "w" else f"norm.{NORM.get(conv[5], conv[5])}"
+        return f"{conv[1]}.{conv[2]}.{BRANCHES[conv[3]]}.{kind}"
+    return name.removeprefix("backbone.").removeprefix("bottom_up.")
+
+
+def _neutral_statistics(backbone: torch.nn.Module, names: list[str]) -> dict[str, Tensor]:
+    """Mean 0 and the variance that, with the norm's epsilon, is 1."""
+    state = {}
+    for name in names:
+        prefix, _, kind = name.rpartition(".")
+        norm = backbone.get_submodule(prefix)
+        assert isinstance(norm.eps, float)
+        size = norm.get_buffer(kind)
+        state[name] = torch.full_like(size, 0.0 if kind == "running_mean" else 1.0 - norm.eps)
+    return state
