@@ -94,9 +94,9 @@ class PanopticDataset(CocoDataset):
             return self._stuff_maps[image_id]
         record = self._segments[image_id]
         path = self._folder / record["file_name"]
-        drawn = read_segment_ids(path)
+        drawn = read_segment_ids(path).numpy()
         size = (self._images[image_id]["height"], self._images[image_id]["width"])
-        if tuple(drawn.shape) != size:
+        if drawn.shape != size:
             height, width = drawn.shape
             raise ValueError(
                 f"{path}: is {width} x {height} pixels, its image is {size[1]} x {size[0]}"
@@ -106,11 +106,11 @@ class PanopticDataset(CocoDataset):
         }
         ids = np.array(sorted(labels))
         place = np.searchsorted(ids, drawn).clip(max=len(ids) - 1)
-        is_unknown = ids[place] != drawn.numpy()
+        is_unknown = ids[place] != drawn
         if is_unknown.any():
             raise ValueError(
-                f"{path}: holds segment {int(drawn[torch.from_numpy(is_unknown)][0])}, which "
-                f"{self.panoptic_file.name} does not have for image {image_id}"
+                f"{path}: holds segment {drawn[is_unknown][0]}, which {self.panoptic_file.name} "
+                f"does not have for image {image_id}"
             )
         values = np.array([labels[each] for each in ids.tolist()], dtype=np.uint8)
         stuff = torch.from_numpy(values[place])
