@@ -89,6 +89,7 @@ def require_unchanged(path: Path) -> None:
 
 def _admit(part: Path, path: Path, url: str, check: Callable[[Path], object]) -> None:
     """Give a complete file its name if it is what is wanted."""
+    _validator(part).unlink(missing_ok=True)
     try:
         check(part)
     except ValueError as error:
@@ -98,7 +99,6 @@ def _admit(part: Path, path: Path, url: str, check: Callable[[Path], object]) ->
     with part.open("rb+") as file:
         os.fsync(file.fileno())
     os.replace(part, path)
-    _validator(part).unlink(missing_ok=True)
 
 
 def _receive(url: str, part: Path, path: Path) -> None:
