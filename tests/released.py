@@ -10,10 +10,21 @@ from torch import Tensor
 from blendmask_lite import PRESETS, BlendMask, ModelConfig
 from blendmask_lite.convert import released_name
 
-RELEASED_PRESETS = (
-    "r50 r101 r101_dcni3 r50_550 r50_550_dcni3 rt_r50 rt_r50_bn_head dla34 panoptic_r50 "
-    "panoptic_r101 panoptic_r50_dcni3 panoptic_r101_dcni3 person_r50"
-).split()
+RELEASED_PRESETS = [
+    "r50",
+    "r101",
+    "r101_dcni3",
+    "r50_550",
+    "r50_550_dcni3",
+    "rt_r50",
+    "rt_r50_bn_head",
+    "dla34",
+    "panoptic_r50",
+    "panoptic_r101",
+    "panoptic_r50_dcni3",
+    "panoptic_r101_dcni3",
+    "person_r50",
+]
 
 
 def thin(name: str, **changes) -> ModelConfig:

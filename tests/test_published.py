@@ -297,7 +297,7 @@ def test_damage_is_noticed(is_zip, thin_r50, tmp_path):
 def test_folders_missing_files_and_checkpoints_of_ours_are_told_apart(thin_r50, tmp_path):
     with pytest.raises(ValueError, match="is a folder"):
         load_adelaidet(tmp_path)
-    with pytest.raises(FileNotFoundError, match="did you mean .*R_50_3x"):
+    with pytest.raises(FileNotFoundError, match=r"did you mean .*R_50_3x"):
         load_adelaidet("R_50_4x")
     ours = tmp_path / "ours.pt"
     save_model(thin_r50.model, ours)
@@ -355,15 +355,17 @@ def test_a_preset_that_disagrees_is_refused_with_the_difference(presets, thin_r5
     assert "preset r50 is built so" in str(caught.value)
     with pytest.raises(ValueError, match="there is no panoptic branch"):
         load_adelaidet(path, "panoptic_r50")
-    with pytest.raises(ValueError, match="levels is .*num_shared_convs is 0, not 3"):
+    with pytest.raises(ValueError, match=r"levels is .*num_shared_convs is 0, not 3"):
         load_adelaidet(path, "r50_550")
+    with pytest.raises(ValueError, match="bottom is 'proto_fpn', not 'deeplab'"):
+        load_adelaidet(path, "r50_paper")
     with pytest.raises(ValueError, match="preset 'r52': must be one of"):
         load_adelaidet(path, "r52")
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
     path = write(tmp_path, {"backbone.bottom_up.stem.conv1.weight": torch.zeros(64, 3, 7, 7)})
-    with pytest.raises(ValueError, match="not AdelaiDet's BlendMask: .*basis_module"):
+    with pytest.raises(ValueError, match=r"not AdelaiDet's BlendMask: .*basis_module"):
         load_adelaidet(path)
 
 
@@ -371,7 +373,7 @@ def test_an_unknown_architecture_needs_a_config(presets, tmp_path):
     config = thin("r50", num_class_convs=2, num_box_convs=3)
     model = random_model(config)
     path = write(tmp_path, released_state(model))
-    with pytest.raises(ValueError, match="no preset is built so: .*num_box_convs 3"):
+    with pytest.raises(ValueError, match=r"no preset is built so: .*num_box_convs 3"):
         load_adelaidet(path)
     assert_same_weights(load_adelaidet(path, config), model)
 

@@ -88,9 +88,10 @@ def _translated(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """The weights by our backbone's names."""
     state: dict[str, Tensor] = {}
     for name, value in weights.items():
-        if UNUSED.fullmatch(name):
+        theirs = _detectron2_name(name)
+        if UNUSED.fullmatch(theirs):
             continue
-        place = adelaidet_name(f"backbone.bottom_up.{_detectron2_name(name)}", num_bottom_convs=0)
+        place = adelaidet_name(f"backbone.bottom_up.{theirs}", num_bottom_convs=0)
         if place is None:
             raise ValueError(f"{path}: no weights of a backbone, {name} is of no known name")
         state[place.removeprefix("backbone.")] = value.float()

@@ -69,10 +69,25 @@ class PickledScalar:
         pass
 
 
-def from_buffer(data: bytes, kind: PickledType, shape: tuple[int, ...], order: str) -> PickledArray:
-    """Stands for numpy's function that newer pickles make an array by."""
+def from_buffer(
+    data: bytes,
+    kind: PickledType,
+    shape: tuple[int, ...],
+    order: str,
+    axes: tuple[int, ...] | None = None,
+) -> PickledArray:
+    """Stands for the function that makes an array in newer pickles.
+
+    Args:
+        data: the numbers.
+        kind: their type.
+        shape: before the axes are permuted.
+        order: C or F; K where the axes are permuted.
+        axes: the permutation.
+    """
     array = PickledArray()
-    array.tensor = _make_tensor(data, kind, shape, is_fortran=order == "F")
+    tensor = _make_tensor(data, kind, shape, is_fortran=order == "F")
+    array.tensor = tensor if axes is None else tensor.permute(axes)
     return array
 
 

@@ -49,6 +49,7 @@ def read_structure(state: Mapping[str, Tensor]) -> dict[str, Any]:
         "num_class_convs": _num_convs(state, "cls_tower"),
         "num_box_convs": _num_convs(state, "bbox_tower"),
         "head_norm": "bn_per_level" if has_level_norms else "gn",
+        "bottom": "proto_fpn",  # the only one of the released code
         "num_bottom_convs": len(_indices(state, r"basis_module\.tower\.(\d+)\.0\.weight")) - 1,
         "num_classes": len(state[f"{HEAD}cls_logits.weight"]),
         "num_stuff_classes": 0 if stuff is None else len(stuff) - 1,

@@ -1,0 +1,231 @@
+"""Backbones trained on ImageNet: Caffe2's, detectron2's and DLA's files."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+from released import random_model, thin
+
+from blendmask_lite import PRESETS, BlendMask, load_detectron2_backbone
+from blendmask_lite.published.download import DownloadError
+from blendmask_lite.published.reader import read_weights
+
+# Caffe2's suffixes for the four vectors of a norm, as two generations of files have them.
+NORMS = {
+    "weight": ("bn_s", "bn_gamma"),
+    "bias": ("bn_b", "bn_beta"),
+    "running_mean": ("bn_rm", "bn_running_mean"),
+    "running_var": ("bn_riv", "bn_running_var"),
+}
+BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+
+
+def convolutions(depth: int):
+    """Ours, Caffe2's and detectron2's name of every convolution, with our norm and Caffe2's."""
+    yield "conv1", "conv1", "stem.conv1", "bn1", "res_conv1"
+    for stage, num_blocks in enumerate(BLOCKS[depth], start=1):
+        for block in range(num_blocks):
+            ours = f"layer{stage}.{block}"
+            caffe = f"res{stage + 1}_{block}_branch"
+            theirs = f"res{stage + 1}.{block}"
+            if block == 0:
+                conv, norm = f"{ours}.downsample.0", f"{ours}.downsample.1"
+                yield conv, f"{caffe}1", f"{theirs}.shortcut", norm, f"{caffe}1"
+            for number, letter in enumerate("abc", start=1):
+                name = f"{caffe}2{letter}"
+                yield (
+                    f"{ours}.conv{number}",
+                    name,
+                    f"{theirs}.conv{number}",
+                    f"{ours}.bn{number}",
+                    name,
+                )
+
+
+def caffe_weights(
+    model: BlendMask, *, parts: tuple[str, ...], generation: int = 0, depth: int = 50
+):
+    """The backbone as Caffe2 names it; `parts` of the norms."""
+    state = {n: v.numpy() for n, v in model.backbone.state_dict().items()}
+    weights = {}
+    for conv, caffe, _, norm, caffe_norm in convolutions(depth):
+        weights[f"{caffe}_w"] = state[f"{conv}.weight"]
+        for part in parts:
+            weights[f"{caffe_norm}_{NORMS[part][generation]}"] = state[f"{norm}.{part}"]
+    zeros = np.zeros(8, np.float32)
+    return weights | {"conv1_b": zeros, "fc1000_w": zeros, "fc1000_b": zeros, "lr_momentum": zeros}
+
+
+def detectron2_weights(model: BlendMask, *, prefix: str = ""):
+    state = model.backbone.state_dict()
+    weights = OrderedDict()
+    for conv, _, theirs, norm, _ in convolutions(50):
+        weights[f"{prefix}{theirs}.weight"] = state[f"{conv}.weight"]
+        for part in NORMS:
+            weights[f"{prefix}{theirs}.norm.{part}"] = state[f"{norm}.{part}"]
+    weights[f"{prefix}stem.fc.weight"] = torch.zeros(3)
+    return weights
+
+
+def write_pickle(path, weights, protocol: int = 2):
+    content = {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
+    path.write_bytes(pickle.dumps(content, protocol))
+    return path
+
+
+def assert_same_backbone(model, wanted):
+    own = wanted.backbone.state_dict()
+    for name, value in model.backbone.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            assert value.equal(own[name]), name
+
+
+@pytest.fixture(scope="module")
+def source():
+    return random_model(thin("r50"), seed=1)
+
+
+@pytest.mark.parametrize("generation", [0, 1])
+@pytest.mark.parametrize("protocol", [0, 2, 5])
+def test_caffe2s_names_with_all_statistics(source, generation, protocol, tmp_path):
+    weights = caffe_weights(source, parts=tuple(NORMS), generation=generation)
+    path = write_pickle(tmp_path / "R-50.pkl", weights, protocol)
+    model = random_model(thin("r50"), seed=2)
+    head = model.head.class_logits.weight.clone()
+    load_detectron2_backbone(model, path)
+    assert_same_backbone(model, source)
+    assert model.head.class_logits.weight.equal(head)
+
+
+def test_bare_dictionaries_and_blobs_are_read(source, tmp_path):
+    weights = caffe_weights(source, parts=tuple(NORMS))
+    for content in (weights, {"blobs": weights}):
+        path = tmp_path / "R-50.pkl"
+        path.write_bytes(pickle.dumps(content))
+        model = random_model(thin("r50"), seed=2)
+        load_detectron2_backbone(model, path)
+        assert_same_backbone(model, source)
+
+
+@pytest.mark.parametrize("preset", ["r50", "rt_r50"])
+def test_norms_of_a_scale_and_a_shift_only_are_exactly_that(source, preset, tmp_path):
+    path = write_pickle(tmp_path / "R-50.pkl", caffe_weights(source, parts=("weight", "bias")))
+    model = random_model(thin(preset), seed=2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load_detectron2_backbone(model, path)
+    # Batch normalisation would train with statistics that the file does not have.
+    assert [("scale and a shift" in str(each.message)) for each in caught] == (
+        [] if preset == "r50" else [True]
+    )
+    x = torch.randn(1, 8, 3, 3, generator=torch.Generator().manual_seed(0))
+    norm = source.backbone.bn1
+    wanted = x * norm.weight[:, None, None] + norm.bias[:, None, None]
+    torch.testing.assert_close(model.backbone.bn1(x), wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_trained_norms_get_their_statistics(source, tmp_path):
+    path = write_pickle(tmp_path / "R-50.pkl", caffe_weights(source, parts=tuple(NORMS)))
+    model = random_model(thin("rt_r50"), seed=2)
+    load_detectron2_backbone(model, path)
+    assert_same_backbone(model, source)
+    assert isinstance(model.backbone.bn1, torch.nn.BatchNorm2d)
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone.", "backbone.bottom_up."])
+def test_detectron2s_names_from_a_torch_file(source, prefix, tmp_path):
+    path = tmp_path / "R-50.pth"
+    torch.save({"model": detectron2_weights(source, prefix=prefix)}, path)
+    model = random_model(thin("r50"), seed=2)
+    load_detectron2_backbone(model, path)
+    assert_same_backbone(model, source)
+
+
+def test_offsets_of_deformable_convolutions_stay_as_they_are(source, tmp_path):
+    path = write_pickle(tmp_path / "R-50.pkl", caffe_weights(source, parts=tuple(NORMS)))
+    model = BlendMask(thin("r50_550_dcni3"))
+    load_detectron2_backbone(model, path)
+    block = model.backbone.layer2[3].conv2
+    assert block.offset.weight.eq(0).all()
+    assert block.weight.equal(source.backbone.layer2[3].conv2.weight)
+
+
+def test_dlas_names_without_counters(tmp_path):
+    source = random_model(thin("dla34"), seed=1)
+    weights = {n: v for n, v in source.backbone.state_dict().items() if "num_batches" not in n}
+    torch.save(weights | {"fc.weight": torch.zeros(3)}, tmp_path / "dla34.pth")
+    model = random_model(thin("dla34"), seed=2)
+    load_detectron2_backbone(model, tmp_path / "dla34.pth")
+    assert_same_backbone(model, source)
+
+
+def test_another_depth_is_refused(source, tmp_path):
+    path = write_pickle(tmp_path / "R-50.pkl", caffe_weights(source, parts=tuple(NORMS)))
+    with pytest.raises(ValueError, match=r"R-50\.pkl for resnet101: .*layer3\.6\.conv1.* missing"):
+        load_detectron2_backbone(random_model(thin("r101")), path)
+    deep = random_model(thin("r101"))
+    weights = caffe_weights(deep, parts=tuple(NORMS), depth=101)
+    path = write_pickle(tmp_path / "R-101.pkl", weights)
+    with pytest.raises(ValueError, match=r"layer3\.6\.conv1.* unexpected"):
+        load_detectron2_backbone(random_model(thin("r50")), path)
+
+
+def test_a_model_that_treats_images_otherwise_is_refused(source, tmp_path):
+    path = write_pickle(tmp_path / "R-50.pkl", caffe_weights(source, parts=tuple(NORMS)))
+    config = thin("r50", channel_order="rgb", stride_in_1x1=False)
+    with pytest.raises(ValueError, match=r"BGR .*channel_order = 'rgb', stride_in_1x1 = False"):
+        load_detectron2_backbone(random_model(config), path)
+
+
+def test_weights_of_other_names_are_refused(source, tmp_path):
+    path = tmp_path / "resnet50.pth"
+    torch.save(source.backbone.state_dict(), path)  # torchvision's names
+    with pytest.raises(ValueError, match=r"resnet50\.pth: .*conv1\.weight is of no known name"):
+        load_detectron2_backbone(random_model(thin("r50")), path)
+
+
+def test_a_pickle_may_hold_arrays_and_nothing_else(tmp_path):
+    path = tmp_path / "R-50.pkl"
+    path.write_bytes(pickle.dumps({"conv1_w": np.zeros(2), "hook": warnings.warn}))
+    with pytest.raises(ValueError, match=r"R-50\.pkl: refused, .* run code \(\w*warnings\.warn\)"):
+        load_detectron2_backbone(random_model(thin("r50")), path)
+
+
+def test_arrays_of_any_layout_and_type_are_read(tmp_path):
+    generator = np.random.default_rng(0)
+    arrays = {
+        "matrix": generator.random((3, 4)),
+        "columns": np.asfortranarray(generator.random((2, 3, 4)).astype(np.float32)),
+        "permuted": generator.random((2, 3, 4, 5)).transpose(0, 2, 3, 1),
+        "half": generator.random(5).astype(np.float16),
+        "number": np.array(7),
+        "bool": np.array([True, False]),
+    }
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        path = tmp_path / "arrays.pkl"
+        path.write_bytes(pickle.dumps(arrays | {"more": arrays["half"]}, protocol))
+        read = read_weights(path)
+        for name, array in arrays.items():
+            assert read[name].equal(torch.from_numpy(array))
+
+
+@pytest.mark.parametrize(
+    ("preset", "name"),
+    [("r50", "R-50.pkl"), ("r101", "R-101.pkl"), ("dla34", "dla34-ba72cf86.pth")],
+)
+def test_the_authors_files_are_found_in_the_cache(preset, name, tmp_path, monkeypatch):
+    monkeypatch.setenv("BLENDMASK_CACHE", str(tmp_path))
+    monkeypatch.setenv("BLENDMASK_OFFLINE", "1")
+    with pytest.raises(DownloadError, match="BLENDMASK_OFFLINE is set") as caught:
+        load_detectron2_backbone(BlendMask(thin(preset)), "imagenet")
+    assert str(caught.value).endswith(f"put it at {tmp_path / name}")
+
+
+def test_a_small_backbone_has_no_published_weights():
+    with pytest.raises(ValueError, match="backbone small: the authors' files are for resnet50"):
+        load_detectron2_backbone(BlendMask(PRESETS["nano"]), "imagenet")
