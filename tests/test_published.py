@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import re
@@ -420,12 +421,23 @@ def test_a_training_without_the_semantic_loss_has_no_such_head(presets, thin_r50
     assert model.semantic_head is None
 
 
-def test_coco_names_are_those_of_the_annotations():
+def test_coco_has_80_kinds_of_things_and_53_of_stuff():
     assert (len(COCO_THINGS), len(set(COCO_THINGS))) == (80, 80)
     assert (len(COCO_STUFF), len(set(COCO_STUFF))) == (53, 53)
     assert COCO_THINGS[0] == "person" and COCO_THINGS[61] == "toilet"
     assert COCO_THINGS[-1] == "toothbrush"
     assert COCO_STUFF[0] == "banner" and COCO_STUFF[-1] == "rug-merged"
+
+
+@pytest.mark.skipif(
+    "BLENDMASK_COCO" not in os.environ,
+    reason="BLENDMASK_COCO names no COCO folder with the train2017 and val2017 splits",
+)
+def test_coco_names_are_those_of_the_annotations_at_hand():
+    file = Path(os.environ["BLENDMASK_COCO"]) / "annotations" / "panoptic_val2017.json"
+    categories = json.loads(file.read_text())["categories"]
+    assert tuple(each["name"] for each in categories if each["isthing"]) == COCO_THINGS
+    assert tuple(each["name"] for each in categories if not each["isthing"]) == COCO_STUFF
 
 
 # ------------------------------------------------------------------ the table
