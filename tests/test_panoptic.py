@@ -325,6 +325,9 @@ def test_a_few_scenes_are_learned_by_heart():
 
 def test_instances_are_those_of_predict_at_the_output_size():
     model = small_model()
+    with torch.no_grad():
+        model.head.ltrb.bias.fill_(2.0)  # boxes that overlap
+        model.bottom.bases.bias.fill_(1.0)  # masks that fill their boxes
     images, sizes = [picture(64, 96), picture(50, 40)], [(32, 48), (100, 80)]
     found = model.predict(images, output_sizes=sizes, score_threshold=0.0)
     model.inference = replace(model.inference, score_threshold=0.0)
@@ -339,8 +342,15 @@ def test_instances_are_those_of_predict_at_the_output_size():
             assert taken.sum() == segment.area > 0
             assert not (taken & ~detections.masks[segment.instance_index]).any()
             assert segment.label == detections.labels[segment.instance_index]
+        areas = [int(detections.masks[each.instance_index].sum()) for each in things]
+        assert [each.area for each in things] != areas  # some were covered in part
         for segment in result.segments[len(things) :]:
             assert (result.ids == segment.id).sum() == segment.area
+    whole = model.predict_panoptic(images, output_sizes=sizes, **limits | {"overlap": 0.0})
+    for result, detections in zip(whole, found, strict=True):
+        things = [segment for segment in result.segments if segment.is_thing]
+        areas = [int(detections.masks[each.instance_index].sum()) for each in things]
+        assert [each.area for each in things] == areas
 
 
 def test_one_image_alone_gives_what_it_gives_in_a_batch():
@@ -365,10 +375,15 @@ def test_without_detections_all_pixels_go_to_stuff_or_nobody():
 
 def test_limits_default_to_the_models_and_are_checked():
     model = small_model()
+    with torch.no_grad():  # the third kind of stuff, everywhere
+        model.panoptic_head.predictor.weight.zero_()
+        model.panoptic_head.predictor.bias.copy_(torch.tensor([0.0, 0, 0, 1, 0]))
     model.inference = replace(model.inference, panoptic_score_threshold=1.0, stuff_area=64 * 96 + 1)
     (result,) = model.predict_panoptic([picture()])
     assert result.segments == []
     assert result.ids.eq(0).all()
+    (result,) = model.predict_panoptic([picture()], stuff_area=64 * 96)
+    assert result.segments == [Segment(1, 3, 64 * 96)]
     with pytest.raises(ValueError, match=r"panoptic_overlap = 1\.5"):
         model.predict_panoptic([picture()], overlap=1.5)
     with pytest.raises(ValueError, match="output_sizes: 2 for 1 images"):
@@ -572,11 +587,13 @@ def test_segments_are_tinted_and_objects_outlined():
     line = torch.tensor(rgb255(object_color(0))) / 255
     assert torch.allclose(painted[:, 10, 24], line)
     tint = torch.tensor(rgb255(stuff_color(1))) / 255
-    # On black, tinting leaves a share of the colour.
+    on_white = paint_segments(black + 1, result)
+    # On black, tinting leaves a share of the colour, on white a share of white beside it.
     for color, (y, x) in ((line, (15, 30)), (tint, (30, 50))):
         share = painted[:, y, x].sum() / color.sum()
         assert 0.3 < share < 0.7
         assert torch.allclose(painted[:, y, x], share * color)
+        assert torch.allclose(on_white[:, y, x], share * color + (1 - share))
     with pytest.raises(ValueError, match="segments of"):
         paint_segments(picture(20, 60), result)
 
