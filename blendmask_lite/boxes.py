@@ -60,8 +60,8 @@ def box_areas(boxes: Tensor) -> Tensor:
 def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """The parts of (N, 4) boxes that lie inside an image of `size` (height, width)."""
     height, width = size
-    limits = boxes.new_tensor([width, height, width, height])
-    return torch.minimum(boxes.clamp(min=0), limits)
+    x, y = boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)
+    return torch.stack([x, y], dim=2).flatten(1)
 
 
 def scale_boxes(boxes: Tensor, from_size: tuple[int, int], to_size: tuple[int, int]) -> Tensor:

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 
 from blendmask_lite import __version__
-from blendmask_lite.cli import convert, evaluate, models, segment, shapes, train
+from blendmask_lite.cli import convert, evaluate, export, models, segment, shapes, train
 
 __all__ = ["main"]
 
-COMMANDS = (train, evaluate, segment, shapes, models, convert)
+COMMANDS = (train, evaluate, segment, shapes, models, convert, export)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -78,8 +78,9 @@ def gather_windows(features: Sequence[Tensor], index: Tensor) -> Tensor:
 def _level_windows(level: Tensor, image: Tensor, cell: Tensor) -> Tensor:
     height, width = level.shape[-2:]
     offset = torch.arange(-1, 2, device=level.device)
-    y = (cell // width)[:, None, None] + offset[:, None]  # (n, 3, 1)
-    x = (cell % width)[:, None, None] + offset  # (n, 1, 3)
+    row = cell // width
+    y = row[:, None, None] + offset[:, None]  # (n, 3, 1)
+    x = (cell - row * width)[:, None, None] + offset  # (n, 1, 3)
     is_inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)  # (n, 3, 3)
     y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)
     values = level.permute(0, 2, 3, 1)[image[:, None, None], y, x]  # (n, 3, 3, C)

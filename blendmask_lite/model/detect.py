@@ -73,9 +73,8 @@ def select_candidates(
     for size in level_sizes:
         level = products[first : first + size].flatten()
         pairs = (level > score_threshold).nonzero()[:, 0]
-        if len(pairs) > max_per_level:
-            pairs = pairs[level[pairs].topk(max_per_level).indices]
-        chosen.append(pairs + first * num_classes)
+        best = level[pairs].argsort(descending=True)[:max_per_level]
+        chosen.append(pairs[best] + first * num_classes)
         first += size
     pairs = torch.cat(chosen)
     index = pairs // num_classes

@@ -37,8 +37,8 @@ def batch_images(
     floats = [_as_float255(image, place).to(device) for place, image in enumerate(images)]
     sizes = tuple((image.shape[-2], image.shape[-1]) for image in floats)
     divisor = config.size_divisor
-    height = -(-max(h for h, _ in sizes) // divisor) * divisor
-    width = -(-max(w for _, w in sizes) // divisor) * divisor
+    height = (max(h for h, _ in sizes) + divisor - 1) // divisor * divisor
+    width = (max(w for _, w in sizes) + divisor - 1) // divisor * divisor
     mean = torch.tensor(config.pixel_mean, device=device)[:, None, None]
     std = torch.tensor(config.pixel_std, device=device)[:, None, None]
     padded = []

@@ -64,7 +64,7 @@ class Criterion:
         assignment = self.assign(output, targets)
         image, location = assignment.index.unbind(dim=1)
         weight = centerness(assignment.ltrb)
-        num_positive = weight.new_tensor(max(len(weight), 1))
+        num_positive = torch.ones_like(weight).sum().clamp(min=1)
         total_weight = weight.sum().clamp(min=1e-6)
         losses = {
             "class": focal_loss(output.class_logits.float(), assignment.labels, num_positive),

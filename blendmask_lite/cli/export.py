@@ -1,0 +1,51 @@
+"""`blendmask-lite export`."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from blendmask_lite.assets import shipped_checkpoint
+from blendmask_lite.checkpoint import load_model
+from blendmask_lite.export import export_onnx, export_program, smallest_side
+from blendmask_lite.files import write_atomically
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the command line."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "export",
+        help="write the network as ONNX or as a torch.export program",
+        description="Write the network as one graph: from an image (3, H, W), float32 RGB in "
+        "[0, 1], to boxes, scores, labels and R x R masks. Height and width stay open.",
+    )
+    parser.add_argument(
+        "checkpoint", nargs="?", metavar="CHECKPOINT", help="default the shipped one"
+    )
+    parser.add_argument(
+        "-o", "--out", required=True, metavar="FILE", help=".onnx, or .pt2 for torch.export"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Export; 0."""
+    out = Path(options.out)
+    if out.suffix not in (".onnx", ".pt2"):
+        raise ValueError(f"--out {out}: must end in .onnx or .pt2")
+    model = load_model(options.checkpoint or shipped_checkpoint())
+    if out.suffix == ".onnx":
+        export_onnx(model, out)
+    else:
+        buffer = io.BytesIO()
+        torch.export.save(export_program(model), buffer)
+        write_atomically(out, buffer.getvalue())
+    size = out.stat().st_size / 1e6
+    print(f"{out}: {size:.1f} MB, for images of at least {smallest_side(model)} pixels a side")
+    return 0

@@ -1,0 +1,150 @@
+"""The network as one graph, from an image to boxes and masks: `torch.export` and ONNX.
+
+Height and width stay open; an image is one tensor, there is no batch.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torchvision.ops import nms
+
+from blendmask_lite.boxes import clip_boxes
+from blendmask_lite.config import LEVEL_STRIDES
+from blendmask_lite.files import write_atomically
+from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.model.detect import select_candidates
+
+__all__ = ["Deployed", "export_onnx", "export_program", "smallest_side"]
+
+OPSET = 20  # deformable convolution needs 19, RoIAlign's half pixels 16
+LARGEST_SIDE = 8192  # pixels
+OUTPUTS = ("boxes", "scores", "labels", "masks")
+
+
+class Deployed(nn.Module):
+    """`BlendMask.predict` for one image, without branches that depend on values.
+
+    It stops before pasting: R x R masks and their boxes are small, whole masks are not.
+
+    Args:
+        model: its `inference` settings become constants of the graph.
+    """
+
+    def __init__(self, model: BlendMask) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Find the objects of one image.
+
+        Args:
+            image: (3, H, W) float32, RGB, in [0, 1].
+
+        Returns:
+            boxes (N, 4) corners, pixels, clipped to the image; scores (N,); labels (N,) int64;
+            masks (N, R, R) probabilities, to be pasted into these boxes.
+        """
+        settings = self.model.inference
+        output = self.model([image])
+        candidates = select_candidates(
+            output.class_logits[0],
+            output.ltrb[0],
+            output.centerness_logits[0],
+            output.locations,
+            output.level_sizes,
+            score_threshold=settings.score_threshold,
+            max_per_level=settings.candidates_per_level,
+        )
+        # Boxes of different classes are moved apart, so that one suppression serves them all. The
+        # zero keeps extremes of no boxes defined.
+        corners = torch.cat([candidates.boxes.flatten(), candidates.boxes.new_zeros(1)])
+        shift = candidates.labels * (corners.max() - corners.min() + 1)
+        kept = nms(candidates.boxes + shift[:, None], candidates.scores, settings.nms_iou)
+        found = candidates[kept[: settings.max_detections]]
+        index = torch.stack([torch.zeros_like(found.labels), found.location_index], dim=1)
+        masks = self.model.masks_at(output, index, found.boxes).sigmoid()
+        boxes = clip_boxes(found.boxes, (image.shape[1], image.shape[2]))
+        has_sides = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        place = has_sides.nonzero()[:, 0]
+        return boxes[place], found.scores[place], found.labels[place], masks[place]
+
+
+def smallest_side(model: BlendMask) -> int:
+    """Pixels that an image for the graph must have: two cells on the coarsest level.
+
+    A level of one cell would be a graph of its own, because one cell can be broadcast.
+    """
+    strides = [*model.config.level_strides, LEVEL_STRIDES["p5"]]
+    return max(strides) + 1
+
+
+@torch.no_grad()
+def export_program(model: BlendMask) -> ExportedProgram:
+    """The model as a `torch.export` graph: `program.module()(image)`; see `Deployed`.
+
+    Args:
+        model: in evaluation mode; height and width of the image stay open, from
+            `smallest_side` to 8192 pixels.
+
+    Raises:
+        ValueError: the model is in training mode.
+    """
+    if model.training:
+        raise ValueError("model: in training mode; call model.eval() first")
+    least = smallest_side(model)
+    example = torch.zeros(3, 2 * least, 3 * least, device=model.device)
+    sides = {1: Dim("height", min=least, max=LARGEST_SIDE)}
+    sides |= {2: Dim("width", min=least, max=LARGEST_SIDE)}
+    return torch.export.export(
+        Deployed(model),
+        (example,),
+        dynamic_shapes={"image": sides},
+        # What it cannot prove of open sizes, such as 64 ceil(W / 32) != 1, it checks later.
+        prefer_deferred_runtime_asserts_over_guards=True,
+    )
+
+
+def export_onnx(model: BlendMask, path: str | Path) -> None:
+    """Write an ONNX file with the input `image` and the outputs of `Deployed`.
+
+    Class names, mask threshold and test size are in the file's metadata, as JSON.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        path: of the file; replaced in one step.
+
+    Raises:
+        ImportError: the packages of `pip install "blendmask_lite[export]"` are missing.
+        ValueError: the model is in training mode.
+    """
+    try:
+        import onnxscript  # noqa: F401  # torch.onnx needs it, and says so in ten lines
+    except ImportError:
+        raise ImportError('ONNX needs packages: pip install "blendmask_lite[export]"') from None
+    onnx_program = torch.onnx.export(
+        export_program(model),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=["image"],
+        output_names=list(OUTPUTS),
+        verbose=False,
+    )
+    assert onnx_program is not None
+    proto = onnx_program.model_proto
+    settings = model.inference
+    metadata = {
+        "class_names": list(model.class_names),
+        "mask_threshold": settings.mask_threshold,
+        "test_size": settings.test_size,
+        "max_size": settings.max_size,
+        "smallest_side": smallest_side(model),
+    }
+    for key, value in metadata.items():
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = key, json.dumps(value)
+    write_atomically(Path(path), proto.SerializeToString())

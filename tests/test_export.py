@@ -1,0 +1,170 @@
+"""The network as one graph: torch.export, ONNX Runtime, and a GPU that is only pretended."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+from blendmask_lite import PRESETS, BlendMask, InferenceConfig, Target
+from blendmask_lite.cli import main
+from blendmask_lite.export import Deployed, export_onnx, export_program, smallest_side
+from blendmask_lite.masks import paste_masks
+from blendmask_lite.training.criterion import TrainingStep
+
+THIN = {"stem_channels": 8, "stage_width": 8, "stage_channels": 32, "pyramid_channels": 32}
+THIN |= {"bottom_channels": 16, "semantic_channels": 16, "panoptic_channels": 32, "num_classes": 5}
+
+
+def make_model(name):
+    """A thin one whose random weights find objects of different scores, and deform."""
+    torch.manual_seed(0)
+    inference = InferenceConfig(score_threshold=0.01, max_detections=20)
+    model = BlendMask(replace(PRESETS[name], **THIN), inference=inference)
+    with torch.no_grad():
+        model.head.class_logits.weight *= 20
+    for parameter_name, parameter in model.named_parameters():
+        if ".offset." in parameter_name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return model.eval()
+
+
+def image(height, width, seed=1):
+    return torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def open_session(path):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(path, options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_finds_the_same_in_onnx_runtime(name, tmp_path):
+    model = make_model(name)
+    export_onnx(model, tmp_path / "model.onnx")
+    session = open_session(tmp_path / "model.onnx")
+    least, num_found = smallest_side(model), 0
+    for size in ((least, least + 70), (3 * least - 5, 2 * least + 1)):  # none is the example's
+        picture = image(*size)
+        wanted = model.predict([picture])[0]
+        num_found += len(wanted)
+        boxes, scores, labels, masks = session.run(None, {"image": picture.numpy()})
+        np.testing.assert_array_equal(labels, wanted.labels)
+        np.testing.assert_allclose(scores, wanted.scores, atol=1e-5)
+        np.testing.assert_allclose(boxes, wanted.boxes, atol=2e-3)
+        np.testing.assert_allclose(masks, wanted.mask_logits.sigmoid(), atol=1e-3)
+    assert num_found > 5
+
+
+@pytest.mark.parametrize("name", ["nano", "rt_r50"])
+def test_an_exported_program_finds_what_predict_finds(name):
+    model = make_model(name)
+    program = export_program(model).module()
+    least = smallest_side(model)
+    for size in ((least, least), (2 * least + 9, 4 * least - 3)):
+        picture = image(*size)
+        wanted = model.predict([picture])[0]
+        boxes, scores, labels, masks = program(picture)
+        assert len(wanted) > 3
+        assert labels.equal(wanted.labels)
+        torch.testing.assert_close(scores, wanted.scores)
+        torch.testing.assert_close(boxes, wanted.boxes)
+        torch.testing.assert_close(masks, wanted.mask_logits.sigmoid())
+
+
+@pytest.mark.slow
+def test_an_onnx_file_describes_itself_and_may_find_nothing(tmp_path):
+    model = make_model("nano")
+    model.inference = replace(model.inference, score_threshold=1.0)
+    export_onnx(model, tmp_path / "model.onnx")
+    session = open_session(tmp_path / "model.onnx")
+    found = session.run(None, {"image": image(50, 60).numpy()})
+    assert [each.shape for each in found] == [(0, 4), (0,), (0,), (0, 28, 28)]
+    assert [each.name for each in session.get_outputs()] == ["boxes", "scores", "labels", "masks"]
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["class_names"]) == list(model.class_names)
+    assert json.loads(metadata["mask_threshold"]) == 0.5
+
+
+def test_a_training_model_is_not_exported():
+    with pytest.raises(ValueError, match=r"model\.eval\(\)"):
+        export_program(make_model("nano").train())
+
+
+def test_the_command_line_writes_a_program_that_runs(tmp_path, capsys):
+    out = tmp_path / "nano.pt2"
+    assert main(["export", "-o", str(out)]) == 0
+    assert "33 pixels" in capsys.readouterr().out
+    boxes, _, labels, _ = torch.export.load(out).module()(image(128, 140))
+    assert len(boxes) == len(labels)
+    assert main(["export", "-o", str(tmp_path / "nano.tflite")]) == 1
+    assert "nano.tflite: must end in .onnx or .pt2" in capsys.readouterr().err
+
+
+# A fake tensor knows its device and computes nothing: mixing devices fails as on a real GPU.
+
+
+def pretend_on_gpu(module, call):
+    with FakeTensorMode(shape_env=ShapeEnv(allow_dynamic_output_shape_ops=True)):
+        state = {
+            name: torch.empty(shape, dtype=dtype, device="cuda")
+            for name, (shape, dtype) in module.items()
+        }
+        return call(state)
+
+
+def shapes_of(module):
+    return {name: (value.shape, value.dtype) for name, value in module.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", ["nano", "panoptic_r50_dcni3", "rt_r50_bn_head", "dla34"])
+def test_inference_stays_on_its_device(name):
+    with torch.device("meta"):
+        module = Deployed(BlendMask(PRESETS[name]).eval())
+
+    @torch.no_grad()
+    def call(state):
+        return functional_call(module, state, (torch.empty(3, 300, 400),))
+
+    assert {each.device.type for each in pretend_on_gpu(shapes_of(module), call)} == {"cuda"}
+
+
+def fake_target(**options):
+    return Target(
+        boxes=torch.empty(2, 4, **options),
+        labels=torch.empty(2, dtype=torch.int64, **options),
+        masks=torch.empty(2, 100, 140, dtype=torch.bool, **options),
+        stuff=torch.empty(100, 140, dtype=torch.uint8, **options),
+    )
+
+
+@pytest.mark.parametrize("name", ["nano_panoptic", "r50"])
+def test_training_stays_on_its_device(name):
+    with torch.device("meta"):
+        module = TrainingStep(BlendMask(PRESETS[name]).train())
+
+    def call(state):
+        target = fake_target(device="cuda")
+        picture = torch.empty(3, 100, 140)  # pictures come from the CPU
+        return functional_call(module, state, ([picture, picture], [target, target]))
+
+    losses = pretend_on_gpu(shapes_of(module), call)
+    assert {loss.device.type for loss in losses.values()} == {"cuda"}
+
+
+def test_pasting_stays_on_its_device():
+    def call(state):
+        return paste_masks(state["logits"], state["boxes"], (60, 80))
+
+    shapes = {"logits": ((5, 28, 28), torch.float32), "boxes": ((5, 4), torch.float32)}
+    pasted = pretend_on_gpu(shapes, call)
+    assert pasted.device.type == "cuda" and pasted.shape == (5, 60, 80)
