@@ -11,7 +11,8 @@ import pytest
 import torch
 from released import random_model, thin
 
-from blendmask_lite import PRESETS, BlendMask, load_detectron2_backbone
+from blendmask_lite import PRESETS, BlendMask, load_detectron2_backbone, load_model
+from blendmask_lite.cli import main, train
 from blendmask_lite.published.download import DownloadError
 from blendmask_lite.published.reader import read_weights
 
@@ -229,3 +230,25 @@ def test_the_authors_files_are_found_in_the_cache(preset, name, tmp_path, monkey
 def test_a_small_backbone_has_no_published_weights():
     with pytest.raises(ValueError, match="backbone small: the authors' files are for resnet50"):
         load_detectron2_backbone(BlendMask(PRESETS["nano"]), "imagenet")
+
+
+def test_training_starts_from_a_backbone(tmp_path, monkeypatch):
+    preset = thin("r50")
+    monkeypatch.setattr(train, "PRESETS", {"r50": preset})
+    source = random_model(preset, seed=1)
+    path = write_pickle(tmp_path / "R-50.pkl", caffe_weights(source, parts=tuple(NORMS)))
+    data, out = tmp_path / "shapes", tmp_path / "run"
+    assert main(["shapes", str(data), "--images", "1"]) == 0
+    options = ["--preset", "r50", "--backbone-weights", str(path), "--iterations", "1"]
+    options += ["--batch-size", "1", "--size", "256"]
+    assert main(["train", str(data), "-o", str(out), *options]) == 0
+    trained = load_model(out / "model.pt")
+    assert trained.backbone.conv1.weight.equal(source.backbone.conv1.weight)  # frozen
+    later = trained.backbone.layer4[0].conv1.weight
+    torch.testing.assert_close(later, source.backbone.layer4[0].conv1.weight, atol=1e-2, rtol=0)
+
+
+def test_training_has_one_beginning(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "shapes", "-o", "x", "--weights", "a.pt", "--backbone-weights", "imagenet"])
+    assert "not allowed with" in capsys.readouterr().err

@@ -52,7 +52,14 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("-o", "--out", required=True, metavar="DIR", help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="continue the run in DIR")
     parser.add_argument("--preset", default="nano", choices=list(PRESETS), help="default nano")
-    parser.add_argument("--weights", metavar="FILE", help="start from this checkpoint")
+    beginning = parser.add_mutually_exclusive_group()
+    beginning.add_argument("--weights", metavar="FILE", help="start from this checkpoint")
+    beginning.add_argument(
+        "--backbone-weights",
+        metavar="FILE",
+        help='start from a backbone trained on ImageNet: a file, or "imagenet" to download the '
+        "one that the authors took",
+    )
     data = parser.add_argument_group("data")
     data.add_argument("--split", metavar="NAME", help="to train on; default the only one there is")
     data.add_argument("--validation", metavar="NAME", help="split to evaluate on while training")
@@ -102,6 +109,7 @@ def run(options: argparse.Namespace) -> int:
         inference=inference,
         train=config,
         start_from=Path(options.weights) if options.weights else None,
+        backbone_from=options.backbone_weights,
     )
     validation = open_validation(options, config)
     is_finished = train_model(

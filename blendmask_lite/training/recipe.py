@@ -31,12 +31,15 @@ class Recipe:
         inference: stored with the weights; evaluations during training use it, too.
         train: schedule, optimizer, sizes.
         start_from: a checkpoint whose fitting weights are the beginning, or None.
+        backbone_from: ImageNet weights of the backbone, as `load_detectron2_backbone` takes them,
+            or None.
     """
 
     model: ModelConfig
     inference: InferenceConfig
     train: TrainConfig
     start_from: Path | None = None
+    backbone_from: str | None = None
 
 
 def find_last_checkpoint(run: RunFolder, is_resumed: bool) -> Checkpoint | None:

@@ -15,6 +15,7 @@ from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.datasets.transforms import TrainTransform
 from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.published import load_detectron2_backbone
 from blendmask_lite.training.criterion import TrainingStep
 from blendmask_lite.training.engine import StepRecord, TrainingState, train
 from blendmask_lite.training.interrupt import StopRequest
@@ -85,6 +86,8 @@ def train_model(
         class_names=dataset.class_names,
         stuff_names=dataset.stuff_names if num_stuff else None,
     )
+    if recipe.backbone_from is not None and last is None:
+        load_detectron2_backbone(model, recipe.backbone_from)
     if recipe.start_from is not None and last is None:
         start_from(model, recipe.start_from)
     step = TrainingStep(model.to(device))
