@@ -522,3 +522,22 @@ def test_the_page_of_a_file_leads_to_the_file(presets, thin_r50, tmp_path):
 
 def test_unknown_names_have_no_place():
     assert adelaidet_name("roi_heads.box_head.fc1.weight", num_bottom_convs=3) is None
+
+
+def test_the_model_card_has_the_table():
+    page = (Path(__file__).parent.parent / "docs" / "models.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([^`]+)` \| (.+) \|$", page, flags=re.MULTILINE)
+    assert [name for name, _ in rows] == list(zoo.PUBLISHED)
+    for name, cells in rows:
+        published = zoo.PUBLISHED[name]
+        with torch.device("meta"):
+            model = BlendMask(PRESETS[published.preset])
+        millions = sum(each.numel() for each in model.parameters()) / 1e6
+        numbers = [published.box_ap, published.mask_ap, published.pq, published.fps]
+        wanted = ["" if each is None else str(each) for each in numbers]
+        _, preset, parameters, *shown, file = [cell.strip() for cell in cells.split("|")]
+        assert (preset, parameters) == (f"`{published.preset}`", f"{millions:.2f}")
+        assert shown == wanted
+        assert "no link is left" in file if published.url is None else published.url in file
+    for preset in RELEASED_PRESETS:
+        assert f"`{preset}`" in page
