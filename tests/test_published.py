@@ -259,6 +259,16 @@ def test_a_file_that_would_run_code_is_refused_by_name(kind, thin_r50, tmp_path)
     assert not marker.exists()
 
 
+def test_a_file_cannot_change_its_reader(presets, thin_r50, tmp_path):
+    path = tmp_path / "changing.pkl"
+    # Names a class, and sets an attribute of it: the second half of a state does that.
+    path.write_bytes(b"cnumpy.core.multiarray\nscalar\n(N(dS'__new__'\nNstb.")
+    with pytest.raises(ValueError, match="a change of __new__"):
+        load_adelaidet(path)
+    array = write(tmp_path, {"model": {n: v.numpy() for n, v in thin_r50.state.items()}})
+    assert_same_weights(load_adelaidet(array), thin_r50.model)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

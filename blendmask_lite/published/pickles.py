@@ -34,7 +34,14 @@ class RefusedError(pickle.UnpicklingError):
     """The file names something that is neither an array nor a plain value."""
 
 
-class PickledType:
+class Sealed(type):
+    """A class that no file changes: a pickle may also set attributes of what it names."""
+
+    def __setattr__(cls, name: str, value: object) -> None:
+        raise RefusedError(f"a change of {name}")
+
+
+class PickledType(metaclass=Sealed):
     """Stands for numpy.dtype."""
 
     def __init__(self, code: str, *_: object) -> None:
@@ -47,7 +54,7 @@ class PickledType:
             raise ValueError("an array in big-endian order")
 
 
-class PickledArray:
+class PickledArray(metaclass=Sealed):
     """Stands for numpy.ndarray and for what makes one; the values arrive as its state."""
 
     tensor: Tensor
@@ -62,40 +69,47 @@ class PickledArray:
         self.tensor = _make_tensor(data, kind, shape, is_fortran=is_fortran)
 
 
-class PickledScalar:
+class PickledScalar(metaclass=Sealed):
     """Stands for a numpy number, which optimizers and schedules leave behind; nobody reads it."""
 
     def __init__(self, *_: object) -> None:
         pass
 
 
-def from_buffer(
-    data: bytes,
-    kind: PickledType,
-    shape: tuple[int, ...],
-    order: str,
-    axes: tuple[int, ...] | None = None,
-) -> PickledArray:
-    """Stands for the function that makes an array in newer pickles.
+class FromBuffer(metaclass=Sealed):
+    """Stands for the function that makes an array in newer pickles."""
 
-    Args:
-        data: the numbers.
-        kind: their type.
-        shape: before the axes are permuted.
-        order: C or F; K where the axes are permuted.
-        axes: the permutation.
-    """
-    array = PickledArray()
-    tensor = _make_tensor(data, kind, shape, is_fortran=order == "F")
-    array.tensor = tensor if axes is None else tensor.permute(axes)
-    return array
+    def __new__(  # type: ignore[misc]
+        cls,
+        data: bytes,
+        kind: PickledType,
+        shape: tuple[int, ...],
+        order: str,
+        axes: tuple[int, ...] | None = None,
+    ) -> PickledArray:
+        """The array.
+
+        Args:
+            data: the numbers.
+            kind: their type.
+            shape: before the axes are permuted.
+            order: C or F; K where the axes are permuted.
+            axes: the permutation.
+        """
+        array = PickledArray()
+        tensor = _make_tensor(data, kind, shape, is_fortran=order == "F")
+        array.tensor = tensor if axes is None else tensor.permute(axes)
+        return array
 
 
-def latin1(text: str, encoding: str) -> bytes:
+class Latin1(metaclass=Sealed):
     """Stands for codecs.encode, by which older pickles write bytes."""
-    if encoding != "latin1":
-        raise ValueError(f"text in {encoding!r}")
-    return text.encode("latin1")
+
+    def __new__(cls, text: str, encoding: str) -> bytes:  # type: ignore[misc]
+        """The bytes."""
+        if encoding != "latin1":
+            raise ValueError(f"text in {encoding!r}")
+        return text.encode("latin1")
 
 
 # By the names that files of Python 2 and 3, numpy 1 and 2 use.
@@ -108,7 +122,7 @@ STAND_INS: dict[str, Callable[..., object]] = {
         for name, stand_in in (
             ("multiarray._reconstruct", PickledArray),
             ("multiarray.scalar", PickledScalar),
-            ("numeric._frombuffer", from_buffer),
+            ("numeric._frombuffer", FromBuffer),
         )
     },
 }
@@ -119,7 +133,7 @@ class ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> object:
         """The stand-in of a name; nothing is imported."""
-        known = {**STAND_INS, "_codecs.encode": latin1, "collections.OrderedDict": OrderedDict}
+        known = {**STAND_INS, "_codecs.encode": Latin1, "collections.OrderedDict": OrderedDict}
         if f"{module}.{name}" not in known:
             raise RefusedError(f"{module}.{name}")
         return known[f"{module}.{name}"]
