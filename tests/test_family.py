@@ -15,6 +15,7 @@ from blendmask_lite.model.backbones.dla import DLA, Tree
 from blendmask_lite.model.fcos import FCOSHead
 from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.training.criterion import TrainingStep
+from blendmask_lite.training.schedule import TRAIN_PRESETS
 
 # Counted in the released code: millions of parameters, tensors of the state dict.
 RELEASED = {
@@ -42,8 +43,9 @@ def test_sizes_equal_the_released_models(name):
     assert (millions, len(model.state_dict())) == RELEASED[name]
 
 
-def test_every_preset_has_settings_for_inference():
-    assert PRESET_INFERENCE.keys() == PRESETS.keys()
+def test_every_preset_has_settings_for_inference_and_training():
+    assert PRESET_INFERENCE.keys() == TRAIN_PRESETS.keys() == PRESETS.keys()
+    assert TRAIN_PRESETS["dla34"].train_sizes[-1] == 608
     assert PRESET_INFERENCE["rt_r50"].test_size == 512
     assert PRESET_INFERENCE["r50_550_dcni3"].max_size == 916
 

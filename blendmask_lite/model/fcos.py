@@ -110,7 +110,7 @@ class Tower(nn.Sequential):
             layers += [nn.Conv2d(channels, channels, 3, padding=1), norm, nn.ReLU()]
         super().__init__(*layers)
 
-    def forward(self, x: Tensor, level: int) -> Tensor:
+    def forward(self, x: Tensor, level: int) -> Tensor:  # type: ignore[override]
         """(B, channels, h, w) of the pyramid's level with this index, counted from 0."""
         for layer in self:
             x = layer[level](x) if isinstance(layer, nn.ModuleList) else layer(x)
