@@ -200,7 +200,7 @@ def test_a_model_without_semantic_head_says_so():
         ({"levels": ()}, "levels"),
         ({"size_limits": (64, 32)}, "size_limits"),
         ({"size_limits": (64,)}, "size_limits"),
-        ({"bottom": "deeplab"}, "bottom_inputs"),
+        ({"bottom": "proto_fpn"}, "bottom_inputs"),
         ({"attention_size": 29}, "attention_size"),
         ({"merger": "assembler", "num_bases": 5}, "num_bases"),
         ({"num_classes": 0}, "num_classes"),

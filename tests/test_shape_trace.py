@@ -18,12 +18,12 @@ def nano(**changes) -> BlendMask:
 
 
 def test_stages_of_a_picture_that_is_padded():
-    # By hand: 70 x 100 pads to 96 x 128; strides 8, 16, 32 give 192 + 48 + 12 locations.
+    # By hand: 70 x 100 pads to 96 x 128; strides 4, 8, 16 give 768 + 192 + 48 locations.
     result = trace(nano(), torch.rand(3, 70, 100), score_threshold=0.0)
     assert result["images"].shape == (1, 3, 96, 128)
     assert result["c2"].shape == (1, 32, 24, 32)
     assert result["p5"].symbols == ("B", "64", "H/32", "W/32")
-    assert result["class_logits"].shape == (1, 252, 8)
+    assert result["class_logits"].shape == (1, 1008, 8)
     assert result["bases"].shape == (1, 4, 24, 32)
     assert result["attentions"].symbols == ("N", "K*M*M")
     assert result["attentions"].shape == (result.letters["N"], 196)
@@ -70,7 +70,7 @@ def test_figure_shows_the_mean_of_each_stage():
     shown = {ax.get_title().split()[0]: ax for ax in result.figure().axes if ax.images}
     values = shown["p4"].images[0].get_array().data
     assert torch.allclose(torch.from_numpy(values), result["p4"].tensor[0].mean(0))
-    assert set(shown) == {"picture", "c2", "c3", "c4", "c5", "p3", "p4", "p5", "bases"}
+    assert set(shown) == {"picture", "c2", "c3", "c4", "c5", "p2", "p3", "p4", "p5", "bases"}
 
 
 def test_shape_that_is_not_what_its_letters_say_is_an_error():

@@ -18,7 +18,7 @@ from blendmask_lite.files import write_atomically
 
 RUN = Path("runs/nano_shapes")
 DATA = Path(__file__).parent.parent / "blendmask_lite" / "data"
-OPTIONS = "--iterations 11000 --ema 0.999 --workers 1 --threads 1 --half"
+OPTIONS = "--iterations 15000 --ema 0.999 --workers 1 --threads 1 --half"
 
 
 def train() -> int:
