@@ -215,6 +215,19 @@ def test_arrays_of_any_layout_and_type_are_read(tmp_path):
             assert read[name].equal(torch.from_numpy(array))
 
 
+def test_a_pickle_of_python_2_is_read(tmp_path):
+    values = np.array([[-1.5, 3e-9]], np.float32)  # bytes above 127, too
+    # As Python 2 wrote it: bytes are strings there.
+    array = (
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+        b"(K\x01K\x01K\x02\x86cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R"
+        b"(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x08"
+    )
+    path = tmp_path / "old.pkl"
+    path.write_bytes(b"\x80\x02}U\x07conv1_w" + array + values.tobytes() + b"tbs.")
+    assert read_weights(path)["conv1_w"].equal(torch.from_numpy(values))
+
+
 @pytest.mark.parametrize(
     ("preset", "name"),
     [("r50", "R-50.pkl"), ("r101", "R-101.pkl"), ("dla34", "dla34-ba72cf86.pth")],

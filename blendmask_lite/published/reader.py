@@ -94,7 +94,7 @@ def _require_intact(path: Path) -> None:
     """Compare the archive's check sums, which torch does not."""
     with zipfile.ZipFile(path) as archive:
         if damaged := archive.testzip():
-            raise zipfile.BadZipFile(damaged)
+            raise ValueError(f"{damaged} has a wrong check sum")
 
 
 def _refused(path: Path, what: str) -> ValueError:
