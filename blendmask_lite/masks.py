@@ -5,7 +5,8 @@ A mask of R x R cells covers its box exactly: cell i spans [i / R, (i + 1) / R) 
 
 from __future__ import annotations
 
-import numpy as np
+import mmap
+
 import torch
 from torch import Tensor
 from torchvision.ops import roi_align
@@ -99,8 +100,7 @@ def _paste_regions(
     """One object after the other, its box and a pixel around it only: the way for the CPU."""
     height, width = size
     resolution = probabilities.shape[-1]
-    # NumPy's zeros cost nothing until they are written to; Torch's write every byte first.
-    pasted = torch.from_numpy(np.zeros((len(boxes), height, width), dtype=np.bool_))
+    pasted = _lazy_zeros(len(boxes), height, width)
     limits = torch.tensor([width, height, width, height])
     margin = torch.tensor([-1.0, -1.0, 1.0, 1.0])
     edges = torch.cat([boxes[:, :2].floor(), boxes[:, 2:].ceil()], dim=1) + margin
@@ -112,6 +112,21 @@ def _paste_regions(
             soft = (down[i] @ probabilities[i]) @ across[i].T
             torch.ge(soft, threshold, out=pasted[i, y0:y1, x0:x1])
     return pasted
+
+
+def _lazy_zeros(num: int, height: int, width: int) -> Tensor:
+    """(num, height, width) False, in memory that the system provides where it is written to.
+
+    Of the masks of a hundred objects most bytes never change. Fresh pages are zero by themselves;
+    `torch.zeros` would write all of them, and NumPy's ask for huge pages, which can take longer.
+    """
+    size = num * height * width
+    if size == 0:
+        return torch.zeros((num, height, width), dtype=torch.bool)
+    is_unix = hasattr(mmap, "MAP_PRIVATE")
+    options = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if is_unix else {}
+    memory = mmap.mmap(-1, size, **options)
+    return torch.frombuffer(memory, dtype=torch.bool).view(num, height, width)
 
 
 def _region_weights(

@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 __all__ = ["FrozenBatchNorm2d", "conv_norm", "make_norm"]
 
+LARGE = 10_000_000  # multiply-adds from which the time of a convolution matters
+
 
 class FrozenBatchNorm2d(nn.Module):
     """Batch normalisation with fixed statistics and a fixed affine map.
@@ -76,9 +78,16 @@ def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
     assert isinstance(norm, FrozenBatchNorm2d)
     scale, shift = norm.scale_and_shift()
     kernel = conv.weight * scale[:, None, None, None]
-    dilation = conv.dilation
-    if conv.kernel_size == (1, 1) and x.device.type == "cpu":
-        # A kernel of one cell has nothing to dilate. But PyTorch hands a plain 1x1 convolution of
-        # one image on one thread to a loop that takes twice as long as oneDNN.
-        dilation = (2, 2)
+    dilation = (2, 2) if _is_slow_pointwise(x, conv) else conv.dilation
     return F.conv2d(x, kernel, shift, conv.stride, conv.padding, dilation)
+
+
+def _is_slow_pointwise(x: Tensor, conv: nn.Conv2d) -> bool:
+    """Whether to write a 1x1 convolution as a dilated one.
+
+    A kernel of one cell has nothing to dilate. But PyTorch hands a plain 1x1 convolution of one
+    image on one thread to a loop that takes twice as long as oneDNN, which gets the dilated ones.
+    """
+    if conv.kernel_size != (1, 1) or x.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return x[:, 0].numel() * conv.weight.numel() > LARGE
