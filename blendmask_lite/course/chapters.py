@@ -47,7 +47,7 @@ CHAPTERS = (
 # work side by side.
 PARTS: tuple[tuple[tuple[str, str], ...], ...] = (
     (("picture", "B x 3 x H x W"),),
-    (("backbone and pyramid", "maps P3, P4, P5: ever coarser, ever richer"),),
+    (("backbone and pyramid", "maps P2 to P5: ever coarser, ever richer"),),
     (
         ("detector", "boxes, classes, scores"),
         ("top layer", "attentions: K maps of M x M for each box"),
