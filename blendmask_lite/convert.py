@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 
+import torch
 from torch import Tensor
 
 from blendmask_lite.model.blendmask import BlendMask
@@ -109,7 +110,8 @@ def load_adelaidet_state(
     num_convs = model.config.num_bottom_convs
     own = model.state_dict()
     found: dict[str, str] = {}  # our names to theirs
-    misfits: dict[str, list[str]] = {"left over": [], "twice": [], "missing": [], "misshapen": []}
+    kinds = ("left over", "twice", "missing", "misshapen", "with infinite or undefined values")
+    misfits: dict[str, list[str]] = {kind: [] for kind in kinds}
     for name, value in state.items():
         place = adelaidet_name(name, num_bottom_convs=num_convs)
         if place not in own:
@@ -121,6 +123,8 @@ def load_adelaidet_state(
             if value.shape != own[place].shape:
                 shapes = f"{tuple(value.shape)} instead of {tuple(own[place].shape)}"
                 misfits["misshapen"].append(f"{name} {shapes}")
+            elif not bool(torch.isfinite(value).all()):  # a variance beyond half precision, say
+                misfits["with infinite or undefined values"].append(name)
     for place in own:
         if place not in found and not place.endswith(".num_batches_tracked"):
             theirs = released_name(place, num_bottom_convs=num_convs)
