@@ -7,7 +7,7 @@ BLENDMASK_BUDGET ?= smoke
 export PYTHON TORCH_INDEX OMP_NUM_THREADS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test check lint types format budgets checkpoint picture benchmark clean
+.PHONY: help setup lab test check lint types format budgets checkpoint standin picture benchmark clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,8 +43,11 @@ format: setup ## write the formatting that lint asks for, strip the notebooks
 budgets: setup ## measure every notebook and write its budget line
 	$(RUN) tools/measure_budgets.py
 
-checkpoint: setup ## train the shipped checkpoint again (about half an hour)
+checkpoint: setup ## train the shipped checkpoint again (about an hour)
 	$(RUN) tools/train_checkpoint.py
+
+standin: setup ## train the stand-in for the authors' checkpoints again (about 12 minutes)
+	$(RUN) tools/train_stand_in.py
 
 picture: setup ## draw docs/images/overview.png again
 	$(RUN) tools/make_picture.py

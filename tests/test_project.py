@@ -130,7 +130,8 @@ def test_first_mask_of_the_readme_runs_and_finds_objects():
 
 def test_command_line_answers_help_for_every_command_of_the_readme():
     commands = set(re.findall(r"^blendmask-lite ([a-z]+)", read("README.md"), flags=re.MULTILINE))
-    assert commands == {"train", "evaluate", "segment", "shapes"}
+    names = {"train", "evaluate", "segment", "shapes", "models", "convert", "export"}
+    assert commands == names
     for command in sorted(commands):
         arguments = [sys.executable, "-m", "blendmask_lite", command, "--help"]
         done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
