@@ -13,6 +13,7 @@ from blendmask_lite import PRESETS, load_adelaidet, load_model, shipped_checkpoi
 from blendmask_lite.course.released import STAND_IN_CONFIG, stand_in_weights
 from blendmask_lite.datasets.shapes import SHAPE_CLASSES, ShapesDataset
 from blendmask_lite.evaluation.instances import evaluate_model
+from blendmask_lite.presets import PRESET_INFERENCE
 
 ROOT = Path(__file__).resolve().parent.parent
 HELD_OUT = 1_000_000  # the seed of pictures that no training has seen
@@ -50,5 +51,6 @@ def test_stand_in_has_the_released_format_and_finds_shapes():
     state = torch.load(stand_in_weights(), weights_only=True)["model"]
     assert "proposal_generator.fcos_head.share_tower.0.weight" in state
     model = load_adelaidet(stand_in_weights(), STAND_IN_CONFIG, class_names=SHAPE_CLASSES)
+    model.inference = PRESET_INFERENCE["nano"]  # not the released test size
     scores = evaluate_model(model, ShapesDataset(40, seed=HELD_OUT))
     assert scores.mask["AP"] > 28
