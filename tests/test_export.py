@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from released import thin
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
@@ -19,15 +20,12 @@ from blendmask_lite.export import Deployed, export_onnx, export_program, smalles
 from blendmask_lite.masks import paste_masks
 from blendmask_lite.training.criterion import TrainingStep
 
-THIN = {"stem_channels": 8, "stage_width": 8, "stage_channels": 32, "pyramid_channels": 32}
-THIN |= {"bottom_channels": 16, "semantic_channels": 16, "panoptic_channels": 32, "num_classes": 5}
-
 
 def make_model(name):
     """A thin one whose random weights find objects of different scores, and deform."""
     torch.manual_seed(0)
     inference = InferenceConfig(score_threshold=0.01, max_detections=20)
-    model = BlendMask(replace(PRESETS[name], **THIN), inference=inference)
+    model = BlendMask(thin(name, num_classes=5), inference=inference)
     with torch.no_grad():
         model.head.class_logits.weight *= 20
     for parameter_name, parameter in model.named_parameters():

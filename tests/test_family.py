@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
+from released import thin
 from torch import nn
 from torch.nn import functional as F
 
@@ -13,6 +12,7 @@ from blendmask_lite import PRESETS, BlendMask, ModelConfig, Target
 from blendmask_lite.model.backbones.deform import DeformConv2d
 from blendmask_lite.model.backbones.dla import DLA, Tree
 from blendmask_lite.model.fcos import FCOSHead
+from blendmask_lite.model.norms import synchronize_norms
 from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.training.criterion import TrainingStep
 from blendmask_lite.training.schedule import TRAIN_PRESETS
@@ -50,15 +50,10 @@ def test_every_preset_has_settings_for_inference_and_training():
     assert PRESET_INFERENCE["r50_550_dcni3"].max_size == 916
 
 
-# Every released architecture, thin: no other difference to its preset.
-THIN = {"stem_channels": 8, "stage_width": 8, "stage_channels": 32, "pyramid_channels": 32}
-THIN |= {"bottom_channels": 16, "semantic_channels": 16, "panoptic_channels": 32, "num_classes": 5}
-
-
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_architecture_trains_all_that_it_does_not_freeze(name):
     torch.manual_seed(0)
-    model = BlendMask(replace(PRESETS[name], **THIN)).train()
+    model = BlendMask(thin(name, num_classes=5)).train()
     masks = torch.zeros(2, 64, 96, dtype=torch.bool)
     masks[0, 10:40, 10:50] = True
     masks[1, 5:60, 40:90] = True
@@ -193,3 +188,18 @@ def test_every_level_has_statistics_of_its_own():
 def test_impossible_members_of_the_family_are_refused_by_field(changes, field):
     with pytest.raises(ValueError, match=f"^{field} = "):
         ModelConfig(**changes)
+
+
+def test_synchronized_norms_keep_names_and_results_and_leave_the_semantic_head_alone():
+    torch.manual_seed(0)
+    model = BlendMask(thin("rt_r50_bn_head")).eval()
+    names, image = list(model.state_dict()), torch.rand(3, 64, 64)
+    with torch.no_grad():
+        before = model([image]).bases
+        synchronize_norms(model)
+        after = model([image]).bases
+    assert list(model.state_dict()) == names
+    torch.testing.assert_close(after, before)
+    kinds = {n.split(".")[0] for n, m in model.named_modules() if isinstance(m, nn.SyncBatchNorm)}
+    assert kinds == {"backbone", "head", "bottom"}
+    assert isinstance(model.semantic_head.layers[1], nn.BatchNorm2d)

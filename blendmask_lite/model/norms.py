@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["FrozenBatchNorm2d", "conv_norm", "make_norm"]
+__all__ = ["FrozenBatchNorm2d", "conv_norm", "make_norm", "synchronize_norms"]
 
 LARGE = 10_000_000  # multiply-adds from which the time of a convolution matters
 
@@ -62,6 +62,17 @@ def group_norm(channels: int) -> nn.GroupNorm:
     """GroupNorm with 32 groups, as in FCOS; narrow layers have a group per two channels."""
     num_groups = 32 if channels % 32 == 0 else max(channels // 2, 1)
     return nn.GroupNorm(num_groups, channels)
+
+
+def synchronize_norms(model: nn.Module) -> None:
+    """Share batch statistics between GPUs, in place, before the model is wrapped for them.
+
+    As in the released code: backbone, detector and bottom module, but not the semantic head. Names
+    in the state dict stay. On the CPU such norms only evaluate; they do not train.
+    """
+    for name, part in model.named_children():
+        if name != "semantic_head":
+            setattr(model, name, nn.SyncBatchNorm.convert_sync_batchnorm(part))
 
 
 def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
