@@ -57,9 +57,9 @@ def test_every_preset_finds_the_same_in_onnx_runtime(name, tmp_path):
         num_found += len(wanted)
         boxes, scores, labels, masks = session.run(None, {"image": picture.numpy()})
         np.testing.assert_array_equal(labels, wanted.labels)
-        np.testing.assert_allclose(scores, wanted.scores, atol=1e-5)
-        np.testing.assert_allclose(boxes, wanted.boxes, atol=2e-3)
-        np.testing.assert_allclose(masks, wanted.mask_logits.sigmoid(), atol=1e-3)
+        np.testing.assert_allclose(scores, wanted.scores, atol=1e-4)
+        np.testing.assert_allclose(boxes, wanted.boxes, atol=5e-3)
+        np.testing.assert_allclose(masks, wanted.mask_logits.sigmoid(), atol=2e-3)
     assert num_found > 5
 
 
