@@ -18,6 +18,7 @@ from blendmask_lite import PRESETS, BlendMask, InferenceConfig, Target
 from blendmask_lite.cli import main
 from blendmask_lite.export import Deployed, export_onnx, export_program, smallest_side
 from blendmask_lite.masks import paste_masks
+from blendmask_lite.model.backbones.deform import DeformConv2d
 from blendmask_lite.training.criterion import TrainingStep
 
 
@@ -28,9 +29,10 @@ def make_model(name):
     model = BlendMask(thin(name, num_classes=5), inference=inference)
     with torch.no_grad():
         model.head.class_logits.weight *= 20
-    for parameter_name, parameter in model.named_parameters():
-        if ".offset." in parameter_name:
-            torch.nn.init.normal_(parameter, std=0.05)
+    for module in model.modules():
+        if isinstance(module, DeformConv2d):  # by about a pixel; features without norms are large
+            torch.nn.init.normal_(module.offset.weight, std=1e-5)
+            torch.nn.init.uniform_(module.offset.bias, -1, 1)
     return model.eval()
 
 
