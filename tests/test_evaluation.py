@@ -209,7 +209,7 @@ def test_an_image_counts_once_and_has_to_belong(dataset):
 def test_a_model_is_evaluated_in_evaluation_mode_and_returned_as_it_was(dataset):
     torch.manual_seed(0)
     model = BlendMask(PRESETS["nano"], class_names=dataset.class_names).train()
-    before = model.state_dict()["bottom.last.1.running_mean"].clone()
+    before = model.state_dict()["bottom.tower.0.1.running_mean"].clone()
     seen = []
     results = evaluate_model(
         model, dataset, progress=lambda i, n: seen.append((i, n)), max_images=2
@@ -217,7 +217,7 @@ def test_a_model_is_evaluated_in_evaluation_mode_and_returned_as_it_was(dataset)
     assert seen == [(1, 2), (2, 2)]
     assert results.num_images == 2
     assert model.training
-    assert model.state_dict()["bottom.last.1.running_mean"].equal(before)
+    assert model.state_dict()["bottom.tower.0.1.running_mean"].equal(before)
 
 
 def test_a_model_of_other_classes_is_refused(dataset):
