@@ -139,7 +139,7 @@ def test_solved_notebook_is_green_offline_and_from_any_folder(path, tmp_path, mo
             solution = find_exercise(exercise_id).solution_cell
             cell.source = replace_exercise(cell.source, exercise_id, solution)
     folder = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=folder).execute()
+    NotebookClient(notebook, timeout=100, kernel_name="python3", resources=folder).execute()
 
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
     about = [output.get("metadata", {}).get("blendmask", {}) for output in outputs]
