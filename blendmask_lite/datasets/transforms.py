@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from blendmask_lite.datasets.cropping import crop_sample, draw_window
 from blendmask_lite.datasets.sample import Sample
 
 __all__ = [
@@ -28,19 +29,21 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTransform:
-    """Multi-scale resizing, flip and colour permutation of training samples.
+    """Random crop, multi-scale resizing, flip and colour permutation of training samples.
 
     Attributes:
         train_sizes: shorter sides to draw from, pixels.
         max_size: longest side allowed, pixels.
         flip: exchange left and right in every second sample.
         channel_permutation: shuffle the colour channels, so that colour tells nothing.
+        crop: least share of height and of width that a random window keeps; None: no window.
     """
 
     train_sizes: tuple[int, ...]
     max_size: int
     flip: bool = True
     channel_permutation: bool = False
+    crop: float | None = None
 
     def __post_init__(self) -> None:
         if not self.train_sizes:
@@ -48,6 +51,8 @@ class TrainTransform:
 
     def __call__(self, sample: Sample, generator: random.Random) -> Sample:
         """An augmented copy of the sample."""
+        if self.crop is not None:
+            sample = crop_sample(sample, draw_window(sample, self.crop, generator))
         shorter = generator.choice(self.train_sizes)
         height, width = sample.image.shape[-2:]
         sample = resize_sample(sample, resized_size((height, width), shorter, self.max_size))

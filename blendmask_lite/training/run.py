@@ -153,6 +153,7 @@ def _loop(
         max_size=config.max_size,
         flip=config.flip,
         channel_permutation=config.channel_permutation,
+        crop=config.crop,
     )
     batches = batches_from(
         state.iteration,

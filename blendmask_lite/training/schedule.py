@@ -36,6 +36,7 @@ class TrainConfig:
     # Images
     train_sizes: tuple[int, ...] = (640, 672, 704, 736, 768, 800)  # shorter side, pixels
     max_size: int = 1333  # longest side allowed, pixels
+    crop: float | None = None  # least share of each side that a random window keeps
     flip: bool = True  # left and right, every second image
     channel_permutation: bool = False  # shuffle the colour channels: colour tells nothing
     # Running
@@ -65,6 +66,8 @@ class TrainConfig:
         self._require(
             "max_size", self.max_size >= max(self.train_sizes), "at least the largest train size"
         )
+        is_share = self.crop is None or 0 < self.crop <= 1
+        self._require("crop", is_share, "above 0 and at most 1, or None")
         for name in ("clip_norm", "evaluate_every"):
             value = getattr(self, name)
             self._require(name, value is None or value > 0, "above 0, or None")
@@ -138,11 +141,12 @@ _5X = replace(
     _1X,
     iterations=400_000,
     milestones=(280_000, 360_000),
+    crop=0.9,
     train_sizes=tuple(range(640, 865)),
     max_size=1440,
 )
 _550 = replace(_3X, train_sizes=tuple(range(440, 551, 22)), max_size=916)
-_550_DCNI3 = replace(_3X, train_sizes=tuple(range(440, 595)), max_size=990)
+_550_DCNI3 = replace(_3X, crop=0.9, train_sizes=tuple(range(440, 595)), max_size=990)
 _4X = replace(
     _1X,
     iterations=360_000,
