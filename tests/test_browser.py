@@ -236,15 +236,16 @@ def visit(browser: playwright.Browser, lab: str, name: str) -> Visit:
         context.close()
 
 
-def test_the_first_notebook_runs_in_the_browser_and_stays_on_this_machine(
-    browser: playwright.Browser, lab: str, folder: Path
+@pytest.mark.parametrize("name", ["00_start_here", "appendix_published_weights"])
+def test_a_notebook_runs_in_the_browser_and_stays_on_this_machine(
+    browser: playwright.Browser, lab: str, folder: Path, name: str
 ) -> None:
-    cells = json.loads((folder / "00_start_here.ipynb").read_text())["cells"]
+    cells = json.loads((folder / f"{name}.ipynb").read_text())["cells"]
     count = sum(cell["cell_type"] == "code" for cell in cells)
     (folder / "nothing.ipynb").write_text(notebook("pass"))
     usual = visit(browser, lab, "nothing.ipynb")
 
-    seen = visit(browser, lab, "00_start_here.ipynb")
+    seen = visit(browser, lab, f"{name}.ipynb")
 
     assert seen.errors == []
     assert seen.prompts == [f"[{number + 1}]:" for number in range(count)]
