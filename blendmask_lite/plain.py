@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["read_plain", "require_plain"]
+__all__ = ["first_line", "read_plain", "require_intact", "require_plain"]
 
 
 def require_plain(value: object, place: str) -> None:
@@ -44,13 +44,11 @@ def read_plain(path: Path) -> object:
     if not path.is_file():
         raise ValueError(f"{path}: is a folder, expected a checkpoint file")
     try:
-        # torch does not compare the archive's check sums; a flipped bit would go unnoticed.
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+        require_intact(path)
     except zipfile.BadZipFile:
         raise ValueError(f"{path}: not a checkpoint, or the file is cut off") from None
-    if damaged is not None:
-        raise ValueError(f"{path}: the file is damaged ({damaged} has a wrong check sum)")
+    except ValueError as error:
+        raise ValueError(f"{path}: the file is damaged ({error})") from None
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -59,10 +57,23 @@ def read_plain(path: Path) -> object:
                 f"{path}: refused, because reading it would run code; "
                 "a checkpoint holds tensors and plain values only"
             ) from None
-        raise ValueError(f"{path}: not a checkpoint ({_first_line(error)})") from None
+        raise ValueError(f"{path}: not a checkpoint ({first_line(error)})") from None
     except (RuntimeError, EOFError, OSError, KeyError) as error:
-        raise ValueError(f"{path}: not a checkpoint ({_first_line(error)})") from None
+        raise ValueError(f"{path}: not a checkpoint ({first_line(error)})") from None
 
 
-def _first_line(error: Exception) -> str:
+def require_intact(path: Path) -> None:
+    """Compare the check sums of a file of torch.save, which torch does not.
+
+    Raises:
+        zipfile.BadZipFile: the file is none, or cut off.
+        ValueError: a part of it is not what was written; says which.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise ValueError(f"{damaged} has a wrong check sum")
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without its further lines."""
     return str(error).strip().split("\n")[0][:200]

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from blendmask_lite.plain import first_line, require_intact
 from blendmask_lite.published.pickles import STAND_INS, RefusedError, as_plain, load_arrays
 
 __all__ = ["read_weights"]
@@ -68,7 +69,7 @@ def _read(path: Path) -> object:
             raise ValueError(f"{path}: {what}")
     try:
         if head.startswith(ZIP):
-            _require_intact(path)
+            require_intact(path)
         if head.startswith((ZIP, LEGACY)):
             admitted = [(stand_in, name) for name, stand_in in STAND_INS.items()]
             with torch.serialization.safe_globals(admitted):  # type: ignore[arg-type]
@@ -86,15 +87,8 @@ def _read(path: Path) -> object:
     except OSError:
         raise
     except Exception as error:  # a pickle is a little program: damaged, it fails in any way
-        text = str(error).strip().split("\n")[0][:200]
-        raise ValueError(f"{path}: not a file of weights, or damaged ({text})") from None
-
-
-def _require_intact(path: Path) -> None:
-    """Compare the archive's check sums, which torch does not."""
-    with zipfile.ZipFile(path) as archive:
-        if damaged := archive.testzip():
-            raise ValueError(f"{damaged} has a wrong check sum")
+        reason = f"not a file of weights, or damaged ({first_line(error)})"
+        raise ValueError(f"{path}: {reason}") from None
 
 
 def _refused(path: Path, what: str) -> ValueError:
