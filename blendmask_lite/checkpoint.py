@@ -24,6 +24,7 @@ from blendmask_lite.plain import read_plain, require_plain
 __all__ = [
     "Checkpoint",
     "build_model",
+    "listed",
     "load_model",
     "load_weights",
     "read_checkpoint",
@@ -128,7 +129,7 @@ def load_weights(model: torch.nn.Module, state: Mapping[str, Tensor], *, source:
             if name in state and state[name].shape != own[name].shape
         ],
     }
-    problems = [f"{_listed(names)} {kind}" for kind, names in misfits.items() if names]
+    problems = [f"{listed(names)} {kind}" for kind, names in misfits.items() if names]
     if problems:
         raise ValueError(f"{source}: the weights do not fit the config: {'; '.join(problems)}")
     model.load_state_dict(dict(state))
@@ -206,6 +207,7 @@ def _as_stored(value: Tensor, dtype: torch.dtype | None) -> Tensor:
     return stored if bool(torch.isfinite(stored).all()) else value.detach().cpu()
 
 
-def _listed(names: list[str], limit: int = 5) -> str:
+def listed(names: list[str], limit: int = 5) -> str:
+    """The first names, and how many there are beside them."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more

@@ -13,6 +13,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from blendmask_lite.checkpoint import listed
 from blendmask_lite.model.blendmask import BlendMask
 
 __all__ = ["DEAD_WEIGHTS", "adelaidet_name", "load_adelaidet_state", "released_name"]
@@ -130,7 +131,9 @@ def load_adelaidet_state(
             theirs = released_name(place, num_bottom_convs=num_convs)
             misfits["missing"].append(theirs or place)
     problems = [
-        f"{len(names)} tensors {kind}: {_listed(names)}" for kind, names in misfits.items() if names
+        f"{len(names)} tensors {kind}: {listed(names, LISTED)}"
+        for kind, names in misfits.items()
+        if names
     ]
     if problems:
         raise ValueError(f"{source}: the weights do not fit the config: {'; '.join(problems)}")
@@ -183,8 +186,3 @@ def _inverse_rules() -> tuple[tuple[str, str], ...]:
         replacement = re.sub(r"\(\?:(.*?)\|.*?\)", r"\1", replacement).replace(r"\.", ".")
         rules.append((pattern, replacement))
     return tuple(rules)
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
