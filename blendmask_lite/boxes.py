@@ -12,6 +12,7 @@ __all__ = [
     "box_areas",
     "centerness",
     "clip_boxes",
+    "has_sides",
     "ltrb_giou",
     "ltrb_to_xyxy",
     "scale_boxes",
@@ -62,6 +63,11 @@ def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = size
     x, y = boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)
     return torch.stack([x, y], dim=2).flatten(1)
+
+
+def has_sides(boxes: Tensor) -> Tensor:
+    """(N,) bool: whether each of (N, 4) boxes is wider and higher than nothing."""
+    return (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
 
 
 def scale_boxes(boxes: Tensor, from_size: tuple[int, int], to_size: tuple[int, int]) -> Tensor:

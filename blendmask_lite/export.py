@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torchvision.ops import nms
 
-from blendmask_lite.boxes import clip_boxes
+from blendmask_lite.boxes import clip_boxes, has_sides
 from blendmask_lite.config import LEVEL_STRIDES
 from blendmask_lite.files import write_atomically
 from blendmask_lite.model.blendmask import BlendMask
@@ -69,8 +69,7 @@ class Deployed(nn.Module):
         index = torch.stack([torch.zeros_like(found.labels), found.location_index], dim=1)
         masks = self.model.masks_at(output, index, found.boxes).sigmoid()
         boxes = clip_boxes(found.boxes, (image.shape[1], image.shape[2]))
-        has_sides = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-        place = has_sides.nonzero()[:, 0]
+        place = has_sides(boxes).nonzero()[:, 0]
         return boxes[place], found.scores[place], found.labels[place], masks[place]
 
 

@@ -103,7 +103,7 @@ def interpolate_attentions(attentions: Tensor, size: int, mode: str = "bilinear"
     # Down and across separate: two products with the (R, M) weights of an axis give the numbers of
     # `F.interpolate` in a quarter of its time.
     identity = torch.eye(attentions.shape[-1], dtype=attentions.dtype, device=attentions.device)
-    along = F.interpolate(identity.T[None], size=size, mode="linear", align_corners=False)[0].T
+    along = F.interpolate(identity[None], size=size, mode="linear", align_corners=False)[0].T
     return along @ attentions @ along.T
 
 

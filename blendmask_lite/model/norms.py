@@ -82,11 +82,10 @@ def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
     in step with the weights. It rounds differently; training keeps the released code's order,
     because GroupNorm on the 1 x 2 cells of P7 turns rounding into half a per cent of gradient.
     """
-    is_foldable = isinstance(norm, FrozenBatchNorm2d) and type(conv) is nn.Conv2d
-    if torch.is_grad_enabled() or not is_foldable:
+    is_plain = type(conv) is nn.Conv2d  # and not a deformable one
+    if torch.is_grad_enabled() or not is_plain or not isinstance(norm, FrozenBatchNorm2d):
         out: Tensor = norm(conv(x))
         return out
-    assert isinstance(norm, FrozenBatchNorm2d)
     scale, shift = norm.scale_and_shift()
     kernel = conv.weight * scale[:, None, None, None]
     dilation = (2, 2) if _is_slow_pointwise(x, conv) else conv.dilation

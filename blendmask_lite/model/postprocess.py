@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from blendmask_lite.boxes import clip_boxes, scale_boxes
+from blendmask_lite.boxes import clip_boxes, has_sides, scale_boxes
 from blendmask_lite.masks import paste_masks
 from blendmask_lite.model.detect import Proposals
 from blendmask_lite.structures import Detections
@@ -40,8 +40,8 @@ def finish_detections(
     """
     height, width = output_size
     boxes = clip_boxes(scale_boxes(proposals.boxes, image_size, (height, width)), output_size)
-    has_sides = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    kept, boxes, mask_logits = proposals[has_sides], boxes[has_sides], mask_logits[has_sides]
+    is_left = has_sides(boxes)
+    kept, boxes, mask_logits = proposals[is_left], boxes[is_left], mask_logits[is_left]
     return Detections(
         boxes=boxes,
         scores=kept.scores,
