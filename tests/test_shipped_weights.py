@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from blendmask_lite import PRESETS, load_adelaidet, load_model, shipped_checkpoint
+from blendmask_lite.cli.options import VALIDATION_SEED
 from blendmask_lite.course.released import STAND_IN_CONFIG, stand_in_weights
 from blendmask_lite.datasets.shapes import SHAPE_CLASSES, ShapesDataset
 from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.presets import PRESET_INFERENCE
 
 ROOT = Path(__file__).resolve().parent.parent
-HELD_OUT = 1_000_000  # the seed of pictures that no training has seen
 
 
 def logged(path: Path) -> dict:
@@ -34,7 +34,7 @@ def test_shipped_checkpoint_is_the_nano_preset_and_small():
 def test_shipped_checkpoint_scores_what_its_log_says():
     num = 60  # of the log's 200
     model = load_model(shipped_checkpoint())
-    scores = evaluate_model(model, ShapesDataset(num, seed=HELD_OUT))
+    scores = evaluate_model(model, ShapesDataset(num, seed=VALIDATION_SEED))
     assert scores.mask["AP"] > 60
     assert scores.box["AP"] > 67
 
@@ -52,5 +52,5 @@ def test_stand_in_has_the_released_format_and_finds_shapes():
     assert "proposal_generator.fcos_head.share_tower.0.weight" in state
     model = load_adelaidet(stand_in_weights(), STAND_IN_CONFIG, class_names=SHAPE_CLASSES)
     model.inference = PRESET_INFERENCE["nano"]  # not the released test size
-    scores = evaluate_model(model, ShapesDataset(40, seed=HELD_OUT))
+    scores = evaluate_model(model, ShapesDataset(40, seed=VALIDATION_SEED))
     assert scores.mask["AP"] > 28

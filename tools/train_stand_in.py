@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from blendmask_lite import load_model
+from blendmask_lite.cli.options import VALIDATION_SEED
 from blendmask_lite.convert import released_name
 from blendmask_lite.course.released import STAND_IN_CONFIG, stand_in_weights
 from blendmask_lite.datasets.shapes import ShapesDataset
@@ -26,7 +27,6 @@ from blendmask_lite.training.schedule import TRAIN_PRESETS, rescale
 
 RUN = Path("runs/stand_in")
 ITERATIONS = 4000
-VALIDATION_SEED = 1_000_000
 
 
 def main() -> int:
