@@ -114,6 +114,13 @@ def test_every_third_block_of_the_last_three_stages_is_deformable():
     assert len(deformable_blocks("r101_dcni3")) == 11
 
 
+def test_a_fresh_backbone_looks_where_an_ordinary_one_does():
+    model = BlendMask(thin("r50_550_dcni3"))
+    offsets = [m.offset for m in model.modules() if isinstance(m, DeformConv2d)]
+    assert len(offsets) == 5
+    assert not any(p.any() for offset in offsets for p in offset.parameters())
+
+
 def test_the_smallest_tree_is_a_root_over_two_blocks():
     torch.manual_seed(0)
     tree = Tree(depth=1, in_channels=4, out_channels=6, stride=2, has_level_root=True).eval()
