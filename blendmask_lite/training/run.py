@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 
-from blendmask_lite.checkpoint import save_model, write_checkpoint
+from blendmask_lite.checkpoint import save_model
 from blendmask_lite.datasets.batch import collate, load_sample
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.datasets.transforms import TrainTransform
@@ -17,17 +18,24 @@ from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.published import load_detectron2_backbone
 from blendmask_lite.training.criterion import TrainingStep
-from blendmask_lite.training.engine import StepRecord, TrainingState, train
+from blendmask_lite.training.engine import TrainingState, train
 from blendmask_lite.training.interrupt import StopRequest
+from blendmask_lite.training.observers import (
+    CheckpointWriter,
+    EvaluationLog,
+    MetricsLog,
+    Observer,
+    Observers,
+    ProgressReport,
+)
 from blendmask_lite.training.progress import ProgressLine
 from blendmask_lite.training.recipe import (
     Recipe,
     find_last_checkpoint,
-    make_checkpoint,
     require_same,
     start_from,
 )
-from blendmask_lite.training.runlog import CsvLog, RunFolder, step_row, versions
+from blendmask_lite.training.runlog import RunFolder, versions
 from blendmask_lite.training.sampling import batches_from
 
 __all__ = ["train_model"]
@@ -123,30 +131,12 @@ def _loop(
     half: bool,
 ) -> bool:
     config = recipe.train
-    metrics = CsvLog(run.metrics, keep_until=state.iteration)
-    scores = None if validation is None else CsvLog(run.evaluation, keep_until=state.iteration)
-    progress = ProgressLine(config.iterations)
-
-    def on_step(record: StepRecord) -> None:
-        metrics.append(step_row(record))
-        progress.update(record)
-
-    def on_checkpoint(state: TrainingState) -> None:
-        write_checkpoint(make_checkpoint(state, recipe), run.last)
+    line = ProgressLine(config.iterations)
+    observers = Observers(_observers(state, validation, recipe, run, line))
 
     def on_evaluate(state: TrainingState) -> None:
-        if validation is None or scores is None:
-            return
-        model = state.best_model
-        assert isinstance(model, BlendMask)
-        results = evaluate_model(model.eval(), validation, device=device)
-        row: dict[str, float] = {f"mask {name}": value for name, value in results.mask.items()}
-        row |= {f"box {name}": value for name, value in results.box.items()}
-        scores.append({"iteration": state.iteration, **row})
-        progress.note(
-            f"iteration {state.iteration}: mask AP {results.mask['AP']:.1f}, "
-            f"box AP {results.box['AP']:.1f} on {len(validation)} images"
-        )
+        if validation is not None:
+            observers.on_evaluate(state, _scores(state, validation, device))
 
     transform = TrainTransform(
         train_sizes=config.train_sizes,
@@ -162,29 +152,52 @@ def _loop(
         load=load_sample(dataset, transform),
         collate=collate,
     )
-    try:
-        with StopRequest() as stop:
-            is_finished = train(
-                state,
-                step,
-                batches,
-                config,
-                on_step=on_step,
-                on_checkpoint=on_checkpoint,
-                on_evaluate=on_evaluate,
-                should_stop=stop,
-                device=device,
-            )
-    finally:
-        metrics.close()
-        if scores is not None:
-            scores.close()
+    with contextlib.closing(observers), StopRequest() as stop:
+        is_finished = train(
+            state,
+            step,
+            batches,
+            config,
+            on_step=lambda record: observers.on_step(state, record),
+            on_checkpoint=observers.on_checkpoint,
+            on_evaluate=on_evaluate,
+            should_stop=stop,
+            device=device,
+        )
     if is_finished:
         model = state.best_model
         assert isinstance(model, BlendMask)
         about = {"iterations": state.iteration, "train": asdict(config), "versions": versions()}
         save_model(model, run.model, metadata=about, dtype=torch.float16 if half else None)
-        progress.note(f"finished: {run.model}")
+        line.note(f"finished: {run.model}")
     else:
-        progress.note(f"stopped at iteration {state.iteration}; --resume continues: {run.last}")
+        line.note(f"stopped at iteration {state.iteration}; --resume continues: {run.last}")
     return is_finished
+
+
+def _observers(
+    state: TrainingState,
+    validation: InstanceDataset | None,
+    recipe: Recipe,
+    run: RunFolder,
+    line: ProgressLine,
+) -> list[Observer]:
+    """Everything that watches the run, in the order in which it is told."""
+    observers: list[Observer] = [MetricsLog(run, iteration=state.iteration)]
+    if validation is not None:
+        observers.append(EvaluationLog(run, iteration=state.iteration))
+    num_images = 0 if validation is None else len(validation)
+    observers.append(ProgressReport(line, num_images=num_images))
+    observers.append(CheckpointWriter(run, recipe))
+    return observers
+
+
+def _scores(
+    state: TrainingState, validation: InstanceDataset, device: str | torch.device
+) -> dict[str, float]:
+    """Percent by name: "mask AP", "box AP50", ..."""
+    model = state.best_model
+    assert isinstance(model, BlendMask)
+    results = evaluate_model(model.eval(), validation, device=device)
+    scores = {f"mask {name}": value for name, value in results.mask.items()}
+    return scores | {f"box {name}": value for name, value in results.box.items()}
