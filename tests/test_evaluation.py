@@ -7,6 +7,9 @@ import io
 import json
 import math
 import os
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -16,10 +19,11 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from blendmask_lite import PRESETS, BlendMask, Detections
+from blendmask_lite import PRESETS, BlendMask, Detections, InferenceConfig
 from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.shapes import ShapesDataset, write_shapes
-from blendmask_lite.evaluation.instances import InstanceEvaluator, coco_results, evaluate_model
+from blendmask_lite.evaluation.instances import InstanceEvaluator, evaluate_model
+from blendmask_lite.evaluation.results_file import coco_results
 from blendmask_lite.structures import Target
 
 
@@ -218,6 +222,71 @@ def test_a_model_is_evaluated_in_evaluation_mode_and_returned_as_it_was(dataset)
     assert results.num_images == 2
     assert model.training
     assert model.state_dict()["bottom.tower.0.1.running_mean"].equal(before)
+
+
+def all_gather(num, barrier_timeout=60):
+    """What torch.distributed's all_gather_object does, for threads; with a function a rank."""
+    sent = [None] * num
+    barrier = threading.Barrier(num, timeout=barrier_timeout)
+
+    def gather_of(rank):
+        def gather(values):
+            sent[rank] = pickle.dumps(values)
+            barrier.wait()
+            return [pickle.loads(each) for each in sent]
+
+        return gather
+
+    return [gather_of(rank) for rank in range(num)]
+
+
+@pytest.mark.parametrize("num", [2, 4])  # with four, one process has no image at all
+def test_processes_that_share_the_images_all_return_the_numbers_of_one(dataset, num):
+    torch.manual_seed(0)
+    config = replace(
+        PRESETS["nano"], stem_channels=8, stage_width=8, pyramid_channels=16, bottom_channels=16
+    )
+    every = InferenceConfig(test_size=128, max_size=128, score_threshold=0.0, max_detections=20)
+    models = [
+        BlendMask(config, inference=every, class_names=dataset.class_names) for _ in range(num)
+    ]
+    for model in models[1:]:
+        model.load_state_dict(models[0].state_dict())
+    alone = evaluate_model(models[0], dataset, max_images=3)
+    gathers = all_gather(num)
+
+    def part(rank):
+        return evaluate_model(
+            models[rank], dataset, max_images=3, share=(rank, num), gather=gathers[rank]
+        )
+
+    with ThreadPoolExecutor(num) as pool:
+        together = list(pool.map(part, range(num)))
+    assert len(alone.results_file) > 40
+    for results in together:
+        assert results.to_json() == alone.to_json()
+        assert results.results_file == alone.results_file
+
+
+def test_a_share_that_cannot_be_is_refused(dataset):
+    model = BlendMask(PRESETS["nano"], class_names=dataset.class_names)
+    with pytest.raises(ValueError, match=r"share = \(2, 2\)"):
+        evaluate_model(model, dataset, share=(2, 2), gather=lambda values: [values])
+    with pytest.raises(ValueError, match=r"share = \(0, 2\): needs gather"):
+        evaluate_model(model, dataset, share=(0, 2))
+
+
+def test_results_of_two_evaluators_merge_but_no_image_counts_twice(dataset):
+    parts = [InstanceEvaluator(dataset), InstanceEvaluator(dataset)]
+    for index in (3, 1, 0):
+        sample = dataset.load(index)
+        parts[index % 2].add(sample.image_id, detections_of(sample.target))
+    whole = InstanceEvaluator(dataset)
+    whole.merge([part.state() for part in parts])
+    assert whole.image_ids == [0, 1, 3]
+    assert whole.finish().mask["AP"] == 100
+    with pytest.raises(ValueError, match="image 3: added twice"):
+        whole.merge([parts[1].state()])
 
 
 def test_a_model_of_other_classes_is_refused(dataset):

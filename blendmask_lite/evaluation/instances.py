@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,13 +17,13 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from blendmask_lite.datasets.coco_format import encode_masks
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.datasets.transforms import resize_for_test
+from blendmask_lite.evaluation.results_file import coco_results
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.structures import Detections
 
-__all__ = ["InstanceEvaluator", "InstanceResults", "coco_results", "evaluate_model"]
+__all__ = ["InstanceEvaluator", "InstanceResults", "evaluate_model"]
 
 # Places in COCOeval's list of twelve numbers.
 METRICS = {"AP": 0, "AP50": 1, "AP75": 2, "APS": 3, "APM": 4, "APL": 5, "AR100": 8}
@@ -74,8 +74,13 @@ class InstanceEvaluator:
 
     def __init__(self, dataset: InstanceDataset) -> None:
         self.dataset = dataset
-        self.results: list[dict[str, Any]] = []
-        self.image_ids: list[int] = []
+        self._known = frozenset(dataset.image_ids)
+        self._results: dict[int, list[dict[str, Any]]] = {}
+
+    @property
+    def image_ids(self) -> list[int]:
+        """Of the images that were added, in the data set's order."""
+        return [image_id for image_id in self.dataset.image_ids if image_id in self._results]
 
     def add(self, image_id: int, detections: Detections) -> None:
         """Take in what was found in an image, at the size of the stored picture.
@@ -83,57 +88,40 @@ class InstanceEvaluator:
         Raises:
             ValueError: an image of another data set, or one that was added before.
         """
-        if image_id not in self.dataset.image_ids:
+        self._add(image_id, coco_results(image_id, detections, self.dataset.category_ids))
+
+    def state(self) -> list[Any]:
+        """What was added so far, as plain values that can be sent to another process."""
+        return list(self._results.items())
+
+    def merge(self, states: Iterable[list[Any]]) -> None:
+        """Take in what other evaluators of the same data set have, as their `state` gives it.
+
+        Raises:
+            ValueError: an image of another data set, or one that was added before.
+        """
+        for state in states:
+            for image_id, entries in state:
+                self._add(image_id, entries)
+
+    def _add(self, image_id: int, entries: list[dict[str, Any]]) -> None:
+        if image_id not in self._known:
             raise ValueError(f"image {image_id}: not in the data set")
-        if image_id in self.image_ids:
+        if image_id in self._results:
             raise ValueError(f"image {image_id}: added twice")
-        self.image_ids.append(image_id)
-        self.results += coco_results(image_id, detections, self.dataset.category_ids)
+        self._results[image_id] = entries
 
     def finish(self) -> InstanceResults:
         """Evaluate the images that were added."""
-        truth = self.dataset.select(self.image_ids).ground_truth()
+        image_ids = self.image_ids
+        truth = self.dataset.select(image_ids).ground_truth()
+        results = [entry for image_id in image_ids for entry in self._results[image_id]]
         return InstanceResults(
-            mask=_evaluate(truth, self.results, "segm"),
-            box=_evaluate(truth, self.results, "bbox"),
-            num_images=len(self.image_ids),
-            results_file=self.results,
+            mask=_evaluate(truth, results, "segm"),
+            box=_evaluate(truth, results, "bbox"),
+            num_images=len(image_ids),
+            results_file=results,
         )
-
-
-def coco_results(
-    image_id: int, detections: Detections, category_ids: Sequence[int] | None = None
-) -> list[dict[str, Any]]:
-    """Detections as entries of COCO's results format.
-
-    Args:
-        image_id: of the image.
-        detections: N, at the size of the stored picture.
-        category_ids: of the labels; without, the labels themselves.
-
-    Returns:
-        N dictionaries with image_id, category_id, segmentation (compressed run lengths), bbox
-        (x, y, width, height) and score.
-    """
-    entries = []
-    for run, box, label, score in zip(
-        encode_masks(detections.masks),
-        detections.boxes.tolist(),
-        detections.labels.tolist(),
-        detections.scores.tolist(),
-        strict=True,
-    ):
-        x0, y0, x1, y1 = box
-        entries.append(
-            {
-                "image_id": image_id,
-                "category_id": label if category_ids is None else category_ids[label],
-                "segmentation": run,
-                "bbox": [round(side, 3) for side in (x0, y0, x1 - x0, y1 - y0)],
-                "score": round(score, 6),
-            }
-        )
-    return entries
 
 
 def evaluate_model(
@@ -143,20 +131,35 @@ def evaluate_model(
     progress: Callable[[int, int], None] | None = None,
     max_images: int | None = None,
     device: torch.device | str = "cpu",
+    share: tuple[int, int] = (0, 1),
+    gather: Callable[[list[Any]], list[list[Any]]] | None = None,
 ) -> InstanceResults:
     """Find the objects of every image and compare them with the true ones.
+
+    Several processes may share the work: each takes every n-th image, `gather` brings together
+    what they found, and all of them return the same numbers.
 
     Args:
         model: each image is resized to its `inference.test_size` and `max_size`; its mode is
             evaluation mode during the call and afterwards what it was.
         dataset: of the model's classes.
-        progress: called with (done, total).
+        progress: called with (done, total) of this process' images.
         max_images: the first so many only.
         device: of the model.
+        share: (rank, number of processes).
+        gather: takes plain values of this process and returns those of all of them, in every
+            process; such as torch.distributed's all_gather_object. Called once, also by a
+            process that had no image.
 
     Raises:
-        ValueError: the data has other classes than the model, or no images.
+        ValueError: the data has other classes than the model, or no images; or a share of
+            several without `gather`.
     """
+    rank, num_processes = share
+    if not 0 <= rank < num_processes:
+        raise ValueError(f"share = {share}: the rank must be from 0 to {num_processes - 1}")
+    if num_processes > 1 and gather is None:
+        raise ValueError(f"share = {share}: needs gather, or parts of the images would be missing")
     if tuple(dataset.class_names) != model.class_names:
         raise ValueError(
             f"the model knows {_listed(model.class_names)}, the data has "
@@ -169,7 +172,8 @@ def evaluate_model(
     was_training = model.training
     model.eval()
     try:
-        for index in range(total):
+        mine = range(rank, total, num_processes)
+        for done, index in enumerate(mine, start=1):
             sample = dataset.load(index)
             image = resize_for_test(
                 sample.image.to(device), model.inference.test_size, model.inference.max_size
@@ -177,10 +181,14 @@ def evaluate_model(
             found = model.predict([image], output_sizes=[sample.original_size])[0]
             evaluator.add(sample.image_id, found.to("cpu"))
             if progress is not None:
-                progress(index + 1, total)
+                progress(done, len(mine))
     finally:
         model.train(was_training)
-    return evaluator.finish()
+    if gather is None:
+        return evaluator.finish()
+    whole = InstanceEvaluator(dataset)
+    whole.merge(gather(evaluator.state()))
+    return whole.finish()
 
 
 def _evaluate(
