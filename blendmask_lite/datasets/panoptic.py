@@ -18,6 +18,7 @@ from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.coco_files import read_lists, require_fields
 from blendmask_lite.datasets.images import read_image
 from blendmask_lite.datasets.sample import Sample
+from blendmask_lite.datasets.segments import TrueSegment, TrueSegments
 from blendmask_lite.structures import UNLABELLED
 
 __all__ = ["PanopticDataset", "read_segment_ids"]
@@ -92,31 +93,46 @@ class PanopticDataset(CocoDataset):
         """(H, W) uint8 of an image: 0 things, 1 to S stuff, 255 unlabelled."""
         if self._stuff_maps is not None and image_id in self._stuff_maps:
             return self._stuff_maps[image_id]
+        found = self._read_segments(image_id)
+        labels = {0: UNLABELLED} | {
+            each.id: self._label_of[each.category_id] for each in found.segments
+        }
+        ids = np.array(sorted(labels))
+        values = np.array([labels[each] for each in ids.tolist()], dtype=np.uint8)
+        stuff = torch.from_numpy(values[np.searchsorted(ids, found.ids.numpy())])
+        if self._stuff_maps is not None:
+            self._stuff_maps[image_id] = stuff
+        return stuff
+
+    def segments(self, index: int) -> TrueSegments:
+        """All segments of the image at a position of `image_ids`, crowds among them.
+
+        Raises:
+            ValueError: the picture of segments is missing, damaged or of another size, or holds a
+                segment that the annotation file does not have.
+        """
+        return self._read_segments(self.image_ids[index])
+
+    def _read_segments(self, image_id: int) -> TrueSegments:
         record = self._segments[image_id]
         path = self._folder / record["file_name"]
-        drawn = read_segment_ids(path).numpy()
+        drawn = read_segment_ids(path)
         size = (self._images[image_id]["height"], self._images[image_id]["width"])
         if drawn.shape != size:
             height, width = drawn.shape
             raise ValueError(
                 f"{path}: is {width} x {height} pixels, its image is {size[1]} x {size[0]}"
             )
-        labels = {0: UNLABELLED} | {
-            each["id"]: self._label_of[each["category_id"]] for each in record["segments_info"]
-        }
-        ids = np.array(sorted(labels))
-        place = np.searchsorted(ids, drawn).clip(max=len(ids) - 1)
-        is_unknown = ids[place] != drawn
-        if is_unknown.any():
+        segments = tuple(
+            TrueSegment(each["id"], each["category_id"], bool(each.get("iscrowd", 0)))
+            for each in record["segments_info"]
+        )
+        if unknown := set(np.unique(drawn.numpy()).tolist()) - {0, *(each.id for each in segments)}:
             raise ValueError(
-                f"{path}: holds segment {drawn[is_unknown][0]}, which {self.panoptic_file.name} "
+                f"{path}: holds segment {min(unknown)}, which {self.panoptic_file.name} "
                 f"does not have for image {image_id}"
             )
-        values = np.array([labels[each] for each in ids.tolist()], dtype=np.uint8)
-        stuff = torch.from_numpy(values[place])
-        if self._stuff_maps is not None:
-            self._stuff_maps[image_id] = stuff
-        return stuff
+        return TrueSegments(drawn, segments)
 
 
 def read_segment_ids(path: Path) -> Tensor:

@@ -16,6 +16,7 @@ from blendmask_lite.datasets.coco_format import (
     image_record,
 )
 from blendmask_lite.datasets.sample import Sample
+from blendmask_lite.datasets.segments import TrueSegments, segments_of
 from blendmask_lite.datasets.shapes_files import write_shapes
 from blendmask_lite.datasets.shapes_painting import STUFF_CLASSES
 from blendmask_lite.datasets.shapes_plan import SHAPE_CLASSES, ShapesConfig
@@ -44,6 +45,9 @@ class ShapesDataset:
     class_names: tuple[str, ...] = SHAPE_CLASSES
     category_ids: tuple[int, ...] = tuple(range(1, len(SHAPE_CLASSES) + 1))
     stuff_names: tuple[str, ...] = STUFF_CLASSES
+    stuff_ids: tuple[int, ...] = tuple(
+        range(len(SHAPE_CLASSES) + 1, len(SHAPE_CLASSES) + len(STUFF_CLASSES) + 1)
+    )
 
     def __init__(
         self, num_images: int, *, seed: int = 0, config: ShapesConfig | None = None
@@ -74,6 +78,10 @@ class ShapesDataset:
         chosen = copy.copy(self)
         chosen.image_ids = tuple(image_ids)
         return chosen
+
+    def segments(self, index: int) -> TrueSegments:
+        """All objects and all stuff of the scene at a position of `image_ids`."""
+        return segments_of(self.load(index).target, self.category_ids, self.stuff_ids)
 
     def ground_truth(self) -> dict[str, Any]:
         """Images, annotations and categories in COCO's format; draws every scene."""
