@@ -20,6 +20,7 @@ from pycocotools.cocoeval import COCOeval
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.datasets.transforms import resize_for_test
 from blendmask_lite.evaluation.results_file import coco_results
+from blendmask_lite.evaluation.sharing import own_images, require_same_names
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.structures import Detections
 
@@ -155,24 +156,13 @@ def evaluate_model(
         ValueError: the data has other classes than the model, or no images; or a share of
             several without `gather`.
     """
-    rank, num_processes = share
-    if not 0 <= rank < num_processes:
-        raise ValueError(f"share = {share}: the rank must be from 0 to {num_processes - 1}")
-    if num_processes > 1 and gather is None:
-        raise ValueError(f"share = {share}: needs gather, or parts of the images would be missing")
-    if tuple(dataset.class_names) != model.class_names:
-        raise ValueError(
-            f"the model knows {_listed(model.class_names)}, the data has "
-            f"{_listed(dataset.class_names)}"
-        )
+    require_same_names("classes", model.class_names, dataset.class_names)
     total = len(dataset) if max_images is None else min(max_images, len(dataset))
-    if total < 1:
-        raise ValueError("there are no images to evaluate")
+    mine = own_images(total, share, can_gather=gather is not None)
     evaluator = InstanceEvaluator(dataset)
     was_training = model.training
     model.eval()
     try:
-        mine = range(rank, total, num_processes)
         for done, index in enumerate(mine, start=1):
             sample = dataset.load(index)
             image = resize_for_test(
@@ -219,8 +209,3 @@ def _evaluate(
 
 def _percent(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.1f}"
-
-
-def _listed(names: Sequence[str], limit: int = 4) -> str:
-    more = "" if len(names) <= limit else f" and {len(names) - limit} more"
-    return f"{len(names)} classes ({', '.join(names[:limit])}{more})"
