@@ -500,7 +500,7 @@ def test_images_without_panoptic_annotation_are_left_out(root, tmp_path):
     ("change", "message"),
     [
         (lambda c: c["annotations"].clear(), "has no image of"),
-        (lambda c: c["annotations"].append(c["annotations"][0]), "image 0 comes twice"),
+        (lambda c: c["annotations"].append(c["annotations"][0]), "image 0: its image_id comes"),
         (lambda c: c["annotations"][0].pop("file_name"), "has no 'file_name'"),
         (
             lambda c: c["annotations"][0]["segments_info"][0].update(category_id=77),

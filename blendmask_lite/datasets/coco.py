@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blendmask_lite.datasets.coco_files import find_split, image_folders, read_annotations
+from blendmask_lite.datasets.coco_files import find_split, image_folders, is_file, read_annotations
 from blendmask_lite.datasets.coco_format import completed, decode_masks, run_length
 from blendmask_lite.datasets.images import read_image
 from blendmask_lite.datasets.sample import Sample
@@ -150,7 +150,7 @@ class CocoDataset:
         """
         name = self._images[image_id]["file_name"]
         for place, folder in enumerate(self._folders):
-            if (folder / name).is_file():
+            if is_file(folder / name):
                 # The next picture most likely lies beside this one.
                 self._folders.insert(0, self._folders.pop(place))
                 return folder / name
@@ -174,14 +174,7 @@ class CocoDataset:
     def _picture(self, image_id: int, size: tuple[int, int]) -> Tensor:
         if self._pictures is not None and image_id in self._pictures:
             return self._pictures[image_id]
-        path = self.image_path(image_id)
-        picture = read_image(path)
-        if tuple(picture.shape[-2:]) != size:
-            height, width = picture.shape[-2:]
-            raise ValueError(
-                f"{path}: is {width} x {height} pixels, but its annotations are for "
-                f"{size[1]} x {size[0]} (stored pixels count, not the EXIF orientation)"
-            )
+        picture = read_image(self.image_path(image_id), size)
         if self._pictures is not None:
             self._pictures[image_id] = picture
         return picture

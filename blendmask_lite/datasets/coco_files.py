@@ -6,36 +6,23 @@ Chapter 01 of the course.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from blendmask_lite.datasets.coco_entries import AnnotationFile, Problem, Report, index_entries
+
 __all__ = [
-    "AnnotationFile",
     "find_split",
     "image_folders",
+    "is_file",
+    "list_splits",
     "read_annotations",
     "read_lists",
-    "require_fields",
+    "refuse_in",
 ]
 
 PREFIX = "instances_"
-
-
-@dataclass(frozen=True)
-class AnnotationFile:
-    """What an instances file says, indexed.
-
-    Attributes:
-        images: image id -> record with id, file_name, height, width.
-        annotations: image id -> its annotations, in the file's order.
-        categories: category id -> name, ascending ids.
-    """
-
-    images: dict[int, dict[str, Any]]
-    annotations: dict[int, list[dict[str, Any]]]
-    categories: dict[int, str]
+MAX_FILE_BYTES = 2**31  # of an annotation file, which takes about ten times that in memory
 
 
 def find_split(root: Path, split: str | None) -> tuple[str, Path]:
@@ -46,8 +33,7 @@ def find_split(root: Path, split: str | None) -> tuple[str, Path]:
     """
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder")
-    folder = root / "annotations"
-    names = sorted(path.stem.removeprefix(PREFIX) for path in folder.glob(f"{PREFIX}*.json"))
+    names = list_splits(root)
     if not names:
         raise ValueError(f"{root}: not a COCO folder, there is no annotations/{PREFIX}*.json")
     if split is None and len(names) > 1:
@@ -55,7 +41,21 @@ def find_split(root: Path, split: str | None) -> tuple[str, Path]:
     chosen = names[0] if split is None else split
     if chosen not in names:
         raise ValueError(f"{root}: no split {chosen!r}, there are {', '.join(names)}")
-    return chosen, folder / f"{PREFIX}{chosen}.json"
+    return chosen, root / "annotations" / f"{PREFIX}{chosen}.json"
+
+
+def list_splits(root: Path) -> list[str]:
+    """Names of the splits that have an instances file."""
+    files = (root / "annotations").glob(f"{PREFIX}*.json")
+    return sorted(path.stem.removeprefix(PREFIX) for path in files)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; not, too, where the system does not take the name."""
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def image_folders(root: Path, split: str) -> list[Path]:
@@ -83,49 +83,24 @@ def read_annotations(path: Path) -> AnnotationFile:
         ValueError: with the file, and the id of the entry that is wrong.
     """
     content = read_lists(path, "images", "annotations", "categories")
-    categories: dict[int, str] = {}
-    for category in content["categories"]:
-        require_fields(path, "category", category, {"id": int, "name": str})
-        if category["id"] in categories:
-            raise ValueError(f"{path}: category {category['id']}: its id comes twice")
-        categories[category["id"]] = category["name"]
-    images: dict[int, dict[str, Any]] = {}
-    fields = {"id": int, "file_name": str, "height": int, "width": int}
-    for image in content["images"]:
-        require_fields(path, "image", image, fields)
-        if image["id"] in images:
-            raise ValueError(f"{path}: image {image['id']}: its id comes twice")
-        if min(image["height"], image["width"]) < 1:
-            raise ValueError(f"{path}: image {image['id']}: has no pixels")
-        images[image["id"]] = image
-    annotations: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for annotation in content["annotations"]:
-        require_fields(
-            path,
-            "annotation",
-            annotation,
-            {"id": int, "image_id": int, "category_id": int, "segmentation": (list, dict)},
-        )
-        for key, known in (("image_id", images), ("category_id", categories)):
-            if annotation[key] not in known:
-                raise ValueError(
-                    f"{path}: annotation {annotation['id']}: {key} {annotation[key]} is not "
-                    f"among the file's {'images' if key == 'image_id' else 'categories'}"
-                )
-        annotations[annotation["image_id"]].append(annotation)
-    ordered = {number: categories[number] for number in sorted(categories)}
-    return AnnotationFile(images=images, annotations=dict(annotations), categories=ordered)
+    return index_entries(content, refuse_in(path))
 
 
 def read_lists(path: Path, *keys: str) -> dict[str, Any]:
     """The content of a JSON file that has a list at each of `keys`.
 
     Raises:
-        ValueError: the file is damaged, or lacks one of the lists.
+        ValueError: the file is damaged, too large, or lacks one of the lists.
     """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    if (num_bytes := path.stat().st_size) > MAX_FILE_BYTES:
+        raise ValueError(f"{path}: has {num_bytes} bytes, more than {MAX_FILE_BYTES}; split it")
     try:
         content = json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise ValueError(f"{path}: is nested too deep") from None
+    except ValueError as error:  # no JSON, no UTF-8, or a number of thousands of digits
         raise ValueError(f"{path}: is damaged or not JSON ({error})") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: is not a COCO annotation file")
@@ -135,25 +110,10 @@ def read_lists(path: Path, *keys: str) -> dict[str, Any]:
     return content
 
 
-def require_fields(path: Path, kind: str, entry: object, fields: dict[str, Any]) -> None:
-    """Refuse an entry of a file that lacks a field, or whose field is of another type.
+def refuse_in(path: Path) -> Report:
+    """The report that raises a ValueError at the first problem of a file."""
 
-    Args:
-        path: the file.
-        kind: of entry, such as "image".
-        entry: to be checked.
-        fields: types by name.
+    def refuse(problem: Problem) -> None:
+        raise ValueError(f"{path}: {problem}")
 
-    Raises:
-        ValueError: with the file, the entry's id and the field.
-    """
-    if not isinstance(entry, dict):
-        raise ValueError(f"{path}: a {kind} is {entry!r}, which is no entry")
-    for name, types in fields.items():
-        if name not in entry:
-            raise ValueError(f"{path}: {kind} {entry.get('id', '?')}: has no {name!r}")
-        if not isinstance(entry[name], types):
-            raise ValueError(
-                f"{path}: {kind} {entry.get('id', '?')}: {name} = {str(entry[name])[:60]!r} is "
-                "of a wrong type"
-            )
+    return refuse

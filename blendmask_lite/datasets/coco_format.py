@@ -5,7 +5,6 @@ Chapter 01 of the course. Lin et al., "Microsoft COCO: Common Objects in Context
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from blendmask_lite.datasets.coco_entries import shortened
 from blendmask_lite.structures import Target
 
 __all__ = [
@@ -25,6 +25,9 @@ __all__ = [
     "image_record",
     "run_length",
 ]
+
+MAX_OUTLINE = 2e6  # of a mask's polygons, pixels; a hundred times around the largest photographs
+MAX_COUNT_BITS = 40  # of one compressed run length
 
 
 def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
@@ -63,10 +66,7 @@ def run_length(segmentation: object, size: tuple[int, int]) -> dict[str, Any]:
     """
     height, width = size
     if isinstance(segmentation, list):
-        for polygon in segmentation:
-            if not _is_polygon(polygon):
-                text = f"{str(polygon)[:60]} is no polygon (x and y of at least 3 corners)"
-                raise ValueError(f"segmentation: {text}")
+        _require_polygons(segmentation)
         if not segmentation:
             return coco_mask.frPyObjects(
                 {"size": [height, width], "counts": [height * width]}, *size
@@ -74,27 +74,42 @@ def run_length(segmentation: object, size: tuple[int, int]) -> dict[str, Any]:
         return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
     if not isinstance(segmentation, dict) or not {"size", "counts"} <= set(segmentation):
         raise ValueError("segmentation: neither polygons nor run lengths")
-    if list(segmentation["size"]) != [height, width]:
+    if segmentation["size"] != [height, width]:
         raise ValueError(
-            f"segmentation: for {segmentation['size']} pixels, the image has [{height}, {width}]"
+            f"segmentation: for {shortened(segmentation['size'])} pixels, "
+            f"the image has [{height}, {width}]"
         )
     counts = segmentation["counts"]
     if isinstance(counts, list):
-        if not all(isinstance(count, int) and count >= 0 for count in counts):
+        if not set(map(type, counts)) <= {int} or min(counts, default=0) < 0:
             raise ValueError("segmentation: run lengths must be whole numbers of at least 0")
         if sum(counts) != height * width:
             raise ValueError(
                 f"segmentation: the run lengths cover {sum(counts)} of {height * width} pixels"
             )
-        return coco_mask.frPyObjects(segmentation, height, width)
+        return coco_mask.frPyObjects({"size": [height, width], "counts": counts}, *size)
     return _checked_text(counts, size)
 
 
-def _is_polygon(polygon: object) -> bool:
-    # Four numbers would be taken for a box by pycocotools.
-    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
-        return False
-    return all(isinstance(value, (int, float)) and math.isfinite(value) for value in polygon)
+def _require_polygons(polygons: list[Any]) -> None:
+    """Refuse what is no polygon, or what pycocotools would need too much memory for.
+
+    It lists every pixel on the way from corner to corner, also outside of the image.
+    """
+    length = 0.0
+    for polygon in polygons:
+        # Four numbers would be taken for a box by pycocotools.
+        is_list = isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
+        if not is_list or not set(map(type, polygon)) <= {int, float}:
+            raise ValueError(
+                f"segmentation: {shortened(polygon)} is no polygon (x and y of at least 3 corners)"
+            )
+        if not -MAX_OUTLINE < min(polygon) <= max(polygon) < MAX_OUTLINE:
+            raise ValueError(f"segmentation: {shortened(polygon)} has corners that are nowhere")
+        corners = np.array(polygon, dtype=np.float64).reshape(-1, 2)
+        length += float(np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum())
+    if not length < MAX_OUTLINE:
+        raise ValueError(f"segmentation: the outline is {length:.3g} pixels long")
 
 
 def _checked_text(counts: object, size: tuple[int, int]) -> dict[str, Any]:
@@ -104,7 +119,7 @@ def _checked_text(counts: object, size: tuple[int, int]) -> dict[str, Any]:
     """
     if not isinstance(counts, (str, bytes)):
         raise ValueError("segmentation: counts must be a list or text")
-    text = counts.encode("ascii", "replace") if isinstance(counts, str) else counts
+    text = counts.encode("utf-8", "surrogatepass") if isinstance(counts, str) else counts
     runs: list[int] = []
     value, shift = 0, 0
     for byte in text:
@@ -115,7 +130,7 @@ def _checked_text(counts: object, size: tuple[int, int]) -> dict[str, Any]:
             raise ValueError("segmentation: the compressed run lengths are damaged")
         value |= (code & 0x1F) << shift
         shift += 5
-        if code & 0x20:
+        if code & 0x20 and shift < MAX_COUNT_BITS:
             continue
         if code & 0x10:
             value -= 1 << shift

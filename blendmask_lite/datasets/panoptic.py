@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from blendmask_lite.datasets.coco import CocoDataset
-from blendmask_lite.datasets.coco_files import read_lists, require_fields
+from blendmask_lite.datasets.coco_entries import index_segments, thing_categories
+from blendmask_lite.datasets.coco_files import read_lists, refuse_in
 from blendmask_lite.datasets.images import read_image
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.datasets.segments import TrueSegment, TrueSegments
@@ -69,11 +70,12 @@ class PanopticDataset(CocoDataset):
             raise ValueError(f"{folders[0]}: no such folder with the pictures of segments")
         self._folder = found[0]
         content = read_lists(self.panoptic_file, "annotations", "categories")
-        self._label_of = _stuff_labels(self.panoptic_file, content["categories"])
-        names = {each["id"]: each["name"] for each in content["categories"]}
+        refuse = refuse_in(self.panoptic_file)
+        categories = thing_categories(content["categories"], refuse)
+        self._label_of = _stuff_labels(self.panoptic_file, categories)
         self.stuff_ids = tuple(sorted(each for each, label in self._label_of.items() if label))
-        self.stuff_names = tuple(names[each] for each in self.stuff_ids)
-        self._segments = _segments(self.panoptic_file, content["annotations"], self._label_of)
+        self.stuff_names = tuple(categories[each]["name"] for each in self.stuff_ids)
+        self._segments = index_segments(content["annotations"], set(categories), refuse)
         self._stuff_maps: dict[int, Tensor] | None = {} if cache else None
         self.image_ids = tuple(each for each in self.image_ids if each in self._segments)
         if not self.image_ids:
@@ -135,45 +137,25 @@ class PanopticDataset(CocoDataset):
         return TrueSegments(drawn, segments)
 
 
-def read_segment_ids(path: Path) -> Tensor:
+def read_segment_ids(path: Path, size: tuple[int, int] | None = None) -> Tensor:
     """(H, W) int64 ids of a picture of segments: R + 256 G + 65536 B; 0 is no segment.
+
+    Args:
+        path: of the picture.
+        size: (H, W) that it must have.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or no picture.
+        ValueError: the file is damaged, no picture, or of another size.
     """
-    red, green, blue = read_image(path).long()
+    red, green, blue = read_image(path, size).long()
     return red + 256 * green + 65536 * blue
 
 
-def _stuff_labels(path: Path, categories: list[Any]) -> dict[int, int]:
+def _stuff_labels(path: Path, categories: dict[int, dict[str, Any]]) -> dict[int, int]:
     """Category id -> its value in a stuff map."""
-    for each in categories:
-        require_fields(path, "category", each, {"id": int, "name": str, "isthing": int})
-    stuff = sorted(each["id"] for each in categories if not each["isthing"])
+    stuff = sorted(number for number, each in categories.items() if not each["isthing"])
     if not 1 <= len(stuff) < UNLABELLED:
         raise ValueError(f"{path}: has {len(stuff)} categories of stuff, expected 1 to 254")
-    labels = {each["id"]: 0 for each in categories}
+    labels = dict.fromkeys(categories, 0)
     return labels | {category: label for label, category in enumerate(stuff, start=1)}
-
-
-def _segments(
-    path: Path, annotations: list[Any], label_of: dict[int, int]
-) -> dict[int, dict[str, Any]]:
-    """Image id -> its annotation."""
-    found: dict[int, dict[str, Any]] = {}
-    fields = {"image_id": int, "file_name": str, "segments_info": list}
-    for annotation in annotations:
-        require_fields(path, "annotation", annotation, fields)
-        place = f"{path}: the annotation of image {annotation['image_id']}"
-        if annotation["image_id"] in found:
-            raise ValueError(f"{place} comes twice")
-        for segment in annotation["segments_info"]:
-            require_fields(path, "segment", segment, {"id": int, "category_id": int})
-            if segment["category_id"] not in label_of:
-                raise ValueError(
-                    f"{place}: segment {segment['id']} is of category {segment['category_id']}, "
-                    "which is not among the file's categories"
-                )
-        found[annotation["image_id"]] = annotation
-    return found
