@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from blendmask_lite.datasets.coco_entries import AnnotationFile, Problem, Report, index_entries
+from blendmask_lite.datasets.coco_entries import AnnotationFile, index_entries
+from blendmask_lite.datasets.entries import Problem, Report
 
 __all__ = [
     "find_split",
