@@ -22,7 +22,7 @@ from blendmask_lite.convert import DEAD_WEIGHTS, adelaidet_name
 from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.published import load, structure, zoo
 from blendmask_lite.published.classes import COCO_STUFF, COCO_THINGS
-from blendmask_lite.published.download import DownloadError
+from blendmask_lite.web.attempts import DownloadError
 
 HEAD = "proposal_generator.fcos_head"
 # Read in the released code's own state dicts: preset, name, shape.

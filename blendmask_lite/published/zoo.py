@@ -10,8 +10,9 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from blendmask_lite.assets import cache_dir
-from blendmask_lite.published.download import DownloadError, fetch, require_unchanged
+from blendmask_lite.published.download import fetch, require_unchanged
 from blendmask_lite.published.reader import read_weights
+from blendmask_lite.web.attempts import DownloadError
 
 __all__ = ["PUBLISHED", "Published", "find_cached", "find_file", "find_published"]
 

@@ -1,0 +1,1 @@
+"""Files from the web, whole or in parts."""
