@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from blendmask_lite.config import ModelConfig
 
-__all__ = ["batch_images"]
+__all__ = ["batch_images", "padded_size"]
 
 
 def batch_images(
@@ -36,9 +36,7 @@ def batch_images(
         raise ValueError("images: an empty list; at least one image is needed")
     floats = [_as_float255(image, place).to(device) for place, image in enumerate(images)]
     sizes = tuple((image.shape[-2], image.shape[-1]) for image in floats)
-    divisor = config.size_divisor
-    height = (max(h for h, _ in sizes) + divisor - 1) // divisor * divisor
-    width = (max(w for _, w in sizes) + divisor - 1) // divisor * divisor
+    height, width = padded_size(sizes, config.size_divisor)
     mean = torch.tensor(config.pixel_mean, device=device)[:, None, None]
     std = torch.tensor(config.pixel_std, device=device)[:, None, None]
     padded = []
@@ -46,6 +44,13 @@ def batch_images(
         ordered = image.flip(0) if config.channel_order == "bgr" else image
         padded.append(F.pad((ordered - mean) / std, (0, width - w, 0, height - h)))
     return torch.stack(padded).contiguous(memory_format=torch.channels_last), sizes
+
+
+def padded_size(sizes: Sequence[tuple[int, int]], divisor: int) -> tuple[int, int]:
+    """(height, width) of a batch of images of these sizes: a multiple of `divisor`, pixels."""
+    height = (max(h for h, _ in sizes) + divisor - 1) // divisor * divisor
+    width = (max(w for _, w in sizes) + divisor - 1) // divisor * divisor
+    return height, width
 
 
 def _as_float255(image: Tensor, place: int) -> Tensor:

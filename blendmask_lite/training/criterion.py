@@ -16,6 +16,8 @@ from blendmask_lite.boxes import centerness
 from blendmask_lite.config import ModelConfig
 from blendmask_lite.masks import crop_masks, semantic_map
 from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.model.fcos import pyramid_locations
+from blendmask_lite.model.images import padded_size
 from blendmask_lite.model.output import BlendMaskOutput
 from blendmask_lite.structures import UNLABELLED, Target
 from blendmask_lite.training.losses import (
@@ -27,6 +29,7 @@ from blendmask_lite.training.losses import (
     semantic_loss,
 )
 from blendmask_lite.training.targets import Assignment, assign_batch
+from blendmask_lite.training.totals import Totals
 
 __all__ = ["Criterion", "TrainingStep"]
 
@@ -35,11 +38,13 @@ class Criterion:
     """All losses of a batch.
 
     Args:
-        config: of the model; size ranges, center sampling, R and the weights of semantic and
-            panoptic loss are read.
+        config: of the model; levels, size ranges, center sampling, R and the weights of semantic
+            and panoptic loss are read.
     """
 
     def __init__(self, config: ModelConfig) -> None:
+        self.size_divisor = config.size_divisor
+        self.level_strides = config.level_strides
         self.size_ranges = config.size_ranges
         self.center_radius = config.center_radius
         self.mask_size = config.mask_size
@@ -47,7 +52,11 @@ class Criterion:
         self.panoptic_weight = config.panoptic_weight if config.num_stuff_classes else 0.0
 
     def __call__(
-        self, model: BlendMask, output: BlendMaskOutput, targets: Sequence[Target]
+        self,
+        model: BlendMask,
+        output: BlendMaskOutput,
+        targets: Sequence[Target],
+        totals: Totals | None = None,
     ) -> dict[str, Tensor]:
         """Losses by name, weighted, to be added up.
 
@@ -55,6 +64,8 @@ class Criterion:
             model: for the masks of the positive locations and the semantic head.
             output: of `model.forward`.
             targets: one an image.
+            totals: of all images of the optimizer step, where the batch is a part of them; None:
+                the batch is all.
 
         Returns:
             class, box, centerness, mask, and where their weights are not 0 semantic and panoptic;
@@ -64,8 +75,11 @@ class Criterion:
         assignment = self.assign(output, targets)
         image, location = assignment.index.unbind(dim=1)
         weight = centerness(assignment.ltrb)
-        num_positive = torch.ones_like(weight).sum().clamp(min=1)
-        total_weight = weight.sum().clamp(min=1e-6)
+        height, width = (side * 8 for side in output.features["p3"].shape[-2:])
+        if totals is None:
+            totals = Totals.of(assignment, targets, num_cells=_num_cells(targets, height, width))
+        num_positive = totals.num_positive.to(weight.dtype).clamp(min=1)
+        total_weight = totals.centerness.to(weight.dtype).clamp(min=1e-6)
         losses = {
             "class": focal_loss(output.class_logits.float(), assignment.labels, num_positive),
             "box": box_loss(
@@ -86,24 +100,39 @@ class Criterion:
             ),
         }
         if self.semantic_weight:
-            height, width = (side * 8 for side in output.features["p3"].shape[-2:])
             maps = torch.stack([_padded_semantic(each, height, width) for each in targets])
             logits = model.semantic_logits(output).float()
-            losses["semantic"] = self.semantic_weight * semantic_loss(logits, maps)
+            num_cells = totals.num_cells.to(logits.dtype)
+            losses["semantic"] = self.semantic_weight * semantic_loss(logits, maps, num_cells)
         if self.panoptic_weight:
             logits = model.panoptic_logits(output).float()
-            height, width = (side * 4 for side in logits.shape[-2:])
             maps = torch.stack([_padded_stuff(each, height, width) for each in targets])
-            losses["panoptic"] = self.panoptic_weight * panoptic_loss(logits, maps)
+            num_labelled = totals.num_labelled.to(logits.dtype).clamp(min=1)
+            losses["panoptic"] = self.panoptic_weight * panoptic_loss(logits, maps, num_labelled)
         return losses
 
     def assign(self, output: BlendMaskOutput, targets: Sequence[Target]) -> Assignment:
         """Which location of the output learns which object."""
+        return self._assign(output.locations, output.level_sizes, targets)
+
+    def totals(self, images: Sequence[Tensor], targets: Sequence[Target]) -> Totals:
+        """The counts of a batch, before the network has seen it."""
+        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+        height, width = padded_size(sizes, self.size_divisor)
+        shapes = [(-(-height // s), -(-width // s)) for s in self.level_strides]
+        device = targets[0].boxes.device
+        locations = pyramid_locations(shapes, self.level_strides, device=device)
+        assignment = self._assign(locations, [h * w for h, w in shapes], targets)
+        return Totals.of(assignment, targets, num_cells=_num_cells(targets, height, width))
+
+    def _assign(
+        self, locations: Tensor, level_sizes: Sequence[int], targets: Sequence[Target]
+    ) -> Assignment:
         return assign_batch(
-            output.locations,
+            locations,
             targets,
-            output.level_sizes,
-            output.level_strides,
+            level_sizes,
+            self.level_strides,
             size_ranges=self.size_ranges,
             center_radius=self.center_radius,
         )
@@ -156,11 +185,18 @@ class TrainingStep(nn.Module):
         self.model = model
         self.criterion = Criterion(model.config)
 
-    def forward(self, images: Sequence[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
+    def forward(
+        self, images: Sequence[Tensor], targets: Sequence[Target], totals: Totals | None = None
+    ) -> dict[str, Tensor]:
         """Losses of a batch; see `Criterion`."""
         if len(images) != len(targets):
             raise ValueError(f"{len(images)} images but {len(targets)} targets")
-        return self.criterion(self.model, self.model(images), targets)
+        return self.criterion(self.model, self.model(images), targets, totals)
+
+
+def _num_cells(targets: Sequence[Target], height: int, width: int) -> int:
+    """Of the semantic maps, stride 8, of padded images."""
+    return len(targets) * (height // 8) * (width // 8)
 
 
 def _padded_semantic(target: Target, height: int, width: int) -> Tensor:

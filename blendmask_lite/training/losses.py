@@ -97,30 +97,37 @@ def mask_loss(logits: Tensor, target: Tensor, weight: Tensor, total_weight: Tens
     return (entropy.mean(dim=(1, 2)) * weight).sum() / total_weight
 
 
-def semantic_loss(logits: Tensor, semantic: Tensor) -> Tensor:
+def semantic_loss(logits: Tensor, semantic: Tensor, num_cells: Tensor | None = None) -> Tensor:
     """Cross entropy over background and classes, the mean over all cells.
 
     Args:
         logits: (B, C+1, H/8, W/8).
         semantic: (B, H, W) int64, padded with 0; read at every eighth pixel, as the released
             code's nearest resizing does.
+        num_cells: scalar that the sum is divided by; None: the cells of this batch.
 
     Returns:
         Scalar.
     """
-    return F.cross_entropy(logits, semantic[:, ::8, ::8])
+    cells = semantic[:, ::8, ::8]
+    total = F.cross_entropy(logits, cells, reduction="sum")
+    return total / (cells.numel() if num_cells is None else num_cells)
 
 
-def panoptic_loss(logits: Tensor, stuff: Tensor) -> Tensor:
+def panoptic_loss(logits: Tensor, stuff: Tensor, num_labelled: Tensor | None = None) -> Tensor:
     """Cross entropy over things and stuff (Panoptic FPN, section 3), the mean over labelled pixels.
 
     Args:
         logits: (B, 1+S, H/4, W/4) of the panoptic branch; compared at every pixel.
         stuff: (B, H, W) int64, 0 things, 1 to S stuff, 255 does not count.
+        num_labelled: scalar that the sum is divided by, at least 1; None: the labelled pixels of
+            this batch.
 
     Returns:
         Scalar; 0 where no pixel is labelled.
     """
     pixels = enlarge_logits(logits)
     total = F.cross_entropy(pixels, stuff, ignore_index=UNLABELLED, reduction="sum")
-    return total / (stuff != UNLABELLED).sum().clamp(min=1)
+    if num_labelled is None:
+        num_labelled = (stuff != UNLABELLED).sum().clamp(min=1)
+    return total / num_labelled
