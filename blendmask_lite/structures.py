@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["UNLABELLED", "Detections", "PanopticResult", "Segment", "Target"]
+__all__ = ["UNLABELLED", "Detections", "FoundObjects", "PanopticResult", "Segment", "Target"]
 
 UNLABELLED = 255  # in a stuff map: nobody said what the pixel is
 
@@ -55,6 +55,30 @@ class Target:
     def to(self, device: torch.device | str) -> Target:
         """The same on another device."""
         return _moved(self, device)
+
+
+class FoundObjects(Protocol):
+    """What an evaluation needs of the objects found in one image, by whatever detector."""
+
+    @property
+    def boxes(self) -> Tensor:
+        """(N, 4) corners, pixels of the stored picture."""
+        ...
+
+    @property
+    def scores(self) -> Tensor:
+        """(N,) from 0 to 1."""
+        ...
+
+    @property
+    def labels(self) -> Tensor:
+        """(N,) int64, 0 to C-1."""
+        ...
+
+    @property
+    def masks(self) -> Tensor:
+        """(N, H, W) bool at the size of the stored picture."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from blendmask_lite.datasets.transforms import resize_for_test
 from blendmask_lite.evaluation.results_file import coco_results
 from blendmask_lite.evaluation.sharing import own_images, require_same_names
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.structures import Detections
+from blendmask_lite.structures import FoundObjects
 
 __all__ = ["InstanceEvaluator", "InstanceResults", "evaluate_model"]
 
@@ -83,7 +83,7 @@ class InstanceEvaluator:
         """Of the images that were added, in the data set's order."""
         return [image_id for image_id in self.dataset.image_ids if image_id in self._results]
 
-    def add(self, image_id: int, detections: Detections) -> None:
+    def add(self, image_id: int, detections: FoundObjects) -> None:
         """Take in what was found in an image, at the size of the stored picture.
 
         Raises:

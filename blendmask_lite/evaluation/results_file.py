@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from blendmask_lite.datasets.coco_format import encode_masks
-from blendmask_lite.structures import Detections
+from blendmask_lite.structures import FoundObjects
 
 __all__ = ["coco_results"]
 
 
 def coco_results(
-    image_id: int, detections: Detections, category_ids: Sequence[int] | None = None
+    image_id: int, detections: FoundObjects, category_ids: Sequence[int] | None = None
 ) -> list[dict[str, Any]]:
     """Detections as entries of COCO's results format.
 
