@@ -4,7 +4,7 @@ from blendmask_lite.figures.attentions import attentions_figure, crop_picture
 from blendmask_lite.figures.bases import bases_figure
 from blendmask_lite.figures.blending import blending_figure, object_blending_figure
 from blendmask_lite.figures.detections import detections_figure, draw_detections, paint_masks
-from blendmask_lite.figures.layout import DescribedFigure
+from blendmask_lite.figures.layout import DescribedFigure, figure_pixels
 from blendmask_lite.figures.maps import maps_figure
 from blendmask_lite.figures.overview import overview_figure
 from blendmask_lite.figures.panoptic import paint_segments, panoptic_figure
@@ -17,6 +17,7 @@ __all__ = [
     "crop_picture",
     "detections_figure",
     "draw_detections",
+    "figure_pixels",
     "maps_figure",
     "object_blending_figure",
     "overview_figure",

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from blendmask_lite.figures.palette import INK
@@ -31,6 +32,7 @@ __all__ = [
     "draw_box",
     "draw_map",
     "draw_picture",
+    "figure_pixels",
     "largest_magnitude",
     "panels",
     "say_nothing_found",
@@ -162,6 +164,14 @@ def add_color_bar(
     bar = figure.colorbar(mappable, ax=list(beside), fraction=0.03, aspect=25, pad=0.02)
     bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=7)
+
+
+def figure_pixels(figure: Figure, *, dpi: float = 100) -> Tensor:
+    """The figure as a picture, (3, h, w) uint8."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", facecolor="white", dpi=dpi)
+    pixels = np.array(Image.open(buffer).convert("RGB"))
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def largest_magnitude(values: Tensor) -> float:

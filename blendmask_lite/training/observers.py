@@ -31,6 +31,9 @@ class Observer:
     the next step returns it to training mode.
     """
 
+    def on_start(self, state: TrainingState) -> None:
+        """Before the first step of this process; `state.iteration` steps were done before."""
+
     def on_step(self, state: TrainingState, record: StepRecord) -> None:
         """After every optimizer step."""
 
@@ -53,6 +56,11 @@ class Observers(Observer):
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self.observers = tuple(observers)
+
+    def on_start(self, state: TrainingState) -> None:
+        """See `Observer`."""
+        for each in self.observers:
+            each.on_start(state)
 
     def on_step(self, state: TrainingState, record: StepRecord) -> None:
         """See `Observer`."""

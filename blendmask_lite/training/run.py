@@ -37,6 +37,7 @@ from blendmask_lite.training.recipe import (
 )
 from blendmask_lite.training.runlog import RunFolder, versions
 from blendmask_lite.training.sampling import batches_from
+from blendmask_lite.training.watching import Watching, make_watchers
 
 __all__ = ["train_model"]
 
@@ -51,6 +52,7 @@ def train_model(
     device: str | torch.device = "cpu",
     description: Mapping[str, Any] | None = None,
     half: bool = False,
+    watching: Watching | None = None,
 ) -> bool:
     """Train a model and write it, its log and its checkpoints into a folder.
 
@@ -66,6 +68,7 @@ def train_model(
         device: to train on.
         description: further plain values for run.json, such as the command.
         half: write the finished model in half precision.
+        watching: what to record besides; on pictures of `validation`, or else of `dataset`.
 
     Returns:
         Whether the training is finished, and not stopped on request.
@@ -104,6 +107,7 @@ def train_model(
         require_same(recipe, last, run)
         assert last.training is not None
         state.load_state_dict(last.training["state"])
+    watchers = make_watchers(watching or Watching(), run, recipe, validation or dataset)
     run.path.mkdir(parents=True, exist_ok=True)
     run.remove_leftovers()
     if last is None:
@@ -117,7 +121,7 @@ def train_model(
                 "versions": versions(),
             }
         )
-    return _loop(step, state, dataset, validation, recipe, run, device, half)
+    return _loop(step, state, dataset, validation, recipe, run, device, half, watchers)
 
 
 def _loop(
@@ -129,10 +133,11 @@ def _loop(
     run: RunFolder,
     device: str | torch.device,
     half: bool,
+    watchers: list[Observer],
 ) -> bool:
     config = recipe.train
     line = ProgressLine(config.iterations)
-    observers = Observers(_observers(state, validation, recipe, run, line))
+    observers = Observers(_observers(state, validation, recipe, run, line, watchers))
 
     def on_evaluate(state: TrainingState) -> None:
         if validation is not None:
@@ -153,6 +158,7 @@ def _loop(
         collate=collate,
     )
     with contextlib.closing(observers), StopRequest() as stop:
+        observers.on_start(state)
         is_finished = train(
             state,
             step,
@@ -181,6 +187,7 @@ def _observers(
     recipe: Recipe,
     run: RunFolder,
     line: ProgressLine,
+    watchers: list[Observer],
 ) -> list[Observer]:
     """Everything that watches the run, in the order in which it is told."""
     observers: list[Observer] = [MetricsLog(run, iteration=state.iteration)]
@@ -188,7 +195,8 @@ def _observers(
         observers.append(EvaluationLog(run, iteration=state.iteration))
     num_images = 0 if validation is None else len(validation)
     observers.append(ProgressReport(line, num_images=num_images))
-    observers.append(CheckpointWriter(run, recipe))
+    # The checkpoint last: what was recorded before it is not recorded again after a kill.
+    observers += [*watchers, CheckpointWriter(run, recipe)]
     return observers
 
 

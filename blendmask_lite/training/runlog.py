@@ -5,6 +5,8 @@ metrics.csv      one row a step
 evaluation.csv   one row an evaluation, if there were any
 last.pt          the newest training checkpoint
 model.pt         the finished model
+snapshots/       what the model made of a few pictures, if that was asked for
+tensorboard/     logs for TensorBoard, if they were asked for
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ class RunFolder:
         self.evaluation = self.path / "evaluation.csv"
         self.last = self.path / "last.pt"
         self.model = self.path / "model.pt"
+        self.snapshots = self.path / "snapshots"
+        self.tensorboard = self.path / "tensorboard"
 
     def describe(self, content: Mapping[str, Any]) -> None:
         """Write run.json."""
@@ -44,7 +48,7 @@ class RunFolder:
 
     def remove_leftovers(self) -> None:
         """Remove the unfinished files of a run that was killed while writing."""
-        for path in self.path.glob(".*.tmp"):
+        for path in self.path.rglob(".*.tmp"):
             path.unlink(missing_ok=True)
 
 

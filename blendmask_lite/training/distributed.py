@@ -1,0 +1,151 @@
+"""Several processes that train as one: who they are, and what they have to tell each other.
+
+torchrun starts them and says in the environment who is who; on one machine or on many:
+
+    torchrun --nproc-per-node 4 -m blendmask_lite train ...
+
+Each takes its share of every batch; the losses are divided by counts over all shares, so that the
+weights become those of one process with the whole batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from blendmask_lite.model.norms import synchronize_norms
+
+__all__ = ["ALONE", "Ranks", "join_ranks"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes that train together. A single one has nobody to ask: nothing changes for it.
+
+    All of them have to call a method that exchanges something, in the same order.
+
+    Attributes:
+        rank: of this process, from 0.
+        size: how many there are.
+        device: of this process.
+        is_joined: whether there is a process group.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    is_joined: bool = False
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one that writes files and says how it goes."""
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Of all processes' `values`, in each of them."""
+        if not self.is_joined:
+            return values
+        total = values.to(self.device, copy=True)
+        dist.all_reduce(total)
+        return total
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is True in any process."""
+        if not self.is_joined:
+            return flag
+        return bool(self.sum(torch.tensor(int(flag))).item())
+
+    def gather(self, value: T) -> list[T]:
+        """What all processes have, by rank, in each of them."""
+        if not self.is_joined:
+            return [value]
+        values: list[T] = [value] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def wrap(self, step: nn.Module) -> nn.Module:
+        """The step whose gradients are the mean over all processes."""
+        if not self.is_joined:
+            return step
+        # Statistics of norms differ only where norms are not synchronous; see `same_buffers`.
+        return DistributedDataParallel(step, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+    def without_exchange(self, step: nn.Module) -> contextlib.AbstractContextManager[None]:
+        """Inside of it, gradients are added up in each process alone."""
+        if isinstance(step, DistributedDataParallel):
+            return step.no_sync()
+        return contextlib.nullcontext()
+
+    def same_buffers(self, model: nn.Module) -> None:
+        """Give all processes the first one's statistics of norms, in place."""
+        if self.is_joined:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
+
+    def synchronize_norms(self, model: nn.Module) -> bool:
+        """Share batch statistics on GPUs, in place; whether norms of batches are shared now.
+
+        gloo cannot do it: on the CPU each process' norms see its own images only.
+        """
+        if self.is_joined and self.device.type == "cuda":
+            synchronize_norms(model)
+        kinds = (nn.BatchNorm2d,)
+        return not any(isinstance(each, kinds) for each in model.modules()) or self.size == 1
+
+    def is_first_to_say(self, message: str) -> bool:
+        """Whether no other process has said this before."""
+        if not self.is_joined:
+            return True
+        try:
+            store = dist.distributed_c10d._get_default_store()
+            return bool(store.add(f"said {message}", 1) == 1)
+        except (RuntimeError, ValueError):  # the process that kept the store has left
+            return True
+
+
+ALONE = Ranks()
+
+
+@contextlib.contextmanager
+def join_ranks(device: torch.device) -> Iterator[Ranks]:
+    """The processes that torchrun started, or this one alone.
+
+    Args:
+        device: "cpu", or "cuda": each process of a machine takes a GPU of its own.
+
+    Raises:
+        ValueError: there are more processes than GPUs, or one of the GPUs was asked for.
+    """
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        yield Ranks(device=device)
+        return
+    if device.type == "cuda":
+        device = _own_gpu(device)
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size(), device, is_joined=True)
+    finally:
+        dist.destroy_process_group()
+
+
+def _own_gpu(device: torch.device) -> torch.device:
+    place, num_gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if device.index is not None:
+        raise ValueError(f"--device {device}: under torchrun each process takes a GPU; say cuda")
+    if place >= num_gpus:
+        raise ValueError(
+            f"process {place + 1} of this machine has no GPU: there are {num_gpus}; "
+            f"use torchrun --nproc-per-node {num_gpus}"
+        )
+    return torch.device("cuda", place)

@@ -1,0 +1,255 @@
+"""Snapshots on the disk: small files that are read without running code.
+
+pictures.npz       the pictures, their objects, the model's config
+step-00000120.npz  what the model made of them after 120 iterations
+
+Bases and attentions are kept as int8 with one scale a map, so that zero stays zero and an error
+is at most 1/254 of the map's largest value; probabilities as uint8. A zip archive of such a folder
+is read as well.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from blendmask_lite.config import ModelConfig
+from blendmask_lite.datasets.sample import Sample
+from blendmask_lite.masks import paste_masks
+from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.structures import Detections, Target
+from blendmask_lite.training.snapshot_arrays import (
+    Arrays,
+    as_bytes,
+    from_bytes,
+    narrow,
+    part,
+    read_arrays,
+    widen,
+    write_arrays,
+)
+from blendmask_lite.training.snapshots import PictureSnapshot, Snapshot
+
+__all__ = [
+    "PICTURES",
+    "Snapshots",
+    "read_snapshots",
+    "step_files",
+    "write_pictures",
+    "write_snapshot",
+]
+
+FORMAT = 1  # raised when old readers would misunderstand the files
+PICTURES = "pictures.npz"
+STEP_NAME = re.compile(r"step-(\d{8})\.npz")
+OF_OBJECTS = ("location_index", "mask_iou", "scores", "predicted_boxes")
+# The name in the file -> the field of `Detections`.
+OF_DETECTIONS = {
+    "boxes": "boxes",
+    "scores": "scores",
+    "labels": "labels",
+    "locations": "location_index",
+    "proposals": "proposal_boxes",
+}
+
+
+@dataclass(frozen=True)
+class Snapshots:
+    """The moments of a training; `snapshots[i]` reads the i-th, in the order of time.
+
+    Attributes:
+        path: the folder, or the zip archive.
+        iterations: of the moments.
+        samples: the pictures and their true objects.
+        config: of the model.
+        class_names: C names.
+        stride: of the bases, pixels.
+        mask_threshold: probability from which a pixel belongs to a mask.
+    """
+
+    path: Path
+    iterations: tuple[int, ...]
+    samples: tuple[Sample, ...]
+    config: ModelConfig
+    class_names: tuple[str, ...]
+    stride: int
+    mask_threshold: float
+
+    def __len__(self) -> int:
+        return len(self.iterations)
+
+    def __getitem__(self, index: int) -> Snapshot:
+        """Read one moment.
+
+        Raises:
+            IndexError: there is none.
+            ValueError: its file is damaged.
+        """
+        name = _step_name(self.iterations[index])
+        return read_arrays(self.path, name, self._unpack)
+
+    def _unpack(self, arrays: Arrays) -> Snapshot:
+        objects = [len(sample.target) for sample in self.samples]
+        found = arrays["num_detections"].tolist()
+        if len(found) != len(objects) or len(arrays["mask_iou"]) != sum(objects):
+            raise ValueError("belongs to other pictures")
+        pictures = tuple(
+            PictureSnapshot(
+                bases=widen(arrays[f"bases_{place}"], arrays[f"bases_{place}_scale"]),
+                attentions=widen(
+                    part(arrays, "attentions", objects, place),
+                    part(arrays, "attentions_scale", objects, place),
+                ),
+                mask_probabilities=from_bytes(part(arrays, "mask_probabilities", objects, place)),
+                detections=self._detections(arrays, found, place),
+                **{name: _tensor(arrays, name, objects, place) for name in OF_OBJECTS},
+            )
+            for place in range(len(objects))
+        )
+        return Snapshot(iteration=int(arrays["iteration"]), pictures=pictures)
+
+    def _detections(self, arrays: Arrays, counts: Sequence[int], place: int) -> Detections:
+        height, width = self.samples[place].image.shape[-2:]
+        probabilities = from_bytes(part(arrays, "detected_probabilities", counts, place))
+        logits = probabilities.clamp(1 / 510, 1 - 1 / 510).logit()
+        fields = {
+            field: _tensor(arrays, f"detected_{name}", counts, place)
+            for name, field in OF_DETECTIONS.items()
+        }
+        size = (height, width)
+        masks = paste_masks(logits, fields["boxes"], size, self.mask_threshold)
+        return Detections(**fields, masks=masks, mask_logits=logits, image_size=size)
+
+
+def read_snapshots(path: str | Path) -> Snapshots:
+    """The snapshots of a training.
+
+    Args:
+        path: the folder `snapshots` of a run, the run's folder, or a zip archive.
+
+    Raises:
+        FileNotFoundError: there are none.
+        ValueError: a file that is damaged, or of a newer version.
+    """
+    path = Path(path)
+    if (path / "snapshots" / PICTURES).exists():
+        path = path / "snapshots"
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such folder or archive")
+    if path.is_dir() and not (path / PICTURES).exists():
+        raise FileNotFoundError(f"{path}: no snapshots here; `train --snapshots N` makes some")
+
+    def unpack(arrays: Arrays) -> Snapshots:
+        about = json.loads(str(arrays["about"]))
+        if about["format"] != FORMAT:
+            raise ValueError(
+                f"format {about['format']!r}, this version reads {FORMAT}; update blendmask_lite"
+            )
+        return Snapshots(
+            path=path,
+            iterations=tuple(step_files(path)),
+            samples=tuple(_read_sample(arrays, place) for place in range(about["num_pictures"])),
+            config=_config(about["config"]),
+            class_names=tuple(about["class_names"]),
+            stride=about["stride"],
+            mask_threshold=about["mask_threshold"],
+        )
+
+    return read_arrays(path, PICTURES, unpack)
+
+
+def step_files(path: Path) -> dict[int, str]:
+    """Iteration -> file name of the snapshots in a folder or archive, in the order of time."""
+    if path.is_dir():
+        names = [each.name for each in path.iterdir()]
+    else:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    matches = [match for name in names if (match := STEP_NAME.fullmatch(name))]
+    return dict(sorted((int(match[1]), match[0]) for match in matches))
+
+
+def write_pictures(folder: Path, model: BlendMask, samples: Sequence[Sample]) -> None:
+    """What all snapshots of a run share."""
+    about = {
+        "format": FORMAT,
+        "num_pictures": len(samples),
+        "config": asdict(model.config),
+        "class_names": list(model.class_names),
+        "stride": model.bottom.stride,
+        "mask_threshold": model.inference.mask_threshold,
+    }
+    arrays: dict[str, Any] = {"about": np.array(json.dumps(about))}
+    for place, sample in enumerate(samples):
+        target = sample.target
+        assert target.masks is not None
+        arrays |= {
+            f"image_{place}": sample.image.cpu().numpy(),
+            f"boxes_{place}": target.boxes.cpu().float().numpy(),
+            f"labels_{place}": target.labels.cpu().numpy(),
+            f"masks_{place}": np.packbits(target.masks.cpu().numpy(), axis=-1),
+            f"id_and_size_{place}": np.array([sample.image_id, *sample.original_size]),
+        }
+    write_arrays(folder / PICTURES, arrays)
+
+
+def write_snapshot(folder: Path, snapshot: Snapshot) -> None:
+    """One moment; an older file of the same iteration is replaced."""
+    pictures = snapshot.pictures
+    found = [picture.detections for picture in pictures]
+    attentions, attentions_scale = narrow(torch.cat([each.attentions for each in pictures]))
+    arrays: dict[str, Any] = {
+        "iteration": np.array(snapshot.iteration),
+        "attentions": attentions,
+        "attentions_scale": attentions_scale,
+        "mask_probabilities": as_bytes(torch.cat([each.mask_probabilities for each in pictures])),
+        "num_detections": np.array([len(each) for each in found]),
+        "detected_probabilities": as_bytes(
+            torch.cat([each.mask_logits for each in found]).sigmoid()
+        ),
+    }
+    for name in OF_OBJECTS:
+        arrays[name] = torch.cat([getattr(each, name) for each in pictures]).numpy()
+    for name, field in OF_DETECTIONS.items():
+        arrays[f"detected_{name}"] = torch.cat([getattr(each, field) for each in found]).numpy()
+    for place, picture in enumerate(pictures):
+        arrays[f"bases_{place}"], arrays[f"bases_{place}_scale"] = narrow(picture.bases)
+    write_arrays(folder / _step_name(snapshot.iteration), arrays)
+
+
+def _step_name(iteration: int) -> str:
+    return f"step-{iteration:08}.npz"
+
+
+def _tensor(arrays: Arrays, name: str, counts: Sequence[int], place: int) -> Tensor:
+    return torch.from_numpy(part(arrays, name, counts, place))
+
+
+def _config(values: dict[str, Any]) -> ModelConfig:
+    """JSON knows no tuples."""
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
+    return ModelConfig(**fields)
+
+
+def _read_sample(arrays: Arrays, place: int) -> Sample:
+    image = torch.from_numpy(arrays[f"image_{place}"])
+    packed = arrays[f"masks_{place}"]
+    masks = np.unpackbits(packed, axis=-1, count=image.shape[-1]).astype(bool)
+    image_id, height, width = arrays[f"id_and_size_{place}"].tolist()
+    target = Target(
+        boxes=torch.from_numpy(arrays[f"boxes_{place}"]),
+        labels=torch.from_numpy(arrays[f"labels_{place}"]),
+        masks=torch.from_numpy(masks),
+    )
+    return Sample(image=image, target=target, image_id=image_id, original_size=(height, width))

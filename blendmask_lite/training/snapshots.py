@@ -1,0 +1,226 @@
+"""What a model makes of a few pictures at one moment of its training, object by object.
+
+A detection comes and goes while the model learns. So every true object is followed at one fixed
+location, with its true box: its attentions and its mask exist from the first step on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from blendmask_lite.boxes import ltrb_to_xyxy
+from blendmask_lite.config import InferenceConfig, ModelConfig
+from blendmask_lite.datasets.sample import InstanceDataset, Sample
+from blendmask_lite.datasets.transforms import resize_sample, resized_size
+from blendmask_lite.masks import paste_masks
+from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.model.output import BlendMaskOutput
+from blendmask_lite.structures import Detections, Target
+from blendmask_lite.training.targets import assign_locations
+
+__all__ = [
+    "PictureSnapshot",
+    "Snapshot",
+    "choose_pictures",
+    "object_locations",
+    "snapshot_iterations",
+    "take_snapshot",
+]
+
+MOST_OBJECTS = 12  # followed in a picture, the largest ones
+MOST_DETECTIONS = 12  # kept of a picture, the best ones
+
+
+@dataclass(frozen=True)
+class PictureSnapshot:
+    """One picture at one moment: N true objects that are followed, and what was found.
+
+    Attributes:
+        bases: (K, H/s, W/s) of the padded input.
+        location_index: (N,) int64, the location on the flattened pyramid that stands for each
+            object, the same at all times.
+        attentions: (N, k, m, m) raw attentions of these locations: K maps of M x M; single
+            cells where a merger has one number a base.
+        mask_probabilities: (N, R, R) over the true boxes.
+        mask_iou: (N,) of these masks with the true ones, in pixels of the picture; 0 to 1.
+        scores: (N,) sqrt(probability of the true class x centerness) at the locations.
+        predicted_boxes: (N, 4) what the locations say, corners, pixels.
+        detections: the best ones found, as `BlendMask.predict` gives them.
+    """
+
+    bases: Tensor
+    location_index: Tensor
+    attentions: Tensor
+    mask_probabilities: Tensor
+    mask_iou: Tensor
+    scores: Tensor
+    predicted_boxes: Tensor
+    detections: Detections
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All pictures at one moment.
+
+    Attributes:
+        iteration: optimizer steps done; 0 is the model before training.
+        pictures: one entry a picture.
+    """
+
+    iteration: int
+    pictures: tuple[PictureSnapshot, ...]
+
+
+def snapshot_iterations(number: int, iterations: int) -> tuple[int, ...]:
+    """When to look: at 0, at the end, and in between more often early, when more changes.
+
+    Our choice: they lie like cubes, between the even steps that hurry past the beginning and the
+    powers that hardly look at the end.
+
+    Args:
+        number: how many, at least 2; fewer come out of a run that is shorter.
+        iterations: of the run.
+
+    Raises:
+        ValueError: fewer than 2.
+    """
+    if number < 2:
+        raise ValueError(f"{number} snapshots: at least 2, of the beginning and of the end")
+    cubes = [(place / (number - 1)) ** 3 for place in range(number)]
+    chosen: list[int] = []
+    for cube in cubes:
+        least = chosen[-1] + 1 if chosen else 0
+        chosen.append(max(least, round(cube * iterations)))
+    return tuple(sorted({min(each, iterations) for each in chosen}))
+
+
+def choose_pictures(
+    dataset: InstanceDataset, inference: InferenceConfig, number: int
+) -> tuple[Sample, ...]:
+    """The first pictures with objects, at the size that the model sees in a test.
+
+    Args:
+        dataset: to choose from.
+        inference: `test_size` and `max_size` are read.
+        number: how many at most.
+
+    Returns:
+        Samples with masks; of each picture the 12 largest objects, largest first.
+    """
+    chosen: list[Sample] = []
+    for index in range(len(dataset)):
+        if len(chosen) == number:
+            break
+        sample = dataset.load(index)
+        height, width = sample.image.shape[-2:]
+        size = resized_size((height, width), inference.test_size, inference.max_size)
+        sample = resize_sample(sample, size)
+        masks = sample.target.masks
+        if masks is None:
+            continue
+        areas = masks.flatten(1).sum(dim=1)
+        largest = areas.argsort(descending=True, stable=True)[:MOST_OBJECTS]
+        largest = largest[areas[largest] > 0]
+        if len(largest):
+            target = Target(
+                boxes=sample.target.boxes[largest],
+                labels=sample.target.labels[largest],
+                masks=masks[largest],
+            )
+            chosen.append(replace(sample, target=target))
+    return tuple(chosen)
+
+
+@torch.no_grad()
+def take_snapshot(model: BlendMask, samples: Sequence[Sample]) -> tuple[PictureSnapshot, ...]:
+    """Look at every picture. The model is in evaluation mode meanwhile, and then as before.
+
+    Args:
+        model: to look at.
+        samples: with masks, of the size that the model shall see.
+
+    Returns:
+        One entry a sample, on the CPU.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        return tuple(_look_at(model, sample) for sample in samples)
+    finally:
+        model.train(was_training)
+
+
+def object_locations(output: BlendMaskOutput, target: Target, config: ModelConfig) -> Tensor:
+    """One location for every object of an image, by geometry alone and so the same at all times.
+
+    Of the locations that learn the object the one nearest to the center of its box. An object
+    that none learns, because smaller ones took them all, gets the nearest on a level of its size.
+
+    Args:
+        output: for its locations.
+        target: N objects.
+        config: size ranges and center sampling are read.
+
+    Returns:
+        (N,) int64, places on the flattened pyramid.
+    """
+    boxes = target.boxes.float()
+    owner = assign_locations(
+        output.locations,
+        boxes,
+        output.level_sizes,
+        output.level_strides,
+        size_ranges=config.size_ranges,
+        center_radius=config.center_radius,
+    )
+    is_own = owner[:, None] == torch.arange(len(boxes), device=owner.device)  # (L, N)
+    sizes = torch.tensor(output.level_sizes, device=owner.device)
+    ranges = boxes.new_tensor(config.size_ranges).repeat_interleave(sizes, dim=0)  # (L, 2)
+    reach = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1) / 2
+    is_of_size = (ranges[:, :1] <= reach) & (reach <= ranges[:, 1:])
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    distance = (output.locations[:, None] - centers).square().sum(dim=2)
+    allowed = torch.where(is_own.any(dim=0), is_own, is_of_size)
+    return distance.masked_fill(~allowed, torch.inf).argmin(dim=0)
+
+
+def _look_at(model: BlendMask, sample: Sample) -> PictureSnapshot:
+    target = sample.target.to(model.device)
+    assert target.masks is not None
+    output = model([sample.image.to(model.device)])
+    location = object_locations(output, target, model.config)
+    index = F.pad(location[:, None], (1, 0))  # (N, 2), image 0
+    boxes = target.boxes.float()
+    logits = model.masks_at(output, index, boxes).float()
+    attentions = model.attentions_at(output, index).float()
+    size = model.config.attention_size if model.config.merger == "blender" else 1
+    num_maps = attentions.shape[1] // size**2
+    class_logits = output.class_logits[0, location, target.labels].float()
+    centerness = output.centerness_logits[0, location].float().sigmoid()
+    threshold = model.inference.mask_threshold
+    height, width = sample.image.shape[-2:]
+    pasted = paste_masks(logits, boxes, (height, width), threshold)
+    predicted = ltrb_to_xyxy(output.locations[location], output.ltrb[0, location])
+    found = model.find_objects(output, max_detections=MOST_DETECTIONS)[0]
+    return PictureSnapshot(
+        bases=output.bases[0].float().cpu(),
+        location_index=location.cpu(),
+        attentions=attentions.unflatten(1, (num_maps, size, size)).cpu(),
+        mask_probabilities=logits.sigmoid().cpu(),
+        mask_iou=_mask_iou(pasted, target.masks).cpu(),
+        scores=(class_logits.sigmoid() * centerness).sqrt().cpu(),
+        predicted_boxes=predicted.cpu(),
+        detections=found.to("cpu"),
+    )
+
+
+def _mask_iou(masks: Tensor, truth: Tensor) -> Tensor:
+    """(N, H, W) bool, pair by pair -> (N,) 0 to 1."""
+    both = (masks & truth).flatten(1).sum(dim=1)
+    either = (masks | truth).flatten(1).sum(dim=1)
+    return both / either.clamp(min=1)
