@@ -1,0 +1,156 @@
+"""The numbers of a panoptic evaluation: PQ and its two factors.
+
+Chapter 14 of the course. Kirillov et al., "Panoptic Segmentation", section 4.2, equations 1 and 2.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+
+__all__ = ["PanopticQuality", "SegmentCounts"]
+
+METRICS = ("PQ", "SQ", "RQ")
+
+
+@dataclass(frozen=True)
+class SegmentCounts:
+    """What became of the segments of one class.
+
+    Attributes:
+        iou_sum: of the matched pairs.
+        matched: pairs of a predicted and a true segment.
+        unmatched: predicted segments without a true one.
+        missed: true segments without a predicted one.
+    """
+
+    iou_sum: float = 0.0
+    matched: int = 0
+    unmatched: int = 0
+    missed: int = 0
+
+    def __add__(self, other: SegmentCounts) -> SegmentCounts:
+        return SegmentCounts(
+            self.iou_sum + other.iou_sum,
+            self.matched + other.matched,
+            self.unmatched + other.unmatched,
+            self.missed + other.missed,
+        )
+
+    @property
+    def occurs(self) -> bool:
+        """Whether there is any segment, predicted or true."""
+        return self.matched + self.unmatched + self.missed > 0
+
+    @property
+    def quality(self) -> dict[str, float]:
+        """PQ = SQ x RQ in percent (equations 1 and 2); NaN for a class that does not occur.
+
+        SQ is the mean IoU of the matched pairs, 0 where nothing matches; RQ is the F1 score.
+        """
+        if not self.occurs:
+            return dict.fromkeys(METRICS, math.nan)
+        recognition = self.matched / (self.matched + (self.unmatched + self.missed) / 2)
+        segmentation = self.iou_sum / max(self.matched, 1)
+        values = (segmentation * recognition, segmentation, recognition)
+        return {name: 100 * value for name, value in zip(METRICS, values, strict=True)}
+
+
+@dataclass(frozen=True)
+class PanopticQuality:
+    """Panoptic quality of classes, and averages over the classes that occur.
+
+    Attributes:
+        thing_classes: counts by class name.
+        stuff_classes: counts by name.
+        num_images: evaluated.
+    """
+
+    thing_classes: Mapping[str, SegmentCounts]
+    stuff_classes: Mapping[str, SegmentCounts]
+    num_images: int
+
+    @property
+    def all(self) -> dict[str, float]:
+        """PQ, SQ and RQ, percent, averaged over things and stuff; NaN where nothing occurs."""
+        return _average([*self.thing_classes.values(), *self.stuff_classes.values()])
+
+    @property
+    def things(self) -> dict[str, float]:
+        """The same over things."""
+        return _average(self.thing_classes.values())
+
+    @property
+    def stuff(self) -> dict[str, float]:
+        """The same over stuff."""
+        return _average(self.stuff_classes.values())
+
+    def table(self) -> str:
+        """Averages as text, with the number of classes that they are over."""
+        head = f"{'':<8}" + "".join(f"{name:>7}" for name in METRICS) + f"{'classes':>9}"
+        things, stuff = self.thing_classes.values(), self.stuff_classes.values()
+        parts = (
+            ("all", self.all, [*things, *stuff]),
+            ("things", self.things, things),
+            ("stuff", self.stuff, stuff),
+        )
+        rows = [
+            _row(f"{name:<8}", quality) + f"{sum(each.occurs for each in counts):>9}"
+            for name, quality, counts in parts
+        ]
+        return "\n".join([head, *rows, f"{self.num_images} images"])
+
+    def class_table(self) -> str:
+        """One row a class that occurs, with its counts; things first."""
+        classes = [
+            (name, counts)
+            for part in (self.thing_classes, self.stuff_classes)
+            for name, counts in part.items()
+            if counts.occurs
+        ]
+        width = max([len(name) for name, _ in classes], default=0) + 2
+        head = f"{'':<{width}}" + "".join(f"{name:>7}" for name in METRICS)
+        rows = [
+            _row(f"{name:<{width}}", counts.quality)
+            + f"{counts.matched:>9}{counts.unmatched:>11}{counts.missed:>8}"
+            for name, counts in classes
+        ]
+        return "\n".join([f"{head}{'matched':>9}{'unmatched':>11}{'missed':>8}", *rows])
+
+    def to_json(self) -> str:
+        """{"all": {"PQ": percent, ...}, "things", "stuff", "num_images", "thing_classes":
+        {name: {"PQ", "SQ", "RQ", "iou_sum", "matched", "unmatched", "missed"}},
+        "stuff_classes"}; null for NaN.
+        """
+        content = {
+            "all": _plain(self.all),
+            "things": _plain(self.things),
+            "stuff": _plain(self.stuff),
+            "num_images": self.num_images,
+            "thing_classes": _classes(self.thing_classes),
+            "stuff_classes": _classes(self.stuff_classes),
+        }
+        return json.dumps(content, indent=1)
+
+
+def _average(classes: Iterable[SegmentCounts]) -> dict[str, float]:
+    found = [each.quality for each in classes if each.occurs]
+    return {
+        name: sum(each[name] for each in found) / len(found) if found else math.nan
+        for name in METRICS
+    }
+
+
+def _row(head: str, quality: Mapping[str, float]) -> str:
+    values = (quality[name] for name in METRICS)
+    return head + "".join(f"{'-' if math.isnan(each) else f'{each:.1f}':>7}" for each in values)
+
+
+def _plain(quality: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else value for name, value in quality.items()}
+
+
+def _classes(classes: Mapping[str, SegmentCounts]) -> dict[str, dict[str, float | None]]:
+    return {name: {**_plain(each.quality), **asdict(each)} for name, each in classes.items()}
