@@ -58,7 +58,7 @@ def test_a_run_leaves_model_log_description_and_evaluation(dataset, tmp_path):
     assert 0 <= float(scores["mask AP"]) <= 100
     described = json.loads((tmp_path / "run" / "run.json").read_text())
     assert described["train"]["seed"] == 0
-    assert described["versions"]["torch"] == torch.__version__
+    assert described["sessions"][0]["versions"]["torch"] == torch.__version__
     # What evaluations use is what is stored: the averaged weights, in both files.
     last = read_checkpoint(tmp_path / "run" / "last.pt")
     for name, value in model.state_dict().items():

@@ -35,8 +35,9 @@ from blendmask_lite.training.recipe import (
     require_same,
     start_from,
 )
-from blendmask_lite.training.runlog import RunFolder, versions
+from blendmask_lite.training.runlog import RunFolder
 from blendmask_lite.training.sampling import batches_from
+from blendmask_lite.training.session import RunSession, versions
 from blendmask_lite.training.watching import Watching, make_watchers
 
 __all__ = ["train_model"]
@@ -89,39 +90,38 @@ def train_model(
             f"num_stuff_classes = {num_stuff}: the data has {len(dataset.stuff_names)}"
         )
     run = RunFolder(folder)
-    last = find_last_checkpoint(run, is_resumed)
-    torch.manual_seed(recipe.train.seed)
-    model = BlendMask(
-        recipe.model,
-        inference=recipe.inference,
-        class_names=dataset.class_names,
-        stuff_names=dataset.stuff_names if num_stuff else None,
-    )
-    if recipe.backbone_from is not None and last is None:
-        load_detectron2_backbone(model, recipe.backbone_from)
-    if recipe.start_from is not None and last is None:
-        start_from(model, recipe.start_from)
-    step = TrainingStep(model.to(device))
-    state = TrainingState(model, recipe.train)
-    if last is not None:
-        require_same(recipe, last, run)
-        assert last.training is not None
-        state.load_state_dict(last.training["state"])
-    watchers = make_watchers(watching or Watching(), run, recipe, validation or dataset)
-    run.path.mkdir(parents=True, exist_ok=True)
-    run.remove_leftovers()
-    if last is None:
-        run.describe(
-            {
-                **(description or {}),
-                "num_images": len(dataset),
-                "model": asdict(recipe.model),
-                "inference": asdict(recipe.inference),
-                "train": asdict(recipe.train),
-                "versions": versions(),
-            }
+    with RunSession(run, device=device) as session:
+        last = find_last_checkpoint(run, is_resumed)
+        torch.manual_seed(recipe.train.seed)
+        model = BlendMask(
+            recipe.model,
+            inference=recipe.inference,
+            class_names=dataset.class_names,
+            stuff_names=dataset.stuff_names if num_stuff else None,
         )
-    return _loop(step, state, dataset, validation, recipe, run, device, half, watchers)
+        if recipe.backbone_from is not None and last is None:
+            load_detectron2_backbone(model, recipe.backbone_from)
+        if recipe.start_from is not None and last is None:
+            start_from(model, recipe.start_from)
+        step = TrainingStep(model.to(device))
+        state = TrainingState(model, recipe.train)
+        if last is not None:
+            require_same(recipe, last, run)
+            assert last.training is not None
+            state.load_state_dict(last.training["state"])
+        watchers = make_watchers(watching or Watching(), run, recipe, validation or dataset)
+        run.remove_leftovers()
+        about = {
+            **(description or {}),
+            "num_images": len(dataset),
+            "model": asdict(recipe.model),
+            "inference": asdict(recipe.inference),
+            "train": asdict(recipe.train),
+        }
+        session.begin(about, iteration=state.iteration)
+        is_finished = _loop(step, state, dataset, validation, recipe, run, device, half, watchers)
+        session.finish(is_finished=is_finished, iteration=state.iteration)
+    return is_finished
 
 
 def _loop(

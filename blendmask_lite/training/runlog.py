@@ -1,6 +1,6 @@
 """The folder of a training run: what was run, how it went, where to continue.
 
-run.json         command, settings, versions, seed
+run.json         settings, seed; command, versions and times of every process that trained here
 metrics.csv      one row a step
 evaluation.csv   one row an evaluation, if there were any
 last.pt          the newest training checkpoint
@@ -14,18 +14,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-import torchvision
-
 from blendmask_lite.files import write_atomically
 from blendmask_lite.training.engine import StepRecord
 
-__all__ = ["CsvLog", "RunFolder", "step_row", "versions"]
+__all__ = ["CsvLog", "RunFolder", "step_row"]
 
 
 class RunFolder:
@@ -34,6 +30,7 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.description = self.path / "run.json"
+        self.lock = self.path / ".lock"
         self.metrics = self.path / "metrics.csv"
         self.evaluation = self.path / "evaluation.csv"
         self.last = self.path / "last.pt"
@@ -109,15 +106,4 @@ def step_row(record: StepRecord) -> dict[str, object]:
         "images_per_second": f"{record.num_images / max(record.seconds, 1e-9):.1f}",
         "data_seconds": f"{record.data_seconds:.4f}",
         "seconds": f"{record.seconds:.4f}",
-    }
-
-
-def versions() -> dict[str, str]:
-    """Of everything that can change a result."""
-    # Plain strings: torch's own subclass of str would make a checkpoint that refuses to load.
-    return {
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "torchvision": str(torchvision.__version__),
-        "platform": platform.platform(),
     }
