@@ -14,7 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blendmask_lite.datasets.coco_files import find_split, image_folders, is_file, read_annotations
+from blendmask_lite.datasets.coco_files import (
+    find_picture,
+    find_split,
+    image_folders,
+    read_annotations,
+)
 from blendmask_lite.datasets.coco_format import completed, decode_masks, run_length
 from blendmask_lite.datasets.images import read_image
 from blendmask_lite.datasets.sample import Sample
@@ -149,15 +154,13 @@ class CocoDataset:
             ValueError: in none of the folders.
         """
         name = self._images[image_id]["file_name"]
-        for place, folder in enumerate(self._folders):
-            if is_file(folder / name):
-                # The next picture most likely lies beside this one.
-                self._folders.insert(0, self._folders.pop(place))
-                return folder / name
-        looked = ", ".join(str(folder) for folder in self._folders[:4])
-        raise ValueError(
-            f"{self.annotation_file}: image {image_id} ({name}) is missing; looked in {looked}"
-        )
+        path = find_picture(self._folders, name)
+        if path is None:
+            looked = ", ".join(str(folder) for folder in self._folders[:4])
+            raise ValueError(
+                f"{self.annotation_file}: image {image_id} ({name}) is missing; looked in {looked}"
+            )
+        return path
 
     def _completed_annotations(self, image_id: int) -> list[dict[str, Any]]:
         annotations = self._annotations.get(image_id, [])

@@ -13,9 +13,9 @@ from blendmask_lite.datasets.coco_entries import AnnotationFile, index_entries
 from blendmask_lite.datasets.entries import Problem, Report
 
 __all__ = [
+    "find_picture",
     "find_split",
     "image_folders",
-    "is_file",
     "list_splits",
     "read_annotations",
     "read_lists",
@@ -51,14 +51,6 @@ def list_splits(root: Path) -> list[str]:
     return sorted(path.stem.removeprefix(PREFIX) for path in files)
 
 
-def is_file(path: Path) -> bool:
-    """Whether there is such a file; not, too, where the system does not take the name."""
-    try:
-        return path.is_file()
-    except OSError:  # a name that is too long
-        return False
-
-
 def image_folders(root: Path, split: str) -> list[Path]:
     """Folders in which the pictures of a split may lie, the likeliest first.
 
@@ -75,6 +67,20 @@ def image_folders(root: Path, split: str) -> list[Path]:
     ]
     beside.sort(key=lambda folder: -len(folder.name) if split.startswith(folder.name) else 1)
     return usual + beside
+
+
+def find_picture(folders: list[Path], name: str) -> Path | None:
+    """The file of a name in the first folder that has it, which comes to the front; or None."""
+    for place, folder in enumerate(folders):
+        try:
+            is_there = (folder / name).is_file()
+        except OSError:  # a name that is too long for the system
+            is_there = False
+        if is_there:
+            # The next picture most likely lies beside this one.
+            folders.insert(0, folders.pop(place))
+            return folder / name
+    return None
 
 
 def read_annotations(path: Path) -> AnnotationFile:

@@ -22,7 +22,7 @@ from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.datasets.segments import TrueSegment, TrueSegments
 from blendmask_lite.structures import UNLABELLED
 
-__all__ = ["PanopticDataset", "read_segment_ids"]
+__all__ = ["PanopticDataset", "read_segment_ids", "segments_folder"]
 
 
 class PanopticDataset(CocoDataset):
@@ -60,15 +60,10 @@ class PanopticDataset(CocoDataset):
         cache: bool = False,
     ) -> None:
         super().__init__(root, split, filter_empty=filter_empty, cache=cache)
-        name = f"panoptic_{self.split}"
-        self.panoptic_file = self.root / "annotations" / f"{name}.json"
+        self.panoptic_file = self.root / "annotations" / f"panoptic_{self.split}.json"
         if not self.panoptic_file.is_file():
             raise ValueError(f"{self.panoptic_file}: is missing; stuff is described there")
-        folders = [self.root / "annotations" / name, self.root / name]
-        found = [folder for folder in folders if folder.is_dir()]
-        if not found:
-            raise ValueError(f"{folders[0]}: no such folder with the pictures of segments")
-        self._folder = found[0]
+        self._folder = segments_folder(self.root, self.split)
         content = read_lists(self.panoptic_file, "annotations", "categories")
         refuse = refuse_in(self.panoptic_file)
         categories = thing_categories(content["categories"], refuse)
@@ -135,6 +130,19 @@ class PanopticDataset(CocoDataset):
                 f"does not have for image {image_id}"
             )
         return TrueSegments(drawn, segments)
+
+
+def segments_folder(root: Path, split: str) -> Path:
+    """Where the pictures of segments lie.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
+    folders = [root / "annotations" / f"panoptic_{split}", root / f"panoptic_{split}"]
+    for folder in folders:
+        if folder.is_dir():
+            return folder
+    raise ValueError(f"{folders[0]}: no such folder with the pictures of segments")
 
 
 def read_segment_ids(path: Path, size: tuple[int, int] | None = None) -> Tensor:

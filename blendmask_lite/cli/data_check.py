@@ -1,0 +1,114 @@
+"""`blendmask-lite data check`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from blendmask_lite.cli.models import print_table
+from blendmask_lite.countdown import counter
+from blendmask_lite.datasets.checking import FolderCheck, SplitCheck, check_folder
+from blendmask_lite.datasets.checking_kinds import KINDS, Findings
+from blendmask_lite.files import write_atomically
+
+__all__ = ["add_check"]
+
+WIDTH = 100  # of the text, characters
+NUM_CLASSES = 20  # listed in the histogram
+BAR = 40  # characters of its longest bar
+
+
+def add_check(subcommands: Any) -> None:
+    """Add `check` to the commands of `data`."""
+    parser: argparse.ArgumentParser = subcommands.add_parser(
+        "check",
+        help="say what is wrong with a folder in COCO's layout, and what it means",
+        description="Check annotations, masks and pictures of a folder in COCO's layout, and list "
+        "every kind of problem with what it means and what to do. The status is 1 where training "
+        "or evaluation would go wrong (errors), and 0 with warnings and notes alone.",
+    )
+    parser.add_argument("root", metavar="ROOT", help="the folder")
+    parser.add_argument("--split", metavar="NAME", help="one split; without it, all of them")
+    parser.add_argument("--json", metavar="FILE", help="write all findings as JSON, too")
+    parser.add_argument(
+        "--decode",
+        action="store_true",
+        help="read every picture to its last pixel, find equal ones, and compare pictures of "
+        "segments with their file; takes some milliseconds a picture",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check, print, write."""
+    check = check_folder(Path(options.root), options.split, decode=options.decode, progress=counter)
+    for split in check.splits:
+        _print_split(split)
+    if between := check.between.sorted():
+        print(f"Several files  ({len(between)} kinds of problems)\n")
+        _print_findings(check.between)
+    print(_summary(check))
+    if options.json is not None:
+        content = json.dumps(check.to_plain(), indent=1).encode()
+        write_atomically(Path(options.json), content)
+    return 1 if check.count("error") else 0
+
+
+def _print_split(split: SplitCheck) -> None:
+    print(f"{split.split}  {split.annotation_file}\n")
+    if split.numbers:
+        _print_numbers(split.numbers)
+    _print_findings(split.findings)
+
+
+def _print_numbers(numbers: dict[str, Any]) -> None:
+    total = numbers["objects"] + numbers["crowds"]
+    sizes = ", ".join(f"{count} {name}" for name, count in numbers["instances_by_size"].items())
+    print(f"  {numbers['images']} images, {numbers['images_without_objects']} of them empty")
+    print(f"  {numbers['objects']} objects of {len(numbers['classes'])} classes: {sizes}")
+    print(f"  {numbers['crowds']} crowds, {100 * numbers['crowds'] / max(total, 1):.1f} %")
+    print(f"  at most {numbers['most_objects_in_an_image']} objects in an image")
+    if panoptic := numbers.get("panoptic"):
+        print("  panoptic: " + ", ".join(f"{count} {name}" for name, count in panoptic.items()))
+    print()
+    classes = sorted(numbers["classes"], key=lambda each: -each["objects"])
+    most = max((each["objects"] for each in classes), default=0)
+    rows = [
+        [
+            each["name"],
+            str(each["id"]),
+            str(each["objects"]),
+            "#" * round(BAR * each["objects"] / max(most, 1)),
+        ]
+        for each in classes[:NUM_CLASSES]
+    ]
+    if rows:
+        print_table(["class", "id", "objects", ""], rows)
+    if len(classes) > NUM_CLASSES:
+        print(f"and {len(classes) - NUM_CLASSES} more classes; --json lists all")
+    print()
+
+
+def _print_findings(findings: Findings) -> None:
+    found = findings.sorted()
+    if found:
+        rows = [[each.severity, str(each.count), each.kind] for each in found]
+        print_table(["severity", "count", "problem"], rows)
+        print()
+    for each in found:
+        meaning = KINDS[each.kind].meaning
+        print(textwrap.fill(f"{each.severity}: {each.kind}. {meaning}", WIDTH))
+        for example in each.examples:
+            print(f"    {example}")
+        if each.count > len(each.examples):
+            print(f"    and {each.count - len(each.examples)} more")
+        print()
+
+
+def _summary(check: FolderCheck) -> str:
+    counts = [f"{check.count(severity)} {severity}s" for severity in ("error", "warning", "note")]
+    pixels = "" if check.is_decoded else "; pixels were not read, --decode does that"
+    return f"{check.root}: {', '.join(counts)}{pixels}"

@@ -1,0 +1,187 @@
+"""Checks a folder in COCO's layout from end to end and lists all that is wrong with it.
+
+The reader refuses a split at its first problem. Here the same checks go on after it, and look for
+what would pass the reader and spoil training or evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from blendmask_lite.datasets.checking_kinds import KINDS, Finding, Findings
+from blendmask_lite.datasets.checking_masks import MaskSizes, check_masks
+from blendmask_lite.datasets.checking_panoptic import check_panoptic
+from blendmask_lite.datasets.checking_pictures import PictureCheck, unlisted_pictures
+from blendmask_lite.datasets.checking_statistics import check_numbers, statistics
+from blendmask_lite.datasets.coco_entries import index_entries
+from blendmask_lite.datasets.coco_files import find_split, image_folders, list_splits, read_lists
+from blendmask_lite.datasets.entries import Problem
+
+__all__ = ["FolderCheck", "SplitCheck", "check_folder"]
+
+Progress = Callable[[str], Callable[[int, int], None]]
+
+LVIS_FIELDS = {"neg_category_ids", "not_exhaustive_category_ids", "frequency", "synset"}
+
+
+@dataclass
+class SplitCheck:
+    """What was found in a split.
+
+    Attributes:
+        split: its name.
+        annotation_file: that was read.
+        findings: by kind.
+        numbers: see `statistics`; empty where the file could not be read. With a panoptic file
+            also "panoptic", the numbers of that.
+        pictures: file of an image, or with `decode` a digest of its content -> image id.
+    """
+
+    split: str
+    annotation_file: Path
+    findings: Findings = field(default_factory=Findings)
+    numbers: dict[str, Any] = field(default_factory=dict)
+    pictures: dict[Any, int] = field(default_factory=dict)
+
+
+@dataclass
+class FolderCheck:
+    """What was found in a folder.
+
+    Attributes:
+        root: the folder.
+        splits: one check each.
+        between: findings about several splits.
+        is_decoded: whether the pixels of all pictures were read.
+    """
+
+    root: Path
+    splits: list[SplitCheck]
+    between: Findings
+    is_decoded: bool
+
+    def count(self, severity: str) -> int:
+        """Number of problems of a severity."""
+        every = [*(each.findings for each in self.splits), self.between]
+        return sum(
+            finding.count
+            for findings in every
+            for finding in findings.sorted()
+            if finding.severity == severity
+        )
+
+    def to_plain(self) -> dict[str, Any]:
+        """All of it as plain values, for JSON."""
+        return {
+            "root": str(self.root),
+            "decoded": self.is_decoded,
+            "errors": self.count("error"),
+            "warnings": self.count("warning"),
+            "splits": {
+                each.split: {
+                    "annotation_file": str(each.annotation_file),
+                    "findings": [_plain(finding) for finding in each.findings.sorted()],
+                    "statistics": each.numbers,
+                }
+                for each in self.splits
+            },
+            "between_splits": [_plain(finding) for finding in self.between.sorted()],
+        }
+
+
+def check_folder(
+    root: Path, split: str | None = None, *, decode: bool = False, progress: Progress | None = None
+) -> FolderCheck:
+    """Check one split of a folder, or all of them.
+
+    Args:
+        root: the folder.
+        split: its name; None: all.
+        decode: read the pixels of all pictures and compare their contents. Without it only their
+            headers are read, and pictures of segments are only looked for.
+        progress: what is counted -> callback (done, total).
+
+    Raises:
+        ValueError: no COCO folder, or no such split.
+    """
+    names = [find_split(root, split)[0]] if split is not None else list_splits(root)
+    if not names:
+        find_split(root, None)  # says what is missing
+    checks = [_check_split(root, name, decode=decode, progress=progress) for name in names]
+    between = Findings()
+    _compare_splits(checks, between)
+    if split is None:
+        for path in sorted((root / "annotations").glob("panoptic_*.json")):
+            if path.stem.removeprefix("panoptic_") not in names:
+                text = "has no instances file beside it"
+                between.add(Problem("panoptic without instances", path.name, text))
+    return FolderCheck(root=root, splits=checks, between=between, is_decoded=decode)
+
+
+def _check_split(root: Path, split: str, *, decode: bool, progress: Progress | None) -> SplitCheck:
+    _, path = find_split(root, split)
+    check = SplitCheck(split, path)
+    report = check.findings.add
+    try:
+        content = read_lists(path, "images", "annotations", "categories")
+    except ValueError as error:
+        report(Problem("unreadable file", path.name, str(error)))
+        return check
+    _look_for_lvis(content, check.findings)
+    index = index_entries(content, report)
+    pictures = PictureCheck(image_folders(root, split), report, decode=decode)
+    masks: MaskSizes = {}
+    count = None if progress is None else progress(f"images of {split}")
+    for done, (image_id, record) in enumerate(index.images.items(), start=1):
+        pictures.check(record)
+        masks |= check_masks(record, index.annotations.get(image_id, []), report)
+        if count is not None:
+            count(done, len(index.images))
+    unlisted_pictures(root / split, list(pictures.paths), report)
+    check.pictures = dict(pictures.digests if decode else pictures.paths)
+    check.numbers = statistics(index, masks)
+    check_numbers(index, masks, check.numbers, report)
+    if (root / "annotations" / f"panoptic_{split}.json").exists():
+        count = None if progress is None else progress(f"panoptic annotations of {split}")
+        check.numbers["panoptic"] = check_panoptic(
+            root, split, index.images, report, decode=decode, progress=count
+        )
+    return check
+
+
+def _look_for_lvis(content: dict[str, Any], findings: Findings) -> None:
+    for key in ("images", "categories"):
+        fields = {name for each in content[key] if isinstance(each, dict) for name in each}
+        if seen := sorted(LVIS_FIELDS & fields):
+            findings.add(Problem("LVIS fields", key, f"have {', '.join(seen)}"))
+
+
+def _compare_splits(checks: Sequence[SplitCheck], between: Findings) -> None:
+    readable = [check for check in checks if check.numbers]
+    for place, first in enumerate(readable):
+        for second in readable[place + 1 :]:
+            entry = f"{first.split} and {second.split}"
+            names = [
+                {each["name"] for each in check.numbers["classes"]} for check in (first, second)
+            ]
+            if names[0] != names[1]:
+                only = ", ".join(sorted(names[0] ^ names[1])[:5])
+                text = f"only one of them has {only}"
+                between.add(Problem("other classes than another split", entry, text))
+            for picture, image_id in first.pictures.items():
+                if picture in second.pictures:
+                    text = f"image {image_id} is image {second.pictures[picture]}"
+                    between.add(Problem("picture in two splits", entry, text))
+
+
+def _plain(finding: Finding) -> dict[str, Any]:
+    return {
+        "kind": finding.kind,
+        "severity": finding.severity,
+        "count": finding.count,
+        "meaning": KINDS[finding.kind].meaning,
+        "examples": finding.examples,
+    }

@@ -1,0 +1,208 @@
+"""What can be wrong with a COCO folder, how bad it is, and what to do about it.
+
+`data check` reports these kinds. An error is something that training or evaluation refuses, or
+counts wrongly without a word; a warning may well be a mistake; a note is good to know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from blendmask_lite.datasets.entries import Problem
+
+__all__ = ["KINDS", "SEVERITIES", "Finding", "Findings", "Kind"]
+
+SEVERITIES = ("error", "warning", "note")
+NUM_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of problem.
+
+    Attributes:
+        severity: one of `SEVERITIES`.
+        meaning: what follows for training or evaluation, and what to do; one or two sentences.
+    """
+
+    severity: str
+    meaning: str
+
+
+def _error(meaning: str) -> Kind:
+    return Kind("error", meaning)
+
+
+def _warning(meaning: str) -> Kind:
+    return Kind("warning", meaning)
+
+
+def _note(meaning: str) -> Kind:
+    return Kind("note", meaning)
+
+
+KINDS: dict[str, Kind] = {
+    # The annotation file
+    "unreadable file": _error("Nothing in the file could be checked. Write it again."),
+    "no images": _error("There is nothing to train on. Fill the list of images."),
+    "no categories": _error("There is no class to learn. Fill the list of categories."),
+    "malformed entry": _error(
+        "Training stops at an entry whose field is missing or of a wrong type. Ids and sizes are "
+        "whole numbers, not text."
+    ),
+    "duplicate id": _error(
+        "Entries are told apart by their ids, so one would replace the other. Number them anew."
+    ),
+    "unknown image_id": _error("The annotation belongs to no image of the file. Remove it."),
+    "unknown category_id": _error("The object has no class. Add the category, or remove it."),
+    "image too large": _error(
+        "Pictures of this size are refused as decompression bombs. Cut them into parts."
+    ),
+    # Pictures
+    "missing picture": _error("Training stops there. Add the file, or remove its entry."),
+    "damaged picture": _error("Training stops there. Get the file again."),
+    "size mismatch": _error(
+        "Masks would lie in the wrong place. Correct height and width, or use the stored pictures "
+        "that were annotated: an EXIF rotation is not applied."
+    ),
+    "rotated picture": _warning(
+        "The file asks viewers to turn it, but training sees the stored pixels. Annotations drawn "
+        "on the turned picture are wrong: store the pictures turned."
+    ),
+    "deep picture": _warning(
+        "The picture has more than 8 bits a channel, and values above 255 become white. Convert it."
+    ),
+    "file listed twice": _warning("Two images use one file. Join their annotations."),
+    "same picture twice": _warning("Two files of the split have equal content. Keep one."),
+    "unlisted picture": _note("A file of the split's folder has no entry and is not used."),
+    "image without objects": _note(
+        "Training leaves such images out; evaluation counts what is found there as wrong."
+    ),
+    "crowded image": _note("Evaluation counts the 100 best detections of an image only."),
+    # Masks and boxes
+    "damaged mask": _error("Training stops there. Annotate the object again, or remove it."),
+    "mask of another size": _error(
+        "The run lengths are for an image of another size. Make them anew from the mask."
+    ),
+    "empty mask": _warning(
+        "Training leaves the object out, but evaluation counts it as missed. Remove it."
+    ),
+    "self-crossing polygon": _warning(
+        "Where an outline crosses itself, the mask may get a hole. Draw it again, or use one "
+        "polygon for each part."
+    ),
+    "polygon outside": _warning(
+        "Corners outside of the image are cut off. Check that the annotation belongs to it."
+    ),
+    "long polygon": _note(
+        "An outline of thousands of corners is slow to read, and was not searched for crossings."
+    ),
+    "box outside": _warning(
+        "The box reaches out of the image, where no prediction can follow; it counts for box AP. "
+        "Cut it at the border."
+    ),
+    "degenerate box": _warning(
+        "The box has no area, so nothing found can match it in box AP. Boxes are x, y, width and "
+        "height."
+    ),
+    "box beside its mask": _warning(
+        "Training takes the box of the mask, box AP this one. Often it is in another format (x0, "
+        "y0, x1, y1), or of another object: correct it."
+    ),
+    "area beside its mask": _warning(
+        "AP of small, medium and large objects goes by this field. Leave it out: then the mask's "
+        "pixels count."
+    ),
+    "same object twice": _warning(
+        "Evaluation expects two detections of one object, so one counts as missed. Remove one."
+    ),
+    "rectangular masks": _warning(
+        "Most masks are filled boxes, so masks of boxes will be learned. Annotate outlines."
+    ),
+    "crowd with polygons": _note(
+        "Polygons work, but COCO marks crowds by run lengths: check that iscrowd = 1 is meant. "
+        "Crowds are not learned, and what is found there is not counted."
+    ),
+    "mostly crowds": _warning(
+        "More than half of the annotations are crowds, which are not learned. Check iscrowd."
+    ),
+    # Categories
+    "unused category": _warning(
+        "No object shows this class: it cannot be learned and has no AP. Remove it or add objects."
+    ),
+    "category name twice": _warning("Two classes of one name cannot be told apart in results."),
+    "gaps between category ids": _note(
+        "Nothing to do: labels are the places of the ids in ascending order, results use the ids."
+    ),
+    # Several files
+    "other classes than another split": _warning(
+        "A model trained on one split is refused by an evaluation on the other. Use one list."
+    ),
+    "picture in two splits": _warning(
+        "Evaluation on a picture that was trained on says nothing. Keep it in one split."
+    ),
+    "LVIS fields": _note(
+        "The file has LVIS' fields: not every object is annotated in every image, so COCO's AP "
+        "counts right detections as wrong. Use the LVIS evaluation."
+    ),
+    # Panoptic files
+    "panoptic without instances": _warning(
+        "Objects come from instances_SPLIT.json, which this split lacks. Add it."
+    ),
+    "no stuff": _error(
+        "A panoptic data set needs 1 to 254 categories with isthing = 0. Correct the categories."
+    ),
+    "unknown segment": _error(
+        "The picture holds a segment that the JSON does not describe. Write both again."
+    ),
+    "unseen segment": _warning(
+        "The JSON describes a segment without any pixel in the picture. Write both again."
+    ),
+    "segment of another area": _warning(
+        "The area in the JSON is not the number of its pixels. Write both again."
+    ),
+    "image without segments": _note("The panoptic file lacks the image, which is left out there."),
+    "segments without image": _note("The instances file lacks the image, which is left out."),
+}
+
+
+@dataclass
+class Finding:
+    """All problems of one kind.
+
+    Attributes:
+        kind: a key of `KINDS`.
+        count: how many there are.
+        examples: the first ones.
+    """
+
+    kind: str
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    @property
+    def severity(self) -> str:
+        """One of `SEVERITIES`."""
+        return KINDS[self.kind].severity
+
+
+class Findings:
+    """Collects problems by kind; `add` is a `Report`."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Finding] = {}
+
+    def add(self, problem: Problem) -> None:
+        """Count a problem, and keep it if it is among the first of its kind."""
+        finding = self._found.setdefault(problem.kind, Finding(problem.kind))
+        finding.count += 1
+        if len(finding.examples) < NUM_EXAMPLES:
+            finding.examples.append(str(problem))
+
+    def sorted(self) -> list[Finding]:
+        """Errors first, and in each severity the order of `KINDS`."""
+        order = list(KINDS)
+        return sorted(
+            self._found.values(),
+            key=lambda each: (SEVERITIES.index(each.severity), order.index(each.kind)),
+        )
