@@ -1,69 +1,26 @@
-"""Box and mask AP of a model, by COCO's own evaluation.
+"""Box and mask AP of a model: its detections image by image, then all of them against the truth.
 
-Chapter 05 of the course. Lin et al., "Microsoft COCO"; pycocotools computes the numbers.
+Chapter 05 of the course. Lin et al., "Microsoft COCO".
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
 import torch
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.datasets.transforms import resize_for_test
-from blendmask_lite.evaluation.results_file import coco_results
+from blendmask_lite.evaluation.average_precision import evaluate_detections
+from blendmask_lite.evaluation.instance_results import ClassResult, InstanceResults
+from blendmask_lite.evaluation.results_file import ImageResults, image_results
 from blendmask_lite.evaluation.sharing import own_images, require_same_names
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.structures import FoundObjects
 
-__all__ = ["InstanceEvaluator", "InstanceResults", "evaluate_model"]
-
-# Places in COCOeval's list of twelve numbers.
-METRICS = {"AP": 0, "AP50": 1, "AP75": 2, "APS": 3, "APM": 4, "APL": 5, "AR100": 8}
-
-
-@dataclass(frozen=True)
-class InstanceResults:
-    """The numbers of an evaluation, in percent.
-
-    Attributes:
-        mask: AP, AP50, AP75, APS, APM, APL and AR100 by name; NaN where the data has no object
-            of that size.
-        box: the same of the boxes.
-        num_images: evaluated.
-        results_file: all detections in COCO's results format.
-    """
-
-    mask: dict[str, float]
-    box: dict[str, float]
-    num_images: int
-    results_file: list[dict[str, Any]] = field(repr=False, default_factory=list)
-
-    def table(self) -> str:
-        """Both rows as text."""
-        head = "      " + "".join(f"{name:>7}" for name in METRICS)
-        rows = [
-            f"{kind:<6}" + "".join(f"{_percent(numbers[name]):>7}" for name in METRICS)
-            for kind, numbers in (("mask", self.mask), ("box", self.box))
-        ]
-        return "\n".join([head, *rows, f"{self.num_images} images"])
-
-    def to_json(self) -> str:
-        """{"mask": {"AP": percent, ...}, "box": {...}, "num_images": n}; null for NaN."""
-
-        def plain(numbers: dict[str, float]) -> dict[str, float | None]:
-            return {name: None if np.isnan(value) else value for name, value in numbers.items()}
-
-        content = {"mask": plain(self.mask), "box": plain(self.box), "num_images": self.num_images}
-        return json.dumps(content, indent=1)
+__all__ = ["InstanceEvaluator", "detect_all", "evaluate_model"]
 
 
 class InstanceEvaluator:
@@ -76,53 +33,74 @@ class InstanceEvaluator:
     def __init__(self, dataset: InstanceDataset) -> None:
         self.dataset = dataset
         self._known = frozenset(dataset.image_ids)
-        self._results: dict[int, list[dict[str, Any]]] = {}
+        self._found: dict[int, ImageResults] = {}
 
     @property
-    def image_ids(self) -> list[int]:
-        """Of the images that were added, in the data set's order."""
-        return [image_id for image_id in self.dataset.image_ids if image_id in self._results]
+    def found(self) -> list[ImageResults]:
+        """The detections, by image, in the data set's order."""
+        ids = self.dataset.image_ids
+        return [self._found[image_id] for image_id in ids if image_id in self._found]
 
-    def add(self, image_id: int, detections: FoundObjects) -> None:
+    def add(self, image_id: int, found: FoundObjects) -> None:
         """Take in what was found in an image, at the size of the stored picture.
 
         Raises:
-            ValueError: an image of another data set, or one that was added before.
+            ValueError: an image of another data set, or one that was added before; or a score
+                or a box that is not finite.
         """
-        self._add(image_id, coco_results(image_id, detections, self.dataset.category_ids))
+        self._add(image_results(image_id, found, self.dataset.category_ids))
 
-    def state(self) -> list[Any]:
-        """What was added so far, as plain values that can be sent to another process."""
-        return list(self._results.items())
+    def state(self) -> list[ImageResults]:
+        """What was added so far; it can be pickled and sent to another process."""
+        return list(self._found.values())
 
-    def merge(self, states: Iterable[list[Any]]) -> None:
+    def merge(self, states: Iterable[list[ImageResults]]) -> None:
         """Take in what other evaluators of the same data set have, as their `state` gives it.
 
         Raises:
             ValueError: an image of another data set, or one that was added before.
         """
         for state in states:
-            for image_id, entries in state:
-                self._add(image_id, entries)
-
-    def _add(self, image_id: int, entries: list[dict[str, Any]]) -> None:
-        if image_id not in self._known:
-            raise ValueError(f"image {image_id}: not in the data set")
-        if image_id in self._results:
-            raise ValueError(f"image {image_id}: added twice")
-        self._results[image_id] = entries
+            for results in state:
+                self._add(results)
 
     def finish(self) -> InstanceResults:
         """Evaluate the images that were added."""
-        image_ids = self.image_ids
-        truth = self.dataset.select(image_ids).ground_truth()
-        results = [entry for image_id in image_ids for entry in self._results[image_id]]
-        return InstanceResults(
-            mask=_evaluate(truth, results, "segm"),
-            box=_evaluate(truth, results, "bbox"),
-            num_images=len(image_ids),
-            results_file=results,
+        found = self.found
+        truth = self.dataset.select([each.image_id for each in found]).ground_truth()
+        scores = evaluate_detections(truth, found)
+        objects = Counter(
+            each["category_id"] for each in truth["annotations"] if not each.get("iscrowd", 0)
         )
+        detections = Counter(number for each in found for number in each.category_ids.tolist())
+        classes = [
+            ClassResult(
+                name=name,
+                mask=scores["mask"].classes[label],
+                box=scores["box"].classes[label],
+                num_objects=objects[category_id],
+                num_detections=detections[category_id],
+            )
+            for label, (name, category_id) in enumerate(
+                zip(self.dataset.class_names, self.dataset.category_ids, strict=True)
+            )
+        ]
+        return InstanceResults(
+            mask=scores["mask"].numbers,
+            box=scores["box"].numbers,
+            num_images=len(found),
+            classes=classes,
+            precision={kind: each.precision for kind, each in scores.items()},
+            found=found,
+        )
+
+    def _add(self, results: ImageResults) -> None:
+        image_id = results.image_id
+        if image_id not in self._known:
+            raise ValueError(f"image {image_id}: not in the data set")
+        if image_id in self._found:
+            raise ValueError(f"image {image_id}: added twice")
+        self._found[image_id] = results
 
 
 def evaluate_model(
@@ -135,10 +113,32 @@ def evaluate_model(
     share: tuple[int, int] = (0, 1),
     gather: Callable[[list[Any]], list[list[Any]]] | None = None,
 ) -> InstanceResults:
-    """Find the objects of every image and compare them with the true ones.
+    """Find the objects of every image and compare them with the true ones; see `detect_all`."""
+    return detect_all(
+        model,
+        dataset,
+        progress=progress,
+        max_images=max_images,
+        device=device,
+        share=share,
+        gather=gather,
+    ).finish()
+
+
+def detect_all(
+    model: BlendMask,
+    dataset: InstanceDataset,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    max_images: int | None = None,
+    device: torch.device | str = "cpu",
+    share: tuple[int, int] = (0, 1),
+    gather: Callable[[list[Any]], list[list[Any]]] | None = None,
+) -> InstanceEvaluator:
+    """Find the objects of every image.
 
     Several processes may share the work: each takes every n-th image, `gather` brings together
-    what they found, and all of them return the same numbers.
+    what they found, and all of them return the same.
 
     Args:
         model: each image is resized to its `inference.test_size` and `max_size`; its mode is
@@ -148,9 +148,9 @@ def evaluate_model(
         max_images: the first so many only.
         device: of the model.
         share: (rank, number of processes).
-        gather: takes plain values of this process and returns those of all of them, in every
-            process; such as torch.distributed's all_gather_object. Called once, also by a
-            process that had no image.
+        gather: takes values of this process that can be pickled and returns those of all of
+            them, in every process; such as torch.distributed's all_gather_object. Called once,
+            also by a process that had no image.
 
     Raises:
         ValueError: the data has other classes than the model, or no images; or a share of
@@ -175,37 +175,7 @@ def evaluate_model(
     finally:
         model.train(was_training)
     if gather is None:
-        return evaluator.finish()
+        return evaluator
     whole = InstanceEvaluator(dataset)
     whole.merge(gather(evaluator.state()))
-    return whole.finish()
-
-
-def _evaluate(
-    truth: dict[str, Any], results: Sequence[dict[str, Any]], kind: str
-) -> dict[str, float]:
-    with contextlib.redirect_stdout(io.StringIO()):
-        true = COCO()
-        true.dataset = {"info": {}, **truth}
-        true.createIndex()
-        # pycocotools takes a result's area from its box where it has one; the sizes of masks
-        # are to be those of the masks.
-        dropped = "bbox" if kind == "segm" else "segmentation"
-        entries = [{k: v for k, v in entry.items() if k != dropped} for entry in results]
-        found = true.loadRes(entries) if entries else COCO()
-        if not entries:
-            found.dataset = {**true.dataset, "annotations": []}
-            found.createIndex()
-        evaluation = COCOeval(true, found, kind)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    values = evaluation.stats
-    return {
-        name: float("nan") if values[place] < 0 else round(100 * float(values[place]), 4)
-        for name, place in METRICS.items()
-    }
-
-
-def _percent(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.1f}"
+    return whole

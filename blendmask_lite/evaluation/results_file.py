@@ -1,46 +1,167 @@
-"""Detections in COCO's results format, as the official tools and servers take them."""
+"""Detections in COCO's results format, as the official tools and servers take them.
+
+Lin et al., "Microsoft COCO"; cocodataset.org, "Results Format" and "Upload Results". LVIS takes
+the same format.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
 from blendmask_lite.datasets.coco_format import encode_masks
+from blendmask_lite.files import write_atomically
 from blendmask_lite.structures import FoundObjects
 
-__all__ = ["coco_results"]
+__all__ = [
+    "ImageResults",
+    "coco_results",
+    "image_results",
+    "submission_path",
+    "write_results",
+    "write_submission",
+]
 
 
-def coco_results(
-    image_id: int, detections: FoundObjects, category_ids: Sequence[int] | None = None
-) -> list[dict[str, Any]]:
-    """Detections as entries of COCO's results format.
+@dataclass(frozen=True)
+class ImageResults:
+    """What was found in one image, some 200 bytes an object.
+
+    Attributes:
+        image_id: of the image.
+        size: (H, W) of the stored picture.
+        category_ids: (N,) int64.
+        boxes: (N, 4) float64 as x, y, width, height, pixels, in thousandths.
+        scores: (N,) float64, in millionths.
+        counts: N compressed run lengths.
+    """
+
+    image_id: int
+    size: tuple[int, int]
+    category_ids: NDArray[np.int64]
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    counts: list[str]
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def segmentations(self) -> list[dict[str, Any]]:
+        """N masks as compressed run lengths."""
+        size = list(self.size)
+        return [{"size": size, "counts": each} for each in self.counts]
+
+    def entries(self, *, has_boxes: bool = True) -> list[dict[str, Any]]:
+        """N dictionaries with image_id, category_id, segmentation, bbox and score.
+
+        Args:
+            has_boxes: with bbox. Where an entry has one, pycocotools takes its area for that of
+                the object, also when it evaluates masks.
+        """
+        entries = []
+        for category_id, run, box, score in zip(
+            self.category_ids.tolist(),
+            self.segmentations(),
+            self.boxes.tolist(),
+            self.scores.tolist(),
+            strict=True,
+        ):
+            entry = {"image_id": self.image_id, "category_id": category_id, "segmentation": run}
+            entries.append(entry | ({"bbox": box} if has_boxes else {}) | {"score": score})
+        return entries
+
+
+def image_results(
+    image_id: int, found: FoundObjects, category_ids: Sequence[int] | None = None
+) -> ImageResults:
+    """The objects found in an image, masks as run lengths.
 
     Args:
         image_id: of the image.
-        detections: N, at the size of the stored picture.
+        found: N objects, at the size of the stored picture.
         category_ids: of the labels; without, the labels themselves.
 
-    Returns:
-        N dictionaries with image_id, category_id, segmentation (compressed run lengths), bbox
-        (x, y, width, height) and score.
+    Raises:
+        ValueError: a score or a box is not finite.
     """
-    entries = []
-    for run, box, label, score in zip(
-        encode_masks(detections.masks),
-        detections.boxes.tolist(),
-        detections.labels.tolist(),
-        detections.scores.tolist(),
-        strict=True,
-    ):
-        x0, y0, x1, y1 = box
-        entries.append(
-            {
-                "image_id": image_id,
-                "category_id": label if category_ids is None else category_ids[label],
-                "segmentation": run,
-                "bbox": [round(side, 3) for side in (x0, y0, x1 - x0, y1 - y0)],
-                "score": round(score, 6),
-            }
+    boxes, scores = (each.double().cpu() for each in (found.boxes, found.scores))
+    if not (torch.isfinite(boxes).all() and torch.isfinite(scores).all()):
+        raise ValueError(f"image {image_id}: a score or a box of a detection is not finite")
+    x0, y0, x1, y1 = boxes.unbind(dim=1)
+    labels = found.labels.cpu().numpy().astype(np.int64)
+    height, width = found.masks.shape[-2:]
+    return ImageResults(
+        image_id=image_id,
+        size=(height, width),
+        category_ids=labels if category_ids is None else np.asarray(category_ids)[labels],
+        boxes=torch.stack([x0, y0, x1 - x0, y1 - y0], dim=1).numpy().round(3),
+        scores=scores.numpy().round(6),
+        counts=[run["counts"] for run in encode_masks(found.masks)],
+    )
+
+
+def coco_results(
+    image_id: int, found: FoundObjects, category_ids: Sequence[int] | None = None
+) -> list[dict[str, Any]]:
+    """Detections as entries of COCO's results format; see `image_results`."""
+    return image_results(image_id, found, category_ids).entries()
+
+
+def write_results(path: Path, results: Iterable[ImageResults], *, has_boxes: bool = True) -> None:
+    """Write all entries into a JSON file, see `ImageResults.entries`."""
+    write_atomically(path, _as_json(results, has_boxes))
+
+
+def submission_path(path: Path, split: str) -> Path:
+    """Where the results of a split whose annotations are kept by a server belong.
+
+    Args:
+        path: a folder, or a file called as the server wants it.
+        split: such as "test-dev2017".
+
+    Raises:
+        ValueError: a file of another name.
+    """
+    if path.is_dir() or not path.suffix:
+        return path / f"detections_{split}_blendmask_results.json"
+    if not re.fullmatch(rf"detections_{re.escape(split)}_\w+_results\.json", path.name):
+        raise ValueError(
+            f"{path}: the server of {split} wants detections_{split}_NAME_results.json; "
+            "give such a name or a folder"
         )
-    return entries
+    return path
+
+
+def write_submission(path: Path, results: Iterable[ImageResults]) -> Path:
+    """Write the results for COCO's server, masks without boxes, and the zip file to be sent.
+
+    Args:
+        path: see `submission_path`.
+        results: of all images.
+
+    Returns:
+        The zip file, which lies beside `path`.
+    """
+    content = _as_json(results, has_boxes=False)
+    write_atomically(path, content)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(path.name, content)  # without a folder, which the server would refuse
+    archive_path = path.with_suffix(".zip")
+    write_atomically(archive_path, packed.getvalue())
+    return archive_path
+
+
+def _as_json(results: Iterable[ImageResults], has_boxes: bool) -> bytes:
+    parts = (json.dumps(each.entries(has_boxes=has_boxes))[1:-1] for each in results if len(each))
+    return ("[" + ", ".join(parts) + "]").encode()
