@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from blendmask_lite.datasets.coco_entries import AnnotationFile
 from blendmask_lite.datasets.coco_files import (
     find_picture,
     find_split,
@@ -59,6 +60,8 @@ class CocoDataset:
             that is damaged or inconsistent; with file and annotation id.
     """
 
+    _prefix = "instances_"  # of the annotation files' names
+
     def __init__(
         self,
         root: str | Path,
@@ -68,8 +71,8 @@ class CocoDataset:
         cache: bool = False,
     ) -> None:
         self.root = Path(root)
-        self.split, self.annotation_file = find_split(self.root, split)
-        content = read_annotations(self.annotation_file)
+        self.split, self.annotation_file = find_split(self.root, split, self._prefix)
+        content = self._read()
         self.class_names = tuple(content.categories.values())
         self.category_ids = tuple(content.categories)
         self.stuff_names: tuple[str, ...] = ()
@@ -161,6 +164,9 @@ class CocoDataset:
                 f"{self.annotation_file}: image {image_id} ({name}) is missing; looked in {looked}"
             )
         return path
+
+    def _read(self) -> AnnotationFile:
+        return read_annotations(self.annotation_file)
 
     def _completed_annotations(self, image_id: int) -> list[dict[str, Any]]:
         annotations = self._annotations.get(image_id, [])

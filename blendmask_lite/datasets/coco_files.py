@@ -26,29 +26,34 @@ PREFIX = "instances_"
 MAX_FILE_BYTES = 2**31  # of an annotation file, which takes about ten times that in memory
 
 
-def find_split(root: Path, split: str | None) -> tuple[str, Path]:
+def find_split(root: Path, split: str | None, prefix: str = PREFIX) -> tuple[str, Path]:
     """Name and annotation file of a split; None takes the only one there is.
+
+    Args:
+        root: the folder.
+        split: its name.
+        prefix: what the names of annotation files begin with.
 
     Raises:
         ValueError: no COCO folder, no such split, or several and none named.
     """
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder")
-    names = list_splits(root)
+    names = list_splits(root, prefix)
     if not names:
-        raise ValueError(f"{root}: not a COCO folder, there is no annotations/{PREFIX}*.json")
+        raise ValueError(f"{root}: not a COCO folder, there is no annotations/{prefix}*.json")
     if split is None and len(names) > 1:
         raise ValueError(f"{root}: has several splits, choose one of {', '.join(names)}")
     chosen = names[0] if split is None else split
     if chosen not in names:
         raise ValueError(f"{root}: no split {chosen!r}, there are {', '.join(names)}")
-    return chosen, root / "annotations" / f"{PREFIX}{chosen}.json"
+    return chosen, root / "annotations" / f"{prefix}{chosen}.json"
 
 
-def list_splits(root: Path) -> list[str]:
-    """Names of the splits that have an instances file."""
-    files = (root / "annotations").glob(f"{PREFIX}*.json")
-    return sorted(path.stem.removeprefix(PREFIX) for path in files)
+def list_splits(root: Path, prefix: str = PREFIX) -> list[str]:
+    """Names of the splits that have an annotation file of this kind, by default of instances."""
+    files = (root / "annotations").glob(f"{prefix}*.json")
+    return sorted(path.stem.removeprefix(prefix) for path in files)
 
 
 def image_folders(root: Path, split: str) -> list[Path]:
