@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from blendmask_lite.cli.data_check import add_check
+from blendmask_lite.cli.data_coco import add_coco
 
 __all__ = ["add_parser"]
 
@@ -14,8 +15,9 @@ def add_parser(commands: Any) -> None:
     """Add the command to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "data",
-        help="check a data set",
-        description="Check data sets in COCO's layout.",
+        help="fetch COCO or a part of it, check a data set",
+        description="Fetch and check data sets in COCO's layout.",
     )
     subcommands = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
+    add_coco(subcommands)
     add_check(subcommands)

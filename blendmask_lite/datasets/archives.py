@@ -1,0 +1,184 @@
+"""Zip archives of which some members are wanted, and such archives on the disk.
+
+Nothing is ever written where a member's name says: the caller names the place.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import remotezip
+
+__all__ = ["DAMAGE", "Archive", "LocalArchive", "Progress", "is_member", "require_space"]
+
+LONGEST = 1 << 26  # bytes of a member that is unpacked in memory
+CHUNK = 1 << 20  # bytes
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    struct.error,
+    UnicodeDecodeError,
+    NotImplementedError,  # an unknown compression
+    RuntimeError,  # encrypted
+    ValueError,
+    remotezip.RemoteZipError,
+)
+
+Progress = Callable[[str], Callable[[int, int], None]]  # what is counted -> (done, total)
+
+
+class Archive(ABC):
+    """A zip archive.
+
+    Attributes:
+        name: URL or file, for errors.
+        members: by name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._zip = self._opened()
+        self.members = {info.filename: info for info in self._zip.infolist()}
+
+    def member(self, name: str) -> zipfile.ZipInfo:
+        """The entry of a member.
+
+        Raises:
+            ValueError: there is none of this name.
+        """
+        if name not in self.members:
+            raise ValueError(f"{self.name}: has no {name}")
+        return self.members[name]
+
+    @abstractmethod
+    def contents(self, infos: Iterable[zipfile.ZipInfo]) -> Iterator[tuple[zipfile.ZipInfo, bytes]]:
+        """Members and their content, size and CRC-32 verified, as they lie in the archive.
+
+        Raises:
+            ValueError: a member is damaged, or too long to be unpacked in memory.
+            DownloadError: it cannot be fetched.
+        """
+
+    @abstractmethod
+    def save(self, info: zipfile.ZipInfo, path: Path, progress: Progress) -> None:
+        """Write a member to a file, unless it is that file already.
+
+        Raises:
+            ValueError: the member is damaged.
+            DownloadError: it cannot be fetched.
+        """
+
+    @abstractmethod
+    def inner(self, info: zipfile.ZipInfo, path: Path, progress: Progress) -> Archive:
+        """A member that is an archive itself; saved as `path` where it must be."""
+
+    @abstractmethod
+    def _open(self) -> zipfile.ZipFile: ...
+
+    def _opened(self) -> zipfile.ZipFile:
+        try:
+            return self._open()
+        except DAMAGE as error:
+            raise ValueError(f"{self.name}: is damaged or no zip archive ({error})") from None
+
+    def _in_order(self, infos: Iterable[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
+        """As they lie in the archive."""
+        ordered = sorted(infos, key=lambda each: each.header_offset)
+        for info in ordered:
+            if max(info.file_size, info.compress_size) > LONGEST:
+                text = f"{info.filename} has {info.file_size} bytes, {LONGEST} are the most"
+                raise ValueError(f"{self.name}: {text}")
+        return ordered
+
+    def _read(self, info: zipfile.ZipInfo) -> bytes:
+        # Piece by piece: what a small piece unpacks to is bounded, whatever it claims.
+        with self._zip.open(info) as file:
+            content = b"".join(iter(lambda: file.read(CHUNK), b""))
+        if len(content) != info.file_size:
+            raise ValueError(f"{len(content)} bytes instead of {info.file_size}")
+        return content
+
+    def _unpack(self, info: zipfile.ZipInfo, path: Path) -> None:
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as out:
+                with self._zip.open(info) as file:
+                    shutil.copyfileobj(file, out, CHUNK)
+                out.flush()
+                os.fsync(out.fileno())
+            if not is_member(temporary, info):
+                raise ValueError("not as long as its entry says")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+class LocalArchive(Archive):
+    """An archive on the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        super().__init__(str(path))
+
+    def _open(self) -> zipfile.ZipFile:
+        return zipfile.ZipFile(self._path)
+
+    def contents(self, infos: Iterable[zipfile.ZipInfo]) -> Iterator[tuple[zipfile.ZipInfo, bytes]]:
+        """See `Archive`."""
+        for info in self._in_order(infos):
+            try:
+                yield info, self._read(info)
+            except DAMAGE as error:
+                raise self._damaged(info, error) from None
+
+    def save(self, info: zipfile.ZipInfo, path: Path, progress: Progress) -> None:
+        """See `Archive`."""
+        if not is_member(path, info):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._unpack(info, path)
+            except DAMAGE as error:
+                raise self._damaged(info, error) from None
+
+    def inner(self, info: zipfile.ZipInfo, path: Path, progress: Progress) -> Archive:
+        """See `Archive`."""
+        self.save(info, path, progress)
+        return LocalArchive(path)
+
+    def _damaged(self, info: zipfile.ZipInfo, error: Exception) -> ValueError:
+        return ValueError(
+            f"{self.name}: {info.filename} is damaged ({error}); delete the archive and try again"
+        )
+
+
+def is_member(path: Path, info: zipfile.ZipInfo) -> bool:
+    """Whether a file has size and CRC-32 of a member."""
+    if not path.is_file() or path.stat().st_size != info.file_size:
+        return False
+    code = 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            code = zlib.crc32(chunk, code)
+    return code == info.CRC
+
+
+def require_space(folder: Path, num_bytes: int, what: str) -> None:
+    """Refuse what the disk has no room for.
+
+    Raises:
+        ValueError: with the room that is needed and the room that is free.
+    """
+    place = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    free = shutil.disk_usage(place).free
+    if num_bytes > free:
+        raise ValueError(
+            f"{folder}: {what} needs {num_bytes / 1e9:.2f} GB, but {free / 1e9:.2f} GB are free"
+        )

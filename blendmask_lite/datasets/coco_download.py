@@ -1,0 +1,250 @@
+"""COCO, or a part of it, fetched from its official archives into a folder `CocoDataset` reads.
+
+ROOT/.download keeps what a second call needs: complete annotation files, beginnings of large
+files, and whole archives where the server sends no parts of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blendmask_lite.countdown import counter
+from blendmask_lite.datasets.archives import Archive, Progress, is_member, require_space
+from blendmask_lite.datasets.coco_archives import (
+    COCO_URL,
+    SPLITS,
+    choose_images,
+    read_split,
+)
+from blendmask_lite.datasets.coco_entries import index_segments, thing_categories
+from blendmask_lite.datasets.coco_files import read_annotations, read_lists, refuse_in
+from blendmask_lite.datasets.remote_archives import open_archive
+from blendmask_lite.files import write_atomically
+from blendmask_lite.web.attempts import DownloadError, is_offline
+
+__all__ = ["CocoDownload", "download_coco"]
+
+STORE = ".download"
+PANOPTIC = "panoptic_annotations_trainval2017"
+
+
+@dataclass(frozen=True)
+class CocoDownload:
+    """What is in the folder now.
+
+    Attributes:
+        root: the folder.
+        split: the name that `CocoDataset` and `PanopticDataset` take.
+        num_images: described by the annotation file, with their pictures.
+        num_fetched: pictures that were not there before.
+        num_all: images of the whole split.
+        num_objects: annotations.
+    """
+
+    root: Path
+    split: str
+    num_images: int
+    num_fetched: int
+    num_all: int
+    num_objects: int
+
+
+def download_coco(
+    root: str | Path,
+    split: str,
+    *,
+    num_images: int | None = None,
+    categories: Sequence[str] = (),
+    seed: int = 0,
+    panoptic: bool = False,
+    url: str = COCO_URL,
+    progress: Progress = counter,
+) -> CocoDownload:
+    """Fetch images of a split and describe them in ROOT/annotations/instances_SPLIT.json.
+
+    Pictures that are there already, with the right size and CRC-32, are not fetched again. Images
+    of an earlier call stay, so a second call adds to it. The annotation file is written last: it
+    never describes a picture that is missing.
+
+    Args:
+        root: folder, made where there is none.
+        split: a key of `SPLITS`. Those without annotations get an empty list of them.
+        num_images: chosen at random; None takes all.
+        categories: only images with an object of one of these names; their other objects stay.
+        seed: of the random choice; more images of one seed include the fewer.
+        panoptic: fetch panoptic_SPLIT.json and the pictures of segments, too.
+        url: where COCO's folders `zips` and `annotations` are.
+        progress: given what is counted, makes a callback (done, total).
+
+    Raises:
+        ValueError: an option that makes no sense, no room on the disk, a damaged archive, or a
+            folder that holds something else.
+        DownloadError: no network, no such file, or a server that keeps failing.
+    """
+    root = Path(root)
+    if split not in SPLITS:
+        raise ValueError(f"--split {split}: COCO's splits are {', '.join(SPLITS)}")
+    if num_images is not None and num_images < 1:
+        raise ValueError(f"--images {num_images}: must be at least 1")
+    for option, is_given in (("--categories", categories), ("--panoptic", panoptic)):
+        if is_given and not SPLITS[split].has_objects:
+            raise ValueError(f"{option}: {split} has no annotations")
+    if is_offline():
+        raise DownloadError(f"BLENDMASK_OFFLINE is set: nothing is fetched from {url}")
+    with _alone(root):
+        job = _Job(root, split, url.rstrip("/"), progress)
+        chosen = job.choose(num_images, categories, seed)
+        num_fetched = job.fetch_pictures(chosen)
+        if panoptic:
+            job.fetch_panoptic(chosen)
+        num_objects = job.describe(chosen)
+    return CocoDownload(root, split, len(chosen), num_fetched, len(job.names), num_objects)
+
+
+class _Job:
+    """One call: where things lie, and the content of the complete annotation file."""
+
+    def __init__(self, root: Path, split: str, url: str, progress: Progress) -> None:
+        self.root = root
+        self.split = split
+        self.url = url
+        self.progress = progress
+        self.store = root / STORE
+        self.spec = SPLITS[split]
+        self.pictures = root / self.spec.pictures
+        self.file = root / "annotations" / f"instances_{split}.json"
+        archive = open_archive(f"{url}/annotations/{self.spec.archive}.zip", self.store)
+        self.listing = self._complete(archive, self.spec.member, self.file)
+        self.content, self.index = read_split(self.listing, has_objects=self.spec.has_objects)
+        self.names = {each: image["file_name"] for each, image in self.index.images.items()}
+
+    def choose(
+        self, num_images: int | None, categories: Sequence[str], seed: int
+    ) -> dict[int, str]:
+        """File names of the wanted images and of those of earlier calls, by id."""
+        chosen = choose_images(self.index, num_images=num_images, categories=categories, seed=seed)
+        earlier = self._described()
+        missing = [each for each in earlier - chosen if not self._is_there(each)]
+        if missing and len(earlier) == len(self.names):
+            raise ValueError(
+                f"{self.file}: describes the whole split, but {len(missing)} of its pictures are "
+                f"not in {self.pictures}; name another --root for a part, or fetch the whole split"
+            )
+        return {each: self.names[each] for each in sorted(chosen | earlier)}
+
+    def fetch_pictures(self, chosen: dict[int, str]) -> int:
+        """Fetch the pictures that are missing or damaged; how many."""
+        archive = open_archive(f"{self.url}/zips/{self.spec.pictures}.zip", self.store)
+        wanted = {f"{self.spec.pictures}/{name}": self.pictures / name for name in chosen.values()}
+        return self._unpack(archive, wanted, f"MB of {self.spec.pictures}'s pictures")
+
+    def fetch_panoptic(self, chosen: dict[int, str]) -> None:
+        """Fetch the panoptic annotations of the images."""
+        name = f"panoptic_{self.split}"
+        target = self.root / "annotations" / f"{name}.json"
+        archive = open_archive(f"{self.url}/annotations/{PANOPTIC}.zip", self.store)
+        listing = self._complete(archive, f"annotations/{name}.json", target)
+        content = read_lists(listing, "images", "annotations", "categories")
+        categories = thing_categories(content["categories"], refuse_in(listing))
+        index_segments(content["annotations"], set(categories), refuse_in(listing))
+        kept = _restricted(content, chosen)
+        inner = archive.member(f"annotations/{name}.zip")
+        segments = archive.inner(inner, self.store / f"{name}.zip", self.progress)
+        wanted = {}
+        for each in kept["annotations"]:
+            picture = f"{Path(chosen[each['image_id']]).stem}.png"
+            if each["file_name"] != picture:
+                raise ValueError(f"{listing}: image {each['image_id']}: expected {picture}")
+            wanted[f"{name}/{picture}"] = target.with_suffix("") / picture
+        self._unpack(segments, wanted, f"MB of {name}'s pictures")
+        self._write(target, kept, listing, is_whole=len(chosen) == len(self.names))
+
+    def describe(self, chosen: dict[int, str]) -> int:
+        """Write the annotation file of the images; the number of its annotations."""
+        kept = _restricted(self.content, chosen)
+        is_whole = self.spec.has_objects and len(chosen) == len(self.names)
+        self._write(self.file, kept, self.listing, is_whole=is_whole)
+        return len(kept["annotations"])
+
+    def _complete(self, archive: Archive, member: str, target: Path) -> Path:
+        """The official file: `target` where that is it, or else a copy in the store."""
+        info = archive.member(member)
+        kept = self.store / Path(member).name
+        if is_member(target, info):
+            return target
+        if not is_member(kept, info):
+            # The member, its unpacked copy, and a part of that.
+            needed = info.compress_size + 2 * info.file_size
+            require_space(self.root, needed, kept.name)
+            archive.save(info, kept, self.progress)
+        return kept
+
+    def _described(self) -> set[int]:
+        """Ids of the images of earlier calls."""
+        if not self.file.exists():
+            return set()
+        described = read_annotations(self.file).images
+        for image_id, name in ((each, image["file_name"]) for each, image in described.items()):
+            if self.names.get(image_id) != name:
+                raise ValueError(
+                    f"{self.file}: describes image {image_id} ({name}), which COCO's {self.split} "
+                    "has not; name another --root"
+                )
+        return set(described)
+
+    def _is_there(self, image_id: int) -> bool:
+        return (self.pictures / self.names[image_id]).is_file()
+
+    def _unpack(self, archive: Archive, wanted: dict[str, Path], what: str) -> int:
+        """Write the members that are missing or damaged, each atomically; how many."""
+        paths = {archive.member(name).filename: path for name, path in wanted.items()}
+        for folder in {path.parent for path in paths.values()}:
+            for left in folder.glob(".*.*.tmp"):  # by a call that was killed
+                left.unlink()
+        infos = [archive.members[name] for name in paths]
+        infos = [info for info in infos if not is_member(paths[info.filename], info)]
+        total = sum(info.file_size for info in infos)
+        require_space(self.root, total, f"{self.split} ({len(infos)} files)")
+        report = self.progress(what)
+        done = 0
+        for info, content in archive.contents(infos):
+            write_atomically(paths[info.filename], content)
+            done += len(content)
+            report(-(-done // 1_000_000), -(-total // 1_000_000))
+        return len(infos)
+
+    def _write(self, path: Path, kept: dict[str, Any], listing: Path, *, is_whole: bool) -> None:
+        """A part of an official file; the whole is taken over byte by byte."""
+        if listing == path:
+            return
+        content = listing.read_bytes() if is_whole else json.dumps(kept).encode()
+        if not path.exists() or path.read_bytes() != content:
+            write_atomically(path, content)
+        if is_whole:
+            listing.unlink()
+
+
+def _restricted(content: dict[str, Any], chosen: dict[int, str]) -> dict[str, Any]:
+    """Images and annotations of the chosen images; all else as it is."""
+    return content | {
+        "images": [each for each in content["images"] if each["id"] in chosen],
+        "annotations": [each for each in content["annotations"] if each["image_id"] in chosen],
+    }
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Hold the folder's lock."""
+    import filelock
+
+    (root / STORE).mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(root / STORE / "lock", timeout=0):
+            yield
+    except filelock.Timeout:
+        raise ValueError(f"{root}: another download into this folder is running") from None
