@@ -23,9 +23,10 @@ import torch
 from blendmask_lite import PRESETS, files
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.presets import PRESET_INFERENCE
+from blendmask_lite.training.presets import TRAIN_PRESETS
 from blendmask_lite.training.recipe import Recipe
 from blendmask_lite.training.run import train_model
-from blendmask_lite.training.schedule import TRAIN_PRESETS, rescale
+from blendmask_lite.training.schedule import rescale
 from blendmask_lite.training.watching import Watching
 
 ITERATIONS = 60

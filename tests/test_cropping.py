@@ -12,7 +12,7 @@ from blendmask_lite import Target
 from blendmask_lite.datasets.cropping import crop_sample, draw_window
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.datasets.transforms import TrainTransform
-from blendmask_lite.training.schedule import TRAIN_PRESETS
+from blendmask_lite.training.presets import TRAIN_PRESETS
 
 
 def sample_of(*boxes, size=(40, 60)):

@@ -15,7 +15,7 @@ from blendmask_lite.model.fcos import FCOSHead
 from blendmask_lite.model.norms import synchronize_norms
 from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.training.criterion import TrainingStep
-from blendmask_lite.training.schedule import TRAIN_PRESETS
+from blendmask_lite.training.presets import TRAIN_PRESETS
 
 # Counted in the released code: millions of parameters, tensors of the state dict.
 RELEASED = {

@@ -37,9 +37,10 @@ from blendmask_lite.model.panoptic_merge import merge_things_and_stuff
 from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.training.criterion import Criterion, TrainingStep
 from blendmask_lite.training.losses import panoptic_loss
+from blendmask_lite.training.presets import TRAIN_PRESETS
 from blendmask_lite.training.recipe import Recipe
 from blendmask_lite.training.run import train_model
-from blendmask_lite.training.schedule import TRAIN_PRESETS, rescale
+from blendmask_lite.training.schedule import rescale
 
 COCO = Path(os.environ.get("BLENDMASK_COCO", ""))
 needs_photographs = pytest.mark.skipif(

@@ -21,9 +21,10 @@ from blendmask_lite.course.released import STAND_IN_CONFIG, stand_in_weights
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.files import write_atomically
 from blendmask_lite.presets import PRESET_INFERENCE
+from blendmask_lite.training.presets import TRAIN_PRESETS
 from blendmask_lite.training.recipe import Recipe
 from blendmask_lite.training.run import train_model
-from blendmask_lite.training.schedule import TRAIN_PRESETS, rescale
+from blendmask_lite.training.schedule import rescale
 
 RUN = Path("runs/stand_in")
 ITERATIONS = 4000

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from blendmask_lite.cli.options import (
     SHAPES,
@@ -18,11 +19,16 @@ from blendmask_lite.cli.options import (
     integers,
     open_dataset,
 )
+from blendmask_lite.cli.watching import add_watching_options, make_watching
+from blendmask_lite.config import InferenceConfig
 from blendmask_lite.datasets.sample import InstanceDataset
+from blendmask_lite.plain import first_line
 from blendmask_lite.presets import PRESET_INFERENCE, PRESETS
+from blendmask_lite.training.distributed import Ranks, join_ranks, one_voice
+from blendmask_lite.training.presets import PRESET_SCHEDULES, SCHEDULES
 from blendmask_lite.training.recipe import Recipe
 from blendmask_lite.training.run import train_model
-from blendmask_lite.training.schedule import TRAIN_PRESETS, TrainConfig, rescale
+from blendmask_lite.training.schedule import WARMUP_FACTORS, TrainConfig, rescale
 
 __all__ = ["add_parser"]
 
@@ -36,6 +42,8 @@ EPILOG = """examples:
       your own COCO-format data
   blendmask-lite train data/mine -o runs/mine --resume
       continue after a stop or a crash, with the same options as before
+  torchrun --nproc-per-node 4 -m blendmask_lite train data/coco --preset r50 -o runs/r50
+      on four GPUs
 """
 
 
@@ -70,16 +78,45 @@ def add_parser(commands: Any) -> None:
     data.add_argument("--max-size", type=int, metavar="N", help="longest side, pixels")
     data.add_argument("--workers", type=int, metavar="N", help="processes that prepare images")
     data.add_argument("--no-flip", action="store_true", help="no mirrored images")
-    schedule = parser.add_argument_group("schedule, by default the preset's")
-    schedule.add_argument("--iterations", type=int, metavar="N")
-    schedule.add_argument("--batch-size", type=int, metavar="N", help="scales the learning rate")
+    schedule = parser.add_argument_group("schedule, by default the preset's own")
+    schedule.add_argument(
+        "--schedule", choices=list(SCHEDULES), help="length, warm-up, milestones and image sizes"
+    )
+    schedule.add_argument("--iterations", type=int, metavar="N", help="moves the milestones, too")
+    schedule.add_argument(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="images a step, over all processes; scales the learning rate",
+    )
+    schedule.add_argument(
+        "--accumulate",
+        type=int,
+        metavar="N",
+        help="take a step's images in N parts, one after the other: less memory, same weights",
+    )
+    schedule.add_argument("--optimizer", choices=("sgd", "adamw"))
     schedule.add_argument("--learning-rate", type=float, metavar="X")
-    schedule.add_argument("--seed", type=int, metavar="N")
+    schedule.add_argument("--warmup", choices=("constant", "linear"))
+    schedule.add_argument("--warmup-iterations", type=int, metavar="N")
+    schedule.add_argument("--clip-norm", type=float, metavar="X", help="largest gradient norm")
     schedule.add_argument("--ema", type=float, metavar="X", help="decay of averaged weights")
-    schedule.add_argument("--precision", choices=("float32", "bfloat16"))
-    schedule.add_argument("--evaluate-every", type=int, metavar="N", help="iterations")
-    schedule.add_argument("--checkpoint-every", type=int, metavar="N", help="iterations")
+    schedule.add_argument(
+        "--frozen-stages",
+        type=int,
+        metavar="N",
+        help="of the backbone: 0 trains all, 1 freezes the stem, 2 the first stage, too, ...",
+    )
+    running = parser.add_argument_group("running")
+    running.add_argument("--seed", type=int, metavar="N")
+    running.add_argument("--precision", choices=("float32", "bfloat16"))
+    running.add_argument(
+        "--compile", action="store_true", help="torch.compile the network; needs a C++ compiler"
+    )
+    running.add_argument("--evaluate-every", type=int, metavar="N", help="iterations")
+    running.add_argument("--checkpoint-every", type=int, metavar="N", help="iterations")
     parser.add_argument("--half", action="store_true", help="write the model in half precision")
+    add_watching_options(parser)
     add_device_options(parser)
     parser.set_defaults(run=run)
 
@@ -87,8 +124,23 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train; 0 when finished, 130 when stopped on request."""
     apply_threads(options)
-    config = make_train_config(options)
+    with join_ranks(find_device(options.device)) as ranks, one_voice(ranks):
+        try:
+            return train(options, ranks)
+        except torch.OutOfMemoryError as error:
+            raise ValueError(
+                "the GPU's memory is too small for this: --accumulate 2 takes half of the images "
+                "at a time and trains the same weights; --precision bfloat16 and a smaller --size "
+                f"help, too ({first_line(error)})"
+            ) from None
+
+
+def train(options: argparse.Namespace, ranks: Ranks) -> int:
+    """As one of the processes that train together."""
+    config = make_train_config(options, ranks)
     architecture = PRESETS[options.preset]
+    if options.frozen_stages is not None:
+        architecture = replace(architecture, frozen_stages=options.frozen_stages)
     dataset = open_dataset(
         options.root,
         split=options.split,
@@ -98,50 +150,62 @@ def run(options: argparse.Namespace) -> int:
     )
     if options.images is not None:
         dataset = dataset.select(options.images)
-    preset = PRESET_INFERENCE[options.preset]
-    inference = replace(preset, test_size=config.train_sizes[-1], max_size=config.max_size)
     recipe = Recipe(
         model=replace(
             architecture,
             num_classes=len(dataset.class_names),
             num_stuff_classes=len(dataset.stuff_names) if architecture.num_stuff_classes else 0,
         ),
-        inference=inference,
+        inference=make_inference_config(options, config),
         train=config,
         start_from=Path(options.weights) if options.weights else None,
         backbone_from=options.backbone_weights,
     )
-    validation = open_validation(options, config)
     is_finished = train_model(
         dataset,
         options.out,
         recipe,
-        validation=validation,
+        validation=open_validation(options, config),
         is_resumed=options.resume,
-        device=find_device(options.device),
-        description={"command": shlex.join(["blendmask-lite", *sys.argv[1:]])},
+        description={
+            "command": options.command_line,
+            "preset": options.preset,
+            "data": options.root,
+        },
         half=options.half,
+        watching=make_watching(options),
+        ranks=ranks,
     )
     return 0 if is_finished else 130
 
 
-def make_train_config(options: argparse.Namespace) -> TrainConfig:
-    """The preset's settings, changed by the options."""
-    config = rescale(
-        TRAIN_PRESETS[options.preset],
-        iterations=options.iterations,
-        batch_size=options.batch_size,
-    )
-    if options.batch_size is not None and options.learning_rate is None:
-        print(
-            f"learning rate {config.learning_rate:g}, scaled to {config.batch_size} images a step",
-            file=sys.stderr,
-        )
+def make_train_config(options: argparse.Namespace, ranks: Ranks) -> TrainConfig:
+    """The schedule's settings, changed by the options; the first process says what was scaled."""
+    named = SCHEDULES[options.schedule or PRESET_SCHEDULES[options.preset]]
+    config = rescale(named, iterations=options.iterations, batch_size=options.batch_size)
+    if options.learning_rate is None:
+        if options.optimizer not in (None, named.optimizer):
+            raise ValueError(
+                f"--optimizer {options.optimizer}: the schedule's learning rate is one for "
+                f"{named.optimizer}; say --learning-rate, too"
+            )
+        if config.batch_size != named.batch_size and ranks.is_first:
+            how = "in proportion" if named.optimizer == "sgd" else "by the square root"
+            print(
+                f"learning rate {config.learning_rate:g}, scaled to {config.batch_size} images a "
+                f"step {how} from {named.learning_rate:g} for {named.batch_size}",
+                file=sys.stderr,
+            )
     changes: dict[str, Any] = {
+        "accumulate": options.accumulate,
+        "optimizer": options.optimizer,
         "learning_rate": options.learning_rate,
-        "seed": options.seed,
+        "warmup_iterations": options.warmup_iterations,
+        "clip_norm": options.clip_norm,
         "ema_decay": options.ema,
+        "seed": options.seed,
         "precision": options.precision,
+        "is_compiled": options.compile or None,
         "evaluate_every": options.evaluate_every,
         "checkpoint_every": options.checkpoint_every,
         "num_workers": options.workers,
@@ -150,6 +214,8 @@ def make_train_config(options: argparse.Namespace) -> TrainConfig:
         # Generated shapes have the colours of chance; photographs do not.
         "channel_permutation": config.channel_permutation and options.root == SHAPES,
     }
+    if options.warmup not in (None, config.warmup):
+        changes |= {"warmup": options.warmup, "warmup_factor": WARMUP_FACTORS[options.warmup]}
     if options.size is not None or options.max_size is not None:
         # Without a word on it, pictures of up to 5 : 3 keep their shorter side.
         largest = max(options.size or config.train_sizes)
@@ -160,6 +226,16 @@ def make_train_config(options: argparse.Namespace) -> TrainConfig:
     if is_validated and config.evaluate_every is None:
         config = replace(config, evaluate_every=config.iterations)
     return config
+
+
+def make_inference_config(options: argparse.Namespace, config: TrainConfig) -> InferenceConfig:
+    """The preset's, with a test size that the model has been trained for."""
+    preset = PRESET_INFERENCE[options.preset]
+    sizes = config.train_sizes
+    is_fitting = min(sizes) <= preset.test_size <= max(sizes)
+    if options.size is None and options.max_size is None and is_fitting:
+        return preset
+    return replace(preset, test_size=sizes[-1], max_size=config.max_size)
 
 
 def open_validation(options: argparse.Namespace, config: TrainConfig) -> InstanceDataset | None:

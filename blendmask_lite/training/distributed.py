@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from blendmask_lite.model.norms import synchronize_norms
 
-__all__ = ["ALONE", "Ranks", "join_ranks"]
+__all__ = ["ALONE", "Ranks", "join_ranks", "one_voice"]
 
 T = TypeVar("T")
 
@@ -80,8 +80,8 @@ class Ranks:
         # Statistics of norms differ only where norms are not synchronous; see `same_buffers`.
         return DistributedDataParallel(step, broadcast_buffers=False, gradient_as_bucket_view=True)
 
-    def without_exchange(self, step: nn.Module) -> contextlib.AbstractContextManager[None]:
-        """Inside of it, gradients are added up in each process alone."""
+    def without_exchange(self, step: object) -> contextlib.AbstractContextManager[None]:
+        """Inside of it, gradients of `wrap`'s step are added up in each process alone."""
         if isinstance(step, DistributedDataParallel):
             return step.no_sync()
         return contextlib.nullcontext()
@@ -92,24 +92,19 @@ class Ranks:
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)
 
-    def synchronize_norms(self, model: nn.Module) -> bool:
-        """Share batch statistics on GPUs, in place; whether norms of batches are shared now.
-
-        gloo cannot do it: on the CPU each process' norms see its own images only.
-        """
+    def synchronize_norms(self, model: nn.Module) -> None:
+        """Share batch statistics, in place; on GPUs only, because gloo cannot do it."""
         if self.is_joined and self.device.type == "cuda":
             synchronize_norms(model)
-        kinds = (nn.BatchNorm2d,)
-        return not any(isinstance(each, kinds) for each in model.modules()) or self.size == 1
 
     def is_first_to_say(self, message: str) -> bool:
-        """Whether no other process has said this before."""
+        """Whether no process has said this before."""
         if not self.is_joined:
             return True
         try:
             store = dist.distributed_c10d._get_default_store()
             return bool(store.add(f"said {message}", 1) == 1)
-        except (RuntimeError, ValueError):  # the process that kept the store has left
+        except RuntimeError:  # the process that kept the store has left
             return True
 
 
@@ -133,15 +128,33 @@ def join_ranks(device: torch.device) -> Iterator[Ranks]:
         device = _own_gpu(device)
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    yield Ranks(dist.get_rank(), dist.get_world_size(), device, is_joined=True)
+    dist.destroy_process_group()  # not after an error: it might wait for processes that left
+
+
+@contextlib.contextmanager
+def one_voice(ranks: Ranks) -> Iterator[None]:
+    """Let one process speak of an error that all of them meet; the others leave without a word.
+
+    Raises:
+        SystemExit: another process has raised the error.
+    """
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size(), device, is_joined=True)
-    finally:
-        dist.destroy_process_group()
+        yield
+    except (ValueError, OSError) as error:
+        ranks.is_first_to_say("an error")
+        if not ranks.is_first_to_say(str(error)):
+            raise SystemExit(1) from None
+        raise
+    except RuntimeError:  # mostly: the connection to a process that left
+        if not ranks.is_first_to_say("an error"):
+            raise SystemExit(1) from None
+        raise
 
 
 def _own_gpu(device: torch.device) -> torch.device:
     place, num_gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
-    if device.index is not None:
+    if str(device) != "cuda":
         raise ValueError(f"--device {device}: under torchrun each process takes a GPU; say cuda")
     if place >= num_gpus:
         raise ValueError(

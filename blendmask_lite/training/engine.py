@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from blendmask_lite.structures import Target
+from blendmask_lite.training.advice import what_helps
+from blendmask_lite.training.distributed import ALONE, Ranks
+from blendmask_lite.training.gradients import TotalsOf, TrainingBatch, add_gradients
 from blendmask_lite.training.optimizer import WeightAverage, make_optimizer
 from blendmask_lite.training.schedule import TrainConfig, learning_rate_at
 
 __all__ = ["NonFiniteLossError", "StepRecord", "TrainingState", "train"]
-
-
-class TrainingBatch(Protocol):
-    """What the loop needs of a batch; `datasets` makes it."""
-
-    images: Sequence[Tensor]
-    targets: Sequence[Target]
-    image_ids: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -34,10 +28,10 @@ class StepRecord:
     Attributes:
         iteration: steps done so far, this one included.
         learning_rate: that was used.
-        losses: by name, weighted as they were added up.
+        losses: by name, weighted as they were added up; of all processes' images.
         total: their sum.
         gradient_norm: over all parameters, before clipping.
-        num_images: in the batch.
+        num_images: of all processes.
         seconds: from the end of the step before to the end of this one.
         data_seconds: the part of them spent waiting for the batch.
     """
@@ -53,7 +47,17 @@ class StepRecord:
 
 
 class NonFiniteLossError(ValueError):
-    """A loss or the gradient became infinite or not a number; training cannot go on."""
+    """A loss or the gradient became infinite or not a number; training cannot go on.
+
+    Attributes:
+        batch: this process' share of the images.
+        values: the losses, or the gradient norm, by name.
+    """
+
+    def __init__(self, message: str, batch: TrainingBatch, values: dict[str, float]) -> None:
+        super().__init__(message)
+        self.batch = batch
+        self.values = values
 
 
 class TrainingState:
@@ -99,7 +103,7 @@ class TrainingState:
 
 def train(
     state: TrainingState,
-    step: Callable[[Sequence[Tensor], Sequence[Target]], dict[str, Tensor]],
+    step: Callable[..., dict[str, Tensor]],
     batches: Iterable[TrainingBatch],
     config: TrainConfig,
     *,
@@ -107,29 +111,32 @@ def train(
     on_checkpoint: Callable[[TrainingState], None],
     on_evaluate: Callable[[TrainingState], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
-    device: str | torch.device = "cpu",
+    ranks: Ranks = ALONE,
+    totals_of: TotalsOf | None = None,
 ) -> bool:
     """Train until `config.iterations` steps are done.
 
+    With several processes, all of them call it and do the same steps.
+
     Args:
         state: where to start from; moved forward in place.
-        step: (images, targets) -> losses to be added up; a `TrainingStep` on `device`.
-        batches: those of iterations `state.iteration` and later, in order.
+        step: (images, targets, ...) -> losses to be added up; see `add_gradients`.
+        batches: those of iterations `state.iteration` and later, in order; this process' shares.
         config: schedule, clipping, precision and intervals.
         on_step: called after every optimizer step.
         on_checkpoint: called every `config.checkpoint_every` steps and before leaving.
         on_evaluate: called every `config.evaluate_every` steps and after the last.
-        should_stop: asked after every step; True saves a checkpoint and leaves.
-        device: of the model.
+        should_stop: asked after every step; True in any process saves a checkpoint and leaves.
+        ranks: the processes that train together, and the device of this one.
+        totals_of: see `add_gradients`.
 
     Returns:
         Whether the training is finished (and was not stopped).
 
     Raises:
-        NonFiniteLossError: a loss or the gradient is not finite; the weights are still those
-            of the step before.
+        NonFiniteLossError: a loss or the gradient is not finite, in any process; the weights are
+            still those of the step before.
     """
-    device = torch.device(device)
     end = time.perf_counter()
     for batch in batches:
         start, iteration = end, state.iteration
@@ -137,11 +144,22 @@ def train(
         # Whatever is random inside the network depends on the iteration alone.
         torch.manual_seed(config.seed + 1_000_003 * iteration)
         state.model.train()
-        losses = _losses(step, batch, device, config.precision)
-        values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
-        _require_finite(values, batch, iteration, config)
+        state.optimizer.zero_grad(set_to_none=True)
+        losses = add_gradients(
+            step,
+            batch,
+            num_parts=config.accumulate,
+            precision=config.precision,
+            ranks=ranks,
+            totals_of=totals_of,
+        )
+        sums = ranks.sum(losses.of_parts.sum(dim=0)).tolist()
+        values = dict(zip(losses.names, sums, strict=True))
+        _require_finite(values, batch, losses.bad_parts(), iteration, config, ranks)
         learning_rate = learning_rate_at(iteration, config)
-        norm = _update(state, losses, learning_rate, config, batch)
+        norm = _clip(state, config)
+        _require_finite({"gradient norm": norm}, batch, [], iteration, config, ranks)
+        _update(state, learning_rate)
         end = time.perf_counter()
         on_step(
             StepRecord(
@@ -150,13 +168,13 @@ def train(
                 losses=values,
                 total=sum(values.values()),
                 gradient_norm=norm,
-                num_images=len(batch.images),
+                num_images=len(batch.images) * ranks.size,
                 seconds=end - start,
                 data_seconds=data_seconds,
             )
         )
         is_last = state.iteration == config.iterations
-        is_stopped = not is_last and should_stop()
+        is_stopped = ranks.any(should_stop()) and not is_last
         if on_evaluate is not None and not is_stopped and config.evaluate_every is not None:
             if is_last or state.iteration % config.evaluate_every == 0:
                 on_evaluate(state)
@@ -168,53 +186,42 @@ def train(
     return True
 
 
-def _update(
-    state: TrainingState,
-    losses: dict[str, Tensor],
-    learning_rate: float,
-    config: TrainConfig,
-    batch: TrainingBatch,
-) -> float:
-    """One optimizer step; the gradient's norm before clipping."""
-    state.optimizer.zero_grad(set_to_none=True)
-    torch.stack(list(losses.values())).sum().backward()
+def _clip(state: TrainingState, config: TrainConfig) -> float:
+    """The gradient's norm before clipping."""
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
-    norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm or math.inf).item()
-    _require_finite({"gradient norm": norm}, batch, state.iteration, config)
+    return nn.utils.clip_grad_norm_(parameters, config.clip_norm or math.inf).item()
+
+
+def _update(state: TrainingState, learning_rate: float) -> None:
+    """One optimizer step."""
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate
     state.optimizer.step()
     state.iteration += 1
     if state.average is not None:
         state.average.update(state.model, state.iteration)
-    return norm
-
-
-def _losses(
-    step: Callable[[Sequence[Tensor], Sequence[Target]], dict[str, Tensor]],
-    batch: TrainingBatch,
-    device: torch.device,
-    precision: str,
-) -> dict[str, Tensor]:
-    images = [image.to(device, non_blocking=True) for image in batch.images]
-    targets = [target.to(device) for target in batch.targets]
-    reduced = (
-        torch.autocast(device.type, dtype=torch.bfloat16)
-        if precision == "bfloat16"
-        else contextlib.nullcontext()
-    )
-    with reduced:
-        return step(images, targets)
 
 
 def _require_finite(
-    values: dict[str, float], batch: TrainingBatch, iteration: int, config: TrainConfig
+    values: dict[str, float],
+    batch: TrainingBatch,
+    bad_parts: list[int],
+    iteration: int,
+    config: TrainConfig,
+    ranks: Ranks,
 ) -> None:
+    """Raise the same error in every process; `values` are the same in all of them."""
     bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
-    if bad:
-        ids = ", ".join(str(image_id) for image_id in batch.image_ids)
-        raise NonFiniteLossError(
-            f"iteration {iteration}, images {ids}: {', '.join(bad)}. Mostly the learning rate is "
-            f"too high: try --learning-rate {config.learning_rate / 2:g}, a longer warm-up, or "
-            "clipping of the gradient"
-        )
+    if not bad:
+        return
+    length = len(batch.images) // config.accumulate
+    own = [batch.image_ids[part * length + i] for part in bad_parts for i in range(length)]
+    # Nobody's own losses are bad where only the gradient is: then it may be any image.
+    ids = list(chain(*ranks.gather(own))) or list(chain(*ranks.gather(list(batch.image_ids))))
+    has_bad_boxes = ranks.any(not all(each.boxes.isfinite().all() for each in batch.targets))
+    raise NonFiniteLossError(
+        f"iteration {iteration}, images {', '.join(map(str, ids))}: {', '.join(bad)}. "
+        f"{what_helps(iteration, config, has_bad_boxes=has_bad_boxes)}",
+        batch,
+        values,
+    )

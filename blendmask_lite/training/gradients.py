@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from blendmask_lite.structures import Target
 from blendmask_lite.training.distributed import Ranks
@@ -27,9 +27,20 @@ TotalsOf = Callable[[Images, Targets], Totals]
 class TrainingBatch(Protocol):
     """What the loop needs of a batch; `datasets` makes it."""
 
-    images: Images
-    targets: Targets
-    image_ids: Sequence[int]
+    @property
+    def images(self) -> Images:
+        """B images (3, H, W)."""
+        ...
+
+    @property
+    def targets(self) -> Targets:
+        """B targets."""
+        ...
+
+    @property
+    def image_ids(self) -> Sequence[int]:
+        """B ids."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -83,7 +94,7 @@ def add_gradients(
     of_parts = []
     for number, place in enumerate(places):
         is_last = number == num_parts - 1
-        with contextlib.nullcontext() if is_last else _alone(step, ranks):
+        with contextlib.nullcontext() if is_last else ranks.without_exchange(step):
             with _autocast(ranks.device, precision):
                 losses = step(images[place], targets[place], *known)
             values = torch.stack(list(losses.values()))
@@ -92,12 +103,6 @@ def add_gradients(
         names = tuple(losses)
         of_parts.append(values.detach())
     return Losses(names, torch.stack(of_parts))
-
-
-def _alone(
-    step: Callable[..., dict[str, Tensor]], ranks: Ranks
-) -> contextlib.AbstractContextManager[None]:
-    return ranks.without_exchange(step) if isinstance(step, nn.Module) else contextlib.nullcontext()
 
 
 def _autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from blendmask_lite.checkpoint import write_checkpoint
+from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.training.engine import StepRecord, TrainingState
 from blendmask_lite.training.progress import ProgressLine
 from blendmask_lite.training.recipe import Recipe, make_checkpoint
@@ -21,6 +22,7 @@ __all__ = [
     "Observer",
     "Observers",
     "ProgressReport",
+    "make_observers",
 ]
 
 
@@ -147,3 +149,21 @@ class ProgressReport(Observer):
             f"iteration {state.iteration}: mask AP {scores['mask AP']:.1f}, "
             f"box AP {scores['box AP']:.1f} on {self.num_images} images"
         )
+
+
+def make_observers(
+    state: TrainingState,
+    recipe: Recipe,
+    run: RunFolder,
+    line: ProgressLine,
+    validation: InstanceDataset | None,
+    watchers: Sequence[Observer],
+) -> list[Observer]:
+    """Everything that watches a run, in the order in which it is told."""
+    observers: list[Observer] = [MetricsLog(run, iteration=state.iteration)]
+    if validation is not None:
+        observers.append(EvaluationLog(run, iteration=state.iteration))
+    num_images = 0 if validation is None else len(validation)
+    observers.append(ProgressReport(line, num_images=num_images))
+    # The checkpoint last: what was recorded before it is not recorded again after a kill.
+    return [*observers, *watchers, CheckpointWriter(run, recipe)]

@@ -8,18 +8,28 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from blendmask_lite.checkpoint import Checkpoint, load_weights, read_checkpoint
+import torch
+
+from blendmask_lite.checkpoint import Checkpoint, load_weights, read_checkpoint, save_model
 from blendmask_lite.config import InferenceConfig, ModelConfig
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.training.engine import TrainingState
 from blendmask_lite.training.runlog import RunFolder
 from blendmask_lite.training.schedule import TrainConfig
+from blendmask_lite.training.session import versions
 
-__all__ = ["Recipe", "find_last_checkpoint", "make_checkpoint", "require_same", "start_from"]
+__all__ = [
+    "Recipe",
+    "find_last_checkpoint",
+    "make_checkpoint",
+    "require_same",
+    "save_finished",
+    "start_from",
+]
 
-# Settings that may differ when a run continues: they change its length on disk and in time, not
-# its weights at a given iteration.
-FREE_ON_RESUME = ("num_workers", "checkpoint_every", "evaluate_every")
+# Settings that may differ when a run continues: they change its length on disk and in time, and
+# its weights at a given iteration not at all, or by the rounding of sums.
+FREE_ON_RESUME = ("num_workers", "checkpoint_every", "evaluate_every", "accumulate", "is_compiled")
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,18 @@ def make_checkpoint(state: TrainingState, recipe: Recipe) -> Checkpoint:
     )
 
 
+def save_finished(state: TrainingState, recipe: Recipe, run: RunFolder, *, half: bool) -> None:
+    """Write model.pt: the weights to use, and how they were trained."""
+    model = state.best_model
+    assert isinstance(model, BlendMask)
+    about = {
+        "iterations": state.iteration,
+        "train": asdict(recipe.train),
+        "versions": versions(),
+    }
+    save_model(model, run.model, metadata=about, dtype=torch.float16 if half else None)
+
+
 def require_same(recipe: Recipe, last: Checkpoint, run: RunFolder) -> None:
     """A run continues with the settings that it began with, or not at all."""
     assert last.training is not None
@@ -84,7 +106,9 @@ def require_same(recipe: Recipe, last: Checkpoint, run: RunFolder) -> None:
         f"{field.name} is {getattr(recipe.train, field.name)!r}, was {stored.get(field.name)!r}"
         for field in fields(TrainConfig)
         if field.name not in FREE_ON_RESUME
-        and _plain(getattr(recipe.train, field.name)) != _plain(stored.get(field.name))
+        # A setting that is newer than the run had its default then.
+        and _plain(getattr(recipe.train, field.name))
+        != _plain(stored.get(field.name, field.default))
     ]
     if recipe.model != last.config:
         different.append("the model's config is another")

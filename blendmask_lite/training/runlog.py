@@ -5,23 +5,26 @@ metrics.csv      one row a step
 evaluation.csv   one row an evaluation, if there were any
 last.pt          the newest training checkpoint
 model.pt         the finished model
+failure.pt       the step whose loss was not finite, if one was
 snapshots/       what the model made of a few pictures, if that was asked for
 tensorboard/     logs for TensorBoard, if they were asked for
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from blendmask_lite.files import write_atomically
 from blendmask_lite.training.engine import StepRecord
 
-__all__ = ["CsvLog", "RunFolder", "step_row"]
+__all__ = ["CsvLog", "RunFolder", "full_disk_explained", "step_row"]
 
 
 class RunFolder:
@@ -35,6 +38,7 @@ class RunFolder:
         self.evaluation = self.path / "evaluation.csv"
         self.last = self.path / "last.pt"
         self.model = self.path / "model.pt"
+        self.failure = self.path / "failure.pt"
         self.snapshots = self.path / "snapshots"
         self.tensorboard = self.path / "tensorboard"
 
@@ -47,6 +51,24 @@ class RunFolder:
         """Remove the unfinished files of a run that was killed while writing."""
         for path in self.path.rglob(".*.tmp"):
             path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def full_disk_explained(run: RunFolder) -> Iterator[None]:
+    """Say of a full disk what it means for the run.
+
+    Raises:
+        OSError: the same error, with what is left and what to do.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        rest = f"the last checkpoint, {run.last}, is whole: " if run.last.exists() else ""
+        raise OSError(
+            f"{run.path}: no space left on the disk; {rest}free some and continue with --resume"
+        ) from error
 
 
 class CsvLog:

@@ -41,6 +41,8 @@ class BatchSampler:
         batch_size: keys per batch.
         seed: of the order.
         start, stop: iterations to produce, `start` included, `stop` not.
+        share: (rank, number of processes): which part of every batch to give, of equal ones that
+            follow each other. The batches themselves do not depend on it.
     """
 
     num_images: int
@@ -48,20 +50,28 @@ class BatchSampler:
     seed: int
     start: int
     stop: int
+    share: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
         if self.num_images < 1:
             raise ValueError("there are no images to train on")
+        if self.batch_size % self.share[1]:
+            raise ValueError(
+                f"batch_size = {self.batch_size}: cannot be shared equally by "
+                f"{self.share[1]} processes"
+            )
 
     def __len__(self) -> int:
         return max(self.stop - self.start, 0)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
+        rank, num_shares = self.share
+        length = self.batch_size // num_shares
         for iteration in range(self.start, self.stop):
-            yield self.keys_at(iteration)
+            yield self.keys_at(iteration)[rank * length : (rank + 1) * length]
 
     def keys_at(self, iteration: int) -> list[SampleKey]:
-        """The keys of one iteration."""
+        """The keys of one iteration, those of all shares."""
         first = iteration * self.batch_size
         places = (divmod(first + i, self.num_images) for i in range(self.batch_size))
         return [
@@ -102,6 +112,7 @@ def batches_from(
     num_images: int,
     load: Callable[[int, random.Random], Any],
     collate: Callable[[list[Any]], Any],
+    share: tuple[int, int] = (0, 1),
 ) -> DataLoader[Any]:
     """The batches of iterations `start` to `config.iterations` - 1, in order.
 
@@ -111,11 +122,12 @@ def batches_from(
         num_images: images to draw from.
         load: see `SeededSamples`.
         collate: list of samples -> batch.
+        share: see `BatchSampler`.
     """
     return DataLoader(
         SeededSamples(load, seed=config.seed),
         batch_sampler=BatchSampler(
-            num_images, config.batch_size, config.seed, start, config.iterations
+            num_images, config.batch_size, config.seed, start, config.iterations, share
         ),
         collate_fn=collate,
         num_workers=config.num_workers,

@@ -1,13 +1,16 @@
-"""How long, how fast and on what a model is trained: one frozen dataclass and its presets."""
+"""How long, how fast and on what a model is trained: one frozen dataclass, and what it means."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Literal
 
-__all__ = ["TRAIN_PRESETS", "TrainConfig", "learning_rate_at", "rescale"]
+__all__ = ["WARMUP_FACTORS", "TrainConfig", "learning_rate_at", "rescale"]
+
+# Shares of the learning rate at iteration 0: that of AdelaiDet; that of FCOS' code, which the paper
+# follows where it says nothing itself.
+WARMUP_FACTORS = {"linear": 1 / 1000, "constant": 1 / 3}
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,8 @@ class TrainConfig:
 
     # Length
     iterations: int = 90_000  # optimizer steps
-    batch_size: int = 16  # images per step
+    batch_size: int = 16  # images per step, over all parts and processes
+    accumulate: int = 1  # parts that each process takes its images in, to save memory
     # Optimizer
     optimizer: Literal["adamw", "sgd"] = "sgd"  # sgd has momentum 0.9
     learning_rate: float = 0.01  # after the warm-up
@@ -42,15 +46,18 @@ class TrainConfig:
     # Running
     seed: int = 0  # of initial weights, order of the images and their augmentation
     precision: Literal["float32", "bfloat16"] = "float32"  # of the network; losses are float32
+    is_compiled: bool = False  # torch.compile the network
     num_workers: int = 0  # processes that prepare images; 0: the training process itself
     checkpoint_every: int = 500  # iterations
     evaluate_every: int | None = None  # iterations; None: never during training
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch_size", "checkpoint_every"):
+        for name in ("iterations", "batch_size", "accumulate", "checkpoint_every"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("num_workers", "warmup_iterations", "weight_decay", "seed"):
             self._require(name, getattr(self, name) >= 0, "at least 0")
+        divides = self.batch_size % self.accumulate == 0
+        self._require("accumulate", divides, f"a divisor of batch_size = {self.batch_size}")
         self._require("learning_rate", 0 < self.learning_rate < math.inf, "above 0")
         self._require("warmup_factor", 0 <= self.warmup_factor <= 1, "between 0 and 1")
         self._require("optimizer", self.optimizer in ("adamw", "sgd"), "adamw or sgd")
@@ -131,66 +138,3 @@ def rescale(
         learning_rate=config.learning_rate
         * (growth if config.optimizer == "sgd" else math.sqrt(growth)),
     )
-
-
-# The released code's schedules (AdelaiDet, configs/BlendMask): 16 images, SGD. Those of several
-# lengths are here with the longest that was published, r50 with its 1x.
-_1X = TrainConfig()
-_3X = replace(_1X, iterations=270_000, milestones=(210_000, 250_000))
-_5X = replace(
-    _1X,
-    iterations=400_000,
-    milestones=(280_000, 360_000),
-    crop=0.9,
-    train_sizes=tuple(range(640, 865)),
-    max_size=1440,
-)
-_550 = replace(_3X, train_sizes=tuple(range(440, 551, 22)), max_size=916)
-_550_DCNI3 = replace(_3X, crop=0.9, train_sizes=tuple(range(440, 595)), max_size=990)
-_4X = replace(
-    _1X,
-    iterations=360_000,
-    milestones=(300_000, 340_000),
-    train_sizes=tuple(range(256, 609, 32)),
-    max_size=900,
-)
-# The paper's real-time models (section 4.3).
-_RT_PAPER = replace(_550, milestones=(180_000, 240_000), warmup="constant")
-
-_NANO = TrainConfig(
-    iterations=6800,
-    batch_size=8,
-    optimizer="adamw",
-    learning_rate=5e-3,
-    weight_decay=0.02,
-    clip_norm=5.0,
-    schedule="cosine",
-    milestones=(),
-    warmup_iterations=680,
-    train_sizes=(128,),
-    max_size=214,
-    channel_permutation=True,
-)
-
-TRAIN_PRESETS: MappingProxyType[str, TrainConfig] = MappingProxyType(
-    {
-        "nano": _NANO,  # our choice: found by trying, some twenty minutes on two CPU cores
-        "nano_panoptic": _NANO,
-        "r50": _1X,
-        "r101": _3X,
-        "r101_dcni3": _5X,
-        "r50_550": _550,
-        "r50_550_dcni3": _550_DCNI3,
-        "rt_r50": _4X,
-        "rt_r50_bn_head": _4X,
-        "dla34": _4X,
-        "panoptic_r50": _3X,
-        "panoptic_r101": _3X,
-        "panoptic_r50_dcni3": _5X,
-        "panoptic_r101_dcni3": replace(_5X, max_size=1333),
-        "person_r50": _1X,
-        "r50_paper": _1X,
-        "rt_r50_paper": _RT_PAPER,
-        "rt_r101_paper": _RT_PAPER,
-    }
-)

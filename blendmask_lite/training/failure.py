@@ -1,0 +1,125 @@
+"""failure.pt: the step whose loss was not finite, to be looked into and to be done again."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import asdict, dataclass, fields
+from itertools import chain
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from blendmask_lite.checkpoint import Checkpoint, build_model, read_checkpoint, write_checkpoint
+from blendmask_lite.structures import Target
+from blendmask_lite.training.criterion import TrainingStep
+from blendmask_lite.training.distributed import Ranks
+from blendmask_lite.training.engine import NonFiniteLossError, TrainingState
+from blendmask_lite.training.gradients import add_gradients
+from blendmask_lite.training.recipe import Recipe, make_checkpoint
+
+__all__ = ["FailedStep", "read_failure", "replay_failure", "save_failure"]
+
+
+@dataclass(frozen=True)
+class FailedStep:
+    """A step that went wrong; the batch is that of all processes.
+
+    Attributes:
+        checkpoint: weights before the step; its norms' statistics have seen the images already.
+        iteration: steps done before.
+        images: B images (3, H, W), uint8, augmented.
+        targets: B targets.
+        image_ids: B ids.
+        num_parts: that the batch was taken in, over all processes.
+        values: the losses, or the gradient norm, that were found.
+    """
+
+    checkpoint: Checkpoint
+    iteration: int
+    images: list[Tensor]
+    targets: list[Target]
+    image_ids: list[int]
+    num_parts: int
+    values: dict[str, float]
+
+
+def save_failure(
+    path: Path, error: NonFiniteLossError, state: TrainingState, recipe: Recipe, ranks: Ranks
+) -> None:
+    """Write the step as a checkpoint with its images; all processes call it, the first writes."""
+    own = (list(error.batch.images), list(error.batch.targets), list(error.batch.image_ids))
+    shares = ranks.gather(own)
+    if not ranks.is_first:
+        return
+    images, targets, ids = (list(chain(*column)) for column in zip(*shares, strict=True))
+    model = make_checkpoint(state, recipe)
+    step = {
+        "iteration": state.iteration,
+        "images": images,
+        "targets": [_as_tensors(target) for target in targets],
+        "image_ids": ids,
+        "num_parts": recipe.train.accumulate * ranks.size,
+        "values": error.values,
+    }
+    content = Checkpoint(
+        config=model.config,
+        inference=model.inference,
+        class_names=model.class_names,
+        stuff_names=model.stuff_names,
+        state=state.model.state_dict(),
+        metadata={"failure": str(error)},
+        training={"step": step, "config": asdict(recipe.train)},
+    )
+    write_checkpoint(content, path)
+
+
+def read_failure(path: str | os.PathLike[str]) -> FailedStep:
+    """What `save_failure` wrote.
+
+    Raises:
+        ValueError: the file is another one.
+    """
+    checkpoint = read_checkpoint(path)
+    if checkpoint.training is None or "step" not in checkpoint.training:
+        raise ValueError(f"{path}: no failed step, but another checkpoint")
+    step = dict(checkpoint.training["step"])
+    targets = [Target(**target) for target in step.pop("targets")]
+    return FailedStep(checkpoint=checkpoint, targets=targets, **step)
+
+
+def replay_failure(
+    path: str | os.PathLike[str], *, precision: str | None = None, device: str = "cpu"
+) -> dict[str, float]:
+    """Compute losses and gradient of a failed step again.
+
+    Args:
+        path: the run's failure.pt.
+        precision: "float32" or "bfloat16"; None: that of the run.
+        device: to compute on.
+
+    Returns:
+        The losses by name, and "gradient norm".
+    """
+    failed = read_failure(path)
+    config = failed.checkpoint.training["config"]  # type: ignore[index]
+    model = build_model(failed.checkpoint, source=path).to(device).train()
+    torch.manual_seed(config["seed"] + 1_000_003 * failed.iteration)
+    step = TrainingStep(model)
+    losses = add_gradients(
+        step,
+        failed,
+        num_parts=failed.num_parts,
+        precision=precision or config["precision"],
+        ranks=Ranks(device=torch.device(device)),
+        totals_of=step.criterion.totals,
+    )
+    values = dict(zip(losses.names, losses.of_parts.sum(dim=0).tolist(), strict=True))
+    norm = nn.utils.clip_grad_norm_(model.parameters(), math.inf)
+    return {**values, "gradient norm": norm.item()}
+
+
+def _as_tensors(target: Target) -> dict[str, Tensor]:
+    values = {each.name: getattr(target, each.name) for each in fields(target)}
+    return {name: value for name, value in values.items() if value is not None}
