@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-__all__ = ["crop_masks", "mask_boxes", "paste_masks", "semantic_map"]
+__all__ = ["crop_masks", "lazy_zeros", "mask_boxes", "paste_masks", "semantic_map"]
 
 GPU_PASTE_PIXELS = 64_000_000  # mask pixels that are pasted at once, to bound the memory
+CROP_PIXELS = 32_000_000  # mask pixels that are turned into floats at once, likewise
 
 
 def crop_masks(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
@@ -32,6 +33,12 @@ def crop_masks(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
     """
     if len(masks) == 0:
         return masks.new_zeros((0, size, size), dtype=torch.bool)
+    step = max(CROP_PIXELS // max(masks[0].numel(), 1), 1)
+    pairs = zip(masks.split(step), boxes.split(step), strict=True)
+    return torch.cat([_crop_at_once(part, own, size) for part, own in pairs])
+
+
+def _crop_at_once(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
     index = torch.arange(len(masks), device=masks.device, dtype=boxes.dtype)
     regions = torch.cat([index[:, None], boxes], dim=1)
     maps = masks[:, None].to(boxes.dtype)
@@ -100,7 +107,7 @@ def _paste_regions(
     """One object after the other, its box and a pixel around it only: the way for the CPU."""
     height, width = size
     resolution = probabilities.shape[-1]
-    pasted = _lazy_zeros(len(boxes), height, width)
+    pasted = lazy_zeros(len(boxes), height, width)
     limits = torch.tensor([width, height, width, height])
     margin = torch.tensor([-1.0, -1.0, 1.0, 1.0])
     edges = torch.cat([boxes[:, :2].floor(), boxes[:, 2:].ceil()], dim=1) + margin
@@ -114,7 +121,7 @@ def _paste_regions(
     return pasted
 
 
-def _lazy_zeros(num: int, height: int, width: int) -> Tensor:
+def lazy_zeros(num: int, height: int, width: int) -> Tensor:
     """(num, height, width) False, in memory that the system provides where it is written to.
 
     Of the masks of a hundred objects most bytes never change. Fresh pages are zero by themselves;

@@ -56,7 +56,8 @@ KINDS: dict[str, Kind] = {
     "unknown image_id": _error("The annotation belongs to no image of the file. Remove it."),
     "unknown category_id": _error("The object has no class. Add the category, or remove it."),
     "image too large": _error(
-        "Pictures of this size are refused as decompression bombs. Cut them into parts."
+        "Its pixels, or those of all its masks, would fill the memory; such sizes are refused as "
+        "decompression bombs. Cut the picture into parts, or make it smaller."
     ),
     # Pictures
     "missing picture": _error("Training stops there. Add the file, or remove its entry."),

@@ -21,10 +21,15 @@ from blendmask_lite.datasets.coco_files import (
     image_folders,
     read_annotations,
 )
-from blendmask_lite.datasets.coco_format import completed, decode_masks, run_length
+from blendmask_lite.datasets.coco_format import (
+    completed,
+    decode_region,
+    run_boxes,
+    run_length,
+)
 from blendmask_lite.datasets.images import read_image
 from blendmask_lite.datasets.sample import Sample
-from blendmask_lite.masks import mask_boxes, semantic_map
+from blendmask_lite.masks import lazy_zeros
 from blendmask_lite.structures import Target
 
 __all__ = ["CocoDataset"]
@@ -103,17 +108,24 @@ class CocoDataset:
         size = (record["height"], record["width"])
         image = self._picture(image_id, size)
         annotations = self._annotations.get(image_id, [])
-        masks = decode_masks(self._run_lengths(image_id, size), size)
-        labels = torch.tensor(
-            [self._labels[each["category_id"]] for each in annotations], dtype=torch.int64
-        )
-        is_object = torch.tensor([not each.get("iscrowd", 0) for each in annotations]).bool()
-        is_object &= masks.flatten(1).any(dim=1)
+        runs = self._run_lengths(image_id, size)
+        labels = [self._labels[each["category_id"]] for each in annotations]
+        semantic = torch.zeros(size, dtype=torch.int64)
+        boxes = run_boxes(runs)
+        is_object = boxes[:, 2] > 0  # some pixel
+        is_object &= torch.tensor([not each.get("iscrowd", 0) for each in annotations]).bool()
+        masks = lazy_zeros(int(is_object.sum()), *size)
+        unset = iter(masks)
+        for run, label, is_one in zip(runs, labels, is_object.tolist(), strict=True):
+            region, part = decode_region(run)
+            semantic[region][part] = label + 1
+            if is_one:
+                next(unset)[region] = part
         target = Target(
-            boxes=mask_boxes(masks[is_object]),
-            labels=labels[is_object],
-            masks=masks[is_object],
-            semantic=semantic_map(masks, labels),
+            boxes=boxes[is_object],
+            labels=torch.tensor(labels, dtype=torch.int64)[is_object],
+            masks=masks,
+            semantic=semantic,
         )
         return Sample(image=image, target=target, image_id=image_id, original_size=size)
 

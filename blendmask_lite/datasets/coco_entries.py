@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 MAX_PIXELS = 89_478_485  # of an image; larger ones Pillow takes for decompression bombs
+MAX_MASK_PIXELS = 2**32  # of all masks of an image together
 MAX_SEGMENT_ID = 2**24  # three bytes of a picture of segments
 MAX_COORDINATE = 1e9  # pixels
 
@@ -102,9 +103,8 @@ def index_entries(content: Mapping[str, Any], report: Report) -> AnnotationFile:
     categories = entries_by_id("category", content["categories"], CATEGORY, report)
     images = entries_by_id("image", content["images"], IMAGE, report)
     for image in list(images.values()):
-        height, width = image["height"], image["width"]
-        if height * width > MAX_PIXELS:
-            text = f"has {width} x {height} pixels, more than {MAX_PIXELS}"
+        if image["height"] * image["width"] > MAX_PIXELS:
+            text = f"has {image['width']} x {image['height']} pixels, more than {MAX_PIXELS}"
             report(Problem("image too large", f"image {image['id']}", text))
             del images[image["id"]]
     known = {"image_id": _ids(content["images"]), "category_id": _ids(content["categories"])}
@@ -118,6 +118,12 @@ def index_entries(content: Mapping[str, Any], report: Report) -> AnnotationFile:
                 report(Problem(f"unknown {key}", f"annotation {annotation['id']}", text))
         if annotation["image_id"] in images and annotation["category_id"] in categories:
             annotations[annotation["image_id"]].append(annotation)
+    for image_id, own in annotations.items():
+        height, width = images[image_id]["height"], images[image_id]["width"]
+        if len(own) * height * width > MAX_MASK_PIXELS:
+            text = f"has {len(own)} masks of {width} x {height} pixels, too many for the memory"
+            report(Problem("image too large", f"image {image_id}", text))
+            del images[image_id]
     return AnnotationFile(
         images=images,
         annotations=dict(annotations),

@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from blendmask_lite.datasets.entries import shortened
+from blendmask_lite.masks import lazy_zeros
 from blendmask_lite.structures import Target
 
 __all__ = [
@@ -21,8 +22,10 @@ __all__ = [
     "category_records",
     "completed",
     "decode_masks",
+    "decode_region",
     "encode_masks",
     "image_record",
+    "run_boxes",
     "run_length",
 ]
 
@@ -45,12 +48,32 @@ def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
 
 
 def decode_masks(runs: Sequence[dict[str, Any]], size: tuple[int, int]) -> Tensor:
-    """(N, H, W) bool masks of N compressed run lengths; N may be 0."""
+    """(N, H, W) bool masks of N compressed run lengths; N may be 0.
+
+    Memory is taken for the pages that a mask covers alone, see `lazy_zeros`.
+    """
+    masks = lazy_zeros(len(runs), *size)
+    for mask, run in zip(masks, runs, strict=True):
+        region, part = decode_region(run)
+        mask[region] = part
+    return masks
+
+
+def decode_region(run: dict[str, Any]) -> tuple[tuple[slice, slice], Tensor]:
+    """Rows and columns of a mask's tight box, and the (h, w) bool mask inside of it."""
+    x, y, width, height = (int(value) for value in coco_mask.toBbox(run))
+    region = (slice(y, y + height), slice(x, x + width))
+    part = np.ascontiguousarray(coco_mask.decode(run)[region])
+    return region, torch.from_numpy(part).bool()
+
+
+def run_boxes(runs: Sequence[dict[str, Any]]) -> Tensor:
+    """The tight boxes of N run lengths: (N, 4) float corners, pixels; zeros for an empty mask."""
     if not runs:
-        return torch.zeros((0, *size), dtype=torch.bool)
-    # pycocotools fills column by column: (H, W, N) in Fortran order is (N, W, H) in memory.
-    decoded: np.ndarray = coco_mask.decode(list(runs))
-    return torch.from_numpy(np.ascontiguousarray(decoded.transpose(2, 0, 1))).bool()
+        return torch.zeros((0, 4))
+    boxes = torch.from_numpy(np.asarray(coco_mask.toBbox(list(runs)))).float()
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes
 
 
 def run_length(segmentation: object, size: tuple[int, int]) -> dict[str, Any]:

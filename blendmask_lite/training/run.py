@@ -27,7 +27,6 @@ from blendmask_lite.training.progress import ProgressLine
 from blendmask_lite.training.recipe import Recipe, find_last_checkpoint, save_finished
 from blendmask_lite.training.runlog import RunFolder, full_disk_explained
 from blendmask_lite.training.sampling import batches_from
-from blendmask_lite.training.schedule import TrainConfig
 from blendmask_lite.training.session import RunSession
 from blendmask_lite.training.watching import Watching, make_watchers
 
@@ -128,7 +127,7 @@ def _loop(
             return train(
                 state,
                 ranks.wrap(step),
-                _batches(state.iteration, dataset, recipe.train, ranks),
+                _batches(state.iteration, dataset, recipe, ranks),
                 recipe.train,
                 on_step=lambda record: observers.on_step(state, record),
                 on_checkpoint=observers.on_checkpoint,
@@ -144,8 +143,9 @@ def _loop(
 
 
 def _batches(
-    start: int, dataset: InstanceDataset, config: TrainConfig, ranks: Ranks
+    start: int, dataset: InstanceDataset, recipe: Recipe, ranks: Ranks
 ) -> Iterable[TrainingBatch]:
+    config = recipe.train
     transform = TrainTransform(
         train_sizes=config.train_sizes,
         max_size=config.max_size,
@@ -157,7 +157,7 @@ def _batches(
         start,
         config,
         num_images=len(dataset),
-        load=load_sample(dataset, transform),
+        load=load_sample(dataset, transform, mask_size=recipe.model.mask_size),
         collate=collate,
         share=(ranks.rank, ranks.size),
     )
