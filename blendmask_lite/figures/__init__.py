@@ -6,8 +6,10 @@ from blendmask_lite.figures.blending import blending_figure, object_blending_fig
 from blendmask_lite.figures.detections import detections_figure, draw_detections, paint_masks
 from blendmask_lite.figures.layout import DescribedFigure, figure_pixels
 from blendmask_lite.figures.maps import maps_figure
+from blendmask_lite.figures.moments import film_figure, moment_figure
 from blendmask_lite.figures.overview import overview_figure
 from blendmask_lite.figures.panoptic import paint_segments, panoptic_figure
+from blendmask_lite.figures.runs import curves_figure
 
 __all__ = [
     "DescribedFigure",
@@ -15,10 +17,13 @@ __all__ = [
     "bases_figure",
     "blending_figure",
     "crop_picture",
+    "curves_figure",
     "detections_figure",
     "draw_detections",
     "figure_pixels",
+    "film_figure",
     "maps_figure",
+    "moment_figure",
     "object_blending_figure",
     "overview_figure",
     "paint_masks",

@@ -1,0 +1,191 @@
+"""`blendmask-lite runs`."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import math
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from blendmask_lite.files import write_atomically
+from blendmask_lite.training.history import RunRecord, find_runs, flat_settings, read_run
+
+__all__ = ["add_parser"]
+
+COMPARE = "compare"  # instead of the first folder
+FORMATS = (".png", ".pdf", ".svg")
+SCORES = ("mask AP", "box AP")
+EPILOG = """examples:
+  blendmask-lite runs
+      the runs under runs/
+  blendmask-lite runs runs/a runs/b --plot curves.png
+      two of them, and their curves
+  blendmask-lite runs compare runs/a runs/b
+      settings that differ, and what came out
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the command line."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "runs",
+        help="list and compare trainings",
+        description="List trainings, compare their settings and results, draw their curves.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "folders",
+        nargs="*",
+        metavar="DIR",
+        help='folders of runs, or folders with such in them; default runs; "compare" before them '
+        "compares",
+    )
+    parser.add_argument(
+        "--plot", metavar="FILE", help="draw losses, learning rate and AP: .png, .pdf or .svg"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """List or compare; 0."""
+    is_comparison = options.folders[:1] == [COMPARE]
+    roots = options.folders[int(is_comparison) :] or ["runs"]
+    if options.plot is not None and Path(options.plot).suffix not in FORMATS:
+        raise ValueError(f"--plot {options.plot}: must end in {', '.join(FORMATS)}")
+    paths = dict.fromkeys(path for root in roots for path in find_runs(Path(root)))
+    records = [read_run(path) for path in paths]
+    if not records:
+        print(f"no runs in {', '.join(roots)}")
+        return 0
+    if is_comparison and len(records) < 2:
+        raise ValueError(f"compare: needs two runs, {', '.join(roots)} has {len(records)}")
+    print(comparison(records) if is_comparison else listing(records))
+    if options.plot is not None:
+        plot(records, Path(options.plot))
+        print(options.plot)
+    return 0
+
+
+def listing(records: Sequence[RunRecord]) -> str:
+    """A line a run, the newest last, and what could not be read below it."""
+    head = ["run", "preset", "data", "iterations", "state", "loss", "mask", *SCORES]
+    head += ["images/s", "begun", "command"]
+    ordered = sorted(records, key=lambda record: (_begun(record), str(record.path)))
+    lines = _table([head, *(_row(record) for record in ordered)], numbers=range(5, 10))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    shown = [lines[0][:width]]
+    for line, record in zip(lines[1:], ordered, strict=True):
+        shown.append(line[:width])
+        shown += [f"    {problem}" for problem in record.problems]
+        reason = record.sessions[-1].get("reason") if record.sessions else None
+        if record.state == "failed" and reason:
+            shown.append(f"    {str(reason).splitlines()[0]}")
+    return "\n".join(shown)
+
+
+def comparison(records: Sequence[RunRecord]) -> str:
+    """Settings that differ, and what came out, a column a run."""
+    names = _names(records)
+    settings = [flat_settings(record) for record in records]
+    known = dict.fromkeys(name for each in settings for name in each)
+    different = [name for name in known if len({each.get(name) for each in settings}) > 1]
+    results = [_results(record) for record in records]
+    rows: list[Sequence[str]] = [("settings that differ", *names)]
+    rows += [(name, *(each.get(name, "-") for each in settings)) for name in different]
+    if not different:
+        rows.append(("none", *("" for _ in names)))
+    rows.append(("", *("" for _ in names)))
+    rows.append(("results", *names))
+    rows += [
+        (name, *(each.get(name, "-") for each in results))
+        for name in dict.fromkeys(name for each in results for name in each)
+    ]
+    lines = _table(rows)
+    for name, record in zip(names, records, strict=True):
+        lines += [f"{name}: {problem}" for problem in record.problems]
+    return "\n".join(lines)
+
+
+def plot(records: Sequence[RunRecord], file: Path) -> None:
+    """The curves of the runs that have some.
+
+    Raises:
+        ValueError: none has.
+    """
+    from blendmask_lite.figures import curves_figure
+
+    drawn = [record for record in records if record.loss_names]
+    if not drawn:
+        raise ValueError("--plot: none of the runs has a metrics.csv that can be read")
+    names = _names(drawn)
+    figure = curves_figure(
+        dict(zip(names, (record.steps for record in drawn), strict=True)),
+        dict(zip(names, (record.evaluations for record in drawn), strict=True)),
+        losses=list(dict.fromkeys(name for record in drawn for name in record.loss_names)),
+    )
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=file.suffix[1:], facecolor="white", dpi=150)
+    write_atomically(file, buffer.getvalue())
+
+
+def _row(record: RunRecord) -> tuple[str, ...]:
+    losses, scores = record.last_losses, record.scores
+    total = "?" if record.num_iterations is None else str(record.num_iterations)
+    return (
+        str(record.path),
+        record.text("preset") or "-",
+        record.text("data") or "-",
+        f"{record.num_done}/{total}",
+        record.state,
+        _number(losses, "loss", 3),
+        _number(losses, "mask", 3),
+        *(_number(scores, name, 1) for name in SCORES),
+        _number({"speed": record.images_per_second}, "speed", 1),
+        _begun(record)[:16].replace("T", " ") or "-",
+        record.text("command") or "-",
+    )
+
+
+def _results(record: RunRecord) -> dict[str, str]:
+    results = {"state": record.state, "iterations": str(record.num_done)}
+    results |= {
+        name if name == "loss" else f"loss: {name}": _number(record.last_losses, name, 4)
+        for name in record.last_losses
+    }
+    results |= {name: _number(record.scores, name, 2) for name in record.scores}
+    results["images/s"] = _number({"speed": record.images_per_second}, "speed", 1)
+    hours = sum(each for each in record.steps.get("seconds", []) if math.isfinite(each)) / 3600
+    results["hours of steps"] = f"{hours:.2f}"
+    return results
+
+
+def _names(records: Sequence[RunRecord]) -> list[str]:
+    """Folder names where they are all different, else whole paths."""
+    names = [record.path.resolve().name for record in records]
+    return names if len(set(names)) == len(names) else [str(record.path) for record in records]
+
+
+def _begun(record: RunRecord) -> str:
+    return str(record.sessions[0].get("start", "")) if record.sessions else ""
+
+
+def _number(values: Mapping[str, float], name: str, digits: int) -> str:
+    value = values.get(name, math.nan)
+    return f"{value:.{digits}f}" if math.isfinite(value) else "-"
+
+
+def _table(rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = ()) -> list[str]:
+    """Lines with columns of equal width, those of numbers to the right."""
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.rjust(width) if place in numbers else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,227 @@
+"""What a run's folder says about the run, read by others while it goes on, and after it broke.
+
+Nothing here raises because of what a file holds: a damaged one is a problem that is told.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from blendmask_lite.training.runlog import RunFolder
+from blendmask_lite.training.session import is_held
+
+__all__ = ["RunRecord", "Table", "find_runs", "flat_settings", "read_run"]
+
+DEEPEST = 3  # folders below the one that is searched
+WINDOW = 50  # last steps that losses and speed are averaged over
+
+Table = Mapping[str, Sequence[float]]  # columns by name, all of one length
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as its folder tells it.
+
+    Attributes:
+        path: of the folder.
+        description: of run.json; empty where it is missing or damaged.
+        steps: of metrics.csv; NaN where a cell is no number.
+        evaluations: of evaluation.csv.
+        is_running: a process trains in it now.
+        has_model: the finished model is there.
+        problems: what could not be read, a sentence each.
+    """
+
+    path: Path
+    description: Mapping[str, Any]
+    steps: Table
+    evaluations: Table
+    is_running: bool
+    has_model: bool
+    problems: tuple[str, ...]
+
+    @property
+    def sessions(self) -> list[Mapping[str, Any]]:
+        """The processes that trained here, in the order of time."""
+        sessions = self.description.get("sessions", [])
+        if not isinstance(sessions, list):
+            return []
+        return [each for each in sessions if isinstance(each, dict)]
+
+    @property
+    def state(self) -> str:
+        """running, finished, stopped (on request), failed, killed, or unknown."""
+        if self.is_running:
+            return "running"
+        recorded = str(self.sessions[-1].get("state")) if self.sessions else "unknown"
+        if recorded == "running":
+            return "killed"
+        return "finished" if recorded == "unknown" and self.has_model else recorded
+
+    @property
+    def num_done(self) -> int:
+        """Iterations of which there is a row."""
+        done = [each for each in self.steps.get("iteration", []) if math.isfinite(each)]
+        return int(max(done, default=0))
+
+    @property
+    def num_iterations(self) -> int | None:
+        """Of the whole run; None where nobody said."""
+        train = self.description.get("train")
+        value = train.get("iterations") if isinstance(train, dict) else None
+        return value if isinstance(value, int) else None
+
+    @property
+    def loss_names(self) -> list[str]:
+        """Columns of the losses: the sum, named "loss", and its parts."""
+        names = list(self.steps)
+        if "loss" not in names or "gradient_norm" not in names:
+            return []
+        return names[names.index("loss") : names.index("gradient_norm")]
+
+    @cached_property
+    def last_losses(self) -> dict[str, float]:
+        """Means over the last 50 steps."""
+        return {name: _last_mean(self.steps[name]) for name in self.loss_names}
+
+    @cached_property
+    def images_per_second(self) -> float:
+        """Mean over the last 50 steps; NaN without any."""
+        return _last_mean(self.steps.get("images_per_second", []))
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Of the last evaluation: "mask AP", "box AP50", ..., percent."""
+        return {
+            name: values[-1]
+            for name, values in self.evaluations.items()
+            if name != "iteration" and len(values)
+        }
+
+    def text(self, name: str) -> str:
+        """A plain value of run.json, such as "command"; empty where it is missing."""
+        value = self.description.get(name, "")
+        return value if isinstance(value, str) else ""
+
+
+def find_runs(root: Path) -> list[Path]:
+    """The folder itself if it holds a run, else the runs in it, up to three folders deep.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder")
+    return _find(root, DEEPEST)
+
+
+def _find(folder: Path, depth: int) -> list[Path]:
+    run = RunFolder(folder)
+    files = (run.description, run.metrics, run.last, run.model)
+    if any(path.exists() for path in files):
+        return [folder]
+    if depth == 0:
+        return []
+    try:
+        inside = sorted(each for each in folder.iterdir() if each.is_dir())
+    except OSError:  # a folder that may not be read holds nothing for us
+        return []
+    return [run for each in inside if each.name[0] != "." for run in _find(each, depth - 1)]
+
+
+def read_run(path: Path) -> RunRecord:
+    """Read what there is."""
+    run = RunFolder(path)
+    problems: list[str] = []
+    description = _read_description(run.description, problems)
+    steps = _read_table(run.metrics, problems)
+    evaluations = _read_table(run.evaluation, problems, is_needed=False)
+    return RunRecord(
+        path=path,
+        description=description,
+        steps=steps,
+        evaluations=evaluations,
+        is_running=is_held(run),
+        has_model=run.model.exists(),
+        problems=tuple(problems),
+    )
+
+
+def flat_settings(record: RunRecord) -> dict[str, str]:
+    """Everything that can differ between two runs, as text by name: "train.seed", ...
+
+    Versions, commit and host are those of the last process.
+    """
+    settings = {k: v for k, v in record.description.items() if k not in ("sessions", "command")}
+    if record.sessions:
+        last = record.sessions[-1]
+        settings |= {name: last.get(name) for name in ("versions", "commit", "host")}
+    return dict(_flatten(settings, ""))
+
+
+def _flatten(value: Mapping[str, Any], prefix: str) -> list[tuple[str, str]]:
+    flat: list[tuple[str, str]] = []
+    for name, each in value.items():
+        if isinstance(each, dict):
+            flat += _flatten(each, f"{prefix}{name}.")
+        else:
+            flat.append((f"{prefix}{name}", each if isinstance(each, str) else json.dumps(each)))
+    return flat
+
+
+def _read_description(path: Path, problems: list[str]) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        problems.append("run.json is missing")
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        problems.append(f"run.json cannot be read ({error})")
+        return {}
+    if not isinstance(content, dict):
+        problems.append("run.json is no JSON object")
+        return {}
+    return content
+
+
+def _read_table(path: Path, problems: list[str], *, is_needed: bool = True) -> Table:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+    except FileNotFoundError:
+        if is_needed:
+            problems.append(f"{path.name} is missing")
+        return {}
+    except (OSError, ValueError, csv.Error) as error:
+        problems.append(f"{path.name} cannot be read ({error})")
+        return {}
+    if not rows:
+        return {}
+    names, *body = rows
+    if "iteration" not in names or len(set(names)) != len(names):
+        problems.append(f"{path.name} is no table with a column `iteration`")
+        return {}
+    whole = [row for row in body if len(row) == len(names)]
+    # The last row may be on its way: whoever reads a running run sees half of it.
+    if len(whole) < len(body) - 1 or (len(whole) < len(body) and whole != body[:-1]):
+        problems.append(f"{path.name}: {len(body) - len(whole)} rows of another length")
+    return {name: [_number(row[place]) for row in whole] for place, name in enumerate(names)}
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _last_mean(values: Sequence[float]) -> float:
+    recent = [value for value in values[-WINDOW:] if math.isfinite(value)]
+    return sum(recent) / len(recent) if recent else math.nan
