@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 
 from blendmask_lite import __version__
-from blendmask_lite.cli import convert, evaluate, export, models, segment, shapes, train
+from blendmask_lite.cli import (
+    convert,
+    data,
+    evaluate,
+    export,
+    models,
+    runs,
+    segment,
+    shapes,
+    train,
+)
 
 __all__ = ["main"]
 
-COMMANDS = (train, evaluate, segment, shapes, models, convert, export)
+COMMANDS = (train, runs, evaluate, segment, shapes, data, models, convert, export)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for module in COMMANDS:
         module.add_parser(commands)
     options = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options.command_line = shlex.join(["blendmask-lite", *given])
     try:
         result: int = options.run(options)
     except (ValueError, OSError) as error:
