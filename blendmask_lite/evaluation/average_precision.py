@@ -35,7 +35,6 @@ LVIS_METRICS = {
     **{"AP": "AP", "AP50": "AP50", "AP75": "AP75", "APS": "APs", "APM": "APm", "APL": "APl"},
     **{"APr": "APr", "APc": "APc", "APf": "APf", "AR300": "AR@300"},
 }
-LVIS_DETECTIONS = 300  # of an image that count, best first
 IOU_THRESHOLDS = {"AP50": 0, "AP75": 5}  # places among 0.50, 0.55, ..., 0.95
 
 
@@ -69,7 +68,7 @@ def evaluate_detections(
 
     Federated truth is evaluated as LVIS's: a class counts in the images where it is present or
     known to be absent; surplus detections of it are no mistakes where not all of its objects
-    are marked; 300 detections of an image count.
+    are marked; the best 300 detections of an image count.
 
     Args:
         truth: images, annotations and categories in COCO's or LVIS's format.
@@ -79,8 +78,8 @@ def evaluate_detections(
         For "mask" and "box".
     """
     federated = is_federated(truth)
-    # Ids may be any: zero, which COCO's rules take for "no match", or beyond float64. They are
-    # counted anew, in their order, because ties are decided by it.
+    # Ids may be beyond float64. They are counted anew, images in their order, because ties are
+    # decided by it.
     images = {each: n for n, each in enumerate(sorted(x["id"] for x in truth["images"]), start=1)}
     labels = {each: n for n, each in enumerate((x["id"] for x in truth["categories"]), start=1)}
     true = hotcoco.COCO(_renumbered(truth, images, labels))
@@ -90,9 +89,7 @@ def evaluate_detections(
     for kind, area in areas.items():
         if area is not None and len(area):
             found.update_anns(ids=np.arange(1, len(area) + 1), area=area)
-        if federated:
-            kept = found.cap_detections_per_image(LVIS_DETECTIONS)
-        evaluated[kind] = _evaluate(true, kept if federated else found, kind, federated)
+        evaluated[kind] = _evaluate(true, found, kind, federated)
     return {kind: evaluated[kind] for kind in ("mask", "box")}
 
 
