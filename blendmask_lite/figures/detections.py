@@ -99,12 +99,13 @@ def detections_figure(
     return figure
 
 
-def paint_masks(image: Tensor, masks: Tensor) -> Tensor:
+def paint_masks(image: Tensor, masks: Tensor, colors: Sequence[str] | None = None) -> Tensor:
     """Tint the pixels of every mask in the object's colour, with a line around it.
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
         masks: (N, H, W) bool; earlier ones lie on top.
+        colors: N of them; without, each object has its own.
 
     Returns:
         (3, H, W) float in [0, 1], a copy.
@@ -118,7 +119,8 @@ def paint_masks(image: Tensor, masks: Tensor) -> Tensor:
         )
     painted = image.float() / 255 if not image.is_floating_point() else image.clone()
     for index in reversed(range(len(masks))):
-        color = torch.tensor(rgb255(object_color(index)), device=painted.device)[:, None] / 255
+        name = object_color(index) if colors is None else colors[index]
+        color = torch.tensor(rgb255(name), device=painted.device)[:, None] / 255
         mask = masks[index]
         painted[:, mask] = (1 - OPACITY) * painted[:, mask] + OPACITY * color
         painted[:, mask & ~_eroded(mask)] = color

@@ -1,0 +1,157 @@
+"""Which detections of an image are right, and what is wrong with the others.
+
+Chapter 05 of the course. Average precision says how good a model is, this says what to look at:
+the best and the worst images, and the kinds of mistakes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from blendmask_lite.datasets.coco_format import run_length
+from blendmask_lite.evaluation.outcomes import (
+    CONFUSED,
+    FOUND,
+    IGNORED,
+    INACCURATE,
+    MISSED,
+    NONE_SUCH,
+    RIGHT,
+    TWICE,
+    ComparedObject,
+    ImageComparison,
+)
+from blendmask_lite.evaluation.results_file import ImageResults
+
+__all__ = ["SCORE_THRESHOLD", "compare_images"]
+
+SCORE_THRESHOLD = 0.4  # least score of a detection, as in `blendmask-lite segment`
+MATCH_IOU = 0.5  # a detection matches a true object of its class above it
+NEAR_IOU = 0.1  # and has something to do with an object above this
+
+
+def compare_images(
+    truth: dict[str, Any],
+    results: Iterable[ImageResults],
+    *,
+    score_threshold: float = SCORE_THRESHOLD,
+) -> list[ImageComparison]:
+    """Match the detections of each image with its true objects, best detection first.
+
+    A detection takes the free object of its class with the highest mask IoU, if that is above
+    0.5.
+
+    Args:
+        truth: images, annotations and categories in COCO's or LVIS's format.
+        results: of images of `truth`.
+        score_threshold: detections with a lower score do not count.
+    """
+    images = {each["id"]: each for each in truth["images"]}
+    annotations: dict[int, list[dict[str, Any]]] = {each: [] for each in images}
+    for annotation in truth["annotations"]:
+        annotations[annotation["image_id"]].append(annotation)
+    return [
+        _compare(each, images[each.image_id], annotations[each.image_id], score_threshold)
+        for each in results
+    ]
+
+
+def _compare(
+    results: ImageResults,
+    image: dict[str, Any],
+    annotations: Sequence[dict[str, Any]],
+    score_threshold: float,
+) -> ImageComparison:
+    order = np.argsort(-results.scores, kind="stable")
+    order = order[results.scores[order] >= score_threshold]
+    runs = results.segmentations()
+    found = [runs[place] for place in order]
+    true = [run_length(each["segmentation"], results.size) for each in annotations]
+    true_ids = np.array([each["category_id"] for each in annotations], dtype=np.int64)
+    found_ids = results.category_ids[order]
+    is_crowd = np.array([bool(each.get("iscrowd", 0)) for each in annotations], dtype=bool)
+    ious = np.zeros((len(found), len(true)))
+    if found and true:
+        # With a crowd it is the share of the detection that lies on the crowd.
+        ious = coco_mask.iou(found, true, is_crowd.astype(np.uint8))
+    partners = _match(ious, found_ids[:, None] == true_ids, is_crowd)
+    outcomes = [
+        RIGHT
+        if partner is not None
+        else _mistake(ious[place], true_ids == found_ids[place], is_crowd)
+        for place, partner in enumerate(partners)
+    ]
+    checked = _checked_categories(image, true_ids)
+    scores = results.scores[order].tolist()
+    return ImageComparison(
+        image_id=results.image_id,
+        size=results.size,
+        found=tuple(
+            ComparedObject(
+                category_id=category_id,
+                segmentation=found[place],
+                outcome=_unless_unchecked(outcomes[place], category_id, checked),
+                score=scores[place],
+                iou=0.0 if (partner := partners[place]) is None else float(ious[place, partner]),
+            )
+            for place, category_id in enumerate(found_ids.tolist())
+        ),
+        true=tuple(
+            ComparedObject(
+                category_id=category_id,
+                segmentation=true[place],
+                outcome=IGNORED if is_crowd[place] else FOUND if place in partners else MISSED,
+            )
+            for place, category_id in enumerate(true_ids.tolist())
+        ),
+    )
+
+
+def _match(
+    ious: NDArray[np.float64], same_class: NDArray[np.bool_], is_crowd: NDArray[np.bool_]
+) -> list[int | None]:
+    """For each detection the place of its true object."""
+    free = np.where(same_class & ~is_crowd, ious, 0.0)
+    partners: list[int | None] = []
+    for row in range(len(free)):
+        best = int(free[row].argmax()) if free.shape[1] else 0
+        is_match = free.shape[1] > 0 and free[row, best] > MATCH_IOU
+        partners.append(best if is_match else None)
+        if is_match:
+            free[:, best] = 0.0
+    return partners
+
+
+def _mistake(
+    ious: NDArray[np.float64], same_class: NDArray[np.bool_], is_crowd: NDArray[np.bool_]
+) -> str:
+    """What is wrong with a detection that has no object of its own."""
+
+    def largest(chosen: NDArray[np.bool_]) -> float:
+        return float(ious[chosen].max(initial=0.0))
+
+    if largest(same_class & ~is_crowd) > MATCH_IOU:
+        return TWICE
+    if largest(same_class & is_crowd) > MATCH_IOU:
+        return IGNORED
+    if largest(~same_class & ~is_crowd) > MATCH_IOU:
+        return CONFUSED
+    return INACCURATE if largest(same_class & ~is_crowd) > NEAR_IOU else NONE_SUCH
+
+
+def _checked_categories(image: dict[str, Any], present: NDArray[np.int64]) -> set[int] | None:
+    """The classes of which LVIS marks every object of an image; None where it is all of them."""
+    if "neg_category_ids" not in image:
+        return None
+    unfinished = set(image.get("not_exhaustive_category_ids", []))
+    return ({*image["neg_category_ids"], *present.tolist()}) - unfinished
+
+
+def _unless_unchecked(outcome: str, category_id: int, checked: set[int] | None) -> str:
+    is_known = outcome == RIGHT or checked is None or category_id in checked
+    return outcome if is_known else IGNORED

@@ -1,0 +1,197 @@
+"""Images side by side: what was found, and what is there, coloured by what became of it.
+
+Chapter 05 of the course.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+from torch.nn import functional as F
+
+from blendmask_lite.datasets.coco_format import decode_masks
+from blendmask_lite.evaluation.outcomes import (
+    FOUND,
+    IGNORED,
+    MISSED,
+    RIGHT,
+    ComparedObject,
+    ImageComparison,
+)
+from blendmask_lite.figures.detections import paint_masks
+from blendmask_lite.figures.layout import DescribedFigure, draw_picture, panels
+from blendmask_lite.figures.palette import PALETTE, text_on
+from blendmask_lite.masks import mask_boxes
+
+__all__ = ["gallery_figure"]
+
+GOOD, BAD, LOST, GREY = PALETTE[1], PALETTE[0], PALETTE[2], "#888888"
+COLORS = {RIGHT: GOOD, FOUND: GOOD, MISSED: LOST, IGNORED: GREY}
+MAX_CAPTIONS = 12  # in one picture, mistakes first, then large objects
+FONT_SIZE = 5.5  # of the captions, points
+PANEL = 3.0  # width of one picture, inches
+MAX_RATIO = 1.5  # of height to width, of a panel
+PIXELS = 480  # of the longer side of a picture, as shown
+
+
+def gallery_figure(
+    comparisons: Sequence[ImageComparison],
+    load_image: Callable[[int], Tensor],
+    class_names: Mapping[int, str],
+    *,
+    score_threshold: float,
+    title: str = "",
+) -> DescribedFigure:
+    """Detections on the left, true objects on the right, two images a row.
+
+    Blue is right, red a mistake, yellow was missed, grey does not count. Names that would cover
+    others are left out, those of mistakes last.
+
+    Args:
+        comparisons: of the images to show.
+        load_image: gives the picture of an image id, (3, H, W), at the size of the masks.
+        class_names: by category id.
+        score_threshold: least score of the detections.
+        title: over the figure.
+    """
+    columns = 4 if len(comparisons) > 1 else 2
+    rows = max(1, math.ceil(2 * len(comparisons) / columns))
+    heights = _row_heights([each.size for each in comparisons], columns // 2)
+    told = "; ".join(f"image {each.image_id}: {_summary(each)}" for each in comparisons)
+    figure, axes = panels(
+        rows,
+        columns,
+        cell=(PANEL, sum(heights) / rows),
+        description=f"{title or 'Images'}, detections beside true objects. {told or 'None.'}",
+    )
+    figure.set_layout_engine("constrained", h_pad=0.08)
+    axes[0, 0].get_gridspec().set_height_ratios(heights)
+    for ax in axes.flat:
+        ax.set_axis_off()
+        ax.set_anchor("N")
+    for place, each in enumerate(comparisons):
+        left, right = axes.flat[2 * place], axes.flat[2 * place + 1]
+        image = load_image(each.image_id)
+        title_left = f"image {each.image_id}: score {_score(each)}"
+        _draw(left, image, each.found, each.size, class_names, f"{title_left}\nfound")
+        _draw(right, image, each.true, each.size, class_names, f"{_summary(each)}\ntrue")
+    key = (
+        "blue: right   red: mistake   yellow: missed   grey: does not count\n"
+        f"detections with a score of at least {score_threshold:g}; "
+        "score of an image: mean IoU of its matches times their F1 score, %"
+    )
+    figure.suptitle(f"{title}\n{key}" if title else key, fontsize=9)
+    return figure
+
+
+def _draw(
+    ax: Axes,
+    image: Tensor,
+    objects: Sequence[ComparedObject],
+    size: tuple[int, int],
+    class_names: Mapping[int, str],
+    title: str,
+) -> None:
+    image, masks = _shown(image, objects, size)
+    size = (image.shape[1], image.shape[2])
+    # Mistakes on top, small objects above large ones.
+    areas = masks.flatten(1).sum(dim=1).tolist()
+    order = sorted(range(len(objects)), key=lambda i: (_is_fine(objects[i]), areas[i]))
+    masks = masks[order]
+    kinds = [COLORS.get(objects[i].outcome, BAD) for i in order]
+    draw_picture(ax, paint_masks(image, masks, kinds), title=title, has_units=False)
+    named = sorted(range(len(order)), key=lambda i: (_is_fine(objects[order[i]]), -areas[order[i]]))
+    boxes, taken = mask_boxes(masks).tolist(), Captions(size)
+    for place in named[:MAX_CAPTIONS]:
+        text = _caption(objects[order[place]], class_names)
+        spot = taken.find(text, boxes[place])
+        if spot is not None:
+            ax.text(
+                *spot,
+                text,
+                fontsize=FONT_SIZE,
+                color=text_on(kinds[place]),
+                ha="center",
+                va="center",
+                bbox={"facecolor": kinds[place], "edgecolor": "none", "pad": 0.6},
+                clip_on=True,
+            )
+
+
+class Captions:
+    """Finds places for names in a picture that do not cover each other.
+
+    Args:
+        size: (H, W) of the picture, pixels.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.height, self.width = size
+        points = self.width / (72 * PANEL)  # pixels a point of text
+        self.line, self.letter = 1.45 * FONT_SIZE * points, 0.6 * FONT_SIZE * points
+        self.taken: list[tuple[float, float, float]] = []
+
+    def find(self, text: str, box: Sequence[float]) -> tuple[float, float] | None:
+        """The middle (x, y) of a text at the upper side of a box or below; None if all is full."""
+        x0, y0, x1, y1 = box
+        half = self.letter * len(text) / 2
+        x = min(max((x0 + x1) / 2, half), max(self.width - half, half))
+        y = max(y0, self.line / 2)
+        while y <= min(max(y1, y0 + 4 * self.line), self.height - self.line / 2):
+            if all(
+                abs(y - other_y) >= self.line or abs(x - other_x) >= half + other_half
+                for other_x, other_y, other_half in self.taken
+            ):
+                self.taken.append((x, y, half))
+                return x, y
+            y += self.line / 2
+        return None
+
+
+def _shown(
+    image: Tensor, objects: Sequence[ComparedObject], size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Picture and masks as large as a panel can show them, one full mask in memory at a time."""
+    scale = min(1.0, PIXELS / max(size))
+    shown = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+    pixels = image.float() if image.is_floating_point() else image.float() / 255
+    masks = torch.zeros(len(objects), *shown, dtype=torch.bool)
+    for place, each in enumerate(objects):
+        mask = decode_masks([each.segmentation], size)
+        masks[place] = F.interpolate(mask[None].float(), size=shown, mode="nearest")[0, 0] > 0
+    return F.interpolate(pixels[None], size=shown, mode="area")[0], masks
+
+
+def _row_heights(sizes: Sequence[tuple[int, int]], per_row: int) -> list[float]:
+    """Inches that each row needs for the tallest of its pictures and the titles."""
+    ratios = [min(height / width, MAX_RATIO) for height, width in sizes] or [1.0]
+    rows = [ratios[first : first + per_row] for first in range(0, len(ratios), per_row)]
+    return [PANEL * max(row) + 0.5 for row in rows]
+
+
+def _is_fine(each: ComparedObject) -> bool:
+    return each.outcome in (RIGHT, FOUND, IGNORED)
+
+
+def _caption(each: ComparedObject, class_names: Mapping[int, str]) -> str:
+    name = class_names[each.category_id]
+    if each.score is None:
+        return name if each.outcome == FOUND else f"{name}: {each.outcome}"
+    sure = f"{name} {100 * each.score:.0f} %"
+    if each.outcome == RIGHT:
+        return f"{sure}, IoU {each.iou:.2f}"
+    return f"{sure}: {each.outcome}"
+
+
+def _score(comparison: ImageComparison) -> str:
+    return "-" if math.isnan(comparison.score) else f"{comparison.score:.0f}"
+
+
+def _summary(comparison: ImageComparison) -> str:
+    counts = comparison.counts
+    mistakes = f"{counts.unmatched} mistake{'' if counts.unmatched == 1 else 's'}"
+    return f"{counts.matched} right, {mistakes}, {counts.missed} missed"

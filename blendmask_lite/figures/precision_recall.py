@@ -1,0 +1,151 @@
+"""How precision falls as more of the objects are to be found, over all classes and class by class.
+
+Chapter 05 of the course. Average precision is the area below such a curve.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from numpy.typing import NDArray
+
+from blendmask_lite.figures.layout import DescribedFigure, add_color_bar, panels
+from blendmask_lite.figures.palette import INK, PALETTE
+
+__all__ = ["class_precision_recall_figure", "precision_recall_figure"]
+
+IOUS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0, 1, 101)
+COLUMNS = 4  # of small panels
+# From dark to light as the demand on the IoU rises; the lightest tenth is too light for lines.
+COLORS = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, 10)))
+
+
+def precision_recall_figure(
+    precision: Mapping[str, NDArray[np.float64]], *, title: str = ""
+) -> DescribedFigure:
+    """Precision against recall, averaged over the classes, one curve for every IoU threshold.
+
+    Args:
+        precision: for "mask", "box" or both, (10, 101, C) at IoU 0.50, 0.55 to 0.95 and recall 0,
+            0.01 to 1; NaN for classes without objects.
+        title: over the figure.
+
+    Raises:
+        ValueError: an array of another shape.
+    """
+    curves = {kind: _mean_over_classes(_checked(each)) for kind, each in precision.items()}
+    aps = ", ".join(f"{kind} AP {100 * _mean(curve):.1f}" for kind, curve in curves.items())
+    figure, axes = panels(
+        1,
+        len(curves),
+        cell=(4.2, 3.8),
+        description=f"Precision over recall at ten IoU thresholds: {aps}.",
+    )
+    for ax, (kind, curve) in zip(axes[0], curves.items(), strict=True):
+        for place in range(len(IOUS)):
+            ax.plot(RECALLS, curve[place], color=COLORS(place), linewidth=1.6)
+        _label_axes(ax)
+        ax.set_title(
+            f"{kind}: AP {_percent(curve)}, at IoU 0.5 {_percent(curve[0])}, "
+            f"at 0.75 {_percent(curve[5])}",
+            fontsize=9,
+        )
+    add_color_bar(
+        figure, axes[0], colors=COLORS, limits=(0.475, 0.975), label="least IoU of a match"
+    )
+    if title:
+        figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def class_precision_recall_figure(
+    precision: NDArray[np.float64],
+    class_names: Sequence[str],
+    *,
+    max_classes: int = 12,
+    title: str = "",
+) -> DescribedFigure:
+    """A small panel a class, by falling AP; of many classes the best and the worst half.
+
+    Args:
+        precision: (10, 101, C) as in `precision_recall_figure`.
+        class_names: C names.
+        max_classes: panels at most.
+        title: over the figure.
+
+    Raises:
+        ValueError: an array of another shape, or not one name a class.
+    """
+    values = _checked(precision)
+    if values.shape[2] != len(class_names):
+        raise ValueError(f"{len(class_names)} class names for precisions of {values.shape[2]}")
+    ap = {label: _mean(values[:, :, label]) for label in range(len(class_names))}
+    order = sorted((x for x in ap if not math.isnan(ap[x])), key=lambda label: -ap[label])
+    shown = order
+    if len(order) > max_classes:
+        shown = order[: (max_classes + 1) // 2] + order[len(order) - max_classes // 2 :]
+    columns = min(COLUMNS, max(len(shown), 1))
+    figure, axes = panels(
+        max(1, math.ceil(len(shown) / columns)),
+        columns,
+        cell=(2.3, 2.1),
+        description="Precision over recall class by class, with AP: "
+        + (", ".join(f"{class_names[x]} {100 * ap[x]:.1f}" for x in shown) or "no class"),
+    )
+    for ax in axes.flat[len(shown) :]:
+        ax.set_axis_off()
+    for ax, label in zip(axes.flat, shown, strict=False):
+        curves = values[:, :, label]
+        ax.fill_between(RECALLS, curves.mean(axis=0), color=PALETTE[1], alpha=0.25, linewidth=0)
+        for place, style in ((0, "-"), (5, "--"), (9, ":")):
+            ax.plot(RECALLS, curves[place], style, color=INK, linewidth=1.2)
+        _label_axes(ax, small=True)
+        ax.set_title(f"{class_names[label]}: AP {100 * ap[label]:.1f}", fontsize=8)
+    left_out = len(order) - len(shown)
+    note = "IoU 0.5 (line), 0.75 (dashes), 0.95 (dots); the shaded area is AP"
+    if left_out:
+        note += f". The best {(len(shown) + 1) // 2} and worst {len(shown) // 2} classes; "
+        note += f"{left_out} between them are left out"
+    figure.suptitle(f"{title}\n{note}" if title else note, fontsize=8)
+    return figure
+
+
+def _checked(precision: NDArray[np.float64]) -> NDArray[np.float64]:
+    if precision.ndim != 3 or precision.shape[:2] != (len(IOUS), len(RECALLS)):
+        raise ValueError(f"precision of shape {precision.shape}: expected (10, 101, C)")
+    return precision
+
+
+def _mean_over_classes(precision: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(10, 101); NaN where no class has objects."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        mean: NDArray[np.float64] = np.nanmean(precision, axis=2)
+    return mean
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean())
+
+
+def _percent(values: NDArray[np.float64]) -> str:
+    mean = _mean(values)
+    return "-" if math.isnan(mean) else f"{100 * mean:.1f}"
+
+
+def _label_axes(ax: Axes, *, small: bool = False) -> None:
+    size = 6 if small else 8
+    ax.set_xlim(0, 1)
+    ax.set_ylim(0, 1.02)
+    ax.set_xlabel("recall", fontsize=size, labelpad=1)
+    ax.set_ylabel("precision", fontsize=size, labelpad=1)
+    ax.tick_params(labelsize=size)
+    ax.locator_params(nbins=3 if small else 6)
+    ax.grid(alpha=0.25, linewidth=0.6)
