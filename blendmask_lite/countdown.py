@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 
-__all__ = ["counter", "duration"]
+__all__ = ["counter", "duration", "in_megabytes"]
 
 TERMINAL_SECONDS = 0.2  # between two updates of the line on a terminal
 FILE_SECONDS = 15.0  # between two lines in a log file
@@ -35,6 +35,18 @@ def counter(what: str, *, begun: int = 0) -> Callable[[int, int], None]:
         sys.stderr.flush()
 
     return report
+
+
+def in_megabytes(report: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    """A callback for numbers of bytes that calls `report` at every megabyte; a begun one counts."""
+    shown = -1
+
+    def report_bytes(done: int, total: int) -> None:
+        nonlocal shown
+        if shown != (shown := -(-done // 1_000_000)):
+            report(shown, -(-total // 1_000_000))
+
+    return report_bytes
 
 
 def duration(seconds: float) -> str:

@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
         f"({found.num_fetched} fetched now), {found.num_objects} objects"
     )
     kept = sum(path.stat().st_size for path in (found.root / STORE).iterdir() if path.is_file())
-    if kept:
+    if kept > 1_000_000:
         print(
             f"{found.root / STORE} keeps {kept / 1e6:.0f} MB for a call for more images; "
             "delete it when there is none to come"

@@ -180,5 +180,9 @@ def require_space(folder: Path, num_bytes: int, what: str) -> None:
     free = shutil.disk_usage(place).free
     if num_bytes > free:
         raise ValueError(
-            f"{folder}: {what} needs {num_bytes / 1e9:.2f} GB, but {free / 1e9:.2f} GB are free"
+            f"{folder}: {what} needs {_in_words(num_bytes)} of room, {_in_words(free)} are free"
         )
+
+
+def _in_words(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"

@@ -141,7 +141,7 @@ class _Job:
         """Fetch the pictures that are missing or damaged; how many."""
         archive = open_archive(f"{self.url}/zips/{self.spec.pictures}.zip", self.store)
         wanted = {f"{self.spec.pictures}/{name}": self.pictures / name for name in chosen.values()}
-        return self._unpack(archive, wanted, f"MB of {self.spec.pictures}'s pictures")
+        return self._unpack(archive, wanted, "pictures")
 
     def fetch_panoptic(self, chosen: dict[int, str]) -> None:
         """Fetch the panoptic annotations of the images."""
@@ -161,7 +161,7 @@ class _Job:
             if each["file_name"] != picture:
                 raise ValueError(f"{listing}: image {each['image_id']}: expected {picture}")
             wanted[f"{name}/{picture}"] = target.with_suffix("") / picture
-        self._unpack(segments, wanted, f"MB of {name}'s pictures")
+        self._unpack(segments, wanted, "pictures of segments")
         self._write(target, kept, listing, is_whole=len(chosen) == len(self.names))
 
     def describe(self, chosen: dict[int, str]) -> int:
@@ -208,14 +208,12 @@ class _Job:
                 left.unlink()
         infos = [archive.members[name] for name in paths]
         infos = [info for info in infos if not is_member(paths[info.filename], info)]
-        total = sum(info.file_size for info in infos)
-        require_space(self.root, total, f"{self.split} ({len(infos)} files)")
+        needed = sum(info.file_size for info in infos)
+        require_space(self.root, needed, f"{self.split} ({len(infos)} files)")
         report = self.progress(what)
-        done = 0
-        for info, content in archive.contents(infos):
+        for done, (info, content) in enumerate(archive.contents(infos), start=1):
             write_atomically(paths[info.filename], content)
-            done += len(content)
-            report(-(-done // 1_000_000), -(-total // 1_000_000))
+            report(done, len(infos))
         return len(infos)
 
     def _write(self, path: Path, kept: dict[str, Any], listing: Path, *, is_whole: bool) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import remotezip
 
+from blendmask_lite.countdown import in_megabytes
 from blendmask_lite.datasets.archives import (
     DAMAGE,
     Archive,
@@ -71,13 +72,13 @@ class RemoteArchive(Archive):
         part.parent.mkdir(parents=True, exist_ok=True)
 
         def step() -> bytes:
-            report = progress(f"MB of {path.name}")
+            report = in_megabytes(progress(f"MB of {path.name}"))
             done = 0
 
             def tell(count: int) -> None:
                 nonlocal done
                 done += count
-                report(_megabytes(done), _megabytes(end - begin))
+                report(done, end - begin)
 
             self._file.save(part, begin, end, tell)
             self._file.hold(begin, part)
@@ -157,7 +158,3 @@ def open_archive(url: str, folder: Path) -> Archive:
         raise
     os.replace(part, path)
     return LocalArchive(path)
-
-
-def _megabytes(num_bytes: int) -> int:
-    return -(-num_bytes // 1_000_000)

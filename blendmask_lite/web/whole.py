@@ -6,7 +6,7 @@ import http.client
 import urllib.error
 from pathlib import Path
 
-from blendmask_lite.countdown import counter
+from blendmask_lite.countdown import counter, in_megabytes
 from blendmask_lite.files import write_atomically
 from blendmask_lite.web.attempts import (
     CHUNK,
@@ -73,13 +73,12 @@ def _receive_more(url: str, part: Path) -> bool:
             _note_tag(response, part)
         length = content_length(response)
         total = None if length is None else begun + length
-        progress = counter("MB", begun=_megabytes(begun))
-        shown = -1
+        progress = in_megabytes(counter("MB", begun=begun // 1_000_000))
         with part.open("ab" if is_rest else "wb") as file:
             while chunk := response.read(CHUNK):
                 file.write(chunk)
-                if total is not None and shown != (shown := _megabytes(file.tell())):
-                    progress(shown, _megabytes(total))
+                if total is not None:
+                    progress(file.tell(), total)
     return total is None or _size(part) == total
 
 
@@ -92,10 +91,6 @@ def _note_tag(response: http.client.HTTPResponse, part: Path) -> None:
 
 def _tag_of(part: Path) -> Path:
     return part.with_name(f"{part.name}.etag")
-
-
-def _megabytes(num_bytes: int) -> int:
-    return -(-num_bytes // 1_000_000)  # a file that has begun counts
 
 
 def _size(part: Path) -> int:
