@@ -77,8 +77,7 @@ class Ranks:
         """The step whose gradients are the mean over all processes."""
         if not self.is_joined:
             return step
-        # Statistics of norms differ only where norms are not synchronous; see `same_buffers`.
-        return DistributedDataParallel(step, broadcast_buffers=False, gradient_as_bucket_view=True)
+        return DistributedDataParallel(step, gradient_as_bucket_view=True)
 
     def without_exchange(self, step: object) -> contextlib.AbstractContextManager[None]:
         """Inside of it, gradients of `wrap`'s step are added up in each process alone."""
