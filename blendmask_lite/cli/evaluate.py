@@ -25,6 +25,7 @@ from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.evaluation.panoptic import evaluate_panoptic
 from blendmask_lite.evaluation.panoptic_files import panoptic_results_path
 from blendmask_lite.evaluation.results_file import write_results
+from blendmask_lite.figures.evaluation_report import evaluation_figures, write_evaluation_figures
 from blendmask_lite.files import write_atomically
 from blendmask_lite.model.blendmask import BlendMask
 
@@ -49,6 +50,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--json", metavar="FILE", help="write the numbers as JSON")
     parser.add_argument("--results", metavar="FILE", help="write the detections in COCO's format")
     parser.add_argument(
+        "--plot",
+        metavar="DIR",
+        help="draw curves, bars, kinds of mistakes, the best and the worst images",
+    )
+    parser.add_argument(
         "--panoptic", action="store_true", help="PQ, SQ and RQ of things and stuff instead of AP"
     )
     parser.add_argument(
@@ -64,6 +70,8 @@ def run(options: argparse.Namespace) -> int:
     """Evaluate and print the table."""
     if options.panoptic_results and not options.panoptic:
         raise ValueError("--panoptic-results: needs --panoptic")
+    if options.results and options.panoptic:
+        raise ValueError("--results: detections are not found with --panoptic")
     apply_threads(options)
     device = find_device(options.device)
     model = load_model(options.checkpoint, device=device)
@@ -92,6 +100,8 @@ def run(options: argparse.Namespace) -> int:
         write_atomically(Path(options.json), (results.to_json() + "\n").encode())
     if options.results:
         write_results(Path(options.results), results.found)
+    if options.plot:
+        write_evaluation_figures(evaluation_figures(results, dataset), options.plot)
     return 0
 
 
@@ -111,6 +121,8 @@ def _run_panoptic(
         results=results,
     )
     print(quality.table())
+    if options.per_class:
+        print(f"\n{quality.class_table()}")
     if options.json:
         write_atomically(Path(options.json), (quality.to_json() + "\n").encode())
     return 0

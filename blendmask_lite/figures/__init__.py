@@ -4,29 +4,43 @@ from blendmask_lite.figures.attentions import attentions_figure, crop_picture
 from blendmask_lite.figures.bases import bases_figure
 from blendmask_lite.figures.blending import blending_figure, object_blending_figure
 from blendmask_lite.figures.detections import detections_figure, draw_detections, paint_masks
+from blendmask_lite.figures.evaluation_bars import ap_bars_figure, mistakes_figure
+from blendmask_lite.figures.evaluation_report import evaluation_figures, write_evaluation_figures
+from blendmask_lite.figures.gallery import gallery_figure
 from blendmask_lite.figures.layout import DescribedFigure, figure_pixels
 from blendmask_lite.figures.maps import maps_figure
 from blendmask_lite.figures.moments import film_figure, moment_figure
 from blendmask_lite.figures.overview import overview_figure
 from blendmask_lite.figures.panoptic import paint_segments, panoptic_figure
+from blendmask_lite.figures.precision_recall import (
+    class_precision_recall_figure,
+    precision_recall_figure,
+)
 from blendmask_lite.figures.runs import curves_figure
 
 __all__ = [
     "DescribedFigure",
+    "ap_bars_figure",
     "attentions_figure",
     "bases_figure",
     "blending_figure",
+    "class_precision_recall_figure",
     "crop_picture",
     "curves_figure",
     "detections_figure",
     "draw_detections",
+    "evaluation_figures",
     "figure_pixels",
     "film_figure",
+    "gallery_figure",
     "maps_figure",
+    "mistakes_figure",
     "moment_figure",
     "object_blending_figure",
     "overview_figure",
     "paint_masks",
     "paint_segments",
     "panoptic_figure",
+    "precision_recall_figure",
+    "write_evaluation_figures",
 ]
