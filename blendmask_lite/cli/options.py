@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,11 +15,14 @@ from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.datasets.shapes import ShapesDataset
 
 __all__ = [
+    "add_augmentation_options",
     "add_device_options",
     "apply_threads",
     "find_device",
     "integers",
     "open_dataset",
+    "sizes",
+    "two_numbers",
 ]
 
 SHAPES = "shapes"  # instead of a folder: generated pictures
@@ -38,6 +42,25 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="CPU threads; without it OMP_NUM_THREADS, or else all cores",
     )
+
+
+def add_augmentation_options(group: Any) -> None:
+    """--size, --max-size, --jitter and --no-flip of a training."""
+    group.add_argument(
+        "--size",
+        type=sizes,
+        metavar="N,N-N,...",
+        help="shorter sides to draw from, pixels, such as 480,512 or 640-800; tests use the last",
+    )
+    group.add_argument("--max-size", type=int, metavar="N", help="longest side, pixels")
+    group.add_argument(
+        "--jitter",
+        type=two_numbers,
+        metavar="X,X",
+        help="large-scale jitter, such as 0.1,2: enlarge by a factor from this range, then cut or "
+        "fill a square of a side of --size",
+    )
+    group.add_argument("--no-flip", action="store_true", help="no mirrored images")
 
 
 def apply_threads(options: argparse.Namespace) -> None:
@@ -75,6 +98,34 @@ def integers(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(
             f"{text!r}: expected whole numbers with commas between"
         ) from None
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    """Read `480,640-643` as (480, 640, 641, 642, 643), for argparse."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        try:
+            span = range(int(first), int(last if dash else first) + 1)
+        except ValueError:
+            span = range(0)
+        if not span:
+            raise argparse.ArgumentTypeError(
+                f"{text!r}: expected whole numbers or ranges such as 640-800, with commas between"
+            )
+        found += span
+    return tuple(found)
+
+
+def two_numbers(text: str) -> tuple[float, float]:
+    """Read `0.1,2` as (0.1, 2.0), for argparse."""
+    try:
+        first, second = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected two numbers with a comma between"
+        ) from None
+    return first, second
 
 
 def open_dataset(

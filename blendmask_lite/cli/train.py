@@ -13,6 +13,7 @@ import torch
 from blendmask_lite.cli.options import (
     SHAPES,
     VALIDATION_SEED,
+    add_augmentation_options,
     add_device_options,
     apply_threads,
     find_device,
@@ -72,12 +73,8 @@ def add_parser(commands: Any) -> None:
     data.add_argument("--split", metavar="NAME", help="to train on; default the only one there is")
     data.add_argument("--validation", metavar="NAME", help="split to evaluate on while training")
     data.add_argument("--images", type=integers, metavar="ID,ID,...", help="only these image ids")
-    data.add_argument(
-        "--size", type=integers, metavar="N,N,...", help="shorter sides, pixels; tests use the last"
-    )
-    data.add_argument("--max-size", type=int, metavar="N", help="longest side, pixels")
     data.add_argument("--workers", type=int, metavar="N", help="processes that prepare images")
-    data.add_argument("--no-flip", action="store_true", help="no mirrored images")
+    add_augmentation_options(data)
     schedule = parser.add_argument_group("schedule, by default the preset's own")
     schedule.add_argument(
         "--schedule", choices=list(SCHEDULES), help="length, warm-up, milestones and image sizes"
@@ -210,6 +207,7 @@ def make_train_config(options: argparse.Namespace, ranks: Ranks) -> TrainConfig:
         "checkpoint_every": options.checkpoint_every,
         "num_workers": options.workers,
         "train_sizes": options.size,
+        "jitter": options.jitter,
         "flip": False if options.no_flip else None,
         # Generated shapes have the colours of chance; photographs do not.
         "channel_permutation": config.channel_permutation and options.root == SHAPES,

@@ -1,4 +1,4 @@
-"""A random window of a training picture that does not lose all of its objects.
+"""A random window of a training picture that does not lose all of its objects; and padding.
 
 The released code trains its deformable models so: the window is drawn before the resizing and
 holds the center of an object drawn at random.
@@ -10,12 +10,16 @@ import math
 import random
 from dataclasses import replace
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.masks import mask_boxes
+from blendmask_lite.structures import UNLABELLED
 
-__all__ = ["crop_sample", "draw_window"]
+__all__ = ["crop_sample", "draw_window", "pad_sample"]
+
+GREY = 128  # of filled pixels
 
 
 def draw_window(
@@ -71,5 +75,36 @@ def crop_sample(sample: Sample, window: tuple[int, int, int, int]) -> Sample:
             masks=masks[is_left],
             semantic=None if target.semantic is None else part(target.semantic),
             stuff=None if target.stuff is None else part(target.stuff),
+        ),
+    )
+
+
+def pad_sample(sample: Sample, side: int) -> Sample:
+    """The sample in the upper left corner of a square of `side` pixels, the rest grey.
+
+    There is nothing in the rest: no object, and nobody said what its ground is made of.
+
+    Raises:
+        ValueError: the picture is larger than the square.
+    """
+    height, width = sample.image.shape[-2:]
+    if max(height, width) > side:
+        raise ValueError(f"image {sample.image_id}: {height} x {width} does not fit into {side}")
+    missing = (0, side - width, 0, side - height)
+
+    def filled(maps: Tensor | None, value: int) -> Tensor | None:
+        return None if maps is None else F.pad(maps, missing, value=value)
+
+    target = sample.target
+    image = filled(sample.image, GREY)
+    assert image is not None
+    return replace(
+        sample,
+        image=image,
+        target=replace(
+            target,
+            masks=filled(target.masks, 0),
+            semantic=filled(target.semantic, 0),
+            stuff=filled(target.stuff, UNLABELLED),
         ),
     )

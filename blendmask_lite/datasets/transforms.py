@@ -14,12 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blendmask_lite.datasets.cropping import crop_sample, draw_window
+from blendmask_lite.datasets.cropping import crop_sample, draw_window, pad_sample
 from blendmask_lite.datasets.sample import Sample
 
 __all__ = [
     "TrainTransform",
     "flip_horizontally",
+    "jitter_scale",
     "permute_channels",
     "resize_for_test",
     "resize_sample",
@@ -31,12 +32,17 @@ __all__ = [
 class TrainTransform:
     """Random crop, multi-scale resizing, flip and colour permutation of training samples.
 
+    torchvision's transforms v2 draw from torch's global generator; here a sample depends on the
+    generator that is passed in alone, so that a training can be continued bit by bit.
+
     Attributes:
         train_sizes: shorter sides to draw from, pixels.
-        max_size: longest side allowed, pixels.
+        max_size: longest side allowed, pixels; not with `jitter`.
         flip: exchange left and right in every second sample.
         channel_permutation: shuffle the colour channels, so that colour tells nothing.
         crop: least share of height and of width that a random window keeps; None: no window.
+        jitter: least and largest scale of `jitter_scale`, which takes the place of crop and
+            resizing; the side of its square is drawn from `train_sizes`.
     """
 
     train_sizes: tuple[int, ...]
@@ -44,6 +50,7 @@ class TrainTransform:
     flip: bool = True
     channel_permutation: bool = False
     crop: float | None = None
+    jitter: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not self.train_sizes:
@@ -51,11 +58,15 @@ class TrainTransform:
 
     def __call__(self, sample: Sample, generator: random.Random) -> Sample:
         """An augmented copy of the sample."""
-        if self.crop is not None:
-            sample = crop_sample(sample, draw_window(sample, self.crop, generator))
-        shorter = generator.choice(self.train_sizes)
-        height, width = sample.image.shape[-2:]
-        sample = resize_sample(sample, resized_size((height, width), shorter, self.max_size))
+        if self.jitter is not None:
+            scale = generator.uniform(*self.jitter)
+            sample = jitter_scale(sample, generator.choice(self.train_sizes), scale, generator)
+        else:
+            if self.crop is not None:
+                sample = crop_sample(sample, draw_window(sample, self.crop, generator))
+            shorter = generator.choice(self.train_sizes)
+            height, width = sample.image.shape[-2:]
+            sample = resize_sample(sample, resized_size((height, width), shorter, self.max_size))
         if self.flip and generator.random() < 0.5:
             sample = flip_horizontally(sample)
         if self.channel_permutation:
@@ -80,6 +91,29 @@ def resized_size(size: tuple[int, int], shorter: int, longest: int) -> tuple[int
         scale = longest / max(size)
     height, width = (max(int(side * scale + 0.5), 1) for side in size)
     return height, width
+
+
+def jitter_scale(sample: Sample, side: int, scale: float, generator: random.Random) -> Sample:
+    """A square picture of `side` pixels: large-scale jitter (Ghiasi et al., "Simple Copy-Paste").
+
+    The picture is resized to fit into the square, times `scale`. What is beyond the square is cut
+    off, at random left or right and above or below; what is missing is filled, see `pad_sample`.
+    Objects without a pixel are left out.
+
+    Our choice: cutting comes before enlarging, at whole pixels of the stored picture, so that the
+    masks of an enlarged picture need no memory. A pixel may become longer or wider by a little.
+    """
+    stored = sample.image.shape[-2:]
+    ratio = scale * side / max(stored)
+    window, size = [], []
+    for length in stored:
+        kept = min(max(int(side / ratio + 0.5), 1), length)
+        first = generator.randint(0, length - kept)
+        window.append((first, first + kept))
+        size.append(min(max(int(kept * ratio + 0.5), 1), side))
+    (y0, y1), (x0, x1) = window
+    sample = resize_sample(crop_sample(sample, (y0, x0, y1, x1)), (size[0], size[1]))
+    return pad_sample(_without_empty(sample), side)
 
 
 def resize_for_test(image: Tensor, test_size: int, max_size: int) -> Tensor:
@@ -136,6 +170,22 @@ def permute_channels(sample: Sample, order: Sequence[int]) -> Sample:
     if sorted(order) != [0, 1, 2]:
         raise ValueError(f"order = {list(order)}: must be a permutation of 0, 1, 2")
     return replace(sample, image=sample.image[list(order)])
+
+
+def _without_empty(sample: Sample) -> Sample:
+    """The sample without the objects whose masks are empty."""
+    target = sample.target
+    assert target.masks is not None
+    is_left = target.masks.flatten(1).any(dim=1)
+    return replace(
+        sample,
+        target=replace(
+            target,
+            boxes=target.boxes[is_left],
+            labels=target.labels[is_left],
+            masks=target.masks[is_left],
+        ),
+    )
 
 
 def _resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:

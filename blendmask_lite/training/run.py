@@ -152,6 +152,7 @@ def _batches(
         flip=config.flip,
         channel_permutation=config.channel_permutation,
         crop=config.crop,
+        jitter=config.jitter,
     )
     return batches_from(
         start,

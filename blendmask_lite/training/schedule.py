@@ -41,6 +41,7 @@ class TrainConfig:
     train_sizes: tuple[int, ...] = (640, 672, 704, 736, 768, 800)  # shorter side, pixels
     max_size: int = 1333  # longest side allowed, pixels
     crop: float | None = None  # least share of each side that a random window keeps
+    jitter: tuple[float, float] | None = None  # instead of crop: scales in squares of train_sizes
     flip: bool = True  # left and right, every second image
     channel_permutation: bool = False  # shuffle the colour channels: colour tells nothing
     # Running
@@ -75,6 +76,8 @@ class TrainConfig:
         )
         is_share = self.crop is None or 0 < self.crop <= 1
         self._require("crop", is_share, "above 0 and at most 1, or None")
+        is_range = self.jitter is None or 0 < self.jitter[0] <= self.jitter[1]
+        self._require("jitter", is_range, "two ascending scales above 0, or None")
         for name in ("clip_norm", "evaluate_every"):
             value = getattr(self, name)
             self._require(name, value is None or value > 0, "above 0, or None")
