@@ -158,7 +158,7 @@ class ModelConfig:
         allowed = {
             "proto_fpn": (("p3", "p4", "p5"),),
             "proto_p3": (("p3",),),
-            "deeplab": (("c3", "c5"), ("p3", "p5"), ("p2", "p5")),
+            "deeplab": (("c3", "c5"), ("c2", "c5"), ("p3", "p5"), ("p2", "p5")),
         }[self.bottom]
         text = " or ".join(",".join(each) for each in allowed)
         self._require("bottom_inputs", self.bottom_inputs in allowed, f"{self.bottom} reads {text}")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from blendmask_lite import __version__
 from blendmask_lite.cli import (
+    ablations,
     convert,
     data,
     evaluate,
@@ -22,7 +23,7 @@ from blendmask_lite.cli import (
 
 __all__ = ["main"]
 
-COMMANDS = (train, runs, evaluate, segment, shapes, data, models, convert, export)
+COMMANDS = (train, runs, evaluate, segment, shapes, data, ablations, models, convert, export)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

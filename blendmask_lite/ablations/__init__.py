@@ -1,0 +1,1 @@
+"""The paper's ablations, repeated on generated shapes: tables, runs, reports."""

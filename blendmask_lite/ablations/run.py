@@ -1,0 +1,152 @@
+"""Trains and scores the rows of a table, one folder a model and seed; what is done is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from blendmask_lite.ablations.true_boxes import score_true_boxes
+from blendmask_lite.checkpoint import load_model
+from blendmask_lite.config import ModelConfig
+from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset
+from blendmask_lite.evaluation.instances import evaluate_model
+from blendmask_lite.files import write_atomically
+from blendmask_lite.presets import PRESET_INFERENCE
+from blendmask_lite.training.presets import TRAIN_PRESETS
+from blendmask_lite.training.recipe import Recipe
+from blendmask_lite.training.run import train_model
+from blendmask_lite.training.schedule import TrainConfig, rescale
+from blendmask_lite.training.session import versions
+
+__all__ = [
+    "HELD_OUT_SEED",
+    "REGIMES",
+    "Regime",
+    "model_folder",
+    "plain_scores",
+    "run_model",
+    "run_models",
+    "settings_digest",
+]
+
+HELD_OUT_SEED = 1_000_000  # of pictures that no training has seen
+
+
+@dataclass(frozen=True)
+class Regime:
+    """What the rows learn from and for how long, equal for all rows.
+
+    Attributes:
+        name: of the regime.
+        shapes: size and difficulty of the pictures.
+        iterations: of 8 pictures, with the settings of preset nano, no averaging of weights.
+        num_train: pictures in a pass.
+        num_test: held-out pictures that are scored.
+    """
+
+    name: str
+    shapes: ShapesConfig
+    iterations: int = 800
+    num_train: int = 20_000
+    num_test: int = 200
+
+    def train_config(self, seed: int) -> TrainConfig:
+        """The schedule for one seed."""
+        config = rescale(TRAIN_PRESETS["nano"], iterations=self.iterations)
+        return TrainConfig(**{**asdict(config), "seed": seed, "checkpoint_every": 200})
+
+
+REGIMES: dict[str, Regime] = {
+    each.name: each
+    for each in (
+        Regime("default", ShapesConfig()),
+        # Every scene a crowd of one class, and more of it hidden.
+        Regime("crowds", ShapesConfig(crowd_share=1.0, min_objects=4, min_visible=0.25)),
+    )
+}
+
+
+def run_models(
+    models: Sequence[ModelConfig],
+    regime: Regime,
+    seeds: Sequence[int],
+    folder: Path,
+    *,
+    note: Callable[[str], None] = lambda text: None,
+) -> dict[tuple[ModelConfig, int], dict[str, Any]] | None:
+    """Train and score every model with every seed; see `run_model`.
+
+    Returns:
+        The results by (model, seed); None when it was stopped on request.
+    """
+    jobs = [(model, seed) for seed in seeds for model in dict.fromkeys(models)]
+    results = {}
+    for place, (model, seed) in enumerate(jobs):
+        note(f"{place + 1} of {len(jobs)}: {model_folder(model, regime, seed, folder)}")
+        result = run_model(model, regime, seed, folder)
+        if result is None:
+            return None
+        results[model, seed] = result
+    return results
+
+
+def run_model(model: ModelConfig, regime: Regime, seed: int, folder: Path) -> dict[str, Any] | None:
+    """Train one model and score it, or read the scores that are there.
+
+    A training that was stopped continues where it was.
+
+    Args:
+        model: architecture.
+        regime: data and schedule.
+        seed: of initial weights, order and augmentation; the pictures are the same for all.
+        folder: that holds a folder for every run.
+
+    Returns:
+        Scores, settings and versions as plain values; None when stopped on request.
+    """
+    run = model_folder(model, regime, seed, folder)
+    scores = run / "scores.json"
+    if scores.exists():
+        content: dict[str, Any] = json.loads(scores.read_text())
+        return content
+    recipe = Recipe(model, PRESET_INFERENCE["nano"], regime.train_config(seed))
+    dataset = ShapesDataset(regime.num_train, config=regime.shapes)
+    if not train_model(dataset, run, recipe, is_resumed=True):
+        return None
+    trained = load_model(run / "model.pt")
+    held_out = ShapesDataset(regime.num_test, seed=HELD_OUT_SEED, config=regime.shapes)
+    found = evaluate_model(trained, held_out)
+    true_boxes = score_true_boxes(trained, held_out)
+    content = {
+        "mask": plain_scores(found.mask),
+        "box": plain_scores(found.box),
+        "true_boxes": plain_scores(asdict(true_boxes)),
+        "model": asdict(model),
+        "regime": asdict(regime),
+        "seed": seed,
+        "versions": versions(),
+    }
+    write_atomically(scores, (json.dumps(content, indent=1) + "\n").encode())
+    (run / "last.pt").unlink(missing_ok=True)
+    return content
+
+
+def model_folder(model: ModelConfig, regime: Regime, seed: int, folder: Path) -> Path:
+    """The folder of one run; its name differs where anything that matters does."""
+    digest = settings_digest(asdict(model), asdict(regime))
+    return folder / f"{regime.name}-{model.merger}-{digest}-seed{seed}"
+
+
+def settings_digest(*settings: dict[str, Any]) -> str:
+    """Ten letters that differ where any of the plain values does."""
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def plain_scores(numbers: dict[str, float]) -> dict[str, float | None]:
+    """NaN, which JSON does not have, becomes null."""
+    return {name: value if value == value else None for name, value in numbers.items()}

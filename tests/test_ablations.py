@@ -1,0 +1,325 @@
+"""The ablations: rows of the paper, statistics, runs on a tiny regime, reports."""
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+
+from blendmask_lite import PRESETS, BlendMask
+from blendmask_lite.ablations import mask_rcnn
+from blendmask_lite.ablations import run as ablation_run
+from blendmask_lite.ablations.estimates import compare_orders, estimate
+from blendmask_lite.ablations.headline import Headline
+from blendmask_lite.ablations.mask_rcnn import (
+    NanoMaskRCNN,
+    mask_rcnn_folder,
+    run_mask_rcnn,
+    times_by_instances,
+)
+from blendmask_lite.ablations.paper import PAPER_COLUMNS, PAPER_ROWS
+from blendmask_lite.ablations.report import make_report
+from blendmask_lite.ablations.run import REGIMES, run_models
+from blendmask_lite.ablations.tables import TABLES, find_table
+from blendmask_lite.ablations.true_boxes import score_true_boxes, true_box_masks
+from blendmask_lite.assets import shipped_checkpoint
+from blendmask_lite.checkpoint import load_model
+from blendmask_lite.cli import ablations, main
+from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.figures.comparison import Column, compare_rows
+from blendmask_lite.masks import paste_masks
+from blendmask_lite.structures import Target
+from blendmask_lite.training.criterion import Criterion
+
+TINY = replace(REGIMES["default"], name="tiny", iterations=1, num_train=16, num_test=2)
+
+
+# ------------------------------------------------------------------ rows
+
+
+@pytest.mark.parametrize("number", PAPER_ROWS)
+def test_every_row_of_the_paper_has_all_columns_and_a_toy_model(number):
+    for row in PAPER_ROWS[number].values():
+        assert len(row) == len(PAPER_COLUMNS[number])
+    assert [row.name for row in TABLES[number]] == list(PAPER_ROWS[number])
+
+
+@pytest.mark.parametrize(
+    ("number", "fields"),
+    [
+        (1, {"merger", "num_bases", "attention_size"}),
+        (2, {"mask_size", "attention_size"}),
+        (3, {"num_bases"}),
+        (4, {"bottom_inputs", "attention_size"}),
+        (5, {"attention_interpolation", "attention_size"}),
+        (6, {"bases_pooling", "mask_size", "attention_size"}),
+    ],
+)
+def test_rows_of_a_table_differ_in_what_it_is_about_alone(number, fields):
+    models = [asdict(row.model) for row in TABLES[number]]
+    different = {name for name in models[0] if len({str(model[name]) for model in models}) > 1}
+    assert different == fields
+
+
+def test_tables_keep_the_ratio_of_mask_and_attention_size_to_the_paper():
+    for row, paper in zip(TABLES[2], PAPER_ROWS[2], strict=True):
+        r, m = (int(part.split()[1]) for part in paper.split(", "))
+        assert row.model.mask_size == r // 2
+        assert row.model.attention_size == -(-m // 2)
+
+
+def test_a_table_that_the_paper_has_not_is_refused():
+    with pytest.raises(ValueError, match="table 8"):
+        find_table(8)
+
+
+# ------------------------------------------------------------------ statistics
+
+
+def test_interval_of_three_values_is_students():
+    result = estimate([1.0, 2.0, 3.0])
+    assert result.mean == 2.0
+    assert result.half_width == pytest.approx(4.303 / 3**0.5)  # a standard deviation of 1
+    assert estimate([1.5]).half_width is None
+    assert str(estimate([1.5])) == "1.5"
+
+
+def test_orders_are_compared_seed_by_seed():
+    paper = {"a": 30.0, "b": 31.0, "c": 31.1}
+    # Seeds move all rows by 10, and yet b is always 2 above a, c now 3 above, now 3 below a.
+    ours = {"a": [10, 20, 30], "b": [12, 22.1, 31.9], "c": [13, 17, 33]}
+    verdicts = {(each.better, each.worse): each for each in compare_orders(paper, ours)}
+    assert set(verdicts) == {("b", "a"), ("c", "a")}  # c and b are 0.1 apart: noise
+    assert verdicts["b", "a"].word == "agrees"
+    assert verdicts["c", "a"].word == "undecided, as the paper"
+    [turned] = compare_orders({"a": 30.0, "b": 31.0}, {"a": [5, 6, 7.1], "b": [1, 2, 3]})
+    assert turned.word == "differs"
+    [single] = compare_orders({"a": 30.0, "b": 31.0}, {"a": [5], "b": [1]})
+    assert single.word == "undecided, unlike the paper"
+
+
+# ------------------------------------------------------------------ masks over true boxes
+
+
+def test_masks_over_true_boxes_are_the_models_own_at_the_most_central_location():
+    model = load_model(shipped_checkpoint())
+    sample = ShapesDataset(1, seed=7).load(0)
+    place, masks = true_box_masks(model, sample.image, sample.target)
+    assert place.tolist() == list(range(len(sample.target)))  # shapes are all large enough
+    shared = (masks & sample.target.masks[place]).flatten(1).sum(1)
+    either = (masks | sample.target.masks[place]).flatten(1).sum(1)
+    assert (shared / either).median() > 0.8  # two of them are nearly hidden
+    # By hand: of all locations of an object the one with the largest centerness.
+    output = model([sample.image])
+    assignment = Criterion(model.config).assign(output, [sample.target])
+    ltrb = assignment.ltrb
+    best = {}
+    for row, thing in enumerate(assignment.object_index.tolist()):
+        left, top, right, bottom = ltrb[row].tolist()
+        value = min(left, right) / max(left, right) * min(top, bottom) / max(top, bottom)
+        if value > best.get(thing, (0, 0))[0]:
+            best[thing] = (value, row)
+    rows = [best[i][1] for i in place.tolist()]
+    with torch.no_grad():
+        boxes = sample.target.boxes[place]
+        logits = model.masks_at(output, assignment.index[rows], boxes)
+    assert torch.equal(masks, paste_masks(logits, boxes, tuple(sample.image.shape[-2:])))
+
+
+def test_picture_without_objects_has_no_masks_over_true_boxes():
+    model = load_model(shipped_checkpoint())
+    nothing = Target(boxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
+    place, masks = true_box_masks(model, torch.zeros(3, 64, 96, dtype=torch.uint8), nothing)
+    assert place.shape == (0,)
+    assert masks.shape == (0, 64, 96)
+
+
+def test_overlapping_objects_are_scored_on_their_own():
+    class Scene(ShapesDataset):
+        """The first scene whose objects overlap, and the same with the first object only."""
+
+        def load(self, index):
+            sample = ShapesDataset(1, seed=4).load(0)
+            if self.image_ids[index] == 0:
+                return sample
+            first = sample.target
+            alone = Target(boxes=first.boxes[:1], labels=first.labels[:1], masks=first.masks[:1])
+            return replace(sample, target=alone)
+
+    model = load_model(shipped_checkpoint())
+    both = score_true_boxes(model, Scene(2))
+    alone = score_true_boxes(model, Scene(2).select([1]))
+    assert alone.num_objects == 1
+    assert alone.num_overlapping == 0
+    assert alone.overlapping_iou != alone.overlapping_iou  # NaN: there are none
+    assert 0 < both.num_overlapping < both.num_objects
+
+
+# ------------------------------------------------------------------ runs and reports
+
+
+def test_rows_are_trained_once_and_read_afterwards(tmp_path, monkeypatch):
+    models = [TABLES[1][2].model, TABLES[2][1].model]  # the same row of two tables
+    first = run_models(models, TINY, [0], tmp_path)
+    assert len(first) == 1
+    assert len(list(tmp_path.iterdir())) == 1
+    [result] = first.values()
+    assert result["mask"]["APL"] is None  # nothing is 96 px large
+    assert result["regime"] == asdict(TINY)
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(ablation_run, "train_model", refuse)
+    again = run_models(models, TINY, [0], tmp_path)
+    assert list(again.values()) == [json.loads(json.dumps(result))]
+    with pytest.raises(AssertionError, match="trained again"):
+        run_models(models, TINY, [1], tmp_path)
+
+
+def test_a_stopped_training_stops_the_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(ablation_run, "train_model", lambda *args, **kwargs: False)
+    assert run_models([TABLES[1][0].model], TINY, [0], tmp_path) is None
+
+
+def fake_results(number, seeds, values):
+    """`values`: AP of every row; the other columns follow from it."""
+    return {
+        (row.model, seed): {
+            "mask": dict.fromkeys(("AP", "AP50", "AP75", "APS", "APM"), value + seed)
+            | {"APL": None},
+            "box": {"AP": value},
+            "true_boxes": {"iou": value + 40, "overlapping_iou": value + 30},
+            "versions": {"torch": "x"},
+        }
+        for row, value in zip(TABLES[number], values, strict=True)
+        for seed in seeds
+    }
+
+
+def test_report_holds_both_tables_and_says_where_orders_differ():
+    times = dict.fromkeys(PAPER_ROWS[3], 8.0)
+    results = fake_results(3, (0, 1), [4, 3, 2, 1])
+    report = make_report(3, TINY, (0, 1), results, times)
+    content = json.loads(report.to_json())
+    assert [row["name"] for row in content["rows"]] == list(PAPER_ROWS[3])
+    assert content["rows"][2]["paper"] == {"AP": 33.1, "AP50": 54.1, "AP75": 34.9}
+    assert content["rows"][0]["ours"]["AP"]["values"] == [4, 5]
+    assert "APL" not in report.ours  # the data has no object of that size
+    text = report.markdown()
+    assert "| K 4 | 33.1 | 54.1 | 34.9 | 28_4_4, C2+C5, width 64 | 8.0 |" in text
+    assert "- K 4 over K 1: paper +2.5, ours -2.0 ± 0.0: differs" in text
+    assert "2 seeds, mean ± 95 % interval" in text
+    single = make_report(3, TINY, (0,), fake_results(3, (0,), [4, 3, 2, 1]), times)
+    assert "one seed, no interval" in single.markdown()
+
+
+def test_command_writes_a_table_as_json_markdown_and_picture(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(REGIMES, "default", TINY)
+    runs, out = tmp_path / "runs", tmp_path / "out"
+    options = ["--seeds", "0", "--runs", str(runs), "--out", str(out), "--threads", "1"]
+    assert main(["ablations", "1", *options]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["table1.json", "table1.md", "table1.png"]
+    assert (out / "table1.md").read_text().strip() in capsys.readouterr().out
+    content = json.loads((out / "table1.json").read_text())
+    assert all(row["ms"] > 0 for row in content["rows"])
+    assert (out / "table1.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_command_refuses_a_table_without_ablation(capsys):
+    assert main(["ablations", "9"]) == 1
+    assert "table 9" in capsys.readouterr().err
+    assert main(["ablations", "one"]) == 1
+    assert "'one'" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------ Mask R-CNN
+
+
+def test_mask_rcnn_has_the_same_backbone_and_learns_from_pictures_with_and_without_objects():
+    torch.manual_seed(0)
+    peer = NanoMaskRCNN(PRESETS["nano"], size=128).train()
+    ours = BlendMask(PRESETS["nano"])
+    assert peer.network.backbone.backbone.state_dict().keys() == ours.backbone.state_dict().keys()
+    samples = list(ShapesDataset(2))
+    nothing = Target(
+        boxes=torch.zeros(0, 4),
+        labels=torch.zeros(0, dtype=torch.int64),
+        masks=torch.zeros(0, 128, 128, dtype=torch.bool),
+    )
+    losses = peer([each.image for each in samples], [samples[0].target, nothing])
+    assert all(torch.isfinite(value) for value in losses.values())
+    sum(losses.values()).backward()
+    assert peer.network.backbone.backbone.layer1[0].conv1.weight.grad.abs().sum() > 0
+    found = peer.eval().predict(samples[0].image)
+    assert found.masks.shape == (len(found), 128, 128)
+
+
+def test_times_are_taken_for_exactly_so_many_objects():
+    torch.manual_seed(0)
+    peer = NanoMaskRCNN(PRESETS["nano"], size=128).eval()
+    model = load_model(shipped_checkpoint())
+    image = ShapesDataset(1).load(0).image
+    times = times_by_instances(model, peer, image, (1, 3))
+    assert {name: list(each) for name, each in times.items()} == {
+        "BlendMask": [1, 3],
+        "Mask R-CNN": [1, 3],
+    }
+    with pytest.raises(ValueError, match="does not find 100000 objects"):
+        times_by_instances(model, peer, image, (100_000,))
+
+
+def test_mask_rcnn_is_trained_once_and_its_weights_are_kept(tmp_path, monkeypatch):
+    first = run_mask_rcnn(PRESETS["nano"], TINY, 0, 1e-3, tmp_path)
+    assert first["mask"]["APL"] is None
+    weights = torch.load(mask_rcnn_folder(TINY, 0, 1e-3, tmp_path) / "model.pt", weights_only=True)
+    NanoMaskRCNN(PRESETS["nano"], size=128).load_state_dict(weights)
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(mask_rcnn, "train", refuse)
+    assert run_mask_rcnn(PRESETS["nano"], TINY, 0, 1e-3, tmp_path) == first
+    with pytest.raises(AssertionError, match="trained again"):
+        run_mask_rcnn(PRESETS["nano"], TINY, 0, 5e-3, tmp_path)
+
+
+def test_command_writes_both_models_and_what_was_tried(tmp_path, monkeypatch, capsys):
+    headline = Headline(
+        regime=TINY,
+        seeds=(0, 1),
+        scores={
+            "BlendMask": {"mask AP": estimate([30.0, 32.0])},
+            "Mask R-CNN": {"mask AP": estimate([28.0, 28.0])},
+        },
+        tried={5e-3: 28.0, 1e-3: 20.0},
+        parameters={"BlendMask": 1000, "Mask R-CNN": 2000},
+        times={"BlendMask": {1: 10.0, 100: 11.0}, "Mask R-CNN": {1: 20.0, 100: 40.0}},
+    )
+    monkeypatch.setattr(ablations, "run_headline", lambda *args, **kwargs: headline)
+    assert main(["ablations", "mask-rcnn", "--out", str(tmp_path)]) == 0
+    text = (tmp_path / "mask_rcnn.md").read_text()
+    assert "the better of 0.005 (mask AP 28.0) and 0.001 (mask AP 20.0) with seed 0" in text
+    assert "| BlendMask | 10.0 | 11.0 | +10% |" in text
+    assert "| Mask R-CNN | 2,000 | 28.0 ± 0.0 |" in text
+    assert json.loads((tmp_path / "mask_rcnn.json").read_text())["scores"]["BlendMask"]
+    assert (tmp_path / "mask_rcnn.png").exists()
+    monkeypatch.setattr(ablations, "run_headline", lambda *args, **kwargs: None)
+    assert main(["ablations", "mask-rcnn", "--out", str(tmp_path)]) == 130
+
+
+# ------------------------------------------------------------------ figure
+
+
+def test_comparison_marks_the_best_row_and_refuses_other_rows():
+    column = Column("AP, %", {"a": [1.0, 2.0], "b": [4.0, 5.0]}, {"a": 0.5, "b": 0.5})
+    figure = compare_rows([column], title="Table")
+    assert "Best: b in AP, %" in figure.get_label()
+    filled = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    faces = [line.get_markerfacecolor() for line in filled]
+    assert faces[0] == "white"
+    assert faces[1] != "white"
+    with pytest.raises(ValueError, match="rows are not those"):
+        compare_rows([column, Column("other", {"a": [1.0]}, {})], title="Table")
+    with pytest.raises(ValueError, match="nothing to compare"):
+        compare_rows([], title="Table")
