@@ -7,7 +7,7 @@ BLENDMASK_BUDGET ?= smoke
 export PYTHON TORCH_INDEX OMP_NUM_THREADS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test check lint types format budgets checkpoint standin picture benchmark clean
+.PHONY: help setup lab test check lint types format budgets checkpoint standin snapshots picture benchmark clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ checkpoint: setup ## train the shipped checkpoint again (about an hour)
 
 standin: setup ## train the stand-in for the authors' checkpoints again (about 12 minutes)
 	$(RUN) tools/train_stand_in.py
+
+snapshots: setup ## train the sample of snapshots again (about 6 minutes)
+	$(RUN) tools/train_snapshots.py
 
 picture: setup ## draw docs/images/overview.png again
 	$(RUN) tools/make_picture.py

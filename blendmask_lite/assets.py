@@ -6,9 +6,10 @@ import os
 from importlib.resources import files
 from pathlib import Path
 
-__all__ = ["cache_dir", "shipped_checkpoint"]
+__all__ = ["cache_dir", "shipped_checkpoint", "shipped_snapshots"]
 
 SHIPPED_CHECKPOINT = "nano_shapes.pt"
+SHIPPED_SNAPSHOTS = "snapshots_nano.zip"
 
 
 def shipped_checkpoint() -> Path:
@@ -19,14 +20,18 @@ def shipped_checkpoint() -> Path:
     Raises:
         FileNotFoundError: the file is missing, with what to do about it.
     """
-    path = Path(str(files("blendmask_lite"))) / "data" / SHIPPED_CHECKPOINT
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: the shipped checkpoint is missing. Reinstall blendmask_lite (in a clone: "
-            f"git checkout -- {SHIPPED_CHECKPOINT}), or train one: "
-            "blendmask-lite train shapes -o runs/shapes"
-        )
-    return path
+    return _shipped(SHIPPED_CHECKPOINT, "blendmask-lite train shapes -o runs/shapes")
+
+
+def shipped_snapshots() -> Path:
+    """Snapshots of a short training of `nano` on shapes, for `read_snapshots`.
+
+    20 moments of 1,500 iterations, three pictures.
+
+    Raises:
+        FileNotFoundError: the file is missing, with what to do about it.
+    """
+    return _shipped(SHIPPED_SNAPSHOTS, "blendmask-lite train shapes -o runs/shapes --snapshots 20")
 
 
 def cache_dir() -> Path:
@@ -39,3 +44,13 @@ def cache_dir() -> Path:
     import platformdirs
 
     return platformdirs.user_cache_path("blendmask_lite", appauthor=False)
+
+
+def _shipped(name: str, command: str) -> Path:
+    path = Path(str(files("blendmask_lite"))) / "data" / name
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: a file that comes with the package is missing. Reinstall blendmask_lite (in "
+            f"a clone: git checkout -- {path.name}), or make your own: {command}"
+        )
+    return path
