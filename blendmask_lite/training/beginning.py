@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import nn
 
 from blendmask_lite.checkpoint import Checkpoint
 from blendmask_lite.datasets.sample import InstanceDataset
@@ -84,7 +85,8 @@ def begin_state(
 def compile_network(model: BlendMask) -> None:
     """Let torch.compile translate the parts that are nothing but layers, in place.
 
-    Names of weights stay. The first steps take longer, every new image size for a while, too.
+    Names of weights stay. Only training uses it: its image sizes come again and again, and each
+    new one costs time at first.
 
     Raises:
         ValueError: there is no C++ compiler.
@@ -92,7 +94,16 @@ def compile_network(model: BlendMask) -> None:
     named = os.environ.get("CXX")
     if not any(shutil.which(name) for name in ([named] if named else ["g++", "clang++", "c++"])):
         raise ValueError("--compile: needs a C++ compiler, g++ or clang++, and there is none here")
-    parts = (model.backbone, model.fpn, model.head, model.bottom, model.semantic_head)
-    for part in (*parts, model.panoptic_head):
-        if isinstance(part, nn.Module):
-            part.compile()
+    for name in ("backbone", "fpn", "head", "bottom", "semantic_head", "panoptic_head"):
+        part = getattr(model, name)
+        if part is not None:
+            part.forward = _compiled_for_training(part.forward)
+
+
+def _compiled_for_training(forward: Callable[..., Any]) -> Callable[..., Any]:
+    compiled = torch.compile(forward)
+
+    def choose(*inputs: Any) -> Any:
+        return compiled(*inputs) if torch.is_grad_enabled() else forward(*inputs)
+
+    return choose
