@@ -9,15 +9,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from blendmask_lite import Target
+from blendmask_lite import PRESETS, InferenceConfig, Target
 from blendmask_lite.cli.options import sizes, two_numbers
 from blendmask_lite.cli.train import add_parser, make_train_config
 from blendmask_lite.datasets.cropping import crop_sample, draw_window, pad_sample
 from blendmask_lite.datasets.sample import Sample
+from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.datasets.transforms import TrainTransform, jitter_scale
 from blendmask_lite.structures import UNLABELLED
 from blendmask_lite.training.distributed import Ranks
 from blendmask_lite.training.presets import TRAIN_PRESETS
+from blendmask_lite.training.recipe import Recipe
+from blendmask_lite.training.run import train_model
 
 
 def sample_of(*boxes, size=(40, 60)):
@@ -173,6 +176,28 @@ def test_training_with_jitter_sees_squares_of_the_sizes_to_draw_from():
     assert sizes == {(3, 64, 64), (3, 96, 96)}
     first, again = (transform(sample_of((5, 5, 30, 20)), random.Random(7)).image for _ in range(2))
     assert first.equal(again)
+
+
+def test_a_training_run_takes_its_pictures_with_jitter(tmp_path, monkeypatch):
+    seen = []
+
+    class Watched(TrainTransform):
+        def __call__(self, sample, generator):
+            sample = super().__call__(sample, generator)
+            seen.append(sample.image)
+            return sample
+
+    monkeypatch.setattr("blendmask_lite.training.run.TrainTransform", Watched)
+    train = replace(TRAIN_PRESETS["nano"], iterations=1, batch_size=2, train_sizes=(64,))
+    recipe = Recipe(
+        model=replace(PRESETS["nano"], stage_width=8, stem_channels=8, pyramid_channels=16),
+        inference=InferenceConfig(),
+        train=replace(train, jitter=(0.1, 0.9)),
+    )
+    train_model(ShapesDataset(4), tmp_path, recipe)
+    assert [tuple(image.shape) for image in seen] == [(3, 64, 64)] * 2
+    for image in seen:  # smaller than the square, so that its last row is filled
+        assert image[:, -1].unique().tolist() == [128]
 
 
 @pytest.mark.parametrize("jitter", [(0.0, 2.0), (1.0, 0.5), (float("nan"), 1.0)])
