@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -192,9 +193,21 @@ def _read_description(path: Path, problems: list[str]) -> dict[str, Any]:
 
 
 def _read_table(path: Path, problems: list[str], *, is_needed: bool = True) -> Table:
+    # Row by row into arrays: a long run has millions of numbers.
+    names: list[str] = []
+    columns: list[array[float]] = []
+    odd_rows: list[int] = []
+    number = 0
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))
+            for number, row in enumerate(csv.reader(file)):
+                if number == 0:
+                    names, columns = row, [array("d") for _ in row]
+                elif len(row) == len(names):
+                    for column, cell in zip(columns, row, strict=True):
+                        column.append(_number(cell))
+                else:
+                    odd_rows.append(number)
     except FileNotFoundError:
         if is_needed:
             problems.append(f"{path.name} is missing")
@@ -202,17 +215,13 @@ def _read_table(path: Path, problems: list[str], *, is_needed: bool = True) -> T
     except (OSError, ValueError, csv.Error) as error:
         problems.append(f"{path.name} cannot be read ({error})")
         return {}
-    if not rows:
-        return {}
-    names, *body = rows
-    if "iteration" not in names or len(set(names)) != len(names):
+    if names and ("iteration" not in names or len(set(names)) != len(names)):
         problems.append(f"{path.name} is no table with a column `iteration`")
         return {}
-    whole = [row for row in body if len(row) == len(names)]
     # The last row may be on its way: whoever reads a running run sees half of it.
-    if len(whole) < len(body) - 1 or (len(whole) < len(body) and whole != body[:-1]):
-        problems.append(f"{path.name}: {len(body) - len(whole)} rows of another length")
-    return {name: [_number(row[place]) for row in whole] for place, name in enumerate(names)}
+    if odd_rows and odd_rows != [number]:
+        problems.append(f"{path.name}: {len(odd_rows)} rows of another length")
+    return dict(zip(names, columns, strict=True))
 
 
 def _number(text: str) -> float:
