@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -129,7 +129,7 @@ class CocoDataset:
         )
         return Sample(image=image, target=target, image_id=image_id, original_size=size)
 
-    def select(self, image_ids: Sequence[int]) -> CocoDataset:
+    def select(self, image_ids: Sequence[int]) -> Self:
         """The same data set with these images only, in this order.
 
         Raises:
