@@ -131,6 +131,20 @@ def test_an_object_is_followed_where_it_is_learned_or_nearest_to_its_center(mode
     assert output.location_strides[places].tolist() == [4, 4, 4]
 
 
+def test_an_object_is_not_followed_where_a_smaller_one_is_learned(model):
+    # All four locations around (20, 20) are equally near to the large object's center; the small
+    # one lies on the first of them.
+    boxes = torch.tensor([[0.0, 0.0, 40.0, 40.0], [16.0, 16.0, 19.5, 19.5]])
+    masks = torch.zeros(2, 96, 96, dtype=torch.bool)
+    model.eval()
+    with torch.no_grad():
+        output = model([torch.zeros(3, 96, 96)])
+    places = object_locations(
+        output, Target(boxes, torch.tensor([0, 1]), masks=masks), model.config
+    )
+    assert output.locations[places].tolist() == [[22, 18], [18, 18]]
+
+
 def test_a_snapshot_holds_what_the_model_computes(model, samples, pictures):
     sample, seen = samples[1], pictures[1]
     model.eval()
