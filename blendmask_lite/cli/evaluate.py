@@ -11,6 +11,7 @@ import torch
 
 from blendmask_lite.checkpoint import load_model
 from blendmask_lite.cli.options import (
+    LVIS,
     SHAPES,
     VALIDATION_SEED,
     add_device_options,
@@ -19,17 +20,35 @@ from blendmask_lite.cli.options import (
     open_dataset,
 )
 from blendmask_lite.countdown import counter
+from blendmask_lite.datasets.coco_files import list_splits
+from blendmask_lite.datasets.image_list import ImageListDataset
+from blendmask_lite.datasets.lvis import CocoClassesOfLvis, LvisDataset
 from blendmask_lite.datasets.panoptic import PanopticDataset
 from blendmask_lite.datasets.sample import InstanceDataset
-from blendmask_lite.evaluation.instances import evaluate_model
+from blendmask_lite.evaluation.instances import detect_all, evaluate_model
 from blendmask_lite.evaluation.panoptic import evaluate_panoptic
 from blendmask_lite.evaluation.panoptic_files import panoptic_results_path
-from blendmask_lite.evaluation.results_file import write_results
+from blendmask_lite.evaluation.results_file import (
+    submission_path,
+    write_results,
+    write_submission,
+)
 from blendmask_lite.figures.evaluation_report import evaluation_figures, write_evaluation_figures
 from blendmask_lite.files import write_atomically
 from blendmask_lite.model.blendmask import BlendMask
 
 __all__ = ["add_parser"]
+
+LVIS_DETECTIONS = 300  # of an image that count there (Gupta et al., "LVIS", section 2.1)
+
+EPILOG = """examples:
+  blendmask-lite evaluate model.pt data/coco --split val2017 --per-class
+      box and mask AP, for each class, too
+  blendmask-lite evaluate model.pt data/coco --split test-dev2017 --results sent/
+      detections for COCO's server, which keeps the annotations
+  blendmask-lite evaluate model.pt data/coco --split lvis_v1_val --coco-classes
+      AP*: a model of COCO's classes on LVIS's finer outlines
+"""
 
 
 def add_parser(commands: Any) -> None:
@@ -37,7 +56,10 @@ def add_parser(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "evaluate",
         help="box and mask AP, or panoptic quality, of a checkpoint",
-        description="Box and mask AP, or panoptic quality, of a checkpoint on COCO-format data.",
+        description="Box and mask AP, or panoptic quality, of a checkpoint on data in the format "
+        "of COCO or LVIS.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT")
     parser.add_argument("root", metavar="ROOT", help=f'COCO-layout folder, or "{SHAPES}"')
@@ -46,9 +68,26 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--ids", metavar="ID,ID,...", help="only these image ids")
     parser.add_argument("--size", type=int, metavar="N", help="shorter side at test, pixels")
     parser.add_argument("--max-size", type=int, metavar="N", help="longest side at test, pixels")
+    parser.add_argument(
+        "--max-detections",
+        type=int,
+        metavar="N",
+        help=f"of an image; by default the model's own number, on LVIS {LVIS_DETECTIONS}",
+    )
+    parser.add_argument("--score-threshold", type=float, metavar="X", help="0 to 1")
+    parser.add_argument(
+        "--coco-classes",
+        action="store_true",
+        help="on LVIS: COCO's 80 classes only, which gives AP* (the paper's table 11)",
+    )
     parser.add_argument("--per-class", action="store_true", help="a row for each class, too")
     parser.add_argument("--json", metavar="FILE", help="write the numbers as JSON")
-    parser.add_argument("--results", metavar="FILE", help="write the detections in COCO's format")
+    parser.add_argument(
+        "--results",
+        metavar="FILE",
+        help="write the detections in COCO's format; for a split without annotations also as zip, "
+        "named as its server wants it if FILE is a folder",
+    )
     parser.add_argument(
         "--plot",
         metavar="DIR",
@@ -75,21 +114,23 @@ def run(options: argparse.Namespace) -> int:
     apply_threads(options)
     device = find_device(options.device)
     model = load_model(options.checkpoint, device=device)
-    changes = {"test_size": options.size, "max_size": options.max_size}
+    dataset = _open(options, model)
+    changes = {
+        "test_size": options.size,
+        "max_size": options.max_size,
+        "max_detections": options.max_detections,
+        "score_threshold": options.score_threshold,
+    }
+    if type(dataset) is LvisDataset and options.max_detections is None:
+        changes["max_detections"] = LVIS_DETECTIONS
     given = {name: value for name, value in changes.items() if value is not None}
     if options.size is not None and options.max_size is None:
         given["max_size"] = round(options.size * 5 / 3)
     model.inference = replace(model.inference, **given)
-    dataset = open_dataset(
-        options.root,
-        split=options.split,
-        seed=VALIDATION_SEED,
-        has_stuff=options.panoptic and bool(model.stuff_names),
-    )
-    if options.ids is not None:
-        dataset = dataset.select([int(each) for each in options.ids.split(",")])
     if options.panoptic:
         return _run_panoptic(options, model, dataset, device)
+    if isinstance(dataset, ImageListDataset):
+        return _run_without_truth(options, model, dataset, device)
     results = evaluate_model(
         model, dataset, progress=counter("images"), max_images=options.images, device=device
     )
@@ -102,6 +143,43 @@ def run(options: argparse.Namespace) -> int:
         write_results(Path(options.results), results.found)
     if options.plot:
         write_evaluation_figures(evaluation_figures(results, dataset), options.plot)
+    return 0
+
+
+def _open(options: argparse.Namespace, model: BlendMask) -> InstanceDataset:
+    root, split = Path(options.root), options.split
+    dataset: InstanceDataset
+    if options.coco_classes:
+        dataset = CocoClassesOfLvis(root, None if split is None else split.removeprefix(LVIS))
+    elif split in set(list_splits(root, "image_info_")) - set(list_splits(root)):
+        dataset = ImageListDataset(root, split)
+    else:
+        dataset = open_dataset(
+            options.root,
+            split=split,
+            seed=VALIDATION_SEED,
+            has_stuff=options.panoptic and bool(model.stuff_names),
+        )
+    if options.ids is None:
+        return dataset
+    return dataset.select([int(each) for each in options.ids.split(",")])
+
+
+def _run_without_truth(
+    options: argparse.Namespace, model: BlendMask, dataset: ImageListDataset, device: torch.device
+) -> int:
+    if not options.results or options.json or options.plot or options.per_class:
+        raise ValueError(
+            f"{dataset.split} has no annotations, so there are no scores; --results alone writes "
+            "the detections for its server"
+        )
+    path = submission_path(Path(options.results), dataset.split)
+    found = detect_all(
+        model, dataset, progress=counter("images"), max_images=options.images, device=device
+    ).found
+    archive = write_submission(path, found)
+    print(f"{len(found)} images, {sum(map(len, found))} detections: {path}")
+    print(f"There are no scores: {dataset.split} has no annotations. For its server: {archive}")
     return 0
 
 

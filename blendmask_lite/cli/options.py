@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from blendmask_lite.datasets.coco import CocoDataset
+from blendmask_lite.datasets.lvis import LvisDataset
 from blendmask_lite.datasets.panoptic import PanopticDataset
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.datasets.shapes import ShapesDataset
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 SHAPES = "shapes"  # instead of a folder: generated pictures
+LVIS = "lvis_"  # what LVIS's annotation files, and so its splits, begin with
 VALIDATION_SEED = 1_000_000  # added to the seed: pictures that no training has seen
 
 
@@ -136,15 +138,17 @@ def open_dataset(
     seed: int = 0,
     has_stuff: bool = False,
 ) -> InstanceDataset:
-    """A COCO-layout folder, or generated pictures for the word "shapes".
+    """A folder in the layout of COCO or LVIS, or generated pictures for the word "shapes".
 
     Args:
         root: folder, or "shapes" where no folder of that name is.
-        split: of a folder; None is the only one there is.
+        split: of a folder; None is the only one there is. LVIS's begin with "lvis_".
         num_images: of generated pictures.
         seed: of generated pictures.
         has_stuff: read the folder's panoptic annotations, too.
     """
     if root == SHAPES and not Path(root).exists():
         return ShapesDataset(num_images, seed=seed)
+    if split is not None and split.startswith(LVIS):
+        return LvisDataset(root, split.removeprefix(LVIS))
     return PanopticDataset(root, split) if has_stuff else CocoDataset(root, split)
