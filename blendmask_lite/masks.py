@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-__all__ = ["crop_masks", "lazy_zeros", "mask_boxes", "paste_masks", "semantic_map"]
+__all__ = [
+    "crop_masks",
+    "lazy_zeros",
+    "mask_boxes",
+    "mask_iou",
+    "paste_masks",
+    "semantic_map",
+]
 
 GPU_PASTE_PIXELS = 64_000_000  # mask pixels that are pasted at once, to bound the memory
 CROP_PIXELS = 32_000_000  # mask pixels that are turned into floats at once, likewise
@@ -59,6 +66,13 @@ def mask_boxes(masks: Tensor) -> Tensor:
         corners = [columns.argmax(dim=1), rows.argmax(dim=1), last_column, last_row]
         boxes[is_filled] = torch.stack(corners, dim=1).float()
     return boxes
+
+
+def mask_iou(masks: Tensor, truth: Tensor) -> Tensor:
+    """(N, H, W) and (N, H, W) bool, pair by pair -> (N,) 0 to 1; 0 where both are empty."""
+    shared = (masks & truth).flatten(1).sum(dim=1)
+    total = (masks | truth).flatten(1).sum(dim=1)
+    return shared / total.clamp(min=1)
 
 
 def semantic_map(masks: Tensor, labels: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torchvision.ops import box_iou
 
 from blendmask_lite.boxes import centerness
 from blendmask_lite.datasets.sample import InstanceDataset
-from blendmask_lite.masks import paste_masks
+from blendmask_lite.masks import mask_iou, paste_masks
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.structures import Target
 from blendmask_lite.training.criterion import Criterion
@@ -101,10 +101,3 @@ def true_box_masks(model: BlendMask, image: Tensor, target: Target) -> tuple[Ten
     logits = model.masks_at(output, index, boxes)
     height, width = image.shape[-2:]
     return place, paste_masks(logits, boxes, (height, width))
-
-
-def mask_iou(masks: Tensor, truth: Tensor) -> Tensor:
-    """(n, H, W) and (n, H, W) bool -> (n,) intersection over union; 0 where both are empty."""
-    shared = (masks & truth).flatten(1).sum(dim=1)
-    total = (masks | truth).flatten(1).sum(dim=1)
-    return shared / total.clamp(min=1)

@@ -17,7 +17,7 @@ from blendmask_lite.boxes import ltrb_to_xyxy
 from blendmask_lite.config import InferenceConfig, ModelConfig
 from blendmask_lite.datasets.sample import InstanceDataset, Sample
 from blendmask_lite.datasets.transforms import resize_sample, resized_size
-from blendmask_lite.masks import paste_masks
+from blendmask_lite.masks import mask_iou, paste_masks
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.output import BlendMaskOutput
 from blendmask_lite.structures import Detections, Target
@@ -212,15 +212,8 @@ def _look_at(model: BlendMask, sample: Sample) -> PictureSnapshot:
         location_index=location.cpu(),
         attentions=attentions.unflatten(1, (num_maps, size, size)).cpu(),
         mask_probabilities=logits.sigmoid().cpu(),
-        mask_iou=_mask_iou(pasted, target.masks).cpu(),
+        mask_iou=mask_iou(pasted, target.masks).cpu(),
         scores=(class_logits.sigmoid() * centerness).sqrt().cpu(),
         predicted_boxes=predicted.cpu(),
         detections=found.to("cpu"),
     )
-
-
-def _mask_iou(masks: Tensor, truth: Tensor) -> Tensor:
-    """(N, H, W) bool, pair by pair -> (N,) 0 to 1."""
-    both = (masks & truth).flatten(1).sum(dim=1)
-    either = (masks | truth).flatten(1).sum(dim=1)
-    return both / either.clamp(min=1)

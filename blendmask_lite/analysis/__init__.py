@@ -1,0 +1,1 @@
+"""What bases and attentions do: measured, improved by optimisation, knocked out, compared."""

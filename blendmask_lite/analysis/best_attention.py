@@ -1,0 +1,194 @@
+"""How good a mask could be: the best attentions that given bases allow, and the other way round.
+
+Chapters 09 and 10. The mask loss of BlendMask's training is minimised over the attentions of each
+object, or over the bases of a picture; the equations are the merger's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from blendmask_lite.masks import mask_iou
+from blendmask_lite.model.merge import Blender, Merger, WeightedSum, crop_bases
+
+__all__ = ["BestAttention", "BestBases", "attention_channels", "best_attention", "best_bases"]
+
+
+@dataclass(frozen=True)
+class BestAttention:
+    """Attentions found by optimisation, N objects.
+
+    Attributes:
+        attentions: (N, A) raw.
+        iou: (N,) of their masks with the true ones, in cells of R x R; 0 to 1.
+        start_iou: (N,) the same before the optimisation.
+    """
+
+    attentions: Tensor
+    iou: Tensor
+    start_iou: Tensor
+
+
+@dataclass(frozen=True)
+class BestBases:
+    """Bases of one picture found by optimisation.
+
+    Attributes:
+        bases: (K, h, w).
+        iou: (N,) of the masks with the true ones, in cells of R x R; 0 to 1.
+        start_iou: (N,) the same before the optimisation.
+    """
+
+    bases: Tensor
+    iou: Tensor
+    start_iou: Tensor
+
+
+def attention_channels(merger: Merger) -> int:
+    """A: how many attention numbers the merger wants of an object."""
+    if isinstance(merger, Blender):
+        return merger.num_bases * merger.attention_size**2
+    return merger.num_bases if isinstance(merger, WeightedSum) else 0
+
+
+def best_attention(
+    merger: Merger,
+    crops: Tensor,
+    true_masks: Tensor,
+    *,
+    start: Tensor | None = None,
+    steps: int = 60,
+    learning_rate: float = 0.5,
+) -> BestAttention:
+    """The attentions that make each object's mask as good as its bases allow.
+
+    Our choice: Adam on the binary cross entropy of training, from `start`, every object on its
+    own; of all steps the one of highest IoU counts, so no object ends worse than it began. It is a
+    lower bound of what is possible: the loss is not the IoU, and Adam may not end at its minimum.
+
+    Args:
+        merger: of any kind; the assembler has no attentions to improve.
+        crops: (N, K, R, R) bases, cut out along the boxes.
+        true_masks: (N, R, R) bool over the same boxes.
+        start: (N, A) raw attentions to begin with; zeros without: all bases weigh the same.
+        steps: of the optimiser, at least 0.
+        learning_rate: of Adam; about the most that a raw attention changes in a step.
+
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+    num, channels = len(crops), attention_channels(merger)
+    _require_masks(true_masks, crops)
+    if start is None:
+        start = crops.new_zeros(num, channels)
+    if start.shape != (num, channels):
+        raise ValueError(f"start {tuple(start.shape)}: the merger wants ({num}, {channels})")
+    fixed = crops.detach().float()
+    attentions, iou, start_iou = _improve(
+        lambda tried: merger(fixed, tried), start, true_masks, steps, learning_rate
+    )
+    return BestAttention(attentions, iou, start_iou)
+
+
+def best_bases(
+    merger: Merger,
+    bases: Tensor,
+    attentions: Tensor,
+    boxes: Tensor,
+    true_masks: Tensor,
+    *,
+    stride: int,
+    pooling: str = "align",
+    steps: int = 60,
+    learning_rate: float = 0.5,
+) -> BestBases:
+    """The bases of a picture that make the masks of its objects as good as possible together.
+
+    The counterpart of `best_attention`: attentions stay, bases move, by the same rule. Objects
+    that overlap share the bases, so one may gain at the other's expense; the step with the highest
+    mean IoU counts.
+
+    Args:
+        merger: of any kind.
+        bases: (K, h, w) of one picture, to begin with.
+        attentions: (N, A) raw.
+        boxes: (N, 4) corners, pixels of the padded input.
+        true_masks: (N, R, R) bool over the boxes.
+        stride: of the bases, pixels.
+        pooling: as in `crop_bases`.
+        steps: of the optimiser, at least 0.
+        learning_rate: of Adam; about the most that a base's value changes in a step.
+
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+    size = true_masks.shape[-1]
+    image_index = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
+    fixed = attentions.detach().float()
+
+    def masks(tried: Tensor) -> Tensor:
+        crops = crop_bases(tried, boxes, image_index, size=size, stride=stride, pooling=pooling)
+        return merger(crops, fixed)
+
+    if len(boxes) != len(true_masks) or len(boxes) != len(attentions):
+        raise ValueError(
+            f"{len(boxes)} boxes, {len(attentions)} attentions and {len(true_masks)} true masks"
+        )
+    best, iou, start_iou = _improve(
+        masks, bases[None], true_masks, steps, learning_rate, is_joint=True
+    )
+    return BestBases(best[0], iou, start_iou)
+
+
+def _improve(
+    masks: Callable[[Tensor], Tensor],
+    start: Tensor,
+    true_masks: Tensor,
+    steps: int,
+    learning_rate: float,
+    *,
+    is_joint: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Adam on `masks(values)`; the best values, their IoU and that of the start.
+
+    Joint: all rows of IoU belong to the same values; else row i of both belong together.
+    """
+    values = start.detach().clone().float()
+    with torch.no_grad():
+        start_iou = mask_iou(masks(values) >= 0, true_masks)
+    best, best_iou = values.clone(), start_iou.clone()
+    if values.numel() == 0 or len(true_masks) == 0:
+        return best, best_iou, start_iou
+    target = true_masks.float()
+    mean = torch.zeros_like(values)
+    square = torch.zeros_like(values)
+    for step in range(steps + 1):
+        with torch.enable_grad():
+            values.requires_grad_(True)
+            logits = masks(values)
+            loss = F.binary_cross_entropy_with_logits(logits, target, reduction="sum")
+            (gradient,) = torch.autograd.grad(loss / target[0].numel(), values)
+        values = values.detach()
+        iou = mask_iou(logits.detach() >= 0, true_masks)
+        if is_joint:
+            is_better = (iou.mean() > best_iou.mean()).expand(1)
+        else:
+            is_better = iou > best_iou
+        best[is_better] = values[is_better]
+        best_iou = torch.where(is_better, iou, best_iou)
+        mean = 0.9 * mean + 0.1 * gradient
+        square = 0.99 * square + 0.01 * gradient.square()
+        bias = (1 - 0.9 ** (step + 1)), (1 - 0.99 ** (step + 1))
+        values = values - learning_rate * (mean / bias[0]) / ((square / bias[1]).sqrt() + 1e-12)
+    return best, best_iou, start_iou
+
+
+def _require_masks(true_masks: Tensor, crops: Tensor) -> None:
+    expected = (len(crops), *crops.shape[-2:])
+    if true_masks.shape != expected:
+        raise ValueError(f"true_masks {tuple(true_masks.shape)}: the crops need {expected}")
