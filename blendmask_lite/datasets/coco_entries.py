@@ -162,6 +162,7 @@ def index_segments(
                     "which is not among the file's categories"
                 )
                 report_here(Problem("unknown category_id", f"segment {segment_id}", text))
+        found[image_id] = annotation | {"segments_info": list(segments.values())}
     return found
 
 

@@ -105,7 +105,7 @@ def read_lists(path: Path, *keys: str) -> dict[str, Any]:
         ValueError: the file is damaged, too large, or lacks one of the lists.
     """
     if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+        raise ValueError(f"{path}: is no file")
     if (num_bytes := path.stat().st_size) > MAX_FILE_BYTES:
         raise ValueError(f"{path}: has {num_bytes} bytes, more than {MAX_FILE_BYTES}; split it")
     try:

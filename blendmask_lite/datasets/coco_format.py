@@ -110,7 +110,8 @@ def run_length(segmentation: object, size: tuple[int, int]) -> dict[str, Any]:
             raise ValueError(
                 f"segmentation: the run lengths cover {sum(counts)} of {height * width} pixels"
             )
-        return coco_mask.frPyObjects({"size": [height, width], "counts": counts}, *size)
+        run = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, *size)
+        return _without_empty_runs(run, counts)
     return _checked_text(counts, size)
 
 
@@ -161,7 +162,12 @@ def _checked_text(counts: object, size: tuple[int, int]) -> dict[str, Any]:
         value, shift = 0, 0
     if shift or min(runs, default=0) < 0 or sum(runs) != size[0] * size[1]:
         raise ValueError("segmentation: the compressed run lengths are damaged")
-    return {"size": list(size), "counts": text}
+    return _without_empty_runs({"size": list(size), "counts": text}, runs)
+
+
+def _without_empty_runs(run: dict[str, Any], counts: list[int]) -> dict[str, Any]:
+    """The same mask, its box tight: pycocotools takes a run of no pixels for one pixel there."""
+    return coco_mask.encode(coco_mask.decode(run)) if 0 in counts[1:] else run
 
 
 def completed(annotation: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import reprlib
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -29,6 +30,8 @@ __all__ = [
 ]
 
 MAX_ID = 2**63  # NumPy's whole numbers end there
+BREAKING = {"Cc", "Cs", "Zl", "Zp"}  # control characters, halves of characters, ends of lines
+MAX_NAME_BYTES = 255  # of a file's or folder's name, on all usual systems
 
 
 @dataclass(frozen=True)
@@ -74,24 +77,21 @@ def is_id(value: object) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    if not isinstance(value, str) or "\0" in value:
+    if not isinstance(value, str):
         return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # half a character
-        return False
-    return True
+    return value.isprintable() or not {unicodedata.category(each) for each in value} & BREAKING
 
 
 def _is_inside(name: object) -> bool:
     if not _is_text(name):
         return False
     path = PurePath(str(name))
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+    is_long = any(len(part.encode()) > MAX_NAME_BYTES for part in path.parts)
+    return bool(path.parts) and not (path.is_absolute() or ".." in path.parts or is_long)
 
 
 ID = Rule("a whole number", is_id)
-TEXT = Rule("text", _is_text)
+TEXT = Rule("text on one line", _is_text)
 SIDE = Rule("a whole number of at least 1", lambda value: is_id(value) and value >= 1)
 FLAG = Rule("0 or 1", lambda value: isinstance(value, int | float) and value in (0, 1))
 FILE_NAME = Rule("the name of a file inside the folder", _is_inside)
