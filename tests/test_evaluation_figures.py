@@ -403,11 +403,11 @@ def test_command_draws_an_evaluation(tmp_path, capsys, monkeypatch):
         return {"average_precision": ap_bars_figure({"mask": results.mask})}
 
     monkeypatch.setattr("blendmask_lite.cli.evaluate.evaluation_figures", one_figure)
-    command = ["evaluate", str(tmp_path / "model.pt"), "shapes", "--images", "2"]
+    command = ["evaluate", str(tmp_path / "model.pt"), "shapes", "--images", "1", "--size", "64"]
     assert main([*command, "--plot", str(tmp_path / "plots")]) == 0
-    assert drawn == [(2, True)]
+    assert drawn == [(1, True)]
     assert (tmp_path / "plots" / "average_precision.png").is_file()
-    assert capsys.readouterr().out.splitlines()[3] == "2 images"
+    assert capsys.readouterr().out.splitlines()[3] == "1 images"
     assert main(command) == 0
     assert len(drawn) == 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -25,7 +26,7 @@ from blendmask_lite.datasets.segments import (
     panoptic_categories,
     segments_of,
 )
-from blendmask_lite.datasets.shapes import ShapesDataset, write_shapes
+from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset, write_shapes
 from blendmask_lite.evaluation.panoptic import count_segments, evaluate_panoptic
 from blendmask_lite.evaluation.panoptic_files import (
     panoptic_entry,
@@ -61,7 +62,12 @@ def small_model(seed: int = 0) -> BlendMask:
         panoptic_channels=8,
     )
     inference = replace(
-        PRESET_INFERENCE["nano_panoptic"], panoptic_score_threshold=0.0, stuff_area=1
+        PRESET_INFERENCE["nano_panoptic"],
+        panoptic_score_threshold=0.0,
+        stuff_area=1,
+        max_detections=10,
+        test_size=64,
+        max_size=64,
     )
     names = ShapesDataset(1)
     return BlendMask(
@@ -411,7 +417,7 @@ def test_a_model_that_gives_the_truth_has_pq_100(tmp_path, monkeypatch):
 
 def test_a_model_is_evaluated_in_evaluation_mode_and_its_files_score_the_same(tmp_path):
     root = tmp_path / "shapes"
-    write_shapes(root, num_images=3, seed=6, split="val", stuff=True)
+    write_shapes(root, num_images=3, seed=6, split="val", stuff=True, config=ShapesConfig(size=64))
     dataset = PanopticDataset(root, "val")
     model = small_model().train()
     seen = []
@@ -439,16 +445,26 @@ def test_a_model_is_evaluated_in_evaluation_mode_and_its_files_score_the_same(tm
     ]
 
 
+class Halves(BlendMask):
+    """A model that sees one object in the left half, and one kind of stuff below it."""
+
+    def predict_panoptic(self, images, *, output_sizes=None, **limits):
+        [(height, width)] = output_sizes
+        ids = torch.zeros(height, width, dtype=torch.int32)
+        ids[:, : width // 2], ids[height // 2 :] = 1, 2
+        label = int(images[0].sum() * 100) % len(self.stuff_names) + 1
+        return [PanopticResult(ids, [Segment(1, 2, 1, instance_index=0), Segment(2, label, 1)])]
+
+
 def test_several_processes_give_the_numbers_and_files_of_one(tmp_path):
-    dataset, model = ShapesDataset(5, seed=3), small_model().eval()
+    dataset, model = ShapesDataset(5, seed=3, config=ShapesConfig(size=64)), small_model()
+    model.__class__ = Halves
     alone = evaluate_panoptic(model, dataset, results=tmp_path / "one" / "r.json")
     parts = []
     for rank in range(3):
         with pytest.raises(StopIteration):
-            evaluate_panoptic(
-                model, dataset, max_images=5, share=(rank, 3), gather=keep_and_stop(parts)
-            )
-    assert [len(part) for part in parts] == [2, 2, 1]
+            evaluate_panoptic(model, dataset, share=(rank, 3), gather=keep_and_stop(parts))
+    assert [[index for index, *_ in part] for part in parts] == [[0, 3], [1, 4], [2]]
     for rank in (1, 0):
         shared = evaluate_panoptic(
             model, dataset, share=(rank, 3), gather=lambda own: parts,
@@ -462,10 +478,10 @@ def test_several_processes_give_the_numbers_and_files_of_one(tmp_path):
 
 
 def keep_and_stop(parts):
-    """A gather that remembers what it got and goes no further."""
+    """A gather that remembers what it got, as sent to another process, and goes no further."""
 
     def gather(own):
-        parts.append(json.loads(json.dumps(own, default=vars)) and own)
+        parts.append(pickle.loads(pickle.dumps(own)))
         raise StopIteration
 
     return gather
