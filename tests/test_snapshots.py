@@ -27,10 +27,10 @@ from blendmask_lite.training.snapshot_log import SnapshotLog
 from blendmask_lite.training.snapshots import (
     Snapshot,
     choose_pictures,
-    object_locations,
     snapshot_iterations,
     take_snapshot,
 )
+from blendmask_lite.training.targets import object_locations
 
 SMALL = {"stage_width": 8, "stem_channels": 8, "pyramid_channels": 16, "bottom_channels": 16}
 
@@ -98,18 +98,26 @@ def test_pictures_have_the_size_of_a_test_and_their_largest_objects_first(sample
         assert sample.target.masks.shape[-2:] == sample.image.shape[-2:]
 
 
-def test_pictures_without_objects_are_passed_over(model):
-    class HalfEmpty(ShapesDataset):
+def test_pictures_without_objects_and_objects_without_pixels_are_passed_over(model):
+    class Sparse(ShapesDataset):
         def load(self, index):
             sample = super().load(index)
-            if index % 2:
-                return sample
-            nothing = torch.zeros(0, dtype=torch.int64)
-            masks = sample.target.masks[:0]
-            return replace(sample, target=Target(torch.zeros(0, 4), nothing, masks=masks))
+            boxes, labels, masks = (
+                getattr(sample.target, name) for name in ("boxes", "labels", "masks")
+            )
+            if index % 2:  # one object more, of which no pixel is left
+                boxes = torch.cat([torch.tensor([[3.0, 3.0, 3.2, 9.0]]), boxes])
+                labels = torch.cat([labels[:1], labels])
+                masks = torch.cat([torch.zeros_like(masks[:1]), masks])
+            else:
+                boxes, labels, masks = boxes[:0], labels[:0], masks[:0]
+            return replace(sample, target=Target(boxes, labels, masks=masks))
 
-    chosen = choose_pictures(HalfEmpty(6, seed=4), model.inference, 2)
+    chosen = choose_pictures(Sparse(6, seed=4), model.inference, 2)
     assert [sample.image_id for sample in chosen] == [1, 3]
+    for sample in chosen:
+        assert len(sample.target) == len(ShapesDataset(6, seed=4).load(sample.image_id).target)
+        assert bool(sample.target.masks.flatten(1).any(dim=1).all())
 
 
 def test_an_object_is_followed_where_it_is_learned_or_nearest_to_its_center(model):
@@ -123,7 +131,8 @@ def test_an_object_is_followed_where_it_is_learned_or_nearest_to_its_center(mode
     model.eval()
     with torch.no_grad():
         output = model([torch.zeros(3, 96, 96)])
-    places = object_locations(output, target, model.config)
+    places, is_learned = object_locations(output, target, model.config)
+    assert is_learned.tolist() == [False, True, True]
     found = output.locations[places].tolist()
     assert found[0] == found[1]
     assert found[0][0] in (18, 22) and found[0][1] in (18, 22)
@@ -139,7 +148,7 @@ def test_an_object_is_not_followed_where_a_smaller_one_is_learned(model):
     model.eval()
     with torch.no_grad():
         output = model([torch.zeros(3, 96, 96)])
-    places = object_locations(
+    places, _ = object_locations(
         output, Target(boxes, torch.tensor([0, 1]), masks=masks), model.config
     )
     assert output.locations[places].tolist() == [[22, 18], [18, 18]]

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.ops import box_iou
 
-from blendmask_lite.boxes import centerness
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.masks import mask_iou, paste_masks
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.structures import Target
-from blendmask_lite.training.criterion import Criterion
+from blendmask_lite.training.targets import object_locations
 
 __all__ = ["OVERLAP", "TrueBoxScores", "score_true_boxes", "true_box_masks"]
 
@@ -92,11 +92,9 @@ def true_box_masks(model: BlendMask, image: Tensor, target: Target) -> tuple[Ten
         (n, H, W) bool masks. Of an object's locations the most central one is taken.
     """
     output = model([image])
-    assignment = Criterion(model.config).assign(output, [target])
-    place = assignment.object_index.unique()
-    is_of = assignment.object_index[None] == place[:, None]  # (n, P)
-    central = torch.where(is_of, centerness(assignment.ltrb), -1.0)
-    index = assignment.index[central.argmax(dim=1)] if len(place) else assignment.index
+    location, is_learned = object_locations(output, target, model.config)
+    place = is_learned.nonzero()[:, 0]
+    index = F.pad(location[place, None], (1, 0))  # (n, 2), image 0
     boxes = target.boxes.float()[place]
     logits = model.masks_at(output, index, boxes)
     height, width = image.shape[-2:]

@@ -14,20 +14,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blendmask_lite.boxes import ltrb_to_xyxy
-from blendmask_lite.config import InferenceConfig, ModelConfig
+from blendmask_lite.config import InferenceConfig
 from blendmask_lite.datasets.sample import InstanceDataset, Sample
 from blendmask_lite.datasets.transforms import resize_sample, resized_size
 from blendmask_lite.masks import mask_iou, paste_masks
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.model.output import BlendMaskOutput
 from blendmask_lite.structures import Detections, Target
-from blendmask_lite.training.targets import assign_locations
+from blendmask_lite.training.targets import object_locations
 
 __all__ = [
     "PictureSnapshot",
     "Snapshot",
     "choose_pictures",
-    "object_locations",
     "snapshot_iterations",
     "take_snapshot",
 ]
@@ -155,45 +153,11 @@ def take_snapshot(model: BlendMask, samples: Sequence[Sample]) -> tuple[PictureS
         model.train(was_training)
 
 
-def object_locations(output: BlendMaskOutput, target: Target, config: ModelConfig) -> Tensor:
-    """One location for every object of an image, by geometry alone and so the same at all times.
-
-    Of the locations that learn the object the one nearest to the center of its box. An object
-    that none learns, because smaller ones took them all, gets the nearest on a level of its size.
-
-    Args:
-        output: for its locations.
-        target: N objects.
-        config: size ranges and center sampling are read.
-
-    Returns:
-        (N,) int64, places on the flattened pyramid.
-    """
-    boxes = target.boxes.float()
-    owner = assign_locations(
-        output.locations,
-        boxes,
-        output.level_sizes,
-        output.level_strides,
-        size_ranges=config.size_ranges,
-        center_radius=config.center_radius,
-    )
-    is_own = owner[:, None] == torch.arange(len(boxes), device=owner.device)  # (L, N)
-    sizes = torch.tensor(output.level_sizes, device=owner.device)
-    ranges = boxes.new_tensor(config.size_ranges).repeat_interleave(sizes, dim=0)  # (L, 2)
-    reach = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1) / 2
-    is_of_size = (ranges[:, :1] <= reach) & (reach <= ranges[:, 1:])
-    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
-    distance = (output.locations[:, None] - centers).square().sum(dim=2)
-    allowed = torch.where(is_own.any(dim=0), is_own, is_of_size)
-    return distance.masked_fill(~allowed, torch.inf).argmin(dim=0)
-
-
 def _look_at(model: BlendMask, sample: Sample) -> PictureSnapshot:
     target = sample.target.to(model.device)
     assert target.masks is not None
     output = model([sample.image.to(model.device)])
-    location = object_locations(output, target, model.config)
+    location, _ = object_locations(output, target, model.config)
     index = F.pad(location[:, None], (1, 0))  # (N, 2), image 0
     boxes = target.boxes.float()
     logits = model.masks_at(output, index, boxes).float()

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blendmask_lite.boxes import box_areas, xyxy_to_ltrb
+from blendmask_lite.boxes import box_areas, centerness, xyxy_to_ltrb
+from blendmask_lite.config import ModelConfig
+from blendmask_lite.model.output import BlendMaskOutput
 from blendmask_lite.structures import Target
 
-__all__ = ["Assignment", "assign_batch", "assign_locations"]
+__all__ = ["Assignment", "assign_batch", "assign_locations", "object_locations"]
 
 
 @dataclass(frozen=True)
@@ -121,3 +123,42 @@ def assign_batch(
         object_index=torch.cat(object_index),
         ltrb=torch.cat(ltrb),
     )
+
+
+def object_locations(
+    output: BlendMaskOutput, target: Target, config: ModelConfig
+) -> tuple[Tensor, Tensor]:
+    """One location for every object of an image, by geometry alone and so the same at all times.
+
+    Of the locations that learn the object it is the most central one. An object that none learns,
+    because smaller ones took them all, gets the nearest to its center on a level of its size.
+
+    Args:
+        output: for its locations.
+        target: N objects.
+        config: size ranges and center sampling are read.
+
+    Returns:
+        (N,) int64, places on the flattened pyramid, and (N,) bool, whether the location learns
+        the object.
+    """
+    boxes = target.boxes.to(output.locations.dtype)
+    owner = assign_locations(
+        output.locations,
+        boxes,
+        output.level_sizes,
+        output.level_strides,
+        size_ranges=config.size_ranges,
+        center_radius=config.center_radius,
+    )
+    is_own = owner[:, None] == torch.arange(len(boxes), device=owner.device)  # (L, N)
+    central = centerness(xyxy_to_ltrb(output.locations, boxes).clamp(min=0))
+    most_central = torch.where(is_own, central, -1.0).argmax(dim=0)
+    sizes = torch.tensor(output.level_sizes, device=owner.device)
+    ranges = boxes.new_tensor(config.size_ranges).repeat_interleave(sizes, dim=0)  # (L, 2)
+    reach = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1) / 2
+    is_of_size = (ranges[:, :1] <= reach) & (reach <= ranges[:, 1:])
+    distance = (output.locations[:, None] - (boxes[:, :2] + boxes[:, 2:]) / 2).square().sum(dim=2)
+    nearest = distance.masked_fill(~is_of_size, torch.inf).argmin(dim=0)
+    is_learned = is_own.any(dim=0)
+    return torch.where(is_learned, most_central, nearest), is_learned
