@@ -145,10 +145,9 @@ class ProgressReport(Observer):
 
     def on_evaluate(self, state: TrainingState, scores: Mapping[str, float]) -> None:
         """Say what came out."""
-        self.line.note(
-            f"iteration {state.iteration}: mask AP {scores['mask AP']:.1f}, "
-            f"box AP {scores['box AP']:.1f} on {self.num_images} images"
-        )
+        told = ("mask AP", "box AP", "panoptic PQ")
+        values = ", ".join(f"{name} {scores[name]:.1f}" for name in told if name in scores)
+        self.line.note(f"iteration {state.iteration}: {values} on {self.num_images} images")
 
 
 def make_observers(

@@ -12,8 +12,10 @@ import torch
 
 from blendmask_lite.datasets.batch import collate, load_sample
 from blendmask_lite.datasets.sample import InstanceDataset
+from blendmask_lite.datasets.segments import PanopticData
 from blendmask_lite.datasets.transforms import TrainTransform
 from blendmask_lite.evaluation.instances import evaluate_model
+from blendmask_lite.evaluation.panoptic import evaluate_panoptic
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.training.beginning import begin_state, require_fitting
 from blendmask_lite.training.criterion import TrainingStep
@@ -165,16 +167,21 @@ def _batches(
 
 
 def _scores(state: TrainingState, validation: InstanceDataset, ranks: Ranks) -> dict[str, float]:
-    """Percent by name: "mask AP", "box AP50", ...; the processes share the images."""
+    """Percent by name: "mask AP", "box AP50", ..., with stuff "panoptic PQ", "things PQ", ...
+
+    The processes share the images.
+    """
     model = state.best_model
     assert isinstance(model, BlendMask)
     ranks.same_buffers(model)
+    share = (ranks.rank, ranks.size)
     results = evaluate_model(
-        model.eval(),
-        validation,
-        device=ranks.device,
-        share=(ranks.rank, ranks.size),
-        gather=ranks.gather,
+        model.eval(), validation, device=ranks.device, share=share, gather=ranks.gather
     )
-    scores = {f"mask {name}": value for name, value in results.mask.items()}
-    return scores | {f"box {name}": value for name, value in results.box.items()}
+    kinds = {"mask": results.mask, "box": results.box}
+    if model.stuff_names and isinstance(validation, PanopticData):
+        quality = evaluate_panoptic(
+            model, validation, device=ranks.device, share=share, gather=ranks.gather
+        )
+        kinds |= {"panoptic": quality.all, "things": quality.things, "stuff": quality.stuff}
+    return {f"{kind} {name}": value for kind, part in kinds.items() for name, value in part.items()}
