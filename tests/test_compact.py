@@ -1,0 +1,153 @@
+"""Masks stay small: decoded one region at a time, and batched as R x R crops."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle
+import random
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from blendmask_lite import PRESETS, masks
+from blendmask_lite.datasets.batch import collate, compact, load_sample
+from blendmask_lite.datasets.coco import CocoDataset
+from blendmask_lite.datasets.coco_format import run_boxes, run_length
+from blendmask_lite.datasets.transforms import TrainTransform
+from blendmask_lite.masks import crop_masks, mask_boxes, semantic_map
+from blendmask_lite.training.criterion import Criterion
+
+MASK_SIZE = PRESETS["r50"].mask_size
+TRANSFORM = TrainTransform(train_sizes=(800,), max_size=1333)
+
+MEASURE = """
+import random, resource, sys
+from pathlib import Path
+from test_compact import MASK_SIZE, TRANSFORM
+from blendmask_lite.datasets.batch import load_sample
+from blendmask_lite.datasets.coco import CocoDataset
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+load = load_sample(CocoDataset(sys.argv[1]), TRANSFORM, mask_size=MASK_SIZE)
+before = peak()
+kept = [load(0, random.Random(i)) for i in range(int(sys.argv[2]))]
+print(peak() - before)
+"""
+
+
+def write_crowded(root, *, size, num_objects):
+    """One picture full of discs with 20 corners, every tenth one a crowd."""
+    height, width = size
+    generator = random.Random(0)
+    annotations = []
+    for number in range(1, num_objects + 1):
+        x, y = generator.uniform(0, width), generator.uniform(0, height)
+        radius = generator.uniform(2, height / 5)
+        angles = [2 * math.pi * i / 20 for i in range(20)]
+        corners = [(x + radius * math.cos(a), y + radius * math.sin(a)) for a in angles]
+        annotations.append(
+            {
+                "id": number,
+                "image_id": 1,
+                "category_id": 1 + number % 3,
+                "segmentation": [[side for corner in corners for side in corner]],
+                "iscrowd": int(number % 10 == 0),
+            }
+        )
+    (root / "train").mkdir()
+    Image.new("RGB", (width, height)).save(root / "train" / "1.png")
+    content = {
+        "images": [{"id": 1, "file_name": "1.png", "height": height, "width": width}],
+        "annotations": annotations,
+        "categories": [{"id": i, "name": f"class {i}"} for i in (1, 2, 3)],
+    }
+    (root / "annotations").mkdir()
+    (root / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    return annotations
+
+
+@pytest.mark.slow
+def test_a_hundred_objects_of_a_large_image_take_few_megabytes(tmp_path):
+    write_crowded(tmp_path, size=(800, 1333), num_objects=130)  # 117 objects, 125 MB as masks
+    command = [sys.executable, "-c", MEASURE, str(tmp_path), "4"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.path.dirname(__file__)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    # One sample at a time has whole masks, 32 of them as floats; four samples keep 30 MB.
+    assert int(done.stdout) < 400e6
+
+
+def test_a_batch_holds_crops_and_maps_and_no_masks(tmp_path):
+    write_crowded(tmp_path, size=(80, 133), num_objects=40)
+    load = load_sample(CocoDataset(tmp_path), TRANSFORM, mask_size=MASK_SIZE)
+    batch = collate([pickle.loads(pickle.dumps(load))(0, random.Random(i)) for i in range(2)])
+    for target in batch.targets:
+        assert target.masks is None
+        assert target.mask_crops.shape == (36, MASK_SIZE, MASK_SIZE)
+        assert target.semantic.dtype == torch.int32
+        kept = (target.boxes, target.labels, target.mask_crops, target.semantic)
+        assert sum(each.nbytes for each in kept) < 5e6
+
+
+def test_losses_see_the_same_targets_with_crops_as_with_whole_masks(tmp_path):
+    write_crowded(tmp_path, size=(80, 133), num_objects=40)
+    dataset = CocoDataset(tmp_path)
+    whole = load_sample(dataset, TRANSFORM)(0, random.Random(3)).target
+    small = load_sample(dataset, TRANSFORM, mask_size=MASK_SIZE)(0, random.Random(3)).target
+    criterion = Criterion(PRESETS["r50"])
+    assert torch.equal(criterion.mask_targets([whole]), criterion.mask_targets([small]))
+    assert torch.equal(whole.semantic, small.semantic.long())
+    assert torch.equal(whole.boxes, small.boxes)
+
+
+def test_a_map_that_needs_whole_masks_is_drawn_before_they_go(tmp_path):
+    write_crowded(tmp_path, size=(80, 133), num_objects=5)
+    sample = CocoDataset(tmp_path).load(0)
+    target = replace(sample.target, semantic=None)
+    small = compact(replace(sample, target=target), MASK_SIZE)
+    assert torch.equal(small.target.semantic.long(), semantic_map(target.masks, target.labels))
+    assert compact(small, MASK_SIZE) is small
+
+
+def test_masks_decoded_by_region_equal_those_of_pycocotools(tmp_path):
+    annotations = write_crowded(tmp_path, size=(61, 83), num_objects=30)
+    target = CocoDataset(tmp_path).load(0).target
+    runs = [run_length(each["segmentation"], (61, 83)) for each in annotations]
+    expected = torch.from_numpy(coco_mask.decode(runs).transpose(2, 0, 1).copy()).bool()
+    labels = torch.tensor([each["category_id"] - 1 for each in annotations])
+    is_object = torch.tensor([not each["iscrowd"] for each in annotations])
+    is_object &= expected.flatten(1).any(dim=1)
+    assert torch.equal(target.masks, expected[is_object])
+    assert torch.equal(target.boxes, mask_boxes(expected[is_object]))
+    assert torch.equal(target.semantic, semantic_map(expected, labels))
+
+
+@pytest.mark.parametrize("counts", [[5, 0, 3, 4, 108], [0, 0, 30, 0, 90], [0] * 8 + [120]])
+def test_runs_without_pixels_do_not_widen_the_box(counts):
+    run = run_length({"size": [10, 12], "counts": counts}, (10, 12))
+    mask = torch.from_numpy(np.ascontiguousarray(coco_mask.decode(run))).bool()
+    assert torch.equal(run_boxes([run]), mask_boxes(mask[None]))
+    text = coco_mask.frPyObjects({"size": [10, 12], "counts": counts}, 10, 12)["counts"].decode()
+    again = run_length({"size": [10, 12], "counts": text}, (10, 12))
+    assert again == run
+
+
+def test_crops_do_not_depend_on_how_many_masks_are_cut_at_once(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.rand(7, 20, 30, generator=generator) < 0.5
+    boxes = torch.tensor([[3.0, 2.0, 17.5, 14.25]]).expand(7, 4) + torch.arange(7)[:, None]
+    together = crop_masks(drawn, boxes, 14)
+    monkeypatch.setattr(masks, "CROP_PIXELS", 1300)  # two masks
+    assert torch.equal(crop_masks(drawn, boxes, 14), together)
+    monkeypatch.setattr(masks, "CROP_PIXELS", 1)
+    assert torch.equal(crop_masks(drawn, boxes, 14), together)
