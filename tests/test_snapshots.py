@@ -39,7 +39,7 @@ def make_model(**changes) -> BlendMask:
     torch.manual_seed(1)
     config = replace(PRESETS["nano"], **{**SMALL, **changes})
     # Nothing learned, nothing sure: a low threshold finds something all the same.
-    inference = replace(PRESET_INFERENCE["nano"], test_size=96, max_size=160, score_threshold=0.001)
+    inference = replace(PRESET_INFERENCE["nano"], test_size=90, max_size=150, score_threshold=0.001)
     return BlendMask(config, inference=inference, class_names=ShapesDataset.class_names)
 
 
@@ -91,7 +91,7 @@ def test_one_snapshot_is_refused():
 def test_pictures_have_the_size_of_a_test_and_their_largest_objects_first(samples):
     assert len(samples) == 3
     for sample in samples:
-        assert min(sample.image.shape[-2:]) == 96
+        assert min(sample.image.shape[-2:]) == 90
         areas = sample.target.masks.flatten(1).sum(dim=1).tolist()
         assert areas == sorted(areas, reverse=True)
         assert min(areas) > 0
@@ -193,7 +193,7 @@ def test_the_iou_is_that_of_the_pasted_mask(model, samples):
     for box, mask, iou in zip(
         sample.target.boxes.tolist(), sample.target.masks, seen.mask_iou.tolist(), strict=True
     ):
-        y, x = torch.meshgrid(torch.arange(96) + 0.5, torch.arange(96) + 0.5, indexing="ij")
+        y, x = torch.meshgrid(torch.arange(90) + 0.5, torch.arange(90) + 0.5, indexing="ij")
         inside = (x > box[0]) & (x < box[2]) & (y > box[1]) & (y < box[3])
         expected = (inside & mask).sum() / (inside | mask).sum()
         assert iou == pytest.approx(expected.item(), abs=0.08)  # half a pixel along the sides
