@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
@@ -15,7 +16,15 @@ import pytest
 import torch
 from hotcoco.panoptic import PanopticEval
 
-from blendmask_lite import PRESETS, BlendMask, PanopticResult, Segment, Target, save_model
+from blendmask_lite import (
+    PRESETS,
+    BlendMask,
+    PanopticResult,
+    Segment,
+    Target,
+    load_model,
+    save_model,
+)
 from blendmask_lite.cli import main
 from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.panoptic import PanopticDataset, read_segment_ids
@@ -35,6 +44,10 @@ from blendmask_lite.evaluation.panoptic_files import (
 )
 from blendmask_lite.evaluation.panoptic_quality import PanopticQuality, SegmentCounts
 from blendmask_lite.presets import PRESET_INFERENCE
+from blendmask_lite.training.presets import TRAIN_PRESETS
+from blendmask_lite.training.recipe import Recipe
+from blendmask_lite.training.run import train_model
+from blendmask_lite.training.schedule import rescale
 
 COCO = Path(os.environ.get("BLENDMASK_COCO", ""))
 needs_photographs = pytest.mark.skipif(
@@ -550,3 +563,24 @@ def test_command_refuses_models_and_data_without_stuff(tmp_path, capsys):
     assert "panoptic_val.json: is missing" in capsys.readouterr().err
     assert main([*command, "--panoptic-results", str(tmp_path)]) == 1
     assert "--panoptic-results: needs --panoptic" in capsys.readouterr().err
+
+
+def test_a_training_reports_panoptic_quality(tmp_path, capsys):
+    write_shapes(
+        tmp_path / "data", num_images=2, seed=1, split="val", stuff=True,
+        config=ShapesConfig(size=64),
+    )  # fmt: skip
+    model = small_model()
+    train = rescale(TRAIN_PRESETS["nano_panoptic"], iterations=1, batch_size=2)
+    train = replace(train, train_sizes=(64,), max_size=64, evaluate_every=1)
+    recipe = Recipe(model=model.config, inference=model.inference, train=train)
+    stored = PanopticDataset(tmp_path / "data", "val")
+    train_model(stored, tmp_path / "run", recipe, validation=stored)
+    with (tmp_path / "run" / "evaluation.csv").open() as file:
+        [row] = csv.DictReader(file)
+    quality = evaluate_panoptic(load_model(tmp_path / "run" / "model.pt"), stored)
+    for kind in ("all", "things", "stuff"):
+        for name, value in getattr(quality, kind).items():
+            column = f"{'panoptic' if kind == 'all' else kind} {name}"
+            assert float(row[column]) == pytest.approx(value, nan_ok=True), column
+    assert f"panoptic PQ {quality.all['PQ']:.1f} on 2 images" in capsys.readouterr().err
