@@ -66,11 +66,22 @@ def test_a_run_leaves_model_log_description_and_evaluation(dataset, tmp_path):
         assert value.equal(last.state[name].to(value.dtype)), name
 
 
-def test_a_run_continues_bit_by_bit(dataset, tmp_path):
-    train_model(dataset, tmp_path / "whole", RECIPE)
+class Stopped(Exception):
+    pass
 
-    class Stop(Exception):
-        pass
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        TRAIN,
+        replace(TRAIN, accumulate=2, num_workers=1),
+        replace(TRAIN, optimizer="sgd", ema_decay=None, precision="bfloat16"),
+    ],
+    ids=["averaged", "in parts, with a worker", "sgd, bfloat16"],
+)
+def test_a_run_continues_bit_by_bit(dataset, tmp_path, train):
+    recipe = replace(RECIPE, train=train)
+    train_model(dataset, tmp_path / "whole", recipe)
 
     class Failing(ShapesDataset):
         loads = 0
@@ -78,12 +89,12 @@ def test_a_run_continues_bit_by_bit(dataset, tmp_path):
         def load(self, index):
             Failing.loads += 1
             if Failing.loads > 6:  # in the fourth step, after the checkpoint of the second
-                raise Stop
+                raise Stopped
             return super().load(index)
 
-    with pytest.raises(Stop):
-        train_model(Failing(6, seed=3), tmp_path / "part", RECIPE)
-    train_model(dataset, tmp_path / "part", RECIPE, is_resumed=True)
+    with pytest.raises(Stopped):
+        train_model(Failing(6, seed=3), tmp_path / "part", recipe)
+    train_model(dataset, tmp_path / "part", recipe, is_resumed=True)
     whole, part = (load_model(tmp_path / name / "model.pt") for name in ("whole", "part"))
     for name, value in whole.state_dict().items():
         assert value.equal(part.state_dict()[name]), name
