@@ -126,7 +126,12 @@ def archives(num_images: int, *, inner: int = zipfile.ZIP_DEFLATED) -> dict[str,
             }
         ),
         "/annotations/image_info_test2017.zip": zipped(
-            {"annotations/image_info_test2017.json": json.dumps(image_list).encode()}
+            {
+                "annotations/image_info_test2017.json": json.dumps(image_list).encode(),
+                "annotations/image_info_test-dev2017.json": json.dumps(
+                    image_list | {"images": images(ids[: num_images // 2])}
+                ).encode(),
+            }
         ),
         "/annotations/panoptic_annotations_trainval2017.zip": zipped(panoptic_members, inner),
     }

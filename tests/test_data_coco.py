@@ -212,15 +212,17 @@ def test_of_an_inner_archive_that_is_stored_the_wanted_pictures_alone_are_fetche
     assert len(PanopticDataset(root, "val2017")) == 4
 
 
-def test_a_split_without_annotations_has_images_and_classes(site, root):
-    found = get(site, root, "test2017", num_images=3)
-    assert (found.num_images, found.num_objects) == (3, 0)
-    dataset = CocoDataset(root, "test2017")
+@pytest.mark.parametrize(("split", "num_all"), [("test2017", 40), ("test-dev2017", 20)])
+def test_a_split_without_annotations_has_images_and_classes(site, root, split, num_all):
+    found = get(site, root, split, num_images=3)
+    assert (found.num_images, found.num_objects, found.num_all) == (3, 0, num_all)
+    dataset = CocoDataset(root, split)
     assert [len(sample.target.labels) for sample in dataset] == [0, 0, 0]
     assert dataset.class_names == ("person", "cat", "dog")
     assert pictures(root, "test2017") == set(dataset.image_ids)
-    get(site, root, "test2017", num_images=5)
-    assert len(CocoDataset(root, "test2017")) == 5
+    get(site, root, split)
+    assert len(CocoDataset(root, split)) == num_all
+    assert get(site, root, split, num_images=2).num_fetched == 0
 
 
 # ------------------------------------------------------------------ servers that fail

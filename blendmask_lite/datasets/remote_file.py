@@ -7,8 +7,9 @@ import io
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
+from queue import SimpleQueue
 from typing import BinaryIO
 
 from remotezip import PartialBuffer
@@ -132,20 +133,33 @@ class _GivenUpError(Exception):
 def read_ahead(file: RemoteFile, spans: Iterable[tuple[int, int]]) -> Generator[bytes, None, None]:
     """The bytes of each span (begin, end), in order; those that follow are fetched meanwhile."""
     is_over = threading.Event()
+    tasks: SimpleQueue[tuple[Future[bytes], int, int] | None] = SimpleQueue()
 
     def tell(_: int) -> None:
         if is_over.is_set():
             raise _GivenUpError
 
-    pool = ThreadPoolExecutor(WORKERS)
+    def work() -> None:
+        while (task := tasks.get()) is not None and not is_over.is_set():
+            future, begin, end = task
+            try:
+                future.set_result(file.read(begin, end, tell))
+            except Exception as error:
+                future.set_exception(error)
+
+    # Daemons, as an executor's threads are not: after Ctrl-C nobody waits for a silent server.
+    for _ in range(WORKERS):
+        threading.Thread(target=work, daemon=True).start()
     pending: deque[Future[bytes]] = deque()
     try:
         for begin, end in spans:
-            pending.append(pool.submit(file.read, begin, end, tell))
+            pending.append(Future())
+            tasks.put((pending[-1], begin, end))
             if len(pending) > WORKERS:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
     finally:
         is_over.set()
-        pool.shutdown(wait=False, cancel_futures=True)
+        for _ in range(WORKERS):
+            tasks.put(None)
