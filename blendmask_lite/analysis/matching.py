@@ -1,0 +1,151 @@
+"""Two checkpoints side by side: which base of the one is which base of the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from blendmask_lite.datasets.transforms import resize_for_test
+from blendmask_lite.model.blendmask import BlendMask
+
+__all__ = ["BaseMatching", "assign_exactly", "bases_of", "compare_checkpoints", "match_bases"]
+
+
+@dataclass(frozen=True)
+class BaseMatching:
+    """K bases of one model, and their partners in another.
+
+    Attributes:
+        order: (K,) int64; base k of the first is base `order[k]` of the second.
+        correlations: (K,) of the partners, -1 to 1.
+        all_correlations: (K, K), first by second.
+    """
+
+    order: Tensor
+    correlations: Tensor
+    all_correlations: Tensor
+
+
+def compare_checkpoints(
+    first: BlendMask, second: BlendMask, images: Sequence[Tensor]
+) -> BaseMatching:
+    """Match the bases of two models by what they show on pictures.
+
+    Args:
+        first: a model in evaluation mode.
+        second: another with as many bases.
+        images: (3, H, W) each, at least one; each model sees them at its own test size.
+
+    Raises:
+        ValueError: no pictures, or another number of bases.
+    """
+    if not images:
+        raise ValueError("images: at least one picture is needed to compare bases")
+    pairs = [_at_one_size(bases_of(first, image), bases_of(second, image)) for image in images]
+    return match_bases([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+
+
+def match_bases(
+    first: Sequence[Tensor], second: Sequence[Tensor], *, ignore_sign: bool = False
+) -> BaseMatching:
+    """Pair the bases so that the sum of their correlations is as large as possible.
+
+    The correlation over all cells of all pictures knows neither scale nor offset. Its sign counts:
+    the blender's weights are positive, so a base and its negative do different things; and trained
+    twice, networks differ by the order of their bases. Pairs are found exactly for every K.
+
+    Args:
+        first: (K, h, w) of each picture.
+        second: the same of the other model.
+        ignore_sign: pair by the magnitude of the correlations instead; they keep their signs.
+
+    Raises:
+        ValueError: shapes that differ.
+    """
+    for one, other in zip(first, second, strict=True):
+        if one.shape != other.shape:
+            raise ValueError(f"bases {tuple(one.shape)} and {tuple(other.shape)} must agree")
+    ours, theirs = (
+        _standardized(torch.cat([each.flatten(1) for each in side], dim=1).double())
+        for side in (first, second)
+    )
+    correlations = (ours @ theirs.T).float()
+    order = assign_exactly(correlations.abs() if ignore_sign else correlations)
+    chosen = correlations.gather(1, order[:, None])[:, 0]
+    return BaseMatching(order, chosen, correlations)
+
+
+@torch.no_grad()
+def bases_of(model: BlendMask, image: Tensor) -> Tensor:
+    """(K, h, w) bases of a picture at the model's test size, without the padding."""
+    settings = model.inference
+    image = resize_for_test(image.to(model.device), settings.test_size, settings.max_size)
+    stride = model.bottom.stride
+    height, width = (-(-side // stride) for side in image.shape[-2:])
+    return model([image]).bases[0, :, :height, :width].float().cpu()
+
+
+def assign_exactly(gains: Tensor) -> Tensor:
+    """Give every row a column of its own so that the sum of gains is largest.
+
+    Kuhn's Hungarian method with potentials, O(K^3).
+
+    Args:
+        gains: (K, K), finite.
+
+    Returns:
+        (K,) int64, the column of each row.
+    """
+    cost = (-gains.double()).tolist()
+    size = len(cost)
+    row_price, column_price = [0.0] * (size + 1), [0.0] * (size + 1)
+    owner = [size] * (size + 1)  # row of a column; the last column is where a row begins
+    for row in range(size):
+        owner[size] = row
+        column, reach = size, [float("inf")] * size
+        came_from, is_done = [size] * size, [False] * (size + 1)
+        while owner[column] != size:
+            is_done[column] = True
+            here, step, following = owner[column], float("inf"), size
+            for other in range(size):
+                if is_done[other]:
+                    continue
+                gap = cost[here][other] - row_price[here] - column_price[other]
+                if gap < reach[other]:
+                    reach[other], came_from[other] = gap, column
+                if reach[other] < step:
+                    step, following = reach[other], other
+            for other in range(size + 1):
+                if is_done[other]:
+                    row_price[owner[other]] += step
+                    column_price[other] -= step
+                elif other < size:
+                    reach[other] -= step
+            column = following
+        while column != size:
+            owner[column] = owner[came_from[column]]
+            column = came_from[column]
+    order = torch.empty(size, dtype=torch.int64)
+    for column in range(size):
+        order[owner[column]] = column
+    return order
+
+
+def _standardized(values: Tensor) -> Tensor:
+    """(K, n) -> rows of mean 0 and length 1; a constant row becomes 0."""
+    centered = values - values.mean(dim=1, keepdim=True)
+    return centered / centered.norm(dim=1, keepdim=True).clamp(min=1e-12)
+
+
+def _at_one_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Both at the size of the coarser one."""
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} and {len(second)} bases: both models need the same number")
+    size = [min(pair) for pair in zip(first.shape[-2:], second.shape[-2:], strict=True)]
+    resized = (F.interpolate(each[None], size=size, mode="area")[0] for each in (first, second))
+    one, other = resized
+    return one, other
