@@ -21,6 +21,7 @@ from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.evaluation.comparing import compare_images
 from blendmask_lite.evaluation.instances import InstanceEvaluator
 from blendmask_lite.evaluation.outcomes import best_and_worst, count_outcomes
+from blendmask_lite.evaluation.panoptic_quality import PanopticQuality, SegmentCounts
 from blendmask_lite.evaluation.results_file import image_results
 from blendmask_lite.figures import (
     ap_bars_figure,
@@ -29,6 +30,7 @@ from blendmask_lite.figures import (
     gallery_figure,
     mistakes_figure,
     paint_masks,
+    panoptic_quality_figure,
     precision_recall_figure,
     write_evaluation_figures,
 )
@@ -262,6 +264,28 @@ def test_shares_of_mistakes_add_up_and_are_named_with_their_numbers():
     assert all(
         bar.get_width() == 0 for bar in mistakes_figure(empty, score_threshold=0.4).axes[0].patches
     )
+
+
+def test_panoptic_bars_come_by_falling_quality_with_both_factors():
+    quality = PanopticQuality(
+        {"cat": SegmentCounts(0.9, 1, 0, 0), "dog": SegmentCounts()},
+        {"sky": SegmentCounts(1.6, 2, 2, 2), "mud": SegmentCounts(0.0, 0, 1, 0)},
+        num_images=1,
+    )
+    figure = panoptic_quality_figure(quality)
+    [ax] = figure.axes
+    assert [each.get_text() for each in ax.get_yticklabels()] == ["cat", "sky", "mud"]
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx([90, 40, 0])
+    assert [line.get_xdata().tolist() for line in ax.lines] == [
+        pytest.approx([90, 80, 0]),
+        pytest.approx([100, 50, 0]),
+    ]
+    assert ax.get_title() == f"PQ: all {130 / 3:.1f}, things 90.0, stuff 20.0"
+    few = panoptic_quality_figure(quality, max_classes=2)
+    assert [each.get_text() for each in few.axes[0].get_yticklabels()] == ["cat", "mud"]
+    assert "1 classes between the best and the worst" in few.axes[0].get_title()
+    nothing = PanopticQuality({}, {}, num_images=1)
+    assert "no class" in panoptic_quality_figure(nothing).get_label()
 
 
 def test_gallery_shows_both_sides_of_each_image_in_the_colours_of_the_outcomes():

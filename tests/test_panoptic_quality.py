@@ -541,10 +541,13 @@ def test_command_prints_panoptic_quality_and_writes_files(tmp_path, capsys):
     write_shapes(tmp_path / "data", num_images=2, seed=1, split="val", stuff=True)
     arguments = ["evaluate", str(tmp_path / "model.pt"), str(tmp_path / "data"), "--panoptic"]
     numbers, out = tmp_path / "pq.json", tmp_path / "out"
-    assert main([*arguments, "--json", str(numbers), "--panoptic-results", str(out)]) == 0
+    files = ["--json", str(numbers), "--panoptic-results", str(out), "--plot", str(tmp_path)]
+    assert main([*arguments, *files, "--per-class"]) == 0
+    assert (tmp_path / "panoptic_quality.png").is_file()
     printed = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in printed[1:4]] == ["all", "things", "stuff"]
     assert printed[4] == "2 images"
+    assert printed[6].split() == ["PQ", "SQ", "RQ", "matched", "unmatched", "missed"]
     assert json.loads(numbers.read_text())["num_images"] == 2
     assert sorted(path.name for path in out.iterdir()) == [
         "panoptic_val_blendmask_results",

@@ -34,6 +34,7 @@ from blendmask_lite.evaluation.results_file import (
     write_submission,
 )
 from blendmask_lite.figures.evaluation_report import evaluation_figures, write_evaluation_figures
+from blendmask_lite.figures.panoptic_bars import panoptic_quality_figure
 from blendmask_lite.files import write_atomically
 from blendmask_lite.model.blendmask import BlendMask
 
@@ -203,4 +204,8 @@ def _run_panoptic(
         print(f"\n{quality.class_table()}")
     if options.json:
         write_atomically(Path(options.json), (quality.to_json() + "\n").encode())
+    if options.plot:
+        write_evaluation_figures(
+            {"panoptic_quality": panoptic_quality_figure(quality)}, options.plot
+        )
     return 0

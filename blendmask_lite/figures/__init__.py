@@ -12,6 +12,7 @@ from blendmask_lite.figures.maps import maps_figure
 from blendmask_lite.figures.moments import film_figure, moment_figure
 from blendmask_lite.figures.overview import overview_figure
 from blendmask_lite.figures.panoptic import paint_segments, panoptic_figure
+from blendmask_lite.figures.panoptic_bars import panoptic_quality_figure
 from blendmask_lite.figures.precision_recall import (
     class_precision_recall_figure,
     precision_recall_figure,
@@ -41,6 +42,7 @@ __all__ = [
     "paint_masks",
     "paint_segments",
     "panoptic_figure",
+    "panoptic_quality_figure",
     "precision_recall_figure",
     "write_evaluation_figures",
 ]
