@@ -105,6 +105,16 @@ def test_pictures_are_found_by_their_address_and_labels_follow_ascending_ids(tmp
     assert [each["frequency"] for each in truth["categories"]] == ["f", "c", "r"]
 
 
+def test_the_pictures_of_one_folder_can_be_chosen(tmp_path):
+    # A model that was trained on train2017 has seen some of LVIS's pictures of val.
+    write_lvis(tmp_path, [image(1), image(2, folder="train2017"), image(3)], [])
+    dataset = LvisDataset(tmp_path)
+    assert dataset.of_folder("val2017").image_ids == (1, 3)
+    assert dataset.of_folder("train2017").image_ids == (2,)
+    with pytest.raises(ValueError, match="has no pictures of the folder test2017"):
+        dataset.of_folder("test2017")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -7,7 +7,8 @@ objects are marked. Evaluation goes by that.
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import PurePath
+from typing import Any, Self
 
 from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.coco_entries import AnnotationFile, index_entries
@@ -48,6 +49,17 @@ class LvisDataset(CocoDataset):
         for category in content["categories"]:
             category["frequency"] = self._frequencies[category["id"]]
         return content
+
+    def of_folder(self, name: str) -> Self:
+        """The same data set with the pictures of one of COCO's folders only.
+
+        Raises:
+            ValueError: there are none.
+        """
+        ids = [n for n in self.image_ids if PurePath(self._images[n]["file_name"]).parts[0] == name]
+        if not ids:
+            raise ValueError(f"{self.annotation_file}: has no pictures of the folder {name}")
+        return self.select(ids)
 
     def _read(self) -> AnnotationFile:
         content = read_lists(self.annotation_file, "images", "annotations", "categories")

@@ -10,7 +10,7 @@ from blendmask_lite.published.classes import COCO_THINGS
 
 __all__ = ["LVIS_NAMES", "find_coco_classes"]
 
-# LVIS v1 calls 60 classes as COCO does, with underscores, and these otherwise.
+# LVIS v1 calls 59 classes as COCO does, with underscores, and these otherwise.
 _OTHERWISE = {
     "car": "car_(automobile)",
     "bus": "bus_(vehicle)",
