@@ -118,6 +118,10 @@ class _Job:
         self.spec = SPLITS[split]
         self.pictures = root / self.spec.pictures
         self.file = root / "annotations" / f"instances_{split}.json"
+        annotations = self.file.parent
+        for folder in (self.store, self.pictures, annotations, annotations / f"panoptic_{split}"):
+            for left in folder.glob(".*.*.tmp"):  # by a call that was killed
+                left.unlink()
         archive = open_archive(f"{url}/annotations/{self.spec.archive}.zip", self.store)
         self.listing = self._complete(archive, self.spec.member, self.file)
         self.content, self.index = read_split(self.listing, has_objects=self.spec.has_objects)
@@ -203,9 +207,6 @@ class _Job:
     def _unpack(self, archive: Archive, wanted: dict[str, Path], what: str) -> int:
         """Write the members that are missing or damaged, each atomically; how many."""
         paths = {archive.member(name).filename: path for name, path in wanted.items()}
-        for folder in {path.parent for path in paths.values()}:
-            for left in folder.glob(".*.*.tmp"):  # by a call that was killed
-                left.unlink()
         infos = [archive.members[name] for name in paths]
         infos = [info for info in infos if not is_member(paths[info.filename], info)]
         needed = sum(info.file_size for info in infos)
