@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 GPU_PASTE_PIXELS = 64_000_000  # mask pixels that are pasted at once, to bound the memory
-CROP_PIXELS = 32_000_000  # mask pixels that are turned into floats at once, likewise
+CROP_PIXELS = 8_000_000  # mask pixels that are turned into floats at once, likewise
 
 
 def crop_masks(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
