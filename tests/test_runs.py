@@ -277,6 +277,14 @@ def test_what_is_damaged_is_said(tmp_path, capsys):
         assert f"    {problem}" in out
 
 
+@pytest.mark.parametrize("cell", ["nan", "inf", "x"])
+def test_a_loss_that_is_no_number_does_not_hide_the_others(tmp_path, cell):
+    (make_run(tmp_path / "a") / "metrics.csv").write_text(METRICS.replace(",2.0,", f",{cell},"))
+    record = read_run(tmp_path / "a")
+    assert record.last_losses == {"loss": 4.0, "class": 2.25, "mask": 0.75}
+    assert record.num_done == 2
+
+
 def test_cut_files_of_any_length_are_read_or_told(tmp_path):
     generator = random.Random(0)
     folder = make_run(tmp_path / "run")
