@@ -8,129 +8,16 @@ so a slow kernel makes the picture lag, but never builds up a queue.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 import anywidget
 from traitlets import Dict, Float, Int, List, Unicode
 
+from blendmask_lite.lab.canvas_parts import Bars, CanvasEvent, Group, Mark, Overlay, Panel
 from blendmask_lite.lab.messages import STATIC
 
-__all__ = ["Bar", "Bars", "Canvas", "CanvasEvent", "Group", "Mark", "Overlay", "Panel"]
-
-Act = Literal["box", "show box", "paint", "hover"]
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One picture or map, drawn with crisp cells.
-
-    Attributes:
-        key: names it in pixels, marks and events.
-        label: what it shows, for screen readers.
-        width: cells.
-        height: cells.
-        title: above it; may be empty.
-        color: of the title; the text's own where empty.
-        size: its width on the page at most, CSS pixels.
-        unit: pixels of the box's picture per cell.
-        palette: name of the colours of one byte a cell; "rgba" and "png" carry their own.
-        is_live: its pixels change with every event: they travel apart from the others.
-        acts: what the hand may do here: "box" drags and resizes the box, "show box" only outlines
-            it, "paint" strokes cells, "hover" points at one.
-        overlay: palette of a layer above the picture; none where empty.
-    """
-
-    key: str
-    label: str
-    width: int
-    height: int
-    title: str = ""
-    color: str = ""
-    size: int = 96
-    unit: float = 1
-    palette: str = "rgba"
-    is_live: bool = False
-    acts: tuple[Act, ...] = ()
-    overlay: str = ""
-
-
-@dataclass(frozen=True)
-class Group:
-    """Panels side by side under a heading; `bars` names a bar chart that stands below them."""
-
-    title: str
-    panels: tuple[Panel, ...] = ()
-    note: str = ""
-    bars: str = ""
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A rectangle on a panel, in cells; `weight` from 0 to 1 is written into it where it fits."""
-
-    x: float
-    y: float
-    width: float = 1
-    height: float = 1
-    weight: float | None = None
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One bar: its length is `value`, beside it stands `text`."""
-
-    label: str
-    value: float
-    text: str
-    color: str
-
-
-@dataclass(frozen=True)
-class Bars:
-    """A bar chart on the scale `low` to `high`, with a heading; bars begin at zero."""
-
-    title: str
-    bars: tuple[Bar, ...] = ()
-    low: float = 0
-    high: float = 1
-
-
-@dataclass(frozen=True)
-class Overlay:
-    """A part of the layer above a picture: one byte a cell, row by row, of the panel's palette."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-    pixels: bytes
-
-
-@dataclass(frozen=True)
-class CanvasEvent:
-    """What the hand did.
-
-    Attributes:
-        kind: "box", "paint", "hover" or "key".
-        panel: key of the panel.
-        box: (x0, y0, x1, y1) after the change, for "box".
-        cells: (x, y) that the stroke passed since the last event, for "paint"; the one pointed at,
-            for "hover", none when nothing is pointed at any more.
-        key: "+", "-", "undo" or "redo", for "key".
-        count: how often it was pressed.
-        gesture: number of the drag or stroke that it belongs to.
-        is_last: the drag or stroke ends with it.
-    """
-
-    kind: str
-    panel: str = ""
-    box: tuple[float, ...] = ()
-    cells: tuple[tuple[int, int], ...] = ()
-    key: str = ""
-    count: int = 1
-    gesture: int = 0
-    is_last: bool = True
+__all__ = ["Canvas"]
 
 
 class Canvas(anywidget.AnyWidget):
@@ -143,14 +30,14 @@ class Canvas(anywidget.AnyWidget):
 
     _esm = STATIC / "canvas.js"
     _css = STATIC / "canvas.css"
-    columns = List().tag(sync=True)
+    columns: List[Any] = List().tag(sync=True)
     palettes = Dict().tag(sync=True)
     still = Dict().tag(sync=True)  # bytes by panel, rarely new
     live = Dict().tag(sync=True)  # bytes by panel, new with every event
     overlays = Dict().tag(sync=True)
     marks = Dict().tag(sync=True)
     bars = Dict().tag(sync=True)
-    box = List().tag(sync=True)
+    box: List[float] = List().tag(sync=True)
     smallest_box = Float(4).tag(sync=True)  # side, pixels
     brush_size = Int(1).tag(sync=True)  # side of a square, cells
     announcement = Unicode("").tag(sync=True)

@@ -1,0 +1,182 @@
+"""The Blender lab's controls: what can be chosen beside the canvas, and the words about it.
+
+Chapters 09 and 10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets as widgets
+
+from blendmask_lite.lab.blender_state import BlenderState
+
+__all__ = ["BlenderControls", "method_note"]
+
+METHODS = {"Blender": "blender", "YOLACT": "weighted_sum", "FCIS": "assembler"}
+BRUSHES = {"value": "value", "erase (0)": "zero", "network's own": "own"}
+SIZES = (7, 14, 28, 56, 112)  # R and M that can be chosen, cells
+LARGEST_VALUE = 12.0  # of the brush, raw
+WRAP = widgets.Layout(flex_flow="row wrap", align_items="center", overflow="visible")
+
+
+class BlenderControls:
+    """All controls, and rows to show them in; `changes` are those that make a new state.
+
+    Args:
+        num_bases: K of the network.
+    """
+
+    def __init__(self, num_bases: int) -> None:
+        self.object = widgets.Dropdown(description="object", layout=_wide(300))
+        self.method = _toggle("method", METHODS, "which equation makes the mask of these bases")
+        self.num_bases = widgets.IntSlider(
+            value=num_bases, min=1, max=num_bases, description="bases K", layout=_wide(270)
+        )
+        self.attention_size = _choice("grid M", {})
+        self.mask_size = _choice("mask R", {})
+        self.interpolation = _choice("a: M → R", {each: each for each in ("bilinear", "nearest")})
+        self.pooling = _choice("crop r", {"RoIAlign": "align", "RoIPool": "pool"})
+        self.brush = _toggle("brush", BRUSHES, "what a stroke over a grid leaves there")
+        self.value = widgets.FloatSlider(
+            value=6, min=-LARGEST_VALUE, max=LARGEST_VALUE, step=0.5, description="value",
+            readout_format="+.1f", layout=_wide(270), tooltip="raw attention; keys + and -",
+        )  # fmt: skip
+        self.brush_size = widgets.IntSlider(
+            value=1, min=1, max=5, description="size", layout=_wide(200), tooltip="side, cells"
+        )
+        self.undo = _button("undo", "Undo", "Control + Z on the canvas")
+        self.redo = _button("repeat", "Redo", "Control + Shift + Z on the canvas")
+        self.reset = _button(
+            "refresh", "Network's own", "the network's attentions and coefficients"
+        )
+        self.reset_all = _button("home", "All as at first", "box, numbers and sizes")
+        self.best = _button("star", "Best found", "the best numbers found for these bases and box")
+        self.save = _button("save", "Save state", "a file that Load reads")
+        self.load = widgets.FileUpload(accept=".json", description="Load state", layout=_wide(130))
+        self.png = _button("image", "PNG", "the present state as a figure")
+        self.svg = _button("image", "SVG", "the present state as a figure for print")
+        self.note = widgets.HTML()
+        self.note.add_class("blendmask-lab-note")
+        self.is_following = False  # the controls are being set: nobody moved them
+
+    @property
+    def changes(self) -> dict[str, widgets.Widget]:
+        """The controls that make a new state when they change, by field."""
+        names = "method num_bases attention_size mask_size interpolation pooling"
+        return {name: getattr(self, name) for name in names.split()}
+
+    @property
+    def above(self) -> list[widgets.Widget]:
+        """Rows above the canvas."""
+        first = [self.object, self.method]
+        second = [
+            self.num_bases, self.attention_size, self.mask_size, self.interpolation, self.pooling
+        ]  # fmt: skip
+        brush = [self.brush, self.value, self.brush_size]
+        return [_row(first), self.note, _row(second), _row(brush)]
+
+    @property
+    def below(self) -> list[widgets.Widget]:
+        """Rows below the canvas."""
+        return [
+            _row([self.undo, self.redo, self.reset, self.reset_all, self.best]),
+            _row([self.save, self.load, self.png, self.svg]),
+        ]
+
+    def follow(self, state: BlenderState, *, num_undo: int, num_redo: int) -> None:
+        """Show a state, without calling anybody."""
+        self.is_following = True
+        try:
+            self.method.value = state.merger
+            self.num_bases.value = state.num_bases
+            R, M = state.mask_size, state.attention_size
+            _offer(self.attention_size, {M, 1, 2, 3, 4, *SIZES}, lambda size: size <= R)
+            _offer(self.mask_size, {R, *SIZES}, lambda size: size >= M)
+            self.attention_size.value, self.mask_size.value = M, R
+            self.interpolation.value, self.pooling.value = state.interpolation, state.pooling
+            is_blender, is_fixed = state.merger == "blender", state.merger == "assembler"
+            self.attention_size.disabled = self.interpolation.disabled = not is_blender
+            for control in (self.brush, self.value, self.brush_size, self.reset, self.best):
+                control.disabled = is_fixed
+            self.undo.disabled, self.redo.disabled = num_undo == 0, num_redo == 0
+            self.note.value = method_note(state)
+        finally:
+            self.is_following = False
+
+    def list_objects(self, names: Sequence[str], chosen: int) -> None:
+        """Offer other objects, without calling anybody."""
+        self.is_following = True
+        try:
+            self.object.options = [(name, index) for index, name in enumerate(names)]
+            self.object.value = chosen
+        finally:
+            self.is_following = False
+
+
+def method_note(state: BlenderState) -> str:
+    """How the chosen method reads the K bases, in plain words."""
+    K, M, tiles = state.num_bases, state.attention_size, state.num_tiles
+    if state.merger == "blender" and K == 1:
+        return (
+            "<b>Blender, K = 1</b>: one base has nothing to compete with. Base and attention each "
+            "pass a sigmoid, and the product is the probability."
+        )
+    if state.merger == "blender":
+        return (
+            f"<b>Blender</b>: every base has a grid of {M} × {M} numbers over the box. At each "
+            "cell a softmax turns the enlarged numbers into weights that sum to 1."
+        )
+    if state.merger == "weighted_sum" and state.has_tanh:
+        return (
+            "<b>YOLACT</b>: base k has one coefficient for the whole box, which passes a tanh; it "
+            "may be negative, and nothing competes. Negative values of the bases count as 0."
+        )
+    if state.merger == "weighted_sum":
+        return (
+            "<b>YOLACT</b> on the same bases: base k has one coefficient for the whole box; it may "
+            "be negative, and nothing competes. It begins as the mean weight that the network's "
+            "attention gives base k. No tanh or ReLU: the bases were not trained with them."
+        )
+    left = K - tiles**2
+    rest = f" The last {left} of {K} bases are left out: tiles need a square number."
+    return (
+        f"<b>FCIS</b> on the same bases: the box is cut into {tiles} × {tiles} tiles, and base k "
+        "alone fills tile k, counted row by row. The tiles are the same for all objects: nothing "
+        f"to paint.{rest if left else ''}"
+    )
+
+
+def _offer(choice: widgets.Dropdown, sizes: set[int], fits: Any) -> None:
+    options = [size for size in sorted(sizes) if fits(size)]
+    if tuple(choice.options) != tuple(options):
+        choice.options = options
+
+
+def _choice(description: str, options: dict[str, str]) -> widgets.Dropdown:
+    return widgets.Dropdown(
+        options=list(options.items()), description=description, layout=_wide(180)
+    )
+
+
+def _toggle(description: str, options: dict[str, str], tooltip: str) -> widgets.ToggleButtons:
+    buttons = widgets.ToggleButtons(
+        options=list(options.items()), description=description, tooltips=[tooltip] * len(options)
+    )
+    buttons.style.button_width = "auto"
+    return buttons
+
+
+def _button(icon: str, description: str, tooltip: str) -> widgets.Button:
+    return widgets.Button(
+        icon=icon, description=description, tooltip=tooltip, layout=widgets.Layout(width="auto")
+    )
+
+
+def _wide(pixels: int) -> widgets.Layout:
+    return widgets.Layout(width=f"{pixels}px", max_width="100%")
+
+
+def _row(controls: Sequence[widgets.Widget]) -> widgets.HBox:
+    return widgets.HBox(list(controls), layout=WRAP)

@@ -1,0 +1,211 @@
+"""How a state of the Blender lab looks: its panels, their pixels, bars and marks.
+
+Chapters 09 and 10. From top to bottom the rows follow the paper: bases, crops (equation 1),
+attentions, scores (2 and 3), products (4).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from blendmask_lite.figures.layout import largest_magnitude
+from blendmask_lite.figures.palette import PALETTE, SIGNED, base_color, weight_colormap
+from blendmask_lite.lab.blender_compute import Blend, attention_cells, base_pixels
+from blendmask_lite.lab.blender_scene import Scene
+from blendmask_lite.lab.blender_state import BlenderState
+from blendmask_lite.lab.canvas_parts import Group, Mark, Overlay, Panel
+from blendmask_lite.lab.pixels import as_cells, layer_palette, palette
+
+__all__ = [
+    "Limits",
+    "base_cells",
+    "columns",
+    "marks",
+    "mask_overlay",
+    "palettes",
+    "pixels",
+]
+
+PICTURE_SIZE = 360  # CSS pixels
+MASK_SIZE = 168
+MASK_COLOR, TRUTH_COLOR = "#009e73", "#ffffff"
+
+
+class Limits:
+    """The values at both ends of the colours; they move little, so that maps can be compared.
+
+    Args:
+        scene: its bases give the scale of crops and products.
+        state: its numbers.
+        least: of the attentions' scale, raw: what a brush can paint.
+    """
+
+    def __init__(self, scene: Scene, state: BlenderState, *, least: float) -> None:
+        self.bases = largest_magnitude(scene.bases[: state.num_used])
+        self.attentions = float(math.ceil(max(least, largest_magnitude(state.numbers))))
+        self.scores = 1.0
+        if state.merger == "weighted_sum":
+            self.scores = float(math.ceil(largest_magnitude(state.coefficients)))
+        self.products = self.bases * self.scores
+
+
+def palettes() -> dict[str, bytes]:
+    """The colours of all maps of the lab."""
+    weights = {f"weight {index}": palette(weight_colormap(index)) for index in range(len(PALETTE))}
+    layer = layer_palette((MASK_COLOR, 110), (MASK_COLOR, 255), (TRUTH_COLOR, 255))
+    return {"signed": palette(SIGNED), "grey": palette("Greys"), "mask": layer} | weights
+
+
+def columns(scene: Scene, state: BlenderState, limits: Limits) -> list[list[Group]]:
+    """The panels: picture, mask and bars in the first column, the equations in the second."""
+    height, width = scene.image_size
+    R, M = state.mask_size, state.attention_size
+    picture = Panel(
+        "picture",
+        "The picture with the box, the mask as a green layer and the true outline in white",
+        width,
+        height,
+        size=min(PICTURE_SIZE, round(PICTURE_SIZE * width / height)),
+        palette="png",
+        acts=("box", "hover"),
+        overlay="mask",
+    )
+    mask = Panel(
+        "mask",
+        f"The mask of {R} by {R} cells, probabilities from 0, white, to 1, black",
+        R,
+        R,
+        size=MASK_SIZE,
+        palette="grey",
+        is_live=True,
+        acts=("hover",),
+    )
+    left = [
+        Group("Picture and box", (picture,), "drag, resize, or draw a new one"),
+        Group("Mask m", (mask,), f"{R} × {R} probabilities; point at a cell", bars="iou"),
+        Group("The pointed cell", (), bars="weights"),
+    ]
+    b, p = f"±{limits.bases:.2g}", f"±{limits.products:.2g}"
+    signs = "red positive, blue negative"
+    h, w = scene.bases.shape[-2:]
+    s = f"±{limits.scores:.2g}" if state.merger == "weighted_sum" else "0 to 1"
+    right = [
+        _row(scene, state, "base", "Bases B", f"{b} logits, {signs}", (w, h), is_live=False),
+        _row(scene, state, "crop", "Crops r", f"equation 1, {R} × {R}, {b}", (R, R)),
+        _row(scene, state, "score", "Scores s", f"equations 2 and 3, {s}", (R, R)),
+        _row(scene, state, "product", "Products r · s", f"equation 4 adds them, {p}", (R, R)),
+    ]
+    a = f"±{limits.attentions:.0f} raw, {signs}"
+    if state.merger == "blender":
+        right.insert(2, _row(scene, state, "attention", "Attentions a", f"paint! {a}", (M, M)))
+    elif state.merger == "weighted_sum":
+        right.insert(2, _row(scene, state, "attention", "Coefficients", f"paint! {a}", (1, 1)))
+    return [left, right]
+
+
+def _row(
+    scene: Scene,
+    state: BlenderState,
+    kind: str,
+    title: str,
+    note: str,
+    size: tuple[int, int],
+    *,
+    is_live: bool = True,
+) -> Group:
+    """One panel a base."""
+    num = state.num_used
+    side = 96 if num <= 4 else 74 if num <= 8 else 52
+    acts = {"base": ("show box",), "attention": ("paint",)}.get(kind, ())
+    is_weight = kind == "score" and state.merger != "weighted_sum"
+    panels = [
+        Panel(
+            f"{kind} {k + 1}",
+            f"{title} of base {k + 1}",
+            *size,
+            title=f"base {k + 1}" if kind == "base" else "",
+            color=base_color(k),
+            size=side,
+            unit=scene.stride if kind == "base" else 1,
+            palette=f"weight {k % len(PALETTE)}" if is_weight else "signed",
+            is_live=is_live,
+            acts=acts,  # type: ignore[arg-type]
+        )
+        for k in range(num)
+    ]
+    return Group(title, tuple(panels), note)
+
+
+def pixels(state: BlenderState, result: Blend, limits: Limits) -> dict[str, bytes]:
+    """The live panels' cells."""
+    maps: dict[str, tuple[Tensor, float, float]] = {}
+    low = -limits.scores if state.merger == "weighted_sum" else 0.0
+    for k in range(state.num_used):
+        maps[f"crop {k + 1}"] = result.crops[k], -limits.bases, limits.bases
+        maps[f"score {k + 1}"] = result.scores[k], low, limits.scores
+        maps[f"product {k + 1}"] = result.products[k], -limits.products, limits.products
+        if state.merger != "assembler":
+            numbers = state.numbers.unflatten(1, (state.num_bases, -1))[0, k]
+            maps[f"attention {k + 1}"] = numbers, -limits.attentions, limits.attentions
+    maps["mask"] = result.logits.sigmoid(), 0.0, 1.0
+    return {key: as_cells(*each) for key, each in maps.items()}
+
+
+def base_cells(scene: Scene, state: BlenderState, limits: Limits) -> dict[str, bytes]:
+    """The bases' panels, which the box does not change."""
+    used = scene.bases[: state.num_used]
+    return {
+        f"base {k + 1}": as_cells(base, -limits.bases, limits.bases) for k, base in enumerate(used)
+    }
+
+
+def mask_overlay(mask: Tensor, truth: Tensor | None) -> Overlay:
+    """The layer above the picture: 1 the mask, 2 its border, 3 the true outline."""
+    layer = mask.to(torch.uint8) + _border(mask).to(torch.uint8)
+    if truth is not None:
+        layer[_border(truth)] = 3
+    rows, lines = layer.any(dim=1).nonzero()[:, 0], layer.any(dim=0).nonzero()[:, 0]
+    if len(rows) == 0:
+        return Overlay(0, 0, 0, 0, b"")
+    y0, y1 = int(rows[0]), int(rows[-1]) + 1
+    x0, x1 = int(lines[0]), int(lines[-1]) + 1
+    part = layer[y0:y1, x0:x1].contiguous()
+    return Overlay(x0, y0, x1 - x0, y1 - y0, part.numpy().tobytes())
+
+
+def _border(mask: Tensor) -> Tensor:
+    """The mask's pixels with a neighbour outside of it, beside, above or below."""
+    around = F.pad(mask, (1, 1, 1, 1))
+    inside = around[2:, 1:-1] & around[:-2, 1:-1] & around[1:-1, 2:] & around[1:-1, :-2]
+    return mask & ~inside
+
+
+def marks(scene: Scene, state: BlenderState, cell: tuple[int, int] | None) -> dict[str, list[Mark]]:
+    """Where a cell of the mask comes from: its interpolation weights, on all panels."""
+    if cell is None:
+        return {}
+    x, y = cell
+    x0, y0, x1, y1 = state.box
+    width, height = (x1 - x0) / state.mask_size, (y1 - y0) / state.mask_size
+    found = {
+        "mask": [Mark(x, y)],
+        "picture": [Mark(x0 + x * width, y0 + y * height, width, height)],
+    }
+    sources = base_pixels(scene.bases, state, x, y, stride=scene.stride)
+    cells = _weighed(attention_cells(state, x, y))
+    for k in range(state.num_used):
+        for kind in ("crop", "score", "product"):
+            found[f"{kind} {k + 1}"] = [Mark(x, y)]
+        found[f"base {k + 1}"] = _weighed(sources[k])
+        if state.merger != "assembler":
+            found[f"attention {k + 1}"] = cells
+    return found
+
+
+def _weighed(weights: Tensor) -> list[Mark]:
+    places = (weights > 0.005).nonzero().tolist()
+    return [Mark(x, y, weight=round(float(weights[y, x]), 4)) for y, x in places]
