@@ -381,6 +381,18 @@ def test_generated_scenes_have_the_segments_that_their_files_have(tmp_path):
         assert ours.ids.min() > 0
 
 
+def test_crowds_of_a_file_are_crowds(tmp_path):
+    write_shapes(tmp_path, num_images=1, seed=4, split="val", stuff=True)
+    file = tmp_path / "annotations" / "panoptic_val.json"
+    content = json.loads(file.read_text())
+    segments = content["annotations"][0]["segments_info"]
+    segments[0]["iscrowd"] = 1
+    del segments[1]["iscrowd"]
+    file.write_text(json.dumps(content))
+    found = PanopticDataset(tmp_path, "val").segments(0).segments
+    assert [each.is_crowd for each in found] == [True] + [False] * (len(segments) - 1)
+
+
 def test_overlapping_masks_are_no_segments():
     target = Target(
         torch.tensor([[0.0, 0, 2, 2]] * 2),
