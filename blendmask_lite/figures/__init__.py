@@ -1,18 +1,32 @@
 """Pictures of what the model sees and finds: plain functions that return matplotlib figures."""
 
-from blendmask_lite.figures.attentions import attentions_figure, crop_picture
+from blendmask_lite.figures.analysis_charts import (
+    basis_scores_figure,
+    knock_out_figure,
+    oracle_figure,
+)
+from blendmask_lite.figures.attentions import (
+    attentions_figure,
+    compare_attentions_figure,
+    crop_picture,
+)
 from blendmask_lite.figures.bases import bases_figure
 from blendmask_lite.figures.blending import blending_figure, object_blending_figure
 from blendmask_lite.figures.detections import detections_figure, draw_detections, paint_masks
 from blendmask_lite.figures.evaluation_bars import ap_bars_figure, mistakes_figure
 from blendmask_lite.figures.evaluation_report import evaluation_figures, write_evaluation_figures
+from blendmask_lite.figures.export import WIDTHS, fit_figure, save_figure
 from blendmask_lite.figures.gallery import gallery_figure
+from blendmask_lite.figures.hard_cases import hard_cases_figure
 from blendmask_lite.figures.layout import DescribedFigure, figure_pixels
 from blendmask_lite.figures.maps import maps_figure
+from blendmask_lite.figures.matched_bases import matched_bases_figure
 from blendmask_lite.figures.moments import film_figure, moment_figure
+from blendmask_lite.figures.overlays import base_overlays_figure, paint_base, paint_weights
 from blendmask_lite.figures.overview import overview_figure
 from blendmask_lite.figures.panoptic import paint_segments, panoptic_figure
 from blendmask_lite.figures.panoptic_bars import panoptic_quality_figure
+from blendmask_lite.figures.paper import figure_1, figure_4
 from blendmask_lite.figures.precision_recall import (
     class_precision_recall_figure,
     precision_recall_figure,
@@ -20,29 +34,43 @@ from blendmask_lite.figures.precision_recall import (
 from blendmask_lite.figures.runs import curves_figure
 
 __all__ = [
+    "WIDTHS",
     "DescribedFigure",
     "ap_bars_figure",
     "attentions_figure",
+    "base_overlays_figure",
     "bases_figure",
+    "basis_scores_figure",
     "blending_figure",
     "class_precision_recall_figure",
+    "compare_attentions_figure",
     "crop_picture",
     "curves_figure",
     "detections_figure",
     "draw_detections",
     "evaluation_figures",
+    "figure_1",
+    "figure_4",
     "figure_pixels",
     "film_figure",
+    "fit_figure",
     "gallery_figure",
+    "hard_cases_figure",
+    "knock_out_figure",
     "maps_figure",
+    "matched_bases_figure",
     "mistakes_figure",
     "moment_figure",
     "object_blending_figure",
+    "oracle_figure",
     "overview_figure",
+    "paint_base",
     "paint_masks",
     "paint_segments",
+    "paint_weights",
     "panoptic_figure",
     "panoptic_quality_figure",
     "precision_recall_figure",
+    "save_figure",
     "write_evaluation_figures",
 ]

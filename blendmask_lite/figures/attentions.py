@@ -17,7 +17,7 @@ from blendmask_lite.figures.layout import (
 )
 from blendmask_lite.figures.palette import SIGNED, base_color
 
-__all__ = ["attentions_figure", "crop_picture"]
+__all__ = ["attentions_figure", "compare_attentions_figure", "crop_picture"]
 
 
 def attentions_figure(
@@ -69,6 +69,60 @@ def attentions_figure(
     add_color_bar(
         figure, axes.ravel(), colors=SIGNED, limits=(-limit, limit), label="raw attention"
     )
+    return figure
+
+
+def compare_attentions_figure(
+    scores: Tensor,
+    *,
+    names: Sequence[str],
+    image: Tensor | None = None,
+    boxes: Tensor | None = None,
+) -> DescribedFigure:
+    """The score maps of two objects side by side, and below what the first has more of.
+
+    Args:
+        scores: (2, K, R, R), as `Merger.scores` gives them.
+        names: of both objects.
+        image: (3, H, W); with `boxes`, each row begins with the object's part of it.
+        boxes: (2, 4) pixels of the image.
+
+    Raises:
+        ValueError: not two objects.
+    """
+    if len(scores) != 2 or len(names) != 2:
+        raise ValueError(f"{len(scores)} objects with {len(names)} names: two can be compared")
+    num_bases = scores.shape[1]
+    rows = (*scores, scores[0] - scores[1])
+    has_crops = image is not None and boxes is not None
+    figure, axes = panels(
+        3,
+        num_bases + has_crops,
+        cell=(1.6, 1.7),
+        description=f"The {num_bases} score maps of {names[0]} and of {names[1]}, and their "
+        "difference: red where the first asks more for a base, blue where the second does.",
+    )
+    limit = max(largest_magnitude(scores), 1.0)
+    for row, (maps, name) in enumerate(zip(rows, (*names, "difference"), strict=True)):
+        if image is not None and boxes is not None:
+            if row < 2:
+                crop = crop_picture(image, boxes[row])
+                draw_picture(axes[row, 0], crop, title=name, has_units=False)
+            else:
+                axes[row, 0].set_axis_off()
+        for index in range(num_bases):
+            draw_map(
+                axes[row, has_crops + index],
+                maps[index],
+                colors=SIGNED,
+                limits=(-limit, limit),
+                title=f"base {index + 1}" if row == 0 else "",
+                title_color=base_color(index),
+            )
+        if row == 2 or not has_crops:
+            axes[row, int(has_crops)].set_ylabel(name, fontsize=8)
+    label = "weight s, and difference"
+    add_color_bar(figure, axes.ravel(), colors=SIGNED, limits=(-limit, limit), label=label)
     return figure
 
 

@@ -36,6 +36,7 @@ __all__ = [
     "largest_magnitude",
     "panels",
     "say_nothing_found",
+    "usual_magnitude",
 ]
 
 
@@ -178,6 +179,15 @@ def largest_magnitude(values: Tensor) -> float:
     """Half width of a scale around zero that holds all values; 1 where there is none but zero."""
     largest = float(values.detach().abs().max()) if values.numel() else 0.0
     return largest or 1.0
+
+
+def usual_magnitude(values: Tensor, share: float = 0.98) -> float:
+    """Half width of a scale around zero that holds 98 % of the values: few peaks hide nothing."""
+    flat = values.detach().float().abs().flatten()
+    if len(flat) == 0:
+        return 1.0
+    kth = max(1, round(share * len(flat)))
+    return float(flat.kthvalue(kth).values) or largest_magnitude(values)
 
 
 def say_nothing_found(axes: Axes) -> None:

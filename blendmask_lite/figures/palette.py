@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import matplotlib as mpl
+import torch
 from matplotlib.colors import Colormap, LinearSegmentedColormap, to_rgb
+from torch import Tensor
 
 __all__ = [
     "INK",
@@ -11,6 +14,7 @@ __all__ = [
     "base_color",
     "object_color",
     "rgb255",
+    "signed_colors",
     "stuff_color",
     "text_on",
     "weight_colormap",
@@ -44,6 +48,12 @@ def rgb255(color: str) -> tuple[int, int, int]:
     """Red, green and blue from 0 to 255: "#d55e00" gives (213, 94, 0)."""
     red, green, blue = (round(255 * part) for part in to_rgb(color))
     return red, green, blue
+
+
+def signed_colors(shares: Tensor) -> Tensor:
+    """(H, W) from -1 to 1 -> (3, H, W) from 0 to 1: the colours of `SIGNED`."""
+    colors = mpl.colormaps[SIGNED](((shares + 1) / 2).cpu().numpy())[..., :3]
+    return torch.from_numpy(colors).permute(2, 0, 1).float()
 
 
 def text_on(color: str) -> str:

@@ -1,0 +1,220 @@
+"""Charts of what bases are for, what they are worth, and where masks lose their IoU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from blendmask_lite.figures.layout import DescribedFigure, draw_map, largest_magnitude, panels
+from blendmask_lite.figures.palette import INK, PALETTE, SIGNED, base_color
+
+__all__ = ["ScoredBases", "basis_scores_figure", "knock_out_figure", "oracle_figure"]
+
+MOST_MAPS = 6
+LOSS_COLORS = {"resolution": "#999999", "bases": PALETTE[2], "attention": PALETTE[3]}
+
+
+class ScoredBases(Protocol):
+    """Scores of K bases, as `analysis.score_bases` gives them."""
+
+    @property
+    def object_auc(self) -> Tensor:
+        """(K,) 0 to 1."""
+        ...
+
+    @property
+    def depth(self) -> Tensor:
+        """(K,) -1 to 1."""
+        ...
+
+    @property
+    def x(self) -> Tensor:
+        """(K,) -1 to 1."""
+        ...
+
+    @property
+    def y(self) -> Tensor:
+        """(K,) -1 to 1."""
+        ...
+
+    @property
+    def mean_crops(self) -> Tensor:
+        """(K, R, R)."""
+        ...
+
+
+def basis_scores_figure(
+    scores: ScoredBases, *, untrained: Sequence[ScoredBases] = (), title: str = ""
+) -> DescribedFigure:
+    """What each base is for: its mean over objects above, its four scores below.
+
+    Args:
+        scores: of K bases; the mean maps of the first six are drawn.
+        untrained: of networks without training; the grey band holds all of their bases.
+        title: above all.
+    """
+    num_bases = len(scores.object_auc)
+    shown = scores.mean_crops[:MOST_MAPS]
+    figure = DescribedFigure(figsize=(6.9, 3.4), dpi=100, layout="constrained")
+    figure.set_label(
+        f"{title or 'Scores'} of {num_bases} bases: "
+        + "; ".join(
+            f"base {k + 1}: object AUC {float(scores.object_auc[k]):.2f}, correlation with depth "
+            f"{float(scores.depth[k]):+.2f}, x {float(scores.x[k]):+.2f}, "
+            f"y {float(scores.y[k]):+.2f}"
+            for k in range(num_bases)
+        )
+        + "."
+    )
+    above, below = np.asarray(figure.subfigures(2, 1, height_ratios=(1.15, 1)))
+    limit = largest_magnitude(shown)
+    maps = above.subplots(1, len(shown), squeeze=False)[0]
+    for index, ax in enumerate(maps):
+        name = f"base {index + 1}"
+        draw_map(ax, shown[index], colors=SIGNED, limits=(-limit, limit), title=name)
+        ax.title.set_color(base_color(index))
+    maps[0].set_ylabel(f"mean over objects\nlogits, ±{limit:.2g}", fontsize=8)
+    kinds = (
+        ("object_auc", "object or background\nAUC", (0.0, 1.0), 0.5),
+        ("depth", "border - or inside +\ncorrelation", (-1.0, 1.0), 0.0),
+        ("x", "left - to right +\ncorrelation", (-1.0, 1.0), 0.0),
+        ("y", "up - to down +\ncorrelation", (-1.0, 1.0), 0.0),
+    )
+    for ax, (name, label, limits, zero) in zip(below.subplots(1, 4), kinds, strict=True):
+        null = torch.stack([getattr(each, name) for each in untrained]) if untrained else None
+        _bars(ax, getattr(scores, name), limits, zero, null)
+        ax.set_title(label, fontsize=8)
+    if untrained:
+        note = f"grey: all bases of {len(untrained)} untrained networks"
+        figure.supxlabel(note, fontsize=7, color="#555555")
+    if title:
+        figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def knock_out_figure(
+    changes: Mapping[str, Tensor], *, baseline: float, title: str = ""
+) -> DescribedFigure:
+    """How much mask AP changes when one base is changed.
+
+    Args:
+        changes: (K,) percentage points, by what was done to the base, such as "base times 0".
+        baseline: mask AP of the model as it is, percent.
+        title: above all.
+
+    Raises:
+        ValueError: nothing to draw.
+    """
+    if not changes:
+        raise ValueError("changes: an empty dict; at least one kind is needed")
+    told = "; ".join(
+        f"{name}: " + ", ".join(f"{value:+.1f}" for value in each.tolist())
+        for name, each in changes.items()
+    )
+    num_bases = max(len(each) for each in changes.values())
+    figure, axes = panels(
+        1,
+        len(changes),
+        cell=(2.6, 0.95 + 0.26 * num_bases),
+        description=f"Mask AP of {baseline:.1f} changes, base by base: {told}.",
+    )
+    lowest = min(float(each.min()) for each in changes.values())
+    highest = max(float(each.max()) for each in changes.values())
+    limits = (min(lowest * 1.3, -1.0), max(highest * 1.3, 1.0))
+    for place, (ax, (name, each)) in enumerate(zip(axes[0], changes.items(), strict=True)):
+        _bars(ax, each, limits, 0.0, None, digits=1)
+        ax.set_title(name, fontsize=9)
+        ax.set_xlabel("change of mask AP, points", fontsize=8)
+        if place:
+            ax.set_yticklabels([])
+    text = f"mask AP {baseline:.1f} %"
+    figure.suptitle(f"{title}\n{text}" if title else text, fontsize=9)
+    return figure
+
+
+def oracle_figure(losses: Mapping[str, Tensor], *, title: str = "") -> DescribedFigure:
+    """A waterfall from a perfect mask down to the predicted one: what each stage costs.
+
+    Args:
+        losses: (N,) IoU that each stage costs every object, in the order of the fall; the mean
+            over the objects is drawn.
+        title: above it.
+
+    Raises:
+        ValueError: no stages or no objects.
+    """
+    if not losses or min(len(each) for each in losses.values()) == 0:
+        raise ValueError("losses: at least one stage and one object are needed")
+    means = {name: float(each.mean()) for name, each in losses.items()}
+    told = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
+    left = 1 - sum(means.values())
+    num = len(next(iter(losses.values())))
+    figure, axes = panels(
+        1,
+        1,
+        cell=(4.2, 0.8 + 0.34 * (len(means) + 2)),
+        description=f"Mean IoU of {num} masks falls from 1 to {left:.3f}; lost to {told}.",
+    )
+    ax: Axes = axes[0, 0]
+    ax.barh(0, 1.0, color="#dddddd", height=0.62)
+    level, lowest = 1.0, 1.0
+    for row, (name, mean) in enumerate(means.items(), start=1):
+        color = LOSS_COLORS.get(name, PALETTE[0])
+        ax.barh(row, mean, left=level - mean, color=color, height=0.62)
+        ax.plot([level, level], [row - 1.31, row + 0.31], color=INK, linewidth=0.6)
+        level -= mean
+        lowest = min(lowest, level)
+        edge = min(level, level + mean)
+        _write(ax, edge, row, f"{-mean:+.3f} ", "right")
+    end = len(means) + 1
+    ax.barh(end, level, color=PALETTE[1], height=0.62)
+    ax.plot([level, level], [end - 1.31, end + 0.31], color=INK, linewidth=0.6)
+    for row, value in ((0, 1.0), (end, level)):
+        _write(ax, value, row, f" {value:.3f}", "left")
+    ax.set_yticks(range(end + 1), ["perfect mask", *means, "predicted mask"], fontsize=8)
+    ax.set_ylim(end + 0.6, -0.6)
+    ax.set_xlim(min(lowest - 0.12, 0.6), 1.06)
+    ax.set_xlabel(f"mean IoU of {num} objects (the axis does not begin at 0)", fontsize=8)
+    ax.tick_params(labelsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
+    if title:
+        ax.set_title(title, fontsize=10)
+    return figure
+
+
+def _bars(
+    ax: Axes,
+    values: Tensor,
+    limits: tuple[float, float],
+    zero: float,
+    null: Tensor | None,
+    *,
+    digits: int = 2,
+) -> None:
+    """One bar a base, in its colour, from `zero` on; the first base on top."""
+    num_bases = len(values)
+    if null is not None:
+        ax.axvspan(float(null.min()), float(null.max()), color="#e4e4e4", zorder=0)
+    ax.axvline(zero, color=INK, linewidth=0.8)
+    is_few = num_bases <= 12
+    for row, value in enumerate(values.tolist()):
+        ax.barh(row, value - zero, left=zero, color=base_color(row), height=0.7)
+        if is_few:
+            number = f"{value:.{digits}f}" if zero else f"{value:+.{digits}f}"
+            _write(ax, value, row, f" {number} ", "left" if value >= zero else "right")
+    room = 0.35 * (limits[1] - limits[0]) * is_few * (zero == 0)
+    ax.set_xlim(limits[0] - room / 2, limits[1] + room / 2)
+    ax.set_ylim(num_bases - 0.4, -0.6)
+    names = [f"base {row + 1}" if is_few else "" for row in range(num_bases)]
+    ax.set_yticks(range(num_bases) if is_few else [], names if is_few else [], fontsize=8)
+    ax.tick_params(labelsize=7)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _write(ax: Axes, x: float, y: float, text: str, side: str) -> None:
+    ax.text(x, y, text, ha=side, va="center", fontsize=7, color=INK)
