@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import socket
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 
@@ -79,6 +83,33 @@ def test_a_row_for_each_class_is_printed_and_stored(shapes_root, tmp_path, capsy
         assert set(each["mask"]) == set(each["box"]) == {"AP", "AP50", "AP75"}
     # Some of the 20 detections of a picture may have no pixel and are left out.
     assert 30 <= sum(each["num_detections"] for each in classes) <= 40
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_images_and_say_the_results_once(shapes_root, tmp_path):
+    model = write_model(tmp_path / "model.pt", SHAPE_CLASSES)
+    arguments = ["evaluate", model, str(shapes_root), "--device", "cpu", "--json"]
+    assert main([*arguments, str(tmp_path / "alone.json")]) == 0
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        port = str(chosen.getsockname()[1])
+    # As torchrun starts them.
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "blendmask_lite", *arguments, str(tmp_path / "two.json")],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "RANK": str(rank), **shared},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [each.communicate(timeout=240) for each in processes]
+    assert [each.returncode for each in processes] == [0, 0], said
+    assert "AP50" in said[0][0] and "1/1" in said[0][1]  # one of the two images
+    assert said[1] == ("", "")
+    assert (tmp_path / "two.json").read_bytes() == (tmp_path / "alone.json").read_bytes()
 
 
 def test_options_change_how_many_objects_are_found(shapes_root, tmp_path):
@@ -205,6 +236,10 @@ def test_a_model_of_cocos_classes_is_evaluated_on_lvis(tmp_path, capsys):
     counted = {each["name"]: each["num_objects"] for each in numbers["classes"]}
     assert names[0] == "airplane"
     assert counted.pop("airplane") == 1 and not any(counted.values())
+    # All pictures are of val2017.
+    assert main([*arguments, "--folder", "val2017"]) == 0
+    assert main([*arguments, "--folder", "train2017"]) == 1
+    assert "no pictures of the folder train2017" in capsys.readouterr().err
     # Without the option, the classes do not fit.
     assert main(["evaluate", model, str(tmp_path / "lvis"), "--split", "lvis_v1_val"]) == 1
     assert "the model knows 80 classes" in capsys.readouterr().err

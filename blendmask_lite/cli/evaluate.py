@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from blendmask_lite.checkpoint import load_model
 from blendmask_lite.cli.options import (
     LVIS,
@@ -37,6 +35,7 @@ from blendmask_lite.figures.evaluation_report import evaluation_figures, write_e
 from blendmask_lite.figures.panoptic_bars import panoptic_quality_figure
 from blendmask_lite.files import write_atomically
 from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.training.distributed import Ranks, join_ranks, one_voice
 
 __all__ = ["add_parser"]
 
@@ -67,6 +66,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--split", metavar="NAME", help="default the only one there is")
     parser.add_argument("--images", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--ids", metavar="ID,ID,...", help="only these image ids")
+    parser.add_argument("--folder", metavar="NAME", help="LVIS: only pictures of val2017, say")
     parser.add_argument("--size", type=int, metavar="N", help="shorter side at test, pixels")
     parser.add_argument("--max-size", type=int, metavar="N", help="longest side at test, pixels")
     parser.add_argument(
@@ -113,8 +113,13 @@ def run(options: argparse.Namespace) -> int:
     if options.results and options.panoptic:
         raise ValueError("--results: detections are not found with --panoptic")
     apply_threads(options)
-    device = find_device(options.device)
-    model = load_model(options.checkpoint, device=device)
+    with join_ranks(find_device(options.device)) as ranks, one_voice(ranks):
+        return evaluate(options, ranks)
+
+
+def evaluate(options: argparse.Namespace, ranks: Ranks) -> int:
+    """As one of the processes that share the images; the first one says and writes the results."""
+    model = load_model(options.checkpoint, device=ranks.device)
     dataset = _open(options, model)
     changes = {
         "test_size": options.size,
@@ -128,13 +133,20 @@ def run(options: argparse.Namespace) -> int:
     if options.size is not None and options.max_size is None:
         given["max_size"] = round(options.size * 5 / 3)
     model.inference = replace(model.inference, **given)
+    how = {
+        "progress": counter("images") if ranks.is_first else None,
+        "max_images": options.images,
+        "device": ranks.device,
+        "share": (ranks.rank, ranks.size),
+        "gather": ranks.gather,
+    }
     if options.panoptic:
-        return _run_panoptic(options, model, dataset, device)
+        return _run_panoptic(options, model, dataset, how, ranks)
     if isinstance(dataset, ImageListDataset):
-        return _run_without_truth(options, model, dataset, device)
-    results = evaluate_model(
-        model, dataset, progress=counter("images"), max_images=options.images, device=device
-    )
+        return _run_without_truth(options, model, dataset, how, ranks)
+    results = evaluate_model(model, dataset, **how)
+    if not ranks.is_first:
+        return 0
     print(results.table())
     if options.per_class:
         print(f"\n{results.class_table()}")
@@ -161,13 +173,21 @@ def _open(options: argparse.Namespace, model: BlendMask) -> InstanceDataset:
             seed=VALIDATION_SEED,
             has_stuff=options.panoptic and bool(model.stuff_names),
         )
+    if options.folder is not None:
+        if not isinstance(dataset, LvisDataset):
+            raise ValueError("--folder: is for LVIS, whose pictures lie in several folders")
+        dataset = dataset.of_folder(options.folder)
     if options.ids is None:
         return dataset
     return dataset.select([int(each) for each in options.ids.split(",")])
 
 
 def _run_without_truth(
-    options: argparse.Namespace, model: BlendMask, dataset: ImageListDataset, device: torch.device
+    options: argparse.Namespace,
+    model: BlendMask,
+    dataset: ImageListDataset,
+    how: dict[str, Any],
+    ranks: Ranks,
 ) -> int:
     if not options.results or options.json or options.plot or options.per_class:
         raise ValueError(
@@ -175,9 +195,9 @@ def _run_without_truth(
             "the detections for its server"
         )
     path = submission_path(Path(options.results), dataset.split)
-    found = detect_all(
-        model, dataset, progress=counter("images"), max_images=options.images, device=device
-    ).found
+    found = detect_all(model, dataset, **how).found
+    if not ranks.is_first:
+        return 0
     archive = write_submission(path, found)
     print(f"{len(found)} images, {sum(map(len, found))} detections: {path}")
     print(f"There are no scores: {dataset.split} has no annotations. For its server: {archive}")
@@ -185,20 +205,19 @@ def _run_without_truth(
 
 
 def _run_panoptic(
-    options: argparse.Namespace, model: BlendMask, dataset: InstanceDataset, device: torch.device
+    options: argparse.Namespace,
+    model: BlendMask,
+    dataset: InstanceDataset,
+    how: dict[str, Any],
+    ranks: Ranks,
 ) -> int:
     results = None
     if options.panoptic_results:
         split = dataset.split if isinstance(dataset, PanopticDataset) else SHAPES
         results = panoptic_results_path(options.panoptic_results, split)
-    quality = evaluate_panoptic(
-        model,
-        dataset,
-        progress=counter("images"),
-        max_images=options.images,
-        device=device,
-        results=results,
-    )
+    quality = evaluate_panoptic(model, dataset, results=results, **how)
+    if not ranks.is_first:
+        return 0
     print(quality.table())
     if options.per_class:
         print(f"\n{quality.class_table()}")
