@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -368,3 +369,9 @@ def test_every_kind_says_what_it_means_and_has_a_known_severity():
         assert kind.severity in SEVERITIES
         assert len(kind.meaning) > 20, name
         assert kind.meaning.endswith(".")
+
+
+def test_the_page_on_data_has_every_kind_with_the_words_of_the_command():
+    page = (Path(__file__).parent.parent / "docs" / "data.md").read_text(encoding="utf-8")
+    rows = [f"| {name} | {kind.meaning} |" for name, kind in KINDS.items()]
+    assert [row for row in rows if row not in page] == []
