@@ -151,6 +151,7 @@ class Answer:
         self.first = begin  # as Content-Range says
         self.sent = len(body)  # bytes, before the connection is closed
         self.delay = 0.0  # seconds in the middle
+        self.wait = lambda: time.sleep(self.delay)
 
     def refuse_range(self, whole: bytes) -> None:
         self.status, self.first, self.body = 200, None, whole
@@ -169,11 +170,17 @@ class Site:
         self.change: Callable[[Answer, int], None] = lambda answer, count: None
         self.log: list[Answer] = []
         self.lock = threading.Lock()
+        self.num_open = self.most_open = 0  # answers at a time
         site = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
+                with site.lock:
+                    site.num_open += 1
+                    site.most_open = max(site.most_open, site.num_open)
                 site.answer(self)
+                with site.lock:
+                    site.num_open -= 1
 
             def log_message(self, *_):
                 pass
@@ -216,7 +223,7 @@ class Site:
         try:
             request.wfile.write(answer.body[:half])
             request.wfile.flush()
-            time.sleep(answer.delay)
+            answer.wait()
             request.wfile.write(answer.body[half : answer.sent])
         except OSError:  # nobody listens any more
             pass

@@ -81,8 +81,6 @@ class RemoteFile:
         """
         self._require(begin, end)
         with path.open("ab") as sink:
-            if sink.tell() > end - begin:
-                sink.truncate(0)
             tell(sink.tell())
             self._receive(sink, begin, end, tell)
 
