@@ -96,7 +96,7 @@ KINDS: dict[str, Kind] = {
         "Corners outside of the image are cut off. Check that the annotation belongs to it."
     ),
     "long polygon": _note(
-        "An outline of thousands of corners is slow to read, and was not searched for crossings."
+        "Its outline has more than 1,000 corners: slow to read, and not searched for crossings."
     ),
     "box outside": _warning(
         "The box reaches out of the image, where no prediction can follow; it counts for box AP. "
