@@ -129,6 +129,10 @@ def test_a_whole_split_is_fetched_in_few_requests_and_its_file_is_the_official_o
     )
     # 4 MB in one request or two, beside the probe and the end of the archive.
     assert len(site.requests(ZIP)) <= 4
+    # Again, nothing but the ends of the archives: the official files are known to be there.
+    site.log.clear()
+    assert get(site, root).num_fetched == 0
+    assert len(site.log) == 4
 
 
 def test_the_same_call_again_fetches_no_picture(site, root):
