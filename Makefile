@@ -7,7 +7,7 @@ BLENDMASK_BUDGET ?= smoke
 export PYTHON TORCH_INDEX OMP_NUM_THREADS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test check lint types format budgets checkpoint standin snapshots picture benchmark clean
+.PHONY: help setup lab test check lint types format budgets checkpoint standin snapshots picture gallery benchmark clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ snapshots: setup ## train the sample of snapshots again (about 6 minutes)
 
 picture: setup ## draw docs/images/overview.png again
 	$(RUN) tools/make_picture.py
+
+gallery: setup ## draw the pictures of docs/gallery.md again (about 3 minutes)
+	$(RUN) tools/make_gallery.py
 
 benchmark: setup ## time inference against torchvision's Mask R-CNN
 	$(RUN) benchmarks/inference.py

@@ -1,0 +1,393 @@
+"""What is measured of bases and attentions agrees with cases whose answer is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import permutations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from blendmask_lite import BlendMask, load_model, shipped_checkpoint
+from blendmask_lite.analysis import (
+    best_attention,
+    best_bases,
+    change_base,
+    compare_checkpoints,
+    find_hard_cases,
+    knock_out_bases,
+    look_at_objects,
+    match_bases,
+    oracle_swaps,
+    score_bases,
+    score_oracles,
+    untrained_scores,
+    with_changed_base,
+)
+from blendmask_lite.analysis.basis_scores import area_under_curve, mask_depths
+from blendmask_lite.analysis.best_attention import attention_channels
+from blendmask_lite.analysis.hard_cases import complexity, separation
+from blendmask_lite.analysis.matching import assign_exactly
+from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.evaluation.instances import evaluate_model
+from blendmask_lite.masks import crop_masks, mask_iou
+from blendmask_lite.model.merge import Assembler, Blender, WeightedSum
+from blendmask_lite.structures import Target
+
+NUM_IMAGES = 8
+
+
+@pytest.fixture(scope="module")
+def model() -> BlendMask:
+    return load_model(shipped_checkpoint())
+
+
+@pytest.fixture(scope="module")
+def dataset() -> ShapesDataset:
+    return ShapesDataset(NUM_IMAGES, seed=7)
+
+
+@pytest.fixture(scope="module")
+def objects(model, dataset):
+    return look_at_objects(model, dataset.load(0))
+
+
+def random_crops(num: int, bases: int, size: int, seed: int = 0) -> torch.Tensor:
+    noise = torch.randn(num, bases, size, size, generator=torch.Generator().manual_seed(seed))
+    return 5 * F.avg_pool2d(noise, 5, stride=1, padding=2)
+
+
+def a_square(num: int, size: int) -> torch.Tensor:
+    masks = torch.zeros(num, size, size, dtype=torch.bool)
+    masks[:, size // 4 : -size // 4, size // 4 : -size // 3] = True
+    return masks
+
+
+# ------------------------------------------------------------------ best attention and bases
+
+
+def test_best_attention_finds_a_mask_that_the_bases_allow_completely():
+    # Base 1 is the mask, base 2 its opposite: only the first must be asked for.
+    truth = a_square(2, 28)
+    base = truth.float() * 2 - 1
+    crops = torch.stack([base, -base], dim=1)
+    merger = Blender(num_bases=2, attention_size=7)
+    wrong = torch.zeros(2, 2, 7, 7)
+    wrong[:, 1] = 3.0  # asks for the opposite
+    best = best_attention(merger, crops, truth, start=wrong.flatten(1))
+    assert best.start_iou.tolist() == [0, 0]
+    assert best.iou.tolist() == [1, 1]
+    scores = merger.scores(best.attentions, 28)
+    assert (scores[:, 0] > scores[:, 1]).all()
+
+
+@pytest.mark.parametrize(
+    "merger",
+    [
+        Blender(num_bases=4, attention_size=7),
+        Blender(num_bases=4, attention_size=7, mode="nearest"),
+        Blender(num_bases=1, attention_size=7),
+        WeightedSum(num_bases=4),
+        WeightedSum(num_bases=4, has_tanh=True, has_relu=True),
+        Assembler(num_bases=4),
+    ],
+    ids=["blender", "nearest", "one base", "sum", "YOLACT", "FCIS"],
+)
+def test_best_attention_is_never_worse_than_its_start_and_reaches_what_it_says(merger):
+    crops, truth = random_crops(3, merger.num_bases, 28), a_square(3, 28)
+    channels = attention_channels(merger)
+    start = torch.randn(3, channels, generator=torch.Generator().manual_seed(1))
+    best = best_attention(merger, crops, truth, start=start, steps=30)
+    assert best.attentions.shape == (3, channels)
+    assert torch.equal(mask_iou(merger(crops, start) >= 0, truth), best.start_iou)
+    assert torch.equal(mask_iou(merger(crops, best.attentions) >= 0, truth), best.iou)
+    assert (best.iou >= best.start_iou).all()
+    if channels:
+        assert best.iou.mean() > best.start_iou.mean() + 0.02
+    assert not best.attentions.requires_grad
+
+
+def test_an_object_is_improved_on_its_own():
+    merger = Blender(num_bases=4, attention_size=7)
+    crops, truth = random_crops(3, 4, 28), a_square(3, 28)
+    together = best_attention(merger, crops, truth, steps=10)
+    alone = best_attention(merger, crops[1:2], truth[1:2], steps=10)
+    assert torch.allclose(together.attentions[1:2], alone.attentions, atol=1e-4)
+
+
+def test_best_attention_copes_with_nothing_and_refuses_what_does_not_fit():
+    merger = Blender(num_bases=4, attention_size=7)
+    none = best_attention(merger, torch.zeros(0, 4, 28, 28), torch.zeros(0, 28, 28).bool())
+    assert none.attentions.shape == (0, 196)
+    crops, truth = random_crops(2, 4, 28), a_square(2, 28)
+    same = best_attention(merger, crops, truth, steps=0)
+    assert torch.equal(same.iou, same.start_iou)
+    with pytest.raises(ValueError, match=r"true_masks .*need \(2, 28, 28\)"):
+        best_attention(merger, crops, truth[:1])
+    with pytest.raises(ValueError, match=r"start \(2, 3\): the merger wants \(2, 196\)"):
+        best_attention(merger, crops, truth, start=torch.zeros(2, 3))
+
+
+def test_best_attention_improves_the_network_s_masks(model, objects):
+    crops = model.crops_at(objects.output, objects.index[:, 0], objects.boxes)
+    own = model.attentions_at(objects.output, objects.index)
+    best = best_attention(model.merger, crops, objects.mask_crops, start=own)
+    assert best.start_iou.mean() > 0.7
+    assert best.iou.min() > 0.85
+
+
+def test_best_bases_serve_all_objects_of_a_picture_together(model, objects):
+    own = model.attentions_at(objects.output, objects.index)
+    bases = objects.output.bases[0]
+    before = bases.clone()
+    best = best_bases(
+        model.merger,
+        bases,
+        own,
+        objects.boxes,
+        objects.mask_crops,
+        stride=model.bottom.stride,
+        steps=30,
+    )
+    assert torch.equal(bases, before)
+    logits = model.masks_at(objects.output, objects.index, objects.boxes, bases=best.bases[None])
+    assert torch.allclose(mask_iou(logits >= 0, objects.mask_crops), best.iou)
+    assert best.iou.mean() > best.start_iou.mean() + 0.03
+    with pytest.raises(ValueError, match="boxes"):
+        best_bases(model.merger, bases, own, objects.boxes[:1], objects.mask_crops, stride=4)
+
+
+# ------------------------------------------------------------------ scores
+
+
+def painted(model: BlendMask, paint) -> BlendMask:
+    """The model with bases that `paint` computes from the true objects of its last picture."""
+    forward = BlendMask.forward
+
+    class Painted(BlendMask):
+        def forward(self, images):
+            return replace(forward(self, images), bases=paint(images[0]))
+
+    copy = Painted(model.config, inference=model.inference, class_names=model.class_names)
+    copy.load_state_dict(model.state_dict())
+    return copy.eval()
+
+
+class OneSquare(ShapesDataset):
+    """Pictures with one object each: a square at a place of its own, white on black."""
+
+    def load(self, index):
+        sample = super().load(index)
+        x, y = 16 + 8 * index, 24 + 4 * index
+        masks = torch.zeros(1, 128, 128, dtype=torch.bool)
+        masks[0, y : y + 48, x : x + 48] = True
+        image = (masks.expand(3, -1, -1) * 255).byte()
+        boxes = torch.tensor([[x, y, x + 48, y + 48]]).float()
+        return replace(sample, image=image, target=Target(boxes, torch.tensor([0]), masks=masks))
+
+
+def test_bases_made_by_hand_get_the_scores_that_they_deserve(model):
+    def paint(image):
+        white = (image[0].float() / 255)[None, None]
+        small = F.avg_pool2d(white, 4)[0, 0] > 0.5
+        columns = small.nonzero()[:, 1]
+        x = torch.arange(32.0).expand(32, 32)
+        ramp_x = (x - columns.float().mean()) * small
+        inner = F.avg_pool2d(small.float()[None, None], 5, stride=1, padding=2)[0, 0]
+        noise = torch.randn(32, 32, generator=torch.Generator().manual_seed(3))
+        return torch.stack([small.float(), ramp_x, -inner, noise])[None]
+
+    scores = score_bases(painted(model, paint), OneSquare(4))
+    assert scores.num_images == scores.num_objects == 4
+    assert scores.object_auc[0] == 1
+    assert scores.x[1] > 0.97 and abs(scores.y[1]) < 0.05
+    assert scores.object_auc[2] < 0.1  # the object with its sign turned
+    assert scores.depth[2] < -0.5 and abs(scores.x[2]) < 0.1
+    for name in ("depth", "x", "y"):
+        assert abs(getattr(scores, name)[3]) < 0.15, name
+    assert abs(scores.object_auc[3] - 0.5) < 0.1
+    assert scores.mean_crops.shape == (4, 28, 28)
+    assert scores.mean_crops[1, 14, 24] > 3 > -3 > scores.mean_crops[1, 14, 3]
+    assert scores.strongest_position == pytest.approx(scores.x[1])
+
+
+def test_y_is_the_correlation_with_rows_as_numpy_has_it(model, dataset):
+    scores = score_bases(model, dataset, max_images=2)
+    values, places = [], []
+    for index in range(2):
+        seen = look_at_objects(model, dataset.load(index))
+        crops = model.crops_at(seen.output, seen.index[:, 0], seen.boxes)
+        inside = crop_masks(seen.masks, seen.boxes, 28)
+        rows = torch.arange(28.0)[:, None].expand(inside.shape)
+        values.append(crops.detach().transpose(0, 1)[:, inside])
+        places.append(rows[inside])
+    joined, rows = torch.cat(values, dim=1).numpy(), torch.cat(places).numpy()
+    expected = [np.corrcoef(base, rows)[0, 1] for base in joined]
+    assert np.allclose(scores.y, expected, atol=1e-4)
+
+
+def test_a_trained_network_divides_the_work_and_an_untrained_one_does_not(model, dataset):
+    trained = score_bases(model, dataset)
+    assert trained.object_auc.max() >= 0.78
+    assert trained.strongest_position >= 0.5
+    assert trained.depth.min() < -0.3  # a base of borders
+    state = torch.random.get_rng_state()
+    untrained = untrained_scores(model.config, dataset, model, seeds=(0, 1), max_images=4)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    for each in untrained:
+        assert each.strongest_position < 0.35
+        assert each.typical_position < 0.5 * trained.typical_position
+    assert not torch.equal(untrained[0].x, untrained[1].x)
+    assert len(trained.table().splitlines()) == 5
+
+
+def test_area_under_the_curve_counts_pairs_and_ties_half():
+    values, is_positive = torch.tensor([3.0, 1, 2, 2]), torch.tensor([True, True, False, False])
+    # Pairs: 3 wins twice, 1 loses twice.
+    assert area_under_curve(values, is_positive) == 0.5
+    assert area_under_curve(torch.tensor([2.0, 2, 1]), torch.tensor([True, False, False])) == 0.75
+    assert np.isnan(area_under_curve(values, torch.ones(4, dtype=torch.bool)))
+
+
+def test_depth_is_counted_from_the_border_inwards():
+    masks = torch.zeros(1, 7, 7, dtype=torch.bool)
+    masks[0, :, 1:6] = True  # touches the upper and lower side, which are a border
+    depth = mask_depths(masks)[0]
+    assert depth[3].tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1, 2 / 3, 1 / 3, 0])
+    assert depth[0].tolist() == pytest.approx([0, *[1 / 3] * 5, 0])
+
+
+def test_a_data_set_without_pictures_or_objects_says_so(model):
+    class Empty(ShapesDataset):
+        def load(self, index):
+            sample = super().load(index)
+            none = Target(torch.zeros(0, 4), torch.zeros(0).long(), torch.zeros(0, 128, 128).bool())
+            return replace(sample, target=none)
+
+    with pytest.raises(ValueError, match="without a single object"):
+        score_bases(model, Empty(1))
+    with pytest.raises(ValueError, match="at least 1"):
+        score_bases(model, ShapesDataset(0))
+    swaps = oracle_swaps(model, look_at_objects(model, Empty(1).load(0)))
+    assert len(swaps) == 0
+
+
+# ------------------------------------------------------------------ knock-out
+
+
+def test_a_base_is_multiplied_or_made_flat_and_the_others_stay():
+    bases = torch.randn(2, 3, 4, 5)
+    doubled = change_base(bases, 1, factor=2)
+    assert torch.equal(doubled[:, 1], 2 * bases[:, 1])
+    assert torch.equal(doubled[:, [0, 2]], bases[:, [0, 2]])
+    flat = change_base(bases, 2, factor=None)
+    assert torch.allclose(flat[1, 2], bases[1, 2].mean().expand(4, 5))
+    assert not torch.equal(flat[0, 2], flat[1, 2])
+    with pytest.raises(ValueError, match="base 3: there are 3"):
+        change_base(bases, 3)
+
+
+def test_knocked_out_bases_change_masks_and_leave_boxes(model, dataset):
+    results = knock_out_bases(model, dataset, max_images=4)
+    plain = evaluate_model(model, dataset, max_images=4)
+    assert results.baseline.mask == plain.mask
+    assert all(each.box == plain.box for each in results.changed)
+    assert results.ap_changes.tolist() == pytest.approx(
+        [each.mask["AP"] - plain.mask["AP"] for each in results.changed], abs=1e-4
+    )
+    assert (results.ap_changes < -5).all()
+
+
+def test_an_output_with_a_changed_base_gives_the_masks_of_these_bases(model, objects):
+    changed = with_changed_base(objects.output, 0)
+    logits = model.masks_at(changed, objects.index, objects.boxes)
+    bases = objects.output.bases.clone()
+    bases[:, 0] = 0
+    expected = model.masks_at(objects.output, objects.index, objects.boxes, bases=bases)
+    assert torch.equal(logits, expected)
+
+
+# ------------------------------------------------------------------ oracles
+
+
+def test_every_swap_gains_and_the_losses_add_up(model, dataset):
+    results = score_oracles(model, dataset, max_images=3, steps=30)
+    means = results.means()
+    assert means["predicted"] < means["best_attention"] < means["resolution"]
+    assert means["true_box"] < means["best_attention"]
+    assert means["true_box"] < means["best_bases"]
+    assert 0.9 < means["resolution"] < 1
+    total = sum(results.losses().values())
+    assert torch.allclose(total, 1 - results.predicted, atol=1e-6)
+    learned = sum(int(look_at_objects(model, dataset.load(i)).is_learned.sum()) for i in range(3))
+    assert len(results) == learned
+
+
+# ------------------------------------------------------------------ matching
+
+
+def test_assignment_is_the_best_of_all_permutations():
+    generator = torch.Generator().manual_seed(0)
+    for size in (1, 2, 3, 5, 6):
+        gains = torch.randn(size, size, generator=generator)
+        rows = torch.arange(size)
+        best = max(float(gains[rows, list(p)].sum()) for p in permutations(range(size)))
+        order = assign_exactly(gains)
+        assert sorted(order.tolist()) == list(range(size))
+        assert float(gains[rows, order].sum()) == pytest.approx(best, abs=1e-5)
+
+
+def test_shuffled_and_rescaled_bases_are_matched_and_signs_are_told():
+    bases = torch.randn(5, 8, 9, generator=torch.Generator().manual_seed(1))
+    order = torch.tensor([3, 0, 4, 1, 2])
+    other = 3 * bases[order] + 7
+    matching = match_bases([bases], [other])
+    assert torch.equal(order[matching.order], torch.arange(5))
+    assert torch.allclose(matching.correlations, torch.ones(5), atol=1e-5)
+    other[0] = -other[0]
+    by_magnitude = match_bases([bases], [other], ignore_sign=True)
+    assert torch.equal(by_magnitude.order, matching.order)
+    assert by_magnitude.correlations[3] == pytest.approx(-1, abs=1e-5)
+    with pytest.raises(ValueError, match="must agree"):
+        match_bases([bases], [other[:4]])
+
+
+def test_a_checkpoint_matches_itself(model, dataset):
+    image = dataset.load(0).image
+    matching = compare_checkpoints(model, model, [image])
+    assert matching.order.tolist() == [0, 1, 2, 3]
+    assert torch.allclose(matching.correlations, torch.ones(4), atol=1e-5)
+    with pytest.raises(ValueError, match="at least one picture"):
+        compare_checkpoints(model, model, [])
+
+
+# ------------------------------------------------------------------ hard cases
+
+
+def test_outlines_and_parts_are_measured():
+    masks = torch.zeros(3, 20, 20, dtype=torch.bool)
+    masks[0, 5:15, 5:15] = True
+    masks[1, 2:6, 2:12] = True  # 40 pixels
+    masks[1, 10:12, 10:15] = True  # 10 more, apart
+    masks[2] = False
+    square, parts, nothing = complexity(masks).tolist()
+    assert square == pytest.approx(40**2 / (4 * np.pi * 100))
+    assert parts == pytest.approx(42**2 / (4 * np.pi * 50))
+    assert nothing == 0
+    assert separation(masks).tolist() == pytest.approx([0, 0.2, 0])
+    masks[1, 6:10, 11] = True  # joined
+    assert separation(masks)[1] == 0
+
+
+def test_hard_objects_are_sorted_and_their_masks_are_the_networks(model, dataset):
+    cases = find_hard_cases(model, dataset, number=2)
+    assert list(cases) == ["complex", "separated", "overlapping"]
+    for kind, each in cases.items():
+        assert 1 <= len(each) <= 2
+        assert all(case.kind == kind and case.measure > 0 for case in each)
+        assert sorted(-case.measure for case in each) == [-case.measure for case in each]
+    case = cases["complex"][0]
+    assert case.measure == pytest.approx(float(complexity(case.true_mask[None])))
+    assert case.iou == pytest.approx(float(mask_iou(case.mask[None], case.true_mask[None])))

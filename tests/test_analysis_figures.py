@@ -1,0 +1,257 @@
+"""Figures of the analyses show the numbers they are given, and print at the size of a page."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from blendmask_lite import load_model, shipped_checkpoint
+from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.figures import (
+    base_overlays_figure,
+    basis_scores_figure,
+    compare_attentions_figure,
+    figure_1,
+    figure_4,
+    figure_pixels,
+    fit_figure,
+    hard_cases_figure,
+    knock_out_figure,
+    matched_bases_figure,
+    oracle_figure,
+    paint_base,
+    paint_weights,
+    save_figure,
+)
+from blendmask_lite.figures.layout import usual_magnitude
+from blendmask_lite.figures.palette import base_color, rgb255
+
+GREY = torch.full((3, 32, 48), 0.5)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model(shipped_checkpoint())
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return ShapesDataset(21, seed=7).load(20).image
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+def color_of(name: str) -> torch.Tensor:
+    return torch.tensor(rgb255(name)) / 255
+
+
+# ------------------------------------------------------------------ the paper's figures
+
+
+def test_figure_1_shows_one_object_s_own_tensors_with_one_call(model, picture):
+    figure = figure_1(model, picture, chosen=1)
+    found = model.predict([picture], score_threshold=0.3)[0]
+    sums = [ax for ax in figure.axes if ax.get_title().startswith("sum")]
+    assert np.allclose(sums[0].images[0].get_array(), found.mask_logits[1], atol=1e-4)
+    assert f"{model.class_names[found.labels[1]]}, score" in " ".join(texts(figure))
+    with pytest.raises(ValueError, match=r"chosen = 99: \d+ objects"):
+        figure_1(model, picture, chosen=99)
+
+
+def test_figure_4_names_what_was_found_and_shows_the_bases(model, picture):
+    figure = figure_4(model, picture)
+    found = model.predict([picture], score_threshold=0.3)[0]
+    assert f"the masks of {len(found)} objects" in figure.get_label()
+    with torch.no_grad():
+        bases = model([picture]).bases[0].numpy()
+    shown = [ax.images[0].get_array() for ax in figure.axes if "base" in ax.get_title()]
+    assert len(shown) == 4
+    for values, base in zip(shown, bases, strict=True):
+        assert np.allclose(values, base, atol=1e-4)
+    titles = {ax.get_title(): ax.title.get_color() for ax in figure.axes if ax.get_title()}
+    assert titles["base 3"] == base_color(2)
+
+
+def test_a_picture_with_nothing_is_drawn_all_the_same(model):
+    nothing = torch.zeros(3, 64, 64)
+    assert "no object found" in texts(figure_1(model, nothing, score_threshold=0.99))
+    assert "0 objects: none" in figure_4(model, nothing, score_threshold=0.99).get_label()
+
+
+# ------------------------------------------------------------------ overlays
+
+
+def test_an_overlay_is_red_above_zero_blue_below_and_grey_at_it():
+    base = torch.zeros(8, 12)
+    base[:, :4], base[:, 8:] = 2.0, -2.0
+    painted = paint_base(GREY, base, stride=4, limit=2.0)
+    assert painted.shape == (3, 32, 48)
+    left, middle, right = painted[:, 16, 4], painted[:, 16, 24], painted[:, 16, 44]
+    assert left[0] > left[2] + 0.2
+    assert right[2] > right[0] + 0.2
+    assert torch.allclose(middle, middle[:1].expand(3), atol=1e-4)
+
+
+def test_weights_are_painted_in_the_colour_of_their_base_inside_the_box_only():
+    scores = torch.zeros(1, 3, 8, 8)
+    scores[0, 1, :, :4] = 1.0
+    scores[0, 2, :, 4:] = 1.0
+    boxes = torch.tensor([[8.0, 8.0, 24.0, 24.0]])
+    painted = paint_weights(GREY, scores, boxes)
+    outside = painted[:, 4, 4]
+    assert torch.equal(painted[:, 30, 40], outside)
+    for x, base in ((10, 1), (22, 2)):
+        expected = 0.2 * outside + 0.8 * color_of(base_color(base))
+        assert torch.allclose(painted[:, 16, x], expected, atol=1e-4)
+    # A box that reaches beyond the picture is cut, one outside of it is not seen.
+    paint_weights(GREY, scores, torch.tensor([[-10.0, -10.0, 60.0, 60.0]]))
+    away = paint_weights(GREY, scores, torch.tensor([[60.0, 60.0, 80.0, 80.0]]))
+    assert torch.equal(away[:, 0, 0], outside) and away.std() < 1e-6
+
+
+@pytest.mark.parametrize("num_bases", [1, 4, 9])
+def test_every_base_has_its_overlay(num_bases):
+    bases = torch.randn(num_bases, 8, 12, generator=torch.Generator().manual_seed(0))
+    figure = base_overlays_figure(GREY, bases, stride=4, title="a picture")
+    pictures = [ax for ax in figure.axes if ax.get_title().startswith("base")]
+    assert len(pictures) == num_bases
+    assert "a picture" in texts(figure)
+
+
+def test_a_scale_holds_most_values_and_ignores_a_peak():
+    values = torch.cat([torch.linspace(-1, 1, 999), torch.tensor([1000.0])])
+    assert 0.9 < usual_magnitude(values) <= 1
+    assert usual_magnitude(torch.zeros(5)) == usual_magnitude(torch.zeros(0)) == 1
+
+
+# ------------------------------------------------------------------ charts
+
+
+def scores_of(auc, depth, x, y):
+    values = {"object_auc": auc, "depth": depth, "x": x, "y": y}
+    tensors = {name: torch.tensor(value) for name, value in values.items()}
+    return SimpleNamespace(**tensors, mean_crops=torch.randn(len(auc), 7, 7))
+
+
+def test_scores_are_written_and_drawn_beside_those_of_untrained_networks():
+    trained = scores_of([0.9, 0.4], [0.1, -0.5], [0.6, 0.0], [0.02, -0.7])
+    null = scores_of([0.7, 0.45], [0.1, 0.0], [0.12, -0.08], [0.0, 0.1])
+    figure = basis_scores_figure(trained, untrained=[null], title="nano")
+    written = [text.strip() for text in texts(figure)]
+    for number in ("0.90", "0.40", "-0.50", "+0.60", "-0.70"):
+        assert number in written
+    assert "grey: all bases of 1 untrained networks" in written
+    assert "base 2: object AUC 0.40" in figure.get_label()
+    panel = next(ax for ax in figure.axes if ax.get_title().startswith("left"))
+    band = panel.patches[0]
+    assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((-0.08, 0.12))
+    widths = [bar.get_width() for bar in panel.patches[1:]]
+    assert widths == pytest.approx([0.6, 0.0], abs=1e-6)
+
+
+def test_many_bases_are_drawn_without_names():
+    many = scores_of([0.5] * 32, [0.0] * 32, [0.3] * 32, [0.1] * 32)
+    assert figure_pixels(basis_scores_figure(many)).float().std() > 1
+
+
+def test_knock_outs_have_a_panel_a_kind_and_a_bar_a_base():
+    changes = {"times 0": torch.tensor([-10.0, -2.5]), "times 2": torch.tensor([0.5, -1.0])}
+    figure = knock_out_figure(changes, baseline=70.0)
+    assert [ax.get_title() for ax in figure.axes] == ["times 0", "times 2"]
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [-10.0, -2.5]
+    assert {"-10.0", "-2.5", "+0.5"} <= {text.strip() for text in texts(figure)}
+    with pytest.raises(ValueError, match="at least one kind"):
+        knock_out_figure({}, baseline=70.0)
+
+
+def test_the_waterfall_ends_where_the_losses_leave_it():
+    losses = {"resolution": torch.tensor([0.1, 0.1]), "box": torch.tensor([0.0, 0.2])}
+    figure = oracle_figure(losses)
+    bars = figure.axes[0].patches
+    assert [bar.get_width() for bar in bars] == pytest.approx([1.0, 0.1, 0.1, 0.8])
+    assert bars[2].get_x() == pytest.approx(0.8)
+    assert "0.800" in {text.strip() for text in texts(figure)}
+    with pytest.raises(ValueError, match="one object"):
+        oracle_figure({"box": torch.zeros(0)})
+
+
+def test_partners_stand_below_each_other_in_the_first_model_s_colours():
+    first, second = torch.randn(3, 8, 12), torch.randn(3, 8, 12)
+    order, correlations = torch.tensor([2, 0, 1]), torch.tensor([0.9, 0.5, -0.2])
+    figure = matched_bases_figure(
+        GREY, first, second, order=order, correlations=correlations, names=("old", "new")
+    )
+    shown = {ax.get_title(): ax for ax in figure.axes if ax.images}
+    below = shown["base 3, r = 0.90"]
+    assert np.array_equal(below.images[0].get_array(), second[2].numpy())
+    assert below.title.get_color() == base_color(0)
+    assert "base 1 and 3: 0.90" in figure.get_label()
+
+
+def test_two_objects_are_compared_by_their_score_maps():
+    scores = torch.rand(2, 3, 7, 7)
+    figure = compare_attentions_figure(scores, names=("a cat", "a dog"))
+    shown = [ax.images[0].get_array() for ax in figure.axes if ax.images]
+    assert np.allclose(shown[6 + 1], scores[0, 1] - scores[1, 1])
+    with pytest.raises(ValueError, match="two can be compared"):
+        compare_attentions_figure(scores[:1], names=("a cat",))
+
+
+def test_hard_objects_stand_in_rows_of_their_kind():
+    mask = torch.zeros(32, 48, dtype=torch.bool)
+    mask[8:20, 10:30] = True
+    case = SimpleNamespace(
+        measure=0.25,
+        image=GREY,
+        box=torch.tensor([10.0, 8.0, 30.0, 20.0]),
+        true_mask=mask,
+        mask=mask.roll(2, 1),
+        iou=0.8182,
+    )
+    figure = hard_cases_figure({"separated": [case, case], "overlapping": []})
+    assert "IoU 0.82" in figure.get_label() and "overlapping: none" in figure.get_label()
+    assert "none" in texts(figure)
+    assert sum("mask IoU 0.82" in text for text in texts(figure)) == 2
+    with pytest.raises(ValueError, match="at least one kind"):
+        hard_cases_figure({})
+
+
+# ------------------------------------------------------------------ pages
+
+
+def a_chart() -> Figure:
+    losses = {"resolution": torch.tensor([0.1]), "box": torch.tensor([0.2])}
+    return oracle_figure(losses, title="Where the IoU goes")
+
+
+def test_a_figure_is_made_as_wide_as_a_column_and_its_text_stays_readable():
+    figure = a_chart()
+    before = figure.get_size_inches().copy()
+    assert fit_figure(figure, "column") is figure
+    width, height = figure.get_size_inches()
+    assert width == 3.3
+    assert height / width == pytest.approx(before[1] / before[0])
+    assert min(text.get_fontsize() for text in figure.findobj(Text)) >= 5
+    slide = fit_figure(a_chart(), "slide")
+    assert slide.get_size_inches()[0] == 12.8
+    assert slide.axes[0].title.get_fontsize() == pytest.approx(10 * 12.8 / before[0])
+    for wrong in ("poster", 0):
+        with pytest.raises(ValueError, match=f"width '?{wrong}"):
+            fit_figure(a_chart(), wrong)
+
+
+def test_vectors_keep_their_text(tmp_path):
+    svg = save_figure(a_chart(), tmp_path / "chart.svg").read_text()
+    assert "Where the IoU goes</text>" in svg
+    pdf = save_figure(a_chart(), tmp_path / "chart.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF") and b"/Type3" not in pdf and b"/CIDFontType2" in pdf
+    assert save_figure(a_chart(), tmp_path / "chart.png").read_bytes()[:4] == b"\x89PNG"
+    with pytest.raises(ValueError, match=r"chart.gif: the name must end in one of"):
+        save_figure(a_chart(), tmp_path / "chart.gif")

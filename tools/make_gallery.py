@@ -1,0 +1,141 @@
+"""Draws the pictures of docs/gallery.md from the shipped checkpoint: `make gallery`.
+
+Usage: python tools/make_gallery.py [FOLDER]
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from blendmask_lite import BlendMask, load_model, shipped_checkpoint
+from blendmask_lite.analysis import (
+    find_hard_cases,
+    knock_out_bases,
+    look_at_objects,
+    score_bases,
+    score_oracles,
+    untrained_scores,
+)
+from blendmask_lite.analysis.matching import bases_of, compare_checkpoints
+from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.figures import (
+    attentions_figure,
+    base_overlays_figure,
+    bases_figure,
+    basis_scores_figure,
+    compare_attentions_figure,
+    figure_1,
+    figure_4,
+    hard_cases_figure,
+    knock_out_figure,
+    matched_bases_figure,
+    oracle_figure,
+)
+from blendmask_lite.files import write_atomically
+
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "images" / "gallery"
+SCENE = 20  # of seed 7: touching objects of several classes
+NUM_SCORED = 40  # images that numbers are measured on
+NUM_SEARCHED = 60  # images that hard objects are chosen from
+MOST_BYTES = 1_500_000  # of all pictures together
+
+
+def main(arguments: list[str]) -> None:
+    folder = Path(arguments[0]) if arguments else FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    model = load_model(shipped_checkpoint())
+    total = 0
+    for name, figure in gallery(model):
+        content = small_png(figure)
+        write_atomically(folder / f"{name}.png", content)
+        total += len(content)
+        print(f"{name}.png: {len(content) / 1e3:.0f} kB", flush=True)
+    if total > MOST_BYTES:
+        raise SystemExit(f"{folder}: {total} bytes, at most {MOST_BYTES} allowed")
+
+
+@torch.no_grad()
+def gallery(model: BlendMask) -> Iterator[tuple[str, Figure]]:
+    dataset = ShapesDataset(NUM_SEARCHED, seed=7)
+    sample = dataset.load(SCENE)
+    objects = look_at_objects(model, sample)
+    K, M = model.config.num_bases, model.config.attention_size
+    stride, bases = model.bottom.stride, objects.output.bases[0]
+    yield "figure_1", figure_1(model, sample.image)
+    yield "figure_4", figure_4(model, sample.image)
+    yield "bases", bases_figure(bases, stride=stride, image=objects.image)
+    yield "base_overlays", base_overlays_figure(objects.image, bases, stride=stride)
+    is_other = objects.labels != objects.labels[0]
+    pair = [0, int(is_other.int().argmax())]  # the first object and the first of another class
+    raw = model.attentions_at(objects.output, objects.index[pair])
+    names = [model.class_names[label] for label in objects.labels[pair].tolist()]
+    shown = {"names": names, "image": objects.image, "boxes": objects.boxes[pair]}
+    yield "attentions", attentions_figure(raw.unflatten(1, (K, M, M)), **shown)
+    scores = model.merger.scores(raw, model.config.mask_size)
+    yield "two_objects", compare_attentions_figure(scores, **shown)
+    scored = score_bases(model, dataset, max_images=NUM_SCORED)
+    print(scored.table())
+    null = untrained_scores(model.config, dataset, model, max_images=NUM_SCORED)
+    for seed, each in enumerate(null):
+        print(
+            f"untrained, seed {seed}: strongest |r| with x or y {each.strongest_position:.2f}, "
+            f"mean {each.typical_position:.2f}; object AUC {each.object_auc.min():.2f} "
+            f"to {each.object_auc.max():.2f}"
+        )
+    yield "basis_scores", basis_scores_figure(scored, untrained=null)
+    kinds = {"base times 0": 0.0, "base replaced by its mean": None, "base times 2": 2.0}
+    results = {
+        name: knock_out_bases(model, dataset, factor=factor, max_images=NUM_SCORED)
+        for name, factor in kinds.items()
+    }
+    changes = {name: each.ap_changes for name, each in results.items()}
+    baseline = results["base times 0"].baseline.mask["AP"]
+    yield "knock_outs", knock_out_figure(changes, baseline=baseline)
+    oracles = score_oracles(model, dataset, max_images=NUM_SCORED)
+    print(", ".join(f"{name} {mean:.3f}" for name, mean in oracles.means().items()))
+    yield "oracles", oracle_figure(oracles.losses())
+    yield "two_checkpoints", two_checkpoints(model, dataset)
+    yield "hard_cases", hard_cases_figure(find_hard_cases(model, dataset, number=4))
+
+
+def two_checkpoints(model: BlendMask, dataset: ShapesDataset) -> Figure:
+    """The shipped model beside itself with its bases in another order and noise on its weights."""
+    other = load_model(shipped_checkpoint())
+    order = torch.tensor([2, 0, 3, 1])
+    last = other.bottom.state_dict()
+    name = [key for key in last if key.endswith("weight")][-1]
+    for key in (name, name.removesuffix("weight") + "bias"):
+        if key in last:
+            last[key].copy_(last[key][order].clone())
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(last[name].shape, generator=generator)
+    last[name] += 0.5 * last[name].std() * noise
+    images = [dataset.load(index).image for index in range(10)]
+    matching = compare_checkpoints(model, other, images)
+    image = dataset.load(SCENE).image
+    return matched_bases_figure(
+        image,
+        bases_of(model, image),
+        bases_of(other, image),
+        order=matching.order,
+        correlations=matching.correlations,
+        names=("shipped", "shuffled, noisy"),
+    )
+
+
+def small_png(figure: Figure) -> bytes:
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", facecolor="white", dpi=110)
+    Image.open(drawn).convert("RGB").save(small, format="png", optimize=True)
+    return small.getvalue()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
