@@ -133,27 +133,34 @@ def test_boxes_that_are_no_numbers_are_the_datas_fault():
 
 
 class FullDisk:
-    """In place of os.fsync: the disk has room for two checkpoints, and a part of the third."""
+    """In place of os.fsync: the disk is full in the middle of a file of weights.
 
-    num_checkpoints = 0
+    Args:
+        place: which of them, from 1.
+    """
+
+    def __init__(self, place):
+        self.left = place
 
     def __call__(self, descriptor):
         if os.fstat(descriptor).st_size < 100_000:
             return
-        self.num_checkpoints += 1
-        if self.num_checkpoints == 3:
+        self.left -= 1
+        if self.left == 0:
             os.truncate(descriptor, 100_000)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_whole(dataset, tmp_path, monkeypatch):
+# A checkpoint every iteration, then the model.
+@pytest.mark.parametrize(("place", "done"), [(3, 2), (5, 4)], ids=["checkpoint", "model"])
+def test_a_full_disk_leaves_the_last_checkpoint_whole(dataset, tmp_path, monkeypatch, place, done):
     assert train_model(dataset, tmp_path / "undisturbed", RECIPE)
     folder = tmp_path / "run"
-    monkeypatch.setattr(os, "fsync", FullDisk())
+    monkeypatch.setattr(os, "fsync", FullDisk(place))
     with pytest.raises(OSError, match=r"no space left on the disk; the last checkpoint.*--resume"):
         train_model(dataset, folder, RECIPE)
     monkeypatch.undo()
-    assert read_checkpoint(folder / "last.pt").metadata["iterations"] == 2
+    assert read_checkpoint(folder / "last.pt").metadata["iterations"] == done
     assert not list(folder.glob(".*.tmp"))
     assert train_model(dataset, folder, RECIPE, is_resumed=True)
     expected, got = (load_model(tmp_path / name / "model.pt") for name in ("undisturbed", "run"))

@@ -6,6 +6,7 @@ and checkpoints, and does its own small thing.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 
 from blendmask_lite.checkpoint import write_checkpoint
@@ -80,9 +81,10 @@ class Observers(Observer):
             each.on_checkpoint(state)
 
     def close(self) -> None:
-        """See `Observer`."""
-        for each in self.observers:
-            each.close()
+        """All of them, even where one cannot."""
+        with contextlib.ExitStack() as stack:
+            for each in reversed(self.observers):
+                stack.callback(each.close)
 
 
 class MetricsLog(Observer):

@@ -79,7 +79,8 @@ def train_model(
     ranks = ranks or Ranks(device=torch.device(device))
     require_fitting(dataset, recipe, ranks)
     run = RunFolder(folder)
-    with RunSession(run, device=ranks.device, is_recorded=ranks.is_first) as session:
+    own = RunSession(run, device=ranks.device, is_recorded=ranks.is_first)
+    with full_disk_explained(run), own as session:
         last = find_last_checkpoint(run, is_resumed)
         state = begin_state(dataset, recipe, run, last, ranks)
         line = ProgressLine(recipe.train.iterations)
@@ -97,8 +98,8 @@ def train_model(
             "train": asdict(recipe.train),
         }
         session.begin(about, iteration=state.iteration)
-        with contextlib.closing(Observers(observers)) as watching_all, full_disk_explained(run):
-            is_finished = _loop(state, dataset, validation, recipe, watching_all, run, ranks)
+        with contextlib.closing(Observers(observers)) as told:
+            is_finished = _loop(state, dataset, validation, recipe, told, run, ranks)
         if is_finished and ranks.is_first:
             save_finished(state, recipe, run, half=half)
             line.note(f"finished: {run.model}")
