@@ -47,7 +47,9 @@ __all__ = [
 ]
 
 INSTANCES = (1, 5, 10, 20, 50, 100)  # detections a picture that times are measured for
-BOXES_PER_IMAGE = 64  # that the heads learn from; torchvision's 512 are meant for COCO's crowds
+# That the heads learn from and choose among in training. Torchvision's 512 and 2000 are meant for
+# large pictures full of objects; here there are at most six.
+BOXES_PER_IMAGE, PROPOSALS = 32, 300
 SMALLEST_ANCHOR = 16.0  # side at P2, pixels; doubles from level to level
 
 
@@ -73,6 +75,8 @@ class NanoMaskRCNN(nn.Module):
             box_roi_pool=MultiScaleRoIAlign(levels, output_size=7, sampling_ratio=2),
             box_head=TwoMLPHead(width * 7**2, 4 * width),
             box_predictor=_BoxPredictor(4 * width, config.num_classes + 1),
+            rpn_pre_nms_top_n_train=PROPOSALS,
+            rpn_post_nms_top_n_train=PROPOSALS,
             box_batch_size_per_image=BOXES_PER_IMAGE,
             mask_roi_pool=MultiScaleRoIAlign(levels, output_size=14, sampling_ratio=2),
             mask_head=MaskRCNNHeads(width, (width,) * 4, 1),
