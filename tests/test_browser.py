@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -150,9 +151,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(NOTEBOOKS, tmp_path_factory.mktemp("lab") / "notebooks"))
 
 
-@pytest.fixture(scope="module")
-def lab(chromium: str, folder: Path) -> Iterator[str]:
-    """The address of a JupyterLab that serves the folder."""
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """The address of a JupyterLab that serves the folder; what it remembers lies beside it."""
     home = folder.parent
     for name, values in LAB_SETTINGS.items():
         file = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
@@ -177,6 +178,13 @@ def lab(chromium: str, folder: Path) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+@pytest.fixture(scope="module")
+def lab(chromium: str, folder: Path) -> Iterator[str]:
+    """The address of a JupyterLab that serves the folder."""
+    with serving(folder) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,12 @@ Chapter 09.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from blendmask_lite.figures.palette import PALETTE, base_color
 from blendmask_lite.lab.blender_compute import Blend
 from blendmask_lite.lab.blender_state import BlenderState
-from blendmask_lite.lab.canvas_parts import Bar, Bars
+from blendmask_lite.lab.canvas_parts import Bar, Bars, Mark
 
 __all__ = ["iou_bars", "spoken", "weight_bars"]
 
@@ -18,11 +18,23 @@ MOST_BARS = 8
 
 
 def weight_bars(
-    state: BlenderState, result: Blend, span: float, cell: tuple[int, int] | None
+    state: BlenderState,
+    result: Blend,
+    span: float,
+    cell: tuple[int, int] | None,
+    marks: Mapping[str, Sequence[Mark]],
 ) -> Bars:
-    """The K weights at cell (x, y) of the mask, up to `span`, and what they multiply."""
+    """The K weights at a cell of the mask, and what they multiply.
+
+    Args:
+        state: of the lab.
+        result: what follows from it.
+        span: end of the bars' scale.
+        cell: (x, y); None says how to point at one.
+        marks: of the cell, by panel.
+    """
     if cell is None:
-        return Bars("Point at a cell of the mask, or at the picture inside the box.")
+        return Bars("Point at a cell of the mask, or into the box: where does it come from?")
     x, y = cell
     logit = float(result.logits[y, x])
     scores, values = result.scores[:, y, x], result.crops[:, y, x]
@@ -34,12 +46,22 @@ def weight_bars(
     rest = "" if len(bars) == len(scores) else f" (the {len(bars)} of {len(scores)} that say most)"
     probability = float(result.logits[y, x].sigmoid())
     return Bars(
-        f"column {x + 1}, row {y + 1}: logit {logit:+.2f}, probability {probability:.2f}\n"
-        f"weight · crop of every base{rest}",
+        f"Column {x + 1}, row {y + 1}: logit {logit:+.2f}, probability {probability:.2f}\n"
+        f"{_sources(marks)}Weight · crop of every base{rest}:",
         tuple(bars),
         low=-span if state.merger == "weighted_sum" else 0,
         high=span,
     )
+
+
+def _sources(marks: Mapping[str, Sequence[Mark]]) -> str:
+    """The interpolation weights of the cell, the largest first."""
+    lines = ""
+    for key, name in (("attention 1", "attention cells"), ("base 1", "base pixels")):
+        weights = sorted((mark.weight or 0 for mark in marks.get(key, ())), reverse=True)
+        if weights:
+            lines += f"{len(weights)} {name}: {' + '.join(f'{each:.2f}' for each in weights)}\n"
+    return lines
 
 
 def iou_bars(name: str, yours: float | None, network: float | None, best: float | None) -> Bars:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from blendmask_lite.boxes import clip_boxes
 from blendmask_lite.lab.blender_state import BlenderState
 from blendmask_lite.masks import paste_masks
 from blendmask_lite.model.attention import interpolate_attentions
@@ -59,7 +60,9 @@ def blend(
     crops = crops_of(bases, state, stride)
     merger, numbers = state.make_merger(), state.numbers
     logits = merger(crops, numbers)
-    mask = paste_masks(logits, torch.tensor([state.box]), image_size, mask_threshold)[0]
+    # As for detections: the bases are cut along the whole box, the mask fills its clipped part.
+    box = clip_boxes(torch.tensor([state.box]), image_size)
+    mask = paste_masks(logits, box, image_size, mask_threshold)[0]
     scores = merger.scores(numbers, state.mask_size)[0]
     shown = crops[0].relu() if state.merger == "weighted_sum" and state.has_relu else crops[0]
     return Blend(shown, scores, shown * scores, logits[0], mask)

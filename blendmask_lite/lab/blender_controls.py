@@ -17,7 +17,8 @@ __all__ = ["BlenderControls", "method_note"]
 METHODS = {"Blender": "blender", "YOLACT": "weighted_sum", "FCIS": "assembler"}
 BRUSHES = {"value": "value", "erase (0)": "zero", "network's own": "own"}
 SIZES = (7, 14, 28, 56, 112)  # R and M that can be chosen, cells
-LARGEST_VALUE = 12.0  # of the brush, raw
+LARGEST_VALUE = 10.0  # of the brush, raw
+SHORT = {"description_width": "initial"}
 WRAP = widgets.Layout(flex_flow="row wrap", align_items="center", overflow="visible")
 
 
@@ -29,23 +30,19 @@ class BlenderControls:
     """
 
     def __init__(self, num_bases: int) -> None:
-        self.object = widgets.Dropdown(description="object", layout=_wide(300))
-        self.method = _toggle("method", METHODS, "which equation makes the mask of these bases")
-        self.num_bases = widgets.IntSlider(
-            value=num_bases, min=1, max=num_bases, description="bases K", layout=_wide(270)
+        self.object = widgets.Dropdown(description="object", layout=_wide(260), style=SHORT)
+        self.merger = _toggle("method", METHODS, "which equation makes the mask of these bases")
+        self.num_bases = _slider(
+            "bases K", 220, num_bases, 1, num_bases, "of the network's, the first"
         )
         self.attention_size = _choice("grid M", {})
         self.mask_size = _choice("mask R", {})
         self.interpolation = _choice("a: M → R", {each: each for each in ("bilinear", "nearest")})
         self.pooling = _choice("crop r", {"RoIAlign": "align", "RoIPool": "pool"})
         self.brush = _toggle("brush", BRUSHES, "what a stroke over a grid leaves there")
-        self.value = widgets.FloatSlider(
-            value=6, min=-LARGEST_VALUE, max=LARGEST_VALUE, step=0.5, description="value",
-            readout_format="+.1f", layout=_wide(270), tooltip="raw attention; keys + and -",
-        )  # fmt: skip
-        self.brush_size = widgets.IntSlider(
-            value=1, min=1, max=5, description="size", layout=_wide(200), tooltip="side, cells"
-        )
+        limits = -LARGEST_VALUE, LARGEST_VALUE
+        self.value = _slider("value", 240, 6.0, *limits, "raw attention; keys + and -")
+        self.brush_size = _slider("size", 180, 1, 1, 5, "side of the brush, cells")
         self.undo = _button("undo", "Undo", "Control + Z on the canvas")
         self.redo = _button("repeat", "Redo", "Control + Shift + Z on the canvas")
         self.reset = _button(
@@ -54,7 +51,7 @@ class BlenderControls:
         self.reset_all = _button("home", "All as at first", "box, numbers and sizes")
         self.best = _button("star", "Best found", "the best numbers found for these bases and box")
         self.save = _button("save", "Save state", "a file that Load reads")
-        self.load = widgets.FileUpload(accept=".json", description="Load state", layout=_wide(130))
+        self.load = widgets.FileUpload(accept=".json", description="Load state", layout=_wide(140))
         self.png = _button("image", "PNG", "the present state as a figure")
         self.svg = _button("image", "SVG", "the present state as a figure for print")
         self.note = widgets.HTML()
@@ -64,13 +61,13 @@ class BlenderControls:
     @property
     def changes(self) -> dict[str, widgets.Widget]:
         """The controls that make a new state when they change, by field."""
-        names = "method num_bases attention_size mask_size interpolation pooling"
+        names = "merger num_bases attention_size mask_size interpolation pooling"
         return {name: getattr(self, name) for name in names.split()}
 
     @property
     def above(self) -> list[widgets.Widget]:
         """Rows above the canvas."""
-        first = [self.object, self.method]
+        first = [self.object, self.merger]
         second = [
             self.num_bases, self.attention_size, self.mask_size, self.interpolation, self.pooling
         ]  # fmt: skip
@@ -80,16 +77,14 @@ class BlenderControls:
     @property
     def below(self) -> list[widgets.Widget]:
         """Rows below the canvas."""
-        return [
-            _row([self.undo, self.redo, self.reset, self.reset_all, self.best]),
-            _row([self.save, self.load, self.png, self.svg]),
-        ]
+        steps = [self.undo, self.redo, self.reset, self.reset_all, self.best]
+        return [_row([*steps, self.save, self.load, self.png, self.svg])]
 
     def follow(self, state: BlenderState, *, num_undo: int, num_redo: int) -> None:
         """Show a state, without calling anybody."""
         self.is_following = True
         try:
-            self.method.value = state.merger
+            self.merger.value = state.merger
             self.num_bases.value = state.num_bases
             R, M = state.mask_size, state.attention_size
             _offer(self.attention_size, {M, 1, 2, 3, 4, *SIZES}, lambda size: size <= R)
@@ -156,13 +151,36 @@ def _offer(choice: widgets.Dropdown, sizes: set[int], fits: Any) -> None:
 
 def _choice(description: str, options: dict[str, str]) -> widgets.Dropdown:
     return widgets.Dropdown(
-        options=list(options.items()), description=description, layout=_wide(180)
+        options=list(options.items()), description=description, layout=_wide(150), style=SHORT
+    )
+
+
+def _slider(
+    description: str, width: int, value: float, low: float, high: float, tooltip: str
+) -> widgets.Widget:
+    """Whole numbers, or steps of a half where `value` is a float."""
+    is_whole = isinstance(value, int)
+    kind = widgets.IntSlider if is_whole else widgets.FloatSlider
+    options: dict[str, Any] = {} if is_whole else {"step": 0.5, "readout_format": "+.1f"}
+    return kind(
+        value=value,
+        min=low,
+        max=high,
+        description=description,
+        tooltip=tooltip,
+        layout=_wide(width),
+        style=SHORT,
+        **options,
     )
 
 
 def _toggle(description: str, options: dict[str, str], tooltip: str) -> widgets.ToggleButtons:
     buttons = widgets.ToggleButtons(
-        options=list(options.items()), description=description, tooltips=[tooltip] * len(options)
+        options=list(options.items()),
+        description=description,
+        tooltips=[tooltip] * len(options),
+        layout=_wide(340),
+        style=SHORT,
     )
     buttons.style.button_width = "auto"
     return buttons

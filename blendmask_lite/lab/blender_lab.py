@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from blendmask_lite.lab import blender_view as view
-from blendmask_lite.lab.blender_bars import spoken, weight_bars
+from blendmask_lite.lab.blender_bars import spoken
 from blendmask_lite.lab.blender_controls import BlenderControls
 from blendmask_lite.lab.blender_screen import BlenderScreen
 from blendmask_lite.lab.blender_state import BlenderState, changed, own_numbers, painted
@@ -132,10 +132,9 @@ class BlenderLab(BlenderScreen):
             across, down = (x - left) / (right - left), (y - top) / (bottom - top)
             if 0 <= across < 1 and 0 <= down < 1:
                 self._pointed = across, down
-        limits = self._limits()
-        bars = weight_bars(self.state, self.blend, limits.scores, self._cell)
-        found = view.marks(self.scene, self.state, self._cell)
-        self.canvas.draw(bars={"weights": bars}, marks=found)
+        self._marks = view.marks(self.scene, self.state, self._cell)
+        bars = self._weight_bars(self._limits())
+        self.canvas.draw(bars={"weights": bars}, marks=self._marks)
         self.canvas.announcement = bars.title if self._cell else ""
 
     @shows_errors

@@ -14,17 +14,16 @@ from torch import Tensor
 
 from blendmask_lite.figures.attentions import crop_picture
 from blendmask_lite.figures.blending import blending_figure
-from blendmask_lite.figures.layout import DescribedFigure
+from blendmask_lite.figures.layout import DescribedFigure, largest_magnitude
 from blendmask_lite.files import write_atomically
 from blendmask_lite.lab import blender_view as view
 from blendmask_lite.lab.blender_bars import iou_bars, weight_bars
 from blendmask_lite.lab.blender_compute import Blend
-from blendmask_lite.lab.blender_controls import LARGEST_VALUE
 from blendmask_lite.lab.blender_rivals import Rivals
 from blendmask_lite.lab.blender_scene import Scene, look_at
 from blendmask_lite.lab.blender_state import BlenderState, History
 from blendmask_lite.lab.canvas import Canvas
-from blendmask_lite.lab.canvas_parts import Bars
+from blendmask_lite.lab.canvas_parts import Bars, Mark
 from blendmask_lite.lab.messages import LabWidget
 from blendmask_lite.lab.pixels import as_png
 from blendmask_lite.lab.state_file import picture_checksum, read_state, write_state
@@ -34,6 +33,7 @@ from blendmask_lite.structures import Target
 
 __all__ = ["BlenderScreen"]
 
+LEAST_SCALE = 6.0  # of the attentions' colours, raw
 NAMES = {"blender": "Blender", "weighted_sum": "YOLACT", "assembler": "FCIS"}
 
 
@@ -67,6 +67,7 @@ class BlenderScreen(LabWidget):
         self.canvas = Canvas()
         self._pointed: tuple[float, float] | None = None  # share of the box, across and down
         self._layout: object = None
+        self._marks: dict[str, list[Mark]] = {}
         self.show(image, target, score_threshold=score_threshold)
 
     @property
@@ -201,25 +202,30 @@ class BlenderScreen(LabWidget):
             self._layout = layout
         truth = scene.truth_of(state)
         true_mask = None if truth is None else scene.true_masks[truth]
+        self._marks = view.marks(scene, state, self._cell)
         self.canvas.draw(
             content,
             overlays={"picture": view.mask_overlay(self.blend.mask, true_mask)},
-            marks=view.marks(scene, state, self._cell),
+            marks=self._marks,
             bars={
                 "iou": self._iou_bars(),
-                "weights": weight_bars(state, self.blend, limits.scores, self._cell),
+                "weights": self._weight_bars(limits),
             },
             box=state.box,
         )
 
     def _limits(self) -> view.Limits:
-        return view.Limits(self.scene, self.state, least=LARGEST_VALUE)
+        least = max(LEAST_SCALE, largest_magnitude(self.own.attentions))
+        return view.Limits(self.scene, self.state, least=least)
 
     def _iou_bars(self) -> Bars:
         """Of the present mask, the network's and the best one found, with the true object."""
         truth = self.scene.truth_of(self.state)
         name = "" if truth is None else self.scene.true_names[truth]
         return iou_bars(name, self.iou, self.rivals.network(truth), self.rivals.best(self.state))
+
+    def _weight_bars(self, limits: view.Limits) -> Bars:
+        return weight_bars(self.state, self.blend, limits.scores, self._cell, self._marks)
 
     def _tell_best(self) -> None:
         self.canvas.draw(bars={"iou": self._iou_bars()})

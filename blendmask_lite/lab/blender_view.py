@@ -30,9 +30,10 @@ __all__ = [
     "pixels",
 ]
 
-PICTURE_SIZE = 360  # CSS pixels
-MASK_SIZE = 168
-MASK_COLOR, TRUTH_COLOR = "#009e73", "#ffffff"
+PICTURE_SIZE = 330  # CSS pixels
+MASK_SIZE = 220
+SHARE = 0.995  # of the bases' values that the colours tell apart; few are far larger
+MASK_COLOR, TRUTH_COLOR = "#00b386", "#ffffff"
 
 
 class Limits:
@@ -41,11 +42,12 @@ class Limits:
     Args:
         scene: its bases give the scale of crops and products.
         state: its numbers.
-        least: of the attentions' scale, raw: what a brush can paint.
+        least: of the attentions' scale, raw.
     """
 
     def __init__(self, scene: Scene, state: BlenderState, *, least: float) -> None:
-        self.bases = largest_magnitude(scene.bases[: state.num_used])
+        magnitudes = scene.bases[: state.num_used].abs().flatten()
+        self.bases = float(magnitudes.kthvalue(math.ceil(SHARE * len(magnitudes))).values) or 1.0
         self.attentions = float(math.ceil(max(least, largest_magnitude(state.numbers))))
         self.scores = 1.0
         if state.merger == "weighted_sum":
@@ -56,12 +58,12 @@ class Limits:
 def palettes() -> dict[str, bytes]:
     """The colours of all maps of the lab."""
     weights = {f"weight {index}": palette(weight_colormap(index)) for index in range(len(PALETTE))}
-    layer = layer_palette((MASK_COLOR, 110), (MASK_COLOR, 255), (TRUTH_COLOR, 255))
+    layer = layer_palette((MASK_COLOR, 125), (MASK_COLOR, 255), (TRUTH_COLOR, 255))
     return {"signed": palette(SIGNED), "grey": palette("Greys"), "mask": layer} | weights
 
 
 def columns(scene: Scene, state: BlenderState, limits: Limits) -> list[list[Group]]:
-    """The panels: picture, mask and bars in the first column, the equations in the second."""
+    """The panels: the picture, the equations from top to bottom, and the mask."""
     height, width = scene.image_size
     R, M = state.mask_size, state.attention_size
     picture = Panel(
@@ -86,14 +88,17 @@ def columns(scene: Scene, state: BlenderState, limits: Limits) -> list[list[Grou
     )
     left = [
         Group("Picture and box", (picture,), "drag, resize, or draw a new one"),
-        Group("Mask m", (mask,), f"{R} × {R} probabilities; point at a cell", bars="iou"),
-        Group("The pointed cell", (), bars="weights"),
+        Group("", (), bars="iou"),
     ]
-    b, p = f"±{limits.bases:.2g}", f"±{limits.products:.2g}"
+    right = [
+        Group("Mask m", (mask,), f"{R} × {R} probabilities"),
+        Group("", (), bars="weights"),
+    ]
+    b, p = f"±{limits.bases:.3g}", f"±{limits.products:.3g}"
     signs = "red positive, blue negative"
     h, w = scene.bases.shape[-2:]
-    s = f"±{limits.scores:.2g}" if state.merger == "weighted_sum" else "0 to 1"
-    right = [
+    s = f"±{limits.scores:.3g}" if state.merger == "weighted_sum" else "0 to 1"
+    middle = [
         _row(scene, state, "base", "Bases B", f"{b} logits, {signs}", (w, h), is_live=False),
         _row(scene, state, "crop", "Crops r", f"equation 1, {R} × {R}, {b}", (R, R)),
         _row(scene, state, "score", "Scores s", f"equations 2 and 3, {s}", (R, R)),
@@ -101,10 +106,10 @@ def columns(scene: Scene, state: BlenderState, limits: Limits) -> list[list[Grou
     ]
     a = f"±{limits.attentions:.0f} raw, {signs}"
     if state.merger == "blender":
-        right.insert(2, _row(scene, state, "attention", "Attentions a", f"paint! {a}", (M, M)))
+        middle.insert(2, _row(scene, state, "attention", "Attentions a", f"paint! {a}", (M, M)))
     elif state.merger == "weighted_sum":
-        right.insert(2, _row(scene, state, "attention", "Coefficients", f"paint! {a}", (1, 1)))
-    return [left, right]
+        middle.insert(2, _row(scene, state, "attention", "Coefficients", f"paint! {a}", (1, 1)))
+    return [left, middle, right]
 
 
 def _row(
@@ -119,7 +124,7 @@ def _row(
 ) -> Group:
     """One panel a base."""
     num = state.num_used
-    side = 96 if num <= 4 else 74 if num <= 8 else 52
+    side = 84 if num <= 4 else 72 if num <= 8 else 48
     acts = {"base": ("show box",), "attention": ("paint",)}.get(kind, ())
     is_weight = kind == "score" and state.merger != "weighted_sum"
     panels = [

@@ -190,8 +190,11 @@ class PanelView {
       parts.push(shape("rect", { class: className, x, y, width, height }));
     for (const mark of this.board.marks(this.spec.key)) {
       const className = mark.weight === null ? "bm-mark" : "bm-mark bm-weighed";
-      rectangle(`${className} bm-under`, mark.x, mark.y, mark.width, mark.height);
-      rectangle(className, mark.x, mark.y, mark.width, mark.height);
+      const grow = Math.max(0, 5 * perPixel - mark.width) / 2; // cells too small to be seen
+      const place = [mark.x - grow, mark.y - grow, mark.width + 2 * grow, mark.height + 2 * grow];
+      rectangle(`${className} bm-under`, ...place);
+      rectangle(className, ...place);
+      if (mark.weight !== null) parts.at(-1).style.fillOpacity = 0.75 * mark.weight;
       if (mark.weight === null || mark.width < 26 * perPixel) continue;
       const at = { x: mark.x + mark.width / 2, y: mark.y + mark.height / 2 };
       const size = Math.min(11 * perPixel, mark.width * 0.45);
