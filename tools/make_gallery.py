@@ -42,8 +42,8 @@ from blendmask_lite.files import write_atomically
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "images" / "gallery"
 SCENE = 20  # of seed 7: touching objects of several classes
-NUM_SCORED = 40  # images that numbers are measured on
-NUM_SEARCHED = 60  # images that hard objects are chosen from
+NUM_SCORED = 20  # images that numbers are measured on
+NUM_SEARCHED = 30  # images that hard objects are chosen from
 MOST_BYTES = 1_500_000  # of all pictures together
 
 
