@@ -23,7 +23,8 @@ class Panel:
         color: of the title; the text's own where empty.
         size: its width on the page at most, CSS pixels.
         unit: pixels of the box's picture per cell.
-        palette: name of the colours of one byte a cell; "rgba" and "png" carry their own.
+        palette: name of the colours of one byte a cell; "rgba" and "png" carry their own. A PNG
+            may be finer than the cells.
         is_live: its pixels change with every event: they travel apart from the others.
         acts: what the hand may do here: "box" drags and resizes the box, "show box" only outlines
             it, "paint" strokes cells, "hover" points at one.

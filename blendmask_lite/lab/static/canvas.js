@@ -154,11 +154,21 @@ class PanelView {
     if (palette === "png") {
       this.latest = view;
       const bitmap = await createImageBitmap(new Blob([bytes], { type: "image/png" }));
-      if (this.latest === view) context.drawImage(bitmap, 0, 0);
+      if (this.latest === view) this.drawPicture(context, bitmap);
       bitmap.close();
       return;
     }
     context.putImageData(this.pixels(bytes, palette, width, height), 0, 0);
+  }
+
+  // A picture may be finer than the cells that can be pointed at.
+  drawPicture(context, bitmap) {
+    const { canvas } = context;
+    if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
+      [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
+      canvas.style.imageRendering = "auto";
+    }
+    context.drawImage(bitmap, 0, 0);
   }
 
   drawOver(part) {

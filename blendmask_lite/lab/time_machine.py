@@ -1,0 +1,233 @@
+"""The time machine: scrub through a training and see bases, attentions and masks come into being.
+
+Chapter 11. The moments are snapshots of `train --snapshots`; see training/snapshots.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from pathlib import Path
+from typing import Any
+
+from blendmask_lite.figures.layout import DescribedFigure
+from blendmask_lite.lab import time_view as view
+from blendmask_lite.lab.canvas import Canvas
+from blendmask_lite.lab.canvas_parts import CanvasEvent
+from blendmask_lite.lab.messages import LabWidget, shows_errors
+from blendmask_lite.lab.pixels import as_png
+from blendmask_lite.lab.time_controls import TimeControls
+from blendmask_lite.lab.time_figures import film_of, moment_of
+from blendmask_lite.lab.time_reel import Moment, TimeReel
+from blendmask_lite.training.snapshot_files import Snapshots
+
+__all__ = ["TimeMachine"]
+
+MIMES = {"png": "image/png", "svg": "image/svg+xml"}
+
+
+class TimeMachine(LabWidget):
+    """One object of one picture through all moments of a training.
+
+    Args:
+        snapshots: of `read_snapshots`; or a run's folder, its folder `snapshots`, or a zip archive
+            of it; None: those that come with the package.
+        picture: which picture, counted from 0.
+        object_index: which of its true objects, the largest is 0.
+
+    Raises:
+        FileNotFoundError: there are no snapshots.
+        ValueError: snapshots that cannot be read, or there is no such picture or object.
+    """
+
+    def __init__(
+        self,
+        *,
+        snapshots: Snapshots | str | Path | None = None,
+        picture: int = 0,
+        object_index: int = 0,
+    ) -> None:
+        super().__init__(title="Time machine")
+        self.reel = TimeReel(snapshots)
+        self.picture, self.object_index, self.index = -1, -1, len(self.reel) - 1
+        self.controls = TimeControls()
+        self.canvas = Canvas()
+        self._layout: tuple[object, ...] = ()
+        self._show(self.reel, picture, object_index, self.index)
+        self._connect()
+        self.arrange(*self.controls.above, self.canvas, *self.controls.below)
+
+    @property
+    def moment(self) -> Moment:
+        """What is shown now."""
+        return self.reel.moment(self.index, self.picture, self.object_index)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Largest magnitudes of bases and attentions on the colour scales."""
+        is_shared = self.controls.scale.value == "shared"
+        return self.reel.limits(self.picture, None if is_shared else self.index)
+
+    def go_to(self, index: int) -> None:
+        """Show a moment, counted from 0; -1 is the last.
+
+        Raises:
+            ValueError: there is no such moment, or its file is damaged; the old one stays.
+        """
+        index = index + len(self.reel) if index < 0 else index
+        self._show(self.reel, self.picture, self.object_index, index)
+
+    def choose(self, picture: int, object_index: int = 0) -> None:
+        """Follow another object.
+
+        Raises:
+            ValueError: there is no such picture or object.
+        """
+        self._show(self.reel, picture, object_index, self.index)
+
+    def open(self, source: Snapshots | str | Path | None) -> None:
+        """Go on with the snapshots of another training; arguments and errors as the class'."""
+        reel = TimeReel(source)
+        self._show(reel, 0, 0, len(reel) - 1)
+
+    def reload(self) -> bool:
+        """Look for new moments; whoever looked at the last one sees the newest.
+
+        Returns:
+            Whether there are any.
+
+        Raises:
+            FileNotFoundError: the snapshots are gone.
+            ValueError: they cannot be read any more.
+        """
+        was_last = self.index == len(self.reel) - 1
+        if not self.reel.reload():
+            return False
+        last = len(self.reel) - 1
+        index = last if was_last else min(self.index, last)
+        self._layout = ()
+        self._show(self.reel, self.picture, self.object_index, index)
+        return True
+
+    def figure(self) -> DescribedFigure:
+        """The present moment, for print."""
+        place = (self.picture, self.object_index, self.index)
+        return moment_of(self.reel, *place, limits=self.limits, is_all=self._is_all)
+
+    def film(self) -> DescribedFigure:
+        """Up to seven moments, the first and the last among them, side by side for print."""
+        return film_of(self.reel, self.picture, self.object_index)
+
+    def free(self) -> None:
+        """Drop all moments."""
+        self.controls.link.unlink()
+        del self.reel
+
+    # -------------------------------------------------------------- drawing
+
+    @property
+    def _is_all(self) -> bool:
+        return bool(self.controls.layer.value == "found")
+
+    def _show(self, reel: TimeReel, picture: int, object_index: int, index: int) -> None:
+        """Show a moment of an object. What can fail comes first, so that the old state stays."""
+        samples = reel.snapshots.samples
+        if not 0 <= picture < len(samples):
+            raise ValueError(f"picture {picture}: there are {len(samples)}, counted from 0")
+        num = len(samples[picture].target)
+        if not 0 <= object_index < num:
+            raise ValueError(f"object {object_index}: the picture has {num}, counted from 0")
+        if not 0 <= index < len(reel):
+            raise ValueError(f"moment {index}: there are {len(reel)}, counted from 0")
+        moment = reel.moment(index, picture, object_index)
+        self.reel, self.picture, self.object_index, self.index = reel, picture, object_index, index
+        self._draw(moment)
+        self.controls.follow(reel, picture, object_index, index)
+        if reel.damaged:
+            named = " ".join(reel.damaged.values())
+            self.say(f"{len(reel.damaged)} of {len(reel)} moments cannot be read: {named}", "warning")
+
+    def _draw(self, moment: Moment) -> None:
+        reel, canvas = self.reel, self.canvas
+        sample = reel.snapshots.samples[self.picture]
+        assert sample.target.masks is not None
+        cells = view.pixels(moment, self.limits)
+        layout = (reel, self.picture, self.object_index)
+        with canvas.hold_sync():
+            if layout != self._layout:
+                columns = view.columns(reel, self.picture, self.object_index, moment)
+                canvas.arrange(columns, view.palettes())
+                cells["picture"] = as_png(sample.image)
+                cells["curve"] = view.curve_picture(reel, self.picture, self.object_index)
+                self._layout = layout
+            truth = sample.target.masks[self.object_index]
+            canvas.draw(
+                cells,
+                overlays={"picture": view.found_overlay(moment, truth, is_all=self._is_all)},
+                marks={"curve": [view.moment_mark(reel, self.index)]},
+                bars={"moment": view.bars(reel, self.picture, self.object_index, moment)},
+                box=sample.target.boxes[self.object_index].tolist(),
+            )
+            if not self.controls.play.playing:
+                canvas.announcement = view.spoken(moment)
+
+    # -------------------------------------------------------------- from the page
+
+    def _connect(self) -> None:
+        controls = self.controls
+        self.canvas.on_event(self._on_event)
+        controls.moment.observe(self._on_moment, "value")
+        controls.picture.observe(self._on_object, "value")
+        controls.object.observe(self._on_object, "value")
+        for control in (controls.layer, controls.scale):
+            control.observe(self._on_look, "value")
+        controls.open.on_click(self._on_open)
+        controls.path.on_submit(self._on_open)
+        controls.again.on_click(self._on_again)
+        for (what, kind), button in controls.exports.items():
+            button.on_click(functools.partial(self._on_export, what, kind))
+
+    @shows_errors(clears=False)
+    def _on_event(self, event: CanvasEvent) -> None:
+        if event.kind == "hover" and event.cells:
+            self.go_to(view.moment_at(self.reel, event.cells[0][0]))
+
+    @shows_errors
+    def _on_moment(self, change: Any) -> None:
+        self._unless_following(lambda: self.go_to(change["new"]))
+
+    @shows_errors
+    def _on_object(self, change: Any) -> None:
+        chosen = self.controls.object.value if change["owner"] is self.controls.object else 0
+        self._unless_following(lambda: self.choose(self.controls.picture.value, chosen))
+
+    @shows_errors
+    def _on_look(self, _change: Any) -> None:
+        self._unless_following(lambda: self._draw(self.moment))
+
+    def _unless_following(self, action: Any) -> None:
+        if self.controls.is_following:
+            return
+        try:
+            action()
+        except ValueError:  # the controls must not say what is not shown
+            self.controls.play.playing = False
+            self.controls.follow(self.reel, self.picture, self.object_index, self.index)
+            raise
+
+    @shows_errors
+    def _on_open(self, _control: Any) -> None:
+        path = self.controls.path.value.strip()
+        self.open(Path(path).expanduser() if path else None)
+
+    @shows_errors
+    def _on_again(self, _button: Any) -> None:
+        if not self.reload():
+            self.say(f"No new moments: {len(self.reel)} so far.")
+
+    @shows_errors
+    def _on_export(self, what: str, kind: str, _button: Any) -> None:
+        buffer = io.BytesIO()
+        figure = self.film() if what == "film" else self.figure()
+        figure.savefig(buffer, format=kind, facecolor="white", dpi=200)
+        self.canvas.download(f"time_{what}.{kind}", buffer.getvalue(), MIMES[kind])

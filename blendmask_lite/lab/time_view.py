@@ -1,0 +1,191 @@
+"""How a moment of a training looks in the time machine: its panels, pixels, bars and words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from blendmask_lite.figures.layout import figure_pixels
+from blendmask_lite.figures.mask_progress import margin_cells, mask_progress_figure
+from blendmask_lite.figures.palette import PALETTE, SIGNED, base_color, object_color
+from blendmask_lite.lab.blender_view import mask_overlay
+from blendmask_lite.lab.canvas_parts import Bar, Bars, Group, Mark, Overlay, Panel
+from blendmask_lite.lab.pixels import as_cells, as_png, layer_palette, palette
+from blendmask_lite.lab.time_reel import Moment, TimeReel
+
+__all__ = [
+    "bars",
+    "columns",
+    "curve_picture",
+    "found_overlay",
+    "moment_at",
+    "moment_mark",
+    "object_names",
+    "palettes",
+    "pixels",
+    "spoken",
+    "words",
+]
+
+PICTURE_SIZE, MASK_SIZE = 300, 200  # CSS pixels
+CURVE_SIZE = (480, 165)
+MOST_BASES = 16  # drawn, the first ones
+MASK_COLOR, TRUTH_COLOR = "#00b386", "#ffffff"
+
+
+def palettes() -> dict[str, bytes]:
+    """The colours of all maps."""
+    layer = layer_palette((MASK_COLOR, 125), (MASK_COLOR, 255), (TRUTH_COLOR, 255))
+    return {"signed": palette(SIGNED), "grey": palette("Greys"), "mask": layer}
+
+
+def columns(reel: TimeReel, picture: int, object_index: int, moment: Moment) -> list[list[Group]]:
+    """The panels: picture and numbers; bases, attentions and the curve; the mask."""
+    sample = reel.snapshots.samples[picture]
+    height, width = sample.image.shape[-2:]
+    box = tuple(sample.target.boxes[object_index].tolist())
+    left = Panel(
+        "picture",
+        "The picture: the mask at this moment as a green layer, the true outline in white",
+        width,
+        height,
+        size=min(PICTURE_SIZE, round(PICTURE_SIZE * width / height)),
+        palette="png",
+        acts=("show box",),
+        overlay="mask",
+    )
+    R = len(moment.mask_probabilities)
+    box_width, box_height = max(box[2] - box[0], 1), max(box[3] - box[1], 1)
+    mask = Panel(
+        "mask",
+        f"The object's mask of {R} by {R} cells, probabilities from 0, white, to 1, black",
+        R,
+        R,
+        size=round(MASK_SIZE * min(1, math.sqrt(box_width / box_height))),
+        palette="grey",
+        is_live=True,
+    )
+    num = len(reel)
+    margin = margin_cells(num)
+    cells = num + margin
+    curve = Panel(
+        "curve",
+        "IoU of the masks with the true ones over the moments. Point at a moment to go there",
+        cells,
+        max(1, round(cells * CURVE_SIZE[1] / CURVE_SIZE[0])),
+        size=CURVE_SIZE[0],
+        palette="png",
+        acts=("hover",),
+    )
+    middle = [_row(reel, moment, "base", "Bases B of the picture")]
+    if len(moment.attentions):
+        middle.append(_row(reel, moment, "attention", "Attentions a of the object"))
+    middle.append(Group("IoU over time", (curve,), "point at a moment to go there"))
+    return [
+        [Group("Picture", (left,), "mask green, truth white"), Group("", (), bars="moment")],
+        middle,
+        [Group("Mask m", (mask,), f"{R} × {R} cells of the true box")],
+    ]
+
+
+def _row(reel: TimeReel, moment: Moment, kind: str, title: str) -> Group:
+    maps = moment.bases if kind == "base" else moment.attentions
+    num = min(len(maps), MOST_BASES)
+    height, width = maps.shape[-2:]
+    panels = [
+        Panel(
+            f"{kind} {k + 1}",
+            f"{title}, base {k + 1}: red positive, blue negative",
+            width,
+            height,
+            title=f"base {k + 1}" if kind == "base" else "",
+            color=base_color(k),
+            size=114 if num <= 4 else 72 if num <= 8 else 56,
+            unit=reel.snapshots.stride if kind == "base" else 1,
+            palette="signed",
+            is_live=True,
+            acts=("show box",) if kind == "base" else (),
+        )
+        for k in range(num)
+    ]
+    return Group(title, tuple(panels), "red positive, blue negative")
+
+
+def pixels(moment: Moment, limits: tuple[float, float]) -> dict[str, bytes]:
+    """The live panels' cells; `limits` are the largest magnitudes of bases and attentions."""
+    cells = {"mask": as_cells(moment.mask_probabilities, 0.0, 1.0)}
+    for kind, maps, limit in (
+        ("base", moment.bases, limits[0]),
+        ("attention", moment.attentions, limits[1]),
+    ):
+        for k, each in enumerate(maps[:MOST_BASES]):
+            cells[f"{kind} {k + 1}"] = as_cells(each, -limit, limit)
+    return cells
+
+
+def found_overlay(moment: Moment, truth: torch.Tensor, *, is_all: bool) -> Overlay:
+    """The layer above the picture: the object's mask, or everything that was detected."""
+    return mask_overlay(moment.found if is_all else moment.mask, truth)
+
+
+def curve_picture(reel: TimeReel, picture: int, object_index: int) -> bytes:
+    """The curves as a PNG, twice as fine as they are shown."""
+    figure = mask_progress_figure(
+        reel.iterations,
+        reel.curves(picture),
+        names=object_names(reel, picture),
+        chosen=object_index,
+        size=(CURVE_SIZE[0] / 100, CURVE_SIZE[1] / 100),
+    )
+    return as_png(figure_pixels(figure, dpi=200))
+
+
+def moment_mark(reel: TimeReel, index: int) -> Mark:
+    """The present moment on the curves."""
+    margin = margin_cells(len(reel))
+    height = max(1, round((len(reel) + margin) * CURVE_SIZE[1] / CURVE_SIZE[0]))
+    return Mark(margin + index, 0, 1, height)
+
+
+def moment_at(reel: TimeReel, column: int) -> int:
+    """The moment at a column of the curves' panel; left of all moments it is the first."""
+    return max(0, column - margin_cells(len(reel)))
+
+
+def bars(reel: TimeReel, picture: int, object_index: int, moment: Moment) -> Bars:
+    """What one moment came to, and what the object's mask came to at best."""
+    best = reel.curves(picture)[:, object_index].nan_to_num(0.0).max()
+    color = object_color(object_index)
+    rows = (
+        ("IoU now", moment.mask_iou, color),
+        ("IoU at best", float(best), "#999999"),
+        ("score", moment.score, PALETTE[4]),
+    )
+    found = "nothing" if moment.num_found == 0 else f"{moment.num_found} detections"
+    return Bars(
+        f"After {moment.iteration:,} iterations. In the whole picture: {found}.",
+        tuple(Bar(label, value, f"{value:.2f}", each) for label, value, each in rows),
+    )
+
+
+def object_names(reel: TimeReel, picture: int) -> list[str]:
+    """Class and number of every true object, in the order of the snapshots."""
+    labels = reel.snapshots.samples[picture].target.labels.tolist()
+    names = reel.snapshots.class_names
+    return [f"{place + 1}: {names[label]}" for place, label in enumerate(labels)]
+
+
+def words(reel: TimeReel, index: int) -> str:
+    """Where on the way the moment lies."""
+    iterations: Sequence[int] = reel.iterations
+    return (
+        f"after {iterations[index]:,} of {iterations[-1]:,} iterations · moment {index + 1} of "
+        f"{len(iterations)}"
+    )
+
+
+def spoken(moment: Moment) -> str:
+    """What a screen reader says after a change."""
+    return f"after {moment.iteration:,} iterations; IoU {moment.mask_iou:.2f}"
