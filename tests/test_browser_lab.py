@@ -18,8 +18,8 @@ from test_browser import ERROR_OUTPUT, PROMPTS, TOKEN, is_foreign, notebook, wit
 
 from blendmask_lite import load_model, shipped_checkpoint
 from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.lab import BlenderLab
 from blendmask_lite.lab import blender_view as view
-from blendmask_lite.lab.blender_lab import BlenderLab
 from blendmask_lite.lab.blender_state import BlenderState, painted
 
 playwright = test_browser.playwright
@@ -33,7 +33,7 @@ SETUP = """import torch
 _ = torch.set_grad_enabled(False)
 from blendmask_lite import load_model, shipped_checkpoint
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.lab.blender_lab import BlenderLab
+from blendmask_lite.lab import BlenderLab
 sample = ShapesDataset(22, seed=7).load(21)"""
 SHOW = """BlenderLab(
     model=load_model(shipped_checkpoint()), image=sample.image, target=sample.target

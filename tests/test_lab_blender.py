@@ -12,10 +12,11 @@ import torch
 
 from blendmask_lite import PRESETS, BlendMask, InferenceConfig, load_model, shipped_checkpoint
 from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.lab import BlenderLab
 from blendmask_lite.lab import blender_view as view
 from blendmask_lite.lab.blender_compute import attention_cells, base_pixels, blend, mean_weights
 from blendmask_lite.lab.blender_controls import method_note
-from blendmask_lite.lab.blender_lab import BlenderLab
+from blendmask_lite.lab.blender_rivals import Rivals
 from blendmask_lite.lab.blender_scene import look_at
 from blendmask_lite.lab.blender_state import (
     BlenderState,
@@ -48,7 +49,16 @@ def sample():
 
 
 @pytest.fixture
-def lab(model, sample):
+def searching_lab(model, sample):
+    made = BlenderLab(model=model, image=sample.image, target=sample.target)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def lab(monkeypatch, model, sample):
+    """Without the search for the best numbers after every change, which takes longest."""
+    monkeypatch.setattr(Rivals, "plan", lambda *_: None)
     made = BlenderLab(model=model, image=sample.image, target=sample.target)
     yield made
     made.close()
@@ -168,7 +178,8 @@ def test_the_three_mergers_use_the_same_bases():
     assert isinstance(state(merger="weighted_sum").make_merger(), WeightedSum)
 
 
-def test_the_best_numbers_beat_the_networks_own(lab):
+def test_the_best_numbers_beat_the_networks_own(searching_lab):
+    lab = searching_lab
     own = lab.iou
     best = lab.scene.best(lab.state, lab.state)
 
