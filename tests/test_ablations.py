@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from blendmask_lite import PRESETS, BlendMask
-from blendmask_lite.ablations import mask_rcnn
+from blendmask_lite.ablations import mask_rcnn_run
 from blendmask_lite.ablations import run as ablation_run
 from blendmask_lite.ablations.estimates import compare_orders, estimate
 from blendmask_lite.ablations.headline import Headline
-from blendmask_lite.ablations.mask_rcnn import (
-    NanoMaskRCNN,
+from blendmask_lite.ablations.mask_rcnn import NanoMaskRCNN
+from blendmask_lite.ablations.mask_rcnn_run import (
     mask_rcnn_folder,
     run_mask_rcnn,
     times_by_instances,
@@ -278,7 +278,7 @@ def test_mask_rcnn_is_trained_once_and_its_weights_are_kept(tmp_path, monkeypatc
     def refuse(*args, **kwargs):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(mask_rcnn, "train", refuse)
+    monkeypatch.setattr(mask_rcnn_run, "train", refuse)
     assert run_mask_rcnn(PRESETS["nano"], TINY, 0, 1e-3, tmp_path) == first
     with pytest.raises(AssertionError, match="trained again"):
         run_mask_rcnn(PRESETS["nano"], TINY, 0, 5e-3, tmp_path)

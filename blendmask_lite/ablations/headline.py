@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from blendmask_lite.ablations.estimates import Estimate, estimate
-from blendmask_lite.ablations.mask_rcnn import (
-    NanoMaskRCNN,
+from blendmask_lite.ablations.mask_rcnn import NanoMaskRCNN
+from blendmask_lite.ablations.mask_rcnn_run import (
     mask_rcnn_folder,
     run_mask_rcnn,
     times_by_instances,
