@@ -26,7 +26,9 @@ class TimeControls:
         self.object = widgets.Dropdown(description="object", layout=_wide(230), style=SHORT)
         self.layer = _toggle("on the picture", LAYERS)
         self.scale = _toggle("colours", SCALES)
-        self.play = widgets.Play(interval=MILLISECONDS, show_repeat=True, tooltip="play the moments")
+        self.play = widgets.Play(
+            interval=MILLISECONDS, show_repeat=True, tooltip="play the moments"
+        )
         self.moment = widgets.IntSlider(
             description="moment",
             readout=False,

@@ -145,7 +145,9 @@ class TimeMachine(LabWidget):
         self.controls.follow(reel, picture, object_index, index)
         if reel.damaged:
             named = " ".join(reel.damaged.values())
-            self.say(f"{len(reel.damaged)} of {len(reel)} moments cannot be read: {named}", "warning")
+            self.say(
+                f"{len(reel.damaged)} of {len(reel)} moments cannot be read: {named}", "warning"
+            )
 
     def _draw(self, moment: Moment) -> None:
         reel, canvas = self.reel, self.canvas

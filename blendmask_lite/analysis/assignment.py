@@ -1,0 +1,163 @@
+"""Why a location learns an object, or none: FCOS' assignment, taken apart.
+
+Chapter 03. Every answer comes from `training.targets.assign_locations` itself, asked for one object
+alone and with one rule after the other switched off: there is no second copy of the rules.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from blendmask_lite.boxes import centerness, xyxy_to_ltrb
+from blendmask_lite.model.fcos import pyramid_locations
+from blendmask_lite.model.images import padded_size
+from blendmask_lite.training.targets import assign_locations
+
+__all__ = ["REASONS", "ExplainedAssignment", "explain_assignment", "pyramid_shapes"]
+
+# What keeps a location from learning an object, in the order in which it is asked.
+REASONS = {
+    0: "outside the box",
+    1: "not central",
+    2: "size out of range",
+    3: "a smaller object took it",
+    4: "learns it",
+}
+
+
+@dataclass(frozen=True)
+class ExplainedAssignment:
+    """The locations of one picture and its N objects.
+
+    Attributes:
+        locations: (L, 2) as (x, y), pixels of the padded input.
+        boxes: (N, 4) corners, pixels.
+        shapes: (h, w) of every level, cells.
+        strides: of every level, pixels.
+        size_ranges: of every level, pixels.
+        center_radius: strides.
+        owner: (L,) int64: the object that each learns, -1 for none.
+        reasons: (L, N) int64, keys of `REASONS`.
+    """
+
+    locations: Tensor
+    boxes: Tensor
+    shapes: tuple[tuple[int, int], ...]
+    strides: tuple[int, ...]
+    size_ranges: tuple[tuple[float, float], ...]
+    center_radius: float
+    owner: Tensor
+    reasons: Tensor
+
+    @property
+    def level_sizes(self) -> list[int]:
+        """Number of locations of every level."""
+        return [height * width for height, width in self.shapes]
+
+    @cached_property
+    def ltrb(self) -> Tensor:
+        """(L, N, 4) distances to the sides of every box, pixels; negative outside."""
+        return xyxy_to_ltrb(self.locations, self.boxes)
+
+    @property
+    def is_ambiguous(self) -> Tensor:
+        """(L,) bool: more than one object would have it (FCOS, section 3.2)."""
+        return (self.reasons >= 3).sum(dim=1) > 1
+
+    @property
+    def counts(self) -> Tensor:
+        """(levels, N) int64: how many locations of each level learn each object."""
+        num = len(self.boxes)
+        is_own = self.owner[:, None] == torch.arange(num, device=self.owner.device)
+        parts = is_own.split(self.level_sizes)
+        return torch.stack([part.sum(dim=0) for part in parts])
+
+    def centerness(self, location: int, object_index: int) -> float:
+        """FCOS, equation 3; 0 outside the box."""
+        return float(centerness(self.ltrb[location, object_index].clamp(min=0).float()))
+
+    def level_of(self, location: int) -> int:
+        """The level of a location, counted from 0."""
+        ends = torch.tensor(self.level_sizes).cumsum(dim=0)
+        return int(torch.searchsorted(ends, location, right=True))
+
+    def place(self, level: int, column: int, row: int) -> int:
+        """The location at a cell of a level.
+
+        Raises:
+            ValueError: the level has no such cell.
+        """
+        height, width = self.shapes[level]
+        if not (0 <= column < width and 0 <= row < height):
+            raise ValueError(f"cell ({column}, {row}): the level has {width} x {height}")
+        return sum(self.level_sizes[:level]) + row * width + column
+
+
+def pyramid_shapes(
+    image_size: tuple[int, int], strides: Sequence[int], *, size_divisor: int
+) -> tuple[tuple[int, int], ...]:
+    """(h, w) of every level, as the network makes them of a picture.
+
+    Args:
+        image_size: (height, width), pixels.
+        strides: of every level, pixels.
+        size_divisor: sides are padded to a multiple of it.
+    """
+    height, width = padded_size([image_size], size_divisor)
+    # Levels above the backbone's come by convolutions of stride 2, which round up.
+    return tuple((math.ceil(height / stride), math.ceil(width / stride)) for stride in strides)
+
+
+def explain_assignment(
+    boxes: Tensor,
+    shapes: Sequence[tuple[int, int]],
+    strides: Sequence[int],
+    *,
+    size_ranges: Sequence[tuple[float, float]],
+    center_radius: float,
+) -> ExplainedAssignment:
+    """Assign the locations of one picture and say of each object why not.
+
+    Args:
+        boxes: (N, 4) corners, pixels; N may be 0.
+        shapes: (h, w) of every level, cells.
+        strides: of every level, pixels.
+        size_ranges: least and largest max(l, t, r, b) of every level, pixels, both inclusive.
+        center_radius: strides; `math.inf` for whole boxes.
+    """
+    locations = pyramid_locations(shapes, strides, device=boxes.device)
+    boxes = boxes.to(locations.dtype)
+    sizes = [height * width for height, width in shapes]
+    any_size = [(0.0, math.inf)] * len(sizes)
+
+    def learned(some: Tensor, radius: float, ranges: Sequence[tuple[float, float]]) -> Tensor:
+        return assign_locations(
+            locations, some, sizes, strides, size_ranges=ranges, center_radius=radius
+        )
+
+    owner = learned(boxes, center_radius, size_ranges)
+    reasons = torch.zeros((len(locations), len(boxes)), dtype=torch.int64, device=boxes.device)
+    for index in range(len(boxes)):
+        alone = boxes[index : index + 1]
+        # Each rule only takes locations away, so the number of rules passed is the first that fails.
+        for radius, ranges in (
+            (math.inf, any_size), (center_radius, any_size), (center_radius, size_ranges)
+        ):  # fmt: skip
+            reasons[:, index] += learned(alone, radius, ranges) >= 0
+        reasons[:, index] += owner == index
+    return ExplainedAssignment(
+        locations=locations,
+        boxes=boxes,
+        shapes=tuple(shapes),
+        strides=tuple(strides),
+        size_ranges=tuple(size_ranges),
+        center_radius=center_radius,
+        owner=owner,
+        reasons=reasons,
+    )

@@ -1,0 +1,236 @@
+"""The targets explorer: which location of which level learns which object, and why not.
+
+Chapter 03 (FCOS, sections 3.1 and 3.2, with center sampling).
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from blendmask_lite.analysis.assignment import (
+    ExplainedAssignment,
+    explain_assignment,
+    pyramid_shapes,
+)
+from blendmask_lite.config import ModelConfig
+from blendmask_lite.datasets.sample import Sample
+from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.figures.layout import DescribedFigure
+from blendmask_lite.figures.targets import targets_figure
+from blendmask_lite.lab import targets_view as view
+from blendmask_lite.lab.canvas import Canvas
+from blendmask_lite.lab.canvas_parts import CanvasEvent
+from blendmask_lite.lab.messages import LabWidget, shows_errors
+from blendmask_lite.lab.targets_controls import TargetsControls, limits_of, parse_limits
+from blendmask_lite.presets import PRESETS
+
+__all__ = ["TargetsExplorer"]
+
+MIMES = {"png": "image/png", "svg": "image/svg+xml"}
+
+
+class TargetsExplorer(LabWidget):
+    """FCOS' assignment on pictures with their true objects.
+
+    Args:
+        samples: the pictures, not resized; None: some generated ones.
+        class_names: C names; without, objects are called by the number of their class.
+        config: levels, size limits and center radius to begin with; None: the preset `nano`.
+
+    Raises:
+        ValueError: no pictures.
+    """
+
+    def __init__(
+        self,
+        *,
+        samples: Sequence[Sample] | None = None,
+        class_names: Sequence[str] | None = None,
+        config: ModelConfig | None = None,
+    ) -> None:
+        super().__init__(title="Targets explorer")
+        if samples is None:
+            dataset = ShapesDataset(6, seed=7)
+            samples = [dataset.load(index) for index in range(len(dataset))]
+            class_names = dataset.class_names
+        if len(samples) == 0:
+            raise ValueError("samples: no pictures to look at")
+        self.samples, self.class_names = tuple(samples), class_names
+        self.own = PRESETS["nano"] if config is None else config
+        self.controls = TargetsControls(len(self.samples))
+        self.canvas = Canvas()
+        self._pointed: int | None = None
+        self._layout: tuple[object, ...] = ()
+        self._show(0, self.own)
+        self._connect()
+        self.arrange(*self.controls.above, self.canvas, *self.controls.below)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the picture's objects."""
+        labels = self.sample.target.labels.tolist()
+        known = self.class_names
+        return [
+            f"{place + 1}: {f'class {label}' if known is None else known[label]}"
+            for place, label in enumerate(labels)
+        ]
+
+    @property
+    def sample(self) -> Sample:
+        """The picture that is shown."""
+        return self.samples[self.picture]
+
+    def choose(self, picture: int) -> None:
+        """Look at another picture, counted from 0.
+
+        Raises:
+            ValueError: there is none.
+        """
+        self._show(picture, self.config)
+
+    def apply(self, config: ModelConfig) -> None:
+        """Assign with the levels, size limits and center radius of another configuration."""
+        self._show(self.picture, config)
+
+    def figure(self) -> DescribedFigure:
+        """All levels, for print."""
+        found = self.found
+        return targets_figure(
+            self.sample.image,
+            boxes=found.boxes,
+            names=self.names,
+            owners=view.by_level(found.owner, found),
+            ambiguous=view.by_level(found.is_ambiguous, found),
+            strides=found.strides,
+            level_names=self.config.levels,
+        )
+
+    def free(self) -> None:
+        """Drop the pictures and the assignment."""
+        del self.samples, self.found
+
+    # -------------------------------------------------------------- drawing
+
+    def _show(self, picture: int, config: ModelConfig) -> None:
+        """What can fail comes first, so that the old state stays."""
+        if not 0 <= picture < len(self.samples):
+            raise ValueError(f"picture {picture}: there are {len(self.samples)}, counted from 0")
+        found = _assign(self.samples[picture], config)
+        self.picture, self.config, self.found = picture, config, found
+        self._pointed = None
+        self.controls.follow(picture, config)
+        self._draw()
+
+    @property
+    def _shown(self) -> list[int]:
+        level = self.controls.level.value
+        everything = list(range(len(self.found.shapes)))
+        return everything if level is None else [level]
+
+    def _draw(self) -> None:
+        found, levels, shown = self.found, self.config.levels, self._shown
+        layout = (found.shapes, levels, tuple(shown))
+        with self.canvas.hold_sync():
+            if layout != self._layout:
+                self.canvas.arrange(view.columns(found, levels, shown))
+                self._layout = layout
+            self.canvas.draw(
+                view.pictures(found, self.sample.image, levels, shown),
+                bars={
+                    "levels": view.level_bars(found, levels),
+                    "objects": view.object_bars(found, self.names),
+                },
+            )
+            self._draw_location()
+            self.canvas.announcement = view.spoken(found)
+
+    def _draw_location(self) -> None:
+        bars = view.location_bars(self.found, self.names, self.config.levels, self._pointed)
+        marks = view.marks(self.found, self.config.levels, self._shown, self._pointed)
+        self.canvas.draw(bars={"location": bars}, marks=marks)
+        if self._pointed is not None:
+            self.canvas.announcement = bars.title
+
+    # -------------------------------------------------------------- from the page
+
+    def _connect(self) -> None:
+        controls = self.controls
+        self.canvas.on_event(self._on_event)
+        controls.picture.observe(self._on_picture, "value")
+        controls.radius.observe(self._on_rules, "value")
+        controls.is_whole.observe(self._on_rules, "value")
+        controls.levels.observe(self._on_levels, "value")
+        controls.limits.on_submit(self._on_rules)
+        controls.limits.observe(self._on_rules, "value")
+        controls.level.observe(self._on_level, "value")
+        controls.reset.on_click(self._on_reset)
+        for kind, button in controls.exports.items():
+            button.on_click(functools.partial(self._on_export, kind))
+
+    @shows_errors(clears=False)
+    def _on_event(self, event: CanvasEvent) -> None:
+        if event.kind != "hover":
+            return
+        self._pointed = None
+        if event.cells:
+            level = self.config.levels.index(event.panel)  # type: ignore[arg-type]
+            self._pointed = self.found.place(level, *event.cells[0])
+        self._draw_location()
+
+    @shows_errors
+    def _on_picture(self, change: Any) -> None:
+        if not self.controls.is_following:
+            self.choose(change["new"])
+
+    @shows_errors
+    def _on_rules(self, _change: Any) -> None:
+        controls = self.controls
+        if controls.is_following:
+            return
+        try:
+            limits = parse_limits(controls.limits.value)
+            radius = math.inf if controls.is_whole.value else controls.radius.value
+            self.apply(replace(self.config, size_limits=limits, center_radius=radius))
+        except ValueError:  # what was typed stays there to be corrected; the picture, too
+            controls.limits.add_class("blendmask-lab-wrong")
+            raise
+
+    @shows_errors
+    def _on_levels(self, change: Any) -> None:
+        if self.controls.is_following:
+            return
+        levels = change["new"]
+        is_own = levels == self.own.levels
+        limits = self.own.size_limits if is_own else limits_of(levels)
+        self.apply(replace(self.config, levels=levels, size_limits=limits))
+
+    @shows_errors
+    def _on_level(self, _change: Any) -> None:
+        if not self.controls.is_following:
+            self._draw()
+
+    @shows_errors
+    def _on_reset(self, _button: Any) -> None:
+        self.apply(self.own)
+
+    @shows_errors
+    def _on_export(self, kind: str, _button: Any) -> None:
+        buffer = io.BytesIO()
+        self.figure().savefig(buffer, format=kind, facecolor="white", dpi=200)
+        self.canvas.download(f"targets.{kind}", buffer.getvalue(), MIMES[kind])
+
+
+def _assign(sample: Sample, config: ModelConfig) -> ExplainedAssignment:
+    size = (int(sample.image.shape[-2]), int(sample.image.shape[-1]))
+    return explain_assignment(
+        sample.target.boxes,
+        pyramid_shapes(size, config.level_strides, size_divisor=config.size_divisor),
+        config.level_strides,
+        size_ranges=config.size_ranges,
+        center_radius=config.center_radius,
+    )
