@@ -99,7 +99,7 @@ def test_best_attention_is_never_worse_than_its_start_and_reaches_what_it_says(m
     crops, truth = random_crops(3, merger.num_bases, 28), a_square(3, 28)
     channels = attention_channels(merger)
     start = torch.randn(3, channels, generator=torch.Generator().manual_seed(1))
-    best = best_attention(merger, crops, truth, start=start, steps=30)
+    best = best_attention(merger, crops, truth, start=start, steps=15)
     assert best.attentions.shape == (3, channels)
     assert torch.equal(mask_iou(merger(crops, start) >= 0, truth), best.start_iou)
     assert torch.equal(mask_iou(merger(crops, best.attentions) >= 0, truth), best.iou)
@@ -149,7 +149,7 @@ def test_best_bases_serve_all_objects_of_a_picture_together(model, objects):
         objects.boxes,
         objects.mask_crops,
         stride=model.bottom.stride,
-        steps=30,
+        steps=15,
     )
     assert torch.equal(bases, before)
     logits = model.masks_at(objects.output, objects.index, objects.boxes, bases=best.bases[None])
@@ -382,7 +382,7 @@ def test_outlines_and_parts_are_measured():
 
 
 def test_hard_objects_are_sorted_and_their_masks_are_the_networks(model, dataset):
-    cases = find_hard_cases(model, dataset, number=2, max_images=3)
+    cases = find_hard_cases(model, dataset, number=2, max_images=2)
     assert list(cases) == ["complex", "separated", "overlapping"]
     for kind, each in cases.items():
         assert 1 <= len(each) <= 2

@@ -207,7 +207,7 @@ def _bars(
         if is_few:
             number = f"{value:.{digits}f}" if zero else f"{value:+.{digits}f}"
             _write(ax, value, row, f" {number} ", "left" if value >= zero else "right")
-    room = 0.35 * (limits[1] - limits[0]) * is_few * (zero == 0)
+    room = 0.6 * (limits[1] - limits[0]) * is_few * (zero == 0)
     ax.set_xlim(limits[0] - room / 2, limits[1] + room / 2)
     ax.set_ylim(num_bases - 0.4, -0.6)
     names = [f"base {row + 1}" if is_few else "" for row in range(num_bases)]

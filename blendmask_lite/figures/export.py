@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.text import Annotation, Text
@@ -45,6 +46,10 @@ def fit_figure(figure: Figure, width: float | str) -> Figure:
     before, height = figure.get_size_inches()
     scale = width / before
     figure.set_size_inches(width, height * scale)
+    engine = figure.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        pads = {name: engine.get()[name] * scale for name in ("w_pad", "h_pad")}
+        engine.set(**pads)
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
         text.set_fontsize(max(LEAST_FONT, text.get_fontsize() * scale))
