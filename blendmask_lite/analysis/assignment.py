@@ -145,7 +145,7 @@ def explain_assignment(
     reasons = torch.zeros((len(locations), len(boxes)), dtype=torch.int64, device=boxes.device)
     for index in range(len(boxes)):
         alone = boxes[index : index + 1]
-        # Each rule only takes locations away, so the number of rules passed is the first that fails.
+        # Each rule only takes locations away: as many as are passed, so far did it come.
         for radius, ranges in (
             (math.inf, any_size), (center_radius, any_size), (center_radius, size_ranges)
         ):  # fmt: skip

@@ -94,7 +94,6 @@ class TargetsControls:
                 self.radius.value = config.center_radius
             self.levels.value = config.levels
             self.limits.value = ", ".join(f"{each:g}" for each in config.size_limits)
-            self.limits.remove_class("blendmask-lab-wrong")
             options = [("all levels", None), *((n, i) for i, n in enumerate(config.levels))]
             if list(self.level.options) != options:
                 self.level.options = options
@@ -103,7 +102,7 @@ class TargetsControls:
 
 
 def parse_limits(text: str) -> tuple[float, ...]:
-    """ "64, 128" -> (64.0, 128.0).
+    """The numbers of a text such as "64, 128".
 
     Raises:
         ValueError: something that is no number above 0.

@@ -165,7 +165,6 @@ class TargetsExplorer(LabWidget):
         controls.radius.observe(self._on_rules, "value")
         controls.is_whole.observe(self._on_rules, "value")
         controls.levels.observe(self._on_levels, "value")
-        controls.limits.on_submit(self._on_rules)
         controls.limits.observe(self._on_rules, "value")
         controls.level.observe(self._on_level, "value")
         controls.reset.on_click(self._on_reset)
@@ -192,13 +191,10 @@ class TargetsExplorer(LabWidget):
         controls = self.controls
         if controls.is_following:
             return
-        try:
-            limits = parse_limits(controls.limits.value)
-            radius = math.inf if controls.is_whole.value else controls.radius.value
-            self.apply(replace(self.config, size_limits=limits, center_radius=radius))
-        except ValueError:  # what was typed stays there to be corrected; the picture, too
-            controls.limits.add_class("blendmask-lab-wrong")
-            raise
+        # A wrong limit stays there to be corrected, and the picture stays as it is.
+        limits = parse_limits(controls.limits.value)
+        radius = math.inf if controls.is_whole.value else controls.radius.value
+        self.apply(replace(self.config, size_limits=limits, center_radius=radius))
 
     @shows_errors
     def _on_levels(self, change: Any) -> None:

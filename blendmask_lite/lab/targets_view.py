@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from blendmask_lite.analysis.assignment import REASONS, ExplainedAssignment
-from blendmask_lite.figures.palette import PALETTE, object_color
+from blendmask_lite.figures.palette import object_color
 from blendmask_lite.figures.targets import paint_locations
 from blendmask_lite.lab.canvas_parts import Bar, Bars, Group, Mark, Panel
 from blendmask_lite.lab.pixels import as_png
@@ -185,8 +185,8 @@ def level_bars(found: ExplainedAssignment, level_names: Sequence[str]) -> Bars:
     several = int(found.is_ambiguous.sum())
     sizes = found.level_sizes
     return Bars(
-        f"{sum(counts)} of {sum(sizes)} locations learn an object; {several} are claimed by several "
-        "objects, the smallest gets them.",
+        f"{sum(counts)} of {sum(sizes)} locations learn an object; {several} are claimed by "
+        "several objects, the smallest gets them.",
         tuple(
             Bar(name, count, f"{count} of {size}", "#7f7f7f")
             for name, count, size in zip(level_names, counts, sizes, strict=True)

@@ -184,7 +184,6 @@ class TimeMachine(LabWidget):
         for control in (controls.layer, controls.scale):
             control.observe(self._on_look, "value")
         controls.open.on_click(self._on_open)
-        controls.path.on_submit(self._on_open)
         controls.again.on_click(self._on_again)
         for (what, kind), button in controls.exports.items():
             button.on_click(functools.partial(self._on_export, what, kind))

@@ -1,0 +1,216 @@
+"""The process behind the training monitor: started, found again, asked to stop.
+
+It is a process of its own and no thread: the kernel stays free, an interrupted or restarted kernel
+does not end the training, and stopping is the same signal that a terminal sends (a thread could not
+receive it). What it does is read from the run's folder, as for a run that was started elsewhere.
+
+process.json  which process the lab started here last, and with which options
+output.txt    what it printed
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blendmask_lite.files import write_atomically
+from blendmask_lite.training.history import RunRecord, read_run
+from blendmask_lite.training.runlog import RunFolder
+from blendmask_lite.training.session import is_held
+
+__all__ = ["RunProcess", "own_options"]
+
+RECORD, OUTPUT = "process.json", "output.txt"
+STOPPED = 130  # exit code of a training that was asked to stop
+TAIL = 3000  # bytes of the output that are looked at
+
+
+@dataclass(frozen=True)
+class _Started:
+    process: int
+    machine: str
+    session: int  # place of the process in run.json
+    options: tuple[str, ...]
+    working_directory: str
+
+
+class RunProcess:
+    """Trains in a folder, apart from the kernel.
+
+    Args:
+        folder: of the run; it need not exist yet.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).expanduser().resolve()
+        self.run = RunFolder(self.folder)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether a process trains here, or begins or ends to."""
+        return self._is_ours or is_held(self.run)
+
+    @property
+    def can_stop(self) -> bool:
+        """Whether it is one that the lab started on this machine."""
+        return self._is_ours or self._find() is not None
+
+    @property
+    def exit_code(self) -> int | None:
+        """Of the process that was started here; None without one, or while it runs."""
+        return None if self._process is None else self._process.poll()
+
+    def read(self) -> RunRecord | None:
+        """The folder's record; None where there is no folder yet."""
+        return read_run(self.folder) if self.folder.is_dir() else None
+
+    def begin(self, options: Sequence[str], *, working_directory: str | None = None) -> None:
+        """Start a training.
+
+        Args:
+            options: of `blendmask-lite train`, without the folder.
+            working_directory: where relative paths begin; None: the present one.
+
+        Raises:
+            ValueError: a process trains here, or the options name a folder.
+            FileExistsError: the folder holds a run.
+        """
+        if self.run.last.exists() or self.run.model.exists():
+            raise FileExistsError(
+                f"{self.folder}: holds a run already; resume it, or choose another folder"
+            )
+        self._start(tuple(options), working_directory or str(Path.cwd()), is_resumed=False)
+
+    def resume(self) -> None:
+        """Continue the run where its last checkpoint is, with the options that it began with.
+
+        Raises:
+            ValueError: a process trains here, or nobody knows the options.
+        """
+        started = self._started()
+        if started is not None:
+            options, place = started.options, started.working_directory
+        else:
+            record = self.read()
+            options = own_options(record.text("command") if record else "")
+            place = str(Path.cwd())
+        if not options:
+            raise ValueError(f"{self.folder}: run.json does not say how the run was started")
+        self._start(options, place, is_resumed=True)
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM: the training finishes its step, saves, and leaves.
+
+        Raises:
+            ValueError: nothing runs, or it was started elsewhere.
+        """
+        if self._is_ours:
+            assert self._process is not None
+            self._process.send_signal(signal.SIGTERM)
+            return
+        number = self._find()
+        if number is not None:
+            os.kill(number, signal.SIGTERM)
+        elif is_held(self.run):
+            raise ValueError(
+                f"{self.folder}: this training was started elsewhere; stop it there, by Ctrl-C"
+            )
+        else:
+            raise ValueError(f"{self.folder}: nothing runs here")
+
+    def last_words(self) -> str:
+        """The last line that the process printed; empty without any."""
+        try:
+            with (self.folder / OUTPUT).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+                text = file.read().decode(errors="replace")
+        except OSError:
+            return ""
+        lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
+        return lines[-1] if lines else ""
+
+    @property
+    def _is_ours(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def _start(self, options: tuple[str, ...], place: str, *, is_resumed: bool) -> None:
+        if self.is_alive:
+            raise ValueError(f"{self.folder}: a process trains here already")
+        named = [each for each in options if each.split("=")[0] in ("-o", "--out", "--resume")]
+        if named:
+            raise ValueError(f"options: leave out {named[0]}, the folder has a field of its own")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        record = self.read()
+        num_sessions = len(record.sessions) if record else 0
+        command = [sys.executable, "-m", "blendmask_lite", "train", *options]
+        command += ["--out", str(self.folder), *(["--resume"] if is_resumed else [])]
+        with (self.folder / OUTPUT).open("ab" if is_resumed else "wb") as output:
+            self._process = subprocess.Popen(
+                command,
+                cwd=place,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # an interrupt of the kernel is none of the training
+            )
+        content = {
+            "process": self._process.pid,
+            "machine": platform.node(),
+            "session": num_sessions,
+            "options": options,
+            "working_directory": place,
+        }
+        write_atomically(self.folder / RECORD, (json.dumps(content, indent=2) + "\n").encode())
+
+    def _started(self) -> _Started | None:
+        try:
+            content: dict[str, Any] = json.loads((self.folder / RECORD).read_text("utf-8"))
+            return _Started(
+                process=int(content["process"]),
+                machine=str(content["machine"]),
+                session=int(content["session"]),
+                options=tuple(str(each) for each in content["options"]),
+                working_directory=str(content["working_directory"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _find(self) -> int | None:
+        """The process that an earlier kernel started, if it is the one that trains here now."""
+        started = self._started()
+        if started is None or started.machine != platform.node() or not is_held(self.run):
+            return None
+        record = self.read()
+        # Whoever holds the folder is the last session; a later one was started elsewhere.
+        is_last = record is not None and len(record.sessions) == started.session + 1
+        return started.process if is_last else None
+
+
+def own_options(command: str) -> tuple[str, ...]:
+    """The options of a command line of `train`, without the folder; empty for any other command."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return ()
+    if words[1:2] != ["train"]:
+        return ()
+    kept: list[str] = []
+    is_skipped = False
+    for word in words[2:]:
+        if is_skipped:
+            is_skipped = False
+        elif word in ("-o", "--out"):
+            is_skipped = True
+        elif word != "--resume" and not word.startswith("--out="):
+            kept.append(word)
+    return tuple(kept)
