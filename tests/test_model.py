@@ -264,6 +264,11 @@ def test_frozen_stages_do_not_train(frozen, first_trained):
     backbone = make_model(replace(NANO, frozen_stages=frozen)).backbone
     trained = [name for name, p in backbone.named_parameters() if p.requires_grad]
     assert trained[0].startswith(first_trained)
+    # Nor do statistics of their norms move, and those of the others do.
+    before = {name: each.clone() for name, each in backbone.named_buffers()}
+    backbone.train()(torch.rand(1, 3, 64, 64))
+    moved = [n for n, each in backbone.named_buffers() if not torch.equal(each, before[n])]
+    assert moved[0].startswith("bn1" if frozen == 0 else first_trained)
 
 
 def test_folded_frozen_norms_equal_unfolded_ones():

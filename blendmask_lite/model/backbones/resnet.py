@@ -147,7 +147,8 @@ class ResNet(nn.Module):
         self.stem = stem
         self.channels = dict(zip(STAGES, channels, strict=True))
         self.conv1 = _conv(3, stem_channels, 7 if stem == "7x7" else 3, 2)
-        self.bn1 = make_norm(norm, stem_channels)
+        fixed = "frozen_bn" if norm == "bn" else norm  # frozen statistics stay as they are, too
+        self.bn1 = make_norm(fixed if frozen_stages >= 1 else norm, stem_channels)
         in_channels = stem_channels
         for i, num in enumerate(num_blocks):
             blocks = []
@@ -160,7 +161,7 @@ class ResNet(nn.Module):
                         width=widths[i],
                         out_channels=channels[i],
                         stride=2 if is_striding else 1,
-                        norm=norm,
+                        norm=fixed if frozen_stages >= i + 2 else norm,
                         stride_in_1x1=stride_in_1x1,
                         is_deformable=is_deformable,
                     )
