@@ -29,6 +29,7 @@ from blendmask_lite.training.session import is_held
 
 __all__ = ["RunProcess", "own_options"]
 
+COMMAND = (sys.executable, "-m", "blendmask_lite", "train")
 RECORD, OUTPUT = "process.json", "output.txt"
 STOPPED = 130  # exit code of a training that was asked to stop
 TAIL = 3000  # bytes of the output that are looked at
@@ -152,8 +153,8 @@ class RunProcess:
         self.folder.mkdir(parents=True, exist_ok=True)
         record = self.read()
         num_sessions = len(record.sessions) if record else 0
-        command = [sys.executable, "-m", "blendmask_lite", "train", *options]
-        command += ["--out", str(self.folder), *(["--resume"] if is_resumed else [])]
+        command = [*COMMAND, *options, "--out", str(self.folder)]
+        command += ["--resume"] if is_resumed else []
         with (self.folder / OUTPUT).open("ab" if is_resumed else "wb") as output:
             self._process = subprocess.Popen(
                 command,

@@ -85,7 +85,7 @@ class TimeMachine(LabWidget):
         """
         self._show(self.reel, picture, object_index, self.index)
 
-    def open(self, source: Snapshots | str | Path | None) -> None:
+    def load(self, source: Snapshots | str | Path | None) -> None:
         """Go on with the snapshots of another training; arguments and errors as the class'."""
         reel = TimeReel(source)
         self._show(reel, 0, 0, len(reel) - 1)
@@ -219,7 +219,7 @@ class TimeMachine(LabWidget):
     @shows_errors
     def _on_open(self, _control: Any) -> None:
         path = self.controls.path.value.strip()
-        self.open(Path(path).expanduser() if path else None)
+        self.load(Path(path).expanduser() if path else None)
 
     @shows_errors
     def _on_again(self, _button: Any) -> None:

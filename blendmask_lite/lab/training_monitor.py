@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ipywidgets as widgets
-
 from blendmask_lite.lab.messages import LabWidget, shows_errors
 from blendmask_lite.lab.run_process import RunProcess
 from blendmask_lite.lab.time_machine import TimeMachine
+from blendmask_lite.lab.training_controls import TrainingControls
 from blendmask_lite.lab.training_view import RunView, curves_of, look_at_run
 from blendmask_lite.training.snapshot_files import PICTURES, step_files
 
@@ -23,9 +22,6 @@ __all__ = ["TrainingMonitor"]
 
 INTERVAL = 2.0  # seconds between two looks at the folder
 OPTIONS = "shapes --preset nano --iterations 300 --batch-size 4 --snapshots 20 --threads 1"
-SHORT = {"description_width": "initial"}
-WRAP = widgets.Layout(flex_flow="row wrap", align_items="center", overflow="visible")
-BAR_STYLES = {"finished": "success", "failed": "danger", "killed": "danger", "stopped": "warning"}
 
 
 @dataclass(frozen=True)
@@ -61,15 +57,9 @@ class TrainingMonitor(LabWidget):
         self._drawn: tuple[object, ...] = ()
         self._told: tuple[str, str] = ("", "")
         self._task: asyncio.Task[None] | None = None
-        self._build(str(folder), options)
-        self.arrange(
-            _row(self.folder, self.follow_button),
-            _row(self.options),
-            _row(self.start_button, self.stop_button, self.resume_button),
-            _row(self.bar, self.words),
-            self.curves,
-            self.masks,
-        )
+        self.controls = TrainingControls(str(folder), options)
+        self._connect()
+        self.arrange(*self.controls.rows)
         self.refresh()
         try:
             self._task = asyncio.get_running_loop().create_task(self._follow())
@@ -89,7 +79,7 @@ class TrainingMonitor(LabWidget):
             FileExistsError: the folder holds a run.
         """
         process = self._of_field()
-        process.begin(_words_of(self.options.value))
+        process.begin(_words_of(self.controls.options.value))
         self._attach(process)
 
     def stop(self) -> None:
@@ -158,16 +148,9 @@ class TrainingMonitor(LabWidget):
     def _show(self, seen: _Seen) -> None:
         run = seen.run
         self.view = run
-        self.words.value = run.words
-        self.bar.max = max(run.num_iterations, 1)
-        self.bar.value = min(run.num_done, self.bar.max)
-        self.bar.bar_style = BAR_STYLES.get(run.state, "info")
-        is_busy = run.state in ("starting", "running")
-        self.start_button.disabled = is_busy
-        self.stop_button.disabled = not run.can_stop
-        self.resume_button.disabled = not run.can_resume
+        self.controls.show(run)
         if seen.curves is not None:
-            self.curves.value = seen.curves
+            self.controls.curves.value = seen.curves
         told = (run.state, run.reason)
         if run.reason and told != self._told:
             self.say(f"The training {run.state}: {run.reason}", "error")
@@ -183,7 +166,7 @@ class TrainingMonitor(LabWidget):
             return
         if self.machine is None:
             self.machine = TimeMachine(snapshots=folder)
-            self.masks.children = (self.machine,)
+            self.controls.masks.children = (self.machine,)
         else:
             self.machine.reload()
 
@@ -192,14 +175,14 @@ class TrainingMonitor(LabWidget):
         self.process = process
         self._drawn, self._told = (), ("", "")
         if self.machine is not None:
-            self.masks.children = ()
+            self.controls.masks.children = ()
             self.machine.close()
             self.machine = None
-        self.curves.value = ""
+        self.controls.curves.value = ""
         self._show(self._look(process))
 
     def _of_field(self) -> RunProcess:
-        text = self.folder.value.strip()
+        text = self.controls.folder.value.strip()
         if not text:
             raise ValueError("folder: say where the run is, or shall be")
         process = RunProcess(text)
@@ -207,35 +190,12 @@ class TrainingMonitor(LabWidget):
 
     # -------------------------------------------------------------- controls
 
-    def _build(self, folder: str, options: str) -> None:
-        wide = widgets.Layout(width="560px", max_width="100%")
-        self.folder = widgets.Text(folder, description="folder", layout=wide, style=SHORT)
-        self.options = widgets.Text(
-            options,
-            description="options",
-            tooltip="of `blendmask-lite train`: data, preset, schedule",
-            layout=widgets.Layout(width="680px", max_width="100%"),
-            style=SHORT,
-        )
-        self.follow_button = _button("eye", "Follow", "a run that exists, however it was started")
-        self.start_button = _button("play", "Start", "a training in this folder")
-        self.stop_button = _button("stop", "Stop", "it finishes its step, saves, and leaves")
-        self.resume_button = _button("forward", "Resume", "continue where it was saved last")
-        self.bar = widgets.IntProgress(
-            description="iterations",
-            min=0,
-            max=1,
-            layout=widgets.Layout(width="330px", max_width="100%"),
-            style=SHORT,
-        )
-        self.words = widgets.Label()
-        self.curves = widgets.HTML()
-        self.curves.add_class("blendmask-lab-figure")
-        self.masks = widgets.VBox()
-        self.start_button.on_click(self._on_start)
-        self.stop_button.on_click(self._on_stop)
-        self.resume_button.on_click(self._on_resume)
-        self.follow_button.on_click(self._on_follow)
+    def _connect(self) -> None:
+        controls = self.controls
+        controls.start.on_click(self._on_start)
+        controls.stop.on_click(self._on_stop)
+        controls.resume.on_click(self._on_resume)
+        controls.follow.on_click(self._on_follow)
 
     @shows_errors
     def _on_start(self, _button: Any) -> None:
@@ -259,13 +219,3 @@ def _words_of(text: str) -> list[str]:
         return shlex.split(text)
     except ValueError as error:
         raise ValueError(f"options {text!r}: {error}") from None
-
-
-def _button(icon: str, description: str, tooltip: str) -> widgets.Button:
-    return widgets.Button(
-        icon=icon, description=description, tooltip=tooltip, layout=widgets.Layout(width="auto")
-    )
-
-
-def _row(*controls: widgets.Widget) -> widgets.HBox:
-    return widgets.HBox(list(controls), layout=WRAP)

@@ -1,0 +1,141 @@
+"""Time machine and training monitor in a real JupyterLab and browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import test_browser
+from test_browser import ERROR_OUTPUT, is_foreign, notebook
+from test_browser_lab import Page, eventually, is_near
+from test_lab_time import write_moments
+
+from blendmask_lite.lab import time_view as view
+from blendmask_lite.lab.time_machine import TimeMachine
+
+playwright = test_browser.playwright
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+# One JupyterLab and one Chromium for all tests of this file.
+chromium, lab, browser = test_browser.chromium, test_browser.lab, test_browser.browser
+
+NAME = "time.ipynb"
+SHOW_TIME = """from blendmask_lite.lab.time_machine import TimeMachine
+TimeMachine(snapshots="snapshots")"""
+OPTIONS = "shapes --iterations 500 --batch-size 1 --threads 1 --workers 0"
+SHOW_RUN = f"""from blendmask_lite.lab.training_monitor import TrainingMonitor
+TrainingMonitor(folder="run", options="{OPTIONS}", interval=0.5)"""
+SECONDS_TO_TRAIN = 120
+HANDLE = '.widget-slider [role="slider"]'
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with snapshots, and a notebook that shows them and follows a run."""
+    made = tmp_path_factory.mktemp("time") / "notebooks"
+    (made / "snapshots").mkdir(parents=True)
+    write_moments(made / "snapshots")
+    (made / NAME).write_text(notebook(SHOW_TIME, SHOW_RUN))
+    (made / "nothing.ipynb").write_text(notebook("pass"))
+    return made
+
+
+@pytest.fixture(scope="module")
+def usual_errors(browser: Any, lab: str) -> set[str]:
+    """What the console says of a notebook without widgets."""
+    return test_browser.visit(browser, lab, "nothing.ipynb").console_errors
+
+
+@pytest.fixture(scope="module")
+def opened(browser: Any, lab: str) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 1500})
+    page = Page(context)
+    page.open(lab, NAME)
+    page.run()
+    page.page.get_by_role("button", name="Start").wait_for()
+    yield page
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def twin(folder: Path) -> TimeMachine:
+    """The same machine in this process: it computes what the page has to show."""
+    return TimeMachine(snapshots=folder / "snapshots")
+
+
+def shows(opened: Page, twin: TimeMachine, index: int) -> bool:
+    """The page shows the pixels and the IoU of this moment."""
+    twin.go_to(index)
+    cells = view.pixels(twin.moment, twin.limits)
+    colors = {
+        name: np.frombuffer(each, np.uint8).reshape(256, 4)
+        for name, each in view.palettes().items()
+    }
+
+    def is_right() -> bool:
+        return all(
+            is_near(opened.pixels(key), colors["grey" if key == "mask" else "signed"][list(bytes_)])
+            for key, bytes_ in cells.items()
+        )
+
+    words = opened.page.locator('[data-bars="moment"]')
+    told = f"IoU now {twin.moment.mask_iou:.2f}"
+    return eventually(is_right) and eventually(
+        lambda: told in str(words.get_attribute("aria-label"))
+    )
+
+
+def test_the_keyboard_scrubs_through_the_moments(opened: Page, twin: TimeMachine) -> None:
+    assert shows(opened, twin, 3)
+    opened.page.locator(HANDLE).first.focus()
+    for index in (2, 1, 0, 1):
+        opened.page.keyboard.press("ArrowRight" if index == 1 and twin.index == 0 else "ArrowLeft")
+        assert shows(opened, twin, index), index
+    layer = opened.pixels("picture", "bm-over")[:, 3] > 0
+    overlay = view.found_overlay(
+        twin.moment, twin.reel.snapshots.samples[0].target.masks[0], is_all=False
+    )
+    assert layer.sum() == np.count_nonzero(np.frombuffer(overlay.pixels, np.uint8))
+
+
+def test_pointing_at_the_curve_shows_that_moment(opened: Page, twin: TimeMachine) -> None:
+    columns = len(twin.reel) + view.margin_cells(len(twin.reel))
+    opened.page.mouse.move(*opened.place("curve", (columns - 1.5) / columns, 0.4))
+    assert shows(opened, twin, 2)
+    handle = opened.page.locator(HANDLE).first
+    assert eventually(lambda: float(handle.get_attribute("aria-valuenow")) == 2)
+
+
+def test_playing_runs_to_the_last_moment(opened: Page, twin: TimeMachine) -> None:
+    opened.page.locator(".jupyter-widget-play button").first.click()
+    assert shows(opened, twin, 3)
+
+
+def test_a_training_is_started_and_stopped(opened: Page, folder: Path) -> None:
+    page = opened.page
+    words = page.locator(".widget-label", has_text=re.compile("iterations ·"))
+    page.get_by_role("button", name="Start").click()
+    words.wait_for(timeout=SECONDS_TO_TRAIN * 1000)
+    assert "running" in str(words.text_content())
+    curves = page.locator('img[alt^="Curves of run"]')
+    curves.wait_for(timeout=SECONDS_TO_TRAIN * 1000)
+    page.get_by_role("button", name="Stop").click()
+    stopped = page.locator(".blendmask-lab-message", has_text="The training is stopped")
+    stopped.wait_for(timeout=SECONDS_TO_TRAIN * 1000)
+    session = json.loads((folder / "run" / "run.json").read_text())["sessions"][-1]
+    assert session["state"] == "stopped" and (folder / "run" / "last.pt").exists()
+    assert f"stopped: {session['until_iteration']} of 500" in str(words.text_content())
+    assert page.get_by_role("button", name="Resume").is_enabled()
+
+
+def test_nothing_went_wrong_in_the_console_and_nothing_left_the_machine(
+    opened: Page, usual_errors: set[str]
+) -> None:
+    assert opened.page.locator(ERROR_OUTPUT).count() == 0
+    assert opened.errors - usual_errors == set()
+    assert [address for address in opened.requests if is_foreign(address)] == []
