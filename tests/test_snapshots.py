@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from blendmask_lite import PRESETS, BlendMask
+from blendmask_lite import PRESETS, BlendMask, assets
+from blendmask_lite.assets import shipped_snapshots
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.structures import Target
@@ -371,3 +372,30 @@ def test_a_run_that_begins_anew_forgets_old_snapshots(folder, model, samples):
 def test_no_picture_with_objects_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="no picture"):
         SnapshotLog(RunFolder(tmp_path), [], number=3, iterations=10)
+
+
+# The sample that comes with the package
+
+
+def test_the_shipped_sample_shows_masks_coming_into_being():
+    path = shipped_snapshots()
+    assert path.stat().st_size <= 1_000_000
+    snapshots = read_snapshots(path)
+    assert snapshots.iterations == snapshot_iterations(20, 1500)
+    assert len(snapshots.samples) == 3
+    assert snapshots.config == PRESETS["nano"]
+    assert snapshots.class_names == ShapesDataset.class_names
+    iou = [torch.cat([each.mask_iou for each in moment.pictures]).mean() for moment in snapshots]
+    assert iou[0] < 0.3
+    assert iou[-1] > 0.6
+    first, last = snapshots[0].pictures, snapshots[-1].pictures
+    assert sum(len(each.detections) for each in first) == 0
+    for before, seen in zip(first, last, strict=True):
+        assert bool((seen.detections.scores > 0.3).any())
+        assert torch.equal(before.location_index, seen.location_index)
+
+
+def test_a_missing_sample_is_named_with_what_to_do(monkeypatch):
+    monkeypatch.setattr(assets, "SHIPPED_SNAPSHOTS", "no_such_file.zip")
+    with pytest.raises(FileNotFoundError, match=r"no_such_file\.zip.*--snapshots 20"):
+        assets.shipped_snapshots()
