@@ -190,19 +190,19 @@ def test_the_rules_change_the_assignment_as_the_package_says(explorer):
     explorer.controls.is_whole.value = True
     assert explorer.config.center_radius == math.inf
     assert int((explorer.found.owner >= 0).sum()) > int((owner >= 0).sum())
-    explorer.controls.limits.value = "16, 32, 64"
-    assert explorer.config.size_limits == (16, 32, 64)
+    explorer.controls.limits.value = "16, 48"
+    assert explorer.config.size_limits == (16, 48)
     explorer.controls.reset.click()
     assert explorer.config == explorer.own and explorer.controls.radius.value == 1.5
 
 
 def test_other_levels_come_with_their_limits(explorer):
-    explorer.controls.levels.value = ("p2", "p3", "p4")
-    assert explorer.config.size_limits == (32, 64)
-    assert explorer.found.shapes[0] == (32, 32)
-    assert list(explorer.canvas.still) == ["p2", "p3", "p4"]
+    explorer.controls.levels.value = ("p3", "p4", "p5", "p6")
+    assert explorer.config.size_limits == (64, 128, 256)
+    assert explorer.found.shapes == ((16, 16), (8, 8), (4, 4), (2, 2))
+    assert list(explorer.canvas.still) == ["p3", "p4", "p5", "p6"]
     explorer.controls.level.value = 1
-    assert list(explorer.canvas.still) == ["p3"]
+    assert list(explorer.canvas.still) == ["p4"]
     explorer.controls.levels.value = explorer.own.levels
     assert explorer.config.size_limits == explorer.own.size_limits
 
@@ -211,9 +211,9 @@ def test_other_levels_come_with_their_limits(explorer):
     ("text", "words"),
     [
         ("64, many", "'many' is no number"),
-        ("64", "3"),
-        ("64, 32, 128", "ascend"),
-        ("0 1 2", "above 0"),
+        ("64", "need 2"),
+        ("64, 32", "ascend"),
+        ("0 1", "above 0"),
     ],
 )
 def test_wrong_limits_are_told_and_the_picture_stays(explorer, text, words):
@@ -221,8 +221,8 @@ def test_wrong_limits_are_told_and_the_picture_stays(explorer, text, words):
     explorer.controls.limits.value = text
     assert words in explorer.message.text and explorer.message.kind == "error"
     assert explorer.config == config and explorer.canvas.still == before
-    explorer.controls.limits.value = "64, 128, 256"
-    assert explorer.message.text == "" and explorer.config.size_limits == (64, 128, 256)
+    explorer.controls.limits.value = "16, 48"
+    assert explorer.message.text == "" and explorer.config.size_limits == (16, 48)
 
 
 def test_an_object_that_no_location_learns_is_named(explorer):

@@ -3,5 +3,16 @@
 from blendmask_lite.lab.blender_lab import BlenderLab
 from blendmask_lite.lab.canvas import Canvas
 from blendmask_lite.lab.messages import LabWidget, shows_errors
+from blendmask_lite.lab.targets_explorer import TargetsExplorer
+from blendmask_lite.lab.time_machine import TimeMachine
+from blendmask_lite.lab.training_monitor import TrainingMonitor
 
-__all__ = ["BlenderLab", "Canvas", "LabWidget", "shows_errors"]
+__all__ = [
+    "BlenderLab",
+    "Canvas",
+    "LabWidget",
+    "TargetsExplorer",
+    "TimeMachine",
+    "TrainingMonitor",
+    "shows_errors",
+]

@@ -177,7 +177,7 @@ class TargetsExplorer(LabWidget):
             return
         self._pointed = None
         if event.cells:
-            level = self.config.levels.index(event.panel)  # type: ignore[arg-type]
+            level = self.config.levels.index(event.panel)
             self._pointed = self.found.place(level, *event.cells[0])
         self._draw_location()
 

@@ -121,7 +121,7 @@ class TimeMachine(LabWidget):
     def free(self) -> None:
         """Drop all moments."""
         self.controls.link.unlink()
-        del self.reel
+        del self.reel, self._layout
 
     # -------------------------------------------------------------- drawing
 

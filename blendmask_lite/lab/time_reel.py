@@ -142,7 +142,7 @@ class TimeReel:
             torch.zeros(1, dtype=torch.int64),
             size=config.mask_size,
             stride=self.snapshots.stride,
-            pooling=config.pooling,
+            pooling=config.bases_pooling,
         )[0]
 
     def reload(self) -> bool:
