@@ -20,6 +20,7 @@ from blendmask_lite.figures.gallery import gallery_figure
 from blendmask_lite.figures.hard_cases import hard_cases_figure
 from blendmask_lite.figures.layout import DescribedFigure, figure_pixels
 from blendmask_lite.figures.maps import maps_figure
+from blendmask_lite.figures.mask_progress import mask_progress_figure
 from blendmask_lite.figures.matched_bases import matched_bases_figure
 from blendmask_lite.figures.moments import film_figure, moment_figure
 from blendmask_lite.figures.overlays import base_overlays_figure, paint_base, paint_weights
@@ -32,6 +33,7 @@ from blendmask_lite.figures.precision_recall import (
     precision_recall_figure,
 )
 from blendmask_lite.figures.runs import curves_figure
+from blendmask_lite.figures.targets import targets_figure
 
 __all__ = [
     "WIDTHS",
@@ -58,6 +60,7 @@ __all__ = [
     "hard_cases_figure",
     "knock_out_figure",
     "maps_figure",
+    "mask_progress_figure",
     "matched_bases_figure",
     "mistakes_figure",
     "moment_figure",
@@ -72,5 +75,6 @@ __all__ = [
     "panoptic_quality_figure",
     "precision_recall_figure",
     "save_figure",
+    "targets_figure",
     "write_evaluation_figures",
 ]
