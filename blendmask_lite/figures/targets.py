@@ -85,9 +85,9 @@ def targets_figure(
         for index, name in enumerate(names)
     ]
     if any(bool(each.any()) for each in ambiguous):
-        rim = Line2D([], [], marker="o", linestyle="", label="claimed by several")
-        rim.set(markerfacecolor="none", markeredgecolor=AMBIGUOUS)
-        handles.append(rim)
+        claimed = Line2D([], [], marker="o", linestyle="", label="claimed by several")
+        claimed.set(markerfacecolor="none", markeredgecolor=AMBIGUOUS)
+        handles.append(claimed)
     if handles:
         figure.legend(
             handles=handles, loc="outside lower center", ncols=4, fontsize=7, frameon=False
