@@ -14,7 +14,7 @@ from matplotlib.text import Annotation, Text
 
 from blendmask_lite.files import write_atomically
 
-__all__ = ["WIDTHS", "fit_figure", "save_figure"]
+__all__ = ["WIDTHS", "figure_file", "fit_figure", "save_figure"]
 
 # Inches. A column and the text of a two-column paper; a slide of 16 : 9.
 WIDTHS = {"column": 3.3, "text": 6.9, "slide": 12.8}
@@ -89,8 +89,13 @@ def save_figure(figure: Figure, path: Path | str, *, dpi: float = 300) -> Path:
     path = Path(path)
     if path.suffix not in FORMATS:
         raise ValueError(f"{path}: the name must end in one of {', '.join(FORMATS)}")
+    write_atomically(path, figure_file(figure, path.suffix, dpi=dpi))
+    return path
+
+
+def figure_file(figure: Figure, suffix: str, *, dpi: float = 300) -> bytes:
+    """What `save_figure` writes, as bytes: `suffix` is ".pdf", ".svg" or ".png"."""
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):
-        figure.savefig(buffer, format=path.suffix[1:], facecolor="white", dpi=dpi)
-    write_atomically(path, buffer.getvalue())
-    return path
+        figure.savefig(buffer, format=suffix[1:], facecolor="white", dpi=dpi)
+    return buffer.getvalue()
