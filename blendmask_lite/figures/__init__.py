@@ -12,10 +12,11 @@ from blendmask_lite.figures.attentions import (
 )
 from blendmask_lite.figures.bases import bases_figure
 from blendmask_lite.figures.blending import blending_figure, object_blending_figure
+from blendmask_lite.figures.changed_base import changed_base_figure
 from blendmask_lite.figures.detections import detections_figure, draw_detections, paint_masks
 from blendmask_lite.figures.evaluation_bars import ap_bars_figure, mistakes_figure
 from blendmask_lite.figures.evaluation_report import evaluation_figures, write_evaluation_figures
-from blendmask_lite.figures.export import WIDTHS, fit_figure, save_figure
+from blendmask_lite.figures.export import WIDTHS, figure_file, fit_figure, save_figure
 from blendmask_lite.figures.gallery import gallery_figure
 from blendmask_lite.figures.hard_cases import hard_cases_figure
 from blendmask_lite.figures.layout import DescribedFigure, figure_pixels
@@ -44,6 +45,7 @@ __all__ = [
     "bases_figure",
     "basis_scores_figure",
     "blending_figure",
+    "changed_base_figure",
     "class_precision_recall_figure",
     "compare_attentions_figure",
     "crop_picture",
@@ -53,6 +55,7 @@ __all__ = [
     "evaluation_figures",
     "figure_1",
     "figure_4",
+    "figure_file",
     "figure_pixels",
     "film_figure",
     "fit_figure",

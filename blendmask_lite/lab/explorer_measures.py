@@ -1,0 +1,214 @@
+"""The explorer's pages that measure: what bases are for, what they are worth, where IoU is lost.
+
+Chapter: the lab.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import ipywidgets as widgets
+import torch
+
+from blendmask_lite.analysis.basis_scores import BasisScores, score_bases, untrained_scores
+from blendmask_lite.analysis.knockout import knock_out_bases
+from blendmask_lite.analysis.oracle import OracleResults, oracle_swaps, score_oracles
+from blendmask_lite.figures.analysis_charts import (
+    basis_scores_figure,
+    knock_out_figure,
+    oracle_figure,
+)
+from blendmask_lite.figures.layout import DescribedFigure
+from blendmask_lite.lab import explorer_figures as figures
+from blendmask_lite.lab.explorer_look import Look, change_masks
+from blendmask_lite.lab.explorer_page import MeasuredPage, Present, Rows
+
+__all__ = ["ChangePage", "OraclePage", "ScoresPage"]
+
+NUM_UNTRAINED = 3  # networks that trained bases are compared with
+NO_TRUTH = (
+    "Nobody knows the true objects of this picture, so nothing can be swapped for them; take one "
+    "of a data set."
+)
+Made = tuple[Callable[[], DescribedFigure], Rows]
+Tell = Callable[[int, int], None]
+
+
+class ScoresPage(MeasuredPage):
+    """What each base is for, beside untrained networks."""
+
+    title = "What bases are for"
+
+    def __init__(self) -> None:
+        super().__init__(
+            what="object or background, border or inside, left or right, up or down, for every "
+            f"base; and the same of {NUM_UNTRAINED} untrained networks as a comparison"
+        )
+        self.children = self.children[2:]  # all of it is measured
+
+    def draw(self, present: Present) -> None:
+        """Nothing depends on the picture."""
+
+    def measure(self, present: Present, progress: Tell) -> Made:
+        """Scores of trained and untrained bases."""
+        most, model, data = self.num_images.value, present.model, present.dataset
+        scores = score_bases(model, data, max_images=most, progress=progress)
+        null = untrained_scores(
+            model.config, data, model, seeds=range(NUM_UNTRAINED), max_images=most
+        )
+        title = f"{scores.num_objects} objects in {scores.num_images} pictures"
+        make = partial(basis_scores_figure, scores, untrained=null, title=title)
+        return make, score_rows(scores, null)
+
+
+class ChangePage(MeasuredPage):
+    """Knock out or boost a base: masks of the picture, AP of the data set."""
+
+    title = "Change a base"
+
+    def __init__(self) -> None:
+        self.base = widgets.Dropdown(description="base", layout={"width": "170px"})
+        self.factor = widgets.FloatSlider(
+            0.0, min=-1, max=3, step=0.1, description="times", readout_format=".1f"
+        )
+        self.is_flat = widgets.Checkbox(
+            False, description="its mean instead", indent=False, layout={"width": "auto"}
+        )
+        super().__init__(
+            self.base,
+            self.factor,
+            self.is_flat,
+            what="mask AP with each base changed so, one at a time",
+        )
+
+    @property
+    def wanted(self) -> float | None:
+        """The factor; None takes the base's mean."""
+        return None if self.is_flat.value else float(self.factor.value)
+
+    def missing(self, present: Present) -> str:
+        """No masks."""
+        return "" if len(present.look.found) else super().missing(present)
+
+    def follow(self, present: Present) -> None:
+        """Offer as many bases as there are."""
+        self.factor.disabled = bool(self.is_flat.value)
+        num_bases = present.model.config.num_bases
+        if len(self.base.options) != num_bases:
+            self.base.options = [(f"base {k + 1}", k) for k in range(num_bases)]
+            self.base.value = 0
+
+    def maker(self, present: Present) -> Callable[[], DescribedFigure]:
+        """Base and masks, before and after."""
+        base, factor = int(self.base.value), self.wanted
+        return partial(figures.change_view, present.model, present.look, base=base, factor=factor)
+
+    def rows(self, present: Present) -> Rows:
+        """What happens to every mask."""
+        look = present.look
+        changed = change_masks(present.model, look, int(self.base.value), self.wanted)
+        has_truth = changed.true_before is not None
+        head = ["object", "pixels", "with the base changed", "IoU of both"]
+        rows = [head + ["IoU with the truth", "changed"] * has_truth]
+        for n in range(len(look.found)):
+            pixels = [str(int(each[n].sum())) for each in (look.found.masks, changed.after)]
+            row = [look.objects[n].name, *pixels, f"{float(changed.kept[n]):.2f}"]
+            for each in (changed.true_before, changed.true_after):
+                row += [] if each is None else [f"{float(each[n]):.2f}"]
+            rows.append(row)
+        return rows
+
+    def measure(self, present: Present, progress: Tell) -> Made:
+        """AP as it is, and with every base changed."""
+        factor = self.wanted
+        results = knock_out_bases(
+            present.model,
+            present.dataset,
+            factor=factor,
+            max_images=self.num_images.value,
+            progress=progress,
+        )
+        what = "base replaced by its mean" if factor is None else f"base times {factor:g}"
+        changes, baseline = results.ap_changes, results.baseline.mask["AP"]
+        rows = [["base", "mask AP", "change, points"], ["none changed", f"{baseline:.1f}", ""]]
+        for k, change in enumerate(changes.tolist()):
+            rows.append([f"{k + 1}, {what}", f"{baseline + change:.1f}", f"{change:+.1f}"])
+        return partial(knock_out_figure, {what: changes}, baseline=baseline), rows
+
+
+class OraclePage(MeasuredPage):
+    """Where masks lose their IoU: each stage in turn replaced by the best."""
+
+    title = "Where IoU is lost"
+
+    def __init__(self) -> None:
+        super().__init__(what="the same over all objects of several pictures", num_images=10)
+        self._swaps: tuple[Look, OracleResults] | None = None
+
+    def missing(self, present: Present) -> str:
+        """No true objects."""
+        truth = present.look.truth
+        return NO_TRUTH if truth is None or len(truth) == 0 else ""
+
+    def maker(self, present: Present) -> Callable[[], DescribedFigure]:
+        """The waterfall of this picture."""
+        return partial(oracle_figure, self.swaps(present).losses(), title=present.look.name)
+
+    def swaps(self, present: Present) -> OracleResults:
+        """The stages of this picture, computed once."""
+        look = present.look
+        assert look.truth is not None
+        if self._swaps is None or self._swaps[0] is not look:
+            self._swaps = look, oracle_swaps(present.model, look.truth)
+        return self._swaps[1]
+
+    def forget(self) -> None:
+        """Drop the numbers of picture and data set."""
+        super().forget()
+        self._swaps = None
+
+    def rows(self, present: Present) -> Rows:
+        """IoU of every true object at every stage."""
+        results = self.swaps(present)
+        stages = ("predicted", "true_box", "best_attention", "best_bases", "resolution")
+        heads = ("predicted", "true box", "best attention", "best bases", "true mask, R × R")
+        rows = [["true object", *heads]]
+        names = [each.name for each in present.look.objects[len(present.look.found) :]]
+        for n, name in enumerate(names):
+            rows.append([name, *(f"{float(getattr(results, each)[n]):.2f}" for each in stages)])
+        return rows
+
+    def measure(self, present: Present, progress: Tell) -> Made:
+        """The waterfall of the data set."""
+        results = score_oracles(
+            present.model, present.dataset, max_images=self.num_images.value, progress=progress
+        )
+        if len(results) == 0:
+            raise ValueError("no true objects in these pictures: nothing to measure")
+        title = f"{self.num_images.value} pictures"
+        rows = [["stage", "mean IoU"]]
+        rows += [[name.replace("_", " "), f"{mean:.3f}"] for name, mean in results.means().items()]
+        return partial(oracle_figure, results.losses(), title=title), rows
+
+
+def score_rows(scores: BasisScores, null: Sequence[BasisScores]) -> Rows:
+    """All four scores of every base, and which of them no untrained base reaches."""
+    kinds = {
+        "object_auc": ("object AUC", "background", "objects"),
+        "depth": ("depth r", "border", "inside"),
+        "x": ("x r", "left", "right"),
+        "y": ("y r", "up", "down"),
+    }
+    rows = [["base", *(each[0] for each in kinds.values()), "beyond every untrained base"]]
+    for k in range(len(scores.object_auc)):
+        cells, findings = [], []
+        for name, (_, low, high) in kinds.items():
+            value = float(getattr(scores, name)[k])
+            others = torch.cat([getattr(each, name) for each in null])
+            cells.append(f"{value:.2f}" if name == "object_auc" else f"{value:+.2f}")
+            findings += [low] * (value < float(others.min())) + [high] * (
+                value > float(others.max())
+            )
+        rows.append([str(k + 1), *cells, ", ".join(findings) or "nothing"])
+    return rows

@@ -1,0 +1,184 @@
+"""What the explorer's pages share: controls, a figure, a table, and a measurement on demand.
+
+Chapter: the lab.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import ipywidgets as widgets
+
+from blendmask_lite.datasets.sample import InstanceDataset
+from blendmask_lite.figures.layout import DescribedFigure
+from blendmask_lite.lab.explorer_look import Look
+from blendmask_lite.lab.explorer_sources import Picture
+from blendmask_lite.lab.figure_view import FigureView
+from blendmask_lite.model.blendmask import BlendMask
+
+__all__ = ["WRAP", "MeasuredPage", "Page", "Present", "as_table"]
+
+WRAP = widgets.Layout(flex_flow="row wrap", align_items="center", overflow="visible")
+NO_OBJECTS = "No object was found in this picture; lower the least score, or take another picture."
+MOST_MEASURED = 200
+
+Rows = Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Present:
+    """All that the pages look at; replaced as a whole.
+
+    Attributes:
+        model: in evaluation mode.
+        dataset: that numbers are measured on.
+        picture: not resized.
+        look: at it, by the model.
+        chosen: which of `look.objects`.
+    """
+
+    model: BlendMask
+    dataset: InstanceDataset
+    picture: Picture
+    look: Look
+    chosen: int = 0
+
+
+class Page(widgets.VBox):
+    """One tab: controls above, a figure, a table below.
+
+    Args:
+        changes: controls; the page is drawn again when one's value changes.
+        others: shown in the same row.
+    """
+
+    title: ClassVar[str]
+
+    def __init__(self, *changes: widgets.Widget, others: Sequence[widgets.Widget] = ()) -> None:
+        self.changes = changes
+        self.view = FigureView()
+        self.table = widgets.HTML()
+        row = [widgets.HBox([*changes, *others], layout=WRAP)] if changes or others else []
+        super().__init__([*row, self.view, self.table])
+        self.is_following = False  # controls are being set: nobody moved them
+
+    @property
+    def views(self) -> list[FigureView]:
+        """All figures of the page."""
+        return [self.view]
+
+    def missing(self, present: Present) -> str:
+        """Why there is nothing to draw; empty where there is."""
+        return "" if present.look.objects else NO_OBJECTS
+
+    def maker(self, present: Present) -> Callable[[], DescribedFigure]:
+        """The plain function that draws the page's figure, all choices bound."""
+        raise NotImplementedError
+
+    def rows(self, present: Present) -> Rows:
+        """The table below the figure, its header first; none of it without."""
+        return ()
+
+    def follow(self, present: Present) -> None:
+        """Bring the controls in step with model and picture."""
+
+    def forget(self) -> None:
+        """Drop what holds for another model or data set."""
+
+    def draw(self, present: Present) -> None:
+        """Show the page for `present`."""
+        self.is_following = True
+        try:
+            self.follow(present)
+        finally:
+            self.is_following = False
+        reason = self.missing(present)
+        if reason:
+            self.view.say(reason)
+            self.table.value = ""
+        else:
+            self.view.show(self.maker(present))
+            self.table.value = as_table(self.rows(present))
+
+
+class MeasuredPage(Page):
+    """A page whose numbers are measured over pictures of the data set when a button is pressed.
+
+    Args:
+        changes: as `Page`'s.
+        num_images: to begin with.
+        what: is measured, for the sentence that stands there before.
+    """
+
+    def __init__(self, *changes: widgets.Widget, what: str, num_images: int = 20) -> None:
+        self.num_images = widgets.BoundedIntText(
+            num_images, 1, MOST_MEASURED, description="pictures", layout={"width": "150px"}
+        )
+        self.button = widgets.Button(description="Measure", icon="play", tooltip=what)
+        self.progress = widgets.IntProgress(
+            0, 0, 1, layout={"width": "160px", "visibility": "hidden"}
+        )
+        super().__init__(*changes)
+        self.before = f"Press “Measure”: {what}."
+        self.measured = FigureView()
+        self.measured.say(self.before)
+        row = widgets.HBox([self.num_images, self.button, self.progress], layout=WRAP)
+        self.measured_table = widgets.HTML()
+        self.children = (*self.children, row, self.measured, self.measured_table)
+
+    @property
+    def views(self) -> list[FigureView]:
+        """All figures of the page."""
+        return [self.view, self.measured]
+
+    def measure(
+        self, present: Present, progress: Callable[[int, int], None]
+    ) -> tuple[Callable[[], DescribedFigure], Rows]:
+        """Measure over the first `num_images` pictures.
+
+        Returns:
+            The plain function that draws the result, and a table.
+        """
+        raise NotImplementedError
+
+    def run(self, present: Present) -> None:
+        """Measure and show; what was measured before stays where it fails."""
+        self.progress.layout.visibility = "visible"
+        self.progress.value = 0
+        try:
+            make, rows = self.measure(present, self._tell)
+            self.measured.show(make)
+            self.measured_table.value = as_table(rows)
+        finally:
+            self.progress.layout.visibility = "hidden"
+
+    def forget(self) -> None:
+        """Drop the measured numbers."""
+        self.measured.say(self.before)
+        self.measured_table.value = ""
+
+    def _tell(self, done: int, total: int) -> None:
+        self.progress.max = max(total, self.progress.value)
+        self.progress.value, self.progress.max = done, total
+
+
+def as_table(rows: Rows) -> str:
+    """HTML of a table whose first row is its header; empty without rows."""
+    if not rows:
+        return ""
+    head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in rows[0])
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in rows[1:]
+    )
+    return f'<table class="blendmask-table"><tr>{head}</tr>{body}</table>'
+
+
+def toggle(description: str, options: Any) -> widgets.ToggleButtons:
+    """A choice between a few."""
+    return widgets.ToggleButtons(
+        options=options, description=description, style={"button_width": "auto"}
+    )
