@@ -7,7 +7,7 @@ BLENDMASK_BUDGET ?= smoke
 export PYTHON TORCH_INDEX OMP_NUM_THREADS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test check lint types format budgets checkpoint standin snapshots picture gallery benchmark clean
+.PHONY: help setup lab dashboard test check lint types format budgets checkpoint standin snapshots picture gallery benchmark clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ setup: ## create or mend .venv; nothing to do where it is complete
 
 lab: setup ## open JupyterLab on the first notebook
 	@$(RUN) tools/lab.py
+
+dashboard: setup ## serve the lab as a page without code
+	@$(RUN) tools/dashboard.py
 
 test: setup ## all unit tests and every notebook (some minutes)
 	BLENDMASK_BUDGET=$(BLENDMASK_BUDGET) $(RUN) -m pytest --nbval-lax --nbval-current-env \
@@ -30,7 +33,7 @@ lint: setup ## style, formatting, layers, stripped notebooks
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(VENV)/bin/lint-imports
-	@$(RUN) -m nbstripout --verify notebooks/*.ipynb
+	@$(RUN) -m nbstripout --verify notebooks/*.ipynb blendmask_lite/lab/*.ipynb
 
 types: setup ## the type checker
 	$(RUN) -m mypy
@@ -38,7 +41,7 @@ types: setup ## the type checker
 format: setup ## write the formatting that lint asks for, strip the notebooks
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
-	$(RUN) -m nbstripout notebooks/*.ipynb
+	$(RUN) -m nbstripout notebooks/*.ipynb blendmask_lite/lab/*.ipynb
 
 budgets: setup ## measure every notebook and write its budget line
 	$(RUN) tools/measure_budgets.py

@@ -1,0 +1,99 @@
+"""The lab as one page: explorer, Blender lab and time machine behind tabs.
+
+Chapter: the lab. `make dashboard` serves it without code; in a notebook it is a widget as any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets as widgets
+
+from blendmask_lite.lab.blender_lab import BlenderLab
+from blendmask_lite.lab.explorer import Explorer
+from blendmask_lite.lab.messages import LabWidget, shows_errors
+from blendmask_lite.lab.time_machine import TimeMachine
+
+__all__ = ["Dashboard"]
+
+
+class Dashboard(LabWidget):
+    """The parts of the lab as tabs; each is made when it is first looked at.
+
+    The Blender lab begins with model and picture of the explorer, and takes them again when its
+    button is pressed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(title="BlendMask, from the inside")
+        self.explorer = Explorer()
+        self._makers: dict[str, Callable[[], list[widgets.Widget]]] = {
+            "Explorer": lambda: [self.explorer],
+            "Blender lab": self._make_blender_lab,
+            "Time machine": lambda: [TimeMachine()],
+        }
+        self._places = {name: widgets.VBox() for name in self._makers}
+        self.tabs = widgets.Tab(list(self._places.values()), titles=list(self._makers))
+        self.tabs.observe(self._on_tab, "selected_index")
+        self._fill()
+        self.arrange(self.tabs)
+
+    @property
+    def part(self) -> list[widgets.Widget]:
+        """What the tab in front holds."""
+        return list(self._place.children)
+
+    def turn_to(self, name: str) -> None:
+        """Look at another part.
+
+        Raises:
+            ValueError: there is no such part.
+        """
+        if name not in self._places:
+            raise ValueError(f"part {name!r}: there are {', '.join(self._places)}")
+        self.tabs.selected_index = list(self._places).index(name)
+
+    def free(self) -> None:
+        """Drop what the parts hold; they close themselves with the frame."""
+        for place in self._places.values():
+            for part in place.children:
+                if isinstance(part, LabWidget):
+                    part.close()
+        self._makers.clear()
+
+    @property
+    def _place(self) -> widgets.VBox:
+        return list(self._places.values())[self.tabs.selected_index or 0]
+
+    def _fill(self) -> None:
+        place, name = self._place, list(self._places)[self.tabs.selected_index or 0]
+        if not place.children:
+            place.children = tuple(self._makers[name]())
+
+    def _make_blender_lab(self) -> list[widgets.Widget]:
+        button = widgets.Button(
+            description="Take the explorer's picture and model",
+            icon="refresh",
+            layout={"width": "auto"},
+        )
+        button.on_click(self._on_take)
+        return [button, self._blender_lab()]
+
+    def _blender_lab(self) -> BlenderLab:
+        present = self.explorer.present
+        # Labels of other classes than the model's would have no name there.
+        knows_all = present.picture.class_names == present.model.class_names
+        target = self.explorer.target if knows_all else None
+        return BlenderLab(model=present.model, image=present.look.image, target=target)
+
+    @shows_errors
+    def _on_tab(self, _change: Any) -> None:
+        self._fill()
+
+    @shows_errors
+    def _on_take(self, _button: Any) -> None:
+        place = self._places["Blender lab"]
+        button, old = place.children
+        place.children = (button, self._blender_lab())
+        old.close()
