@@ -2,6 +2,8 @@
 
 from blendmask_lite.lab.blender_lab import BlenderLab
 from blendmask_lite.lab.canvas import Canvas
+from blendmask_lite.lab.dashboard import Dashboard
+from blendmask_lite.lab.explorer import Explorer
 from blendmask_lite.lab.messages import LabWidget, shows_errors
 from blendmask_lite.lab.targets_explorer import TargetsExplorer
 from blendmask_lite.lab.time_machine import TimeMachine
@@ -10,6 +12,8 @@ from blendmask_lite.lab.training_monitor import TrainingMonitor
 __all__ = [
     "BlenderLab",
     "Canvas",
+    "Dashboard",
+    "Explorer",
     "LabWidget",
     "TargetsExplorer",
     "TimeMachine",

@@ -45,7 +45,7 @@ class ScoresPage(MeasuredPage):
             what="object or background, border or inside, left or right, up or down, for every "
             f"base; and the same of {NUM_UNTRAINED} untrained networks as a comparison"
         )
-        self.children = self.children[2:]  # all of it is measured
+        self.children = self.parts[2:]  # all of it is measured
 
     def draw(self, present: Present) -> None:
         """Nothing depends on the picture."""

@@ -62,7 +62,8 @@ class Page(widgets.VBox):
         self.view = FigureView()
         self.table = widgets.HTML()
         row = [widgets.HBox([*changes, *others], layout=WRAP)] if changes or others else []
-        super().__init__([*row, self.view, self.table])
+        self.parts: list[widgets.Widget] = [*row, self.view, self.table]
+        super().__init__(self.parts)
         self.is_following = False  # controls are being set: nobody moved them
 
     @property
@@ -127,7 +128,8 @@ class MeasuredPage(Page):
         self.measured.say(self.before)
         row = widgets.HBox([self.num_images, self.button, self.progress], layout=WRAP)
         self.measured_table = widgets.HTML()
-        self.children = (*self.children, row, self.measured, self.measured_table)
+        self.parts += [row, self.measured, self.measured_table]
+        self.children = self.parts
 
     @property
     def views(self) -> list[FigureView]:
