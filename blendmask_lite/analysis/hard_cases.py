@@ -22,6 +22,7 @@ __all__ = ["KINDS", "HardCase", "complexity", "find_hard_cases", "separation"]
 
 KINDS = ("complex", "separated", "overlapping")
 LEAST_SIDE = 16.0  # pixels; smaller boxes show nothing
+ONE_PART = 0.05  # `separation` below which a mask counts as one part
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def find_hard_cases(
 
     Hard is measured on the true masks, not on the network's: success may be among them.
 
-    - complex: `complexity`, the length of the outline for the area.
+    - complex: `complexity`, the length of the outline for the area, of masks in one part.
     - separated: `separation`, the share of the mask outside its largest connected part.
     - overlapping: the largest IoU of the box with the box of an object of the same class.
 
@@ -89,7 +90,9 @@ def find_hard_cases(
         iou = mask_iou(masks, objects.masks)
         same_class = objects.labels[:, None] == objects.labels
         between = (box_iou(objects.boxes, objects.boxes) * same_class).fill_diagonal_(0)
-        measures = (complexity(objects.masks), separation(objects.masks), between.amax(dim=1))
+        parts = separation(objects.masks)
+        outline = complexity(objects.masks) * (parts < ONE_PART)
+        measures = (outline, parts, between.amax(dim=1))
         for kind, measure in zip(KINDS, measures, strict=True):
             place = int(torch.where(allowed, measure, -1.0).argmax())
             if float(measure[place]) <= 0:
