@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from blendmask_lite.datasets.sample import InstanceDataset
+from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.lab.explorer_page import MeasuredPage, Page
 from blendmask_lite.lab.explorer_rival import RivalPage
 from blendmask_lite.lab.explorer_screen import ExplorerScreen
@@ -85,7 +86,12 @@ class Explorer(ExplorerScreen):
     @shows_errors
     def _on_source(self, change: Any) -> None:
         self.controls.show_source()
-        if change["new"] == "shapes":
+        if change["new"] == "own":
+            return
+        wants_shapes = change["new"] == "shapes"
+        if isinstance(self.present.dataset, ShapesDataset) == wants_shapes:
+            self._open(self.present.dataset)
+        elif wants_shapes:
             self._open(open_shapes(int(self.controls.seed.value)))
 
     @shows_errors

@@ -148,8 +148,8 @@ class MeasuredPage(Page):
 
     def run(self, present: Present) -> None:
         """Measure and show; what was measured before stays where it fails."""
-        self.progress.layout.visibility = "visible"
         self.progress.value = 0
+        self.progress.layout.visibility = "visible"
         try:
             make, rows = self.measure(present, self._tell)
             self.measured.show(make)
@@ -163,8 +163,8 @@ class MeasuredPage(Page):
         self.measured_table.value = ""
 
     def _tell(self, done: int, total: int) -> None:
-        self.progress.max = max(total, self.progress.value)
-        self.progress.value, self.progress.max = done, total
+        self.progress.max = total
+        self.progress.value = done
 
 
 def as_table(rows: Rows) -> str:

@@ -11,6 +11,7 @@ import ipywidgets as widgets
 from torch import Tensor
 
 from blendmask_lite.datasets.sample import InstanceDataset
+from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.lab.explorer_controls import ExplorerControls
 from blendmask_lite.lab.explorer_look import look_at_picture
 from blendmask_lite.lab.explorer_measures import ChangePage, OraclePage, ScoresPage
@@ -81,6 +82,8 @@ class ExplorerScreen(LabWidget):
         dataset = open_shapes(7) if dataset is None else dataset
         self.controls.model.value = SHIPPED
         self._number = 0
+        if not isinstance(dataset, ShapesDataset):
+            self.controls.source.value = "folder"
         if image is None:
             picture = open_picture(dataset, 0)
         else:
