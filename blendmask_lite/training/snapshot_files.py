@@ -158,7 +158,8 @@ def read_snapshots(path: str | Path) -> Snapshots:
             path=path,
             iterations=tuple(step_files(path)),
             samples=tuple(_read_sample(arrays, place) for place in range(about["num_pictures"])),
-            config=_config(about["config"]),
+            # JSON knows no tuples.
+            config=ModelConfig(**{n: _tupled(value) for n, value in about["config"].items()}),
             class_names=tuple(about["class_names"]),
             stride=about["stride"],
             mask_threshold=about["mask_threshold"],
@@ -234,12 +235,8 @@ def _tensor(arrays: Arrays, name: str, counts: Sequence[int], place: int) -> Ten
     return torch.from_numpy(part(arrays, name, counts, place))
 
 
-def _config(values: dict[str, Any]) -> ModelConfig:
-    """JSON knows no tuples."""
-    fields: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-    }
-    return ModelConfig(**fields)
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _read_sample(arrays: Arrays, place: int) -> Sample:
