@@ -3,9 +3,8 @@
 pictures.npz       the pictures, their objects, the model's config
 step-00000120.npz  what the model made of them after 120 iterations
 
-Bases and attentions are kept as int8 with one scale a map, so that zero stays zero and an error
-is at most 1/254 of the map's largest value; probabilities as uint8. A zip archive of such a folder
-is read as well.
+Bases and attentions are int8 with one scale a map: zero stays zero, an error is at most 1/254 of
+the largest value. Probabilities are uint8. A zip archive of such a folder is read as well.
 """
 
 from __future__ import annotations
@@ -241,8 +240,7 @@ def _tupled(value: Any) -> Any:
 
 def _read_sample(arrays: Arrays, place: int) -> Sample:
     image = torch.from_numpy(arrays[f"image_{place}"])
-    packed = arrays[f"masks_{place}"]
-    masks = np.unpackbits(packed, axis=-1, count=image.shape[-1]).astype(bool)
+    masks = np.unpackbits(arrays[f"masks_{place}"], axis=-1, count=image.shape[-1]).astype(bool)
     image_id, height, width = arrays[f"id_and_size_{place}"].tolist()
     target = Target(
         boxes=torch.from_numpy(arrays[f"boxes_{place}"]),
