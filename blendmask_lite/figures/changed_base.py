@@ -74,9 +74,10 @@ def changed_base_figure(
     draw_picture(
         axes[0, 3], paint_masks(image, after), title="masks, base changed", has_units=False
     )
-    changes = paint_masks(image, lost, [LOST] * len(lost))
+    faded = image.float() / (1 if image.is_floating_point() else 255) * 0.35 + 0.65
+    changes = paint_masks(faded, lost, [LOST] * len(lost))
     changes = paint_masks(changes, gained, [GAINED] * len(gained))
-    name = f"lost {int(lost.sum())} (red), gained {int(gained.sum())} (blue)"
+    name = f"red: lost {int(lost.sum())}\nblue: gained {int(gained.sum())}"
     draw_picture(axes[0, 4], changes, title=name, has_units=False)
     if title:
         figure.suptitle(title, fontsize=10)

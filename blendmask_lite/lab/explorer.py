@@ -70,8 +70,7 @@ class Explorer(ExplorerScreen):
         for page in self.pages.values():
             for control in page.changes:
                 control.observe(partial(self._on_change, page), "value")
-            for view in page.views:
-                view.on_save(self._on_save)
+            page.on_save = self._on_save
             if isinstance(page, MeasuredPage):
                 page.button.on_click(partial(self._on_measure, page))
             if isinstance(page, RivalPage):

@@ -23,7 +23,6 @@ from blendmask_lite.figures.layout import DescribedFigure
 from blendmask_lite.lab import explorer_figures as figures
 from blendmask_lite.lab.explorer_look import Look, change_masks
 from blendmask_lite.lab.explorer_page import MeasuredPage, Present, Rows
-from blendmask_lite.lab.figure_view import FigureView
 
 __all__ = ["ChangePage", "OraclePage", "ScoresPage"]
 
@@ -46,17 +45,14 @@ class ScoresPage(MeasuredPage):
             what="object or background, border or inside, left or right, up or down, for every "
             f"base; and the same of {NUM_UNTRAINED} untrained networks as a comparison"
         )
-        self.children = self.parts[2:]  # all of it is measured
-        for part in self.parts[:2]:
-            part.close()
 
-    @property
-    def views(self) -> list[FigureView]:
-        """The measured figure alone."""
-        return [self.measured]
+    def parts(self) -> list[widgets.Widget]:
+        """All of it is measured."""
+        return self.measured_parts()
 
     def draw(self, present: Present) -> None:
         """Nothing depends on the picture."""
+        self.build()
 
     def measure(self, present: Present, progress: Tell) -> Made:
         """Scores of trained and untrained bases."""

@@ -50,6 +50,9 @@ class Present:
 class Page(widgets.VBox):
     """One tab: controls above, a figure, a table below.
 
+    Figure and table are made when the page is first drawn: anywidget gives a page 2 seconds to
+    begin with all of its widgets, which a slow machine needs for a few.
+
     Args:
         changes: controls; the page is drawn again when one's value changes.
         others: shown in the same row.
@@ -59,17 +62,33 @@ class Page(widgets.VBox):
 
     def __init__(self, *changes: widgets.Widget, others: Sequence[widgets.Widget] = ()) -> None:
         self.changes = changes
-        self.view = FigureView()
-        self.table = widgets.HTML()
+        self.views: list[FigureView] = []  # all figures of the page
+        self.on_save: Callable[[FigureView, str], None] | None = None
         row = [widgets.HBox([*changes, *others], layout=WRAP)] if changes or others else []
-        self.parts: list[widgets.Widget] = [*row, self.view, self.table]
-        super().__init__(self.parts)
+        super().__init__(row)
+        self.controls: list[widgets.Widget] = row
         self.is_following = False  # controls are being set: nobody moved them
 
-    @property
-    def views(self) -> list[FigureView]:
-        """All figures of the page."""
-        return [self.view]
+    def parts(self) -> list[widgets.Widget]:
+        """Make all that the page shows, from top to bottom."""
+        self.view, self.table = self.new_view(), widgets.HTML()
+        return [*self.controls, self.view, self.table]
+
+    def new_view(self) -> FigureView:
+        """Another figure of the page."""
+        view = FigureView()
+        view.on_save(self._save)
+        self.views.append(view)
+        return view
+
+    def build(self) -> None:
+        """Make what the page shows, unless it is there."""
+        if not self.views:
+            self.children = self.parts()
+
+    def _save(self, view: FigureView, kind: str) -> None:
+        if self.on_save is not None:
+            self.on_save(view, kind)
 
     def missing(self, present: Present) -> str:
         """Why there is nothing to draw; empty where there is."""
@@ -91,6 +110,7 @@ class Page(widgets.VBox):
 
     def draw(self, present: Present) -> None:
         """Show the page for `present`."""
+        self.build()
         self.is_following = True
         try:
             self.follow(present)
@@ -124,17 +144,17 @@ class MeasuredPage(Page):
         )
         super().__init__(*changes)
         self.before = f"Press “Measure”: {what}."
-        self.measured = FigureView()
+
+    def parts(self) -> list[widgets.Widget]:
+        """As `Page`'s, and below it the button with what it measured."""
+        return [*super().parts(), *self.measured_parts()]
+
+    def measured_parts(self) -> list[widgets.Widget]:
+        """Button, figure and table of what is measured."""
+        self.measured, self.measured_table = self.new_view(), widgets.HTML()
         self.measured.say(self.before)
         row = widgets.HBox([self.num_images, self.button, self.progress], layout=WRAP)
-        self.measured_table = widgets.HTML()
-        self.parts += [row, self.measured, self.measured_table]
-        self.children = self.parts
-
-    @property
-    def views(self) -> list[FigureView]:
-        """All figures of the page."""
-        return [self.view, self.measured]
+        return [row, self.measured, self.measured_table]
 
     def measure(
         self, present: Present, progress: Callable[[int, int], None]
@@ -148,6 +168,7 @@ class MeasuredPage(Page):
 
     def run(self, present: Present) -> None:
         """Measure and show; what was measured before stays where it fails."""
+        self.build()
         self.progress.value = 0
         self.progress.layout.visibility = "visible"
         try:
@@ -159,8 +180,15 @@ class MeasuredPage(Page):
 
     def forget(self) -> None:
         """Drop the measured numbers."""
-        self.measured.say(self.before)
-        self.measured_table.value = ""
+        if self.views:
+            self.measured.say(self.before)
+            self.measured_table.value = ""
+
+    def close(self) -> None:
+        """Remove the page; its button may never have been shown."""
+        for control in (self.num_images, self.button, self.progress):
+            control.close()
+        super().close()
 
     def _tell(self, done: int, total: int) -> None:
         self.progress.max = total

@@ -78,9 +78,9 @@ class ExplorerScreen(LabWidget):
         self.pages: dict[str, Page] = {kind.title: kind() for kind in PAGES}
         self.tabs = widgets.Tab(list(self.pages.values()), titles=list(self.pages))
         self._stale: set[Page] = set()
+        self.controls.model.value = SHIPPED if model is None else ""
         model = open_model(SHIPPED) if model is None else model
         dataset = open_shapes(7) if dataset is None else dataset
-        self.controls.model.value = SHIPPED
         self._number = 0
         if not isinstance(dataset, ShapesDataset):
             self.controls.source.value = "folder"
@@ -93,6 +93,8 @@ class ExplorerScreen(LabWidget):
         self.controls.show_source()
         self._take(model, dataset, picture)
         self.arrange(*self.controls.rows, self.tabs)
+        # Pages are long: below them nobody would see a message.
+        self.children = (*self.children[:-2], self.message, self.tabs)
 
     @property
     def page(self) -> Page:
