@@ -95,7 +95,7 @@ def test_orders_are_compared_seed_by_seed():
     [turned] = compare_orders({"a": 30.0, "b": 31.0}, {"a": [5, 6, 7.1], "b": [1, 2, 3]})
     assert turned.word == "differs"
     [single] = compare_orders({"a": 30.0, "b": 31.0}, {"a": [5], "b": [1]})
-    assert single.word == "undecided, unlike the paper"
+    assert single.word == "one seed, unlike the paper"
 
 
 # ------------------------------------------------------------------ masks over true boxes

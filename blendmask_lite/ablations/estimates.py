@@ -67,11 +67,12 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """agrees, differs, or leans to one side without deciding."""
-        side = "agrees" if self.ours.mean > 0 else "differs"
+        """agrees, differs, or what it looks like where the seeds do not decide."""
+        is_same = self.ours.mean > 0
         if self.is_decided:
-            return side
-        return f"undecided, {'as' if self.ours.mean > 0 else 'unlike'} the paper"
+            return "agrees" if is_same else "differs"
+        seeds = "one seed" if self.ours.half_width is None else "undecided"
+        return f"{seeds}, {'as' if is_same else 'unlike'} the paper"
 
 
 def compare_orders(
