@@ -201,6 +201,7 @@ def test_other_levels_come_with_their_limits(explorer):
     assert explorer.config.size_limits == (64, 128, 256)
     assert explorer.found.shapes == ((16, 16), (8, 8), (4, 4), (2, 2))
     assert list(explorer.canvas.still) == ["p3", "p4", "p5", "p6"]
+    assert explorer.controls.level.label == "all levels"
     explorer.controls.level.value = 1
     assert list(explorer.canvas.still) == ["p4"]
     explorer.controls.levels.value = explorer.own.levels

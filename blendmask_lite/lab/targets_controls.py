@@ -9,10 +9,11 @@ import ipywidgets as widgets
 
 from blendmask_lite.config import LEVEL_STRIDES, ModelConfig
 
-__all__ = ["TargetsControls", "limits_of", "parse_limits"]
+__all__ = ["ALL", "TargetsControls", "limits_of", "parse_limits"]
 
 SHORT = {"description_width": "initial"}
 WRAP = widgets.Layout(flex_flow="row wrap", align_items="center", overflow="visible")
+ALL = -1  # levels are shown
 LARGEST_RADIUS = 5.0  # strides
 
 
@@ -94,7 +95,7 @@ class TargetsControls:
                 self.radius.value = config.center_radius
             self.levels.value = config.levels
             self.limits.value = ", ".join(f"{each:g}" for each in config.size_limits)
-            options = [("all levels", None), *((n, i) for i, n in enumerate(config.levels))]
+            options = [("all levels", ALL), *((n, i) for i, n in enumerate(config.levels))]
             if list(self.level.options) != options:
                 self.level.options = options
         finally:

@@ -26,7 +26,7 @@ from blendmask_lite.lab import targets_view as view
 from blendmask_lite.lab.canvas import Canvas
 from blendmask_lite.lab.canvas_parts import CanvasEvent
 from blendmask_lite.lab.messages import LabWidget, shows_errors
-from blendmask_lite.lab.targets_controls import TargetsControls, limits_of, parse_limits
+from blendmask_lite.lab.targets_controls import ALL, TargetsControls, limits_of, parse_limits
 from blendmask_lite.presets import PRESETS
 
 __all__ = ["TargetsExplorer"]
@@ -130,7 +130,7 @@ class TargetsExplorer(LabWidget):
     def _shown(self) -> list[int]:
         level = self.controls.level.value
         everything = list(range(len(self.found.shapes)))
-        return everything if level is None else [level]
+        return everything if level == ALL else [level]
 
     def _draw(self) -> None:
         found, levels, shown = self.found, self.config.levels, self._shown

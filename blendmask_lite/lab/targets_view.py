@@ -59,8 +59,8 @@ def columns(
     note = "a dot a location; dark rim: several objects claim it"
     return [
         [Group("Which location learns which object", tuple(panels), note)],
+        [Group("This location", (), bars="location")],
         [
-            Group("This location", (), bars="location"),
             Group("Locations that learn", (), bars="levels"),
             Group("", (), bars="objects"),
         ],

@@ -29,8 +29,8 @@ __all__ = [
     "words",
 ]
 
-PICTURE_SIZE, MASK_SIZE = 300, 200  # CSS pixels
-CURVE_SIZE = (480, 165)
+PICTURE_SIZE, MASK_SIZE = 225, 140  # CSS pixels
+CURVE_SIZE = (437, 160)
 MOST_BASES = 16  # drawn, the first ones
 MASK_COLOR, TRUTH_COLOR = "#00b386", "#ffffff"
 
@@ -42,7 +42,7 @@ def palettes() -> dict[str, bytes]:
 
 
 def columns(reel: TimeReel, picture: int, object_index: int, moment: Moment) -> list[list[Group]]:
-    """The panels: picture and numbers; bases, attentions and the curve; the mask."""
+    """The panels: picture, mask and numbers; bases, attentions and the curve."""
     sample = reel.snapshots.samples[picture]
     height, width = sample.image.shape[-2:]
     box = tuple(sample.target.boxes[object_index].tolist())
@@ -63,6 +63,7 @@ def columns(reel: TimeReel, picture: int, object_index: int, moment: Moment) -> 
         f"The object's mask of {R} by {R} cells, probabilities from 0, white, to 1, black",
         R,
         R,
+        title=f"mask, {R} × {R}",
         size=round(MASK_SIZE * min(1, math.sqrt(box_width / box_height))),
         palette="grey",
         is_live=True,
@@ -84,9 +85,11 @@ def columns(reel: TimeReel, picture: int, object_index: int, moment: Moment) -> 
         middle.append(_row(reel, moment, "attention", "Attentions a of the object"))
     middle.append(Group("IoU over time", (curve,), "point at a moment to go there"))
     return [
-        [Group("Picture", (left,), "mask green, truth white"), Group("", (), bars="moment")],
+        [
+            Group("Picture and mask", (left, mask), "mask green, truth white"),
+            Group("", (), bars="moment"),
+        ],
         middle,
-        [Group("Mask m", (mask,), f"{R} × {R} cells of the true box")],
     ]
 
 
@@ -102,7 +105,7 @@ def _row(reel: TimeReel, moment: Moment, kind: str, title: str) -> Group:
             height,
             title=f"base {k + 1}" if kind == "base" else "",
             color=base_color(k),
-            size=114 if num <= 4 else 72 if num <= 8 else 56,
+            size=104 if num <= 4 else 72 if num <= 8 else 56,
             unit=reel.snapshots.stride if kind == "base" else 1,
             palette="signed",
             is_live=True,
@@ -160,7 +163,7 @@ def bars(reel: TimeReel, picture: int, object_index: int, moment: Moment) -> Bar
     color = object_color(object_index)
     rows = (
         ("IoU now", moment.mask_iou, color),
-        ("IoU at best", float(best), "#999999"),
+        ("best IoU", float(best), "#999999"),
         ("score", moment.score, PALETTE[4]),
     )
     found = "nothing" if moment.num_found == 0 else f"{moment.num_found} detections"
