@@ -188,13 +188,14 @@ def test_a_visitor_uploads_a_picture_chooses_an_object_and_changes_a_base(
     boosted = figures.change_view(model, look, base=0, factor=0.3)
     assert visit.shows(figure_file(boosted, ".png", dpi=110))
     changed = change_masks(model, look, 0, 0.3)
-    cells = page.locator(".blendmask-table:visible tr").nth(1).locator("td").all_inner_texts()
-    assert cells == [
+    row = [
         look.objects[0].name,
         str(int(look.found.masks[0].sum())),
         str(int(changed.after[0].sum())),
         f"{changed.kept[0]:.2f}",
     ]
+    cells = page.locator(".blendmask-table:visible tr").nth(1).locator("td")
+    assert eventually(lambda: cells.all_inner_texts() == row)
 
     visit.turn_to("Blender lab")
     page.wait_for_selector('[data-panel="mask"] canvas')
