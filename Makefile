@@ -58,7 +58,7 @@ snapshots: setup ## train the sample of snapshots again (about 6 minutes)
 picture: setup ## draw docs/images/overview.png again
 	$(RUN) tools/make_picture.py
 
-gallery: setup ## draw the pictures of docs/gallery.md again (about 3 minutes)
+gallery: setup ## draw the pictures of docs/gallery.md again (about 2 minutes)
 	$(RUN) tools/make_gallery.py
 
 benchmark: setup ## time inference against torchvision's Mask R-CNN

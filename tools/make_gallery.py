@@ -42,7 +42,8 @@ from blendmask_lite.files import write_atomically
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "images" / "gallery"
 SCENE = 20  # of seed 7: touching objects of several classes
-NUM_SCORED = 12  # images that numbers are measured on
+NUM_SCORED = 60  # images that bases are scored on
+NUM_EVALUATED = 12  # images of the knock-outs and oracles
 NUM_SEARCHED = 24  # images that hard objects are chosen from
 MOST_BYTES = 1_500_000  # of all pictures together
 
@@ -63,7 +64,7 @@ def main(arguments: list[str]) -> None:
 
 @torch.no_grad()
 def gallery(model: BlendMask) -> Iterator[tuple[str, Figure]]:
-    dataset = ShapesDataset(NUM_SEARCHED, seed=7)
+    dataset = ShapesDataset(NUM_SCORED, seed=7)
     sample = dataset.load(SCENE)
     objects = look_at_objects(model, sample)
     K, M = model.config.num_bases, model.config.attention_size
@@ -82,7 +83,7 @@ def gallery(model: BlendMask) -> Iterator[tuple[str, Figure]]:
     yield "two_objects", compare_attentions_figure(scores, **shown)
     scored = score_bases(model, dataset, max_images=NUM_SCORED)
     print(scored.table())
-    null = untrained_scores(model.config, dataset, model, seeds=range(3), max_images=NUM_SCORED)
+    null = untrained_scores(model.config, dataset, model, max_images=NUM_SCORED)
     for seed, each in enumerate(null):
         print(
             f"untrained, seed {seed}: strongest |r| with x or y {each.strongest_position:.2f}, "
@@ -92,17 +93,20 @@ def gallery(model: BlendMask) -> Iterator[tuple[str, Figure]]:
     yield "basis_scores", basis_scores_figure(scored, untrained=null)
     kinds = {"base times 0": 0.0, "base replaced by its mean": None, "base times 2": 2.0}
     results = {
-        name: knock_out_bases(model, dataset, factor=factor, max_images=NUM_SCORED)
+        name: knock_out_bases(model, dataset, factor=factor, max_images=NUM_EVALUATED)
         for name, factor in kinds.items()
     }
     changes = {name: each.ap_changes for name, each in results.items()}
     baseline = results["base times 0"].baseline.mask["AP"]
     yield "knock_outs", knock_out_figure(changes, baseline=baseline)
-    oracles = score_oracles(model, dataset, max_images=NUM_SCORED)
+    oracles = score_oracles(model, dataset, max_images=NUM_EVALUATED)
     print(", ".join(f"{name} {mean:.3f}" for name, mean in oracles.means().items()))
     yield "oracles", oracle_figure(oracles.losses())
     yield "two_checkpoints", two_checkpoints(model, dataset)
-    yield "hard_cases", hard_cases_figure(find_hard_cases(model, dataset, number=4))
+    yield (
+        "hard_cases",
+        hard_cases_figure(find_hard_cases(model, dataset, number=4, max_images=NUM_SEARCHED)),
+    )
 
 
 def two_checkpoints(model: BlendMask, dataset: ShapesDataset) -> Figure:
