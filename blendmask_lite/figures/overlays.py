@@ -53,13 +53,8 @@ def base_overlays_figure(
         ax.set_axis_on()
         draw_picture(ax, paint_base(image, base, stride=stride, limit=limit), has_units=False)
         ax.set_title(f"base {index + 1}", fontsize=9, color=base_color(index))
-    add_color_bar(
-        figure,
-        axes.ravel(),
-        colors=SIGNED,
-        limits=(-limit, limit),
-        label="value (logits), ends: or more",
-    )
+    label = "value (logits), ends: or more"
+    add_color_bar(figure, axes.ravel(), colors=SIGNED, limits=(-limit, limit), label=label)
     if title:
         figure.suptitle(title, fontsize=10)
     return figure
