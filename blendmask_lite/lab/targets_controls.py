@@ -98,6 +98,7 @@ class TargetsControls:
             options = [("all levels", ALL), *((n, i) for i, n in enumerate(config.levels))]
             if list(self.level.options) != options:
                 self.level.options = options
+                self.level.value = ALL
         finally:
             self.is_following = False
 
