@@ -69,6 +69,9 @@ HAS_FINISHED = """([prompts, error]) => {
     const isStopped = document.querySelector(error) && !numbers.some(n => n.includes('*'));
     return status === 'idle' && numbers.length > 0 && Boolean(isDone || isStopped);
 }"""
+# Whether a cell waits, runs or has run.
+HAS_BEGUN = """prompts => [...document.querySelectorAll(prompts)]
+    .some(prompt => /\\[(\\*|\\d+)\\]/.test(prompt.textContent))"""
 # A picture that could not be decoded has no width.
 COUNT_IMAGES = """() => [...document.querySelectorAll('.jp-OutputArea-output img')]
     .filter(image => image.naturalWidth > 1).length"""
@@ -228,8 +231,7 @@ def visit(browser: playwright.Browser, lab: str, name: str) -> Visit:
         page.set_default_timeout(SECONDS_TO_START * 1000)
         page.goto(f"{lab}/lab/tree/{name}?reset&token={TOKEN}")
         page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
-        page.locator(".lm-MenuBar-item", has_text=re.compile("^Run$")).click()
-        page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
+        run_all(page)
         page.wait_for_function(
             HAS_FINISHED, arg=[PROMPTS, ERROR_OUTPUT], timeout=SECONDS_TO_RUN * 1000
         )
@@ -242,6 +244,18 @@ def visit(browser: playwright.Browser, lab: str, name: str) -> Visit:
         )
     finally:
         context.close()
+
+
+def run_all(page: playwright.Page) -> None:
+    """Run > Run All Cells, again where JupyterLab was not ready to hear it."""
+    for _ in range(6):
+        page.locator(".lm-MenuBar-item", has_text=re.compile("^Run$")).click()
+        page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
+        try:
+            page.wait_for_function(HAS_BEGUN, arg=PROMPTS, timeout=10_000)
+            return
+        except playwright.TimeoutError:
+            continue
 
 
 @pytest.mark.parametrize("name", ["00_start_here", "appendix_published_weights"])

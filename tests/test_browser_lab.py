@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import test_browser
-from test_browser import ERROR_OUTPUT, PROMPTS, TOKEN, is_foreign, notebook, without_numbers
+from test_browser import (
+    ERROR_OUTPUT,
+    TOKEN,
+    is_foreign,
+    notebook,
+    run_all,
+    without_numbers,
+)
 
 from blendmask_lite import load_model, shipped_checkpoint
 from blendmask_lite.datasets.shapes import ShapesDataset
@@ -39,8 +46,6 @@ SHOW = """BlenderLab(
     model=load_model(shipped_checkpoint()), image=sample.image, target=sample.target
 )"""
 SECONDS_TO_SHOW, SECONDS_TO_ANSWER = 240, 30
-HAS_BEGUN = f"""() => [...document.querySelectorAll('{PROMPTS}')]
-    .some(prompt => /[*\\d]/.test(prompt.textContent))"""
 READ_PIXELS = """([panel, layer]) => {
     const canvas = document.querySelector(`[data-panel="${panel}"] canvas.${layer}`);
     const {width, height} = canvas;
@@ -72,15 +77,7 @@ class Page:
         self.page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
 
     def run(self) -> None:
-        """Run > Run All Cells, again where JupyterLab was not ready to hear it."""
-        for _ in range(6):
-            self.page.locator(".lm-MenuBar-item", has_text=re.compile("^Run$")).click()
-            self.page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
-            try:
-                self.page.wait_for_function(HAS_BEGUN, timeout=10_000)
-                break
-            except playwright.TimeoutError:
-                continue
+        run_all(self.page)
         self.page.wait_for_selector('[data-panel="mask"]')
 
     def pixels(self, panel: str, layer: str = "bm-picture") -> np.ndarray:
