@@ -16,6 +16,7 @@ from test_browser_lab import Page, eventually, is_near
 from test_lab_time import write_moments
 
 from blendmask_lite.lab import time_view as view
+from blendmask_lite.lab.run_process import RunProcess
 from blendmask_lite.lab.time_machine import TimeMachine
 
 playwright = test_browser.playwright
@@ -36,14 +37,17 @@ HANDLE = '.widget-slider [role="slider"]'
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with snapshots, and a notebook that shows them and follows a run."""
     made = tmp_path_factory.mktemp("time") / "notebooks"
     (made / "snapshots").mkdir(parents=True)
     write_moments(made / "snapshots")
     (made / NAME).write_text(notebook(SHOW_TIME, SHOW_RUN))
     (made / "nothing.ipynb").write_text(notebook("pass"))
-    return made
+    yield made
+    left = RunProcess(made / "run")  # a training outlives the kernel, also that of a failed test
+    if left.can_stop:
+        left.ask_to_stop()
 
 
 @pytest.fixture(scope="module")
