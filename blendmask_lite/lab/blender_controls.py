@@ -11,6 +11,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from blendmask_lite.lab.blender_state import BlenderState
+from blendmask_lite.lab.controls import SHORT, button, row, wide
 
 __all__ = ["BlenderControls", "method_note"]
 
@@ -18,8 +19,6 @@ METHODS = {"Blender": "blender", "YOLACT": "weighted_sum", "FCIS": "assembler"}
 BRUSHES = {"value": "value", "erase (0)": "zero", "network's own": "own"}
 SIZES = (7, 14, 28, 56, 112)  # R and M that can be chosen, cells
 LARGEST_VALUE = 10.0  # of the brush, raw
-SHORT = {"description_width": "initial"}
-WRAP = widgets.Layout(flex_flow="row wrap", align_items="center", overflow="visible")
 
 
 class BlenderControls:
@@ -30,7 +29,7 @@ class BlenderControls:
     """
 
     def __init__(self, num_bases: int) -> None:
-        self.object = widgets.Dropdown(description="object", layout=_wide(260), style=SHORT)
+        self.object = widgets.Dropdown(description="object", layout=wide(260), style=SHORT)
         self.merger = _toggle("method", METHODS, "which equation makes the mask of these bases")
         self.num_bases = _slider(
             "bases K", 220, num_bases, 1, num_bases, "of the network's, the first"
@@ -43,17 +42,15 @@ class BlenderControls:
         limits = -LARGEST_VALUE, LARGEST_VALUE
         self.value = _slider("value", 240, 6.0, *limits, "raw attention; keys + and -")
         self.brush_size = _slider("size", 180, 1, 1, 5, "side of the brush, cells")
-        self.undo = _button("undo", "Undo", "Control + Z on the canvas")
-        self.redo = _button("repeat", "Redo", "Control + Shift + Z on the canvas")
-        self.reset = _button(
-            "refresh", "Network's own", "the network's attentions and coefficients"
-        )
-        self.reset_all = _button("home", "All as at first", "box, numbers and sizes")
-        self.best = _button("star", "Best found", "the best numbers found for these bases and box")
-        self.save = _button("save", "Save state", "a file that Load reads")
-        self.load = widgets.FileUpload(accept=".json", description="Load state", layout=_wide(140))
-        self.png = _button("image", "PNG", "the present state as a figure")
-        self.svg = _button("image", "SVG", "the present state as a figure for print")
+        self.undo = button("undo", "Undo", "Control + Z on the canvas")
+        self.redo = button("repeat", "Redo", "Control + Shift + Z on the canvas")
+        self.reset = button("refresh", "Network's own", "the network's attentions and coefficients")
+        self.reset_all = button("home", "All as at first", "box, numbers and sizes")
+        self.best = button("star", "Best found", "the best numbers found for these bases and box")
+        self.save = button("save", "Save state", "a file that Load reads")
+        self.load = widgets.FileUpload(accept=".json", description="Load state", layout=wide(140))
+        self.png = button("image", "PNG", "the present state as a figure")
+        self.svg = button("image", "SVG", "the present state as a figure for print")
         self.note = widgets.HTML()
         self.note.add_class("blendmask-lab-note")
         self.is_following = False  # the controls are being set: nobody moved them
@@ -72,13 +69,13 @@ class BlenderControls:
             self.num_bases, self.attention_size, self.mask_size, self.interpolation, self.pooling
         ]  # fmt: skip
         brush = [self.brush, self.value, self.brush_size]
-        return [_row(first), self.note, _row(second), _row(brush)]
+        return [row(*first), self.note, row(*second), row(*brush)]
 
     @property
     def below(self) -> list[widgets.Widget]:
         """Rows below the canvas."""
         steps = [self.undo, self.redo, self.reset, self.reset_all, self.best]
-        return [_row([*steps, self.save, self.load, self.png, self.svg])]
+        return [row(*steps, self.save, self.load, self.png, self.svg)]
 
     def follow(self, state: BlenderState, *, num_undo: int, num_redo: int) -> None:
         """Show a state, without calling anybody."""
@@ -151,7 +148,7 @@ def _offer(choice: widgets.Dropdown, sizes: set[int], fits: Any) -> None:
 
 def _choice(description: str, options: dict[str, str]) -> widgets.Dropdown:
     return widgets.Dropdown(
-        options=list(options.items()), description=description, layout=_wide(150), style=SHORT
+        options=list(options.items()), description=description, layout=wide(150), style=SHORT
     )
 
 
@@ -168,7 +165,7 @@ def _slider(
         max=high,
         description=description,
         tooltip=tooltip,
-        layout=_wide(width),
+        layout=wide(width),
         style=SHORT,
         **options,
     )
@@ -179,22 +176,8 @@ def _toggle(description: str, options: dict[str, str], tooltip: str) -> widgets.
         options=list(options.items()),
         description=description,
         tooltips=[tooltip] * len(options),
-        layout=_wide(340),
+        layout=wide(340),
         style=SHORT,
     )
     buttons.style.button_width = "auto"
     return buttons
-
-
-def _button(icon: str, description: str, tooltip: str) -> widgets.Button:
-    return widgets.Button(
-        icon=icon, description=description, tooltip=tooltip, layout=widgets.Layout(width="auto")
-    )
-
-
-def _wide(pixels: int) -> widgets.Layout:
-    return widgets.Layout(width=f"{pixels}px", max_width="100%")
-
-
-def _row(controls: Sequence[widgets.Widget]) -> widgets.HBox:
-    return widgets.HBox(list(controls), layout=WRAP)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import ipywidgets as widgets
 
 from blendmask_lite.config import LEVEL_STRIDES, ModelConfig
+from blendmask_lite.lab.controls import SHORT, row, wide
 
 __all__ = ["ALL", "TargetsControls", "limits_of", "parse_limits"]
 
-SHORT = {"description_width": "initial"}
-WRAP = widgets.Layout(flex_flow="row wrap", align_items="center", overflow="visible")
 ALL = -1  # levels are shown
 LARGEST_RADIUS = 5.0  # strides
 
@@ -28,7 +26,7 @@ class TargetsControls:
         self.picture = widgets.Dropdown(
             options=[(str(place + 1), place) for place in range(num_pictures)],
             description="picture",
-            layout=_wide(130),
+            layout=wide(130),
             style=SHORT,
         )
         self.radius = widgets.FloatSlider(
@@ -37,7 +35,7 @@ class TargetsControls:
             max=LARGEST_RADIUS,
             step=0.25,
             tooltip="half side of the square around a box' center, strides of the level",
-            layout=_wide(290),
+            layout=wide(290),
             style=SHORT,
         )
         self.is_whole = widgets.Checkbox(
@@ -46,25 +44,25 @@ class TargetsControls:
             layout=widgets.Layout(width="auto"),
         )
         self.levels = widgets.Dropdown(
-            options=_level_choices(), description="levels", layout=_wide(150), style=SHORT
+            options=_level_choices(), description="levels", layout=wide(150), style=SHORT
         )
         self.limits = widgets.Text(
             description="size limits, px",
             tooltip="between two levels each: the farthest side that the lower one still takes",
             continuous_update=False,
-            layout=_wide(280),
+            layout=wide(280),
             style=SHORT,
         )
-        self.level = widgets.Dropdown(description="show", layout=_wide(150), style=SHORT)
+        self.level = widgets.Dropdown(description="show", layout=wide(150), style=SHORT)
         self.reset = widgets.Button(
-            icon="undo", description="Reset", tooltip="the model's own rules", layout=_wide(100)
+            icon="undo", description="Reset", tooltip="the model's own rules", layout=wide(100)
         )
         self.exports = {
             kind: widgets.Button(
                 icon="image",
                 description=kind.upper(),
                 tooltip="all levels as a figure",
-                layout=_wide(90),
+                layout=wide(90),
             )
             for kind in ("png", "svg")
         }
@@ -74,14 +72,14 @@ class TargetsControls:
     def above(self) -> list[widgets.Widget]:
         """Rows above the canvas."""
         return [
-            _row(self.picture, self.level, self.radius, self.is_whole),
-            _row(self.levels, self.limits, self.reset),
+            row(self.picture, self.level, self.radius, self.is_whole),
+            row(self.levels, self.limits, self.reset),
         ]
 
     @property
     def below(self) -> list[widgets.Widget]:
         """Rows below the canvas."""
-        return [_row(*self.exports.values())]
+        return [row(*self.exports.values())]
 
     def follow(self, picture: int, config: ModelConfig) -> None:
         """Show a state, without calling anybody."""
@@ -134,11 +132,3 @@ def _level_choices() -> list[tuple[str, tuple[str, ...]]]:
             run = tuple(names[start:end])
             choices.append((run[0] if len(run) == 1 else f"{run[0]} to {run[-1]}", run))
     return choices
-
-
-def _wide(pixels: int) -> widgets.Layout:
-    return widgets.Layout(width=f"{pixels}px", max_width="100%")
-
-
-def _row(*controls: Any) -> widgets.HBox:
-    return widgets.HBox(list(controls), layout=WRAP)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import ipywidgets as widgets
 
+from blendmask_lite.lab.controls import SHORT, button, row, wide
 from blendmask_lite.lab.time_reel import TimeReel
 from blendmask_lite.lab.time_view import object_names, words
 
@@ -14,16 +13,14 @@ __all__ = ["TimeControls"]
 LAYERS = {"mask of the object": "mask", "all that is found": "found"}
 SCALES = {"one for all moments": "shared", "each moment its own": "own"}
 MILLISECONDS = 350  # a moment, while it plays
-SHORT = {"description_width": "initial"}
-WRAP = widgets.Layout(flex_flow="row wrap", align_items="center", overflow="visible")
 
 
 class TimeControls:
     """All controls, and rows to show them in."""
 
     def __init__(self) -> None:
-        self.picture = widgets.Dropdown(description="picture", layout=_wide(190), style=SHORT)
-        self.object = widgets.Dropdown(description="object", layout=_wide(230), style=SHORT)
+        self.picture = widgets.Dropdown(description="picture", layout=wide(190), style=SHORT)
+        self.object = widgets.Dropdown(description="object", layout=wide(230), style=SHORT)
         self.layer = _toggle("on the picture", LAYERS)
         self.scale = _toggle("colours", SCALES)
         self.play = widgets.Play(
@@ -41,13 +38,13 @@ class TimeControls:
         self.path = widgets.Text(
             description="snapshots of",
             placeholder="folder of a run; empty: the package's own",
-            layout=_wide(430),
+            layout=wide(430),
             style=SHORT,
         )
-        self.open = _button("folder-open", "Open", "show the snapshots of this run")
-        self.again = _button("refresh", "New moments", "of a training that goes on")
+        self.open = button("folder-open", "Open", "show the snapshots of this run")
+        self.again = button("refresh", "New moments", "of a training that goes on")
         self.exports = {
-            (what, kind): _button("image", f"{label} {kind.upper()}", tooltip)
+            (what, kind): button("image", f"{label} {kind.upper()}", tooltip)
             for what, label, tooltip in (
                 ("moment", "Moment", "the present moment as a figure"),
                 ("film", "Film", "up to seven moments side by side"),
@@ -60,14 +57,14 @@ class TimeControls:
     def above(self) -> list[widgets.Widget]:
         """Rows above the canvas."""
         return [
-            _row(self.picture, self.object, self.layer, self.scale),
-            _row(self.play, self.moment, self.words),
+            row(self.picture, self.object, self.layer, self.scale),
+            row(self.play, self.moment, self.words),
         ]
 
     @property
     def below(self) -> list[widgets.Widget]:
         """Rows below the canvas."""
-        return [_row(*self.exports.values()), _row(self.path, self.open, self.again)]
+        return [row(*self.exports.values()), row(self.path, self.open, self.again)]
 
     def follow(self, reel: TimeReel, picture: int, object_index: int, index: int) -> None:
         """Show a state, without calling anybody."""
@@ -101,17 +98,3 @@ def _toggle(description: str, options: dict[str, str]) -> widgets.ToggleButtons:
     )
     buttons.style.button_width = "auto"
     return buttons
-
-
-def _button(icon: str, description: str, tooltip: str) -> widgets.Button:
-    return widgets.Button(
-        icon=icon, description=description, tooltip=tooltip, layout=widgets.Layout(width="auto")
-    )
-
-
-def _wide(pixels: int) -> widgets.Layout:
-    return widgets.Layout(width=f"{pixels}px", max_width="100%")
-
-
-def _row(*controls: Any) -> widgets.HBox:
-    return widgets.HBox(list(controls), layout=WRAP)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ipywidgets as widgets
 
+from blendmask_lite.lab.controls import SHORT, button, row, wide
 from blendmask_lite.lab.training_view import RunView
 
 __all__ = ["TrainingControls"]
 
-SHORT = {"description_width": "initial"}
-WRAP = widgets.Layout(flex_flow="row wrap", align_items="center", overflow="visible")
 BAR_STYLES = {"finished": "success", "failed": "danger", "killed": "danger", "stopped": "warning"}
 
 
@@ -22,20 +21,20 @@ class TrainingControls:
     """
 
     def __init__(self, folder: str, options: str) -> None:
-        self.folder = widgets.Text(folder, description="folder", layout=_wide(560), style=SHORT)
+        self.folder = widgets.Text(folder, description="folder", layout=wide(560), style=SHORT)
         self.options = widgets.Text(
             options,
             description="options",
             tooltip="of `blendmask-lite train`: data, preset, schedule",
-            layout=_wide(680),
+            layout=wide(680),
             style=SHORT,
         )
-        self.follow = _button("eye", "Follow", "a run that exists, however it was started")
-        self.start = _button("play", "Start", "a training in this folder")
-        self.stop = _button("stop", "Stop", "it finishes its step, saves, and leaves")
-        self.resume = _button("forward", "Resume", "continue where it was saved last")
+        self.follow = button("eye", "Follow", "a run that exists, however it was started")
+        self.start = button("play", "Start", "a training in this folder")
+        self.stop = button("stop", "Stop", "it finishes its step, saves, and leaves")
+        self.resume = button("forward", "Resume", "continue where it was saved last")
         self.bar = widgets.IntProgress(
-            description="iterations", min=0, max=1, layout=_wide(330), style=SHORT
+            description="iterations", min=0, max=1, layout=wide(330), style=SHORT
         )
         self.words = widgets.Label()
         self.curves = widgets.HTML()
@@ -46,10 +45,10 @@ class TrainingControls:
     def rows(self) -> list[widgets.Widget]:
         """From top to bottom."""
         return [
-            _row(self.folder, self.follow),
-            _row(self.options),
-            _row(self.start, self.stop, self.resume),
-            _row(self.bar, self.words),
+            row(self.folder, self.follow),
+            row(self.options),
+            row(self.start, self.stop, self.resume),
+            row(self.bar, self.words),
             self.curves,
             self.masks,
         ]
@@ -63,17 +62,3 @@ class TrainingControls:
         self.start.disabled = run.state in ("starting", "running")
         self.stop.disabled = not run.can_stop
         self.resume.disabled = not run.can_resume
-
-
-def _button(icon: str, description: str, tooltip: str) -> widgets.Button:
-    return widgets.Button(
-        icon=icon, description=description, tooltip=tooltip, layout=widgets.Layout(width="auto")
-    )
-
-
-def _wide(pixels: int) -> widgets.Layout:
-    return widgets.Layout(width=f"{pixels}px", max_width="100%")
-
-
-def _row(*controls: widgets.Widget) -> widgets.HBox:
-    return widgets.HBox(list(controls), layout=WRAP)
