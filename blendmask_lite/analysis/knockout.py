@@ -14,6 +14,7 @@ from blendmask_lite.evaluation.instance_results import InstanceResults
 from blendmask_lite.evaluation.instances import InstanceEvaluator
 from blendmask_lite.evaluation.sharing import require_same_names
 from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.model.modes import evaluating
 from blendmask_lite.model.output import BlendMaskOutput
 
 __all__ = ["KnockOuts", "change_base", "knock_out_bases", "with_changed_base"]
@@ -97,9 +98,7 @@ def knock_out_bases(
     total = len(dataset) if max_images is None else min(max_images, len(dataset))
     num_bases, settings = model.config.num_bases, model.inference
     evaluators = [InstanceEvaluator(dataset) for _ in range(num_bases + 1)]
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for index in range(total):
             sample = dataset.load(index)
             image = sample.image.to(model.device)
@@ -114,7 +113,5 @@ def knock_out_bases(
                 evaluator.add(sample.image_id, found.to("cpu"))
             if progress is not None:
                 progress(index + 1, total)
-    finally:
-        model.train(was_training)
     baseline, *changed = [evaluator.finish() for evaluator in evaluators]
     return KnockOuts(baseline, tuple(changed), factor)

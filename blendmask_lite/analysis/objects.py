@@ -13,6 +13,7 @@ from blendmask_lite.datasets.sample import InstanceDataset, Sample
 from blendmask_lite.datasets.transforms import resize_sample, resized_size
 from blendmask_lite.masks import crop_masks
 from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.model.modes import evaluating
 from blendmask_lite.model.output import BlendMaskOutput
 from blendmask_lite.training.targets import object_locations
 
@@ -65,12 +66,8 @@ def look_at_objects(model: BlendMask, sample: Sample) -> TrueObjects:
     sample = resize_sample(sample, size)
     target = sample.target.to(model.device)
     assert target.masks is not None
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         output = model([sample.image.to(model.device)])
-    finally:
-        model.train(was_training)
     location, is_learned = object_locations(output, target, model.config)
     boxes = target.boxes.float()
     return TrueObjects(

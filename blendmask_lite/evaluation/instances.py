@@ -18,6 +18,7 @@ from blendmask_lite.evaluation.instance_results import ClassResult, InstanceResu
 from blendmask_lite.evaluation.results_file import ImageResults, image_results
 from blendmask_lite.evaluation.sharing import own_images, require_same_names
 from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.model.modes import evaluating
 from blendmask_lite.structures import FoundObjects
 
 __all__ = ["InstanceEvaluator", "detect_all", "evaluate_model"]
@@ -160,9 +161,7 @@ def detect_all(
     total = len(dataset) if max_images is None else min(max_images, len(dataset))
     mine = own_images(total, share, can_gather=gather is not None)
     evaluator = InstanceEvaluator(dataset)
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for done, index in enumerate(mine, start=1):
             sample = dataset.load(index)
             image = resize_for_test(
@@ -172,8 +171,6 @@ def detect_all(
             evaluator.add(sample.image_id, found.to("cpu"))
             if progress is not None:
                 progress(done, len(mine))
-    finally:
-        model.train(was_training)
     if gather is None:
         return evaluator
     whole = InstanceEvaluator(dataset)

@@ -26,6 +26,7 @@ from blendmask_lite.evaluation.panoptic_files import (
 from blendmask_lite.evaluation.panoptic_quality import PanopticQuality, SegmentCounts
 from blendmask_lite.evaluation.sharing import own_images, require_same_names
 from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.model.modes import evaluating
 
 __all__ = ["count_segments", "evaluate_panoptic"]
 
@@ -73,9 +74,7 @@ def evaluate_panoptic(
     mine = own_images(total, share, can_gather=gather is not None)
     categories = panoptic_categories(dataset)
     own: list[Any] = []
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for done, index in enumerate(mine, start=1):
             sample = dataset.load(index)
             image = resize_for_test(
@@ -91,8 +90,6 @@ def evaluate_panoptic(
             own.append((index, entry, counts))
             if progress is not None:
                 progress(done, len(mine))
-    finally:
-        model.train(was_training)
     gathered = [own] if gather is None else gather(own)
     # In the order of the images, so that sums are the same whoever counted.
     images = sorted((each for part in gathered for each in part), key=lambda each: each[0])

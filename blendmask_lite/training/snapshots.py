@@ -19,6 +19,7 @@ from blendmask_lite.datasets.sample import InstanceDataset, Sample
 from blendmask_lite.datasets.transforms import resize_sample, resized_size
 from blendmask_lite.masks import mask_iou, paste_masks
 from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.model.modes import evaluating
 from blendmask_lite.structures import Detections, Target
 from blendmask_lite.training.targets import object_locations
 
@@ -145,12 +146,8 @@ def take_snapshot(model: BlendMask, samples: Sequence[Sample]) -> tuple[PictureS
     Returns:
         One entry a sample, on the CPU.
     """
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         return tuple(_look_at(model, sample) for sample in samples)
-    finally:
-        model.train(was_training)
 
 
 def _look_at(model: BlendMask, sample: Sample) -> PictureSnapshot:
