@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from blendmask_lite.ablations.estimates import Estimate, estimate
+from blendmask_lite.ablations.markdown import table_lines
 from blendmask_lite.ablations.mask_rcnn import NanoMaskRCNN
 from blendmask_lite.ablations.mask_rcnn_run import (
     mask_rcnn_folder,
@@ -71,21 +72,23 @@ class Headline:
             "Paper, COCO test-dev, R-50, both with detectron2 and many epochs (table 8): BlendMask "
             "37.8 mask AP in 74.0 ms, Mask R-CNN 36.8 in 97 ms.",
             "",
-            _line(["model", "parameters", *names]),
-            _line(["---"] * (2 + len(names))),
-            *(
-                _line([model, f"{self.parameters[model]:,}", *(str(row[n]) for n in names)])
-                for model, row in self.scores.items()
+            *table_lines(
+                ["model", "parameters", *names],
+                [
+                    [model, f"{self.parameters[model]:,}", *(str(row[n]) for n in names)]
+                    for model, row in self.scores.items()
+                ],
             ),
             "",
             "CPU milliseconds, one thread, for a picture of "
             f"{self.regime.shapes.size} px in which so many objects are found:",
             "",
-            _line(["model", *map(str, counts), "growth"]),
-            _line(["---"] * (2 + len(counts))),
-            *(
-                _line([model, *(f"{row[n]:.1f}" for n in counts), f"{_growth(row):+.0%}"])
-                for model, row in self.times.items()
+            *table_lines(
+                ["model", *map(str, counts), "growth"],
+                [
+                    [model, *(f"{row[n]:.1f}" for n in counts), f"{_growth(row):+.0%}"]
+                    for model, row in self.times.items()
+                ],
             ),
         ]
         return "\n".join(lines) + "\n"
@@ -153,7 +156,3 @@ def _scores(runs: Sequence[dict[str, Any]]) -> dict[str, Estimate]:
 def _growth(times: dict[int, float]) -> float:
     counts = list(times)
     return times[counts[-1]] / times[counts[0]] - 1
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

@@ -21,12 +21,12 @@ from blendmask_lite.ablations.times import interleaved_times
 from blendmask_lite.config import ModelConfig
 from blendmask_lite.datasets.batch import collate, load_sample
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.datasets.transforms import TrainTransform
 from blendmask_lite.evaluation.instances import InstanceEvaluator
 from blendmask_lite.files import write_atomically
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.training.engine import StepRecord, TrainingState, train
 from blendmask_lite.training.progress import ProgressLine
+from blendmask_lite.training.run import train_transform
 from blendmask_lite.training.sampling import batches_from
 from blendmask_lite.training.session import versions
 
@@ -56,16 +56,9 @@ def run_mask_rcnn(
     torch.manual_seed(seed)
     network = NanoMaskRCNN(model, size=regime.shapes.size)
     state = TrainingState(network, config)
-    transform = TrainTransform(
-        train_sizes=config.train_sizes,
-        max_size=config.max_size,
-        flip=config.flip,
-        channel_permutation=config.channel_permutation,
-    )
     dataset = ShapesDataset(regime.num_train, config=regime.shapes)
-    batches = batches_from(
-        0, config, num_images=len(dataset), load=load_sample(dataset, transform), collate=collate
-    )
+    load = load_sample(dataset, train_transform(config))
+    batches = batches_from(0, config, num_images=len(dataset), load=load, collate=collate)
     progress = ProgressLine(config.iterations)
     seconds: list[float] = []
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from blendmask_lite.ablations.estimates import Estimate, Verdict, compare_orders, estimate
+from blendmask_lite.ablations.markdown import table_lines
 from blendmask_lite.ablations.paper import PAPER_COLUMNS, PAPER_ROWS, PAPER_TITLES
 from blendmask_lite.ablations.run import Regime
 from blendmask_lite.ablations.tables import TABLES
@@ -108,7 +109,7 @@ class TableReport:
             "",
             self._about(),
             "",
-            *(_line(each) for each in (head, ["---"] * len(head), *rows)),
+            *table_lines(head, rows),
             "",
             *self._order("AP", "Mask AP"),
             *self._order("IoU overlapping", "IoU of overlapping objects over their true boxes"),
@@ -172,7 +173,3 @@ def make_report(
 
 def _signed(value: Estimate) -> str:
     return f"{'+' if value.mean >= 0 else ''}{value}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class Regime:
     def train_config(self, seed: int) -> TrainConfig:
         """The schedule for one seed."""
         config = rescale(TRAIN_PRESETS["nano"], iterations=self.iterations)
-        return TrainConfig(**{**asdict(config), "seed": seed, "checkpoint_every": 200})
+        return replace(config, seed=seed, checkpoint_every=200)
 
 
 REGIMES: dict[str, Regime] = {

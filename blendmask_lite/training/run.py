@@ -29,10 +29,11 @@ from blendmask_lite.training.progress import ProgressLine
 from blendmask_lite.training.recipe import Recipe, find_last_checkpoint, save_finished
 from blendmask_lite.training.runlog import RunFolder, full_disk_explained
 from blendmask_lite.training.sampling import batches_from
+from blendmask_lite.training.schedule import TrainConfig
 from blendmask_lite.training.session import RunSession
 from blendmask_lite.training.watching import Watching, make_watchers
 
-__all__ = ["train_model"]
+__all__ = ["train_model", "train_transform"]
 
 
 def train_model(
@@ -149,21 +150,25 @@ def _batches(
     start: int, dataset: InstanceDataset, recipe: Recipe, ranks: Ranks
 ) -> Iterable[TrainingBatch]:
     config = recipe.train
-    transform = TrainTransform(
+    return batches_from(
+        start,
+        config,
+        num_images=len(dataset),
+        load=load_sample(dataset, train_transform(config), mask_size=recipe.model.mask_size),
+        collate=collate,
+        share=(ranks.rank, ranks.size),
+    )
+
+
+def train_transform(config: TrainConfig) -> TrainTransform:
+    """The augmentation that the settings ask for."""
+    return TrainTransform(
         train_sizes=config.train_sizes,
         max_size=config.max_size,
         flip=config.flip,
         channel_permutation=config.channel_permutation,
         crop=config.crop,
         jitter=config.jitter,
-    )
-    return batches_from(
-        start,
-        config,
-        num_images=len(dataset),
-        load=load_sample(dataset, transform, mask_size=recipe.model.mask_size),
-        collate=collate,
-        share=(ranks.rank, ranks.size),
     )
 
 
