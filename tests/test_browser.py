@@ -246,6 +246,12 @@ def visit(browser: playwright.Browser, lab: str, name: str) -> Visit:
         context.close()
 
 
+@pytest.fixture(scope="module")
+def usual_errors(browser: playwright.Browser, lab: str) -> set[str]:
+    """What the console says of a notebook without widgets."""
+    return visit(browser, lab, "nothing.ipynb").console_errors
+
+
 def run_all(page: playwright.Page) -> None:
     """Run > Run All Cells, again where JupyterLab was not ready to hear it."""
     for _ in range(6):

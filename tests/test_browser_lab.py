@@ -34,6 +34,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 # One JupyterLab and one Chromium for all tests of this file.
 chromium, lab, browser = test_browser.chromium, test_browser.lab, test_browser.browser
+usual_errors = test_browser.usual_errors
 
 NAME = "lab.ipynb"
 SETUP = """import torch
@@ -112,12 +113,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manager.mkdir(parents=True)
     (manager / "plugin.jupyterlab-settings").write_text('{"saveState": true}')
     return made
-
-
-@pytest.fixture(scope="module")
-def usual_errors(browser: Any, lab: str) -> set[str]:
-    """What the console says of a notebook without widgets."""
-    return test_browser.visit(browser, lab, "nothing.ipynb").console_errors
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 # One JupyterLab and one Chromium for all tests of this file.
 chromium, lab, browser = test_browser.chromium, test_browser.lab, test_browser.browser
+usual_errors = test_browser.usual_errors
 
 NAME = "time.ipynb"
 SHOW_TIME = """from blendmask_lite.lab.time_machine import TimeMachine
@@ -48,12 +49,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     left = RunProcess(made / "run")  # a training outlives the kernel, also that of a failed test
     if left.can_stop:
         left.ask_to_stop()
-
-
-@pytest.fixture(scope="module")
-def usual_errors(browser: Any, lab: str) -> set[str]:
-    """What the console says of a notebook without widgets."""
-    return test_browser.visit(browser, lab, "nothing.ipynb").console_errors
 
 
 @pytest.fixture(scope="module")
