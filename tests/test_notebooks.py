@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from widget_states import problems_of_play
 
 from blendmask_lite.course.registry import chapter_exercises, chapters, find_exercise
 from blendmask_lite.course.source import exercises_in, replace_exercise
@@ -150,7 +151,40 @@ def test_solved_notebook_is_green_offline_and_from_any_folder(path, tmp_path, mo
     # What a widget's callback raises ends in the widget's own output, where no one looks.
     widgets = json.dumps(notebook.metadata.widgets)
     assert '"output_type": "error"' not in widgets
-    assert '"image/png"' in widgets, "the widget shows no figure"
+    assert problems_of_play(notebook) == []
+
+
+PLAYS = {
+    "no widget of the lab": "import ipywidgets\nipywidgets.IntSlider()",
+    "says: too small": "lab = make()\nlab.message.fail(ValueError('too small'))\nlab",
+    "says: no object": "lab = make()\nlab.say('no object', 'warning')\nlab",
+    "no picture": "lab = make(is_empty=True)\nlab",
+    "": "lab = make()\nlab.say('three objects')\nlab",
+}
+MAKE = """import ipywidgets
+from blendmask_lite.lab import LabWidget
+
+def make(is_empty=False):
+    lab = LabWidget(title="test")
+    lab.arrange(ipywidgets.Image(value=b"" if is_empty else b"pixels"))
+    return lab"""
+
+
+@pytest.mark.slow
+def test_a_play_section_without_a_working_widget_is_noticed(tmp_path):
+    new = nbformat.v4
+    cells = [new.new_code_cell(f"{MAKE}\n\nmake()")]  # not in the section: it does not count
+    for code in PLAYS.values():
+        cells += [new.new_markdown_cell("## Play"), new.new_code_cell(code)]
+        cells += [new.new_markdown_cell("## Quiz")]
+    notebook = new.new_notebook(cells=cells)
+    folder = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=100, kernel_name="python3", resources=folder).execute()
+    for number, problem in enumerate(PLAYS):
+        part = notebook.copy()
+        part.cells = [notebook.cells[0], *notebook.cells[1 + 3 * number : 4 + 3 * number]]
+        found = problems_of_play(part)
+        assert [problem in line for line in found] == ([True] if problem else []), found
 
 
 @pytest.mark.slow
