@@ -1,0 +1,122 @@
+"""Trains chapter 12's model with several seeds and scores what its bases learned.
+
+    python benchmarks/training_course.py --json numbers.json
+    python benchmarks/training_course.py --seeds 0 --iterations 4 --images 8 --untrained 1
+                                                      any machine, in seconds
+
+Each seed is the very command that the notebook starts. What is done is kept: started again, the
+script continues the seed that was interrupted, and goes on with the next.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from blendmask_lite import PRESETS, BlendMask, load_model
+from blendmask_lite.cli import main as blendmask_lite
+from blendmask_lite.countdown import counter
+from blendmask_lite.course.training_recipe import (
+    ITERATIONS,
+    LearnedBases,
+    held_out_pictures,
+    learned_bases,
+    training_options,
+)
+from blendmask_lite.files import write_atomically
+from blendmask_lite.training.history import read_run
+from blendmask_lite.training.session import versions
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train and score from the command line; 0, or what a training that was stopped returned."""
+    options = parse(arguments)
+    torch.set_num_threads(1)
+    pictures = held_out_pictures(options.images)
+    report: dict[str, Any] = {"iterations": options.iterations, "versions": versions()}
+    report["trained"] = {}
+    for seed in options.seeds:
+        folder = options.folder / f"{options.iterations}-seed{seed}"
+        if not (folder / "model.pt").exists():
+            command = training_options(seed=seed, iterations=options.iterations)
+            status = blendmask_lite(["train", *command, "--out", str(folder), "--resume"])
+            if status:
+                return status
+        model = load_model(folder / "model.pt")
+        bases = learned_bases(model, pictures, progress=counter(f"pictures, seed {seed}"))
+        run = read_run(folder)
+        report["trained"][seed] = {
+            **{name: run.scores[name] for name in ("mask AP", "box AP")},
+            "seconds": sum(run.steps["seconds"]),
+            **plain(bases),
+        }
+        write(options.json, report)
+    report["untrained"] = {}
+    for seed in range(options.untrained):
+        progress = counter(f"pictures, untrained {seed}")
+        bases = learned_bases(untrained(seed), pictures, progress=progress)
+        report["untrained"][seed] = plain(bases)
+        write(options.json, report)
+    print(table(report))
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="S")
+    parser.add_argument("--iterations", type=int, default=ITERATIONS, metavar="N")
+    parser.add_argument("--images", type=int, default=200, metavar="N", help="that are scored")
+    parser.add_argument("--untrained", type=int, default=5, metavar="N", help="random networks")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs/course"), metavar="DIR", help="of the trainings"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here")
+    return parser.parse_args(arguments)
+
+
+def untrained(seed: int) -> BlendMask:
+    """The network as a training of this seed begins it."""
+    torch.manual_seed(seed)
+    return BlendMask(PRESETS["nano"])
+
+
+def plain(bases: LearnedBases) -> dict[str, Any]:
+    """The numbers of all bases and the two that count."""
+    scores = bases.scores
+    return {
+        "object AUC": bases.object_auc,
+        "position r": bases.position,
+        "bases": {
+            "object AUC": scores.object_auc.tolist(),
+            "depth r": scores.depth.tolist(),
+            "x r": scores.x.tolist(),
+            "y r": scores.y.tolist(),
+        },
+    }
+
+
+def table(report: dict[str, Any]) -> str:
+    """A row for each seed, trained and not."""
+    lines = ["           seed  mask AP  object AUC  position r"]
+    for kind in ("trained", "untrained"):
+        for seed, row in report[kind].items():
+            ap = f"{row['mask AP']:.1f}" if "mask AP" in row else "-"
+            auc, r = row["object AUC"], row["position r"]
+            lines.append(f"{kind:<9}  {seed:>4}  {ap:>7}  {auc:>10.2f}  {r:>10.2f}")
+    return "\n".join(lines)
+
+
+def write(path: Path | None, report: dict[str, Any]) -> None:
+    if path is not None:
+        write_atomically(path, (json.dumps(report, indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
