@@ -490,7 +490,7 @@ def test_a_figure_is_saved_as_a_vector_of_the_chosen_width(explorer, monkeypatch
     view._receive(None, {"save": "svg"}, [])
     view._receive(None, {"save": "exe"}, [])
 
-    assert [each["download"] for each, _ in sent] == ["explorer.svg"] * 2
+    assert [each["download"] for each, _ in sent] == ["figure.svg"] * 2
     assert b'width="360' in sent[0][1] and b'width="237.6' in sent[1][1]  # 5 and 3.3 inches
     assert "exe: png, svg, pdf are written" in explorer.message.text
 

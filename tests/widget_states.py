@@ -21,7 +21,7 @@ def problems_of_play(notebook: nbformat.NotebookNode) -> list[str]:
     """Why the play section of an executed notebook shows no working widget of the lab.
 
     A lab widget counts when a cell of the section shows it, alone or inside another widget. Its
-    message line may inform, but neither warn nor tell of an error, and it has to hold pixels.
+    message lines may inform and warn, but not tell of an error, and it has to hold pixels.
     """
     models = notebook.metadata.widgets[STATE]["state"]
     shown = [each for root in _views(notebook) for each in _inside(models, root)]
@@ -33,7 +33,7 @@ def problems_of_play(notebook: nbformat.NotebookNode) -> list[str]:
         parts = list(_inside(models, lab))
         for part in parts:
             is_message = "details" in models[part]["state"]
-            if is_message and _of(models, part, "kind", "") != "info" and _text(models, part):
+            if is_message and _of(models, part, "kind", "") == "error" and _text(models, part):
                 problems.append(f"a widget says: {_text(models, part)}")
         if not any(_has_pixels(models[part]) for part in parts):
             problems.append("a widget shows no picture")

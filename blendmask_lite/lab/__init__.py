@@ -2,8 +2,10 @@
 
 from blendmask_lite.lab.blender_lab import BlenderLab
 from blendmask_lite.lab.canvas import Canvas
+from blendmask_lite.lab.canvas_parts import CanvasEvent
 from blendmask_lite.lab.dashboard import Dashboard
 from blendmask_lite.lab.explorer import Explorer
+from blendmask_lite.lab.figure_panel import FigurePanel
 from blendmask_lite.lab.messages import LabWidget, shows_errors
 from blendmask_lite.lab.targets_explorer import TargetsExplorer
 from blendmask_lite.lab.time_machine import TimeMachine
@@ -12,8 +14,10 @@ from blendmask_lite.lab.training_monitor import TrainingMonitor
 __all__ = [
     "BlenderLab",
     "Canvas",
+    "CanvasEvent",
     "Dashboard",
     "Explorer",
+    "FigurePanel",
     "LabWidget",
     "TargetsExplorer",
     "TimeMachine",

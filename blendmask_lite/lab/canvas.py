@@ -121,6 +121,12 @@ class Canvas(anywidget.AnyWidget):
         """Call `callback` with every event from now on, instead of an earlier one."""
         self._callback = callback
 
+    def act(self, event: CanvasEvent) -> None:
+        """Answer an event as if the hand had made it; for code that drives a widget."""
+        with self.hold_sync():
+            if self._callback is not None:
+                self._callback(event)
+
     def download(self, name: str, content: bytes, kind: str) -> None:
         """Let the browser save a file.
 
@@ -148,9 +154,8 @@ class Canvas(anywidget.AnyWidget):
         number = float(content.pop("id"))
         with self.hold_sync():
             try:
-                if self._callback is not None:
-                    cells = tuple((int(x), int(y)) for x, y in content.pop("cells", ()))
-                    box = tuple(float(side) for side in content.pop("box", ()))
-                    self._callback(CanvasEvent(cells=cells, box=box, **content))
+                cells = tuple((int(x), int(y)) for x, y in content.pop("cells", ()))
+                box = tuple(float(side) for side in content.pop("box", ()))
+                self.act(CanvasEvent(cells=cells, box=box, **content))
             finally:
                 self.done = number

@@ -75,7 +75,7 @@ class FigureView(anywidget.AnyWidget):
             if width is not None:
                 fit_figure(figure, width)
             content = figure_file(figure, f".{kind}")
-            self.send({"download": f"explorer.{kind}", "kind": KINDS[kind]}, [content])
+            self.send({"download": f"figure.{kind}", "kind": KINDS[kind]}, [content])
 
     def close(self) -> None:
         """Remove it from the page and drop the picture in both places."""
