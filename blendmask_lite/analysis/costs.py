@@ -1,0 +1,101 @@
+"""What a picture and each object in it cost, in multiply-adds: counted, so no clock is needed.
+
+Chapter 14 of the course. BlendMask, section 4.3: time that does not grow with the number of
+objects.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+
+from blendmask_lite.config import ModelConfig
+from blendmask_lite.model.network import Network
+
+__all__ = ["count_parameters", "mask_head_cost", "object_cost", "picture_cost"]
+
+TAPS = 4  # numbers that bilinear sampling weighs for one value
+
+
+def picture_cost(config: ModelConfig, size: tuple[int, int]) -> dict[str, int]:
+    """Multiply-adds of the convolutions that every picture pays, whatever is in it.
+
+    PyTorch counts them while the layers run on tensors that have shapes and no values.
+
+    Args:
+        config: architecture.
+        size: (height, width) of the picture, multiples of the size divisor.
+
+    Returns:
+        For "backbone", "pyramid", "detector" and "bottom module".
+    """
+    network = _without_values(config)
+    counted: dict[str, int] = {}
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+
+        def note(name: str) -> None:
+            # The counter has two operations for a multiply-add.
+            counted[name] = counter.get_total_flops() // 2 - sum(counted.values())
+
+        features = network.backbone(torch.zeros(1, 3, *size, device="meta"))
+        note("backbone")
+        features = features | network.fpn(features)
+        note("pyramid")
+        network.head([features[name] for name in config.levels])
+        note("detector")
+        network.bottom(features)
+        note("bottom module")
+    return counted
+
+
+def object_cost(config: ModelConfig) -> dict[str, int]:
+    """Multiply-adds that one more object costs BlendMask.
+
+    Args:
+        config: architecture with the blender.
+
+    Returns:
+        For "attentions", the top layer at one location, and "blender": at each of K R R cells
+        four to crop, four to enlarge, one to weigh (equations 1, 2 and 4).
+    """
+    cells = config.num_bases * config.mask_size**2
+    return {
+        "attentions": config.attention_channels * config.pyramid_channels * 9,
+        "blender": cells * (2 * TAPS + 1),
+    }
+
+
+def mask_head_cost(
+    num_objects: int, *, channels: int = 256, num_convs: int = 4, size: int = 14, classes: int = 80
+) -> int:
+    """Multiply-adds of Mask R-CNN's mask head: 3 x 3 convolutions, a doubling, a 1 x 1 predictor.
+
+    Torchvision's layers are run without values and counted (Mask R-CNN, figure 4).
+
+    Args:
+        num_objects: N; 0 costs nothing.
+        channels: of the crops and of all layers.
+        num_convs: before the doubling.
+        size: of the crops, cells; masks are twice as large.
+        classes: C, a mask each.
+    """
+    with torch.device("meta"):
+        head = nn.Sequential(
+            MaskRCNNHeads(channels, (channels,) * num_convs, 1),
+            MaskRCNNPredictor(channels, channels, classes),
+        )
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        head(torch.zeros(num_objects, channels, size, size, device="meta"))
+    return counter.get_total_flops() // 2
+
+
+def count_parameters(config: ModelConfig) -> int:
+    """Numbers that a model of this architecture learns or keeps frozen."""
+    return sum(each.numel() for each in _without_values(config).parameters())
+
+
+def _without_values(config: ModelConfig) -> Network:
+    with torch.device("meta"):
+        return Network(config).eval()
