@@ -5,6 +5,7 @@ from blendmask_lite.figures.analysis_charts import (
     knock_out_figure,
     oracle_figure,
 )
+from blendmask_lite.figures.assignment import ambiguity_figure, claims_figure, sides_figure
 from blendmask_lite.figures.attentions import (
     attentions_figure,
     compare_attentions_figure,
@@ -13,6 +14,7 @@ from blendmask_lite.figures.attentions import (
 from blendmask_lite.figures.bases import bases_figure
 from blendmask_lite.figures.blending import blending_figure, object_blending_figure
 from blendmask_lite.figures.changed_base import changed_base_figure
+from blendmask_lite.figures.cost_bars import cost_bars_figure
 from blendmask_lite.figures.detections import detections_figure, draw_detections, paint_masks
 from blendmask_lite.figures.evaluation_bars import ap_bars_figure, mistakes_figure
 from blendmask_lite.figures.evaluation_report import evaluation_figures, write_evaluation_figures
@@ -39,6 +41,7 @@ from blendmask_lite.figures.targets import targets_figure
 __all__ = [
     "WIDTHS",
     "DescribedFigure",
+    "ambiguity_figure",
     "ap_bars_figure",
     "attentions_figure",
     "base_overlays_figure",
@@ -46,8 +49,10 @@ __all__ = [
     "basis_scores_figure",
     "blending_figure",
     "changed_base_figure",
+    "claims_figure",
     "class_precision_recall_figure",
     "compare_attentions_figure",
+    "cost_bars_figure",
     "crop_picture",
     "curves_figure",
     "detections_figure",
@@ -78,6 +83,7 @@ __all__ = [
     "panoptic_quality_figure",
     "precision_recall_figure",
     "save_figure",
+    "sides_figure",
     "targets_figure",
     "write_evaluation_figures",
 ]

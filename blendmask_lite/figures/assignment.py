@@ -1,0 +1,159 @@
+"""What FCOS' rules do: distances to the sides, how many objects claim a location, and how often.
+
+Chapter 03.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import BoundaryNorm, Colormap, ListedColormap
+from torch import Tensor
+
+from blendmask_lite.figures.layout import DescribedFigure, draw_box, draw_map, draw_picture, panels
+from blendmask_lite.figures.palette import INK, PALETTE, object_color
+from blendmask_lite.figures.targets import pale
+
+__all__ = ["ambiguity_figure", "claims_figure", "sides_figure"]
+
+SIDES = ("l", "t", "r", "b")
+MOST_CLAIMS = 3  # told apart by colour
+CLAIM_COLORS = ("#e8e8e8", "#56b4e9", "#e69f00", "#d55e00")  # none, one, two, three and more
+
+
+def sides_figure(
+    image: Tensor, *, locations: Tensor, boxes: Tensor, ltrb: Tensor, names: Sequence[str]
+) -> DescribedFigure:
+    """A location and its box in every panel, with the four distances as arrows.
+
+    Args:
+        image: (3, H, W) uint8 or float in [0, 1].
+        locations: (P, 2) as (x, y), pixels.
+        boxes: (P, 4) corners, pixels.
+        ltrb: (P, 4) distances, pixels; negative ones point out of the box.
+        names: of the panels.
+    """
+    told = "; ".join(
+        f"{name}: " + ", ".join(f"{s} {v:.0f}" for s, v in zip(SIDES, row.tolist(), strict=True))
+        for name, row in zip(names, ltrb, strict=True)
+    )
+    height, width = image.shape[-2:]
+    figure, axes = panels(
+        1,
+        len(names),
+        cell=(2.9, 2.9 * height / width + 0.3),
+        description=f"Distances from a location to the sides of a box, in pixels. {told}.",
+    )
+    for index, (ax, name) in enumerate(zip(axes.flat, names, strict=True)):
+        draw_picture(ax, pale(image), title=name)
+        color = object_color(index)
+        draw_box(ax, boxes[index].tolist(), color=color)
+        x, y = locations[index].tolist()
+        left, top, right, bottom = ltrb[index].tolist()
+        for side, value, end in zip(
+            SIDES,
+            ltrb[index].tolist(),
+            ((x - left, y), (x, y - top), (x + right, y), (x, y + bottom)),
+            strict=True,
+        ):
+            _arrow(ax, (x, y), end, f"{side} = {value:.0f}", color if value > 0 else PALETTE[0])
+        ax.plot(x, y, marker="o", markersize=5, color=INK)
+        ax.set_xlim(0, width)
+        ax.set_ylim(height, 0)
+    return figure
+
+
+def claims_figure(
+    claims: Mapping[str, Sequence[Tensor]], *, strides: Sequence[int], level_names: Sequence[str]
+) -> DescribedFigure:
+    """How many objects claim each location: a row a rule, a column a level.
+
+    Args:
+        claims: (h, w) counts of every level, by rule; at least one rule.
+        strides: of every level, pixels.
+        level_names: of every level.
+    """
+    told = [
+        f"{rule}: {sum(int((level > 1).sum()) for level in levels)} locations claimed by several"
+        for rule, levels in claims.items()
+    ]
+    figure, axes = panels(
+        len(claims), len(strides), cell=(2.2, 2.15), description=f"{'; '.join(told)}."
+    )
+    colors = ListedColormap(CLAIM_COLORS)
+    for row, (rule, levels) in zip(axes, claims.items(), strict=True):
+        for ax, level, stride, name in zip(row, levels, strides, level_names, strict=True):
+            several = int((level > 1).sum())
+            draw_map(
+                ax,
+                level.clamp(max=MOST_CLAIMS),
+                colors=colors,
+                limits=(-0.5, MOST_CLAIMS + 0.5),
+                stride=stride,
+                unit="pixels",
+                title=f"{name}: {several} by several",
+            )
+        row[0].set_ylabel(f"{rule}\ny, pixels", fontsize=8)
+    _claims_bar(figure, axes.ravel().tolist(), colors)
+    return figure
+
+
+def ambiguity_figure(rules: Mapping[str, tuple[float, float]]) -> DescribedFigure:
+    """Two bar charts: locations of a picture that learn an object, and how many are ambiguous.
+
+    Args:
+        rules: by rule the number of locations that learn, and the share (0 to 1) of them that
+            several objects claim.
+    """
+    told = "; ".join(
+        f"{rule}: {number:.0f} locations, {100 * share:.0f} % claimed by several"
+        for rule, (number, share) in rules.items()
+    )
+    figure, axes = panels(1, 2, cell=(4.2, 0.5 + 0.42 * len(rules)), description=f"{told}.")
+    places = torch.arange(len(rules)).tolist()
+    for ax, values, unit, text in (
+        (axes[0, 0], [number for number, _ in rules.values()], "locations a picture", "{:.0f}"),
+        (
+            axes[0, 1],
+            [100 * share for _, share in rules.values()],
+            "% of them, claimed by several objects",
+            "{:.1f} %",
+        ),
+    ):
+        bars = ax.barh(places, values, color=PALETTE[1], height=0.6)
+        ax.bar_label(bars, [text.format(value) for value in values], padding=3, fontsize=8)
+        ax.set_yticks(places, list(rules), fontsize=8)
+        ax.invert_yaxis()
+        ax.set_xlim(0, 1.2 * max([*values, 1e-9]))
+        ax.set_xlabel(unit, fontsize=8)
+        ax.tick_params(axis="x", labelsize=7)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0, 1].set_yticklabels([])
+    return figure
+
+
+def _arrow(
+    ax: Axes, start: tuple[float, float], end: tuple[float, float], text: str, color: str
+) -> None:
+    ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": color, "linewidth": 1.5})
+    middle = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
+    ax.annotate(
+        text,
+        middle,
+        fontsize=8,
+        color=INK,
+        ha="center",
+        va="center",
+        bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"},
+    )
+
+
+def _claims_bar(figure: DescribedFigure, axes: list[Axes], colors: Colormap) -> None:
+    edges = BoundaryNorm([value - 0.5 for value in range(MOST_CLAIMS + 2)], MOST_CLAIMS + 1)
+    bar = figure.colorbar(ScalarMappable(edges, colors), ax=axes, fraction=0.03, aspect=20)
+    names = [*map(str, range(MOST_CLAIMS)), f"{MOST_CLAIMS} or more"]
+    bar.set_ticks(range(MOST_CLAIMS + 1), labels=names, fontsize=7)
+    bar.set_label("objects that claim a location", fontsize=8)

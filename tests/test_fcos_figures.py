@@ -1,0 +1,56 @@
+"""Figures of chapters 03 and 04 show the numbers that they are given."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from blendmask_lite.figures import ambiguity_figure, claims_figure, sides_figure
+
+IMAGE = torch.full((3, 32, 48), 100, dtype=torch.uint8)
+
+
+def words(figure):
+    texts = [text.get_text() for ax in figure.axes for text in ax.texts]
+    return " ".join([*texts, *(ax.get_title() for ax in figure.axes)])
+
+
+def test_sides_are_arrows_from_the_location_to_the_box():
+    # From (20, 12) in the box 10 to 40, 4 to 30: l 10, t 8, r 20, b 18; the other lies 2 px left.
+    ltrb = torch.tensor([[10.0, 8.0, 20.0, 18.0], [-2.0, 8.0, 32.0, 18.0]])
+    figure = sides_figure(
+        IMAGE,
+        locations=torch.tensor([[20.0, 12.0], [8.0, 12.0]]),
+        boxes=torch.tensor([[10.0, 4.0, 40.0, 30.0]] * 2),
+        ltrb=ltrb,
+        names=["inside", "outside"],
+    )
+    ends = [text.xy for text in figure.axes[0].texts if not text.get_text()]
+    assert ends == [(10, 12), (20, 4), (40, 12), (20, 30)]
+    assert (10, 12) in [text.xy for text in figure.axes[1].texts if not text.get_text()]
+    assert "l = 10" in words(figure) and "l = -2" in words(figure)
+    assert "outside: l -2, t 8, r 32, b 18" in figure.get_label()
+
+
+def test_claims_are_shown_by_rule_and_level():
+    fine, coarse = torch.tensor([[0, 1, 2], [5, 0, 0]]), torch.tensor([[1]])
+    figure = claims_figure(
+        {"whole boxes": [fine, coarse], "central": [fine * 0, coarse * 0]},
+        strides=(8, 16),
+        level_names=("p3", "p4"),
+    )
+    shown = [ax.images[0] for ax in figure.axes if ax.images]
+    assert shown[0].get_array().tolist() == [[0, 1, 2], [3, 0, 0]]
+    assert shown[0].get_extent() == [0, 24, 16, 0] and shown[1].get_extent() == [0, 16, 16, 0]
+    assert "p3: 2 by several" in words(figure)
+    assert "whole boxes: 2 locations" in figure.get_label()
+    assert "central: 0 locations" in figure.get_label()
+
+
+def test_ambiguity_is_drawn_as_numbers_and_per_cent():
+    figure = ambiguity_figure({"one level": (110.0, 0.35), "three levels": (40.0, 0.03)})
+    number, share = figure.axes
+    assert [bar.get_width() for bar in number.patches] == [110, 40]
+    assert [bar.get_width() for bar in share.patches] == pytest.approx([35, 3])
+    assert "one level: 110 locations, 35 %" in figure.get_label()
+    assert ambiguity_figure({"nothing": (0.0, 0.0)}).axes
