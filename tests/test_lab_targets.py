@@ -169,6 +169,17 @@ def test_pointing_at_a_location_tells_its_object_or_why_not(explorer):
     assert explorer.canvas.marks == {}
 
 
+def test_pointing_from_code_tells_the_same(explorer):
+    location = int((explorer.found.owner >= 0).nonzero()[0])
+    explorer.point(location)
+    owner = explorer.names[int(explorer.found.owner[location])]
+    assert f"Learns object {owner}" in explorer.canvas.bars["location"]["title"]
+    explorer.point(None)
+    assert explorer.canvas.marks == {}
+    with pytest.raises(ValueError, match="location -1: there are 1344"):
+        explorer.point(-1)
+
+
 def test_the_rules_change_the_assignment_as_the_package_says(explorer):
     before = dict(explorer.canvas.still)
     explorer.controls.radius.value = 0.5

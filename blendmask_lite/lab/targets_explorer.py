@@ -97,6 +97,20 @@ class TargetsExplorer(LabWidget):
         """Assign with the levels, size limits and center radius of another configuration."""
         self._show(self.picture, config)
 
+    def point(self, location: int | None) -> None:
+        """Tell what a location learns, and of every object why not.
+
+        Args:
+            location: its place on the flattened pyramid; None for none.
+
+        Raises:
+            ValueError: there is no such location.
+        """
+        if location is not None and not 0 <= location < len(self.found.owner):
+            raise ValueError(f"location {location}: there are {len(self.found.owner)}")
+        self._pointed = location
+        self._draw_location()
+
     def figure(self) -> DescribedFigure:
         """All levels, for print."""
         found = self.found
@@ -175,11 +189,11 @@ class TargetsExplorer(LabWidget):
     def _on_event(self, event: CanvasEvent) -> None:
         if event.kind != "hover":
             return
-        self._pointed = None
+        location = None
         if event.cells:
             level = self.config.levels.index(event.panel)
-            self._pointed = self.found.place(level, *event.cells[0])
-        self._draw_location()
+            location = self.found.place(level, *event.cells[0])
+        self.point(location)
 
     @shows_errors
     def _on_picture(self, change: Any) -> None:
