@@ -21,9 +21,11 @@ from blendmask_lite.figures.evaluation_report import evaluation_figures, write_e
 from blendmask_lite.figures.export import WIDTHS, figure_file, fit_figure, save_figure
 from blendmask_lite.figures.gallery import gallery_figure
 from blendmask_lite.figures.hard_cases import hard_cases_figure
+from blendmask_lite.figures.instances import instances_figure, round_trip_figure
 from blendmask_lite.figures.layout import DescribedFigure, figure_pixels
 from blendmask_lite.figures.maps import maps_figure
 from blendmask_lite.figures.mask_progress import mask_progress_figure
+from blendmask_lite.figures.mask_resolution import mask_resolution_figure
 from blendmask_lite.figures.matched_bases import matched_bases_figure
 from blendmask_lite.figures.moments import film_figure, moment_figure
 from blendmask_lite.figures.overlays import base_overlays_figure, paint_base, paint_weights
@@ -31,6 +33,7 @@ from blendmask_lite.figures.overview import overview_figure
 from blendmask_lite.figures.panoptic import paint_segments, panoptic_figure
 from blendmask_lite.figures.panoptic_bars import panoptic_quality_figure
 from blendmask_lite.figures.paper import figure_1, figure_4
+from blendmask_lite.figures.pixel_masks import pixel_masks_figure, run_lengths_figure
 from blendmask_lite.figures.precision_recall import (
     class_precision_recall_figure,
     precision_recall_figure,
@@ -66,9 +69,11 @@ __all__ = [
     "fit_figure",
     "gallery_figure",
     "hard_cases_figure",
+    "instances_figure",
     "knock_out_figure",
     "maps_figure",
     "mask_progress_figure",
+    "mask_resolution_figure",
     "matched_bases_figure",
     "mistakes_figure",
     "moment_figure",
@@ -81,7 +86,10 @@ __all__ = [
     "paint_weights",
     "panoptic_figure",
     "panoptic_quality_figure",
+    "pixel_masks_figure",
     "precision_recall_figure",
+    "round_trip_figure",
+    "run_lengths_figure",
     "save_figure",
     "sides_figure",
     "targets_figure",
