@@ -5,7 +5,12 @@ from blendmask_lite.figures.analysis_charts import (
     knock_out_figure,
     oracle_figure,
 )
-from blendmask_lite.figures.assignment import ambiguity_figure, claims_figure, sides_figure
+from blendmask_lite.figures.assignment import (
+    ambiguity_figure,
+    boxes_figure,
+    claims_figure,
+    sides_figure,
+)
 from blendmask_lite.figures.attentions import (
     attentions_figure,
     compare_attentions_figure,
@@ -23,6 +28,7 @@ from blendmask_lite.figures.gallery import gallery_figure
 from blendmask_lite.figures.hard_cases import hard_cases_figure
 from blendmask_lite.figures.instances import instances_figure, round_trip_figure
 from blendmask_lite.figures.layout import DescribedFigure, figure_pixels
+from blendmask_lite.figures.lines import lines_figure
 from blendmask_lite.figures.maps import maps_figure
 from blendmask_lite.figures.mask_progress import mask_progress_figure
 from blendmask_lite.figures.mask_resolution import mask_resolution_figure
@@ -38,7 +44,10 @@ from blendmask_lite.figures.precision_recall import (
     class_precision_recall_figure,
     precision_recall_figure,
 )
+from blendmask_lite.figures.precision_steps import precision_steps_figure
+from blendmask_lite.figures.proposals import paint_boxes, proposals_figure
 from blendmask_lite.figures.runs import curves_figure
+from blendmask_lite.figures.specimens import specimens_figure
 from blendmask_lite.figures.targets import targets_figure
 
 __all__ = [
@@ -51,6 +60,7 @@ __all__ = [
     "bases_figure",
     "basis_scores_figure",
     "blending_figure",
+    "boxes_figure",
     "changed_base_figure",
     "claims_figure",
     "class_precision_recall_figure",
@@ -71,6 +81,7 @@ __all__ = [
     "hard_cases_figure",
     "instances_figure",
     "knock_out_figure",
+    "lines_figure",
     "maps_figure",
     "mask_progress_figure",
     "mask_resolution_figure",
@@ -81,6 +92,7 @@ __all__ = [
     "oracle_figure",
     "overview_figure",
     "paint_base",
+    "paint_boxes",
     "paint_masks",
     "paint_segments",
     "paint_weights",
@@ -88,9 +100,12 @@ __all__ = [
     "panoptic_quality_figure",
     "pixel_masks_figure",
     "precision_recall_figure",
+    "precision_steps_figure",
+    "proposals_figure",
     "round_trip_figure",
     "run_lengths_figure",
     "save_figure",
+    "specimens_figure",
     "sides_figure",
     "targets_figure",
     "write_evaluation_figures",
