@@ -4,10 +4,11 @@ RUN := $(VENV)/bin/python
 # One thread a process: faster on small pictures, and the same numbers everywhere.
 OMP_NUM_THREADS ?= 1
 BLENDMASK_BUDGET ?= smoke
+SITE_BUDGET ?= laptop
 export PYTHON TORCH_INDEX OMP_NUM_THREADS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab dashboard test check lint types format budgets checkpoint standin snapshots picture gallery benchmark clean
+.PHONY: help setup lab dashboard test check lint types format budgets checkpoint standin snapshots picture gallery benchmark site clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +61,9 @@ picture: setup ## draw docs/images/overview.png again
 
 gallery: setup ## draw the pictures of docs/gallery.md again (about 2 minutes)
 	$(RUN) tools/make_gallery.py
+
+site: setup ## build/site/html: the executed notebooks, guides and reference as pages (some 20 minutes at first)
+	BLENDMASK_BUDGET=$(SITE_BUDGET) $(RUN) tools/make_site.py $(SITE_ARGS)
 
 benchmark: setup ## time inference against torchvision's Mask R-CNN
 	$(RUN) benchmarks/inference.py

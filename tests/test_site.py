@@ -1,0 +1,80 @@
+"""The static site: every page links to what exists, nothing is fetched, widgets leave a picture."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+from site_links import find_dead_links  # noqa: E402
+from site_notebooks import WIDGET, execute, replace_widgets, still_name  # noqa: E402
+
+
+def write_page(path: Path, body: str) -> None:
+    path.write_text(f"<html><body>{body}</body></html>", encoding="utf-8")
+
+
+def test_dead_links_are_found_and_living_ones_are_not(tmp_path):
+    write_page(tmp_path / "a.html", '<h1 id="top"></h1><a href="b.html#place">to b</a>')
+    write_page(
+        tmp_path / "b.html",
+        '<p id="place"></p><a href="a.html#top">back</a> <a href="https://arxiv.org">out</a>'
+        '<a href="missing.html">x</a> <a href="a.html#nowhere">y</a> <img src="gone.png">'
+        '<script src="https://cdn.example/x.js"></script>',
+    )
+    assert find_dead_links(tmp_path) == [
+        "b.html: loads https://cdn.example/x.js from the network",
+        "b.html: missing.html: no such file",
+        "b.html: a.html#nowhere: no such place on that page",
+        "b.html: gone.png: no such file",
+    ]
+
+
+def test_widget_becomes_its_picture_and_says_where_it_lives(tmp_path):
+    notebook = new_notebook(cells=[new_code_cell("w"), new_code_cell("w")])
+    for cell in notebook.cells:
+        data = {WIDGET: {"model_id": "1"}, "text/plain": "Widget()"}
+        cell.outputs = [nbformat.v4.new_output("display_data", data=data)]
+    notebook.metadata["widgets"] = {"state": {}}
+    (tmp_path / still_name("05", 1)).write_bytes(b"\x89PNG")
+    replace_widgets(notebook, "05", tmp_path)
+
+    first, second = (cell.outputs[0].data["text/html"] for cell in notebook.cells)
+    assert "<img" not in first and "make lab" in first
+    assert "data:image/png;base64,iVBORw==" in second
+    assert "widgets" not in notebook.metadata
+    assert all(WIDGET not in cell.outputs[0].data for cell in notebook.cells)
+
+
+@pytest.mark.slow
+def test_notebook_runs_once_and_again_when_it_changes(tmp_path):
+    path, said = tmp_path / "small.ipynb", []
+    nbformat.write(new_notebook(cells=[new_code_cell("print(6 * 7)")]), path)
+    for _ in range(2):
+        notebook = execute(path, tmp_path / "cache", said.append)
+        assert notebook.cells[0].outputs[0].text == "42\n"
+    assert said == ["running small.ipynb"]
+    nbformat.write(new_notebook(cells=[new_code_cell("print(7 * 7)")]), path)
+    assert execute(path, tmp_path / "cache", said.append).cells[0].outputs[0].text == "49\n"
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_site_builds_without_a_warning_a_dead_link_or_the_network(tmp_path):
+    """Notebooks as they are: `make site` itself runs them."""
+    command = [sys.executable, str(ROOT / "tools" / "make_site.py"), "--unexecuted"]
+    built = subprocess.run(
+        [*command, "--output", str(tmp_path / "html")], capture_output=True, text=True, timeout=900
+    )
+    assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        assert (tmp_path / "html" / "notebooks" / f"{path.stem}.html").exists()
+    reference = (tmp_path / "html" / "api" / "model.html").read_text()
+    assert "attention-weighted bases" in reference

@@ -1,0 +1,158 @@
+"""Builds the static site from notebooks, docs and docstrings, without a network: `make site`.
+
+Usage: python tools/make_site.py [--unexecuted] [--output FOLDER]
+
+BLENDMASK_BUDGET says how much the notebooks compute. --unexecuted takes them as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import jupyter_server_mathjax
+import nbformat
+from site_links import find_dead_links
+from site_notebooks import execute, replace_widgets
+from sphinx.cmd.build import build_main
+
+from blendmask_lite.countdown import counter
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build" / "site"
+# Parts of the reference in the order of the layers: package -> what it holds.
+PARTS = {
+    "": "Configurations, presets, structures, files of weights",
+    "model": "The network",
+    "published": "The authors' checkpoints",
+    "datasets": "Data",
+    "evaluation": "Evaluation",
+    "training": "Training",
+    "ablations": "Ablations",
+    "figures": "Figures",
+    "analysis": "Analysis",
+    "lab": "The lab",
+    "course": "The course's machinery",
+}
+# Its classes refuse the attributes that autodoc sets on what it reads.
+SEALED = ("published/pickles.py",)
+GUIDES = ("models", "data", "training", "evaluation", "ablations", "lab", "gallery")
+LOOK_UP = ("glossary", "differences")
+
+
+def main(arguments: list[str]) -> int:
+    """Build, check the links, say where the site is; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--unexecuted", action="store_true", help="do not run the notebooks")
+    parser.add_argument("--output", type=Path, default=BUILD / "html", help="folder of the site")
+    options = parser.parse_args(arguments)
+    source = write_source(BUILD / "source", runs_notebooks=not options.unexecuted)
+    shutil.rmtree(options.output, ignore_errors=True)
+    status = build_main(
+        ["-b", "html", "-q", "-W", "--keep-going", "-d", str(BUILD / "trees"), str(source)]
+        + [str(options.output)]
+    )
+    if status:
+        return status
+    mathjax = Path(jupyter_server_mathjax.__file__).parent / "static"
+    shutil.copytree(mathjax, options.output / "_static" / "mathjax")
+    problems = find_dead_links(options.output)
+    print("\n".join(problems) or f"the site is {options.output / 'index.html'}")
+    return 1 if problems else 0
+
+
+def write_source(folder: Path, *, runs_notebooks: bool) -> Path:
+    """Collect everything that Sphinx reads; links keep their meaning, as the places do."""
+    shutil.rmtree(folder, ignore_errors=True)
+    site = ROOT / "docs" / "site"
+    shutil.copytree(site, folder)
+    shutil.copytree(ROOT / "docs", folder / "docs", ignore=shutil.ignore_patterns("site"))
+    for name in ("CHANGELOG.md", "CONTRIBUTING.md"):
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "notebooks").mkdir()
+    paths = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    report = counter("notebooks")
+    for number, path in enumerate(paths):
+        if runs_notebooks:
+            notebook = replace_widgets(execute(path, BUILD / "executed"), path.stem)
+        else:
+            notebook = nbformat.read(path, as_version=4)
+        nbformat.write(notebook, folder / "notebooks" / path.name)
+        report(number + 1, len(paths))
+    write_reference(folder / "api")
+    tables = [f"ablations/{path.name}" for path in sorted((folder / "docs/ablations").glob("*.md"))]
+    _append(folder / "docs" / "ablations.md", _toctree("", tables))
+    _append(folder / "index.md", contents(paths))
+    return folder
+
+
+def contents(notebooks: list[Path]) -> str:
+    """The tables of contents below the first page's text."""
+    chapters = [f"notebooks/{path.name}" for path in notebooks if path.name[:2].isdigit()]
+    appendices = [f"notebooks/{path.name}" for path in notebooks if not path.name[:2].isdigit()]
+    instructors = sorted((ROOT / "docs" / "instructors").glob("*.md"))
+    teaching = sorted((f"docs/instructors/{path.name}" for path in instructors), key=_index_first)
+    return "".join(
+        (
+            _toctree("The course", [*chapters, *appendices]),
+            _toctree("Teaching", teaching),
+            _toctree("Guides", [f"docs/{name}.md" for name in GUIDES]),
+            _toctree("Look up", [f"docs/{name}.md" for name in LOOK_UP] + ["api/index.md"]),
+            _toctree("The project", ["CONTRIBUTING.md", "CHANGELOG.md"]),
+        )
+    )
+
+
+def write_reference(folder: Path) -> None:
+    """One page a part of the package: every module with public names, by its docstrings."""
+    folder.mkdir()
+    pages = []
+    for part, title in PARTS.items():
+        name = part or "blendmask_lite"
+        place = ROOT / "blendmask_lite" / part
+        files = [*sorted(place.glob("*.py")), *sorted(place.glob("backbones/*.py"))]
+        files = [p for p in files if p.stem != "__init__" and not str(p).endswith(SEALED)]
+        sections = [_section(path) for path in files if "__all__" in path.read_text("utf-8")]
+        (folder / f"{name}.md").write_text(f"# {title}\n\n" + "".join(sections), encoding="utf-8")
+        pages.append(f"api/{name}.md")
+    listed = _toctree("", [Path(page).name for page in pages], is_hidden=False)
+    (folder / "index.md").write_text(f"# Reference\n{listed}", encoding="utf-8")
+
+
+def _section(path: Path) -> str:
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    public = ast.literal_eval(_all_of(path))
+    if not public:
+        return ""
+    title = module.removeprefix("blendmask_lite.")
+    return f"## {title}\n\n```{{eval-rst}}\n.. automodule:: {module}\n```\n\n"
+
+
+def _all_of(path: Path) -> ast.expr:
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+            return node.value
+    raise ValueError(f"{path}: no __all__")
+
+
+def _index_first(page: str) -> tuple[bool, str]:
+    return not page.endswith("/index.md"), page
+
+
+def _append(path: Path, text: str) -> None:
+    path.write_text(path.read_text("utf-8") + text, encoding="utf-8")
+
+
+def _toctree(caption: str, pages: list[str], *, is_hidden: bool = True) -> str:
+    options = [f":caption: {caption}"] if caption else []
+    options += [":hidden:"] if is_hidden else []
+    return "\n```{toctree}\n" + "\n".join([*options, "", *pages]) + "\n```\n"
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("BLENDMASK_BUDGET", "laptop")
+    sys.exit(main(sys.argv[1:]))
