@@ -89,6 +89,11 @@ def test_bases_are_measured_in_pixels_of_the_picture():
     assert "pixels" in figure.axes[1].get_xlabel()
 
 
+def test_four_bases_beside_their_picture_fit_a_notebook():
+    figure = bases_figure(torch.zeros(4, 12, 16), stride=4, image=a_picture())
+    assert figure.get_figwidth() <= 9
+
+
 # Attentions
 
 

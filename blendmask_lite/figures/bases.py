@@ -19,6 +19,7 @@ from blendmask_lite.figures.palette import SIGNED, base_color
 __all__ = ["bases_figure"]
 
 FEW = 8  # up to so many bases stand in one row with units; more make a square grid without
+WIDEST = 9.0  # inches, of a row of four bases beside their picture: what a notebook shows unscaled
 
 
 def bases_figure(
@@ -36,7 +37,7 @@ def bases_figure(
     num_panels = num_bases + (image is not None)
     columns = num_panels if num_panels <= FEW + 1 else math.ceil(math.sqrt(num_panels))
     rows = math.ceil(num_panels / columns)
-    side = 2.3 if num_bases <= FEW else 1.1
+    side = max(1.8, min(2.3, WIDEST / columns)) if num_bases <= FEW else 1.1
     unit = "pixels" if num_bases <= FEW else ""
     figure, grid = panels(
         rows,
