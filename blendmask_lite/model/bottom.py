@@ -56,13 +56,17 @@ class ProtoFPN(BottomModule):
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """Read p3, p4 and p5; see `BottomModule`."""
-        total = self.refine["p3"](features["p3"])
-        for name in ("p4", "p5"):
-            total = total + _resized(self.refine[name](features[name]), total)
-        x = self.tower(total)
+        x = self.tower(self.join(features))
         x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
         bases: Tensor = self.bases(self.last(x))
         return bases
+
+    def join(self, features: Mapping[str, Tensor]) -> Tensor:
+        """(B, channels, H/8, W/8): the three levels, refined, at the size of p3, added up."""
+        total: Tensor = self.refine["p3"](features["p3"])
+        for name in ("p4", "p5"):
+            total = total + _resized(self.refine[name](features[name]), total)
+        return total
 
 
 class ProtoNetP3(BottomModule):
