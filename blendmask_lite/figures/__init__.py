@@ -105,8 +105,8 @@ __all__ = [
     "round_trip_figure",
     "run_lengths_figure",
     "save_figure",
-    "specimens_figure",
     "sides_figure",
+    "specimens_figure",
     "targets_figure",
     "write_evaluation_figures",
 ]
