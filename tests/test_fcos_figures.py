@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from matplotlib.colors import to_hex
 
-from blendmask_lite.figures import ambiguity_figure, claims_figure, sides_figure
+from blendmask_lite.figures import ambiguity_figure, boxes_figure, claims_figure, sides_figure
+from blendmask_lite.figures.palette import object_color
 
 IMAGE = torch.full((3, 32, 48), 100, dtype=torch.uint8)
 
@@ -13,6 +15,16 @@ IMAGE = torch.full((3, 32, 48), 100, dtype=torch.uint8)
 def words(figure):
     texts = [text.get_text() for ax in figure.axes for text in ax.texts]
     return " ".join([*texts, *(ax.get_title() for ax in figure.axes)])
+
+
+def test_boxes_are_outlined_and_named_in_their_objects_colours():
+    boxes = torch.tensor([[2.0, 4.0, 20.0, 30.0], [10.0, 8.0, 40.0, 24.0]])
+    figure = boxes_figure(IMAGE, boxes=boxes, names=["1: cup", "2: fish"])
+    outlines = figure.axes[0].patches
+    assert [each.get_bbox().extents.tolist() for each in outlines] == boxes.tolist()
+    assert [to_hex(each.get_edgecolor()) for each in outlines] == [object_color(0), object_color(1)]
+    assert "1: cup 2: fish" in words(figure) and "2 boxes: 1: cup, 2: fish" in figure.get_label()
+    assert "0 boxes: none" in boxes_figure(IMAGE, boxes=torch.zeros(0, 4), names=[]).get_label()
 
 
 def test_sides_are_arrows_from_the_location_to_the_box():

@@ -14,14 +14,49 @@ from matplotlib.colors import BoundaryNorm, Colormap, ListedColormap
 from torch import Tensor
 
 from blendmask_lite.figures.layout import DescribedFigure, draw_box, draw_map, draw_picture, panels
-from blendmask_lite.figures.palette import INK, PALETTE, object_color
+from blendmask_lite.figures.palette import INK, PALETTE, object_color, text_on
 from blendmask_lite.figures.targets import pale
 
-__all__ = ["ambiguity_figure", "claims_figure", "sides_figure"]
+__all__ = ["ambiguity_figure", "boxes_figure", "claims_figure", "sides_figure"]
 
 SIDES = ("l", "t", "r", "b")
 MOST_CLAIMS = 3  # told apart by colour
 CLAIM_COLORS = ("#e8e8e8", "#56b4e9", "#e69f00", "#d55e00")  # none, one, two, three and more
+
+
+def boxes_figure(
+    image: Tensor, *, boxes: Tensor, names: Sequence[str], title: str = ""
+) -> DescribedFigure:
+    """The true boxes on the picture, each in its object's colour.
+
+    Args:
+        image: (3, H, W) uint8 or float in [0, 1].
+        boxes: (N, 4) corners, pixels.
+        names: of the objects.
+        title: above the picture.
+    """
+    height, width = image.shape[-2:]
+    figure, axes = panels(
+        1,
+        1,
+        cell=(5.0, 5.0 * height / width),
+        description=f"A picture with {len(names)} boxes: {', '.join(names) or 'none'}.",
+    )
+    ax = axes[0, 0]
+    draw_picture(ax, image, title=title)
+    for index, (box, name) in enumerate(zip(boxes.tolist(), names, strict=True)):
+        color = object_color(index)
+        draw_box(ax, box, color=color, width=2.0)
+        ax.text(
+            box[0],
+            box[1],
+            name,
+            fontsize=8,
+            color=text_on(color),
+            va="bottom",
+            bbox={"boxstyle": "square,pad=0.15", "facecolor": color, "edgecolor": "none"},
+        )
+    return figure
 
 
 def sides_figure(
