@@ -20,7 +20,9 @@ from blendmask_lite.figures.bases import bases_figure
 from blendmask_lite.figures.blending import blending_figure, object_blending_figure
 from blendmask_lite.figures.changed_base import changed_base_figure
 from blendmask_lite.figures.cost_bars import cost_bars_figure
+from blendmask_lite.figures.costs import growth_figure, stages_figure
 from blendmask_lite.figures.detections import detections_figure, draw_detections, paint_masks
+from blendmask_lite.figures.edges import edges_figure
 from blendmask_lite.figures.evaluation_bars import ap_bars_figure, mistakes_figure
 from blendmask_lite.figures.evaluation_report import evaluation_figures, write_evaluation_figures
 from blendmask_lite.figures.export import WIDTHS, figure_file, fit_figure, save_figure
@@ -38,6 +40,7 @@ from blendmask_lite.figures.overlays import base_overlays_figure, paint_base, pa
 from blendmask_lite.figures.overview import overview_figure
 from blendmask_lite.figures.panoptic import paint_segments, panoptic_figure
 from blendmask_lite.figures.panoptic_bars import panoptic_quality_figure
+from blendmask_lite.figures.panoptic_steps import panoptic_steps_figure
 from blendmask_lite.figures.paper import figure_1, figure_4
 from blendmask_lite.figures.pixel_masks import pixel_masks_figure, run_lengths_figure
 from blendmask_lite.figures.precision_recall import (
@@ -70,6 +73,7 @@ __all__ = [
     "curves_figure",
     "detections_figure",
     "draw_detections",
+    "edges_figure",
     "evaluation_figures",
     "figure_1",
     "figure_4",
@@ -78,6 +82,7 @@ __all__ = [
     "film_figure",
     "fit_figure",
     "gallery_figure",
+    "growth_figure",
     "hard_cases_figure",
     "instances_figure",
     "knock_out_figure",
@@ -98,6 +103,7 @@ __all__ = [
     "paint_weights",
     "panoptic_figure",
     "panoptic_quality_figure",
+    "panoptic_steps_figure",
     "pixel_masks_figure",
     "precision_recall_figure",
     "precision_steps_figure",
@@ -107,6 +113,7 @@ __all__ = [
     "save_figure",
     "sides_figure",
     "specimens_figure",
+    "stages_figure",
     "targets_figure",
     "write_evaluation_figures",
 ]
