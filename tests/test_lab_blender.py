@@ -550,6 +550,17 @@ class Counter(LabWidget):
         return 1
 
 
+def test_strokes_from_code_can_be_undone_one_by_one(lab):
+    """They belong to no gesture of the page."""
+    lab.canvas.act(CanvasEvent("paint", "attention 2", cells=((3, 3),)))
+    lab.canvas.act(CanvasEvent("paint", "attention 2", cells=((4, 3),)))
+    assert lab.state.attentions[1, 3, 3:5].tolist() == [6, 6]
+    lab.controls.undo.click()
+    assert lab.state.attentions[1, 3, 3] == 6 != lab.state.attentions[1, 3, 4]
+    lab.controls.undo.click()
+    assert torch.equal(lab.state.attentions, lab.own.attentions)
+
+
 def test_errors_of_callbacks_stand_in_the_message_line_until_one_goes_well():
     counter = Counter()
     counter.divide(0)

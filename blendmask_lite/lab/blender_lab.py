@@ -90,7 +90,7 @@ class BlenderLab(BlenderScreen):
             self._press(event)
         else:
             state = self._after(event)
-            is_same = event.gesture == self._gesture
+            is_same = event.gesture != 0 and event.gesture == self._gesture
             history = self.history
             self._set(history.replaced(state) if is_same else history.pushed(state))
             self._gesture = event.gesture

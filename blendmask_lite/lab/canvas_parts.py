@@ -109,7 +109,7 @@ class CanvasEvent:
             for "hover", none when nothing is pointed at any more.
         key: "+", "-", "undo" or "redo", for "key".
         count: how often it was pressed.
-        gesture: number of the drag or stroke that it belongs to.
+        gesture: number of the drag or stroke that it belongs to; 0 if it stands alone.
         is_last: the drag or stroke ends with it.
     """
 
