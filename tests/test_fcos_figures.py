@@ -28,20 +28,20 @@ def test_boxes_are_outlined_and_named_in_their_objects_colours():
 
 
 def test_sides_are_arrows_from_the_location_to_the_box():
-    # From (20, 12) in the box 10 to 40, 4 to 30: l 10, t 8, r 20, b 18; the other lies 2 px left.
-    ltrb = torch.tensor([[10.0, 8.0, 20.0, 18.0], [-2.0, 8.0, 32.0, 18.0]])
+    # From (20, 12) in the box 10 to 40, 4 to 30: l 10, t 8, r 20, b 18; the other box begins 2 px
+    # to the right.
     figure = sides_figure(
         IMAGE,
-        locations=torch.tensor([[20.0, 12.0], [8.0, 12.0]]),
-        boxes=torch.tensor([[10.0, 4.0, 40.0, 30.0]] * 2),
-        ltrb=ltrb,
-        names=["inside", "outside"],
+        location=torch.tensor([20.0, 12.0]),
+        boxes=torch.tensor([[10.0, 4.0, 40.0, 30.0], [22.0, 4.0, 40.0, 30.0]]),
+        ltrb=torch.tensor([[10.0, 8.0, 20.0, 18.0], [-2.0, 8.0, 20.0, 18.0]]),
+        names={0: "inside", 1: "outside"},
     )
-    ends = [text.xy for text in figure.axes[0].texts if not text.get_text()]
-    assert ends == [(10, 12), (20, 4), (40, 12), (20, 30)]
-    assert (10, 12) in [text.xy for text in figure.axes[1].texts if not text.get_text()]
+    ends = [[text.xy for text in ax.texts if not text.get_text()] for ax in figure.axes]
+    assert ends[0] == [(10, 12), (20, 4), (40, 12), (20, 30)]
+    assert ends[1][0] == (22, 12)
     assert "l = 10" in words(figure) and "l = -2" in words(figure)
-    assert "outside: l -2, t 8, r 32, b 18" in figure.get_label()
+    assert "outside: l -2, t 8, r 20, b 18" in figure.get_label()
 
 
 def test_claims_are_shown_by_rule_and_level():

@@ -20,6 +20,7 @@ from blendmask_lite.figures.targets import pale
 __all__ = ["ambiguity_figure", "boxes_figure", "claims_figure", "sides_figure"]
 
 SIDES = ("l", "t", "r", "b")
+WAYS = ((-1, 0), (0, -1), (1, 0), (0, 1))  # of the sides, as (x, y)
 MOST_CLAIMS = 3  # told apart by colour
 CLAIM_COLORS = ("#e8e8e8", "#56b4e9", "#e69f00", "#d55e00")  # none, one, two, three and more
 
@@ -60,44 +61,54 @@ def boxes_figure(
 
 
 def sides_figure(
-    image: Tensor, *, locations: Tensor, boxes: Tensor, ltrb: Tensor, names: Sequence[str]
+    image: Tensor, *, location: Tensor, boxes: Tensor, ltrb: Tensor, names: Mapping[int, str]
 ) -> DescribedFigure:
-    """A location and its box in every panel, with the four distances as arrows.
+    """One location and one box in every panel, with the four distances as arrows.
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
-        locations: (P, 2) as (x, y), pixels.
-        boxes: (P, 4) corners, pixels.
-        ltrb: (P, 4) distances, pixels; negative ones point out of the box.
-        names: of the panels.
+        location: (2,) as (x, y), pixels.
+        boxes: (N, 4) corners of all objects, pixels.
+        ltrb: (N, 4) distances from the location, pixels; negative ones point out of the box.
+        names: by object, of those that get a panel.
     """
     told = "; ".join(
         f"{name}: " + ", ".join(f"{s} {v:.0f}" for s, v in zip(SIDES, row.tolist(), strict=True))
-        for name, row in zip(names, ltrb, strict=True)
+        for name, row in zip(names.values(), ltrb[list(names)], strict=True)
     )
-    height, width = image.shape[-2:]
+    hull = torch.cat([boxes[list(names)].view(-1, 2), location[None]])
+    (left, top), (right, bottom) = (
+        (hull.amin(dim=0) - 20).tolist(),
+        (hull.amax(dim=0) + 20).tolist(),
+    )
     figure, axes = panels(
         1,
         len(names),
-        cell=(2.9, 2.9 * height / width + 0.3),
+        cell=(2.9, 2.9 * (bottom - top) / (right - left) + 0.4),
         description=f"Distances from a location to the sides of a box, in pixels. {told}.",
     )
-    for index, (ax, name) in enumerate(zip(axes.flat, names, strict=True)):
+    x, y = location.tolist()
+    for ax, (index, name) in zip(axes.flat, names.items(), strict=True):
         draw_picture(ax, pale(image), title=name)
-        color = object_color(index)
-        draw_box(ax, boxes[index].tolist(), color=color)
-        x, y = locations[index].tolist()
-        left, top, right, bottom = ltrb[index].tolist()
-        for side, value, end in zip(
-            SIDES,
-            ltrb[index].tolist(),
-            ((x - left, y), (x, y - top), (x + right, y), (x, y + bottom)),
-            strict=True,
-        ):
-            _arrow(ax, (x, y), end, f"{side} = {value:.0f}", color if value > 0 else PALETTE[0])
+        draw_box(ax, boxes[index].tolist(), color=object_color(index))
+        for side, value, (right_way, down) in zip(SIDES, ltrb[index].tolist(), WAYS, strict=True):
+            end = x + value * right_way, y + value * down
+            color, beyond = (object_color(index), 1) if value > 0 else (PALETTE[0], -1)
+            _arrow(ax, (x, y), end, color)
+            ax.annotate(
+                f"{side} = {value:.0f}",
+                end,
+                xytext=(18 * right_way * beyond, -9 * down * beyond),
+                textcoords="offset points",
+                fontsize=8,
+                color=INK,
+                ha="center",
+                va="center",
+                bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"},
+            )
         ax.plot(x, y, marker="o", markersize=5, color=INK)
-        ax.set_xlim(0, width)
-        ax.set_ylim(height, 0)
+        ax.set_xlim(left, right)
+        ax.set_ylim(bottom, top)
     return figure
 
 
@@ -170,20 +181,9 @@ def ambiguity_figure(rules: Mapping[str, tuple[float, float]]) -> DescribedFigur
     return figure
 
 
-def _arrow(
-    ax: Axes, start: tuple[float, float], end: tuple[float, float], text: str, color: str
-) -> None:
-    ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": color, "linewidth": 1.5})
-    middle = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
-    ax.annotate(
-        text,
-        middle,
-        fontsize=8,
-        color=INK,
-        ha="center",
-        va="center",
-        bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"},
-    )
+def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], color: str) -> None:
+    arrow = {"arrowstyle": "->", "color": color, "linewidth": 1.8, "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", end, start, arrowprops=arrow)
 
 
 def _claims_bar(figure: DescribedFigure, axes: list[Axes], colors: Colormap) -> None:
