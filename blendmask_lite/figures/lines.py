@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from matplotlib.ticker import FormatStrFormatter, NullLocator
+
 from blendmask_lite.figures.layout import DescribedFigure, panels
 from blendmask_lite.figures.palette import INK, PALETTE
 
@@ -28,7 +30,7 @@ def lines_figure(
         x_label: what x is, with its unit.
         y_label: what y is, with its unit.
         title: above.
-        is_log: both axes are logarithmic.
+        is_log: both axes are logarithmic; every x has a tick, so they should be few.
         levels: heights by name that are drawn as dashed lines.
 
     Raises:
@@ -52,6 +54,10 @@ def lines_figure(
     if is_log:
         ax.set_xscale("log")
         ax.set_yscale("log")
+        ax.set_xticks(sorted({x for xs, _ in curves.values() for x in xs}), minor=False)
+        ax.xaxis.set_minor_locator(NullLocator())
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter(FormatStrFormatter("%g"))
     ax.set_xlabel(x_label, fontsize=8)
     ax.set_ylabel(y_label, fontsize=8)
     ax.tick_params(labelsize=8)
