@@ -8,7 +8,7 @@ SITE_BUDGET ?= laptop
 export PYTHON TORCH_INDEX OMP_NUM_THREADS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab dashboard test check lint types format budgets checkpoint standin snapshots picture gallery benchmark site clean
+.PHONY: help setup lab dashboard test check lint types format budgets checkpoint standin snapshots picture gallery benchmark ready instructor slides site clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,15 @@ picture: setup ## draw docs/images/overview.png again
 
 gallery: setup ## draw the pictures of docs/gallery.md again (about 2 minutes)
 	$(RUN) tools/make_gallery.py
+
+ready: setup ## the day before a course: is everything on this machine? (a minute)
+	@$(RUN) -m blendmask_lite.course.ready
+
+instructor: setup ## build/instructor: solved notebooks and assignments for nbgrader
+	$(RUN) tools/make_instructor.py
+
+slides: setup ## build/instructor/slides: one deck a chapter, from its tagged cells
+	BLENDMASK_BUDGET=$(SITE_BUDGET) $(RUN) tools/make_instructor.py --slides
 
 site: setup ## build/site/html: the executed notebooks, guides and reference as pages (some 20 minutes at first)
 	BLENDMASK_BUDGET=$(SITE_BUDGET) $(RUN) tools/make_site.py $(SITE_ARGS)

@@ -8,12 +8,20 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["exercises_in", "is_bare_stub", "replace_exercise", "solution_source", "stub_source"]
+__all__ = [
+    "exercises_in",
+    "graded_source",
+    "is_bare_stub",
+    "replace_exercise",
+    "solution_source",
+    "stub_source",
+]
 
 NOT_WRITTEN = "raise NotImplementedError"
+GRADED = ("### BEGIN SOLUTION", "### END SOLUTION")  # what nbgrader cuts out
 KEPT_COMMENT = "# Step"
 
 
@@ -26,14 +34,15 @@ def solution_source(function: Callable[..., Any]) -> str:
 
 def stub_source(function: Callable[..., Any]) -> str:
     """The solution without its body: signature, docstring, comments "# Step ...", and a raise."""
-    source = solution_source(function)
-    lines = source.splitlines()
-    definition = _first_function(source)
-    first = definition.body[0]
-    has_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
-    end_of_head = (first.end_lineno or first.lineno) if has_docstring else first.lineno - 1
-    steps = [line for line in lines[end_of_head:] if line.strip().startswith(KEPT_COMMENT)]
-    return "\n".join([*lines[:end_of_head], *steps, f"    {NOT_WRITTEN}"])
+    head, body = _head_and_body(function)
+    return "\n".join([*head, *_steps(body), f"    {NOT_WRITTEN}"])
+
+
+def graded_source(function: Callable[..., Any]) -> str:
+    """The solution with its body between nbgrader's markers; the steps stay outside of them."""
+    head, body = _head_and_body(function)
+    begin, end = (f"    {marker}" for marker in GRADED)
+    return "\n".join([*head, *_steps(body), begin, *body, end])
 
 
 def is_bare_stub(source: str) -> bool:
@@ -72,6 +81,20 @@ def exercises_in(cell: str) -> dict[str, str]:
                 first = node.decorator_list[0].lineno - 1
                 found[exercise_id] = "\n".join(lines[first : node.end_lineno])
     return found
+
+
+def _head_and_body(function: Callable[..., Any]) -> tuple[list[str], list[str]]:
+    """Lines of signature and docstring, and those of what follows."""
+    source = solution_source(function)
+    first = _first_function(source).body[0]
+    has_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    end_of_head = (first.end_lineno or first.lineno) if has_docstring else first.lineno - 1
+    lines = source.splitlines()
+    return lines[:end_of_head], lines[end_of_head:]
+
+
+def _steps(body: Sequence[str]) -> list[str]:
+    return [line for line in body if line.strip().startswith(KEPT_COMMENT)]
 
 
 def _exercise_ids(node: ast.FunctionDef) -> list[str]:

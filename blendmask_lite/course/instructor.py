@@ -1,0 +1,121 @@
+"""Copies of the notebooks for instructors: solved ones, assignments for nbgrader, slides.
+
+Each is made from the notebook that students open and from the exercises' own solutions, so there
+is nothing to keep in step.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+import nbformat
+
+from blendmask_lite.course.definition import Exercise
+from blendmask_lite.course.registry import find_exercise
+from blendmask_lite.course.source import (
+    exercises_in,
+    graded_source,
+    replace_exercise,
+)
+
+__all__ = ["SLIDE_TAGS", "assignment_notebook", "slides_notebook", "solved_notebook"]
+
+CHECK = re.compile(r'^check\("(\d\d\.\d)"\)$', re.MULTILINE)
+SCHEMA_VERSION = 3  # of nbgrader's metadata
+# Tag of a cell -> reveal.js' type of slide: a new one, below the last, shown with the next key.
+SLIDE_TAGS = {"slide": "slide", "subslide": "subslide", "fragment": "fragment", "same": "-"}
+
+
+def solved_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy with every exercise solved; below each, what students get wrong and why.
+
+    Args:
+        notebook: a chapter without outputs.
+    """
+    solved = nbformat.v4.new_notebook(metadata=copy.deepcopy(notebook.metadata))
+    for cell in notebook.cells:
+        solved.cells.append(copy.deepcopy(cell))
+        for exercise_id in _exercises_of(cell):
+            exercise = find_exercise(exercise_id)
+            own = solved.cells[-1]
+            own.source = replace_exercise(own.source, exercise_id, exercise.solution_cell)
+            note = nbformat.v4.new_markdown_cell(_note(exercise), id=f"note-{_slug(exercise_id)}")
+            note.metadata["tags"] = ["instructor"]
+            solved.cells.append(note)
+    return solved
+
+
+def assignment_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy that nbgrader takes as a source: solutions between its markers, checks with points.
+
+    `nbgrader generate_assignment` cuts the solutions out; `nbgrader autograde` runs the checks.
+    An exercise counts as many points as it has difficulty.
+
+    Args:
+        notebook: a chapter without outputs.
+    """
+    assignment = copy.deepcopy(notebook)
+    for cell in assignment.cells:
+        for exercise_id in _exercises_of(cell):
+            exercise = find_exercise(exercise_id)
+            graded = f'@exercise("{exercise_id}")\n{graded_source(exercise.solution)}'
+            cell.source = replace_exercise(cell.source, exercise_id, graded)
+            cell.metadata["nbgrader"] = _metadata(f"exercise-{_slug(exercise_id)}", solution=True)
+        if cell.cell_type == "code" and (found := CHECK.search(cell.source)):
+            exercise = find_exercise(found[1])
+            verdict = f'assert check("{exercise.id}").status == "green"'
+            cell.source = CHECK.sub(verdict, cell.source, count=1)
+            cell.metadata["nbgrader"] = _metadata(
+                f"check-{_slug(exercise.id)}", points=exercise.difficulty
+            )
+    return assignment
+
+
+def slides_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy whose cells say which slide they belong to; those without a tag are left out.
+
+    Args:
+        notebook: a chapter, usually executed; its cells carry the tags of `SLIDE_TAGS`.
+
+    Raises:
+        ValueError: no cell begins a slide.
+    """
+    slides = copy.deepcopy(notebook)
+    for cell in slides.cells:
+        tags = cell.metadata.get("tags", [])
+        kinds = [SLIDE_TAGS[tag] for tag in tags if tag in SLIDE_TAGS]
+        cell.metadata["slideshow"] = {"slide_type": kinds[0] if kinds else "skip"}
+    if not any(c.metadata["slideshow"]["slide_type"] == "slide" for c in slides.cells):
+        raise ValueError('no cell is tagged "slide"')
+    return slides
+
+
+def _exercises_of(cell: nbformat.NotebookNode) -> list[str]:
+    return list(exercises_in(cell.source)) if cell.cell_type == "code" else []
+
+
+def _note(exercise: Exercise) -> str:
+    mistakes = "\n".join(f"- {wrong.message}" for wrong in exercise.wrong_answers)
+    return (
+        f"**For instructors: {exercise.id}**, {exercise.minutes} minutes, difficulty "
+        f"{exercise.difficulty} of 5. Expected wrong answers, as the check explains them:\n\n"
+        f"{mistakes}"
+    )
+
+
+def _metadata(grade_id: str, *, solution: bool = False, points: int = 0) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "grade": points > 0,
+        "grade_id": grade_id,
+        "locked": points > 0,
+        "schema_version": SCHEMA_VERSION,
+        "solution": solution,
+        "task": False,
+    }
+    return entry | ({"points": points} if points else {})
+
+
+def _slug(exercise_id: str) -> str:
+    return exercise_id.replace(".", "-")
