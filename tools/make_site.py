@@ -52,9 +52,9 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     source = write_source(BUILD / "source", runs_notebooks=not options.unexecuted)
     shutil.rmtree(options.output, ignore_errors=True)
+    strictly = ("-q", "-W", "--keep-going")
     status = build_main(
-        ["-b", "html", "-q", "-W", "--keep-going", "-d", str(BUILD / "trees"), str(source)]
-        + [str(options.output)]
+        ["-b", "html", *strictly, "-d", str(BUILD / "trees"), str(source), str(options.output)]
     )
     if status:
         return status
