@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from blendmask_lite import BlendMask, load_model, shipped_checkpoint
 from blendmask_lite.analysis import (
+    attention_limit,
     best_attention,
     best_bases,
     change_base,
@@ -115,6 +116,22 @@ def test_an_object_is_improved_on_its_own():
     together = best_attention(merger, crops, truth, steps=10)
     alone = best_attention(merger, crops[1:2], truth[1:2], steps=10)
     assert torch.allclose(together.attentions[1:2], alone.attentions, atol=1e-4)
+
+
+def test_no_attention_beats_the_limit(model, objects):
+    # By hand, two bases: cell 0 can be reached (1), cell 1 cannot (-1, -2); of the background,
+    # cell 2 cannot be avoided (2, 1), cell 3 can (3, -1): 1 of 3.
+    crops = torch.tensor([[[[1.0, -1.0], [2.0, 3.0]], [[-5.0, -2.0], [1.0, -1.0]]]])
+    truth = torch.tensor([[[True, True], [False, False]]])
+    assert attention_limit(crops, truth).tolist() == pytest.approx([1 / 3])
+    assert attention_limit(crops[:0], truth[:0]).shape == (0,)
+    with pytest.raises(ValueError, match="true_masks"):
+        attention_limit(crops, truth[:, :1])
+    crops = model.crops_at(objects.output, objects.index[:, 0], objects.boxes)
+    found = best_attention(model.merger, crops, objects.mask_crops, steps=60)
+    limit = attention_limit(crops, objects.mask_crops)
+    assert (found.iou <= limit).all()
+    assert (limit < 1).any()
 
 
 def test_best_attention_copes_with_nothing_and_refuses_what_does_not_fit():

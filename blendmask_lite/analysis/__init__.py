@@ -4,6 +4,7 @@ from blendmask_lite.analysis.basis_scores import BasisScores, score_bases, untra
 from blendmask_lite.analysis.best_attention import (
     BestAttention,
     BestBases,
+    attention_limit,
     best_attention,
     best_bases,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "KnockOuts",
     "OracleResults",
     "TrueObjects",
+    "attention_limit",
     "best_attention",
     "best_bases",
     "change_base",

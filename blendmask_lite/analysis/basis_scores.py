@@ -18,7 +18,14 @@ from blendmask_lite.config import ModelConfig
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.model.blendmask import BlendMask
 
-__all__ = ["BasisScores", "area_under_curve", "score_bases", "untrained_scores"]
+__all__ = [
+    "BasisScores",
+    "area_under_curve",
+    "correlations",
+    "crop_moments",
+    "score_bases",
+    "untrained_scores",
+]
 
 MOST_CELLS = 4096  # of a picture, for `object_auc`
 
@@ -101,7 +108,6 @@ def score_bases(
         ValueError: no pictures, or none with an object.
     """
     size, num_bases = model.config.mask_size, model.config.num_bases
-    ramp = ((torch.arange(size) + 0.5) / size * 2 - 1).expand(size, size)
     moments = torch.zeros(num_bases, 3, 6, dtype=torch.float64)
     sums = torch.zeros(num_bases, size, size, dtype=torch.float64)
     counts = torch.zeros(size, size, dtype=torch.float64)
@@ -114,15 +120,12 @@ def score_bases(
         num_images, num_objects = num_images + 1, num_objects + len(objects)
         crops = model.crops_at(objects.output, objects.index[:, 0], objects.boxes).cpu()
         inside = objects.mask_crops.cpu()
-        places = (mask_depths(inside), ramp.expand(inside.shape), ramp.T.expand(inside.shape))
-        own = crops.transpose(0, 1)[:, inside].double()  # (K, cells)
-        for number, place in enumerate(places):
-            moments[:, number] += _moments(own, place[inside].double())
+        moments += crop_moments(crops, inside)
         sums += (crops * inside[:, None]).sum(dim=0)
         counts += inside.sum(dim=0)
     if num_objects == 0:
         raise ValueError(f"{num_images} images without a single object: nothing to score")
-    depth, x, y = _correlations(moments).float().unbind(dim=1)
+    depth, x, y = correlations(moments).float().unbind(dim=1)
     is_on = torch.cat(on_object)
     auc = [area_under_curve(row, is_on) for row in torch.cat(values, dim=1)]
     return BasisScores(
@@ -180,6 +183,31 @@ def area_under_curve(values: Tensor, is_positive: Tensor) -> float:
     return float((rank[is_positive].sum() - num * (num + 1) / 2) / pairs)
 
 
+def crop_moments(crops: Tensor, inside: Tensor) -> Tensor:
+    """What `correlations` needs of some objects; moments of several pictures add up.
+
+    Args:
+        crops: (N, K, R, R) cropped bases.
+        inside: (N, R, R) bool, the objects' own cells.
+
+    Returns:
+        (K, 3, 6) float64, with `mask_depths`, x and y of the cells; 0 without objects.
+    """
+    size = crops.shape[-1]
+    ramp = ((torch.arange(size) + 0.5) / size * 2 - 1).expand(size, size)
+    places = (mask_depths(inside), ramp.expand(inside.shape), ramp.T.expand(inside.shape))
+    own = crops.transpose(0, 1)[:, inside].double()  # (K, cells)
+    return torch.stack([_moments(own, place[inside].double()) for place in places], dim=1)
+
+
+def correlations(moments: Tensor) -> Tensor:
+    """(..., 6) sums of `crop_moments` -> (...) Pearson's r; 0 where a side is constant."""
+    n, v, p, vv, pp, vp = moments.unbind(dim=-1)
+    spread = (n * vv - v * v).clamp(min=0) * (n * pp - p * p).clamp(min=0)
+    r = (n * vp - v * p) / spread.sqrt()
+    return torch.where(spread > 0, r, 0.0)
+
+
 def mask_depths(masks: Tensor) -> Tensor:
     """Distance from the border in (N, R, R) bool masks, king's moves, as shares of the largest.
 
@@ -216,11 +244,3 @@ def _moments(values: Tensor, place: Tensor) -> Tensor:
         values @ place,
     )
     return torch.stack(parts, dim=1)
-
-
-def _correlations(moments: Tensor) -> Tensor:
-    """(..., 6) sums of `_moments` -> (...) Pearson's r; 0 where a side is constant."""
-    n, v, p, vv, pp, vp = moments.unbind(dim=-1)
-    spread = (n * vv - v * v).clamp(min=0) * (n * pp - p * p).clamp(min=0)
-    r = (n * vp - v * p) / spread.sqrt()
-    return torch.where(spread > 0, r, 0.0)

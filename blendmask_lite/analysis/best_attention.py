@@ -16,7 +16,14 @@ from torch.nn import functional as F
 from blendmask_lite.masks import mask_iou
 from blendmask_lite.model.merge import Blender, Merger, WeightedSum, crop_bases
 
-__all__ = ["BestAttention", "BestBases", "attention_channels", "best_attention", "best_bases"]
+__all__ = [
+    "BestAttention",
+    "BestBases",
+    "attention_channels",
+    "attention_limit",
+    "best_attention",
+    "best_bases",
+]
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,25 @@ def best_attention(
         lambda tried: merger(fixed, tried), start, true_masks, steps, learning_rate
     )
     return BestAttention(attentions, iou, start_iou)
+
+
+def attention_limit(crops: Tensor, true_masks: Tensor) -> Tensor:
+    """The IoU that no attention can beat, however fine: the counterpart of `best_attention`.
+
+    The blender's weights are positive and sum to one, so a mask logit lies between the smallest
+    and the largest of the K crops at its cell (equations 3 and 4). A cell of the object can be
+    right only if some base is at least 0 there, one of the background only if some base is below.
+
+    Args:
+        crops: (N, K, R, R) bases, cut out along the boxes.
+        true_masks: (N, R, R) bool over the same boxes.
+
+    Returns:
+        (N,) IoU in cells of R x R, 0 to 1.
+    """
+    _require_masks(true_masks, crops)
+    highest, lowest = crops.amax(dim=1), crops.amin(dim=1)
+    return mask_iou(torch.where(true_masks, highest >= 0, lowest >= 0), true_masks)
 
 
 def best_bases(
