@@ -57,9 +57,9 @@ def specimens_figure(
         lost, gained = healthy & ~each, each & ~healthy
         shown = paint_masks(faded, lost, [LOST] * len(lost))
         shown = paint_masks(shown, gained, [GAINED] * len(gained))
-        count = f"lost {int(lost.sum())}, gained {int(gained.sum())}"
-        draw_picture(ax, shown, title=f"{name}: {count}", has_units=False)
-        told.append(f"{name}: {count} pixels")
+        minus, plus = int(lost.sum()), int(gained.sum())
+        draw_picture(ax, shown, title=f"{name}: -{minus} +{plus} pixels", has_units=False)
+        told.append(f"{name}: lost {minus}, gained {plus} pixels")
     figure.set_label(f"Masks of one picture in {len(masks)} panels. {'; '.join(told)}.")
     if title:
         figure.suptitle(title, fontsize=10)
