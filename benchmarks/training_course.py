@@ -18,15 +18,15 @@ from typing import Any
 
 import torch
 
-from blendmask_lite import PRESETS, BlendMask, load_model
+from blendmask_lite import load_model
 from blendmask_lite.cli import main as blendmask_lite
 from blendmask_lite.countdown import counter
 from blendmask_lite.course.training_recipe import (
     ITERATIONS,
     LearnedBases,
-    held_out_pictures,
     learned_bases,
     training_options,
+    untrained_model,
 )
 from blendmask_lite.files import write_atomically
 from blendmask_lite.training.history import read_run
@@ -39,7 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train and score from the command line; 0, or what a training that was stopped returned."""
     options = parse(arguments)
     torch.set_num_threads(1)
-    pictures = held_out_pictures(options.images)
     report: dict[str, Any] = {"iterations": options.iterations, "versions": versions()}
     report["trained"] = {}
     for seed in options.seeds:
@@ -50,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if status:
                 return status
         model = load_model(folder / "model.pt")
-        bases = learned_bases(model, pictures, progress=counter(f"pictures, seed {seed}"))
+        progress = counter(f"pictures, seed {seed}")
+        bases = learned_bases(model, options.images, progress=progress)
         run = read_run(folder)
         report["trained"][seed] = {
             **{name: run.scores[name] for name in ("mask AP", "box AP")},
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report["untrained"] = {}
     for seed in range(options.untrained):
         progress = counter(f"pictures, untrained {seed}")
-        bases = learned_bases(untrained(seed), pictures, progress=progress)
+        bases = learned_bases(untrained_model(seed), options.images, progress=progress)
         report["untrained"][seed] = plain(bases)
         write(options.json, report)
     print(table(report))
@@ -73,18 +73,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="S")
     parser.add_argument("--iterations", type=int, default=ITERATIONS, metavar="N")
     parser.add_argument("--images", type=int, default=200, metavar="N", help="that are scored")
-    parser.add_argument("--untrained", type=int, default=5, metavar="N", help="random networks")
+    parser.add_argument("--untrained", type=int, default=10, metavar="N", help="random networks")
     parser.add_argument(
         "--folder", type=Path, default=Path("runs/course"), metavar="DIR", help="of the trainings"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here")
     return parser.parse_args(arguments)
-
-
-def untrained(seed: int) -> BlendMask:
-    """The network as a training of this seed begins it."""
-    torch.manual_seed(seed)
-    return BlendMask(PRESETS["nano"])
 
 
 def plain(bases: LearnedBases) -> dict[str, Any]:
@@ -93,23 +87,27 @@ def plain(bases: LearnedBases) -> dict[str, Any]:
     return {
         "object AUC": bases.object_auc,
         "position r": bases.position,
+        "typical position r": bases.typical_position,
         "bases": {
             "object AUC": scores.object_auc.tolist(),
             "depth r": scores.depth.tolist(),
             "x r": scores.x.tolist(),
             "y r": scores.y.tolist(),
+            "y r upside down": bases.upside_down_y.tolist(),
         },
     }
 
 
 def table(report: dict[str, Any]) -> str:
     """A row for each seed, trained and not."""
-    lines = ["           seed  mask AP  object AUC  position r"]
+    lines = ["           seed  mask AP  object AUC  position r: strongest  typical"]
     for kind in ("trained", "untrained"):
         for seed, row in report[kind].items():
             ap = f"{row['mask AP']:.1f}" if "mask AP" in row else "-"
-            auc, r = row["object AUC"], row["position r"]
-            lines.append(f"{kind:<9}  {seed:>4}  {ap:>7}  {auc:>10.2f}  {r:>10.2f}")
+            auc, r, typical = (row[n] for n in ("object AUC", "position r", "typical position r"))
+            lines.append(
+                f"{kind:<9}  {seed:>4}  {ap:>7}  {auc:>10.2f}  {r:>21.2f}  {typical:>7.2f}"
+            )
     return "\n".join(lines)
 
 

@@ -6,17 +6,29 @@ text are those of the very training that a student starts.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
 from blendmask_lite.analysis import BasisScores, score_bases
-from blendmask_lite.datasets.sample import InstanceDataset
+from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.lab.training_monitor import TrainingMonitor
 from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.presets import PRESETS
 
-__all__ = ["ITERATIONS", "LearnedBases", "held_out_pictures", "learned_bases", "training_options"]
+__all__ = [
+    "ITERATIONS",
+    "HeldOutPictures",
+    "LearnedBases",
+    "follow_training",
+    "learned_bases",
+    "training_options",
+    "untrained_model",
+]
 
 ITERATIONS = 2000  # of 8 pictures: minutes on a laptop, where the full schedule takes 6,800
 HELD_OUT_SEED = 2_000_000  # of pictures that neither training nor its evaluation has seen
@@ -39,9 +51,63 @@ def training_options(*, seed: int, iterations: int = ITERATIONS) -> tuple[str, .
     )
 
 
-def held_out_pictures(num_images: int = 200) -> ShapesDataset:
-    """Pictures to score bases on, the same for all seeds of the training."""
-    return ShapesDataset(num_images, seed=HELD_OUT_SEED)
+def follow_training(
+    folder: str | Path, *, seed: int, iterations: int = ITERATIONS
+) -> TrainingMonitor:
+    """Begin the training in a process of its own, continue one that was stopped, or look on.
+
+    Args:
+        folder: of the run. One that holds a run is taken as it is, whatever its settings are.
+        seed: as in `training_options`.
+        iterations: as there.
+    """
+    options = shlex.join(training_options(seed=seed, iterations=iterations))
+    monitor = TrainingMonitor(folder=folder, options=options)
+    assert monitor.view is not None
+    if monitor.view.state == "nothing":
+        monitor.start()
+    elif monitor.view.can_resume:
+        monitor.resume()
+    return monitor
+
+
+def untrained_model(seed: int) -> BlendMask:
+    """The network as a training of this seed begins it; the caller's random state stays."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return BlendMask(PRESETS["nano"])
+
+
+class HeldOutPictures(ShapesDataset):
+    """Pictures to score bases on, the same for all seeds of the training.
+
+    Light falls from above in all of them, so that the upper part of an object is brighter, and
+    brightness alone tells a base up from down. Upside down it comes from below.
+
+    Args:
+        num_images: how many.
+        is_upside_down: mirrored from top to bottom, with their objects.
+    """
+
+    def __init__(self, num_images: int = 200, *, is_upside_down: bool = False) -> None:
+        super().__init__(num_images, seed=HELD_OUT_SEED)
+        self.is_upside_down = is_upside_down
+
+    def load(self, index: int) -> Sample:
+        """The picture at a position of `image_ids`."""
+        sample = super().load(index)
+        if not self.is_upside_down:
+            return sample
+        target, height = sample.target, sample.image.shape[1]
+        assert target.masks is not None and target.stuff is not None
+        x0, y0, x1, y1 = target.boxes.unbind(dim=1)
+        turned = replace(
+            target,
+            boxes=torch.stack([x0, height - y1, x1, height - y0], dim=1),
+            masks=target.masks.flip(1),
+            stuff=target.stuff.flip(0),
+        )
+        return replace(sample, image=sample.image.flip(1), target=turned)
 
 
 @dataclass(frozen=True)
@@ -50,9 +116,11 @@ class LearnedBases:
 
     Attributes:
         scores: of every base.
+        upside_down_y: (K,) the correlations with y in pictures that are upside down.
     """
 
     scores: BasisScores
+    upside_down_y: torch.Tensor
 
     @property
     def object_auc(self) -> float:
@@ -65,12 +133,25 @@ class LearnedBases:
         """The largest magnitude of the correlations with x or y in the box, over all bases."""
         return self.scores.strongest_position
 
+    @property
+    def typical_position(self) -> float:
+        """The mean magnitude of these correlations, over all bases, x and y."""
+        return self.scores.typical_position
+
 
 def learned_bases(
     model: BlendMask,
-    dataset: InstanceDataset,
+    num_images: int = 200,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> LearnedBases:
-    """Score the bases of a model; see `blendmask_lite.analysis.score_bases`."""
-    return LearnedBases(score_bases(model, dataset, progress=progress))
+    """Score the bases of a model on held-out pictures; see `analysis.score_bases`.
+
+    Args:
+        model: of this course's training, or untrained.
+        num_images: that are looked at, upright and upside down.
+        progress: called with (done, total) of the upright ones.
+    """
+    upright = score_bases(model, HeldOutPictures(num_images), progress=progress)
+    turned = score_bases(model, HeldOutPictures(num_images, is_upside_down=True))
+    return LearnedBases(upright, turned.y)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 from blendmask_lite.datasets.coco_format import (
     annotation_records,
@@ -69,7 +69,7 @@ class ShapesDataset:
         image_id = self.image_ids[index]
         return scene_sample(draw_scene(self.seed, image_id, self.config), image_id)
 
-    def select(self, image_ids: Sequence[int]) -> ShapesDataset:
+    def select(self, image_ids: Sequence[int]) -> Self:
         """The same data set with these images only, in this order."""
         known = set(self.image_ids)
         unknown = [image_id for image_id in image_ids if image_id not in known]
