@@ -119,7 +119,8 @@ def round_trip_figure(
 def _draw_name(ax: Axes, box: Sequence[float], name: str, color: str, height: int) -> None:
     is_at_top = box[1] < height / 15  # no room above the box
     ax.text(
-        *box[:2],
+        box[0],
+        box[1],
         name,
         color=text_on(color),
         fontsize=8,

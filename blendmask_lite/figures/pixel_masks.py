@@ -100,6 +100,7 @@ def _painted(mask: Tensor, first: Tensor) -> Tensor:
 
 
 def _draw_grid(ax: Axes, height: int, width: int) -> None:
+    ax.locator_params(nbins=5, integer=True)
     ax.hlines(range(height + 1), 0, width, color="#cccccc", linewidth=0.5)
     ax.vlines(range(width + 1), 0, height, color="#cccccc", linewidth=0.5)
 

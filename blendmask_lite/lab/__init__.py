@@ -4,6 +4,7 @@ from blendmask_lite.lab.blender_lab import BlenderLab
 from blendmask_lite.lab.canvas import Canvas
 from blendmask_lite.lab.canvas_parts import CanvasEvent
 from blendmask_lite.lab.dashboard import Dashboard
+from blendmask_lite.lab.data_browser import DataBrowser
 from blendmask_lite.lab.explorer import Explorer
 from blendmask_lite.lab.figure_panel import FigurePanel
 from blendmask_lite.lab.messages import LabWidget, shows_errors
@@ -17,6 +18,7 @@ __all__ = [
     "Canvas",
     "CanvasEvent",
     "Dashboard",
+    "DataBrowser",
     "Explorer",
     "FigurePanel",
     "LabWidget",

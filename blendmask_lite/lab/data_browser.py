@@ -1,0 +1,208 @@
+"""The data browser: the objects of a data set as they are stored, and their masks at R x R.
+
+Chapter 01 of the course.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets as widgets
+import torch
+from torch import Tensor
+
+from blendmask_lite.datasets.sample import InstanceDataset
+from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.figures.instances import instances_figure, round_trip_figure
+from blendmask_lite.figures.layout import DescribedFigure
+from blendmask_lite.lab.controls import SHORT, button, row, wide
+from blendmask_lite.lab.figure_view import FigureView
+from blendmask_lite.lab.messages import LabWidget, shows_errors
+from blendmask_lite.lab.stored_objects import StoredObject, stored_objects
+from blendmask_lite.masks import crop_masks, mask_iou, paste_masks
+
+__all__ = ["DataBrowser", "there_and_back"]
+
+ALL = -1  # objects are shown
+SURE = 20.0  # logit of a cell that belongs to the mask
+
+
+class DataBrowser(LabWidget):
+    """Pictures with their annotations, one by one.
+
+    Args:
+        dataset: with masks; None: some generated pictures.
+        mask_sizes: values of R to choose from, cells.
+
+    Raises:
+        ValueError: the data set has no pictures, or there is no R.
+    """
+
+    def __init__(
+        self,
+        dataset: InstanceDataset | None = None,
+        *,
+        mask_sizes: Sequence[int] = (7, 14, 28, 56),
+    ) -> None:
+        super().__init__(title="Data browser")
+        self.dataset = ShapesDataset(24, seed=7) if dataset is None else dataset
+        if len(self.dataset) == 0 or len(mask_sizes) == 0:
+            raise ValueError("a data set with pictures and at least one mask size are needed")
+        self.picture = widgets.BoundedIntText(
+            min=1,
+            max=len(self.dataset),
+            description="picture",
+            tooltip=f"1 to {len(self.dataset)}",
+            layout=wide(150),
+            style=SHORT,
+        )
+        self.before = button("arrow-left", "Previous", "the picture before")
+        self.after = button("arrow-right", "Next", "the picture after")
+        self.object = widgets.Dropdown(description="object", layout=wide(230), style=SHORT)
+        self.mask_size = widgets.Dropdown(
+            options=[(f"{size} x {size} cells", size) for size in mask_sizes],
+            value=28 if 28 in mask_sizes else mask_sizes[0],
+            description="R",
+            layout=wide(150),
+            style=SHORT,
+        )
+        self.facts = widgets.Label(layout=widgets.Layout(width="auto"))
+        self.whole, self.close_up = FigureView(), FigureView()
+        self._is_following = False  # the controls are being set: nobody moved them
+        self.show(0)
+        self._connect()
+        self.arrange(
+            row(self.picture, self.before, self.after, self.object, self.mask_size),
+            self.facts,
+            row(self.whole, self.close_up),
+        )
+
+    def show(self, index: int) -> None:
+        """Look at another picture, counted from 0.
+
+        Raises:
+            ValueError: there is none, or the data set cannot read it.
+        """
+        if not 0 <= index < len(self.dataset):
+            raise ValueError(f"picture {index}: there are {len(self.dataset)}, counted from 0")
+        image = self.dataset.load(index).image
+        objects = stored_objects(self.dataset, index)
+        self.index, self.image, self.objects = index, image, objects
+        self._is_following = True
+        try:
+            self.picture.value = index + 1
+            self.object.options = [("all", ALL), *((o.name, i) for i, o in enumerate(objects))]
+            self.object.value = ALL
+        finally:
+            self._is_following = False
+        self._draw()
+
+    @property
+    def chosen(self) -> StoredObject | None:
+        """The object that is shown alone; None for all."""
+        place = self.object.value
+        return None if place == ALL else self.objects[place]
+
+    def free(self) -> None:
+        """Drop the picture, its objects and the data set."""
+        del self.image, self.objects, self.dataset
+
+    # -------------------------------------------------------------- drawing
+
+    def _draw(self) -> None:
+        self.facts.value = self._told()
+        self.whole.show(self._whole_figure)
+        if self.chosen is None:
+            self.close_up.say("Choose an object to see its mask at R x R cells.")
+        elif not self.chosen.mask.any():
+            self.close_up.say("This annotation has no pixels.")
+        else:
+            self.close_up.show(self._close_up_figure)
+
+    def _whole_figure(self) -> DescribedFigure:
+        objects = self.objects
+        masks = [o.mask for o in objects] or [torch.zeros(self.image.shape[-2:]).bool()]
+        boxes = [o.box for o in objects] or [torch.zeros(4)]
+        return instances_figure(
+            self.image,
+            torch.stack(masks)[: len(objects)],
+            torch.stack(boxes)[: len(objects)],
+            [o.name for o in objects],
+            crowd=[i for i, o in enumerate(objects) if o.is_crowd],
+            chosen=None if self.object.value == ALL else self.object.value,
+        )
+
+    def _close_up_figure(self) -> DescribedFigure:
+        one, size = self.chosen, self.mask_size.value
+        assert one is not None
+        back = there_and_back(one.mask[None], one.box[None], size)[0]
+        return round_trip_figure(one.mask, {f"R = {size}": back}, one.box.tolist())
+
+    def _told(self) -> str:
+        one = self.chosen
+        if one is None:
+            crowds = sum(o.is_crowd for o in self.objects)
+            height, width = self.image.shape[-2:]
+            more = f", {crowds} of them crowds" if crowds else ""
+            return f"{width} x {height} pixels, {len(self.objects)} annotations{more}"
+        x0, y0, x1, y1 = one.box.tolist()
+        told = (
+            f"{one.name}: area {one.area:.0f} px ({one.groups}); box {x1 - x0:.0f} x "
+            f"{y1 - y0:.0f} px; stored as {one.form}; {one.num_runs} runs, "
+            f"{one.num_bytes} bytes compressed"
+        )
+        if not one.mask.any():
+            return told
+        back = there_and_back(one.mask[None], one.box[None], self.mask_size.value)
+        iou = float(mask_iou(back, one.mask[None])[0])
+        return f"{told}; IoU {iou:.3f} after R = {self.mask_size.value}"
+
+    # -------------------------------------------------------------- from the page
+
+    def _connect(self) -> None:
+        self.picture.observe(self._on_picture, "value")
+        self.before.on_click(self._on_before)
+        self.after.on_click(self._on_after)
+        for control in (self.object, self.mask_size):
+            control.observe(self._on_choice, "value")
+        for view in (self.whole, self.close_up):
+            view.on_save(self._on_save)
+
+    @shows_errors
+    def _on_picture(self, change: Any) -> None:
+        if not self._is_following:
+            self.show(change["new"] - 1)
+
+    @shows_errors
+    def _on_before(self, _button: Any) -> None:
+        self.show((self.index - 1) % len(self.dataset))
+
+    @shows_errors
+    def _on_after(self, _button: Any) -> None:
+        self.show((self.index + 1) % len(self.dataset))
+
+    @shows_errors
+    def _on_choice(self, _change: Any) -> None:
+        if not self._is_following:
+            self._draw()
+
+    @shows_errors
+    def _on_save(self, view: FigureView, kind: str) -> None:
+        view.save(kind)
+
+
+def there_and_back(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """Masks cropped to R x R cells and pasted again: the best of a head that learns such crops.
+
+    Args:
+        masks: (N, H, W) bool.
+        boxes: (N, 4) corners, pixels.
+        size: R, cells.
+
+    Returns:
+        (N, H, W) bool.
+    """
+    logits = (crop_masks(masks, boxes, size).float() * 2 - 1) * SURE
+    height, width = masks.shape[-2:]
+    return paste_masks(logits, boxes, (height, width))
