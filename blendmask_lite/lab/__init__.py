@@ -9,6 +9,7 @@ from blendmask_lite.lab.explorer import Explorer
 from blendmask_lite.lab.figure_panel import FigurePanel
 from blendmask_lite.lab.messages import LabWidget, shows_errors
 from blendmask_lite.lab.nms_stepper import NmsStepper
+from blendmask_lite.lab.roi_sampler import RoiSampler
 from blendmask_lite.lab.targets_explorer import TargetsExplorer
 from blendmask_lite.lab.time_machine import TimeMachine
 from blendmask_lite.lab.training_monitor import TrainingMonitor
@@ -23,6 +24,7 @@ __all__ = [
     "FigurePanel",
     "LabWidget",
     "NmsStepper",
+    "RoiSampler",
     "TargetsExplorer",
     "TimeMachine",
     "TrainingMonitor",
