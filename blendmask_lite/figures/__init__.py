@@ -51,6 +51,7 @@ from blendmask_lite.figures.precision_steps import precision_steps_figure
 from blendmask_lite.figures.proposals import paint_boxes, proposals_figure
 from blendmask_lite.figures.runs import curves_figure
 from blendmask_lite.figures.specimens import specimens_figure
+from blendmask_lite.figures.sampling import sampling_figure
 from blendmask_lite.figures.targets import targets_figure
 
 __all__ = [
@@ -110,6 +111,7 @@ __all__ = [
     "proposals_figure",
     "round_trip_figure",
     "run_lengths_figure",
+    "sampling_figure",
     "save_figure",
     "sides_figure",
     "specimens_figure",
