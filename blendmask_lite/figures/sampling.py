@@ -1,0 +1,137 @@
+"""Sample points on the cells of a map, and the crop that comes of them.
+
+Chapter 07. Places are in cells from the map's edge.
+"""
+
+from __future__ import annotations
+
+import torch
+from matplotlib.axes import Axes
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from blendmask_lite.figures.layout import (
+    DescribedFigure,
+    add_color_bar,
+    as_picture,
+    draw_box,
+    draw_map,
+    largest_magnitude,
+    panels,
+)
+from blendmask_lite.figures.palette import INK, PALETTE, SIGNED, rgb255, signed_colors
+
+__all__ = ["paint_sampling", "sampling_figure"]
+
+BOX, POINT, LINE = INK, "#000000", "#b5b5b5"
+CHOSEN = PALETTE[3]
+
+
+def sampling_figure(
+    values: Tensor,
+    region: Tensor,
+    points: Tensor,
+    crop: Tensor,
+    *,
+    weights: Tensor | None = None,
+    chosen: tuple[int, int] | None = None,
+    title: str = "",
+) -> DescribedFigure:
+    """The map with bins and sample points, and the crop beside it.
+
+    Args:
+        values: (H, W) map, around zero.
+        region: (4,) corners of what is divided into R x R bins, cells.
+        points: (P, 2) as (x, y), cells.
+        crop: (R, R).
+        weights: (H, W) of the map's cells behind the chosen cell; the larger ones are written in.
+        chosen: row and column of a cell of the crop.
+        title: above all.
+    """
+    limit = largest_magnitude(values)
+    limits = (-limit, limit)
+    R = len(crop)
+    figure, axes = panels(
+        1,
+        2,
+        cell=(4.3, 4.0),
+        description=f"A map of {values.shape[0]} by {values.shape[1]} cells with {len(points)} "
+        f"sample points in {R} by {R} bins of a box, and the crop.",
+    )
+    left, right = axes[0]
+    draw_map(
+        left, values, colors=SIGNED, limits=limits, unit="cells", title="map and sample points"
+    )
+    _draw_grid(left, values.shape, region, R)
+    left.scatter(points[:, 0], points[:, 1], s=14, color=POINT, edgecolors="white", linewidths=0.8)
+    if weights is not None:
+        _write_weights(left, weights)
+    draw_map(right, crop, colors=SIGNED, limits=limits, unit="cells", title=f"crop, {R} x {R}")
+    if chosen is not None:
+        row, column = chosen
+        draw_box(right, (column, row, column + 1, row + 1), color=CHOSEN, width=3)
+    add_color_bar(figure, axes.ravel(), colors=SIGNED, limits=limits, label="value of the base")
+    if title:
+        figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _draw_grid(ax: Axes, shape: torch.Size, region: Tensor, size: int) -> None:
+    height, width = shape
+    for x in range(width + 1):
+        ax.axvline(x, color=LINE, linewidth=0.5)
+    for y in range(height + 1):
+        ax.axhline(y, color=LINE, linewidth=0.5)
+    x0, y0, x1, y1 = region.tolist()
+    for place in range(1, size):
+        x, y = x0 + place * (x1 - x0) / size, y0 + place * (y1 - y0) / size
+        ax.plot([x, x], [y0, y1], color=BOX, linewidth=0.8)
+        ax.plot([x0, x1], [y, y], color=BOX, linewidth=0.8)
+    draw_box(ax, (x0, y0, x1, y1), color=BOX, width=2)
+    ax.set_xlim(min(0, x0), max(width, x1))
+    ax.set_ylim(max(height, y1), min(0, y0))
+
+
+def _write_weights(ax: Axes, weights: Tensor) -> None:
+    for row, column in weights.abs().gt(0.005).nonzero().tolist():
+        draw_box(ax, (column, row, column + 1, row + 1), color=CHOSEN, width=2.5)
+        text = f"{weights[row, column]:.2f}"
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
+        ax.text(
+            column + 0.5, row + 0.24, text, fontsize=7, ha="center", va="center", bbox=box, zorder=4
+        )
+
+
+def paint_sampling(
+    values: Tensor, region: Tensor, points: Tensor, size: int, *, scale: int = 24
+) -> Tensor:
+    """The map with bins and sample points as a picture, for screens.
+
+    Args:
+        values: (H, W) map, around zero.
+        region: (4,) corners of what is divided into bins, cells.
+        points: (P, 2) as (x, y), cells.
+        size: R, bins a side.
+        scale: pixels of the result per cell.
+
+    Returns:
+        (3, scale * H, scale * W) uint8.
+    """
+    shares = values / largest_magnitude(values)
+    cells = signed_colors(shares).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+    picture = Image.fromarray(as_picture(cells))
+    draw = ImageDraw.Draw(picture)
+    for x in range(0, picture.width, scale):
+        draw.line((x, 0, x, picture.height), fill=rgb255(LINE))
+    for y in range(0, picture.height, scale):
+        draw.line((0, y, picture.width, y), fill=rgb255(LINE))
+    x0, y0, x1, y1 = (scale * side for side in region.tolist())
+    for place in range(size + 1):
+        x, y = x0 + place * (x1 - x0) / size, y0 + place * (y1 - y0) / size
+        width = 3 if place in (0, size) else 1
+        draw.line((x, y0, x, y1), fill=rgb255(BOX), width=width)
+        draw.line((x0, y, x1, y), fill=rgb255(BOX), width=width)
+    for x, y in (scale * points).tolist():
+        draw.ellipse((x - 3.5, y - 3.5, x + 3.5, y + 3.5), fill="black", outline="white")
+    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+    return pixels.unflatten(0, (picture.height, picture.width, 3)).permute(2, 0, 1)
