@@ -1,0 +1,163 @@
+"""Outlines: as R x R cells can follow them, as annotators click them, and how far one is off.
+
+Chapter 14 of the course: what a coarse truth says about fine masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from blendmask_lite.datasets.coco_format import (
+    annotation_records,
+    category_records,
+    decode_masks,
+    image_record,
+    run_length,
+)
+from blendmask_lite.evaluation.average_precision import evaluate_detections
+from blendmask_lite.evaluation.results_file import image_results
+from blendmask_lite.masks import crop_masks, paste_masks
+from blendmask_lite.structures import Detections, Target
+
+__all__ = ["best_masks", "clicked_mask", "clicked_truth", "mask_ap", "mean_offset", "worst_window"]
+
+SURE = 20.0  # a logit that is as good as certain
+
+
+def best_masks(target: Target, size: int) -> Tensor:
+    """What a network with masks of R x R cells is taught, put back into the picture.
+
+    Args:
+        target: N objects with masks (N, H, W).
+        size: R.
+
+    Returns:
+        (N, H, W) bool.
+    """
+    masks, boxes = _masks(target), target.boxes.float()
+    logits = SURE * (2 * crop_masks(masks, boxes, size).float() - 1)
+    return paste_masks(logits, boxes, (int(masks.shape[1]), int(masks.shape[2])))
+
+
+def mean_offset(masks: Sequence[Tensor], targets: Sequence[Target]) -> float:
+    """How far outlines are off, pixels: wrong pixels by sides of pixels on the true outline.
+
+    Args:
+        masks: (N, H, W) bool a picture.
+        targets: one a picture, with a mask for each of them, neither empty nor full.
+
+    Returns:
+        The mean over all objects.
+    """
+    offsets = []
+    for found, target in zip(masks, targets, strict=True):
+        true = _masks(target)
+        rows, columns = true[:, 1:] != true[:, :-1], true[:, :, 1:] != true[:, :, :-1]
+        sides = rows.sum(dim=(1, 2)) + columns.sum(dim=(1, 2))
+        offsets.append((found ^ true).sum(dim=(1, 2)) / sides)
+    return float(torch.cat(offsets).mean())
+
+
+def worst_window(mask: Tensor, truth: Tensor, side: int) -> tuple[int, int, int, int]:
+    """x0, y0, x1, y1 of the square of `side` pixels in which most pixels are wrong."""
+    rows = F.avg_pool2d((mask ^ truth)[None].float(), (1, side), stride=1)
+    wrong = F.avg_pool2d(rows, (side, 1), stride=1)[0]  # down and across separate
+    y, x = divmod(int(wrong.argmax()), wrong.shape[1])
+    return x, y, x + side, y + side
+
+
+def mask_ap(truths: Sequence[Target], masks: Sequence[Tensor], num_classes: int) -> float:
+    """Mask AP in percent of masks that are all sure and of the right class.
+
+    Args:
+        truths: one a picture, with masks.
+        masks: (N, H, W) bool a picture, one for each true object.
+        num_classes: C.
+    """
+    ids = tuple(range(1, num_classes + 1))
+    truth = {
+        "images": [],
+        "annotations": [],
+        "categories": category_records([str(n) for n in ids], ids),
+    }
+    results = []
+    for number, (target, found) in enumerate(zip(truths, masks, strict=True)):
+        size = (int(found.shape[1]), int(found.shape[2]))
+        truth["images"].append(image_record(number, size))
+        first_id = len(truth["annotations"]) + 1
+        truth["annotations"] += annotation_records(target, number, ids, first_id=first_id)
+        results.append(image_results(number, _as_detections(target, found), ids))
+    return evaluate_detections(truth, results)["mask"].numbers["AP"]
+
+
+def _as_detections(target: Target, masks: Tensor) -> Detections:
+    num, boxes = len(masks), target.boxes.float()
+    return Detections(
+        boxes=boxes,
+        scores=torch.ones(num),
+        labels=target.labels,
+        masks=masks,
+        mask_logits=torch.zeros(num, 1, 1),
+        location_index=torch.zeros(num, dtype=torch.int64),
+        proposal_boxes=boxes,
+        image_size=(int(masks.shape[1]), int(masks.shape[2])),
+    )
+
+
+def clicked_truth(target: Target, num_clicks: int) -> Target:
+    """The target with every mask clicked anew; see `clicked_mask`."""
+    masks = [clicked_mask(mask, num_clicks) for mask in _masks(target)]
+    return replace(target, masks=torch.stack(masks))
+
+
+def _masks(target: Target) -> Tensor:
+    if target.masks is None:
+        raise ValueError("a target without masks has no outlines")
+    return target.masks
+
+
+def clicked_mask(mask: Tensor, num_clicks: int) -> Tensor:
+    """The mask that an annotator gives, as in COCO: polygons, without holes.
+
+    Args:
+        mask: (H, W) bool, at least one pixel.
+        num_clicks: along the outlines of all parts together, evenly by length; a part has at
+            least three.
+
+    Returns:
+        (H, W) bool.
+    """
+    framed = F.pad(mask, (1, 1, 1, 1))  # so that every outline is closed
+    lines = Figure().subplots().contour(framed.cpu().numpy(), [0.5]).allsegs[0]
+    # The center of a pixel's row or column i lies at i + 0.5; the frame shifts by one.
+    outlines = [np.asarray(line, dtype=np.float64) - 0.5 for line in lines]
+    length = sum(_lengths(outline)[-1] for outline in outlines)
+    polygons = [
+        _evenly(outline, max(3, round(num_clicks * _lengths(outline)[-1] / length)))
+        for outline in outlines
+    ]
+    size = (int(mask.shape[0]), int(mask.shape[1]))
+    run = run_length([each.ravel().tolist() for each in polygons], size)
+    return decode_masks([run], size)[0]
+
+
+def _evenly(outline: NDArray[np.float64], number: int) -> NDArray[np.float64]:
+    """(number, 2) points of a closed line, at equal distances along it."""
+    lengths = _lengths(outline)
+    places = np.linspace(0, lengths[-1], number, endpoint=False)
+    x, y = outline.T
+    return np.stack([np.interp(places, lengths, x), np.interp(places, lengths, y)], axis=1)
+
+
+def _lengths(outline: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(P,) way along the line to each of its points."""
+    steps = np.linalg.norm(np.diff(outline, axis=0), axis=1)
+    return np.concatenate([[0.0], steps.cumsum()])
