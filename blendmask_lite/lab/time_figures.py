@@ -7,7 +7,7 @@ from blendmask_lite.figures.moments import film_figure, moment_figure
 from blendmask_lite.lab.time_reel import TimeReel
 from blendmask_lite.lab.time_view import object_names
 
-__all__ = ["film_of", "moment_of"]
+__all__ = ["MOST_COLUMNS", "film_of", "moment_of"]
 
 MOST_COLUMNS = 7  # moments in a film strip
 
@@ -52,15 +52,23 @@ def moment_of(
     )
 
 
-def film_of(reel: TimeReel, picture: int, object_index: int) -> DescribedFigure:
-    """Up to seven moments of one object, the first and the last among them, side by side.
+def film_of(
+    reel: TimeReel, picture: int, object_index: int, *, most: int = MOST_COLUMNS
+) -> DescribedFigure:
+    """Some moments of one object, the first and the last among them, side by side.
+
+    Args:
+        reel: of the training.
+        picture: which one, from 0.
+        object_index: which of its objects, from 0.
+        most: moments.
 
     Raises:
         ValueError: no moment can be read.
     """
     sample = reel.snapshots.samples[picture]
     places = [place for place, each in enumerate(reel.iterations) if each not in reel.damaged]
-    num = min(MOST_COLUMNS, len(places))
+    num = min(most, len(places))
     chosen = [places[round(i * (len(places) - 1) / max(num - 1, 1))] for i in range(num)]
     moments = {place: reel.moment(place, picture, object_index) for place in chosen}
     assert sample.target.masks is not None

@@ -17,7 +17,7 @@ from blendmask_lite.lab.canvas_parts import CanvasEvent
 from blendmask_lite.lab.messages import LabWidget, shows_errors
 from blendmask_lite.lab.pixels import as_png
 from blendmask_lite.lab.time_controls import TimeControls
-from blendmask_lite.lab.time_figures import film_of, moment_of
+from blendmask_lite.lab.time_figures import MOST_COLUMNS, film_of, moment_of
 from blendmask_lite.lab.time_reel import Moment, TimeReel
 from blendmask_lite.training.snapshot_files import Snapshots
 
@@ -114,9 +114,9 @@ class TimeMachine(LabWidget):
         place = (self.picture, self.object_index, self.index)
         return moment_of(self.reel, *place, limits=self.limits, is_all=self._is_all)
 
-    def film(self) -> DescribedFigure:
-        """Up to seven moments, the first and the last among them, side by side for print."""
-        return film_of(self.reel, self.picture, self.object_index)
+    def film(self, most: int = MOST_COLUMNS) -> DescribedFigure:
+        """Up to `most` moments, the first and the last among them, side by side for print."""
+        return film_of(self.reel, self.picture, self.object_index, most=most)
 
     def free(self) -> None:
         """Drop all moments."""
