@@ -98,6 +98,16 @@ def test_solution_shows_code_and_is_noted(capsys):
     assert load_progress()["09.3"].saw_solution
 
 
+def test_progress_of_a_chapter_shows_its_own_exercises():
+    record("09.3", is_solved=True, attempts=1)
+    table = course.progress("09")
+    assert [row[0] for row in table.rows()] == ["09.1", "09.2", "09.3", "09.4"]
+    assert table.num_solved == 1
+    assert len(course.progress().rows()) > 4
+    with pytest.raises(ValueError, match="'00': those with exercises are .*09, 10"):
+        course.progress("00")
+
+
 def test_progress_counts_attempts_and_a_later_red_takes_nothing_away():
     record("09.1", attempts=1, is_solved=True)
     record("09.1", attempts=1)

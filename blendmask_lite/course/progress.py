@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from blendmask_lite.course.definition import Exercise
-from blendmask_lite.course.registry import all_exercises
+from blendmask_lite.course.registry import all_exercises, chapter_exercises, chapters
 from blendmask_lite.course.table import html_table, text_table
 
 __all__ = ["Progress", "ProgressTable", "load_progress", "progress", "progress_path", "record"]
@@ -83,9 +83,19 @@ class ProgressTable:
 HEADER = ("exercise", "what you write", "difficulty", "time", "state")
 
 
-def progress() -> ProgressTable:
-    """The table of all exercises for the student."""
-    return ProgressTable(all_exercises(), load_progress())
+def progress(chapter: str = "") -> ProgressTable:
+    """The table of exercises for the student.
+
+    Args:
+        chapter: two digits, "09"; without it all of the course.
+
+    Raises:
+        ValueError: a chapter without exercises.
+    """
+    if chapter and chapter not in chapters():
+        raise ValueError(f"chapter {chapter!r}: those with exercises are {', '.join(chapters())}")
+    exercises = chapter_exercises(chapter) if chapter else all_exercises()
+    return ProgressTable(exercises, load_progress())
 
 
 def progress_path() -> Path | None:
