@@ -50,8 +50,8 @@ from blendmask_lite.figures.precision_recall import (
 from blendmask_lite.figures.precision_steps import precision_steps_figure
 from blendmask_lite.figures.proposals import paint_boxes, proposals_figure
 from blendmask_lite.figures.runs import curves_figure
-from blendmask_lite.figures.specimens import specimens_figure
 from blendmask_lite.figures.sampling import sampling_figure
+from blendmask_lite.figures.specimens import specimens_figure
 from blendmask_lite.figures.targets import targets_figure
 
 __all__ = [
