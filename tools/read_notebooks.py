@@ -32,7 +32,7 @@ import test_browser as jupyter  # noqa: E402
 WIDTHS = (1280, 700)  # of the window, pixels
 PIECE = 2200  # height of one picture, pixels
 MOST_HEIGHT = 30_000  # of a notebook, pixels
-WIDGET = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.widget-view+json"]'
+WIDGET = ".jp-OutputArea-output:has(.jupyter-widgets)"
 # Outputs that are wider than their area, with the number of their cell.
 FIND_WIDE = """() => [...document.querySelectorAll('.jp-Notebook .jp-OutputArea-output')]
     .filter(each => each.scrollWidth > each.clientWidth + 1)

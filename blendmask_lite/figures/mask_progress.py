@@ -81,12 +81,12 @@ def mask_progress_figure(
     for label, where in zip(ax.get_xticklabels(), ticks, strict=True):
         label.set_ha("right" if where == num - 1 else "center")
     ax.set_xlabel("iterations", fontsize=7, labelpad=1)
-    ax.set_ylabel("IoU of the mask", fontsize=7, labelpad=2)
     ax.grid(color="#dddddd", linewidth=0.6)
     ax.spines[["top", "right"]].set_visible(False)
-    if names:
-        text = f"{names[chosen]} (pale: the other {len(names) - 1})" if names[1:] else names[chosen]
-        ax.text(0.01, 0.97, text, transform=ax.transAxes, fontsize=7, va="top", color=INK)
+    # The margin has room for numbers only, so the axis' name stands inside.
+    whose = f", {names[chosen]}" if names else ""
+    text = f"IoU of the mask{whose}" + (f" (pale: the other {len(names) - 1})" if names[1:] else "")
+    ax.text(0.01, 0.97, text, transform=ax.transAxes, fontsize=7, va="top", color=INK)
     return figure
 
 
