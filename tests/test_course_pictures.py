@@ -24,6 +24,11 @@ def test_chapters_that_exist_are_links_and_others_are_not(tmp_path):
     assert page.count("<a ") == 1
     assert "06 Bases" in page
     assert "chapter 09" in str(network_map(tmp_path))
+    assert "without a link" in page
+    for number in range(16):
+        (tmp_path / f"{number:02d}_x.ipynb").write_text("")
+    page = network_map(tmp_path)._repr_html_()
+    assert page.count("<a ") == 16 and "without a link" not in page
 
 
 # The environment

@@ -172,6 +172,7 @@ def test_figures_1_and_4_are_those_of_the_package(explorer, model, dataset):
     drawn = figure_1(model, image, chosen=1, score_threshold=SCORE)
     title = f"shapes, seed 7, picture 0: {explorer.controls.object.options[1][0]}"
     drawn.suptitle(title, fontsize=10)
+    drawn.set_label(f"{title}. How" + drawn.get_label().split("How")[1])
     assert is_drawn(explorer.page.view, drawn)
     explorer.turn_to("Figure 4")
     assert is_drawn(explorer.page.view, figure_4(model, image, score_threshold=SCORE))

@@ -157,9 +157,8 @@ def test_solved_notebook_is_green_offline_and_from_any_folder(path, tmp_path, mo
 PLAYS = {
     "no widget of the lab": "import ipywidgets\nipywidgets.IntSlider()",
     "says: too small": "lab = make()\nlab.message.fail(ValueError('too small'))\nlab",
-    "says: no object": "lab = make()\nlab.say('no object', 'warning')\nlab",
     "no picture": "lab = make(is_empty=True)\nlab",
-    "": "lab = make()\nlab.say('three objects')\nlab",
+    "": "lab = make()\nlab.say('no object', 'warning')\nlab",
 }
 MAKE = """import ipywidgets
 from blendmask_lite.lab import LabWidget

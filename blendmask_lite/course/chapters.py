@@ -15,7 +15,7 @@ class Chapter:
 
     Attributes:
         number: two digits, "09".
-        title: as in its first line.
+        title: short, for the map.
         place: the part of the network that it takes apart; empty for those that take all of it.
     """
 
@@ -84,10 +84,11 @@ class NetworkMap:
             rows.append(f'<div style="display:flex;gap:12px;justify-content:center">{cards}</div>')
         arrow = '<div style="text-align:center;line-height:1.4" aria-hidden="true">▼</div>'
         whole = "".join(f"<li>{self._link(c)}</li>" for c in CHAPTERS if not c.place)
+        is_complete = all(c.number in self.files for c in CHAPTERS)
+        rest = "" if is_complete else "<p>Chapters without a link are not in this folder.</p>"
         return (
             f'<div style="max-width:820px">{arrow.join(rows)}'
-            f"<p>Chapters about all of it:</p><ul>{whole}</ul>"
-            "<p>Chapters without a link are not written yet.</p></div>"
+            f"<p>Chapters about all of it:</p><ul>{whole}</ul>{rest}</div>"
         )
 
     def _card(self, part: str, makes: str) -> str:

@@ -56,8 +56,8 @@ def blending_figure(
         3,
         len(shown) + 1,
         cell=(1.75, 1.85),
-        description=f"How {len(crops)} bases become one mask: each crop times its weight, "
-        "and the sum of the products.",
+        description=f"{title}{'. ' if title else ''}How {len(crops)} bases become one mask: each "
+        "crop times its weight, and the sum of the products.",
     )
     limit = largest_magnitude(crops)
     sum_limit = max(largest_magnitude(products), largest_magnitude(logits))
