@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from matplotlib.colors import to_hex
 
-from blendmask_lite.figures import ambiguity_figure, boxes_figure, claims_figure, sides_figure
+from blendmask_lite.figures import (
+    ambiguity_figure,
+    boxes_figure,
+    centerness_figure,
+    claims_figure,
+    loss_and_gradient_figure,
+    shares_figure,
+    sides_figure,
+)
 from blendmask_lite.figures.palette import object_color
 
 IMAGE = torch.full((3, 32, 48), 100, dtype=torch.uint8)
@@ -66,3 +76,61 @@ def test_ambiguity_is_drawn_as_numbers_and_per_cent():
     assert [bar.get_width() for bar in share.patches] == pytest.approx([35, 3])
     assert "one level: 110 locations, 35 %" in figure.get_label()
     assert ambiguity_figure({"nothing": (0.0, 0.0)}).axes
+
+
+# Chapter 04
+
+
+def test_loss_and_gradient_are_drawn_with_gaps_where_they_are_not_finite():
+    x = torch.tensor([0.0, 1.0, 2.0])
+    loss, gradient = torch.tensor([math.inf, 2.0, 1.0]), torch.tensor([0.0, -1.0, -0.5])
+    figure = loss_and_gradient_figure(
+        x,
+        {"IoU": (loss, gradient)},
+        x_label="distance, pixels",
+        gradient_label="per pixel",
+        mark=1.0,
+        mark_label="here",
+        floor=0.5,
+    )
+    left, right = figure.axes
+    line = left.lines[0].get_ydata()
+    assert math.isnan(line[0]) and list(line[1:]) == [2, 1]
+    assert list(right.lines[0].get_ydata()) == [0, -1, -0.5]
+    assert (
+        list(left.lines[1].get_xdata()) == [1, 1] and list(left.lines[2].get_ydata()) == [0.5] * 2
+    )
+    assert "IoU: loss 1 to 2, gradient -1 to 0" in figure.get_label()
+
+
+def test_shares_fill_their_bars():
+    figure = shares_figure(
+        {
+            "cross entropy": {"background": 3.0, "objects": 1.0},
+            "focal": {"background": 1.0, "objects": 1.0},
+        },
+        label="% of the loss",
+    )
+    widths = [bar.get_width() for bar in figure.axes[0].patches]
+    assert widths == pytest.approx([75, 25, 50, 50])
+    assert [bar.get_x() for bar in figure.axes[0].patches] == pytest.approx([0, 75, 0, 50])
+    assert "cross entropy: background 75.0 %, objects 25.0 %" in figure.get_label()
+    assert shares_figure({"nothing": {"background": 0.0}}, label="%").axes
+
+
+def test_centerness_is_a_map_and_a_curve_with_its_floor():
+    p = torch.tensor([0.1, 0.5, 0.9])
+    figure = centerness_figure(
+        torch.eye(4),
+        box=(0, 0, 4, 4),
+        location=(1.0, 2.0),
+        probabilities=p,
+        losses=torch.tensor([2.0, 0.7, 1.1]),
+        floor=0.69,
+        predicted=0.9,
+    )
+    assert figure.axes[0].images[0].get_array().tolist() == torch.eye(4).tolist()
+    curve, floor, prediction = figure.axes[1].lines
+    assert list(curve.get_ydata()) == pytest.approx([2, 0.7, 1.1])
+    assert floor.get_ydata()[0] == 0.69 and prediction.get_xdata()[0] == 0.9
+    assert "at x 1, y 2 the loss is least, 0.69" in figure.get_label()

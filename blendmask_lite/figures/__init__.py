@@ -31,6 +31,11 @@ from blendmask_lite.figures.hard_cases import hard_cases_figure
 from blendmask_lite.figures.instances import instances_figure, round_trip_figure
 from blendmask_lite.figures.layout import DescribedFigure, figure_pixels
 from blendmask_lite.figures.lines import lines_figure
+from blendmask_lite.figures.losses import (
+    centerness_figure,
+    loss_and_gradient_figure,
+    shares_figure,
+)
 from blendmask_lite.figures.maps import maps_figure
 from blendmask_lite.figures.mask_progress import mask_progress_figure
 from blendmask_lite.figures.mask_resolution import mask_resolution_figure
@@ -49,6 +54,7 @@ from blendmask_lite.figures.precision_recall import (
 )
 from blendmask_lite.figures.precision_steps import precision_steps_figure
 from blendmask_lite.figures.proposals import paint_boxes, proposals_figure
+from blendmask_lite.figures.receptive_field import Field, paint_gradient, receptive_field_figure
 from blendmask_lite.figures.runs import curves_figure
 from blendmask_lite.figures.sampling import sampling_figure
 from blendmask_lite.figures.specimens import specimens_figure
@@ -57,6 +63,7 @@ from blendmask_lite.figures.targets import targets_figure
 __all__ = [
     "WIDTHS",
     "DescribedFigure",
+    "Field",
     "ambiguity_figure",
     "ap_bars_figure",
     "attentions_figure",
@@ -65,6 +72,7 @@ __all__ = [
     "basis_scores_figure",
     "blending_figure",
     "boxes_figure",
+    "centerness_figure",
     "changed_base_figure",
     "claims_figure",
     "class_precision_recall_figure",
@@ -88,6 +96,7 @@ __all__ = [
     "instances_figure",
     "knock_out_figure",
     "lines_figure",
+    "loss_and_gradient_figure",
     "maps_figure",
     "mask_progress_figure",
     "mask_resolution_figure",
@@ -99,6 +108,7 @@ __all__ = [
     "overview_figure",
     "paint_base",
     "paint_boxes",
+    "paint_gradient",
     "paint_masks",
     "paint_segments",
     "paint_weights",
@@ -109,10 +119,12 @@ __all__ = [
     "precision_recall_figure",
     "precision_steps_figure",
     "proposals_figure",
+    "receptive_field_figure",
     "round_trip_figure",
     "run_lengths_figure",
     "sampling_figure",
     "save_figure",
+    "shares_figure",
     "sides_figure",
     "specimens_figure",
     "stages_figure",

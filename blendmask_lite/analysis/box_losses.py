@@ -1,0 +1,138 @@
+"""What losses say of two boxes anywhere: value, and gradient on each of the four sides.
+
+Chapter 04. Training compares boxes that share a location (`boxes.ltrb_giou`) and so always touch;
+here they may lie apart, which is where the losses differ most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["BOX_LOSSES", "BoxLoss", "box_loss_of", "follow_gradient"]
+
+Box = tuple[float, float, float, float]
+STEPS = tuple(0.5**halving for halving in range(9))  # that are tried, pixels
+BOX_LOSSES = ("L1", "-log IoU", "1 - IoU", "1 - GIoU")
+
+
+@dataclass(frozen=True)
+class BoxLoss:
+    """One loss of a predicted box.
+
+    Attributes:
+        value: infinite for -log IoU of boxes that do not touch.
+        gradient: by the sides x0, y0, x1, y1 of the predicted box, per pixel; 0 where the loss is
+            infinite, since no way is better than another, and for a side that lies on the true one.
+    """
+
+    value: float
+    gradient: Box
+
+    @property
+    def has_direction(self) -> bool:
+        """Whether any side is told to move."""
+        return any(part != 0 for part in self.gradient)
+
+
+def box_loss_of(name: str, predicted: Sequence[float], true: Sequence[float]) -> BoxLoss:
+    """One loss and its gradient.
+
+    Args:
+        name: "L1" (sum over the four sides), "-log IoU" (UnitBox, equation 2), "1 - IoU", or
+            "1 - GIoU" (Rezatofighi et al., 2019, algorithm 1; without the training's smoothing).
+        predicted: (x0, y0, x1, y1), pixels.
+        true: the same.
+
+    Raises:
+        ValueError: another name, or a box without area.
+    """
+    if name not in BOX_LOSSES:
+        raise ValueError(f"loss {name!r}: there are {', '.join(BOX_LOSSES)}")
+    for what, box in (("predicted", predicted), ("true", true)):
+        if not (box[0] < box[2] and box[1] < box[3]):
+            raise ValueError(f"{what} box {tuple(box)}: must be wider and higher than nothing")
+    with torch.enable_grad():
+        sides = torch.tensor(predicted, dtype=torch.float64, requires_grad=True)
+        target = torch.tensor(true, dtype=torch.float64)
+        loss = _loss(name, sides, target)
+        if not loss.isfinite():
+            return BoxLoss(loss.item(), (0.0, 0.0, 0.0, 0.0))
+        (gradient,) = torch.autograd.grad(loss, sides)
+    # A side on the true one lies in a kink: both ways lead up, and nothing tells it to move.
+    x0, y0, x1, y1 = gradient.masked_fill(sides.detach() == target, 0).tolist()
+    return BoxLoss(loss.item(), (x0, y0, x1, y1))
+
+
+def follow_gradient(
+    name: str, predicted: Sequence[float], true: Sequence[float], *, num_steps: int
+) -> list[Box]:
+    """Boxes on the way down, the first one included.
+
+    In a step the side of the largest gradient moves by a pixel, or by a half, a quarter, ... of it
+    where the loss would not fall.
+
+    Args:
+        name: of the loss.
+        predicted: where it begins, pixels.
+        true: the true box, pixels.
+        num_steps: at most; it ends earlier where no side is told to move.
+    """
+    x0, y0, x1, y1 = (float(side) for side in predicted)
+    way: list[Box] = [(x0, y0, x1, y1)]
+    for _ in range(num_steps):
+        further = _step_down(name, way[-1], true)
+        if further is None:
+            break
+        way.append(further)
+    return way
+
+
+def _step_down(name: str, box: Box, true: Sequence[float]) -> Box | None:
+    here = box_loss_of(name, box, true)
+    largest = max(abs(part) for part in here.gradient)
+    if largest == 0:
+        return None
+    for step in STEPS:
+        x0, y0, x1, y1 = (
+            _moved(side, -step * part / largest, target)
+            for side, part, target in zip(box, here.gradient, true, strict=True)
+        )
+        is_box = x0 < x1 and y0 < y1
+        if is_box and box_loss_of(name, (x0, y0, x1, y1), true).value < here.value:
+            return x0, y0, x1, y1
+    return None
+
+
+def _moved(side: float, way: float, target: float) -> float:
+    """A side after a step; it stops at the true side, where all losses have a kink."""
+    after = side + way
+    return target if min(side, after) < target < max(side, after) else after
+
+
+def _loss(name: str, predicted: Tensor, true: Tensor) -> Tensor:
+    if name == "L1":
+        return (predicted - true).abs().sum()
+    inner = _area(_joined(predicted, true, is_hull=False))
+    union = _area(predicted) + _area(true) - inner
+    if name == "-log IoU":
+        return -(inner / union).log()
+    if name == "1 - IoU":
+        return 1 - inner / union
+    hull = _area(_joined(predicted, true, is_hull=True))
+    return 1 - inner / union + (hull - union) / hull
+
+
+def _joined(one: Tensor, other: Tensor, *, is_hull: bool) -> Tensor:
+    """The smallest box around two, or the box that they have in common."""
+    least, most = torch.minimum(one, other), torch.maximum(one, other)
+    first, second = (least, most) if is_hull else (most, least)
+    return torch.cat([first[:2], second[2:]])
+
+
+def _area(box: Tensor) -> Tensor:
+    """Square pixels; 0 of a box that ends before it begins."""
+    return (box[2:] - box[:2]).clamp(min=0).prod()

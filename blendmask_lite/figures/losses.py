@@ -1,0 +1,165 @@
+"""Losses as curves and shares: what a prediction costs, and how hard it is pulled.
+
+Chapter 04.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from blendmask_lite.figures.layout import DescribedFigure, draw_box, draw_map, panels
+from blendmask_lite.figures.palette import INK, PALETTE, text_on
+
+__all__ = ["centerness_figure", "loss_and_gradient_figure", "shares_figure"]
+
+STYLES = ("-", "--", "-.", ":")
+
+
+def loss_and_gradient_figure(
+    x: Tensor,
+    curves: Mapping[str, tuple[Tensor, Tensor]],
+    *,
+    x_label: str,
+    gradient_label: str,
+    mark: float | None = None,
+    mark_label: str = "",
+    is_log: bool = False,
+    floor: float | None = None,
+) -> DescribedFigure:
+    """Loss on the left, gradient on the right, over the same x.
+
+    Args:
+        x: (n,).
+        curves: (n,) loss and (n,) gradient by name; what is not finite is left out.
+        x_label: what x is, with its unit.
+        gradient_label: by what the gradient is taken, with its unit.
+        mark: an x that a line points out.
+        mark_label: what the mark is.
+        is_log: the vertical axes are logarithmic.
+        floor: height of a line on the left that the loss cannot pass.
+    """
+    told = "; ".join(_range(name, loss, gradient) for name, (loss, gradient) in curves.items())
+    figure, axes = panels(1, 2, cell=(4.3, 3.0), description=f"Loss and gradient. {told}.")
+    for ax, place, label in ((axes[0, 0], 0, "loss"), (axes[0, 1], 1, gradient_label)):
+        for index, (name, pair) in enumerate(curves.items()):
+            values = torch.where(pair[place].isfinite(), pair[place], torch.nan)
+            style = STYLES[index % len(STYLES)]
+            color = PALETTE[(index + 1) % len(PALETTE)]
+            ax.plot(x.tolist(), values.tolist(), color=color, linestyle=style, label=name)
+        if mark is not None:
+            ax.axvline(mark, color=INK, linewidth=0.9, linestyle=":", label=mark_label or None)
+        if floor is not None and place == 0:
+            ax.axhline(floor, color=INK, linewidth=0.9, linestyle="--", label="floor")
+        if is_log:
+            ax.set_yscale("log")
+        ax.set_xlabel(x_label, fontsize=8)
+        ax.set_ylabel(label, fontsize=8)
+        ax.tick_params(labelsize=7)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].legend(fontsize=7, frameon=False)
+    return figure
+
+
+def shares_figure(
+    shares: Mapping[str, Mapping[str, float]], *, label: str, title: str = ""
+) -> DescribedFigure:
+    """One bar a row, divided into parts that add up to 100 %.
+
+    Args:
+        shares: by row and by part, numbers of any scale, >= 0; the same parts in every row.
+        label: what is shared, at the axis.
+        title: above.
+    """
+    per_cent = {
+        row: {part: 100 * value / (sum(parts.values()) or 1) for part, value in parts.items()}
+        for row, parts in shares.items()
+    }
+    told = "; ".join(
+        f"{row}: " + ", ".join(f"{part} {value:.1f} %" for part, value in parts.items())
+        for row, parts in per_cent.items()
+    )
+    figure, axes = panels(1, 1, cell=(7.6, 1.0 + 0.45 * len(shares)), description=f"{told}.")
+    ax = axes[0, 0]
+    for place, parts in enumerate(per_cent.values()):
+        begin = 0.0
+        for index, (part, value) in enumerate(parts.items()):
+            color = PALETTE[(index + 1) % len(PALETTE)]
+            name = part if place == 0 else None
+            ax.barh(place, value, left=begin, height=0.62, color=color, label=name)
+            if value > 7:
+                middle = begin + value / 2
+                words = f"{value:.0f} %"
+                ax.text(
+                    middle, place, words, ha="center", va="center", fontsize=8, color=text_on(color)
+                )
+            begin += value
+    ax.set_yticks(range(len(per_cent)), list(per_cent), fontsize=8)
+    ax.invert_yaxis()
+    ax.set_xlim(0, 100)
+    ax.set_xlabel(label, fontsize=8)
+    ax.tick_params(axis="x", labelsize=7)
+    ax.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=7, frameon=False)
+    if title:
+        ax.set_title(title, fontsize=9)
+    return figure
+
+
+def centerness_figure(
+    values: Tensor,
+    *,
+    box: Sequence[float],
+    location: tuple[float, float],
+    probabilities: Tensor,
+    losses: Tensor,
+    floor: float,
+    predicted: float,
+) -> DescribedFigure:
+    """Centerness over a box, and what a prediction costs at one location.
+
+    Args:
+        values: (h, w) centerness of every pixel of the picture, 0 outside of the box.
+        box: (x0, y0, x1, y1), pixels.
+        location: (x, y), pixels.
+        probabilities: (n,) that a network might predict there.
+        losses: (n,) binary cross entropy of each.
+        floor: the least loss that there is.
+        predicted: the probability that is marked.
+    """
+    x, y = location
+    figure, axes = panels(
+        1,
+        2,
+        cell=(4.1, 3.2),
+        description=f"Centerness over a box; at x {x:.0f}, y {y:.0f} the loss is least, "
+        f"{floor:.2f}, where the prediction equals the target; a dotted line marks "
+        f"{predicted:.2f}.",
+    )
+    left, right = axes[0]
+    draw_map(left, values, colors="viridis", limits=(0, 1), unit="pixels", title="centerness")
+    draw_box(left, box, color=PALETTE[3])
+    left.plot(x, y, marker="o", markersize=7, color="white", markeredgecolor=INK)
+    figure.colorbar(left.images[0], ax=left, fraction=0.04).ax.tick_params(labelsize=7)
+    right.plot(probabilities.tolist(), losses.tolist(), color=PALETTE[1], label="cross entropy")
+    right.axhline(floor, color=PALETTE[0], linestyle="--", linewidth=1.2, label="floor")
+    right.axvline(predicted, color=INK, linestyle=":", linewidth=1.2, label="prediction")
+    right.set_ylim(0, 3)
+    right.set_xlabel("predicted centerness", fontsize=8)
+    right.set_ylabel("loss", fontsize=8)
+    right.tick_params(labelsize=7)
+    right.spines[["top", "right"]].set_visible(False)
+    right.legend(fontsize=7, frameon=False)
+    return figure
+
+
+def _range(name: str, loss: Tensor, gradient: Tensor) -> str:
+    """In words, for those who cannot see the curves."""
+    parts = []
+    for what, values in (("loss", loss), ("gradient", gradient)):
+        finite = values[values.isfinite()]
+        if len(finite):
+            parts.append(f"{what} {float(finite.min()):.3g} to {float(finite.max()):.3g}")
+    return f"{name}: {', '.join(parts)}"

@@ -1,0 +1,233 @@
+"""The loss playground: what box losses, focal loss and centerness say of a prediction.
+
+Chapter 04 (FCOS, section 3; focal loss, section 3; Generalized IoU).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets as widgets
+from torch import Tensor
+
+from blendmask_lite.analysis.box_losses import BOX_LOSSES, BoxLoss, box_loss_of, follow_gradient
+from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.figures.box_pull import paint_pull
+from blendmask_lite.lab import loss_curves_view as curves
+from blendmask_lite.lab import loss_view as view
+from blendmask_lite.lab.canvas import Canvas
+from blendmask_lite.lab.canvas_parts import CanvasEvent
+from blendmask_lite.lab.figure_view import FigureView
+from blendmask_lite.lab.loss_controls import LossControls
+from blendmask_lite.lab.messages import LabWidget, shows_errors
+from blendmask_lite.lab.pixels import as_png
+
+__all__ = ["LossPlayground"]
+
+SCREEN = 512  # pixels that a small picture is enlarged to
+NUM_STEPS = 10  # that one press of the button goes down
+
+
+class LossPlayground(LabWidget):
+    """Drag a predicted box against a true one; move the sliders of focal loss and centerness.
+
+    Args:
+        image: (3, H, W) uint8 or float in [0, 1]; None: a generated picture.
+        true_box: (x0, y0, x1, y1), pixels; None: the first object's of the generated picture.
+
+    Raises:
+        ValueError: a picture without a box, a box without area, or one outside of the picture.
+    """
+
+    def __init__(
+        self, *, image: Tensor | None = None, true_box: Sequence[float] | None = None
+    ) -> None:
+        super().__init__(title="Loss playground")
+        if image is None:
+            sample = ShapesDataset(22, seed=7).load(7)
+            image = sample.image
+            true_box = sample.target.boxes[0].tolist() if true_box is None else true_box
+        if true_box is None:
+            raise ValueError("true_box: needed with a picture of your own")
+        self.image, self.true_box = image, _checked(true_box, image)
+        self.controls = LossControls()
+        self.canvas = Canvas()
+        self.figures = {"focal": FigureView(), "centerness": FigureView()}
+        self.canvas.arrange(view.columns(image))
+        self.tabs = self._pages()
+        self.set_box(_beside(self.true_box, 0.35))
+        self._draw_focal()
+        self._draw_centerness()
+        self._connect()
+        self.arrange(self.tabs)
+
+    @property
+    def losses(self) -> dict[str, BoxLoss]:
+        """Of the present box, by name."""
+        return {name: box_loss_of(name, self.box, self.true_box) for name in BOX_LOSSES}
+
+    def set_box(self, box: Sequence[float]) -> None:
+        """Predict another box, (x0, y0, x1, y1) in pixels.
+
+        Raises:
+            ValueError: it has no area.
+        """
+        x0, y0, x1, y1 = (float(side) for side in box)
+        box_loss_of(self.controls.loss.value, (x0, y0, x1, y1), self.true_box)
+        self.box = (x0, y0, x1, y1)
+        self._draw_boxes()
+
+    def descend(self, num_steps: int = NUM_STEPS) -> int:
+        """Follow the gradient of the chosen loss.
+
+        Returns:
+            The number of steps that were taken; 0 where no side is told to move.
+        """
+        name = self.controls.loss.value
+        way = follow_gradient(name, self.box, self.true_box, num_steps=num_steps)
+        self.set_box(way[-1])
+        return len(way) - 1
+
+    def free(self) -> None:
+        """Drop the picture."""
+        del self.image
+
+    # -------------------------------------------------------------- drawing
+
+    def _pages(self) -> widgets.Tab:
+        controls = self.controls
+        pages = {
+            "Boxes": [controls.boxes_row, self.canvas],
+            "Focal loss": [controls.focal_row, controls.note["focal"], self.figures["focal"]],
+            "Centerness": [
+                controls.centerness_row,
+                controls.note["centerness"],
+                self.figures["centerness"],
+            ],
+        }
+        return widgets.Tab([widgets.VBox(page) for page in pages.values()], titles=list(pages))
+
+    def _draw_boxes(self) -> None:
+        name, losses = self.controls.loss.value, self.losses
+        painted = paint_pull(
+            self.image,
+            predicted=self.box,
+            true=self.true_box,
+            gradient=losses[name].gradient,
+            has_hull=name == "1 - GIoU",
+            scale=max(1, SCREEN // max(self.image.shape[-2:])),
+        )
+        self.canvas.draw(
+            {"boxes": as_png(painted)},
+            bars={
+                "losses": view.loss_bars(losses, self.image),
+                "sides": view.side_bars(name, losses[name]),
+            },
+            box=self.box,
+        )
+
+    def _draw_focal(self) -> None:
+        controls = self.controls
+        alpha, gamma, chance = (
+            control.value for control in (controls.alpha, controls.gamma, controls.chance)
+        )
+        controls.note["focal"].value = curves.focal_words(alpha, gamma, chance)
+        self.figures["focal"].show(functools.partial(curves.focal_figure, alpha, gamma, chance))
+
+    def _draw_centerness(self) -> None:
+        controls = self.controls
+        place = controls.across.value, controls.down.value
+        size = (int(self.image.shape[-2]), int(self.image.shape[-1]))
+        predicted = controls.predicted.value
+        make = functools.partial(
+            curves.box_centerness_figure, size, self.true_box, place, predicted
+        )
+        controls.note["centerness"].value = curves.centerness_words(self.true_box, place, predicted)
+        self.figures["centerness"].show(make)
+
+    # -------------------------------------------------------------- from the page
+
+    def _connect(self) -> None:
+        controls = self.controls
+        self.canvas.on_event(self._on_event)
+        controls.loss.observe(self._on_loss, "value")
+        controls.step.on_click(self._on_step)
+        controls.apart.on_click(self._on_apart)
+        controls.reset.on_click(self._on_reset)
+        for control in (controls.alpha, controls.gamma, controls.chance):
+            control.observe(self._on_focal, "value")
+        for control in (controls.across, controls.down, controls.predicted):
+            control.observe(self._on_centerness, "value")
+        for figure in self.figures.values():
+            figure.on_save(self._on_save)
+
+    @shows_errors
+    def _on_event(self, event: CanvasEvent) -> None:
+        if event.kind == "box":
+            self.set_box(event.box)
+            if event.is_last:
+                self._announce()
+
+    @shows_errors
+    def _on_loss(self, _change: Any) -> None:
+        self._draw_boxes()
+        self._announce()
+
+    @shows_errors
+    def _on_step(self, _button: Any) -> None:
+        if self.descend() == 0:
+            loss = self.losses[self.controls.loss.value]
+            self.say("The boxes are equal." if loss.value <= 1e-9 else "No gradient: it stays.")
+        self._announce()
+
+    @shows_errors
+    def _on_apart(self, _button: Any) -> None:
+        self.set_box(_apart(self.true_box, self.image))
+        self._announce()
+
+    @shows_errors
+    def _on_reset(self, _button: Any) -> None:
+        self.set_box(_beside(self.true_box, 0.35))
+        self._announce()
+
+    @shows_errors
+    def _on_focal(self, _change: Any) -> None:
+        self._draw_focal()
+
+    @shows_errors
+    def _on_centerness(self, _change: Any) -> None:
+        self._draw_centerness()
+
+    @shows_errors
+    def _on_save(self, figure: FigureView, kind: str) -> None:
+        figure.save(kind)
+
+    def _announce(self) -> None:
+        name = self.controls.loss.value
+        self.canvas.announcement = view.spoken(name, self.box, self.losses[name])
+
+
+def _checked(box: Sequence[float], image: Tensor) -> tuple[float, float, float, float]:
+    height, width = image.shape[-2:]
+    x0, y0, x1, y1 = (float(side) for side in box)
+    if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+        raise ValueError(f"true_box {tuple(box)}: not inside the picture of {width} x {height}")
+    return x0, y0, x1, y1
+
+
+def _beside(box: Sequence[float], share: float) -> tuple[float, float, float, float]:
+    """The box, moved right and down by a share of its sides, and a little smaller."""
+    x0, y0, x1, y1 = box
+    right, down = share * (x1 - x0), share * (y1 - y0)
+    return x0 + right, y0 + down, x1 + 0.6 * right, y1 + 0.6 * down
+
+
+def _apart(box: Sequence[float], image: Tensor) -> tuple[float, float, float, float]:
+    """A box in the corner of the picture that is farthest from the true one's center."""
+    height, width = image.shape[-2:]
+    side = min(height, width) / 6
+    x = 2.0 if box[0] + box[2] > width else width - side - 2
+    y = 2.0 if box[1] + box[3] > height else height - side - 2
+    return x, y, x + side, y + side
