@@ -60,6 +60,9 @@ ERROR_OUTPUT = ", ".join(
     f'.jp-OutputArea [data-mime-type="application/vnd.jupyter.{kind}"]'
     for kind in ("error", "stderr")
 )
+# Widgets of the lab, and what their message lines say when something failed in them.
+WIDGET_TITLES = ".blendmask-lab .blendmask-lab-title"
+WIDGET_ERROR = '.blendmask-lab-message[data-kind="error"]'
 PROMPTS = ".jp-Notebook .jp-CodeCell .jp-InputPrompt"
 # True when the kernel rests and either all cells have a number, or one raised and stopped the rest.
 HAS_FINISHED = """([prompts, error]) => {
@@ -84,6 +87,7 @@ class Visit:
     prompts: list[str]
     errors: list[str]
     images: int
+    widgets: list[str]
     console_errors: set[str] = field(default_factory=set)
     foreign_requests: list[str] = field(default_factory=list)
 
@@ -237,8 +241,9 @@ def visit(browser: playwright.Browser, lab: str, name: str) -> Visit:
         )
         return Visit(
             prompts=page.locator(PROMPTS).all_text_contents(),
-            errors=page.locator(ERROR_OUTPUT).all_text_contents(),
+            errors=page.locator(f"{ERROR_OUTPUT}, {WIDGET_ERROR}").all_text_contents(),
             images=page.evaluate(COUNT_IMAGES),
+            widgets=page.locator(WIDGET_TITLES).all_text_contents(),
             console_errors=console_errors,
             foreign_requests=[address for address in requests if is_foreign(address)],
         )
@@ -264,9 +269,16 @@ def run_all(page: playwright.Page) -> None:
             continue
 
 
-@pytest.mark.parametrize("name", ["00_start_here", "appendix_published_weights"])
+@pytest.mark.parametrize(
+    ("name", "widgets"),
+    [
+        ("00_start_here", ["Explorer"]),
+        ("10_yolact_and_fcis", ["Blender lab", "Each on its own bases"]),
+        ("appendix_published_weights", ["Explorer"]),
+    ],
+)
 def test_a_notebook_runs_in_the_browser_and_stays_on_this_machine(
-    browser: playwright.Browser, lab: str, folder: Path, name: str
+    browser: playwright.Browser, lab: str, folder: Path, name: str, widgets: list[str]
 ) -> None:
     cells = json.loads((folder / f"{name}.ipynb").read_text())["cells"]
     count = sum(cell["cell_type"] == "code" for cell in cells)
@@ -278,6 +290,7 @@ def test_a_notebook_runs_in_the_browser_and_stays_on_this_machine(
     assert seen.errors == []
     assert seen.prompts == [f"[{number + 1}]:" for number in range(count)]
     assert seen.images > 0
+    assert seen.widgets == widgets
     assert seen.foreign_requests == []
     assert seen.console_errors - usual.console_errors == set()
 
@@ -289,6 +302,7 @@ def test_a_cell_that_raises_is_noticed_in_the_browser(
 
     seen = visit(browser, lab, "raises.ipynb")
 
+    assert seen.widgets == []
     assert len(seen.errors) == 1 and "ZeroDivisionError" in seen.errors[0]
     assert seen.prompts == ["[1]:", "[2]:", "[ ]:"]
     assert seen.images == 0
