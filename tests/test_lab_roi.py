@@ -43,8 +43,8 @@ def test_sample_points_are_those_worked_out_by_hand():
     assert points[0, :, 0, 0].tolist() == [3.5, 5.5, 7.5, 9.5]
     assert points[:, 0, 0, 1].tolist() == [3.0, 4.5, 6.0, 7.5]
     assert pooled_region(BOX, how()).tolist() == [2.5, 2.25, 10.5, 8.25]
-    # 2.5 rounds to 2 and 10.5 to 10, whose cell is taken in.
-    assert pooled_region(BOX, how(kind="pool")).tolist() == [2, 2, 11, 9]
+    # 2.5 rounds to 3 and 10.5 to 11, whose cell is taken in.
+    assert pooled_region(BOX, how(kind="pool")).tolist() == [3, 2, 12, 9]
     assert sample_points(BOX, how(kind="pool")).shape == (4, 4, 0, 2)
 
 
@@ -55,6 +55,20 @@ def test_points_are_where_torchvision_reads(changes):
     middle = sample_points(BOX, chosen).mean(dim=2)
     assert torch.allclose(pool_box(X, BOX, chosen), middle[..., 0], atol=1e-5)
     assert torch.allclose(pool_box(Y, BOX, chosen), middle[..., 1], atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_pooled_region_is_what_torchvision_pools(seed):
+    """With one bin the largest cell of it, over boxes whose corners lie on halves of cells."""
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.rand(HEIGHT, WIDTH, generator=generator)
+    for _ in range(20):
+        corner = torch.randint(0, 12, (2,), generator=generator) * 2.0
+        side = torch.randint(1, 10, (2,), generator=generator) * 2.0
+        box = torch.cat([corner, corner + side])
+        x0, y0, x1, y1 = pooled_region(box, how(kind="pool")).int().tolist()
+        crop = pool_box(values, box, how(kind="pool", size=1))
+        assert crop.item() == values[y0:y1, x0:x1].max()
 
 
 def test_half_a_cell_off_is_half_a_cell_to_the_right_and_below():

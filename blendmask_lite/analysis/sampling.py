@@ -79,7 +79,8 @@ def pooled_region(box: Tensor, how: BoxPooling) -> Tensor:
     """
     cells = box / how.stride
     if how.kind == "pool":
-        first, last = cells[:2].round(), cells[2:].round()
+        whole = cells.sign() * (cells.abs() + 0.5).floor()  # halves away from 0, as C++ has it
+        first, last = whole[:2], whole[2:]
         return torch.cat([first, torch.maximum(last + 1, first + 1)])
     if how.is_aligned:
         return cells

@@ -22,8 +22,9 @@ def lines_figure(
     title: str = "",
     is_log: bool = False,
     levels: Mapping[str, float] | None = None,
+    has_markers: bool = True,
 ) -> DescribedFigure:
-    """One line a curve, told apart by colour and marker.
+    """One line a curve, told apart by its colour, and by its marker where there are marks.
 
     Args:
         curves: x and y by name, as many of each.
@@ -32,6 +33,8 @@ def lines_figure(
         title: above.
         is_log: both axes are logarithmic; every x has a tick, so they should be few.
         levels: heights by name that are drawn as dashed lines.
+
+        has_markers: a mark at every point; False for curves of many.
 
     Raises:
         ValueError: no curves.
@@ -48,6 +51,7 @@ def lines_figure(
     ax = axes[0, 0]
     for index, (name, (xs, ys)) in enumerate(curves.items()):
         color, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
+        marker = marker if has_markers else ""
         ax.plot(xs, ys, color=color, marker=marker, markersize=5, linewidth=1.6, label=name)
     for index, (name, value) in enumerate((levels or {}).items()):
         ax.axhline(value, color=INK, linewidth=1.1, linestyle=("--", ":")[index % 2], label=name)

@@ -1,0 +1,289 @@
+"""Exercises of chapter 07, cropping: bilinear sampling, bin centers, RoIAlign and RoIPool."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+from torchvision.ops import roi_align as torchvision_roi_align
+
+from blendmask_lite.course.definition import Case, Exercise
+from blendmask_lite.course.exercises import wrong07 as wrong
+from blendmask_lite.model.merge import crop_bases
+
+__all__ = ["EXERCISES"]
+
+
+# 07.1  Bilinear sampling
+
+
+def sample_bilinear(values: Tensor, points: Tensor) -> Tensor:
+    """Read a map at any point: the four nearest cell centers, each weighted by its nearness.
+
+    Args:
+        values: (H, W) map.
+        points: (P, 2) as (x, y) in cells from the map's edge: cell i covers [i, i + 1), so its
+            value belongs to i + 0.5.
+
+    Returns:
+        (P,). Beyond the outermost centers the border's value goes on for up to one cell; a point
+        more than half a cell outside of the map is 0.
+    """
+    height, width = values.shape
+    # Step 1: the position among the cell centers, so that center i is at i
+    x, y = (points - 0.5).unbind(dim=1)
+    is_near = (x >= -1) & (x <= width) & (y >= -1) & (y <= height)
+    x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
+    # Step 2: the centers on both sides, and how far the point is from the first of them
+    x0, y0 = x.floor().long(), y.floor().long()
+    x1, y1 = (x0 + 1).clamp(max=width - 1), (y0 + 1).clamp(max=height - 1)
+    right, down = x - x0, y - y0
+    # Step 3: blend along x in both rows, then along y
+    upper = (1 - right) * values[y0, x0] + right * values[y0, x1]
+    lower = (1 - right) * values[y1, x0] + right * values[y1, x1]
+    return ((1 - down) * upper + down * lower) * is_near
+
+
+def _reference_sample(values: Tensor, points: Tensor) -> Tensor:
+    """RoIAlign of a box of one cell around each point has one sample: the point."""
+    boxes = torch.cat([points - 0.5, points + 0.5], dim=1)
+    crops = torchvision_roi_align(
+        values[None, None], [boxes], 1, spatial_scale=1.0, sampling_ratio=1, aligned=True
+    )
+    return crops[:, 0, 0, 0]
+
+
+def _sample_cases(generator: Generator) -> list[Case]:
+    # Centers at (0.5, 0.5), (1.5, 0.5), ...: a center, half way between two, the middle of four.
+    by_hand = torch.tensor([[0.0, 4.0, 8.0], [2.0, 6.0, 10.0]])
+    places = torch.tensor([[0.5, 0.5], [1.0, 0.5], [2.0, 1.0], [1.75, 1.5]])
+    values = torch.randn(6, 9, generator=generator)
+    inside = torch.rand(50, 2, generator=generator) * torch.tensor([9.0, 6.0])
+    around = torch.rand(50, 2, generator=generator) * torch.tensor([13.0, 10.0]) - 2
+    return [
+        Case("four points on a map of 2 x 3", (by_hand, places)),
+        Case("50 points on a map of 6 x 9", (values, inside)),
+        Case("50 points, some of them outside", (values, around)),
+        Case("no point", (values, inside[:0])),
+    ]
+
+
+# 07.2  Where RoIAlign reads
+
+
+def bin_centers(boxes: Tensor, size: int, stride: int) -> Tensor:
+    """Divide every box into R x R bins and give the middle of each: the paper's sample points.
+
+    Args:
+        boxes: (N, 4) corners, pixels.
+        size: R, bins a side.
+        stride: of the map, pixels per cell.
+
+    Returns:
+        (N, R, R, 2) as (x, y), cells from the map's edge; rows of bins first.
+    """
+    # Step 1: the box in cells; nothing is rounded
+    x0, y0, x1, y1 = (boxes / stride).unbind(dim=1)
+    # Step 2: middles of R equal parts, as shares of a side
+    share = (torch.arange(size) + 0.5) / size
+    x = x0[:, None] + share * (x1 - x0)[:, None]
+    y = y0[:, None] + share * (y1 - y0)[:, None]
+    # Step 3: every x with every y
+    x = x[:, None, :].expand(-1, size, -1)
+    y = y[:, :, None].expand(-1, -1, size)
+    return torch.stack([x, y], dim=-1)
+
+
+RULER = 40  # cells a side of a map that says where its cells are
+
+
+def _reference_centers(boxes: Tensor, size: int, stride: int) -> Tensor:
+    """The package's crop of a map whose values are the places of its cells."""
+    place = torch.arange(RULER) + 0.5
+    maps = torch.stack([place.expand(RULER, -1), place[:, None].expand(-1, RULER)])[None]
+    image_index = torch.zeros(len(boxes), dtype=torch.int64)
+    return crop_bases(maps, boxes, image_index, size=size, stride=stride).permute(0, 2, 3, 1)
+
+
+def _center_cases(generator: Generator) -> list[Case]:
+    # At stride 4: cells 2.5 to 10.5 and 3 to 7. With R = 2 the middles are 4.5, 8.5 and 4, 6.
+    by_hand = torch.tensor([[10.0, 12.0, 42.0, 28.0]])
+    return [
+        Case("one box, R = 2, stride 4", (by_hand, 2, 4)),
+        Case("three boxes, R = 7, stride 4", (_boxes(generator, 3, 4.0), 7, 4)),
+        Case("two boxes, R = 5, stride 8", (_boxes(generator, 2, 8.0), 5, 8)),
+        Case("no box", (_boxes(generator, 0, 8.0), 5, 8)),
+    ]
+
+
+def _boxes(generator: Generator, num: int, stride: float) -> Tensor:
+    """Boxes inside of a map of 24 x 24 cells."""
+    corner = (1 + 9 * torch.rand(num, 2, generator=generator)) * stride
+    side = (3 + 10 * torch.rand(num, 2, generator=generator)) * stride
+    return torch.cat([corner, corner + side], dim=1)
+
+
+# 07.3  RoIAlign
+
+
+def align(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
+    """Crop along every box with one bilinear sample a bin (equation 1).
+
+    Args:
+        bases: (K, H, W) of one picture.
+        boxes: (N, 4) corners, pixels.
+        size: R, cells.
+        stride: s of the bases, pixels.
+
+    Returns:
+        (N, K, R, R). Your sample_bilinear and bin_centers do most of it.
+    """
+    centers = bin_centers(boxes, size, stride)  # (N, R, R, 2)
+    points = centers.flatten(0, 2)
+    crops = torch.stack([sample_bilinear(base, points) for base in bases])  # (K, N * R * R)
+    return crops.unflatten(1, (len(boxes), size, size)).transpose(0, 1)
+
+
+def _reference_align(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
+    image_index = torch.zeros(len(boxes), dtype=torch.int64)
+    return crop_bases(bases[None], boxes, image_index, size=size, stride=stride)
+
+
+def _align_cases(generator: Generator) -> list[Case]:
+    # At stride 4 the box is 0.5 to 2.5: the middles of the bins are the edges 1 and 2 of cells.
+    by_hand = torch.arange(9.0).reshape(1, 3, 3)
+    bases = torch.randn(4, 24, 24, generator=generator)
+    outside = _boxes(generator, 3, 4.0) - 30
+    return [
+        Case("one base of 3 x 3, R = 2", (by_hand, torch.tensor([[2.0, 2.0, 10.0, 10.0]]), 2, 4)),
+        Case("four bases, three boxes, R = 7", (bases, _boxes(generator, 3, 4.0), 7, 4)),
+        Case("boxes that stick out", (bases, outside, 7, 4)),
+        Case("no box", (bases, outside[:0], 7, 4)),
+    ]
+
+
+# 07.4  RoIPool
+
+
+def pool(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
+    """Crop along every box by rounding it to whole cells, and take the largest of each bin.
+
+    Args:
+        bases: (K, H, W) of one picture.
+        boxes: (N, 4) corners, pixels.
+        size: R, cells.
+        stride: s of the bases, pixels.
+
+    Returns:
+        (N, K, R, R). Corners in cells are rounded, halves up; the cells of both belong to the
+        region, which so is last - first + 1 wide. Bin i goes from floor(i * width / R) to
+        ceil((i + 1) * width / R), counted from the first cell; a bin without cells is 0.
+    """
+    height, width = bases.shape[1:]
+    crops = bases.new_zeros(len(boxes), len(bases), size, size)
+    # Step 1: corners to whole cells; torch.round takes 0.5 to 0, the nearest even number
+    corners = (boxes / stride + 0.5).floor()
+    # Step 2: cut every side into R bins of whole cells; neighbours may share one
+    steps = torch.arange(size)
+    for n, (x0, y0, x1, y1) in enumerate(corners.tolist()):
+        wide, high = max(x1 - x0 + 1, 1) / size, max(y1 - y0 + 1, 1) / size
+        left = (x0 + (steps * wide).floor()).clamp(0, width).long().tolist()
+        right = (x0 + ((steps + 1) * wide).ceil()).clamp(0, width).long().tolist()
+        top = (y0 + (steps * high).floor()).clamp(0, height).long().tolist()
+        bottom = (y0 + ((steps + 1) * high).ceil()).clamp(0, height).long().tolist()
+        for row in range(size):
+            for column in range(size):
+                part = bases[:, top[row] : bottom[row], left[column] : right[column]]
+                if part.numel():
+                    crops[n, :, row, column] = part.amax(dim=(1, 2))
+    return crops
+
+
+def _reference_pool(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
+    image_index = torch.zeros(len(boxes), dtype=torch.int64)
+    return crop_bases(bases[None], boxes, image_index, size=size, stride=stride, pooling="pool")
+
+
+def _pool_cases(generator: Generator) -> list[Case]:
+    # At stride 4 the corners 0.5 and 2.5 round up to 1 and 3: three cells for two bins, which
+    # share the middle one.
+    by_hand = torch.arange(16.0).reshape(1, 4, 4)
+    bases = torch.randn(4, 24, 24, generator=generator)
+    outside = _boxes(generator, 3, 4.0) - 30
+    return [
+        Case("one base of 4 x 4, R = 2", (by_hand, torch.tensor([[2.0, 2.0, 10.0, 10.0]]), 2, 4)),
+        Case("four bases, three boxes, R = 4", (bases, _boxes(generator, 3, 4.0), 4, 4)),
+        Case("more bins than cells, R = 16", (bases, _boxes(generator, 2, 4.0), 16, 4)),
+        Case("boxes that stick out", (bases, outside, 4, 4)),
+        Case("no box", (bases, outside[:0], 4, 4)),
+    ]
+
+
+EXERCISES = (
+    Exercise(
+        id="07.1",
+        title="Read a map between its cells",
+        minutes=15,
+        difficulty=3,
+        solution=sample_bilinear,
+        reference=_reference_sample,
+        make_cases=_sample_cases,
+        result_axes="P",
+        wrong_answers=wrong.SAMPLE,
+        hints=(
+            "The value of cell 0 belongs to 0.5. Which cells surround the point 1.75, and how far?",
+            "Subtract 0.5, clamp to 0 .. size - 1, floor for the first cell, + 1 for the second.",
+            "(1 - down) * ((1 - right) * values[y0, x0] + right * values[y0, x1]) + down * ...",
+        ),
+    ),
+    Exercise(
+        id="07.2",
+        title="Where RoIAlign reads",
+        minutes=10,
+        difficulty=2,
+        solution=bin_centers,
+        reference=_reference_centers,
+        make_cases=_center_cases,
+        result_axes="N, row, column, xy",
+        tolerance=1e-3,  # the ruler's float32 products
+        wrong_answers=wrong.CENTERS,
+        hints=(
+            "A side of length 8 in 4 bins: where does the first bin begin and end, where is its "
+            "middle?",
+            "Middle i is at x0 + (i + 0.5) / R * (x1 - x0), all of it in cells.",
+            "torch.stack of x[:, None, :] and y[:, :, None], both expanded to (N, R, R).",
+        ),
+    ),
+    Exercise(
+        id="07.3",
+        title="RoIAlign with one sample a bin",
+        minutes=10,
+        difficulty=2,
+        solution=align,
+        reference=_reference_align,
+        make_cases=_align_cases,
+        result_axes="N, K, R, R",
+        tolerance=1e-3,
+        wrong_answers=wrong.ALIGN,
+        hints=(
+            "How many points are there for N boxes of R x R bins? They are the same for all bases.",
+            "flatten(0, 2) makes them (P, 2); sample every base; unflatten brings N, R, R back.",
+            "torch.stack over the bases gives (K, N, R, R): transpose(0, 1) at the end.",
+        ),
+    ),
+    Exercise(
+        id="07.4",
+        title="RoIPool",
+        minutes=20,
+        difficulty=4,
+        solution=pool,
+        reference=_reference_pool,
+        make_cases=_pool_cases,
+        result_axes="N, K, R, R",
+        wrong_answers=wrong.POOL,
+        hints=(
+            "Work the first case out by hand: which whole cells does the box become?",
+            "A loop over boxes, rows and columns is fine: slice the cells of a bin, then amax.",
+            "Cut the limits of a bin to 0 .. width before slicing; skip it where it is empty.",
+        ),
+    ),
+)
