@@ -210,7 +210,7 @@ BUGS = {
     ),
     "clipped crop": Bug(
         "boxes are clipped to the picture before the bases are cropped, not after",
-        "only objects at the border change",
+        "only objects at the border change, and not for the worse",
         _clipped_crop,
     ),
 }
