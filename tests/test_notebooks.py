@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -127,18 +128,23 @@ def test_guard_notices(problem):
     assert any(problem in line for line in problems_of(notebook))
 
 
+def solve(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook with the solution of every exercise written into it."""
+    for cell in code_cells(notebook):
+        for exercise_id in exercises_in(cell.source):
+            solution = find_exercise(exercise_id).solution_cell
+            cell.source = replace_exercise(cell.source, exercise_id, solution)
+    return notebook
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_solved_notebook_is_green_offline_and_from_any_folder(path, tmp_path, monkeypatch):
     settings = {"BLENDMASK_BUDGET": "smoke", "BLENDMASK_PROGRESS": str(tmp_path / "progress.json")}
     for name, value in (OFFLINE | settings).items():
         monkeypatch.setenv(name, value)
-    notebook = read(path)
+    notebook = solve(read(path))
     solved = exercises_of(notebook)
-    for cell in code_cells(notebook):
-        for exercise_id in exercises_in(cell.source):
-            solution = find_exercise(exercise_id).solution_cell
-            cell.source = replace_exercise(cell.source, exercise_id, solution)
     folder = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=100, kernel_name="python3", resources=folder).execute()
 
@@ -152,6 +158,24 @@ def test_solved_notebook_is_green_offline_and_from_any_folder(path, tmp_path, mo
     widgets = json.dumps(notebook.metadata.widgets)
     assert '"output_type": "error"' not in widgets
     assert problems_of_play(notebook) == []
+
+
+@pytest.mark.slow
+def test_two_notebooks_at_once_keep_the_progress_of_both(tmp_path, monkeypatch):
+    progress = tmp_path / "progress.json"
+    monkeypatch.setenv("BLENDMASK_BUDGET", "smoke")
+    monkeypatch.setenv("BLENDMASK_PROGRESS", str(progress))
+    pair = [solve(read(path)) for path in NOTEBOOKS if path.name[:2] in ("03", "09")]
+
+    async def run_both():
+        clients = [NotebookClient(each, timeout=300, kernel_name="python3") for each in pair]
+        await asyncio.gather(*(client.async_execute() for client in clients))
+
+    asyncio.run(run_both())
+    solved = {exercise_id for each in pair for exercise_id in exercises_of(each)}
+    entries = json.loads(progress.read_text())
+    assert len(pair) == 2 and set(entries) == solved
+    assert all(entry["is_solved"] for entry in entries.values())
 
 
 PLAYS = {
