@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -70,6 +71,21 @@ def test_only_the_chosen_images_are_trained_on(root, tmp_path):
     options = ["--iterations", "1", "--batch-size", "1", "--split", "train", "--images", "1,3"]
     assert main(["train", str(root), "-o", str(tmp_path), *options]) == 0
     assert json.loads((tmp_path / "run.json").read_text())["num_images"] == 2
+
+
+def test_training_leaves_out_images_without_objects_unless_they_are_chosen(root, tmp_path):
+    folder = shutil.copytree(root, tmp_path / "data")
+    file = folder / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    empty = content["images"][0]["id"]
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] != empty]
+    file.write_text(json.dumps(content))
+    options = ["--iterations", "1", "--batch-size", "1", "--split", "train"]
+    assert main(["train", str(folder), "-o", str(tmp_path / "all"), *options]) == 0
+    assert json.loads((tmp_path / "all" / "run.json").read_text())["num_images"] == 3
+    options += ["--images", str(empty)]
+    assert main(["train", str(folder), "-o", str(tmp_path / "chosen"), *options]) == 0
+    assert json.loads((tmp_path / "chosen" / "run.json").read_text())["num_images"] == 1
 
 
 def test_without_a_split_several_are_listed(root, checkpoint, capsys):

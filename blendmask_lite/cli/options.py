@@ -137,6 +137,7 @@ def open_dataset(
     num_images: int = 200,
     seed: int = 0,
     has_stuff: bool = False,
+    filter_empty: bool = False,
 ) -> InstanceDataset:
     """A folder in the layout of COCO or LVIS, or generated pictures for the word "shapes".
 
@@ -146,9 +147,11 @@ def open_dataset(
         num_images: of generated pictures.
         seed: of generated pictures.
         has_stuff: read the folder's panoptic annotations, too.
+        filter_empty: leave out the folder's images without any object.
     """
     if root == SHAPES and not Path(root).exists():
         return ShapesDataset(num_images, seed=seed)
     if split is not None and split.startswith(LVIS):
-        return LvisDataset(root, split.removeprefix(LVIS))
-    return PanopticDataset(root, split) if has_stuff else CocoDataset(root, split)
+        return LvisDataset(root, split.removeprefix(LVIS), filter_empty=filter_empty)
+    kind = PanopticDataset if has_stuff else CocoDataset
+    return kind(root, split, filter_empty=filter_empty)

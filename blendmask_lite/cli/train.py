@@ -144,6 +144,7 @@ def train(options: argparse.Namespace, ranks: Ranks) -> int:
         num_images=TRAIN_SHAPES,
         seed=config.seed,
         has_stuff=architecture.num_stuff_classes > 0,
+        filter_empty=options.images is None,
     )
     if options.images is not None:
         dataset = dataset.select(options.images)
