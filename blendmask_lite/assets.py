@@ -6,10 +6,11 @@ import os
 from importlib.resources import files
 from pathlib import Path
 
-__all__ = ["cache_dir", "shipped_checkpoint", "shipped_snapshots"]
+__all__ = ["cache_dir", "shipped_checkpoint", "shipped_ledger", "shipped_snapshots"]
 
 SHIPPED_CHECKPOINT = "nano_shapes.pt"
 SHIPPED_SNAPSHOTS = "snapshots_nano.zip"
+SHIPPED_LEDGER = "ablations.json"
 
 
 def shipped_checkpoint() -> Path:
@@ -32,6 +33,15 @@ def shipped_snapshots() -> Path:
         FileNotFoundError: the file is missing, with what to do about it.
     """
     return _shipped(SHIPPED_SNAPSHOTS, "blendmask-lite train shapes -o runs/shapes --snapshots 20")
+
+
+def shipped_ledger() -> Path:
+    """The ablations' numbers, one a seed, for `ablations.ledger.read_ledger`.
+
+    Raises:
+        FileNotFoundError: the file is missing, with what to do about it.
+    """
+    return _shipped(SHIPPED_LEDGER, "python tools/make_ledger.py")
 
 
 def cache_dir() -> Path:

@@ -1,0 +1,113 @@
+"""The measured ablations, in the package: every seed's numbers beside the paper's.
+
+Chapter 13 of the course. `tools/make_ledger.py` collects them from the reports in docs/ablations.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from blendmask_lite.assets import shipped_ledger
+
+__all__ = ["LedgerRow", "LedgerTable", "collect_ledger", "read_ledger"]
+
+COLUMNS = ("box AP", "AP", "IoU", "IoU overlapping")  # of ours that are kept
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """One row of a table.
+
+    Attributes:
+        name: what differs, as in `ablations.paper.PAPER_ROWS`.
+        settings: of our row, R_K_M and what else differs.
+        paper: mask AP on COCO val2017, percent, one run.
+        ours: column -> one value a seed, percent, on generated shapes.
+    """
+
+    name: str
+    settings: str
+    paper: float
+    ours: dict[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class LedgerTable:
+    """One of the paper's tables 1 to 7.
+
+    Attributes:
+        number: of the table.
+        title: what it is about.
+        seeds: of our runs.
+        iterations: of 8 pictures, of every run.
+        rows: in the paper's order.
+    """
+
+    number: int
+    title: str
+    seeds: tuple[int, ...]
+    iterations: int
+    rows: tuple[LedgerRow, ...]
+
+    def paper(self) -> dict[str, float]:
+        """Row -> the paper's mask AP."""
+        return {row.name: row.paper for row in self.rows}
+
+    def ours(self, column: str = "AP") -> dict[str, tuple[float, ...]]:
+        """Row -> our values, one a seed."""
+        return {row.name: row.ours[column] for row in self.rows}
+
+
+def collect_ledger(reports: Sequence[dict[str, Any]]) -> str:
+    """The ledger as JSON, from the JSON of `ablations.report.TableReport`s."""
+    tables = []
+    for report in sorted(reports, key=lambda each: each["table"]):
+        rows = [
+            LedgerRow(
+                name=row["name"],
+                settings=row["settings"],
+                paper=row["paper"]["AP"],
+                ours={
+                    column: tuple(round(value, 3) for value in row["ours"][column]["values"])
+                    for column in COLUMNS
+                },
+            )
+            for row in report["rows"]
+        ]
+        table = LedgerTable(
+            number=report["table"],
+            title=report["title"],
+            seeds=tuple(report["seeds"]),
+            iterations=report["regime"]["iterations"],
+            rows=tuple(rows),
+        )
+        tables.append(asdict(table))
+    return json.dumps(tables, indent=1) + "\n"
+
+
+def read_ledger() -> dict[int, LedgerTable]:
+    """Number -> table, of those that come with the package."""
+    content = json.loads(shipped_ledger().read_text(encoding="utf-8"))
+    return {each["number"]: _table(each) for each in content}
+
+
+def _table(content: dict[str, Any]) -> LedgerTable:
+    rows = tuple(
+        LedgerRow(
+            name=row["name"],
+            settings=row["settings"],
+            paper=row["paper"],
+            ours={column: tuple(values) for column, values in row["ours"].items()},
+        )
+        for row in content["rows"]
+    )
+    return LedgerTable(
+        number=content["number"],
+        title=content["title"],
+        seeds=tuple(content["seeds"]),
+        iterations=content["iterations"],
+        rows=rows,
+    )

@@ -1,0 +1,239 @@
+"""Exercises of chapter 13: intervals over seeds and pictures, pairs, and bases matched."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Generator, Tensor
+
+from blendmask_lite.ablations.bootstrap import bootstrap_interval
+from blendmask_lite.ablations.estimates import T_VALUES, estimate
+from blendmask_lite.analysis.matching import match_bases
+from blendmask_lite.course.definition import Case, Exercise
+from blendmask_lite.course.exercises import wrong13 as wrong
+
+__all__ = ["EXERCISES"]
+
+
+# 13.1  Intervals over seeds
+
+
+def intervals(values: Tensor) -> Tensor:
+    """Mean over the seeds and its 95 % interval by Student's t.
+
+    Args:
+        values: (N, S) float64, a row a method, a column a seed; S from 2 to 9.
+
+    Returns:
+        (N, 2): the mean m and the half width h; the interval is m - h to m + h.
+        `T_VALUES[S]` is the t for S seeds.
+    """
+    # Step 1: the spread of one seed, with S - 1 in the denominator
+    spread = values.std(dim=1)
+    # Step 2: a mean of S seeds spreads less by the root of S
+    half_width = T_VALUES[values.shape[1]] * spread / values.shape[1] ** 0.5
+    return torch.stack([values.mean(dim=1), half_width], dim=1)
+
+
+def _reference_intervals(values: Tensor) -> Tensor:
+    found = [estimate(row) for row in values.tolist()]
+    rows = [[each.mean, each.half_width or 0.0] for each in found]
+    return torch.tensor(rows, dtype=torch.float64).reshape(len(values), 2)
+
+
+def _seed_cases(generator: Generator) -> list[Case]:
+    # By hand: mean 12, spread 2, so the half width is 4.303 * 2 / sqrt(3) = 4.97.
+    three = torch.tensor([[10.0, 12.0, 14.0]], dtype=torch.float64)
+    return [
+        Case("one method, three seeds", (three,)),
+        Case("four methods, five seeds", (_scores(generator, 4, 5),)),
+        Case("two seeds", (_scores(generator, 3, 2),)),
+        Case("one method, no spread", (three[:, :1].expand(1, 4).clone(),)),
+    ]
+
+
+# 13.2  Pairs
+
+
+def paired_intervals(better: Tensor, worse: Tensor) -> Tensor:
+    """Mean difference of two methods and its interval, seed by seed.
+
+    Args:
+        better: (N, S) float64, N comparisons; column s was trained with seed s.
+        worse: (N, S), the same seeds in the same order.
+
+    Returns:
+        (N, 2): mean difference better - worse, and the half width of its 95 % interval.
+    """
+    return intervals(better - worse)
+
+
+def _reference_paired_intervals(better: Tensor, worse: Tensor) -> Tensor:
+    return _reference_intervals(better - worse)
+
+
+def _pair_cases(generator: Generator) -> list[Case]:
+    # By hand: the differences are 1, 2, 3: mean 2, spread 1, half width 4.303 / sqrt(3) = 2.48.
+    better = torch.tensor([[11.0, 32.0, 23.0]], dtype=torch.float64)
+    worse = torch.tensor([[10.0, 30.0, 20.0]], dtype=torch.float64)
+    many = _scores(generator, 5, 4)
+    return [
+        Case("one comparison, three seeds", (better, worse)),
+        Case("five comparisons, four seeds", (many + _scores(generator, 5, 4) / 50, many)),
+        Case("pairs with nothing in common", (many, _scores(generator, 5, 4))),
+        Case("one difference for all seeds", (worse + 1, worse)),
+    ]
+
+
+# 13.3  Resampled pictures
+
+
+def resampled_interval(values: Tensor, draws: Tensor) -> Tensor:
+    """The bootstrap: the middle 95 % of the means that other pictures would have given.
+
+    Args:
+        values: (I,) float64, one number a picture.
+        draws: (B, I) int64: B times I pictures, drawn with replacement.
+
+    Returns:
+        (2,) lower and upper end; `torch.quantile` finds them.
+    """
+    # Step 1: B means, each of its own pictures
+    means = values[draws].mean(dim=1)
+    # Step 2: leave 2.5 % of them out at either end
+    return torch.quantile(means, torch.tensor([0.025, 0.975], dtype=means.dtype))
+
+
+def _draw_cases(generator: Generator) -> list[Case]:
+    values = torch.tensor([0.0, 10.0], dtype=torch.float64)
+    draws = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])  # by hand: means 0, 5, 5, 10
+    several = _scores(generator, 1, 30)[0]
+    random = torch.randint(0, 30, (200, 30), generator=generator)
+    return [
+        Case("two pictures, four draws", (values, draws)),
+        Case("thirty pictures, 200 draws", (several, random)),
+        Case("one picture", (values[1:], torch.zeros(3, 1, dtype=torch.int64))),
+    ]
+
+
+# 13.4  Which base is which
+
+
+def match(first: Tensor, second: Tensor) -> Tensor:
+    """Pair the bases of two runs so that the sum of correlations is as large as possible.
+
+    Args:
+        first: (K, h, w) bases of one run, K at most 6.
+        second: (K, h, w) of another run, for the same picture.
+
+    Returns:
+        (K,) int64: base k of the first belongs to base order[k] of the second.
+    """
+    K = len(first)
+    # Step 1: subtract each base's mean, divide by its length: products become correlations
+    one, other = (
+        each.flatten(1) - each.flatten(1).mean(dim=1, keepdim=True) for each in (first, second)
+    )
+    correlations = one @ other.T / (one.norm(dim=1)[:, None] * other.norm(dim=1))
+    # Step 2: try all orders (itertools.permutations) and keep the best
+    orders = torch.tensor(list(itertools.permutations(range(K))))
+    sums = correlations[torch.arange(K), orders].sum(dim=1)
+    return orders[sums.argmax()]
+
+
+def _reference_match(first: Tensor, second: Tensor) -> Tensor:
+    return match_bases([first], [second]).order
+
+
+def _match_cases(generator: Generator) -> list[Case]:
+    # By hand: base 0 rises to the right, base 1 downwards; in the second run they are exchanged,
+    # and scaled and shifted, which correlations do not see.
+    right = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    bases = torch.stack([right, right.T])
+    # The best partner of both bases is the same one; only one of them can have it.
+    rival = torch.stack([right + 0.4 * right.T, 0.1 * right - right.T])
+    first = torch.randn(4, 6, 8, generator=generator)
+    # Three bases change places in a ring, so that the way there is not the way back.
+    ring = torch.tensor([1, 2, 0, 3]).roll(int(torch.randint(0, 4, (), generator=generator)))
+    offsets = 40 * torch.randperm(4, generator=generator)[:, None, None]
+    second = 3 * first[ring] + torch.randn(4, 6, 8, generator=generator) + offsets
+    return [
+        Case("two bases, exchanged", (bases, 5 * bases.flip(0) + 7)),
+        Case(
+            "two bases that want one partner", (torch.stack([right, right + 0.2 * right.T]), rival)
+        ),
+        Case("a base and its negative", (bases, torch.stack([-bases[0], bases[0] + bases[1]]))),
+        Case("four bases in another order", (first, second)),
+        Case("one base", (first[:1], second[:1])),
+    ]
+
+
+def _scores(generator: Generator, *shape: int) -> Tensor:
+    return 20 + 5 * torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+EXERCISES = (
+    Exercise(
+        id="13.1",
+        title="Mean and interval over seeds",
+        minutes=10,
+        difficulty=2,
+        solution=intervals,
+        reference=_reference_intervals,
+        make_cases=_seed_cases,
+        wrong_answers=wrong.INTERVALS,
+        hints=(
+            "How far does one seed lie from the mean, and how far the mean of S seeds?",
+            "values.std(dim=1) divides by S - 1, as it has to be; then divide by S ** 0.5.",
+            "Half width: T_VALUES[S] * values.std(dim=1) / S**0.5; stack it behind the mean.",
+        ),
+    ),
+    Exercise(
+        id="13.2",
+        title="Compare seed by seed",
+        minutes=5,
+        difficulty=2,
+        solution=paired_intervals,
+        reference=_reference_paired_intervals,
+        make_cases=_pair_cases,
+        wrong_answers=wrong.PAIRED,
+        hints=(
+            "What do two runs with the same seed have in common, and where does it cancel?",
+            "Take differences first, one a seed; they are values like any others.",
+            "intervals(better - worse)",
+        ),
+    ),
+    Exercise(
+        id="13.3",
+        title="Draw the pictures anew",
+        minutes=10,
+        difficulty=3,
+        solution=resampled_interval,
+        reference=bootstrap_interval,
+        make_cases=_draw_cases,
+        wrong_answers=wrong.RESAMPLED,
+        hints=(
+            "values[draws] has the shape (B, I). Which axis are the pictures of one draw?",
+            "B means; sort them in your mind and cut 2.5 % off at both ends.",
+            "torch.quantile(values[draws].mean(dim=1), torch.tensor([0.025, 0.975], dtype=...))",
+        ),
+    ),
+    Exercise(
+        id="13.4",
+        title="Which base is which?",
+        minutes=15,
+        difficulty=3,
+        solution=match,
+        reference=_reference_match,
+        make_cases=_match_cases,
+        result_axes="K",
+        wrong_answers=wrong.MATCH,
+        hints=(
+            "Would the sum of products still find the partner if a base were shifted by 20?",
+            "After centring and normalising, one @ other.T is the (K, K) matrix of correlations.",
+            "For each order of itertools.permutations(range(K)) add correlations[k, order[k]]; "
+            "return the order with the largest sum as an int64 tensor.",
+        ),
+    ),
+)

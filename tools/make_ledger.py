@@ -1,0 +1,29 @@
+"""Collect the reports of docs/ablations into the file that comes with the package.
+
+    python tools/make_ledger.py
+
+Run it after `blendmask-lite ablations` has written new reports there. Chapter 13 reads the result.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from blendmask_lite.ablations.ledger import collect_ledger
+from blendmask_lite.files import write_atomically
+
+__all__ = ["ledger_text"]
+
+ROOT = Path(__file__).resolve().parent.parent
+LEDGER = ROOT / "blendmask_lite" / "data" / "ablations.json"
+
+
+def ledger_text() -> str:
+    """What the file must hold."""
+    reports = sorted((ROOT / "docs" / "ablations").glob("table*.json"))
+    return collect_ledger([json.loads(each.read_text()) for each in reports])
+
+
+if __name__ == "__main__":
+    write_atomically(LEDGER, ledger_text().encode())
