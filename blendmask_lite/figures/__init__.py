@@ -54,7 +54,11 @@ from blendmask_lite.figures.precision_recall import (
 )
 from blendmask_lite.figures.precision_steps import precision_steps_figure
 from blendmask_lite.figures.proposals import paint_boxes, proposals_figure
-from blendmask_lite.figures.receptive_field import Field, paint_gradient, receptive_field_figure
+from blendmask_lite.figures.receptive_field import (
+    CellField,
+    paint_gradient,
+    receptive_field_figure,
+)
 from blendmask_lite.figures.runs import curves_figure
 from blendmask_lite.figures.sampling import sampling_figure
 from blendmask_lite.figures.specimens import specimens_figure
@@ -62,8 +66,8 @@ from blendmask_lite.figures.targets import targets_figure
 
 __all__ = [
     "WIDTHS",
+    "CellField",
     "DescribedFigure",
-    "Field",
     "ambiguity_figure",
     "ap_bars_figure",
     "attentions_figure",

@@ -1,0 +1,143 @@
+"""Which pixels a cell of a feature map depends on: in theory, and how strongly in fact.
+
+Chapter 02. Luo et al., "Understanding the Effective Receptive Field in Deep Convolutional Neural
+Networks" (2016), for the gradients.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from blendmask_lite.masks import mask_boxes
+from blendmask_lite.model.images import batch_images
+from blendmask_lite.model.modes import evaluating
+from blendmask_lite.model.network import Network
+from blendmask_lite.model.norms import FrozenBatchNorm2d
+
+__all__ = ["ReceptiveFields", "chain_fields", "effective_side"]
+
+NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d)
+NUM_SIGNS = 4  # random sums of a cell's channels whose gradients are averaged
+
+
+def chain_fields(kernels: Sequence[int], strides: Sequence[int]) -> tuple[int, ...]:
+    """Side of the receptive field after each of a chain of convolutions, pixels.
+
+    Args:
+        kernels: their sides, from the picture upwards.
+        strides: of each.
+
+    Raises:
+        ValueError: not as many strides as kernels.
+    """
+    if len(kernels) != len(strides):
+        raise ValueError(f"{len(kernels)} kernels but {len(strides)} strides")
+    side, step, sides = 1, 1, []  # `step`: pixels between two cells that the kernel reads
+    for kernel, stride in zip(kernels, strides, strict=True):
+        side += (kernel - 1) * step
+        step *= stride
+        sides.append(side)
+    return tuple(sides)
+
+
+def effective_side(gradient: Tensor, share: float = 0.9) -> float:
+    """Side of a square of as many pixels as hold a share of the gradient, the strongest first.
+
+    Args:
+        gradient: (H, W) magnitudes, at least 0.
+        share: above 0, at most 1.
+    """
+    held = gradient.flatten().sort(descending=True).values.cumsum(dim=0)
+    num = int((held < share * held[-1]).sum()) + 1
+    return num**0.5
+
+
+class ReceptiveFields:
+    """Receptive fields of a network's feature maps.
+
+    Args:
+        network: whose backbone and pyramid are looked at; left as it is.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self._reach = _averaging(network.backbone), _averaging(network.fpn)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the maps that have receptive fields: c2 to c5, and those of the pyramid."""
+        fpn = self.network.fpn
+        pyramid = [f"p{name[1]}" for name in fpn.lateral] + list(fpn.top)
+        return (*sorted(self.network.backbone.channels), *sorted(pyramid))
+
+    def gradient(self, image: Tensor, name: str, cell: tuple[int, int]) -> Tensor:
+        """How strongly each pixel acts on a cell: a gradient, averaged over random sums.
+
+        Args:
+            image: (3, H, W) uint8 or float in [0, 1], RGB.
+            name: of the map, such as "c5" or "p3".
+            cell: (row, column) of the map.
+
+        Returns:
+            (h, w) of the padded picture, at least 0; the sum is 1, or 0 where nothing acts.
+
+        Raises:
+            ValueError: no such map or cell.
+        """
+        batch, _ = batch_images([image], self.network.config, device=self.network.device)
+        generator = torch.Generator().manual_seed(0)
+        with evaluating(self.network), torch.enable_grad():
+            batch.requires_grad_()
+            values = self._values(self.network.backbone, self.network.fpn, batch, name, cell)
+            total = torch.zeros(batch.shape[-2:], device=batch.device)
+            for _ in range(NUM_SIGNS):
+                signs = torch.randint(0, 2, values.shape, generator=generator) * 2.0 - 1
+                summed = (values * signs.to(values)).sum()
+                total += torch.autograd.grad(summed, batch, retain_graph=True)[0][0].abs().sum(0)
+        return total / total.sum().clamp(min=torch.finfo(total.dtype).tiny)
+
+    def box(self, size: tuple[int, int], name: str, cell: tuple[int, int]) -> Tensor:
+        """(4,) corners of the pixels that can act on a cell at all, inside the picture.
+
+        Args:
+            size: (height, width) of the padded picture.
+            name: as in `gradient`.
+            cell: as in `gradient`.
+        """
+        backbone, fpn = self._reach
+        batch = torch.ones(1, 3, *size, dtype=torch.float64, requires_grad=True)
+        with torch.enable_grad():
+            values = self._values(backbone, fpn, batch, name, cell)
+            acts = torch.autograd.grad(values.sum(), batch)[0][0].sum(dim=0) > 0
+        return mask_boxes(acts[None])[0]
+
+    def _values(
+        self, backbone: nn.Module, fpn: nn.Module, batch: Tensor, name: str, cell: tuple[int, int]
+    ) -> Tensor:
+        """(channels,) of one cell."""
+        if name not in self.names:
+            raise ValueError(f"{name!r}: the maps are {', '.join(self.names)}")
+        features = backbone(batch)
+        values: Tensor = (features if name[0] == "c" else fpn(features))[name][0]
+        row, column = cell
+        if not (0 <= row < values.shape[1] and 0 <= column < values.shape[2]):
+            raise ValueError(f"cell {cell}: {name} has {tuple(values.shape[1:])} cells")
+        return values[:, row, column]
+
+
+def _averaging(module: nn.Module) -> nn.Module:
+    """A copy whose convolutions average and whose norms do nothing: no path is cut or cancels."""
+    made = copy.deepcopy(module).double().eval().requires_grad_(False)
+    for part in made.modules():
+        if isinstance(part, nn.Conv2d):
+            part.weight.fill_(1 / part.weight[0].numel())
+            if part.bias is not None:
+                part.bias.zero_()
+        elif isinstance(part, NORMS):
+            for name, value in part.state_dict().items():
+                value.fill_(1 if name in ("weight", "running_var") else 0)
+    return made

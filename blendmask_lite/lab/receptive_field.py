@@ -1,0 +1,190 @@
+"""The receptive field explorer: point at a cell of a map and see the pixels that act on it.
+
+Chapter 02.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets as widgets
+from torch import Tensor
+
+from blendmask_lite.analysis.receptive_field import ReceptiveFields, effective_side
+from blendmask_lite.assets import shipped_checkpoint
+from blendmask_lite.checkpoint import load_model
+from blendmask_lite.config import LEVEL_STRIDES
+from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset
+from blendmask_lite.figures.layout import DescribedFigure
+from blendmask_lite.figures.palette import PALETTE
+from blendmask_lite.figures.receptive_field import CellField, paint_gradient, receptive_field_figure
+from blendmask_lite.lab.canvas import Canvas
+from blendmask_lite.lab.canvas_parts import Bar, Bars, CanvasEvent, Group, Mark, Panel
+from blendmask_lite.lab.controls import SHORT, row, wide
+from blendmask_lite.lab.messages import LabWidget, shows_errors
+from blendmask_lite.lab.pixels import as_png
+from blendmask_lite.model.network import Network
+
+__all__ = ["ReceptiveFieldExplorer"]
+
+KEY = "map"  # of the only panel
+WIDE = 440  # CSS pixels
+SHARES = (0.5, 0.9, 0.99)
+
+
+class ReceptiveFieldExplorer(LabWidget):
+    """Theoretical and effective receptive fields, cell by cell.
+
+    Args:
+        model: whose maps are looked at; None: the shipped one.
+        images: (3, H, W) each; None: some generated ones of 256 x 256 pixels.
+
+    Raises:
+        ValueError: no images.
+    """
+
+    def __init__(
+        self, model: Network | None = None, *, images: Sequence[Tensor] | None = None
+    ) -> None:
+        super().__init__(title="Receptive field explorer")
+        if images is None:
+            images = [
+                each.image for each in ShapesDataset(4, seed=7, config=ShapesConfig(size=256))
+            ]
+        if len(images) == 0:
+            raise ValueError("images: no pictures to look at")
+        self.images = tuple(images)
+        self.fields = ReceptiveFields(load_model(shipped_checkpoint()) if model is None else model)
+        names = self.fields.names
+        self.picture = widgets.Dropdown(
+            options=[(str(place + 1), place) for place in range(len(self.images))],
+            description="picture",
+            layout=wide(130),
+            style=SHORT,
+        )
+        self.map = widgets.Dropdown(
+            options=[(f"{name} (stride {_stride_of(name)})", name) for name in names],
+            value="c4" if "c4" in names else names[0],
+            description="map",
+            layout=wide(200),
+            style=SHORT,
+        )
+        self.share = widgets.Dropdown(
+            options=[(f"{100 * share:g} %", share) for share in SHARES],
+            value=0.9,
+            description="share of the gradient",
+            layout=wide(240),
+            style=SHORT,
+        )
+        self.canvas = Canvas()
+        self._show(self.picture.value, self.map.value, None)
+        self.canvas.on_event(self._on_event)
+        for control in (self.picture, self.map):
+            control.observe(self._on_choice, "value")
+        self.share.observe(self._on_share, "value")
+        self.arrange(row(self.picture, self.map, self.share), self.canvas)
+
+    def point(self, row: int, column: int) -> None:
+        """Look at another cell of the present map.
+
+        Raises:
+            ValueError: there is none.
+        """
+        self._show(self.shown, self.name, (row, column))
+
+    def figure(self) -> DescribedFigure:
+        """The present cell, for print."""
+        name = f"{self.name}, row {self.cell[0]}, column {self.cell[1]}"
+        return receptive_field_figure(self.images[self.shown], {name: self.field})
+
+    def free(self) -> None:
+        """Drop the model and the pictures."""
+        del self.fields, self.images, self.field
+
+    # -------------------------------------------------------------- drawing
+
+    def _show(self, picture: int, name: str, cell: tuple[int, int] | None) -> None:
+        """What can fail comes first, so that the old state stays."""
+        stride, image = _stride_of(name), self.images[picture]
+        divisor = self.fields.network.config.size_divisor
+        height, width = (-(-side // divisor) * divisor for side in image.shape[-2:])
+        shape = -(-height // stride), -(-width // stride)
+        cell = cell or (shape[0] // 2, shape[1] // 2)
+        field = CellField(
+            gradient=self.fields.gradient(image, name, cell),
+            box=self.fields.box((height, width), name, cell),
+            location=((cell[1] + 0.5) * stride, (cell[0] + 0.5) * stride),
+        )
+        self.shown, self.name, self.cell, self.field = picture, name, cell, field
+        with self.canvas.hold_sync():
+            self.canvas.arrange(_columns(name, shape))
+            self._draw()
+
+    def _draw(self) -> None:
+        field, stride = self.field, _stride_of(self.name)
+        x0, y0, x1, y1 = (side / stride for side in field.box.tolist())
+        bars = self._bars()
+        self.canvas.draw(
+            {KEY: as_png(paint_gradient(self.images[self.shown], field.gradient))},
+            marks={KEY: [Mark(self.cell[1], self.cell[0]), Mark(x0, y0, x1 - x0, y1 - y0)]},
+            bars={"field": bars},
+        )
+        self.canvas.announcement = bars.title
+
+    def _bars(self) -> Bars:
+        field, share = self.field, self.share.value
+        x0, y0, x1, y1 = field.box.tolist()
+        theory = ((x1 - x0) * (y1 - y0)) ** 0.5
+        effective = effective_side(field.gradient, share)
+        title = (
+            f"{self.name}, row {self.cell[0]}, column {self.cell[1]}: the location is "
+            f"({field.location[0]:g}, {field.location[1]:g}) px, the middle of what it can see "
+            f"({(x0 + x1) / 2:g}, {(y0 + y1) / 2:g}) px. As squares of so many pixels:"
+        )
+        return Bars(
+            title,
+            (
+                Bar("can act", theory, f"{theory:.0f} px", PALETTE[1]),
+                Bar(f"{100 * share:g} %", effective, f"{effective:.0f} px", PALETTE[0]),
+            ),
+            high=max(theory, effective),
+        )
+
+    # -------------------------------------------------------------- from the page
+
+    @shows_errors(clears=False)
+    def _on_event(self, event: CanvasEvent) -> None:
+        if event.kind == "hover" and event.cells:
+            column, line = event.cells[0]
+            self.point(line, column)
+
+    @shows_errors
+    def _on_choice(self, _change: Any) -> None:
+        self._show(self.picture.value, self.map.value, None)
+
+    @shows_errors
+    def _on_share(self, _change: Any) -> None:
+        self._draw()
+
+
+def _stride_of(name: str) -> int:
+    """Of a map such as "c4" or "p6", pixels."""
+    return LEVEL_STRIDES[f"p{name[1]}"]
+
+
+def _columns(name: str, shape: tuple[int, int]) -> list[list[Group]]:
+    height, width = shape
+    panel = Panel(
+        KEY,
+        f"Map {name}: {width} by {height} cells over the picture. Orange: how strongly a pixel "
+        "acts on the cell that you point at; outlined: the cell, and all that it can see",
+        width,
+        height,
+        title=f"{name}, {width} x {height} cells",
+        size=round(WIDE * min(1, width / height)),
+        palette="png",
+        acts=("hover",),
+    )
+    note = "point at a cell (arrow keys on the picture)"
+    return [[Group("", (panel,), note)], [Group("What this cell sees", (), bars="field")]]
