@@ -29,6 +29,7 @@ from blendmask_lite.figures.export import WIDTHS, figure_file, fit_figure, save_
 from blendmask_lite.figures.gallery import gallery_figure
 from blendmask_lite.figures.hard_cases import hard_cases_figure
 from blendmask_lite.figures.instances import instances_figure, round_trip_figure
+from blendmask_lite.figures.intervals import intervals_figure
 from blendmask_lite.figures.layout import DescribedFigure, figure_pixels
 from blendmask_lite.figures.lines import lines_figure
 from blendmask_lite.figures.losses import (
@@ -98,6 +99,7 @@ __all__ = [
     "growth_figure",
     "hard_cases_figure",
     "instances_figure",
+    "intervals_figure",
     "knock_out_figure",
     "lines_figure",
     "loss_and_gradient_figure",
