@@ -190,6 +190,7 @@ def test_another_size_lays_out_another_crop(sampler):
     sampler.canvas.act(CanvasEvent("hover", "crop", cells=((3, 3),)))
     sampler.size.value = 2
     assert len(sampler.canvas.live["crop"]) == 4 and sampler.canvas.marks == {}
+    assert sampler.message.text == ""
 
 
 def test_a_cell_outside_of_the_map_says_so(sampler):

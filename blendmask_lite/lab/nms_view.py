@@ -128,10 +128,7 @@ def _greedy_bars(found: Compared, step: int) -> Bars:
     return Bars(
         f"Step {step} of {found.num_steps}: {found.names[now]} is the best that is left. It stays "
         f"and removes {len(removed)}{overlap}",
-        tuple(
-            Bar(found.names[i], float(found.greedy.iou[i]), f"IoU {found.greedy.iou[i]:.2f}", GONE)
-            for i in removed[:MOST_BARS]
-        ),
+        tuple(_overlap(found, i, float(found.greedy.iou[i]), GONE) for i in removed[:MOST_BARS]),
     )
 
 
@@ -147,18 +144,23 @@ def _fast_bars(found: Compared, step: int) -> Bars:
     return Bars(
         f"Fast NMS removes {found.names[now]}: it overlaps the better {found.names[remover]}. That "
         f"one is itself removed, by {found.names[by]}, and so greedy NMS never asks it.",
-        (Bar(found.names[remover], iou, f"IoU {iou:.2f}", REMOVER),),
+        (_overlap(found, remover, iou, REMOVER),),
     )
+
+
+def _overlap(found: Compared, index: int, iou: float, color: str) -> Bar:
+    """A bar has room for the rank alone; the sentence above it has the whole name."""
+    return Bar(found.names[index].split()[0], iou, f"IoU {iou:.2f}", color)
 
 
 def _count_bars(found: Compared) -> Bars:
     counts = {
-        "kept by greedy": (found.num_steps, KEPT),
-        "kept by Fast": (len(found.fast.kept), KEPT),
-        "by greedy only": (found.num_steps - len(found.fast.kept), LOST),
+        "greedy": (found.num_steps, KEPT),
+        "Fast": (len(found.fast.kept), KEPT),
+        "lost": (found.num_steps - len(found.fast.kept), LOST),
     }
     return Bars(
-        f"Of {len(found.names)} candidates:",
+        f"Kept of {len(found.names)} candidates, and lost by Fast NMS alone:",
         tuple(Bar(name, n, str(n), color) for name, (n, color) in counts.items()),
         high=max(1, found.num_steps),
     )

@@ -56,7 +56,7 @@ def columns(values: Tensor, how: BoxPooling) -> list[list[Group]]:
         is_live=True,
         acts=("hover",),
     )
-    scale = f"blue {-limit:.2g} to red {limit:.2g}"
+    scale = f"blue {-limit:.3g} to red {limit:.3g}"
     return [
         [Group("Map, bins, sample points", (grid,), f"drag the box; a cell is {how.stride:g} px")],
         [
@@ -124,7 +124,7 @@ def _cell_bars(
 
 def _term(x: int, y: int, weight: float, value: float) -> Bar:
     product = weight * value
-    text = f"{weight:.2f} × {value:.2f} = {product:.2f}"
+    text = f"{weight:.2f} × {value:.3g}"
     return Bar(f"x {x}, y {y}", product, text, PLUS if product > 0 else MINUS)
 
 
