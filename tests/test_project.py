@@ -102,13 +102,6 @@ def test_every_script_that_the_makefile_runs_exists():
     assert [name for name in scripts if not (ROOT / name).is_file()] == []
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
-def test_every_relative_link_of_the_documents_leads_somewhere(document):
-    links = re.findall(r"\]\(([^)#]+)", read(document))
-    inside = [link for link in links if not re.match(r"[a-z]+:", link)]
-    assert [link for link in inside if not (ROOT / link).exists()] == []
-
-
 def test_version_is_the_same_everywhere():
     version = tomllib.loads(read("pyproject.toml"))["project"]["version"]
     assert f"version: {version}\n" in read("CITATION.cff")

@@ -1,0 +1,80 @@
+"""The documents: links between them and the notebooks, and a glossary whose chapters exist."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    # The site's own pages are checked where they lie once it is built.
+    *sorted(p for p in (ROOT / "docs").rglob("*.md") if "site" not in p.parts),
+]
+NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
+LINK = re.compile(r"\]\((?!\w+:)([^)#\s]*)#?([^)\s]*)\)")
+CHAPTER = re.compile(r"\]\(\.\./(notebooks/\d\d_\w+\.ipynb)\)")
+
+
+def text_of(path: Path) -> str:
+    """The Markdown of a document or notebook, without code."""
+    if path.suffix == ".ipynb":
+        cells = nbformat.read(path, as_version=nbformat.NO_CONVERT).cells
+        return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return re.sub(r"^ *```.*?^ *```$", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors_of(path: Path) -> set[str]:
+    """What a link into a document may name: its headings, as GitHub and the site write them."""
+    headings = re.findall(r"^#{1,4} +(.+?) *$", text_of(path), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+def broken_links(path: Path) -> Iterator[str]:
+    for place, anchor in LINK.findall(text_of(path)):
+        target = path.parent / place if place else path
+        if not target.exists():
+            yield place
+        elif anchor and target.suffix == ".md" and anchor not in anchors_of(target):
+            yield f"{place}#{anchor}"
+
+
+@pytest.mark.parametrize(
+    "path", [*DOCUMENTS, *NOTEBOOKS], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_every_relative_link_leads_somewhere(path):
+    assert list(broken_links(path)) == []
+
+
+def test_a_link_to_nowhere_is_noticed(tmp_path):
+    (tmp_path / "words.md").write_text("# Words\n\n### R_K_M, and more!\n\n```\n[no](link)\n```\n")
+    links = "[a](words.md#r_k_m-and-more) [b](words.md) [c](https://x.org/y) [d](#here)\n\n# Here\n"
+    page = tmp_path / "page.md"
+    page.write_text(links + "[e](none.md) [f](words.md#bases) [g](#there)")
+    assert list(broken_links(page)) == ["none.md", "words.md#bases", "#there"]
+
+
+def glossary() -> dict[str, str]:
+    """{word: what it says}."""
+    parts = re.split(r"^### (.+)$", (ROOT / "docs/glossary.md").read_text(), flags=re.MULTILINE)
+    texts = (re.split(r"^## ", text, flags=re.MULTILINE)[0] for text in parts[2::2])
+    return dict(zip(parts[1::2], texts, strict=True))
+
+
+def test_every_word_of_the_glossary_is_short_and_names_a_chapter_that_exists():
+    words = glossary()
+    assert 40 <= len(words) <= 60
+    assert len(anchors_of(ROOT / "docs/glossary.md")) > len(words)  # no two of one name
+    for word, text in words.items():
+        chapters = CHAPTER.findall(text)
+        assert chapters and all((ROOT / chapter).is_file() for chapter in chapters), word
+        assert len(text.split()) <= 60, word
+
+
+def test_every_chapter_with_something_to_build_has_words_in_the_glossary():
+    named = {chapter[10:12] for text in glossary().values() for chapter in CHAPTER.findall(text)}
+    assert named >= {f"{number:02d}" for number in range(16)}
