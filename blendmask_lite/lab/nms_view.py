@@ -18,7 +18,7 @@ from blendmask_lite.model.detect import Proposals
 
 __all__ = ["Compared", "bars", "columns", "pictures", "spoken"]
 
-SIZE = 360  # CSS pixels of a picture
+SIZE = 330  # CSS pixels of a picture: two fit beside a file browser
 SCREEN = 512  # pixels that a small picture is enlarged to
 MOST_BARS = 10
 NOW, GONE, KEPT, REMOVER, LOST = (PALETTE[0], PALETTE[2], PALETTE[1], PALETTE[3], PALETTE[4])
@@ -67,11 +67,11 @@ def columns(image: Tensor) -> list[list[Group]]:
     fast = panel("fast", "Fast NMS: boxes kept, and those that greedy NMS keeps but this does not")
     return [
         [
-            Group("Greedy NMS", (greedy,), "orange: kept now; yellow: removed by it; blue: before"),
+            Group("Greedy NMS", (greedy,), "orange: kept now; yellow: goes; blue: kept"),
             Group("", (), bars="greedy"),
         ],
         [
-            Group("Fast NMS", (fast,), "blue: kept; pink: kept by greedy only; green: its remover"),
+            Group("Fast NMS", (fast,), "blue: kept; pink: lost; green: its remover"),
             Group("", (), bars="fast"),
             Group("", (), bars="counts"),
         ],
