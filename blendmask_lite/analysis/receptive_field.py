@@ -109,24 +109,36 @@ class ReceptiveFields:
             cell: as in `gradient`.
         """
         backbone, fpn = self._reach
-        batch = torch.ones(1, 3, *size, dtype=torch.float64, requires_grad=True)
+        slopes = _slopes(*size)
+        if self.network.config.backbone == "small":  # it has no maxima: any picture will do
+            slopes = slopes[:1]
+        batch = slopes.requires_grad_()
         with torch.enable_grad():
             values = self._values(backbone, fpn, batch, name, cell)
-            acts = torch.autograd.grad(values.sum(), batch)[0][0].sum(dim=0) > 0
-        return mask_boxes(acts[None])[0]
+            acts = torch.autograd.grad(values.sum(), batch)[0] > 0
+        return mask_boxes(acts.flatten(0, 1).any(dim=0, keepdim=True))[0]
 
     def _values(
         self, backbone: nn.Module, fpn: nn.Module, batch: Tensor, name: str, cell: tuple[int, int]
     ) -> Tensor:
-        """(channels,) of one cell."""
+        """(B, channels) of one cell."""
         if name not in self.names:
             raise ValueError(f"{name!r}: the maps are {', '.join(self.names)}")
         features = backbone(batch)
-        values: Tensor = (features if name[0] == "c" else fpn(features))[name][0]
+        values: Tensor = (features if name[0] == "c" else fpn(features))[name]
         row, column = cell
-        if not (0 <= row < values.shape[1] and 0 <= column < values.shape[2]):
-            raise ValueError(f"cell {cell}: {name} has {tuple(values.shape[1:])} cells")
-        return values[:, row, column]
+        if not (0 <= row < values.shape[2] and 0 <= column < values.shape[3]):
+            raise ValueError(f"cell {cell}: {name} has {tuple(values.shape[2:])} cells")
+        return values[:, :, row, column]
+
+
+def _slopes(height: int, width: int) -> Tensor:
+    """(4, 3, H, W) pictures that grow towards each corner: a maximum is taken at every side."""
+    down = torch.linspace(0.5, 1, height, dtype=torch.float64)[:, None].expand(height, width)
+    right = torch.linspace(0.5, 1, width, dtype=torch.float64).expand(height, width)
+    corner = down + right
+    slopes = torch.stack([corner, corner.flip(0), corner.flip(1), corner.flip(0, 1)])
+    return slopes[:, None].repeat(1, 3, 1, 1)
 
 
 def _averaging(module: nn.Module) -> nn.Module:
