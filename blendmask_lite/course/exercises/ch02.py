@@ -1,0 +1,225 @@
+"""Exercises of chapter 02, backbone and pyramid: sizes, fields, top-down, extra levels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from blendmask_lite.analysis.assignment import pyramid_shapes
+from blendmask_lite.analysis.receptive_field import chain_fields
+from blendmask_lite.course.definition import Exercise
+from blendmask_lite.course.exercises import cases02 as cases
+from blendmask_lite.course.exercises import wrong02 as wrong
+from blendmask_lite.model.fpn import FPN
+
+__all__ = ["EXERCISES"]
+
+
+# 02.1  Sizes
+
+
+def level_sizes(image_sizes: Tensor, strides: Tensor) -> Tensor:
+    """Height and width of every level of the pyramid, for pictures of any size.
+
+    Args:
+        image_sizes: (N, 2) int64, height and width in pixels.
+        strides: (L,) int64, such as 8, 16, 32, 64, 128.
+
+    Returns:
+        (N, L, 2) int64, cells. Pictures are padded to multiples of 32 first. Above stride 32
+        every convolution halves the size and rounds up.
+    """
+    # Step 1: the next multiple of 32, with whole numbers only
+    padded = (image_sizes + 31) // 32 * 32
+    # Step 2: divide (N, 1, 2) by (L, 1) and round up
+    return (padded[:, None] + strides[:, None] - 1) // strides[:, None]
+
+
+def _reference_level_sizes(image_sizes: Tensor, strides: Tensor) -> Tensor:
+    steps = strides.tolist()
+    rows = [pyramid_shapes((h, w), steps, size_divisor=32) for h, w in image_sizes.tolist()]
+    return torch.tensor(rows, dtype=torch.int64).reshape(-1, len(steps), 2)
+
+
+# 02.2  Receptive fields
+
+
+def field_sides(kernels: Tensor, strides: Tensor) -> Tensor:
+    """How many pixels a cell sees in a row, after each of a chain of convolutions.
+
+    Args:
+        kernels: (P,) int64, side of each kernel, from the picture upwards.
+        strides: (P,) int64, of each.
+
+    Returns:
+        (P,) int64, pixels. A kernel of 3 adds two neighbours, which lie as far apart as the
+        strides of all convolutions below it, multiplied.
+    """
+    # Step 1: pixels between two cells that each kernel reads: strides below it, not its own
+    steps = torch.cat([strides.new_ones(1), strides.cumprod(dim=0)])[: len(strides)]
+    # Step 2: start with one pixel and add up
+    return 1 + ((kernels - 1) * steps).cumsum(dim=0)
+
+
+def _reference_field_sides(kernels: Tensor, strides: Tensor) -> Tensor:
+    return torch.tensor(chain_fields(kernels.tolist(), strides.tolist()), dtype=torch.int64)
+
+
+# 02.3  Lateral and top-down
+
+
+def merge_levels(fine: Tensor, above: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """One step down the pyramid: the lateral 1x1 convolution plus the level above, enlarged.
+
+    Args:
+        fine: (B, C, H, W) map of the backbone.
+        above: (B, P, h, w) merged level above; h and w are half of H and W, rounded up.
+        weight: (P, C, 1, 1) of the lateral convolution.
+        bias: (P,) of it.
+
+    Returns:
+        (B, P, H, W). Each cell of `above` is copied to 2 x 2; where H or W is odd, the last row
+        or column of copies is cut off.
+    """
+    # Step 1: the lateral convolution brings C channels to P
+    lateral = F.conv2d(fine, weight, bias)
+    # Step 2: nearest neighbour, twice as large
+    enlarged = F.interpolate(above, scale_factor=2.0, mode="nearest")
+    # Step 3: cut to H x W, and add
+    return lateral + enlarged[:, :, : fine.shape[2], : fine.shape[3]]
+
+
+def _reference_merge_levels(fine: Tensor, above: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The package pads its pictures, so its maps are never odd: pad, let it merge, cut."""
+    height, width = fine.shape[-2:]
+    padded = F.pad(fine, (0, above.shape[3] * 2 - width, 0, above.shape[2] * 2 - height))
+    num, channels = weight.shape[:2]
+    fpn = FPN(in_channels={"c4": channels, "c5": num}, out_channels=num, num_top_levels=0)
+    fpn.load_state_dict(
+        {
+            "lateral.c4.weight": weight,
+            "lateral.c4.bias": bias,
+            "lateral.c5.weight": torch.eye(num)[:, :, None, None],
+            **{f"output.{c}.weight": _passing(num) for c in ("c4", "c5")},
+            **{
+                f"{part}.bias": torch.zeros(num)
+                for part in ("lateral.c5", "output.c4", "output.c5")
+            },
+        }
+    )
+    with torch.no_grad():
+        merged: Tensor = fpn({"c4": padded, "c5": above})["p4"]
+    return merged[:, :, :height, :width]
+
+
+def _passing(num: int) -> Tensor:
+    """A 3 x 3 kernel that passes every channel on as it is."""
+    kernel = torch.zeros(num, num, 3, 3)
+    kernel[:, :, 1, 1] = torch.eye(num)
+    return kernel
+
+
+# 02.4  Levels above the backbone
+
+
+def two_levels_up(p5: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
+    """P7 from P5: twice a 3x3 convolution of stride 2, with a ReLU between them.
+
+    Args:
+        p5: (B, P, H, W).
+        weights: (2, P, P, 3, 3) that lead to P6 and to P7.
+        biases: (2, P).
+
+    Returns:
+        (B, P, H/4, W/4), rounded up twice. P6 itself keeps its negative values: only what goes
+        on to P7 passes the ReLU.
+    """
+    # Step 1: P6 from P5; padding 1 keeps the border
+    p6 = F.conv2d(p5, weights[0], biases[0], stride=2, padding=1)
+    # Step 2: P7 from what is positive in P6
+    return F.conv2d(F.relu(p6), weights[1], biases[1], stride=2, padding=1)
+
+
+def _reference_two_levels_up(p5: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
+    num = p5.shape[1]
+    fpn = FPN(in_channels={"c5": num}, out_channels=num, num_top_levels=2)
+    state = {
+        "lateral.c5.weight": torch.eye(num)[:, :, None, None],
+        "output.c5.weight": _passing(num),
+    }
+    state |= {f"{part}.bias": torch.zeros(num) for part in ("lateral.c5", "output.c5")}
+    for level, weight, bias in zip(("p6", "p7"), weights, biases, strict=True):
+        state |= {f"top.{level}.weight": weight, f"top.{level}.bias": bias}
+    fpn.load_state_dict(state)
+    with torch.no_grad():
+        p7: Tensor = fpn({"c5": p5})["p7"]
+    return p7
+
+
+EXERCISES = (
+    Exercise(
+        id="02.1",
+        title="How large every level is",
+        minutes=10,
+        difficulty=2,
+        solution=level_sizes,
+        reference=_reference_level_sizes,
+        make_cases=cases.size_cases,
+        result_axes="N, level, side",
+        wrong_answers=wrong.SIZES,
+        hints=(
+            "Which size does the network see if the picture has 100 rows?",
+            "Rounding up with whole numbers: add the divisor minus one, then divide with //.",
+            "padded = (image_sizes + 31) // 32 * 32, then the same with strides[:, None].",
+        ),
+    ),
+    Exercise(
+        id="02.2",
+        title="Theoretical receptive fields",
+        minutes=10,
+        difficulty=3,
+        solution=field_sides,
+        reference=_reference_field_sides,
+        make_cases=cases.field_cases,
+        result_axes="layer",
+        wrong_answers=wrong.FIELDS,
+        hints=(
+            "Two neighbours on a map of stride 4: how many pixels are they apart?",
+            "The first convolution reads pixels, one apart; the second reads cells of the first.",
+            "steps = 1, s1, s1 * s2, ... (cumprod); 1 + ((kernels - 1) * steps).cumsum(dim=0).",
+        ),
+    ),
+    Exercise(
+        id="02.3",
+        title="Lateral plus top-down",
+        minutes=10,
+        difficulty=2,
+        solution=merge_levels,
+        reference=_reference_merge_levels,
+        make_cases=cases.merge_cases,
+        result_axes="B, channel, H, W",
+        wrong_answers=wrong.MERGE,
+        hints=(
+            "H = 7 below h = 4: how many rows does the enlarged map have, and which is too much?",
+            "F.conv2d(fine, weight, bias), and F.interpolate with scale_factor=2.0.",
+            'mode="nearest", then enlarged[:, :, : fine.shape[2], : fine.shape[3]].',
+        ),
+    ),
+    Exercise(
+        id="02.4",
+        title="P6 and P7",
+        minutes=5,
+        difficulty=2,
+        solution=two_levels_up,
+        reference=_reference_two_levels_up,
+        make_cases=cases.top_cases,
+        result_axes="B, channel, H, W",
+        wrong_answers=wrong.TOP,
+        hints=(
+            "How many cells of a row of 5 does a kernel of 3 with stride 2 and padding 1 visit?",
+            "F.conv2d(p5, weights[0], biases[0], stride=2, padding=1) is P6.",
+            "P7 is the same of F.relu(p6), with weights[1] and biases[1]; no ReLU after it.",
+        ),
+    ),
+)
