@@ -92,6 +92,7 @@ def test_loss_and_gradient_are_drawn_with_gaps_where_they_are_not_finite():
         mark=1.0,
         mark_label="here",
         floor=0.5,
+        largest_gradient=0.8,
     )
     left, right = figure.axes
     line = left.lines[0].get_ydata()
@@ -114,6 +115,7 @@ def test_shares_fill_their_bars():
     widths = [bar.get_width() for bar in figure.axes[0].patches]
     assert widths == pytest.approx([75, 25, 50, 50])
     assert [bar.get_x() for bar in figure.axes[0].patches] == pytest.approx([0, 75, 0, 50])
+    assert "75.0 %" in words(figure)
     assert "cross entropy: background 75.0 %, objects 25.0 %" in figure.get_label()
     assert shares_figure({"nothing": {"background": 0.0}}, label="%").axes
 

@@ -28,6 +28,7 @@ def loss_and_gradient_figure(
     mark_label: str = "",
     is_log: bool = False,
     floor: float | None = None,
+    largest_gradient: float | None = None,
 ) -> DescribedFigure:
     """Loss on the left, gradient on the right, over the same x.
 
@@ -40,6 +41,7 @@ def loss_and_gradient_figure(
         mark_label: what the mark is.
         is_log: the vertical axes are logarithmic.
         floor: height of a line on the left that the loss cannot pass.
+        largest_gradient: where the right axis ends on both sides of 0; None: it holds everything.
     """
     told = "; ".join(_range(name, loss, gradient) for name, (loss, gradient) in curves.items())
     figure, axes = panels(1, 2, cell=(4.3, 3.0), description=f"Loss and gradient. {told}.")
@@ -53,6 +55,8 @@ def loss_and_gradient_figure(
             ax.axvline(mark, color=INK, linewidth=0.9, linestyle=":", label=mark_label or None)
         if floor is not None and place == 0:
             ax.axhline(floor, color=INK, linewidth=0.9, linestyle="--", label="floor")
+        if largest_gradient is not None and place == 1:
+            ax.set_ylim(-largest_gradient, largest_gradient)
         if is_log:
             ax.set_yscale("log")
         ax.set_xlabel(x_label, fontsize=8)
@@ -89,9 +93,9 @@ def shares_figure(
             color = PALETTE[(index + 1) % len(PALETTE)]
             name = part if place == 0 else None
             ax.barh(place, value, left=begin, height=0.62, color=color, label=name)
-            if value > 7:
+            if value > 9:
                 middle = begin + value / 2
-                words = f"{value:.0f} %"
+                words = f"{value:.1f} %"
                 ax.text(
                     middle, place, words, ha="center", va="center", fontsize=8, color=text_on(color)
                 )
