@@ -86,6 +86,9 @@ def test_a_mask_is_bases_cropped_and_attentions_of_the_anchor_s_location(samples
     masked = RetinaNetMasks(make_detector()).eval()
     with torch.no_grad(), listening(masked.detector) as heard:
         masked.detector([each.image / 255 for each in samples])
+    # Without training the tower's values are all but zero, and every attention would do.
+    heard.tower = [torch.randn_like(level) for level in heard.tower]
+    nn.init.normal_(masked.top_layer.conv.weight)
     first = heard.tower[0][0, 0].numel()  # locations of the first level
     image, anchor = torch.tensor([0, 1]), torch.tensor([5, first * ASPECTS + 3])
     boxes = torch.tensor([[10.0, 10.0, 50.0, 60.0], [20.0, 5.0, 90.0, 70.0]])
