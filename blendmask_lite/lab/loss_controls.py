@@ -7,13 +7,20 @@ import ipywidgets as widgets
 from blendmask_lite.analysis.box_losses import BOX_LOSSES
 from blendmask_lite.lab.controls import SHORT, button, row, wide
 
-__all__ = ["LossControls"]
+__all__ = ["PAGES", "LossControls"]
+
+PAGES = ("Boxes", "Focal loss", "Centerness")
 
 
 class LossControls:
     """All controls, and a row of them for every page."""
 
     def __init__(self) -> None:
+        self.page = widgets.ToggleButtons(
+            options=PAGES,
+            description="page",
+            style={"button_width": "auto", "description_width": "initial"},
+        )
         self.loss = widgets.ToggleButtons(
             options=BOX_LOSSES,
             value="1 - GIoU",

@@ -20,7 +20,7 @@ from blendmask_lite.lab import loss_view as view
 from blendmask_lite.lab.canvas import Canvas
 from blendmask_lite.lab.canvas_parts import CanvasEvent
 from blendmask_lite.lab.figure_view import FigureView
-from blendmask_lite.lab.loss_controls import LossControls
+from blendmask_lite.lab.loss_controls import PAGES, LossControls
 from blendmask_lite.lab.messages import LabWidget, shows_errors
 from blendmask_lite.lab.pixels import as_png
 
@@ -56,12 +56,12 @@ class LossPlayground(LabWidget):
         self.canvas = Canvas()
         self.figures = {"focal": FigureView(), "centerness": FigureView()}
         self.canvas.arrange(view.columns(image))
-        self.tabs = self._pages()
+        self.pages = self._make_pages()
         self.set_box(_beside(self.true_box, 0.35))
         self._draw_focal()
         self._draw_centerness()
         self._connect()
-        self.arrange(self.tabs)
+        self.arrange(self.controls.page, *self.pages.values())
 
     @property
     def losses(self) -> dict[str, BoxLoss]:
@@ -96,18 +96,20 @@ class LossPlayground(LabWidget):
 
     # -------------------------------------------------------------- drawing
 
-    def _pages(self) -> widgets.Tab:
-        controls = self.controls
-        pages = {
-            "Boxes": [controls.boxes_row, self.canvas],
-            "Focal loss": [controls.focal_row, controls.note["focal"], self.figures["focal"]],
-            "Centerness": [
-                controls.centerness_row,
-                controls.note["centerness"],
-                self.figures["centerness"],
-            ],
-        }
-        return widgets.Tab([widgets.VBox(page) for page in pages.values()], titles=list(pages))
+    def _make_pages(self) -> dict[str, widgets.VBox]:
+        controls, figures, note = self.controls, self.figures, self.controls.note
+        contents = (
+            [controls.boxes_row, self.canvas],
+            [controls.focal_row, note["focal"], figures["focal"]],
+            [controls.centerness_row, note["centerness"], figures["centerness"]],
+        )
+        pages = {name: widgets.VBox(some) for name, some in zip(PAGES, contents, strict=True)}
+        self._turn_to(PAGES[0], pages)
+        return pages
+
+    def _turn_to(self, page: str, pages: dict[str, widgets.VBox]) -> None:
+        for name, box in pages.items():
+            box.layout.display = "flex" if name == page else "none"
 
     def _draw_boxes(self) -> None:
         name, losses = self.controls.loss.value, self.losses
@@ -152,6 +154,7 @@ class LossPlayground(LabWidget):
     def _connect(self) -> None:
         controls = self.controls
         self.canvas.on_event(self._on_event)
+        controls.page.observe(self._on_page, "value")
         controls.loss.observe(self._on_loss, "value")
         controls.step.on_click(self._on_step)
         controls.apart.on_click(self._on_apart)
@@ -169,6 +172,10 @@ class LossPlayground(LabWidget):
             self.set_box(event.box)
             if event.is_last:
                 self._announce()
+
+    @shows_errors
+    def _on_page(self, change: Any) -> None:
+        self._turn_to(change["new"], self.pages)
 
     @shows_errors
     def _on_loss(self, _change: Any) -> None:

@@ -13,7 +13,7 @@ from blendmask_lite.lab.canvas_parts import Bar, Bars, Group, Panel
 
 __all__ = ["columns", "loss_bars", "side_bars", "spoken"]
 
-SIZE = 440  # CSS pixels
+SIZE = 400  # CSS pixels
 MOST_LOGARITHM = 5.0  # of -log IoU, where its bar ends
 WAYS = (
     ("x0", "right", "left"),
@@ -38,7 +38,7 @@ def columns(image: Tensor) -> list[list[Group]]:
         is_live=True,
         acts=("box",),
     )
-    note = "green: true; blue: predicted, drag it; arrows: where its sides are pulled"
+    note = "green: true; blue: predicted, to be dragged"
     return [
         [Group("Two boxes", (panel,), note)],
         [Group("What it costs", bars="losses"), Group("", bars="sides")],
@@ -65,13 +65,13 @@ def loss_bars(losses: Mapping[str, BoxLoss], image: Tensor) -> Bars:
 def side_bars(name: str, loss: BoxLoss) -> Bars:
     """The gradient by the four sides."""
     if not loss.has_direction:
-        return Bars(f"Gradient of {name}: 0 on every side. {_why(loss)}")
+        return Bars(f"Gradient of {name}: 0 on every side.\n{_why(loss)}")
     largest = max(abs(part) for part in loss.gradient)
     bars = [
         Bar(side, part, f"{part:+.4f}", PALETTE[0])
         for side, part in zip(SIDES, loss.gradient, strict=True)
     ]
-    title = f"Gradient of {name}, per pixel; descent goes the other way"
+    title = f"Gradient of {name}, per pixel (arrows: against it)"
     return Bars(title, tuple(bars), low=-largest, high=largest)
 
 
@@ -91,4 +91,4 @@ def spoken(name: str, box: Sequence[float], loss: BoxLoss) -> str:
 def _why(loss: BoxLoss) -> str:
     if loss.value <= 1e-9:
         return "The boxes are equal."
-    return "The boxes do not touch, and this loss does not know how far they are apart."
+    return "The boxes do not touch, and this loss does not know\nhow far they are apart."
