@@ -15,7 +15,7 @@ import torch
 
 from blendmask_lite.analysis import BasisScores, score_bases
 from blendmask_lite.datasets.sample import Sample
-from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.datasets.shapes import SHAPE_CLASSES, ShapesDataset
 from blendmask_lite.lab.training_monitor import TrainingMonitor
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.presets import PRESETS
@@ -75,7 +75,7 @@ def untrained_model(seed: int) -> BlendMask:
     """The network as a training of this seed begins it; the caller's random state stays."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return BlendMask(PRESETS["nano"])
+        return BlendMask(PRESETS["nano"], class_names=SHAPE_CLASSES)
 
 
 class HeldOutPictures(ShapesDataset):

@@ -1,0 +1,111 @@
+"""One picture learned by heart, by its mask loss alone: chapter 11's small training.
+
+Classes and boxes are left out. Masks are learned over the true boxes, so bases and attentions can
+be watched by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from blendmask_lite.boxes import centerness
+from blendmask_lite.datasets.sample import Sample
+from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.training.criterion import Criterion
+from blendmask_lite.training.snapshot_files import write_pictures, write_snapshot
+from blendmask_lite.training.snapshots import Snapshot, snapshot_iterations, take_snapshot
+
+__all__ = ["MaskLoss", "OverfitStep", "learn_by_heart"]
+
+MaskLoss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+CLIP_NORM = 5.0
+MOMENTUM = 0.5  # of the norms' running statistics: a single picture has the same at each step
+
+
+@dataclass(frozen=True)
+class OverfitStep:
+    """After one step.
+
+    Attributes:
+        iteration: steps done.
+        loss: the mask loss before the step.
+        spread: how far the K bases are from their mean, as a share of their size; 0 where all are
+            equal.
+        attention_gradient: largest magnitude of the gradient of the attentions' weights.
+    """
+
+    iteration: int
+    loss: float
+    spread: float
+    attention_gradient: float
+
+
+def learn_by_heart(
+    model: BlendMask,
+    sample: Sample,
+    *,
+    loss: MaskLoss,
+    steps: int,
+    learning_rate: float = 2e-3,
+    folder: str | Path | None = None,
+    num_snapshots: int = 12,
+) -> Iterator[OverfitStep]:
+    """Train on one picture, step by step.
+
+    Args:
+        model: trained in place.
+        sample: with masks, of the size that the model shall see.
+        loss: (logits, targets, weight, total_weight) -> scalar, as `training.losses.mask_loss`.
+        steps: optimizer steps.
+        learning_rate: of AdamW.
+        folder: takes the snapshots, which `lab.TimeMachine` shows; None takes none.
+        num_snapshots: over all steps, at least 2.
+
+    Yields:
+        What each step did.
+    """
+    assert model.top_layer is not None
+    criterion = Criterion(model.config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = MOMENTUM
+    moments = snapshot_iterations(num_snapshots, steps)
+    if folder is not None:
+        write_pictures(Path(folder), model, [sample])
+        _look(model, sample, 0, Path(folder))
+    targets = criterion.mask_targets([sample.target])
+    for iteration in range(1, steps + 1):
+        model.train()
+        optimizer.zero_grad()
+        output = model([sample.image])
+        assignment = criterion.assign(output, [sample.target])
+        weight = centerness(assignment.ltrb)
+        logits = criterion.masks(model, output, [sample.target], assignment)
+        total = loss(logits, targets[assignment.object_index], weight, weight.sum())
+        total.backward()
+        gradient = model.top_layer.conv.weight.grad
+        nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+        optimizer.step()
+        if folder is not None and iteration in moments:
+            _look(model, sample, iteration, Path(folder))
+        yield OverfitStep(
+            iteration=iteration,
+            loss=total.item(),
+            spread=spread_of(output.bases[0].detach()),
+            attention_gradient=0.0 if gradient is None else gradient.abs().max().item(),
+        )
+
+
+def spread_of(bases: Tensor) -> float:
+    """(K, h, w) -> the bases' distance from their mean over K, as a share of their size."""
+    return float((bases - bases.mean(dim=0)).norm() / bases.norm().clamp(min=1e-12))
+
+
+def _look(model: BlendMask, sample: Sample, iteration: int, folder: Path) -> None:
+    write_snapshot(folder, Snapshot(iteration, take_snapshot(model, [sample])))
