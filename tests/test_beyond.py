@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from blendmask_lite import PRESETS, load_model, shipped_checkpoint
 from blendmask_lite.analysis.costs import (
@@ -62,12 +63,17 @@ def test_an_object_costs_its_attentions_and_nine_products_a_cell():
 
 
 def test_a_pictures_cost_grows_with_its_pixels_and_is_the_networks(model):
+    with torch.no_grad():
+        features = model([torch.zeros(3, 128, 128)]).features
     small = picture_cost(PRESETS["nano"], (64, 64))
     large = picture_cost(PRESETS["nano"], (128, 128))
     assert list(small) == ["backbone", "pyramid", "detector", "bottom module"]
     # Only the bottom module has a part that does not grow: its image pooling.
     assert all(large[name] == 4 * small[name] for name in list(small)[:3])
     assert 3.9 * small["bottom module"] < large["bottom module"] <= 4 * small["bottom module"]
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.bottom(features)
+    assert large["bottom module"] == counter.get_total_flops() // 2
     assert count_parameters(PRESETS["nano"]) == sum(each.numel() for each in model.parameters())
 
 
