@@ -4,7 +4,8 @@
     python benchmarks/training_course.py --seeds 0 --iterations 4 --images 8 --untrained 1
                                                       any machine, in seconds
 
-Each seed is the very command that the notebook starts. What is done is kept: started again, the
+Each seed is the very command that the notebook starts; it evaluates on 200 pictures of the seed's
+own, and this script once more on the same ones for all. What is done is kept: started again, the
 script continues the seed that was interrupted, and goes on with the next.
 """
 
@@ -23,11 +24,13 @@ from blendmask_lite.cli import main as blendmask_lite
 from blendmask_lite.countdown import counter
 from blendmask_lite.course.training_recipe import (
     ITERATIONS,
+    HeldOutPictures,
     LearnedBases,
     learned_bases,
     training_options,
     untrained_model,
 )
+from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.files import write_atomically
 from blendmask_lite.training.history import read_run
 from blendmask_lite.training.session import versions
@@ -54,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = read_run(folder)
         report["trained"][seed] = {
             **{name: run.scores[name] for name in ("mask AP", "box AP")},
+            "held-out mask AP": evaluate_model(model, HeldOutPictures(options.images)).mask["AP"],
             "seconds": sum(run.steps["seconds"]),
             **plain(bases),
         }
@@ -100,14 +104,14 @@ def plain(bases: LearnedBases) -> dict[str, Any]:
 
 def table(report: dict[str, Any]) -> str:
     """A row for each seed, trained and not."""
-    lines = ["           seed  mask AP  object AUC  position r: strongest  typical"]
+    lines = ["           seed  mask AP  held out  object AUC  position r: strongest  typical"]
     for kind in ("trained", "untrained"):
         for seed, row in report[kind].items():
-            ap = f"{row['mask AP']:.1f}" if "mask AP" in row else "-"
+            names = ("mask AP", "held-out mask AP")
+            ap, held_out = (f"{row[name]:.1f}" if name in row else "-" for name in names)
             auc, r, typical = (row[n] for n in ("object AUC", "position r", "typical position r"))
-            lines.append(
-                f"{kind:<9}  {seed:>4}  {ap:>7}  {auc:>10.2f}  {r:>21.2f}  {typical:>7.2f}"
-            )
+            numbers = f"{auc:>10.2f}  {r:>21.2f}  {typical:>7.2f}"
+            lines.append(f"{kind:<9}  {seed:>4}  {ap:>7}  {held_out:>8}  {numbers}")
     return "\n".join(lines)
 
 
