@@ -48,8 +48,9 @@ class BasisScores:
     The values are those of the crops r of equation 1: every object has R x R cells. Nothing is
     subtracted object by object: a base follows x only if it has about the same value at the same
     place of all objects, which is what a merger needs. An untrained network is not quite at 0: its
-    random filters lean to a side. Typical (`typical_position`) is 0.1 and the strongest base has
-    0.2; above 0.3 a base has learned something.
+    random filters shift their maps to a side, and light from above makes whatever sees brightness
+    follow y. On generated shapes typical (`typical_position`) is below 0.1, and the strongest of
+    its bases has up to 0.2; above 0.3 a base has learned something.
 
     Attributes:
         object_auc: (K,) 0 to 1.
