@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torchvision.ops import box_iou
 
 from blendmask_lite.analysis import suppression
-from blendmask_lite.course.definition import Case, Exercise
+from blendmask_lite.course.definition import Exercise
+from blendmask_lite.course.exercises import cases05 as cases
 from blendmask_lite.course.exercises import wrong05 as wrong
 from blendmask_lite.evaluation import one_class
 from blendmask_lite.model.detect import select_candidates
@@ -59,30 +60,6 @@ def _reference_decode(
     boxes = ltrb.new_zeros(num, 4)
     boxes[every.location_index] = every.boxes
     return torch.cat([boxes, scores], dim=1)
-
-
-def _decode_cases(generator: Generator) -> list[Case]:
-    # 20 and 30 px wide and high; probabilities 1/2 and 0.8, centerness 1/2: scores 0.5 and 0.632.
-    by_hand = (
-        torch.tensor([[40.0, 60.0]]),
-        torch.tensor([[5.0, 10.0, 15.0, 20.0]]),
-        torch.tensor([[0.0, 1.3863]]),
-        torch.tensor([0.0]),
-    )
-
-    def some(num: int, num_classes: int) -> tuple[Tensor, ...]:
-        return (
-            torch.rand(num, 2, generator=generator) * 128,
-            torch.rand(num, 4, generator=generator) * 40,
-            torch.randn(num, num_classes, generator=generator) * 3,
-            torch.randn(num, generator=generator) * 2,
-        )
-
-    return [
-        Case("one location, two classes", by_hand),
-        Case("six locations, eight classes", some(6, 8)),
-        Case("no location", some(0, 8)),
-    ]
 
 
 # 05.2  Greedy non-maximum suppression
@@ -142,28 +119,6 @@ def _reference_fast(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold
     return suppression.fast_nms(boxes, scores, labels, iou_threshold=iou_threshold).is_kept
 
 
-def _suppression_cases(generator: Generator) -> list[Case]:
-    # In a row, each moved by 2 of 10 px: neighbours have IoU 2/3, every second one 3/7. The worst
-    # is given first, and the last is of another class.
-    left = torch.tensor([4.0, 2.0, 0.0, 1.0])
-    chain = torch.stack([left, left * 0, left + 10, left * 0 + 10], dim=1)
-    by_hand = (chain, torch.tensor([0.7, 0.8, 0.9, 0.6]), torch.tensor([0, 0, 0, 1]), 0.5)
-
-    def crowd(num: int) -> tuple[Tensor, ...]:
-        corner = torch.rand(num, 2, generator=generator) * 60
-        size = 10 + 30 * torch.rand(num, 2, generator=generator)
-        labels = torch.randint(0, 3, (num,), generator=generator)
-        scores = torch.randperm(num, generator=generator) / max(num, 1)  # all different
-        return torch.cat([corner, corner + size], dim=1), scores, labels
-
-    return [
-        Case("four boxes, two classes", by_hand),
-        Case("200 boxes, three classes, above 0.4", (*crowd(200), 0.4)),
-        Case("200 boxes, three classes, above 0.6", (*crowd(200), 0.6)),
-        Case("no box", (*crowd(0), 0.6)),
-    ]
-
-
 # 05.4  Average precision
 
 
@@ -189,23 +144,6 @@ def average_precision(is_right: Tensor, num_objects: int, recalls: Tensor) -> Te
     return best.mean()
 
 
-def _precision_cases(generator: Generator) -> list[Case]:
-    by_hand = torch.tensor([True, False, True])  # 1, 1/2, 2/3 at recall 1/4, 1/4, 1/2
-    quarters = torch.tensor([0, 0.25, 0.5, 0.75, 1], dtype=torch.float64)
-
-    def some(num: int, share: float) -> Tensor:
-        falling = torch.linspace(1.0, share, num)  # better scores are right more often
-        return torch.rand(num, generator=generator) < falling
-
-    coco = one_class.COCO_RECALLS
-    return [
-        Case("three detections, four objects, levels in quarters", (by_hand, 4, quarters)),
-        Case("40 detections, 37 objects, COCO's levels", (some(40, 0.1), 37, coco)),
-        Case("300 detections, 211 objects, COCO's levels", (some(300, 0.2), 211, coco)),
-        Case("no detection", (some(0, 0.0), 5, coco)),
-    ]
-
-
 EXERCISES = (
     Exercise(
         id="05.1",
@@ -214,7 +152,7 @@ EXERCISES = (
         difficulty=1,
         solution=decode,
         reference=_reference_decode,
-        make_cases=_decode_cases,
+        make_cases=cases.decode_cases,
         result_axes="L, 4 + C",
         wrong_answers=wrong.DECODE,
         hints=(
@@ -230,7 +168,7 @@ EXERCISES = (
         difficulty=3,
         solution=keep_greedily,
         reference=_reference_greedy,
-        make_cases=_suppression_cases,
+        make_cases=cases.suppression_cases,
         result_axes="N",
         wrong_answers=wrong.GREEDY,
         hints=(
@@ -246,7 +184,7 @@ EXERCISES = (
         difficulty=3,
         solution=keep_fast,
         reference=_reference_fast,
-        make_cases=_suppression_cases,
+        make_cases=cases.suppression_cases,
         result_axes="N",
         wrong_answers=wrong.FAST,
         hints=(
@@ -262,7 +200,7 @@ EXERCISES = (
         difficulty=3,
         solution=average_precision,
         reference=one_class.average_precision,
-        make_cases=_precision_cases,
+        make_cases=cases.precision_cases,
         tolerance=1e-9,
         wrong_answers=wrong.PRECISION,
         hints=(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torchvision.ops import roi_align as torchvision_roi_align
 
-from blendmask_lite.course.definition import Case, Exercise
+from blendmask_lite.course.definition import Exercise
+from blendmask_lite.course.exercises import cases07 as cases
 from blendmask_lite.course.exercises import wrong07 as wrong
 from blendmask_lite.model.merge import crop_bases
 
@@ -52,21 +53,6 @@ def _reference_sample(values: Tensor, points: Tensor) -> Tensor:
     return crops[:, 0, 0, 0]
 
 
-def _sample_cases(generator: Generator) -> list[Case]:
-    # Centers at (0.5, 0.5), (1.5, 0.5), ...: a center, half way between two, the middle of four.
-    by_hand = torch.tensor([[0.0, 4.0, 8.0], [2.0, 6.0, 10.0]])
-    places = torch.tensor([[0.5, 0.5], [1.0, 0.5], [2.0, 1.0], [1.75, 1.5]])
-    values = torch.randn(6, 9, generator=generator)
-    inside = torch.rand(50, 2, generator=generator) * torch.tensor([9.0, 6.0])
-    around = torch.rand(50, 2, generator=generator) * torch.tensor([13.0, 10.0]) - 2
-    return [
-        Case("four points on a map of 2 x 3", (by_hand, places)),
-        Case("50 points on a map of 6 x 9", (values, inside)),
-        Case("50 points, some of them outside", (values, around)),
-        Case("no point", (values, inside[:0])),
-    ]
-
-
 # 07.2  Where RoIAlign reads
 
 
@@ -104,24 +90,6 @@ def _reference_centers(boxes: Tensor, size: int, stride: int) -> Tensor:
     return crop_bases(maps, boxes, image_index, size=size, stride=stride).permute(0, 2, 3, 1)
 
 
-def _center_cases(generator: Generator) -> list[Case]:
-    # At stride 4: cells 2.5 to 10.5 and 3 to 7. With R = 2 the middles are 4.5, 8.5 and 4, 6.
-    by_hand = torch.tensor([[10.0, 12.0, 42.0, 28.0]])
-    return [
-        Case("one box, R = 2, stride 4", (by_hand, 2, 4)),
-        Case("three boxes, R = 7, stride 4", (_boxes(generator, 3, 4.0), 7, 4)),
-        Case("two boxes, R = 5, stride 8", (_boxes(generator, 2, 8.0), 5, 8)),
-        Case("no box", (_boxes(generator, 0, 8.0), 5, 8)),
-    ]
-
-
-def _boxes(generator: Generator, num: int, stride: float) -> Tensor:
-    """Boxes inside of a map of 24 x 24 cells."""
-    corner = (1 + 9 * torch.rand(num, 2, generator=generator)) * stride
-    side = (3 + 10 * torch.rand(num, 2, generator=generator)) * stride
-    return torch.cat([corner, corner + side], dim=1)
-
-
 # 07.3  RoIAlign
 
 
@@ -146,19 +114,6 @@ def align(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
 def _reference_align(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
     image_index = torch.zeros(len(boxes), dtype=torch.int64)
     return crop_bases(bases[None], boxes, image_index, size=size, stride=stride)
-
-
-def _align_cases(generator: Generator) -> list[Case]:
-    # At stride 4 the box is 0.5 to 2.5: the middles of the bins are the edges 1 and 2 of cells.
-    by_hand = torch.arange(9.0).reshape(1, 3, 3)
-    bases = torch.randn(4, 24, 24, generator=generator)
-    outside = _boxes(generator, 3, 4.0) - 30
-    return [
-        Case("one base of 3 x 3, R = 2", (by_hand, torch.tensor([[2.0, 2.0, 10.0, 10.0]]), 2, 4)),
-        Case("four bases, three boxes, R = 7", (bases, _boxes(generator, 3, 4.0), 7, 4)),
-        Case("boxes that stick out", (bases, outside, 7, 4)),
-        Case("no box", (bases, outside[:0], 7, 4)),
-    ]
 
 
 # 07.4  RoIPool
@@ -203,21 +158,6 @@ def _reference_pool(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Ten
     return crop_bases(bases[None], boxes, image_index, size=size, stride=stride, pooling="pool")
 
 
-def _pool_cases(generator: Generator) -> list[Case]:
-    # At stride 4 the corners 0.5 and 2.5 round up to 1 and 3: three cells for two bins, which
-    # share the middle one.
-    by_hand = torch.arange(16.0).reshape(1, 4, 4)
-    bases = torch.randn(4, 24, 24, generator=generator)
-    outside = _boxes(generator, 3, 4.0) - 30
-    return [
-        Case("one base of 4 x 4, R = 2", (by_hand, torch.tensor([[2.0, 2.0, 10.0, 10.0]]), 2, 4)),
-        Case("four bases, three boxes, R = 4", (bases, _boxes(generator, 3, 4.0), 4, 4)),
-        Case("more bins than cells, R = 16", (bases, _boxes(generator, 2, 4.0), 16, 4)),
-        Case("boxes that stick out", (bases, outside, 4, 4)),
-        Case("no box", (bases, outside[:0], 4, 4)),
-    ]
-
-
 EXERCISES = (
     Exercise(
         id="07.1",
@@ -226,7 +166,7 @@ EXERCISES = (
         difficulty=3,
         solution=sample_bilinear,
         reference=_reference_sample,
-        make_cases=_sample_cases,
+        make_cases=cases.sample_cases,
         result_axes="P",
         wrong_answers=wrong.SAMPLE,
         hints=(
@@ -242,7 +182,7 @@ EXERCISES = (
         difficulty=2,
         solution=bin_centers,
         reference=_reference_centers,
-        make_cases=_center_cases,
+        make_cases=cases.center_cases,
         result_axes="N, row, column, xy",
         tolerance=1e-3,  # the ruler's float32 products
         wrong_answers=wrong.CENTERS,
@@ -260,7 +200,7 @@ EXERCISES = (
         difficulty=2,
         solution=align,
         reference=_reference_align,
-        make_cases=_align_cases,
+        make_cases=cases.align_cases,
         result_axes="N, K, R, R",
         tolerance=1e-3,
         wrong_answers=wrong.ALIGN,
@@ -277,7 +217,7 @@ EXERCISES = (
         difficulty=4,
         solution=pool,
         reference=_reference_pool,
-        make_cases=_pool_cases,
+        make_cases=cases.pool_cases,
         result_axes="N, K, R, R",
         wrong_answers=wrong.POOL,
         hints=(
