@@ -1,55 +1,97 @@
-"""Measures what picture changes leave behind in the kernel: 50 in the explorer, after warm-up.
+"""What explorer and time machine leave behind: memory of kernel and page in a real browser.
 
-Usage: python benchmarks/explorer.py [CHANGES]
+50 pictures in the explorer, its pages in turns, and 200 moves of the time machine's slider, both
+after a warm-up; with the seconds that one change takes.
+
+    .venv/bin/python benchmarks/explorer.py
 """
 
 from __future__ import annotations
 
-import gc
-import resource
+import os
+import shutil
 import sys
+import tempfile
 import time
 from pathlib import Path
 
-import torch
+import psutil
+from lab import megabytes
+from playwright import sync_api as playwright
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from test_browser import CHROMIUM_NAMES, CHROMIUM_OPTIONS, notebook, serving
+from test_browser_lab import Page
+
+SETUP = """import ipywidgets
+from IPython.display import display
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.lab.explorer import Explorer
-
-CHANGES, WARM_UP = 50, 20
-PAGES = ("Bases", "Figure 1")  # drawn with every change, in turns
+from blendmask_lite.lab import Explorer, TimeMachine
+explorer = Explorer(dataset=ShapesDataset(200, seed=7))
+machine = TimeMachine()
+pages = ("Bases", "Figure 1", "Picture", "Attentions")
+done = {"change": 0, "scrub": 0}
+def change(what):
+    done[what] += 1
+    if what == "change":
+        explorer.turn_to(pages[done[what] % len(pages)])
+        explorer.controls.number.value = done[what]
+    else:
+        machine.go_to(done[what] % len(machine.reel))
+    message = explorer.message if what == "change" else machine.message
+    assert message.kind != "error", message.text
+    buttons[what].description = f"{what} {done[what]}"
+buttons = {what: ipywidgets.Button(description=f"{what} 0") for what in done}
+for what, button in buttons.items():
+    button.on_click(lambda _, what=what: change(what))"""
+SHOW = "display(explorer, machine, *buttons.values())"
+CHANGES = {"change": 50, "scrub": 200}  # of the picture, of the moment
+WARM_UP = {"change": 40, "scrub": 60}
 MOST_MB = 5.0
 
 
-def main(arguments: list[str]) -> int:
-    changes = int(arguments[0]) if arguments else CHANGES
-    torch.set_num_threads(1)
-    explorer = Explorer(dataset=ShapesDataset(changes + WARM_UP + 1, seed=7))
-    before, seconds = 0.0, 0.0
-    for number in range(1, changes + WARM_UP + 1):
-        if number == WARM_UP + 1:
-            before = memory()
-            seconds = time.perf_counter()
-        explorer.turn_to(PAGES[number % len(PAGES)])
-        explorer.controls.number.value = number
-        if explorer.message.kind == "error":
-            raise SystemExit(f"picture {number}: {explorer.message.text}")
-    grown = memory() - before
-    each = (time.perf_counter() - seconds) / changes
-    print(f"{changes} picture changes: {grown:+.2f} MB, {1000 * each:.0f} ms each")
-    explorer.close()
-    return 0 if grown < MOST_MB else 1
+def change(page: Page, what: str, count: int) -> None:
+    """Press the button so often, waiting each time for its answer."""
+    button = page.page.locator("button", has_text=f"{what} ")
+    begun = int(button.text_content().split()[1])
+    for number in range(begun + 1, begun + count + 1):
+        button.click()
+        page.page.wait_for_selector(f'button:has-text("{what} {number}")')
 
 
-def memory() -> float:
-    """Resident memory of this process, MB; where the system does not tell, its largest so far."""
-    gc.collect()
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * resource.getpagesize() / 1e6
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+def main() -> int:
+    chromium = next(filter(None, map(shutil.which, CHROMIUM_NAMES)))
+    home = Path(tempfile.mkdtemp())
+    folder = home / "notebooks"
+    folder.mkdir()
+    (folder / "lab.ipynb").write_text(notebook(SETUP, SHOW))
+    load, most = os.getloadavg()[0], 0.0
+    with serving(folder) as address, playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
+        page = Page(browser.new_context(viewport={"width": 1280, "height": 1600}))
+        page.open(address, "lab.ipynb")
+        page.run()
+        page.page.wait_for_selector('button:has-text("scrub 0")')
+        kernel = next(
+            each
+            for each in psutil.Process().children(recursive=True)
+            if "ipykernel_launcher" in " ".join(each.cmdline())
+        )
+        for what, count in CHANGES.items():
+            change(page, what, WARM_UP[what])
+            before, start = megabytes(page, kernel), time.perf_counter()
+            change(page, what, count)
+            seconds = (time.perf_counter() - start) / count
+            grown = [b - a for a, b in zip(before, megabytes(page, kernel), strict=True)]
+            most = max(most, *grown)
+            print(
+                f"{count} x {what}: kernel {grown[0]:+.1f} MB, page {grown[1]:+.1f} MB, "
+                f"{1000 * seconds:.0f} ms each, load {load:.1f}"
+            )
+        browser.close()
+    shutil.rmtree(home)
+    return 0 if most < MOST_MB else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
