@@ -21,12 +21,8 @@ import sphinx_revealjs
 from nbconvert import SlidesExporter
 from site_notebooks import execute, replace_widgets
 
-from blendmask_lite.course.instructor import (
-    SLIDE_TAGS,
-    assignment_notebook,
-    slides_notebook,
-    solved_notebook,
-)
+from blendmask_lite.course.instructor import assignment_notebook, solved_notebook
+from blendmask_lite.course.slides import SLIDE_TAGS, slides_notebook
 from blendmask_lite.files import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,6 +64,7 @@ def write_slides(path: Path, folder: Path) -> Path:
         template_name="slides",
         extra_template_basedirs=[str(TEMPLATES)],
         reveal_url_prefix="reveal",
+        reveal_theme="white",  # others fetch their fonts from the network
         mathjax_url="mathjax/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full",
         exclude_input_prompt=True,
         exclude_output_prompt=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,6 +10,8 @@ from urllib.parse import unquote, urlsplit
 
 __all__ = ["find_dead_links"]
 
+# An address of the network in a style sheet: of another sheet, a font or a picture.
+FETCHED = re.compile(r"""(?:@import|url\()\s*(?:url\()?\s*["']?((?:https?:)?//[^"')\s;]+)""")
 LOADED = {"script": "src", "img": "src", "source": "src", "iframe": "src"}
 
 
@@ -20,11 +23,15 @@ class Page(HTMLParser):
         anchors: ids that links may lead to.
         links: addresses that a reader may follow.
         loads: addresses that the browser fetches by itself.
+        sheets: those of them that are style sheets.
+        style: the text of the page's own style sheets.
     """
 
     anchors: set[str] = field(default_factory=set)
     links: list[str] = field(default_factory=list)
     loads: list[str] = field(default_factory=list)
+    sheets: list[str] = field(default_factory=list)
+    style: str = ""
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -36,9 +43,15 @@ class Page(HTMLParser):
         if tag == "a" and "href" in values:
             self.links.append(values["href"])
         elif tag == "link" and "stylesheet" in values.get("rel", ""):
+            self.sheets.append(values.get("href", ""))
             self.loads.append(values.get("href", ""))
         elif tag in LOADED and values.get(LOADED[tag]):
             self.loads.append(values[LOADED[tag]])
+
+    def handle_data(self, data: str) -> None:
+        """Keep what stands in a `style`."""
+        if self.lasttag == "style":
+            self.style += data
 
 
 def find_dead_links(folder: Path) -> list[str]:
@@ -51,7 +64,7 @@ def find_dead_links(folder: Path) -> list[str]:
     problems = []
     for path, page in pages.items():
         name = path.relative_to(folder.resolve())
-        for address in page.loads:
+        for address in [*page.loads, *_fetched(path, page)]:
             if address.startswith(("http:", "https:", "//")):
                 problems.append(f"{name}: loads {address} from the network")
         for address in page.links + page.loads:
@@ -59,6 +72,13 @@ def find_dead_links(folder: Path) -> list[str]:
             if problem:
                 problems.append(f"{name}: {address}: {problem}")
     return problems
+
+
+def _fetched(path: Path, page: Page) -> list[str]:
+    """Addresses of the network in a page's style sheets, its own and those beside it."""
+    sheets = [(path.parent / unquote(urlsplit(sheet).path)).resolve() for sheet in page.sheets]
+    texts = [sheet.read_text(encoding="utf-8") for sheet in sheets if sheet.is_file()]
+    return FETCHED.findall("\n".join([page.style, *texts]))
 
 
 def _problem(path: Path, address: str, pages: dict[Path, Page]) -> str:

@@ -10,9 +10,10 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Note", "Status", "is_notebook", "show"]
+__all__ = ["NOTE", "Note", "Status", "is_notebook", "show"]
 
 Status = Literal["green", "amber", "red", "info"]
+NOTE = '<div role="status"'  # how the HTML of every note begins
 SIGNS: dict[Status, str] = {"green": "✔", "amber": "◐", "red": "✘", "info": "»"}
 # Background and text of the badge; each pair has a contrast of at least 4.5.
 COLORS: dict[Status, tuple[str, str]] = {
@@ -60,7 +61,7 @@ class Note:
                 f'<pre style="margin:4px 0;overflow-x:auto">{html.escape(self.code)}</pre>'
             )
         return (
-            f'<div role="status" style="border-left:4px solid {background};'
+            f'{NOTE} style="border-left:4px solid {background};'
             f'padding:4px 10px;margin:4px 0">{"".join(parts)}</div>'
         )
 

@@ -1,4 +1,4 @@
-"""Copies of the notebooks for instructors: solved ones, assignments for nbgrader, slides.
+"""Copies of the notebooks for instructors: solved ones, and assignments for nbgrader.
 
 Each is made from the notebook that students open and from the exercises' own solutions, so there
 is nothing to keep in step.
@@ -20,12 +20,10 @@ from blendmask_lite.course.source import (
     replace_exercise,
 )
 
-__all__ = ["SLIDE_TAGS", "assignment_notebook", "slides_notebook", "solved_notebook"]
+__all__ = ["assignment_notebook", "solved_notebook"]
 
 CHECK = re.compile(r'^check\("(\d\d\.\d)"\)$', re.MULTILINE)
 SCHEMA_VERSION = 3  # of nbgrader's metadata
-# Tag of a cell -> reveal.js' type of slide: a new one, below the last, shown with the next key.
-SLIDE_TAGS = {"slide": "slide", "subslide": "subslide", "fragment": "fragment", "same": "-"}
 
 
 def solved_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -71,25 +69,6 @@ def assignment_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNod
                 f"check-{_slug(exercise.id)}", points=exercise.difficulty
             )
     return assignment
-
-
-def slides_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """A copy whose cells say which slide they belong to; those without a tag are left out.
-
-    Args:
-        notebook: a chapter, usually executed; its cells carry the tags of `SLIDE_TAGS`.
-
-    Raises:
-        ValueError: no cell begins a slide.
-    """
-    slides = copy.deepcopy(notebook)
-    for cell in slides.cells:
-        tags = cell.metadata.get("tags", [])
-        kinds = [SLIDE_TAGS[tag] for tag in tags if tag in SLIDE_TAGS]
-        cell.metadata["slideshow"] = {"slide_type": kinds[0] if kinds else "skip"}
-    if not any(c.metadata["slideshow"]["slide_type"] == "slide" for c in slides.cells):
-        raise ValueError('no cell is tagged "slide"')
-    return slides
 
 
 def _exercises_of(cell: nbformat.NotebookNode) -> list[str]:
