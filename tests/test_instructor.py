@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from blendmask_lite.course.instructor import (
-    assignment_notebook,
-    slides_notebook,
-    solved_notebook,
-)
-from blendmask_lite.course.registry import chapter_exercises, chapters
+from blendmask_lite.course.display import Note
+from blendmask_lite.course.instructor import assignment_notebook, solved_notebook
+from blendmask_lite.course.registry import chapter_exercises, chapters, find_exercise
+from blendmask_lite.course.slides import num_slides, slides_notebook
 from blendmask_lite.course.source import GRADED, exercises_in, is_bare_stub
 
-NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS, TOOLS = ROOT / "notebooks", ROOT / "tools"
+sys.path.insert(0, str(TOOLS))
+
+from site_links import find_dead_links  # noqa: E402
+
+PLANS, INDEX = ((ROOT / f"docs/instructors/{name}.md").read_text() for name in ("plans", "index"))
+CHAPTERS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 WITH_EXERCISES = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if path.name[:2] in chapters()]
 each_chapter = pytest.mark.parametrize("path", WITH_EXERCISES, ids=lambda path: path.stem)
 
@@ -83,15 +91,132 @@ def test_assignment_cells_have_ids_of_their_own():
     assert len(ids) == len(set(ids)) > 0
 
 
+TEXT = "*what to see*\n\n## One\n\ntext\n\n## Two\n\n**Exercise 09.1** (5 minutes)."
+
+
+def tagged(source: str, *tags: str, outputs: tuple = ()) -> nbformat.NotebookNode:
+    """A text, or with outputs code, that carries these tags."""
+    if outputs:
+        return nbformat.v4.new_code_cell(source, metadata={"tags": [*tags]}, outputs=[*outputs])
+    return nbformat.v4.new_markdown_cell(source, metadata={"tags": [*tags]})
+
+
+def printed(data: dict[str, str]) -> nbformat.NotebookNode:
+    return nbformat.v4.new_output("display_data", data=data)
+
+
+def slides_of(*cells: nbformat.NotebookNode) -> list[tuple[str, str]]:
+    """Kind and text of each part of the slides of these cells."""
+    slides = slides_notebook(nbformat.v4.new_notebook(cells=[*cells])).cells
+    return [(cell.metadata["slideshow"]["slide_type"], cell.source) for cell in slides]
+
+
 def test_slides_hold_the_tagged_cells_only():
-    cells = [nbformat.v4.new_markdown_cell(text) for text in ("a", "b", "c")]
-    cells[0].metadata["tags"] = ["budget", "slide"]
-    cells[2].metadata["tags"] = ["fragment"]
-    slides = slides_notebook(nbformat.v4.new_notebook(cells=cells))
-    kinds = [cell.metadata["slideshow"]["slide_type"] for cell in slides.cells]
-    assert kinds == ["slide", "skip", "fragment"]
+    cells = tagged("a", "budget", "slide"), tagged("b"), tagged("c", "fragment")
+    assert slides_of(*cells) == [("slide", "a"), ("fragment", "c")]
+
+
+def test_text_begins_a_slide_at_each_heading_and_says_above_what_to_see_before():
+    both = [("slide", "## One\n\ntext"), ("slide", "## Two\n\n**Exercise 09.1** (5 minutes).")]
+    assert slides_of(tagged("a", "slide"), tagged(TEXT, "slide"))[1:] == [
+        ("-", "*what to see*"),
+        *both,
+    ]
+    assert slides_of(tagged("a", "slide"), tagged("b"), tagged(TEXT, "slide"))[1:] == both
+    assert slides_of(tagged("a", "slide"), tagged(TEXT, "same"))[1:] == [("-", "*what to see*")]
+
+
+def test_exercises_go_below_the_slide_of_their_heading():
+    kinds = slides_of(tagged("## One\n\ntext\n\n**Exercise 09.1** (5 minutes).", "slide"))
+    assert [kind for kind, _ in kinds] == ["slide", "subslide"]
+
+
+def test_links_of_slides_lead_to_other_decks_or_are_left_out():
+    text = "[08](08_attentions.ipynb), [words](../docs/glossary.md), [paper](https://arxiv.org)"
+    [(_, source)] = slides_of(tagged(text, "slide"))
+    assert source == "[08](08_attentions.html), words, [paper](https://arxiv.org)"
+
+
+def test_slide_shows_what_code_gives_but_no_note_to_the_student():
+    note = printed({"text/html": Note("amber", "Exercise 09.1").to_html()})
+    picture = printed({"image/png": "iVBORw=="})
+    cells = [tagged("x", "slide", outputs=each) for each in ((note, picture), (note,))]
+    slides = slides_notebook(nbformat.v4.new_notebook(cells=cells)).cells
+    assert [cell.outputs for cell in slides] == [[picture], []]
+    assert [cell.metadata["transient"]["remove_source"] for cell in slides] == [True, False]
 
 
 def test_notebook_without_slides_is_refused():
     with pytest.raises(ValueError, match="no cell is tagged"):
         slides_notebook(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("a")]))
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_every_chapter_has_a_talk(path):
+    slides = slides_notebook(read(path))
+    kinds = [cell.metadata["slideshow"]["slide_type"] for cell in slides.cells]
+    assert kinds[0] == "slide" and 8 <= num_slides(slides) <= 20
+    assert 8 <= kinds.count("slide") <= 15  # the arrow to the right
+    text = "\n".join(cell.source for cell in slides.cells)
+    for heading in ("## Predict", "## Quiz", "## What the paper says"):
+        assert heading in text
+    assert "check(" not in text
+
+
+@pytest.mark.slow
+def test_deck_loads_nothing_from_the_network(tmp_path):
+    """A formula, code, a picture and a widget of lab's kind, from the file to the finished deck."""
+    picture = "from IPython.display import Image\nImage(bytes.fromhex('89504e47'), format='png')"
+    cells = [
+        tagged("# A talk\n\n$x^2$", "slide"),
+        nbformat.v4.new_code_cell("import ipywidgets\nipywidgets.IntSlider()"),
+        nbformat.v4.new_code_cell(picture),
+        nbformat.v4.new_code_cell("left_out = 1"),
+    ]
+    cells[1].metadata["tags"], cells[2].metadata["tags"] = ["same"], ["subslide"]
+    path = tmp_path / "small.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    code = "import sys, pathlib, make_instructor as m; m.EXECUTED = pathlib.Path(sys.argv[2]); "
+    code += "m.write_slides(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]) / 'slides')"
+    # In a process of its own: it sets proxies, so that nothing can be fetched while it runs.
+    command = [sys.executable, "-c", code, str(path), str(tmp_path)]
+    subprocess.run(command, cwd=TOOLS, check=True)
+
+    deck = (tmp_path / "slides" / "small.html").read_text()
+    assert "A talk" in deck and "make lab" in deck and "iVBORw" in deck
+    assert "left_out" not in deck and "IntSlider" not in deck
+    assert find_dead_links(tmp_path / "slides") == []
+
+
+def test_every_chapter_with_exercises_has_a_plan_that_they_fit_into():
+    plans = dict(re.findall(r"^## (\d\d) [^\n]*$(.*?)(?=^## )", PLANS, re.S | re.M))
+    assert list(plans) == sorted({"00", *chapters()})
+    for number, plan in plans.items():
+        total = int(re.search(r"^\*\*(\d+) minutes\.\*\*$", plan, re.M)[1])
+        steps = re.findall(r"^- (\d+)-(\d+): (.*)$", plan, re.M)
+        ends = [0] + [int(end) for _, end, _ in steps]
+        assert [int(begin) for begin, _, _ in steps] == ends[:-1] and ends[-1] == total, number
+        exercises = {e.id: e.minutes for e in chapter_exercises(number)} if number > "00" else {}
+        named = set()
+        for begin, end, text in steps:
+            own = re.findall(r"\b(\d\d\.\d)\b(?= \()", text)
+            assert sum(exercises[each] for each in own) <= int(end) - int(begin), text
+            named.update(own)
+        assert named == set(exercises), number
+        assert total >= sum(exercises.values())
+        for part in ("**Ask before", "**Discuss**", "**Expected wrong", "**Short of", "**Caution"):
+            assert part in plan, f"{number} has no {part}"
+
+
+def test_playlists_add_up():
+    playlists = re.findall(r"^### [^\n]*: (\d+) minutes$(.*?)(?=^##)", INDEX, re.S | re.M)
+    assert len(playlists) == 4
+    for total, text in playlists:
+        rows = re.findall(r"^\| (\d\d|break) \| (\d+) \| (.*)\|$", text, re.M)
+        assert sum(int(minutes) for _, minutes, _ in rows) == int(total)
+        for chapter, minutes, what in rows:
+            own = re.findall(r"\d\d\.\d", what)
+            assert all(each.startswith(chapter) for each in own)
+            assert sum(find_exercise(each).minutes for each in own) <= int(minutes)
+    both_days = re.findall(r"^\| (\d\d) \|", playlists[2][1] + playlists[3][1], re.M)
+    assert both_days == [path.name[:2] for path in CHAPTERS]
