@@ -9,6 +9,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from blendmask_lite.course.registry import all_exercises
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
@@ -78,3 +80,15 @@ def test_every_word_of_the_glossary_is_short_and_names_a_chapter_that_exists():
 def test_every_chapter_with_something_to_build_has_words_in_the_glossary():
     named = {chapter[10:12] for text in glossary().values() for chapter in CHAPTER.findall(text)}
     assert named >= {f"{number:02d}" for number in range(16)}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_title_of_a_chapter_links_to_its_words_in_the_glossary(path):
+    title = nbformat.read(path, as_version=nbformat.NO_CONVERT).cells[0].source
+    linked = set(re.findall(r"\]\(\.\./docs/glossary\.md#([^)]+)\)", title))
+    own = [word for word, text in glossary().items() if f"notebooks/{path.name}" in text]
+    assert linked == {re.sub(r"[^\w\- ]", "", word.lower()).replace(" ", "-") for word in own}
+
+
+def test_readme_counts_the_exercises():
+    assert f"{len(all_exercises())} exercises" in (ROOT / "README.md").read_text()
