@@ -104,7 +104,7 @@ def test_progress_of_a_chapter_shows_its_own_exercises():
     assert [row[0] for row in table.rows()] == ["09.1", "09.2", "09.3", "09.4"]
     assert table.num_solved == 1
     assert len(course.progress().rows()) > 4
-    with pytest.raises(ValueError, match="'00': those with exercises are .*09, 10"):
+    with pytest.raises(ValueError, match=r"'00': those with exercises are .*09, 10"):
         course.progress("00")
 
 

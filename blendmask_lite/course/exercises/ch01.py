@@ -149,7 +149,7 @@ EXERCISES = (
         hints=(
             "A side crosses a row if one of its ends is above the row's center and one is not.",
             "Where? y grows from y0 to y1 while x grows from x0 to x1, at the same pace.",
-            "(y0 > y) != (y1 > y) and x < x0 + (y - y0) / (y1 - y0) * (x1 - x0), summed over the sides.",
+            "(y0 > y) != (y1 > y) and x < x0 + (y - y0) / (y1 - y0) * (x1 - x0), added up.",
         ),
     ),
     Exercise(
