@@ -17,7 +17,6 @@ from blendmask_lite.boxes import clip_boxes, has_sides
 from blendmask_lite.config import LEVEL_STRIDES
 from blendmask_lite.files import write_atomically
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.model.detect import select_candidates
 
 __all__ = ["Deployed", "export_onnx", "export_program", "smallest_side"]
 
@@ -51,15 +50,7 @@ class Deployed(nn.Module):
         """
         settings = self.model.inference
         output = self.model([image])
-        candidates = select_candidates(
-            output.class_logits[0],
-            output.ltrb[0],
-            output.centerness_logits[0],
-            output.locations,
-            output.level_sizes,
-            score_threshold=settings.score_threshold,
-            max_per_level=settings.candidates_per_level,
-        )
+        candidates = self.model.candidates(output, 0)
         # Boxes of different classes are moved apart, so that one suppression serves them all. The
         # zero keeps extremes of no boxes defined.
         corners = torch.cat([candidates.boxes.flatten(), candidates.boxes.new_zeros(1)])

@@ -21,7 +21,7 @@ from blendmask_lite.lab.canvas import Canvas
 from blendmask_lite.lab.controls import SHORT, button, row, wide
 from blendmask_lite.lab.messages import LabWidget, shows_errors
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.model.detect import Proposals, select_candidates
+from blendmask_lite.model.detect import Proposals
 from blendmask_lite.model.modes import evaluating
 
 __all__ = ["NmsStepper"]
@@ -180,17 +180,7 @@ class NmsStepper(LabWidget):
 @torch.no_grad()
 def _candidates(model: BlendMask, sample: Sample) -> Proposals:
     with evaluating(model):
-        output = model([sample.image.to(model.device)])
-    settings = model.inference
-    return select_candidates(
-        output.class_logits[0],
-        output.ltrb[0],
-        output.centerness_logits[0],
-        output.locations,
-        output.level_sizes,
-        score_threshold=settings.score_threshold,
-        max_per_level=settings.candidates_per_level,
-    )
+        return model.candidates(model([sample.image.to(model.device)]), 0)
 
 
 def _names(

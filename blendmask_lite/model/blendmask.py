@@ -72,23 +72,28 @@ class BlendMask(Network):
     ) -> list[Proposals]:
         """Boxes of every image, best first; the thresholds default to `self.inference`."""
         settings = self.inference
-        threshold = settings.score_threshold if score_threshold is None else score_threshold
         limit = settings.max_detections if max_detections is None else max_detections
-        found = []
-        for class_logits, ltrb, centerness in zip(
-            output.class_logits, output.ltrb, output.centerness_logits, strict=True
-        ):
-            candidates = select_candidates(
-                class_logits,
-                ltrb,
-                centerness,
-                output.locations,
-                output.level_sizes,
-                score_threshold=threshold,
-                max_per_level=settings.candidates_per_level,
-            )
-            found.append(suppress(candidates, nms_iou=settings.nms_iou, max_detections=limit))
-        return found
+        crowds = (
+            self.candidates(output, number, score_threshold=score_threshold)
+            for number in range(len(output.ltrb))
+        )
+        return [suppress(crowd, nms_iou=settings.nms_iou, max_detections=limit) for crowd in crowds]
+
+    def candidates(
+        self, output: BlendMaskOutput, number: int, *, score_threshold: float | None = None
+    ) -> Proposals:
+        """Boxes of image `number` before suppression; the threshold as in `detect`."""
+        settings = self.inference
+        threshold = settings.score_threshold if score_threshold is None else score_threshold
+        return select_candidates(
+            output.class_logits[number],
+            output.ltrb[number],
+            output.centerness_logits[number],
+            output.locations,
+            output.level_sizes,
+            score_threshold=threshold,
+            max_per_level=settings.candidates_per_level,
+        )
 
     @torch.no_grad()
     def predict(

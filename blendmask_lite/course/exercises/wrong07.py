@@ -122,39 +122,27 @@ def _regions(boxes: Tensor) -> list[Tensor]:
     return [boxes]
 
 
-def _align_half_off(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
-    moved = boxes + stride / 2
+def _aligned(bases: Tensor, boxes: Tensor, size: int, stride: int, *, samples: int = 1) -> Tensor:
     return roi_align(
         bases[None],
-        _regions(moved),
+        _regions(boxes),
         size,
         spatial_scale=1 / stride,
-        sampling_ratio=1,
+        sampling_ratio=samples,
         aligned=True,
     )
+
+
+def _align_half_off(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
+    return _aligned(bases, boxes + stride / 2, size, stride)
 
 
 def _align_four_samples(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
-    return roi_align(
-        bases[None],
-        _regions(boxes),
-        size,
-        spatial_scale=1 / stride,
-        sampling_ratio=2,
-        aligned=True,
-    )
+    return _aligned(bases, boxes, size, stride, samples=2)
 
 
 def _align_transposed(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
-    crops = roi_align(
-        bases[None],
-        _regions(boxes),
-        size,
-        spatial_scale=1 / stride,
-        sampling_ratio=1,
-        aligned=True,
-    )
-    return crops.transpose(2, 3)
+    return _aligned(bases, boxes, size, stride).transpose(2, 3)
 
 
 ALIGN = (
@@ -200,14 +188,7 @@ def _pool_without_last(bases: Tensor, boxes: Tensor, size: int, stride: int) -> 
 
 
 def _pool_sampled(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
-    return roi_align(
-        bases[None],
-        _regions(boxes),
-        size,
-        spatial_scale=1 / stride,
-        sampling_ratio=1,
-        aligned=True,
-    )
+    return _aligned(bases, boxes, size, stride)
 
 
 def _pool_smallest(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
