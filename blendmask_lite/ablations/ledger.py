@@ -62,7 +62,7 @@ class LedgerTable:
 
 
 def collect_ledger(reports: Sequence[dict[str, Any]]) -> str:
-    """The ledger as JSON, from the JSON of `ablations.report.TableReport`s."""
+    """The ledger as JSON, from the JSON of each `ablations.report.TableReport`."""
     tables = []
     for report in sorted(reports, key=lambda each: each["table"]):
         rows = [
