@@ -81,6 +81,19 @@ def test_assignment_without_its_solutions_is_the_students_notebook(path):
     assert points == {f"check-{e.id.replace('.', '-')}": e.difficulty for e in exercises}
 
 
+@pytest.mark.slow
+def test_copies_have_no_link_that_leads_nowhere_from_their_place(tmp_path):
+    path = next(NOTEBOOKS.glob("09_*.ipynb"))
+    tool = [sys.executable, str(TOOLS / "make_instructor.py"), "--output", str(tmp_path), str(path)]
+    subprocess.run(tool, check=True)
+    place = tmp_path / "assignments" / "source" / path.stem / path.name
+    for copied, kept in ((tmp_path / "solved" / path.name, True), (place, False)):
+        text = "\n".join(c.source for c in read(copied).cells if c.cell_type == "markdown")
+        assert "../docs/" in "".join(c.source for c in read(path).cells)
+        assert "**Words**: K, " in text and "../docs/" not in text
+        assert ("](00_start_here.ipynb)" in text) == kept
+
+
 def test_assignment_cells_have_ids_of_their_own():
     ids = [
         cell.metadata["nbgrader"]["grade_id"]

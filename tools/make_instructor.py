@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -44,12 +45,27 @@ def main(arguments: list[str]) -> None:
             if _has_slides(notebook):
                 write_slides(path, options.output / "slides")
             continue
-        solved = solved_notebook(notebook)
+        solved = without_links(solved_notebook(notebook), to=r"\.\./docs/")
         _write(solved, options.output / "solved" / path.name)
         if len(solved.cells) > len(notebook.cells):  # it has exercises
             folder = options.output / "assignments" / "source" / path.stem
-            _write(assignment_notebook(notebook), folder / path.name)
+            alone = without_links(assignment_notebook(notebook), to=r"\.\./docs/|\w+\.ipynb")
+            _write(alone, folder / path.name)
     print(f"written to {options.output}")
+
+
+def without_links(notebook: nbformat.NotebookNode, *, to: str) -> nbformat.NotebookNode:
+    """The notebook with the words of links that lead nowhere from its new place, as plain text.
+
+    Args:
+        notebook: it is changed.
+        to: how the addresses of such links begin, a regular expression.
+    """
+    link = re.compile(rf"\[([^\]]+)\]\((?:{to})[^)]*\)")
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = link.sub(r"\1", cell.source)
+    return notebook
 
 
 def write_slides(path: Path, folder: Path) -> Path:
