@@ -75,6 +75,16 @@ HAS_FINISHED = """([prompts, error]) => {
 # Whether a cell waits, runs or has run.
 HAS_BEGUN = """prompts => [...document.querySelectorAll(prompts)]
     .some(prompt => /\\[(\\*|\\d+)\\]/.test(prompt.textContent))"""
+WIDTHS = (1280, 700)  # of a laptop's window and of a narrow one, pixels
+# Outputs that are wider than their place, and pictures without a description, by their cells;
+# JupyterLab describes those that have none as "Image".
+FIND_WIDE = """() => [...document.querySelectorAll('.jp-Notebook .jp-OutputArea-output')]
+    .filter(each => each.scrollWidth > each.clientWidth + 1)
+    .map(each => each.closest('.jp-Cell').querySelector('.jp-InputPrompt').textContent
+        + ` ${each.scrollWidth} of ${each.clientWidth} px`)"""
+FIND_SILENT = """() => [...document.querySelectorAll('.jp-OutputArea-output img')]
+    .filter(each => !each.alt || each.alt === 'Image')
+    .map(each => each.closest('.jp-Cell').querySelector('.jp-InputPrompt').textContent)"""
 # A picture that could not be decoded has no width.
 COUNT_IMAGES = """() => [...document.querySelectorAll('.jp-OutputArea-output img')]
     .filter(image => image.naturalWidth > 1).length"""
@@ -88,6 +98,8 @@ class Visit:
     errors: list[str]
     images: int
     widgets: list[str]
+    too_wide: list[str]
+    silent: list[str]
     console_errors: set[str] = field(default_factory=set)
     foreign_requests: list[str] = field(default_factory=list)
 
@@ -244,11 +256,22 @@ def visit(browser: playwright.Browser, lab: str, name: str) -> Visit:
             errors=page.locator(f"{ERROR_OUTPUT}, {WIDGET_ERROR}").all_text_contents(),
             images=page.evaluate(COUNT_IMAGES),
             widgets=page.locator(WIDGET_TITLES).all_text_contents(),
+            too_wide=[each for width in WIDTHS for each in wide_outputs(page, width)],
+            silent=page.evaluate(FIND_SILENT),
             console_errors=console_errors,
             foreign_requests=[address for address in requests if is_foreign(address)],
         )
     finally:
         context.close()
+
+
+def wide_outputs(page: playwright.Page, width: int) -> list[str]:
+    """Outputs that do not fit a window of this width; the file browser is closed for it."""
+    if page.locator("#filebrowser").is_visible():
+        page.keyboard.press("Control+b")
+    page.set_viewport_size({"width": width, "height": 900})
+    page.wait_for_timeout(1500)  # canvases follow the window
+    return list(page.evaluate(FIND_WIDE))
 
 
 @pytest.fixture(scope="module")
@@ -273,6 +296,10 @@ def run_all(page: playwright.Page) -> None:
     ("name", "widgets"),
     [
         ("00_start_here", ["Explorer"]),
+        ("02_backbone_and_pyramid", ["Receptive field explorer"]),
+        ("04_fcos_losses", ["Loss playground"]),
+        ("05_detector_and_ap", ["NMS stepper"]),
+        ("07_roi_align", ["RoIAlign sample points"]),
         ("10_yolact_and_fcis", ["Blender lab", "Each on its own bases"]),
         ("appendix_published_weights", ["Explorer"]),
     ],
@@ -291,8 +318,28 @@ def test_a_notebook_runs_in_the_browser_and_stays_on_this_machine(
     assert seen.prompts == [f"[{number + 1}]:" for number in range(count)]
     assert seen.images > 0
     assert seen.widgets == widgets
+    assert seen.too_wide == []
+    assert seen.silent == []
     assert seen.foreign_requests == []
     assert seen.console_errors - usual.console_errors == set()
+
+
+def test_a_wide_or_silent_output_is_noticed_in_the_browser(
+    browser: playwright.Browser, lab: str, folder: Path
+) -> None:
+    show = "from IPython.display import HTML\nHTML({!r})"
+    pixel = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
+    (folder / "wide.ipynb").write_text(
+        notebook(
+            show.format('<div style="width: 900px">900</div>'),
+            show.format(f'<img src="{pixel}" width="50">'),
+        )
+    )
+
+    seen = visit(browser, lab, "wide.ipynb")
+
+    assert [each.split()[0] for each in seen.too_wide] == ["[1]:"]  # in the narrow window alone
+    assert seen.silent == ["[2]:"]
 
 
 def test_a_cell_that_raises_is_noticed_in_the_browser(

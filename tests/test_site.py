@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
 from site_links import find_dead_links  # noqa: E402
-from site_notebooks import WIDGET, execute, replace_widgets, still_name  # noqa: E402
+from site_notebooks import WIDGET, execute, lead_to_pages, replace_widgets, still_name  # noqa: E402
 
 
 def write_page(path: Path, body: str) -> None:
@@ -35,6 +35,10 @@ def test_dead_links_are_found_and_living_ones_are_not(tmp_path):
         "b.html: a.html#nowhere: no such place on that page",
         "b.html: gone.png: no such file",
     ]
+    (tmp_path / "own").mkdir()
+    write_page(tmp_path / "own" / "c.html", '<a href="missing.html">x</a>')
+    assert len(find_dead_links(tmp_path)) == 5
+    assert len(find_dead_links(tmp_path, leaves_out=["own"])) == 4
 
 
 def test_widget_becomes_its_picture_and_says_where_it_lives(tmp_path):
@@ -51,6 +55,17 @@ def test_widget_becomes_its_picture_and_says_where_it_lives(tmp_path):
     assert "data:image/png;base64,iVBORw==" in second
     assert "widgets" not in notebook.metadata
     assert all(WIDGET not in cell.outputs[0].data for cell in notebook.cells)
+
+
+def test_links_that_a_cell_draws_lead_to_pages():
+    notebook = new_notebook(cells=[new_code_cell("map")])
+    drawn = '<a href="09_blender.ipynb">09</a> <a href="https://x.org/a.ipynb">far</a>'
+    notebook.cells[0].outputs = [
+        nbformat.v4.new_output("display_data", data={"text/html": drawn, "text/plain": "map"})
+    ]
+    lead_to_pages(notebook)
+    changed = notebook.cells[0].outputs[0].data["text/html"]
+    assert changed == drawn.replace("09_blender.ipynb", "09_blender.html")
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from pathlib import Path
 import jupyter_server_mathjax
 import nbformat
 from site_links import find_dead_links
-from site_notebooks import execute, replace_widgets
+from site_notebooks import execute, lead_to_pages, replace_widgets
 from sphinx.cmd.build import build_main
 
 from blendmask_lite.countdown import counter
@@ -40,6 +40,9 @@ PARTS = {
 }
 # Its classes refuse the attributes that autodoc sets on what it reads.
 SEALED = ("published/pickles.py",)
+# Templates of the theme; and source code, where Sphinx marks names that a module only passes on
+# with a way back to a place that its reference does not have.
+SPHINX_OWN = ("_static", "_modules")
 GUIDES = ("models", "data", "training", "evaluation", "ablations", "lab", "gallery")
 LOOK_UP = ("glossary", "differences")
 
@@ -60,7 +63,7 @@ def main(arguments: list[str]) -> int:
         return status
     mathjax = Path(jupyter_server_mathjax.__file__).parent / "static"
     shutil.copytree(mathjax, options.output / "_static" / "mathjax")
-    problems = find_dead_links(options.output)
+    problems = find_dead_links(options.output, leaves_out=SPHINX_OWN)
     print("\n".join(problems) or f"the site is {options.output / 'index.html'}")
     return 1 if problems else 0
 
@@ -78,7 +81,8 @@ def write_source(folder: Path, *, runs_notebooks: bool) -> Path:
     report = counter("notebooks")
     for number, path in enumerate(paths):
         if runs_notebooks:
-            notebook = replace_widgets(execute(path, BUILD / "executed"), path.stem)
+            executed = execute(path, BUILD / "executed")
+            notebook = lead_to_pages(replace_widgets(executed, path.stem))
         else:
             notebook = nbformat.read(path, as_version=4)
         nbformat.write(notebook, folder / "notebooks" / path.name)

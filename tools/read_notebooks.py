@@ -29,18 +29,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 import test_browser as jupyter  # noqa: E402
 
-WIDTHS = (1280, 700)  # of the window, pixels
 PIECE = 2200  # height of one picture, pixels
 MOST_HEIGHT = 30_000  # of a notebook, pixels
 WIDGET = ".jp-OutputArea-output:has(.jupyter-widgets)"
-# Outputs that are wider than their area, with the number of their cell.
-FIND_WIDE = """() => [...document.querySelectorAll('.jp-Notebook .jp-OutputArea-output')]
-    .filter(each => each.scrollWidth > each.clientWidth + 1)
-    .map(each => each.closest('.jp-Cell').querySelector('.jp-InputPrompt').textContent
-        + ` ${each.scrollWidth} of ${each.clientWidth} px`)"""
-FIND_SILENT = """() => [...document.querySelectorAll('.jp-OutputArea-output img')]
-    .filter(each => !each.alt)
-    .map(each => each.closest('.jp-Cell').querySelector('.jp-InputPrompt').textContent)"""
 TO_TOP = """() => document.querySelectorAll('.jp-Notebook, .jp-WindowedPanel-outer')
     .forEach(each => { each.scrollTop = 0; })"""
 HEIGHT = """() => Math.ceil([...document.querySelectorAll('.jp-Notebook .jp-Cell')]
@@ -73,7 +64,7 @@ def main(arguments: list[str]) -> int:
 
 def read(browser: Any, lab: str, stem: str, output: Path, *, stills: bool) -> list[str]:
     """Run one notebook, keep its pictures, and say what is wrong with it, a line each."""
-    context = browser.new_context(viewport={"width": WIDTHS[0], "height": 800})
+    context = browser.new_context(viewport={"width": jupyter.WIDTHS[0], "height": 800})
     requests: list[str] = []
     context.on("request", lambda request: requests.append(request.url))
     page = context.new_page()
@@ -87,10 +78,12 @@ def read(browser: Any, lab: str, stem: str, output: Path, *, stills: bool) -> li
     problems = [
         f"  fails: {text[:300]}" for text in page.locator(jupyter.ERROR_OUTPUT).all_text_contents()
     ]
-    problems += [f"  no description: a picture of {cell}" for cell in page.evaluate(FIND_SILENT)]
+    problems += [
+        f"  no description: a picture of {cell}" for cell in page.evaluate(jupyter.FIND_SILENT)
+    ]
     problems += [f"  asks for {each}" for each in requests if jupyter.is_foreign(each)]
     page.keyboard.press("Control+b")  # the file browser takes a third of a narrow window
-    for width in WIDTHS:
+    for width in jupyter.WIDTHS:
         page.set_viewport_size({"width": width, "height": 800})
         page.wait_for_timeout(1500)
         height = min(MOST_HEIGHT, page.evaluate(HEIGHT))
@@ -98,10 +91,10 @@ def read(browser: Any, lab: str, stem: str, output: Path, *, stills: bool) -> li
         page.wait_for_timeout(2500)
         page.evaluate(TO_TOP)
         page.wait_for_timeout(500)
-        wide = page.evaluate(FIND_WIDE)
+        wide = page.evaluate(jupyter.FIND_WIDE)
         problems += [f"  too wide at {width} px: {each}" for each in wide]
         keep(page.screenshot(), output, f"{stem}_{width}")
-        if stills and width == WIDTHS[0]:
+        if stills and width == jupyter.WIDTHS[0]:
             keep_stills(page, stem)
     context.close()
     return problems

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +16,11 @@ from nbclient import NotebookClient
 
 from blendmask_lite.files import write_atomically
 
-__all__ = ["STILLS", "execute", "replace_widgets", "still_name"]
+__all__ = ["STILLS", "execute", "lead_to_pages", "replace_widgets", "still_name"]
 
 ROOT = Path(__file__).resolve().parent.parent
 STILLS = ROOT / "docs" / "images" / "widgets"  # made by tools/read_notebooks.py
+CHAPTER_LINK = re.compile(r'href="(\w+)\.ipynb"')
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # Whatever asks the network for something fails.
 OFFLINE = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
@@ -70,6 +72,20 @@ def replace_widgets(
             output.data = _still(stills / still_name(stem, number))
             number += 1
     notebook.metadata.pop("widgets", None)
+    return notebook
+
+
+def lead_to_pages(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Let links that cells have drawn, such as the map's, lead to the pages of chapters.
+
+    Args:
+        notebook: executed; it is changed. Links in the text are Sphinx's business.
+    """
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            if "text/html" in output.get("data", {}):
+                html = output.data["text/html"]
+                output.data["text/html"] = CHAPTER_LINK.sub(r'href="\1.html"', html)
     return notebook
 
 
