@@ -49,6 +49,12 @@ html_static_path = ["_static"]
 MATHJAX = Path(jupyter_server_mathjax.__file__).parent / "static"
 mathjax_path = "mathjax/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full"
 mathjax2_config = {
+    # MyST marks whole pages as no formulas; Sphinx marks each formula with the class "math".
+    "tex2jax": {
+        "inlineMath": [["\\(", "\\)"]],
+        "displayMath": [["\\[", "\\]"]],
+        "processClass": "math|tex2jax_process|mathjax_process",
+    },
     "HTML-CSS": {
         "availableFonts": [],
         "imageFont": None,
