@@ -24,12 +24,10 @@ from blendmask_lite.datasets.coco_format import (
 )
 from blendmask_lite.evaluation.average_precision import evaluate_detections
 from blendmask_lite.evaluation.results_file import image_results
-from blendmask_lite.masks import crop_masks, paste_masks
+from blendmask_lite.masks import there_and_back
 from blendmask_lite.structures import Detections, Target
 
 __all__ = ["best_masks", "clicked_mask", "clicked_truth", "mask_ap", "mean_offset", "worst_window"]
-
-SURE = 20.0  # a logit that is as good as certain
 
 
 def best_masks(target: Target, size: int) -> Tensor:
@@ -42,9 +40,7 @@ def best_masks(target: Target, size: int) -> Tensor:
     Returns:
         (N, H, W) bool.
     """
-    masks, boxes = _masks(target), target.boxes.float()
-    logits = SURE * (2 * crop_masks(masks, boxes, size).float() - 1)
-    return paste_masks(logits, boxes, (int(masks.shape[1]), int(masks.shape[2])))
+    return there_and_back(_masks(target), target.boxes.float(), size)
 
 
 def mean_offset(masks: Sequence[Tensor], targets: Sequence[Target]) -> float:

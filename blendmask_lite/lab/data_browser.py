@@ -20,12 +20,11 @@ from blendmask_lite.lab.controls import SHORT, button, row, wide
 from blendmask_lite.lab.figure_view import FigureView
 from blendmask_lite.lab.messages import LabWidget, shows_errors
 from blendmask_lite.lab.stored_objects import StoredObject, stored_objects
-from blendmask_lite.masks import crop_masks, mask_iou, paste_masks
+from blendmask_lite.masks import mask_iou, there_and_back
 
-__all__ = ["DataBrowser", "there_and_back"]
+__all__ = ["DataBrowser"]
 
 ALL = -1  # objects are shown
-SURE = 20.0  # logit of a cell that belongs to the mask
 
 
 class DataBrowser(LabWidget):
@@ -69,6 +68,7 @@ class DataBrowser(LabWidget):
         )
         self.facts = widgets.Label(layout=widgets.Layout(width="auto"))
         self.whole, self.close_up = FigureView(), FigureView()
+        self._back: Tensor | None = None  # the chosen mask, cropped to R x R cells and pasted
         self._is_following = False  # the controls are being set: nobody moved them
         self.show(0)
         self._connect()
@@ -106,16 +106,19 @@ class DataBrowser(LabWidget):
 
     def free(self) -> None:
         """Drop the picture, its objects and the data set."""
-        del self.image, self.objects, self.dataset
+        del self.image, self.objects, self.dataset, self._back
 
     # -------------------------------------------------------------- drawing
 
     def _draw(self) -> None:
+        one, self._back = self.chosen, None
+        if one is not None and one.mask.any():
+            self._back = there_and_back(one.mask[None], one.box[None], self.mask_size.value)[0]
         self.facts.value = self._told()
         self.whole.show(self._whole_figure)
-        if self.chosen is None:
+        if one is None:
             self.close_up.say("Choose an object to see its mask at R x R cells.")
-        elif not self.chosen.mask.any():
+        elif self._back is None:
             self.close_up.say("This annotation has no pixels.")
         else:
             self.close_up.show(self._close_up_figure)
@@ -134,10 +137,10 @@ class DataBrowser(LabWidget):
         )
 
     def _close_up_figure(self) -> DescribedFigure:
-        one, size = self.chosen, self.mask_size.value
-        assert one is not None
-        back = there_and_back(one.mask[None], one.box[None], size)[0]
-        return round_trip_figure(one.mask, {f"R = {size}": back}, one.box.tolist())
+        one = self.chosen
+        assert one is not None and self._back is not None
+        backs = {f"R = {self.mask_size.value}": self._back}
+        return round_trip_figure(one.mask, backs, one.box.tolist())
 
     def _told(self) -> str:
         one = self.chosen
@@ -152,10 +155,9 @@ class DataBrowser(LabWidget):
             f"{y1 - y0:.0f} px; stored as {one.form}; {one.num_runs} runs, "
             f"{one.num_bytes} bytes compressed"
         )
-        if not one.mask.any():
+        if self._back is None:
             return told
-        back = there_and_back(one.mask[None], one.box[None], self.mask_size.value)
-        iou = float(mask_iou(back, one.mask[None])[0])
+        iou = float(mask_iou(self._back[None], one.mask[None])[0])
         return f"{told}; IoU {iou:.3f} after R = {self.mask_size.value}"
 
     # -------------------------------------------------------------- from the page
@@ -190,19 +192,3 @@ class DataBrowser(LabWidget):
     @shows_errors
     def _on_save(self, view: FigureView, kind: str) -> None:
         view.save(kind)
-
-
-def there_and_back(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """Masks cropped to R x R cells and pasted again: the best of a head that learns such crops.
-
-    Args:
-        masks: (N, H, W) bool.
-        boxes: (N, 4) corners, pixels.
-        size: R, cells.
-
-    Returns:
-        (N, H, W) bool.
-    """
-    logits = (crop_masks(masks, boxes, size).float() * 2 - 1) * SURE
-    height, width = masks.shape[-2:]
-    return paste_masks(logits, boxes, (height, width))
