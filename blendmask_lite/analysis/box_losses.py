@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torchvision.ops import box_iou, generalized_box_iou
 
 __all__ = ["BOX_LOSSES", "BoxLoss", "box_loss_of", "follow_gradient"]
 
@@ -116,23 +117,6 @@ def _moved(side: float, way: float, target: float) -> float:
 def _loss(name: str, predicted: Tensor, true: Tensor) -> Tensor:
     if name == "L1":
         return (predicted - true).abs().sum()
-    inner = _area(_joined(predicted, true, is_hull=False))
-    union = _area(predicted) + _area(true) - inner
-    if name == "-log IoU":
-        return -(inner / union).log()
-    if name == "1 - IoU":
-        return 1 - inner / union
-    hull = _area(_joined(predicted, true, is_hull=True))
-    return 1 - inner / union + (hull - union) / hull
-
-
-def _joined(one: Tensor, other: Tensor, *, is_hull: bool) -> Tensor:
-    """The smallest box around two, or the box that they have in common."""
-    least, most = torch.minimum(one, other), torch.maximum(one, other)
-    first, second = (least, most) if is_hull else (most, least)
-    return torch.cat([first[:2], second[2:]])
-
-
-def _area(box: Tensor) -> Tensor:
-    """Square pixels; 0 of a box that ends before it begins."""
-    return (box[2:] - box[:2]).clamp(min=0).prod()
+    compare = generalized_box_iou if name == "1 - GIoU" else box_iou
+    overlap: Tensor = compare(predicted[None], true[None])[0, 0]
+    return -overlap.log() if name == "-log IoU" else 1 - overlap
