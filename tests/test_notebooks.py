@@ -15,8 +15,9 @@ import pytest
 from nbclient import NotebookClient
 from widget_states import problems_of_play
 
+from blendmask_lite.course.instructor import write_solutions
 from blendmask_lite.course.registry import chapter_exercises, chapters, find_exercise
-from blendmask_lite.course.source import exercises_in, replace_exercise
+from blendmask_lite.course.source import exercises_in
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -121,22 +122,13 @@ def test_guard_notices(problem):
     assert any(problem in line for line in problems_of(notebook))
 
 
-def solve(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook with the solution of every exercise written into it."""
-    for cell in code_cells(notebook):
-        for exercise_id in exercises_in(cell.source):
-            solution = find_exercise(exercise_id).solution_cell
-            cell.source = replace_exercise(cell.source, exercise_id, solution)
-    return notebook
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_solved_notebook_is_green_offline_and_from_any_folder(path, tmp_path, monkeypatch):
     settings = {"BLENDMASK_BUDGET": "smoke", "BLENDMASK_PROGRESS": str(tmp_path / "progress.json")}
     for name, value in (OFFLINE | settings).items():
         monkeypatch.setenv(name, value)
-    notebook = solve(read(path))
+    notebook = write_solutions(read(path))
     solved = exercises_of(notebook)
     folder = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=100, kernel_name="python3", resources=folder).execute()
@@ -158,7 +150,7 @@ def test_two_notebooks_at_once_keep_the_progress_of_both(tmp_path, monkeypatch):
     progress = tmp_path / "progress.json"
     monkeypatch.setenv("BLENDMASK_BUDGET", "smoke")
     monkeypatch.setenv("BLENDMASK_PROGRESS", str(progress))
-    pair = [solve(read(path)) for path in NOTEBOOKS if path.name[:2] in ("03", "09")]
+    pair = [write_solutions(read(path)) for path in NOTEBOOKS if path.name[:2] in ("03", "09")]
 
     async def run_both():
         clients = [NotebookClient(each, timeout=300, kernel_name="python3") for each in pair]

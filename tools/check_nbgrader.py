@@ -20,9 +20,8 @@ from pathlib import Path
 
 import nbformat
 
-from blendmask_lite.course.instructor import assignment_notebook
-from blendmask_lite.course.registry import chapter_exercises, find_exercise
-from blendmask_lite.course.source import exercises_in, replace_exercise
+from blendmask_lite.course.instructor import assignment_notebook, write_solutions
+from blendmask_lite.course.registry import chapter_exercises
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "nbgrader"
@@ -69,12 +68,7 @@ def environment() -> Path:
 
 def hand_in(released: Path, student: str, solved: set[str]) -> None:
     """Write a student's copy with some exercises solved."""
-    notebook = nbformat.read(released, as_version=4)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            for exercise_id in set(exercises_in(cell.source)) & solved:
-                solution = find_exercise(exercise_id).solution_cell
-                cell.source = replace_exercise(cell.source, exercise_id, solution)
+    notebook = write_solutions(nbformat.read(released, as_version=4), solved)
     path = COURSE / "submitted" / student / released.parent.name / released.name
     path.parent.mkdir(parents=True)
     nbformat.write(notebook, path)

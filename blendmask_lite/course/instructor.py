@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Collection
 from typing import Any
 
 import nbformat
@@ -20,10 +21,27 @@ from blendmask_lite.course.source import (
     replace_exercise,
 )
 
-__all__ = ["assignment_notebook", "solved_notebook"]
+__all__ = ["assignment_notebook", "solved_notebook", "write_solutions"]
 
 CHECK = re.compile(r'^check\("(\d\d\.\d)"\)$', re.MULTILINE)
 SCHEMA_VERSION = 3  # of nbgrader's metadata
+
+
+def write_solutions(
+    notebook: nbformat.NotebookNode, only: Collection[str] | None = None
+) -> nbformat.NotebookNode:
+    """The notebook with model answers in place of stubs.
+
+    Args:
+        notebook: it is changed.
+        only: ids of the exercises to solve; None solves all.
+    """
+    for cell in notebook.cells:
+        for exercise_id in _exercises_of(cell):
+            if only is None or exercise_id in only:
+                solution = find_exercise(exercise_id).solution_cell
+                cell.source = replace_exercise(cell.source, exercise_id, solution)
+    return notebook
 
 
 def solved_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -33,12 +51,10 @@ def solved_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         notebook: a chapter without outputs.
     """
     solved = nbformat.v4.new_notebook(metadata=copy.deepcopy(notebook.metadata))
-    for cell in notebook.cells:
-        solved.cells.append(copy.deepcopy(cell))
+    for cell in write_solutions(copy.deepcopy(notebook)).cells:
+        solved.cells.append(cell)
         for exercise_id in _exercises_of(cell):
             exercise = find_exercise(exercise_id)
-            own = solved.cells[-1]
-            own.source = replace_exercise(own.source, exercise_id, exercise.solution_cell)
             note = nbformat.v4.new_markdown_cell(_note(exercise), id=f"note-{_slug(exercise_id)}")
             note.metadata["tags"] = ["instructor"]
             solved.cells.append(note)
