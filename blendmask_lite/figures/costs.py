@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from blendmask_lite.figures.layout import DescribedFigure, panels
+from blendmask_lite.figures.lines import lines_figure
 from blendmask_lite.figures.palette import PALETTE, text_on
 
 __all__ = ["growth_figure", "stages_figure"]
@@ -85,22 +86,7 @@ def growth_figure(
         label: of the costs, with their unit.
         title: above the lines.
     """
-    told = "; ".join(
-        f"{name} from {each[min(each)]:.4g} to {each[max(each)]:.4g}"
-        for name, each in costs.items()
-    )
-    figure, axes = panels(1, 1, cell=(5.4, 3.0), description=f"{label} by objects: {told}.")
-    ax = axes[0, 0]
-    for place, (name, each) in enumerate(costs.items()):
-        ax.plot(
-            list(each), list(each.values()), "os^"[place % 3] + "-",
-            color=PALETTE[place], label=name, markersize=5,
-        )  # fmt: skip
-    ax.set_ylim(bottom=0)
-    ax.set_xlabel("objects in the picture", fontsize=8)
-    ax.set_ylabel(label, fontsize=8)
-    ax.set_title(title, fontsize=9)
-    ax.tick_params(labelsize=8)
-    ax.legend(frameon=False, fontsize=8)
-    ax.spines[["top", "right"]].set_visible(False)
+    curves = {name: (list(each), list(each.values())) for name, each in costs.items()}
+    figure = lines_figure(curves, x_label="objects in the picture", y_label=label, title=title)
+    figure.axes[0].set_ylim(bottom=0)  # flat or not is seen against nothing
     return figure

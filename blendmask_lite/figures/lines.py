@@ -33,7 +33,6 @@ def lines_figure(
         title: above.
         is_log: both axes are logarithmic; every x has a tick, so they should be few.
         levels: heights by name that are drawn as dashed lines.
-
         has_markers: a mark at every point; False for curves of many.
 
     Raises:
