@@ -15,8 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import psutil
-from lab import megabytes
+from lab import find_kernel, megabytes
 from playwright import sync_api as playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -72,11 +71,7 @@ def main() -> int:
         page.open(address, "lab.ipynb")
         page.run()
         page.page.wait_for_selector('button:has-text("scrub 0")')
-        kernel = next(
-            each
-            for each in psutil.Process().children(recursive=True)
-            if "ipykernel_launcher" in " ".join(each.cmdline())
-        )
+        kernel = find_kernel()
         for what, count in CHANGES.items():
             change(page, what, WARM_UP[what])
             before, start = megabytes(page, kernel), time.perf_counter()

@@ -117,6 +117,12 @@ def megabytes(page: Page, kernel: psutil.Process) -> tuple[float, float]:
     return kernel.memory_full_info().uss / 1e6, metrics["JSHeapUsedSize"] / 1e6
 
 
+def find_kernel() -> psutil.Process:
+    """The one kernel that this process' JupyterLab runs."""
+    children = psutil.Process().children(recursive=True)
+    return next(each for each in children if "ipykernel_launcher" in " ".join(each.cmdline()))
+
+
 def show_pictures(page: Page, count: int) -> None:
     for _ in range(count):
         button = page.page.locator("button", has_text="picture ")
@@ -149,11 +155,7 @@ def main() -> None:
         say("drag", drags(page, 100))
         say("stroke", strokes(page, 100))
         print(f"512 px, M = 14, R = 56, K = 4; {os.cpu_count()} cores, load {load:.1f} before it")
-        kernel = next(
-            each
-            for each in psutil.Process().children(recursive=True)
-            if "ipykernel_launcher" in " ".join(each.cmdline())
-        )
+        kernel = find_kernel()
         show_pictures(page, 4)
         before = megabytes(page, kernel)
         drags(page, 200)

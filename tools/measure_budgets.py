@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from site_notebooks import OFFLINE
 
 from blendmask_lite.course.registry import find_exercise
 from blendmask_lite.course.source import exercises_in
@@ -26,11 +27,10 @@ _usages = [resource.getrusage(each) for each in (resource.RUSAGE_SELF, resource.
 _usages = [each for each in _usages if each.ru_utime > 1]
 print(sum(u.ru_utime + u.ru_stime for u in _usages), sum(u.ru_maxrss for u in _usages) / 1e6)
 """
-# Whatever asks the network for something fails, so that a run is a proof of "0 MB".
-OFFLINE = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
 
 
 def main(arguments: list[str]) -> None:
+    # A run that cannot reach the network is a proof of "0 MB".
     os.environ.update(OFFLINE, BLENDMASK_BUDGET="laptop", BLENDMASK_PROGRESS="off")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     for path in [Path(name) for name in arguments] or sorted(FOLDER.glob("*.ipynb")):
