@@ -88,5 +88,6 @@ def growth_figure(
     """
     curves = {name: (list(each), list(each.values())) for name, each in costs.items()}
     figure = lines_figure(curves, x_label="objects in the picture", y_label=label, title=title)
-    figure.axes[0].set_ylim(bottom=0)  # flat or not is seen against nothing
+    largest = max(max(each.values()) for each in costs.values())
+    figure.axes[0].set_ylim(0, 1.08 * largest)  # flat or not is seen against nothing
     return figure
