@@ -111,7 +111,7 @@ def paste_masks(
     Returns:
         (N, height, width) bool.
     """
-    probabilities = mask_logits.float().sigmoid()
+    probabilities, boxes = mask_logits.float().sigmoid(), boxes.float()
     if mask_logits.device.type == "cpu":
         return _paste_regions(probabilities, boxes, size, threshold)
     return _paste_whole(probabilities, boxes, size, threshold)
