@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, TypeVar
 
@@ -52,9 +52,13 @@ class Target:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def to(self, device: torch.device | str) -> Target:
-        """The same on another device."""
-        return _moved(self, device)
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Target:
+        """The same on another device; `non_blocking` as in `Tensor.to`."""
+        return _changed(self, lambda value: value.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Target:
+        """The same in memory that a GPU can fetch while the CPU goes on."""
+        return _changed(self, Tensor.pin_memory)
 
 
 class FoundObjects(Protocol):
@@ -116,7 +120,7 @@ class Detections:
 
     def to(self, device: torch.device | str) -> Detections:
         """The same on another device."""
-        return _moved(self, device)
+        return _changed(self, lambda value: value.to(device))
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,6 @@ def _tensors(record: Target | Detections) -> dict[str, Tensor]:
     return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
-def _moved(record: T, device: torch.device | str) -> T:
-    moved: dict[str, Any] = {name: value.to(device) for name, value in _tensors(record).items()}
-    return replace(record, **moved)
+def _changed(record: T, change: Callable[[Tensor], Tensor]) -> T:
+    changed: dict[str, Any] = {name: change(value) for name, value in _tensors(record).items()}
+    return replace(record, **changed)

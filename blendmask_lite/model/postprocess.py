@@ -40,8 +40,8 @@ def finish_detections(
     """
     height, width = output_size
     boxes = clip_boxes(scale_boxes(proposals.boxes, image_size, (height, width)), output_size)
-    is_left = has_sides(boxes)
-    kept, boxes, mask_logits = proposals[is_left], boxes[is_left], mask_logits[is_left]
+    left = has_sides(boxes).nonzero()[:, 0]  # once: each boolean index would count anew
+    kept, boxes, mask_logits = proposals[left], boxes[left], mask_logits[left]
     return Detections(
         boxes=boxes,
         scores=kept.scores,

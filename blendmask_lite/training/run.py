@@ -157,6 +157,7 @@ def _batches(
         load=load_sample(dataset, train_transform(config), mask_size=recipe.model.mask_size),
         collate=collate,
         share=(ranks.rank, ranks.size),
+        pin_memory=ranks.device.type == "cuda",
     )
 
 
