@@ -1,14 +1,20 @@
-"""Files of tensors and plain values: what may be written, and reading without running code."""
+"""Plain values: files of them and of tensors, read without running code, and text fit to print."""
 
 from __future__ import annotations
 
 import pickle
+import unicodedata
 import zipfile
 from pathlib import Path
 
 import torch
 
-__all__ = ["first_line", "read_plain", "require_intact", "require_plain"]
+__all__ = ["BREAKING", "first_line", "printable", "read_plain", "require_intact", "require_plain"]
+
+# Control characters, halves of characters, ends of lines.
+BREAKING = {"Cc", "Cs", "Zl", "Zp"}
+# What turns the direction of the text after it, so that it is read as something else.
+TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
 def require_plain(value: object, place: str) -> None:
@@ -77,3 +83,25 @@ def require_intact(path: Path) -> None:
 def first_line(error: Exception) -> str:
     """What an error says, without its further lines."""
     return str(error).strip().split("\n")[0][:200]
+
+
+def printable(value: object) -> str:
+    """The text of a value from a file, on one line and safe to print; what is not becomes a code.
+
+    A terminal obeys control characters, whatever name they stand in; halves of characters, as in
+    file names of another encoding, cannot be printed at all.
+    """
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(
+        each.encode("unicode_escape").decode("ascii") if _is_unprintable(each) else each
+        for each in text
+    )
+
+
+def _is_unprintable(character: str) -> bool:
+    return (
+        unicodedata.category(character) in BREAKING
+        or unicodedata.bidirectional(character) in TURNING
+    )

@@ -16,6 +16,7 @@ from PIL import Image
 
 from blendmask_lite import PRESETS, BlendMask, save_model
 from blendmask_lite.cli import main
+from blendmask_lite.plain import printable
 from blendmask_lite.presets import PRESET_INFERENCE
 
 
@@ -159,3 +160,10 @@ def test_unknown_image_ids_are_named(root, tmp_path, capsys):
         main(["train", str(root), "-o", str(tmp_path), "--split", "train", "--images", "99"]) == 1
     )
     assert "99" in capsys.readouterr().err
+
+
+def test_a_name_is_printed_without_what_a_terminal_would_obey():
+    assert printable("a\x1b[31mb\r\n\x7f\x9b") == r"a\x1b[31mb\r\n\x7f\x9b"
+    assert printable("\u202eabc\u2028\udcff") == r"\u202eabc\u2028\udcff"
+    for name in ("", "grüne Tasse", "汉字", "a\u200cb", "👩\u200d🌾", "two words"):
+        assert printable(name) == name
