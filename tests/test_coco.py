@@ -138,12 +138,13 @@ def test_an_image_without_annotations_has_empty_targets_and_can_be_filtered(tmp_
     assert CocoDataset(tmp_path, filter_empty=True).image_ids == (2,)
 
 
-def test_grey_rgba_and_palette_files_become_rgb(tmp_path):
-    for mode in ("L", "RGBA"):
+def test_grey_and_transparent_files_become_rgb(tmp_path):
+    # 100 of 255 parts of the colour 100, the others white.
+    for mode, value in (("L", 100), ("RGBA", round((100 * 100 + 155 * 255) / 255))):
         write_folder(tmp_path, [], mode=mode)
         image = CocoDataset(tmp_path).load(0).image
         assert image.shape == (3, 6, 5)
-        assert image.unique().tolist() == [100]
+        assert image.unique().tolist() == [value]
 
 
 def test_exif_orientation_is_ignored_as_coco_does(tmp_path):

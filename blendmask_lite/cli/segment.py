@@ -14,11 +14,11 @@ from PIL import Image
 from blendmask_lite.assets import shipped_checkpoint
 from blendmask_lite.checkpoint import load_model
 from blendmask_lite.cli.options import add_device_options, apply_threads, find_device
-from blendmask_lite.datasets.images import read_image
 from blendmask_lite.datasets.transforms import resize_for_test
 from blendmask_lite.evaluation.results_file import coco_results
 from blendmask_lite.figures.detections import draw_detections
 from blendmask_lite.files import write_atomically
+from blendmask_lite.images import read_image
 
 __all__ = ["add_parser"]
 

@@ -27,8 +27,8 @@ from blendmask_lite.datasets.coco_format import (
     run_boxes,
     run_length,
 )
-from blendmask_lite.datasets.images import read_image
 from blendmask_lite.datasets.sample import Sample
+from blendmask_lite.images import read_stored_image
 from blendmask_lite.masks import lazy_zeros
 from blendmask_lite.structures import Target
 
@@ -195,7 +195,7 @@ class CocoDataset:
     def _picture(self, image_id: int, size: tuple[int, int]) -> Tensor:
         if self._pictures is not None and image_id in self._pictures:
             return self._pictures[image_id]
-        picture = read_image(self.image_path(image_id), size)
+        picture = read_stored_image(self.image_path(image_id), size)
         if self._pictures is not None:
             self._pictures[image_id] = picture
         return picture
