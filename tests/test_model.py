@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -206,11 +208,56 @@ def test_a_model_without_semantic_head_says_so():
         ({"num_classes": 0}, "num_classes"),
         ({"frozen_stages": 6}, "frozen_stages"),
         ({"pixel_std": (1.0, 0.0, 1.0)}, "pixel_std"),
+        ({"size_limits": (-1, 32)}, "size_limits"),
     ],
 )
 def test_impossible_configs_are_refused_by_field(changes, field):
     with pytest.raises(ValueError, match=f"^{field} = "):
         replace(NANO, **changes)
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "message"),
+    [
+        (NANO, {"num_classes": True}, "num_classes = True: must be a whole number"),
+        (NANO, {"num_classes": 8.0}, "num_classes = 8.0: must be a whole number"),
+        (NANO, {"size_divisor": None}, "size_divisor = None: must be a whole number"),
+        (NANO, {"backbone": 3}, "backbone = 3: must be one of small, "),
+        (NANO, {"channel_order": ["rgb"]}, "channel_order = ['rgb']: must be rgb or bgr"),
+        (NANO, {"levels": 5}, "levels = 5: must be a tuple of texts"),
+        (NANO, {"levels": (2, 3)}, "levels = (2, 3): must be a tuple of texts"),
+        (NANO, {"size_limits": ("a",)}, "size_limits = ('a',): must be a tuple of finite numbers"),
+        (NANO, {"pixel_std": 1.0}, "pixel_std = 1.0: must be a tuple of 3 finite numbers"),
+        (NANO, {"pixel_mean": (1.0, math.nan, 1.0)}, "pixel_mean = (1.0, nan, 1.0): must be a"),
+        (NANO, {"center_radius": math.inf}, "center_radius = inf: must be a finite number"),
+        (NANO, {"stride_in_1x1": 1}, "stride_in_1x1 = 1: must be True or False"),
+        (InferenceConfig(), {"nms_iou": "0.6"}, "nms_iou = '0.6': must be a finite number"),
+        (InferenceConfig(), {"mask_threshold": math.nan}, "mask_threshold = nan: must be a finite"),
+        (InferenceConfig(), {"max_detections": None}, "max_detections = None: must be a whole"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_field_with_what_it_must_be(config, changes, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        replace(config, **changes)
+
+
+@pytest.mark.parametrize(
+    ("config", "field", "most"),
+    [
+        (NANO, "num_box_convs", 64),
+        (NANO, "num_bottom_convs", 64),
+        (NANO, "num_classes", 100_000),
+        (NANO, "pyramid_channels", 8192),
+        (NANO, "mask_size", 512),
+        (NANO, "size_divisor", 1024),
+        (InferenceConfig(), "test_size", 8192),
+        (InferenceConfig(), "max_detections", 100_000),
+        (InferenceConfig(), "candidates_per_level", 100_000),
+    ],
+)
+def test_no_field_asks_for_unlimited_memory(config, field, most):
+    with pytest.raises(ValueError, match=f"^{field} = 10000000: must lie between .* and {most}$"):
+        replace(config, **{field: 10**7})
 
 
 def test_impossible_inference_settings_are_refused_by_field():

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from blendmask_lite.config import require_types
+
 __all__ = ["WARMUP_FACTORS", "TrainConfig", "learning_rate_at", "rescale"]
 
 # Shares of the learning rate at iteration 0: that of AdelaiDet; that of FCOS' code, which the paper
@@ -53,18 +55,15 @@ class TrainConfig:
     evaluate_every: int | None = None  # iterations; None: never during training
 
     def __post_init__(self) -> None:
+        require_types(self)
         for name in ("iterations", "batch_size", "accumulate", "checkpoint_every"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("num_workers", "warmup_iterations", "weight_decay", "seed"):
             self._require(name, getattr(self, name) >= 0, "at least 0")
         divides = self.batch_size % self.accumulate == 0
         self._require("accumulate", divides, f"a divisor of batch_size = {self.batch_size}")
-        self._require("learning_rate", 0 < self.learning_rate < math.inf, "above 0")
+        self._require("learning_rate", self.learning_rate > 0, "above 0")
         self._require("warmup_factor", 0 <= self.warmup_factor <= 1, "between 0 and 1")
-        self._require("optimizer", self.optimizer in ("adamw", "sgd"), "adamw or sgd")
-        self._require("schedule", self.schedule in ("cosine", "steps"), "cosine or steps")
-        self._require("warmup", self.warmup in ("linear", "constant"), "linear or constant")
-        self._require("precision", self.precision in ("float32", "bfloat16"), "float32 or bfloat16")
         self._require(
             "milestones", list(self.milestones) == sorted(set(self.milestones)), "ascending"
         )
