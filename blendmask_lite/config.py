@@ -251,7 +251,7 @@ def require_types(config: Any) -> None:
     Raises:
         ValueError: names the field, its value, and what it must be.
     """
-    for name, kind in _declared(type(config)).items():
+    for name, kind in _declared(type(config)).items():  # type: ignore[arg-type]
         value = getattr(config, name)
         if not _is_a(value, kind):
             raise ValueError(f"{name} = {reprlib.repr(value)}: must be {_in_words(kind)}")

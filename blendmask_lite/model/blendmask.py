@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from blendmask_lite.config import InferenceConfig, ModelConfig
 from blendmask_lite.model.detect import Proposals, select_candidates, suppress
+from blendmask_lite.model.images import require_output_sizes, require_pixels
 from blendmask_lite.model.network import Network
 from blendmask_lite.model.output import BlendMaskOutput
 from blendmask_lite.model.panoptic import semantic_labels
@@ -70,9 +71,13 @@ class BlendMask(Network):
         score_threshold: float | None = None,
         max_detections: int | None = None,
     ) -> list[Proposals]:
-        """Boxes of every image, best first; the thresholds default to `self.inference`."""
-        settings = self.inference
-        limit = settings.max_detections if max_detections is None else max_detections
+        """Boxes of every image, best first; the thresholds default to `self.inference`.
+
+        Raises:
+            ValueError: a threshold or a number that `InferenceConfig` refuses.
+        """
+        settings = self.inference.changed(max_detections=max_detections)
+        limit = settings.max_detections
         crowds = (
             self.candidates(output, number, score_threshold=score_threshold)
             for number in range(len(output.ltrb))
@@ -82,16 +87,15 @@ class BlendMask(Network):
     def candidates(
         self, output: BlendMaskOutput, number: int, *, score_threshold: float | None = None
     ) -> Proposals:
-        """Boxes of image `number` before suppression; the threshold as in `detect`."""
-        settings = self.inference
-        threshold = settings.score_threshold if score_threshold is None else score_threshold
+        """Boxes of image `number` before suppression; threshold and errors as in `detect`."""
+        settings = self.inference.changed(score_threshold=score_threshold)
         return select_candidates(
             output.class_logits[number],
             output.ltrb[number],
             output.centerness_logits[number],
             output.locations,
             output.level_sizes,
-            score_threshold=threshold,
+            score_threshold=settings.score_threshold,
             max_per_level=settings.candidates_per_level,
         )
 
@@ -106,22 +110,27 @@ class BlendMask(Network):
     ) -> list[Detections]:
         """Find the objects of every image. The images are not resized.
 
-        Use it in evaluation mode (`load_model` gives it so).
+        The model has to be in evaluation mode (`load_model` gives it so): in training mode its
+        norms would look at these images, and learn from them.
 
         Args:
             images: tensors (3, H, W), RGB, float in [0, 1] or uint8; an empty list is allowed.
             output_sizes: (height, width) that boxes and masks are wanted for, one an image;
                 without, those of the images.
-            score_threshold: least class probability x centerness, exclusive; the score of a
-                detection is the square root of that product.
-            max_detections: per image.
+            score_threshold: least class probability x centerness, exclusive, 0 to 1; the score of
+                a detection is the square root of that product.
+            max_detections: per image, at least 1.
 
         Returns:
             One `Detections` an image.
 
         Raises:
-            ValueError: an image of another shape or type, or not one output size an image.
+            ValueError: the model is in training mode; an image of another shape or type, or with
+                values below -1, above 2 or NaN; not one output size an image; or a threshold or
+                number out of its range.
         """
+        self._require_predictable(images, output_sizes)
+        self.inference.changed(score_threshold=score_threshold, max_detections=max_detections)
         if len(images) == 0:
             return []
         return self.find_objects(
@@ -142,8 +151,8 @@ class BlendMask(Network):
     ) -> list[Detections]:
         """The objects of every image of an output; arguments and errors as `predict`'s."""
         image_sizes = output.image_sizes
-        if output_sizes is not None and len(output_sizes) != len(image_sizes):
-            raise ValueError(f"output_sizes: {len(output_sizes)} for {len(image_sizes)} images")
+        if output_sizes is not None:
+            require_output_sizes(output_sizes, len(image_sizes))
         proposals = self.detect(
             output, score_threshold=score_threshold, max_detections=max_detections
         )
@@ -190,6 +199,7 @@ class BlendMask(Network):
             panoptic_overlap=overlap,
             stuff_area=stuff_area,
         )
+        self._require_predictable(images, output_sizes)
         if len(images) == 0:
             return []
         output = self(images)
@@ -205,3 +215,13 @@ class BlendMask(Network):
             )
             for objects, each, size in zip(found, logits, output.image_sizes, strict=True)
         ]
+
+    def _require_predictable(
+        self, images: Sequence[Tensor], output_sizes: Sequence[tuple[int, int]] | None
+    ) -> None:
+        """Say what is wrong before the work, not after it."""
+        if self.training:
+            raise ValueError("the model is in training mode; call model.eval() before predicting")
+        require_pixels(images)
+        if output_sizes is not None:
+            require_output_sizes(output_sizes, len(images))

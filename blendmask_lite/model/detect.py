@@ -92,7 +92,13 @@ def select_candidates(
 def suppress(candidates: Proposals, *, nms_iou: float, max_detections: int) -> Proposals:
     """Drop boxes that overlap a better one of their class, and keep the best of the rest.
 
-    Differs from AdelaiDet: it may keep more than `max_detections` where scores tie exactly.
+    Differs from AdelaiDet: it may keep more than `max_detections` where scores tie exactly, and
+    lets boxes that reach outside the image suppress some of other classes.
     """
-    kept = batched_nms(candidates.boxes, candidates.scores, candidates.labels, nms_iou)
+    if len(candidates) == 0:
+        return candidates
+    # torchvision moves the classes apart by the largest coordinate, which is far enough only if
+    # none is below 0.
+    boxes = candidates.boxes - candidates.boxes.min().clamp(max=0)
+    kept = batched_nms(boxes, candidates.scores, candidates.labels, nms_iou)
     return candidates[kept[:max_detections]]
