@@ -62,9 +62,9 @@ def read_plain(path: Path) -> object:
                 "a checkpoint holds tensors and plain values only"
             ) from None
         raise ValueError(f"{path}: not a checkpoint ({first_line(error)})") from None
-    except OSError:
-        raise
     except Exception as error:  # a pickle is a little program: damaged, it fails in any way
+        if isinstance(error, OSError) and error.filename is not None:  # it cannot be opened
+            raise
         raise ValueError(f"{path}: not a checkpoint, or damaged ({first_line(error)})") from None
 
 

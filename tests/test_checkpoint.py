@@ -286,6 +286,13 @@ def test_a_damaged_file_is_one_error_that_names_it_or_a_sound_model(content, tmp
     assert num_refused > 40
 
 
+def test_an_archive_whose_parts_lie_elsewhere_is_named(content, tmp_path):
+    path = write(tmp_path / "model.pt", content)
+    path.write_bytes(path.read_bytes()[500:])  # its directory points before the beginning
+    with pytest.raises(ValueError, match=r"model\.pt: not a checkpoint, or "):
+        load_model(path)
+
+
 def test_what_is_no_file_is_told(tmp_path):
     with pytest.raises(ValueError, match="is a folder, expected a checkpoint file"):
         load_model(tmp_path)

@@ -119,11 +119,14 @@ class Harmful:
         (["{tmp}/r50.pth", "--preset", "r101"], "not preset r101: backbone is 'resnet50'"),
         (["{tmp}/r50.pth", "--classes", "cat"], "class_names: 1 names for num_classes = 80"),
         (["{tmp}/harmful.pth"], "harmful.pth: refused, because reading it would run code"),
+        (["{tmp}/nan.pth"], "1 tensors with infinite or undefined values: top_layer.bias"),
     ],
 )
 def test_bad_input_is_one_line_and_a_status(arguments, message, presets, tmp_path, capsys):
     torch.save(released_state(random_model(presets["r50"])), tmp_path / "r50.pth")
     torch.save({"model": Harmful()}, tmp_path / "harmful.pth")
+    state = released_state(random_model(presets["r50"]))
+    torch.save(state | {"top_layer.bias": state["top_layer.bias"] / 0}, tmp_path / "nan.pth")
     words = [word.format(tmp=tmp_path) for word in arguments]
     assert main(["convert", *words, "-o", str(tmp_path / "out.pt")]) == 1
     said = capsys.readouterr().err.strip()

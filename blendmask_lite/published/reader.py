@@ -96,9 +96,9 @@ def _read(path: Path) -> object:
         raise ValueError(f"{path}: not a file of weights, or damaged") from None
     except zipfile.BadZipFile:
         raise ValueError(f"{path}: not a file of weights, or it is cut off") from None
-    except OSError:
-        raise
     except Exception as error:  # a pickle is a little program: damaged, it fails in any way
+        if isinstance(error, OSError) and error.filename is not None:  # it cannot be opened
+            raise
         reason = f"not a file of weights, or damaged ({first_line(error)})"
         raise ValueError(f"{path}: {reason}") from None
 
