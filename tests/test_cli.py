@@ -147,6 +147,30 @@ def test_bad_input_is_one_line_and_a_status(command, message, checkpoint, tmp_pa
     assert said.count("\n") == 0
 
 
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        (["train", "shapes", "-o", "x", "--weights", ""], "--weights"),
+        (["train", "shapes", "-o", "x", "--weights="], "--weights"),
+        (["train", "shapes", "-o", "x", "--backbone-weights", ""], "--backbone-weights"),
+        (["train", "shapes", "-o", ""], "-o/--out"),
+        (["train", "", "-o", "x"], "ROOT"),
+        (["segment", "a.png", ""], "IMAGE"),
+        (["segment", "a.png", "--weights", ""], "--weights"),
+        (["evaluate", "", "shapes"], "CHECKPOINT"),
+        (["evaluate", "a.pt", "shapes", "--json", ""], "--json"),
+        (["evaluate", "a.pt", "shapes", "--split", ""], "--split"),
+        (["export", "", "-o", "a.onnx"], "CHECKPOINT"),
+        (["convert", "a.pth", "-o", ""], "-o/--out"),
+        (["data", "check", ""], "ROOT"),
+    ],
+)
+def test_an_empty_value_is_an_error_that_names_the_option(command, named, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(command)
+    assert f"argument {named}: is empty" in capsys.readouterr().err
+
+
 def test_help_lists_every_command():
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "blendmask_lite", "--help"]

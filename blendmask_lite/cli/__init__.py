@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from blendmask_lite.cli import (
     shapes,
     train,
 )
+from blendmask_lite.cli.parser import Parser
 
 __all__ = ["main"]
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0; 1 where something was wrong with the input, said in one line; 130 after Ctrl-C.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="blendmask-lite",
         description="Train, evaluate and use BlendMask.",
         epilog="`blendmask-lite COMMAND --help` says more.",
