@@ -12,7 +12,7 @@ import torch
 from blendmask_lite.assets import shipped_checkpoint
 from blendmask_lite.checkpoint import load_model
 from blendmask_lite.export import export_onnx, export_program, smallest_side
-from blendmask_lite.files import write_atomically
+from blendmask_lite.files import require_writable, write_atomically
 
 __all__ = ["add_parser"]
 
@@ -39,6 +39,7 @@ def run(options: argparse.Namespace) -> int:
     out = Path(options.out)
     if out.suffix not in (".onnx", ".pt2"):
         raise ValueError(f"--out {out}: must end in .onnx or .pt2")
+    require_writable(out)
     model = load_model(options.checkpoint or shipped_checkpoint())
     if out.suffix == ".onnx":
         export_onnx(model, out)

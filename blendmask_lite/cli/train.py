@@ -23,6 +23,7 @@ from blendmask_lite.cli.options import (
 from blendmask_lite.cli.watching import add_watching_options, make_watching
 from blendmask_lite.config import InferenceConfig
 from blendmask_lite.datasets.sample import InstanceDataset
+from blendmask_lite.files import require_folder
 from blendmask_lite.plain import first_line
 from blendmask_lite.presets import PRESET_INFERENCE, PRESETS
 from blendmask_lite.training.distributed import Ranks, join_ranks, one_voice
@@ -159,6 +160,7 @@ def train(options: argparse.Namespace, ranks: Ranks) -> int:
         start_from=Path(options.weights) if options.weights else None,
         backbone_from=options.backbone_weights,
     )
+    require_folder(options.out)
     is_finished = train_model(
         dataset,
         options.out,
