@@ -11,7 +11,13 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from blendmask_lite.datasets.coco import CocoDataset
-from blendmask_lite.datasets.coco_format import decode_masks, encode_masks, run_length
+from blendmask_lite.datasets.coco_format import (
+    decode_masks,
+    encode_masks,
+    encode_part,
+    run_length,
+)
+from blendmask_lite.masks import mask_parts
 
 needs_photographs = pytest.mark.skipif(
     "BLENDMASK_COCO" not in os.environ,
@@ -336,3 +342,13 @@ def test_grey_photographs_become_three_equal_channels():
     image = dataset.select(grey[:1]).load(0).image
     assert torch.equal(image[0], image[1])
     assert torch.equal(image[0], image[2])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (13, 9)])
+@pytest.mark.parametrize("share", [0, 0.02, 0.5, 1])
+def test_a_mask_encoded_from_its_part_is_the_text_of_the_whole(size, share):
+    masks = torch.rand(20, *size, generator=torch.Generator().manual_seed(0)) < share
+    everything = (slice(0, size[0]), slice(0, size[1]))
+    expected = encode_masks(masks)  # pycocotools looks at every pixel
+    assert [encode_part(*each, size) for each in mask_parts(masks)] == expected
+    assert [encode_part(everything, each, size) for each in masks] == expected

@@ -24,7 +24,7 @@ from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.shapes import ShapesDataset, write_shapes
 from blendmask_lite.evaluation.instances import InstanceEvaluator, evaluate_model
 from blendmask_lite.evaluation.results_file import coco_results
-from blendmask_lite.structures import Target
+from blendmask_lite.structures import Target, UnpastedDetections
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,24 @@ def detections_of(target, *, scores=None, masks=None):
         proposal_boxes=target.boxes,
         image_size=tuple(target.masks.shape[1:]),
     )
+
+
+def test_results_are_the_same_before_and_after_pasting():
+    corners = torch.tensor([[0.0, 0, 60, 40], [3.3, 4.4, 30.5, 39.9], [58.0, 1.0, 60.0, 40.0]])
+    found = UnpastedDetections(
+        boxes=corners,
+        scores=torch.tensor([0.9, 0.8, 0.7]),
+        labels=torch.tensor([0, 1, 0]),
+        mask_logits=torch.randn(3, 14, 14, generator=torch.Generator().manual_seed(0)),
+        location_index=torch.arange(3),
+        proposal_boxes=corners,
+        image_size=(40, 60),
+        mask_threshold=0.5,
+    )
+    entries = coco_results(7, found, (3, 9))
+    assert entries == coco_results(7, found.pasted(), (3, 9))
+    assert [each["category_id"] for each in entries] == [3, 9, 3]
+    assert coco_results(7, found[:0]) == []
 
 
 def test_the_truth_itself_scores_100(dataset):

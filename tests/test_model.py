@@ -229,6 +229,30 @@ def test_class_names_have_to_match():
         BlendMask(NANO, class_names=["a", "b"])
 
 
+def test_category_ids_count_from_one_unless_given_and_have_to_be_different():
+    assert BlendMask(NANO).category_ids == tuple(range(1, 9))
+    assert BlendMask(NANO, category_ids=[90, 1, 2, 3, 4, 5, 6, 7]).category_ids[0] == 90
+    for ids, number in (([1, 2], 2), ([1] * 8, 1)):
+        with pytest.raises(ValueError, match=f"category_ids: {number} different numbers for .* 8"):
+            BlendMask(NANO, category_ids=ids)
+
+
+def test_objects_before_pasting_are_those_after_it(model):
+    with torch.no_grad():
+        output = model([image(), image()])
+    sizes = [(70, 50), (300, 200)]
+    placed = model.place_objects(output, output_sizes=sizes, score_threshold=0)
+    found = model.find_objects(output, output_sizes=sizes, score_threshold=0)
+    for before, after in zip(placed, found, strict=True):
+        assert len(before) == len(after) > 0
+        assert before.pasted().masks.equal(after.masks)
+        for order, is_reversed in ((after.masks, False), (after.masks.flip(0), True)):
+            for mine in (before, after):
+                parts = mine.mask_parts(is_reversed=is_reversed)
+                for (region, part), mask in zip(parts, order, strict=True):
+                    assert part.equal(mask[region]) and part.sum() == mask.sum()
+
+
 def test_own_bases_and_attentions_stand_in_for_the_networks(model):
     with torch.no_grad():
         output = model([image()])

@@ -18,8 +18,8 @@ from blendmask_lite.model.network import Network
 from blendmask_lite.model.output import BlendMaskOutput
 from blendmask_lite.model.panoptic import semantic_labels
 from blendmask_lite.model.panoptic_merge import merge_things_and_stuff
-from blendmask_lite.model.postprocess import finish_detections
-from blendmask_lite.structures import Detections, PanopticResult
+from blendmask_lite.model.postprocess import place_detections
+from blendmask_lite.structures import Detections, PanopticResult, UnpastedDetections
 
 __all__ = ["BlendMask"]
 
@@ -32,9 +32,12 @@ class BlendMask(Network):
         inference: test size and thresholds; defaults as in the released code.
         class_names: C names for the labels; "class 0", "class 1", ... without.
         stuff_names: S names for the kinds of stuff; "stuff 1", "stuff 2", ... without.
+        category_ids: C numbers that the labels have in the data's own files, and get in files of
+            results; by default 1 to C.
 
     Raises:
-        ValueError: the number of names is not the config's number of classes.
+        ValueError: the number of names or ids is not the config's number of classes, or two
+            classes have one id.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class BlendMask(Network):
         inference: InferenceConfig | None = None,
         class_names: Sequence[str] | None = None,
         stuff_names: Sequence[str] | None = None,
+        category_ids: Sequence[int] | None = None,
     ) -> None:
         super().__init__(config)
         self.inference = inference or InferenceConfig()
@@ -52,6 +56,8 @@ class BlendMask(Network):
             class_names = [f"class {i}" for i in range(num_classes)]
         if stuff_names is None:
             stuff_names = [f"stuff {i + 1}" for i in range(num_stuff)]
+        if category_ids is None:
+            category_ids = range(1, num_classes + 1)
         if len(class_names) != num_classes:
             raise ValueError(
                 f"class_names: {len(class_names)} names for num_classes = {num_classes}"
@@ -60,8 +66,14 @@ class BlendMask(Network):
             raise ValueError(
                 f"stuff_names: {len(stuff_names)} names for num_stuff_classes = {num_stuff}"
             )
+        if not len(category_ids) == len(set(category_ids)) == num_classes:
+            raise ValueError(
+                f"category_ids: {len(set(category_ids))} different numbers for num_classes = "
+                f"{num_classes}"
+            )
         self.class_names = tuple(class_names)
         self.stuff_names = tuple(stuff_names)
+        self.category_ids = tuple(category_ids)
 
     @torch.no_grad()
     def detect(
@@ -150,6 +162,24 @@ class BlendMask(Network):
         max_detections: int | None = None,
     ) -> list[Detections]:
         """The objects of every image of an output; arguments and errors as `predict`'s."""
+        placed = self.place_objects(
+            output,
+            output_sizes=output_sizes,
+            score_threshold=score_threshold,
+            max_detections=max_detections,
+        )
+        return [each.pasted() for each in placed]
+
+    @torch.no_grad()
+    def place_objects(
+        self,
+        output: BlendMaskOutput,
+        *,
+        output_sizes: Sequence[tuple[int, int]] | None = None,
+        score_threshold: float | None = None,
+        max_detections: int | None = None,
+    ) -> list[UnpastedDetections]:
+        """As `find_objects`, with masks that are not pasted: the way for large photographs."""
         image_sizes = output.image_sizes
         if output_sizes is not None:
             require_output_sizes(output_sizes, len(image_sizes))
@@ -163,7 +193,7 @@ class BlendMask(Network):
         wanted = image_sizes if output_sizes is None else output_sizes
         threshold = self.inference.mask_threshold
         results = zip(proposals, logits, image_sizes, wanted, strict=True)
-        return [finish_detections(*each, mask_threshold=threshold) for each in results]
+        return [place_detections(*each, mask_threshold=threshold) for each in results]
 
     @torch.no_grad()
     def predict_panoptic(
