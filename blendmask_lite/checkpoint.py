@@ -54,6 +54,8 @@ class Checkpoint:
         metadata: plain values that describe where the weights come from.
         training: what continuing the training needs on top; None in a finished model.
         stuff_names: S names of the kinds of stuff; empty without a panoptic branch.
+        category_ids: C numbers of the labels in the data's files; None in a file of an older
+            version, which did not keep them.
     """
 
     config: ModelConfig
@@ -63,6 +65,7 @@ class Checkpoint:
     metadata: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] | None = None
     stuff_names: tuple[str, ...] = ()
+    category_ids: tuple[int, ...] | None = None
 
 
 def save_model(
@@ -89,6 +92,7 @@ def save_model(
         state=state,
         metadata=dict(metadata or {}),
         stuff_names=model.stuff_names,
+        category_ids=model.category_ids,
     )
     write_checkpoint(checkpoint, path)
 
@@ -126,6 +130,7 @@ def build_model(
             inference=checkpoint.inference,
             class_names=checkpoint.class_names,
             stuff_names=checkpoint.stuff_names,
+            category_ids=checkpoint.category_ids,
         )
 
     try:
@@ -226,6 +231,8 @@ def write_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> No
         "state": checkpoint.state,
         "metadata": checkpoint.metadata,
     }
+    if checkpoint.category_ids is not None:
+        content["category_ids"] = list(checkpoint.category_ids)
     if checkpoint.training is not None:
         content["training"] = checkpoint.training
     # Through memory: torch would store the file's name, and call a full disk a broken archive.
@@ -261,7 +268,17 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         metadata=metadata,
         training=_training(content.get("training"), state, path),
         stuff_names=_names(content.get("stuff_names", ()), "stuff_names", path),
+        category_ids=_category_ids(content, path),
     )
+
+
+def _category_ids(content: Mapping[str, Any], path: Path) -> tuple[int, ...] | None:
+    ids = content.get("category_ids")
+    if ids is None:
+        return None
+    if not isinstance(ids, list) or set(map(type, ids)) != {int}:
+        raise ValueError(f"{path}: category_ids: expected a list of whole numbers")
+    return tuple(ids)
 
 
 def _from_fields(kind: type[ConfigT], values: object, path: Path) -> ConfigT:

@@ -59,6 +59,7 @@ def begin_state(
         inference=recipe.inference,
         class_names=dataset.class_names,
         stuff_names=dataset.stuff_names if recipe.model.num_stuff_classes else None,
+        category_ids=dataset.category_ids,
     )
     if recipe.backbone_from is not None and last is None:
         load_detectron2_backbone(model, recipe.backbone_from)

@@ -68,6 +68,7 @@ def save_failure(
         inference=model.inference,
         class_names=model.class_names,
         stuff_names=model.stuff_names,
+        category_ids=model.category_ids,
         state=state.model.state_dict(),
         metadata={"failure": str(error)},
         training={"step": step, "config": asdict(recipe.train)},

@@ -83,6 +83,7 @@ def make_checkpoint(state: TrainingState, recipe: Recipe) -> Checkpoint:
         metadata={"iterations": state.iteration},
         training={"state": state.state_dict(), "config": asdict(recipe.train)},
         stuff_names=model.stuff_names,
+        category_ids=model.category_ids,
     )
 
 
