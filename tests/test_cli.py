@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from blendmask_lite import PRESETS, BlendMask, save_model
+from blendmask_lite import PRESETS, BlendMask, load_model, save_model
 from blendmask_lite.cli import main
+from blendmask_lite.images import read_image
 from blendmask_lite.plain import printable
 from blendmask_lite.presets import PRESET_INFERENCE
 
@@ -123,6 +126,183 @@ def test_segment_names_broken_pictures_and_does_the_others(checkpoint, tmp_path,
     assert main([*command, "--weights", str(checkpoint), "-o", str(out)]) == 1
     assert "broken.jpg" in capsys.readouterr().err
     assert len(json.loads((out / "results.json").read_text())["images"]) == 1
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of four pictures of noise."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for name in ("a", "b", "c", "d"):
+        noise = generator.integers(0, 255, (40, 60, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{name}.png")
+    return folder
+
+
+def segment(checkpoint, pictures, out, *options):
+    """The status of the command, with so many objects that there is something to write."""
+    command = ["segment", str(pictures), "--weights", str(checkpoint), "-o", str(out)]
+    return main([*command, "--threshold", "0", *options])
+
+
+def test_category_ids_of_the_data_are_in_the_results_of_segment_and_evaluate(root, tmp_path):
+    folder = shutil.copytree(root, tmp_path / "data")
+    file = folder / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    for each in content["categories"]:
+        each["id"] *= 10
+    for each in content["annotations"]:
+        each["category_id"] *= 10
+    file.write_text(json.dumps(content))
+    ids = {each["id"]: each["name"] for each in content["categories"]}
+    options = ["--split", "train", "--iterations", "1", "--batch-size", "1"]
+    assert main(["train", str(folder), "-o", str(tmp_path / "run"), *options]) == 0
+    for name in ("model.pt", "last.pt"):
+        out = tmp_path / name.removesuffix(".pt")
+        assert segment(tmp_path / "run" / name, folder / "train" / "000000.png", out) == 0
+        found = json.loads((out / "results.json").read_text())
+        assert {each["id"]: each["name"] for each in found["categories"]} == ids
+        assert found["annotations"]
+        assert {each["category_id"] for each in found["annotations"]} <= set(ids)
+    evaluate = ["evaluate", str(tmp_path / "run" / "model.pt"), str(folder), "--split", "train"]
+    threshold = ["--score-threshold", "0", "--results", str(tmp_path / "found.json")]
+    assert main([*evaluate, *threshold]) == 0
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found and {each["category_id"] for each in found} <= set(ids)
+
+
+def test_a_checkpoint_without_category_ids_counts_them_from_one(checkpoint, tmp_path):
+    content = torch.load(checkpoint, weights_only=True)
+    assert content.pop("category_ids") == list(range(1, 9))
+    torch.save(content, tmp_path / "old.pt")
+    assert load_model(tmp_path / "old.pt").category_ids == tuple(range(1, 9))
+    torch.save(content | {"category_ids": ["one"] * 8}, tmp_path / "bad.pt")
+    with pytest.raises(ValueError, match=r"bad.pt: category_ids: expected"):
+        load_model(tmp_path / "bad.pt")
+
+
+def test_segment_never_holds_all_masks_of_a_picture(checkpoint, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr("blendmask_lite.structures.paste_masks", None)
+    monkeypatch.setattr("blendmask_lite.masks.lazy_zeros", None)
+    assert segment(checkpoint, pictures, tmp_path / "out") == 0
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert len(content["annotations"]) > 4
+
+
+def test_pictures_of_one_name_do_not_share_a_result(checkpoint, pictures, tmp_path):
+    (tmp_path / "other").mkdir()
+    shutil.copy(pictures / "b.png", tmp_path / "other" / "a.png")
+    command = ["segment", str(pictures / "a.png"), str(tmp_path / "other" / "a.png")]
+    out = tmp_path / "out"
+    assert main([*command, "--weights", str(checkpoint), "-o", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == {"0001_a.png", "0002_a.png", "results.json"}
+    names = [each["file_name"] for each in json.loads((out / "results.json").read_text())["images"]]
+    assert names == command[1:]
+
+
+def test_a_picture_is_not_overwritten_by_the_result_of_another(checkpoint, pictures, capsys):
+    taken = pictures / "0001_a.png"
+    shutil.move(pictures / "d.png", taken)
+    command = ["segment", str(pictures / "a.png"), str(taken), "--weights", str(checkpoint)]
+    before = taken.read_bytes()
+    assert main([*command, "-o", str(pictures)]) == 1
+    assert "0001_a.png: is one of the pictures and would be lost" in capsys.readouterr().err
+    assert taken.read_bytes() == before
+
+
+def test_nothing_found_is_an_empty_list(checkpoint, pictures, tmp_path, capsys):
+    assert segment(checkpoint, pictures, tmp_path / "out", "--threshold", "1") == 0
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert len(content["images"]) == 4 and content["annotations"] == []
+    assert "a.png: nothing found" in capsys.readouterr().out
+    with (
+        Image.open(tmp_path / "out" / "0001_a.png") as drawn,
+        Image.open(pictures / "a.png") as own,
+    ):
+        assert np.array_equal(np.asarray(drawn), np.asarray(own))
+
+
+def test_segment_counts_pictures_with_the_time_left_and_goes_on_after_a_bad_one(
+    checkpoint, pictures, tmp_path, capsys
+):
+    (pictures / "b.png").write_bytes(b"no picture")
+    (pictures / "inner.png").mkdir()
+    os.mkfifo(pictures / "pipe.png")
+    assert segment(checkpoint, pictures, tmp_path / "out") == 1
+    said = capsys.readouterr()
+    assert "5/5 pictures  ETA 0:00" in said.err
+    for name in ("b.png", "pipe.png"):
+        assert said.err.count(f"skipped: {pictures / name}: cannot be read") == 1
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [Path(each["file_name"]).name for each in content["images"]] == [
+        "a.png",
+        "c.png",
+        "d.png",
+    ]
+    assert [each["id"] for each in content["images"]] == [1, 3, 4]
+    numbers = [each["id"] for each in content["annotations"]]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def read_then(action, *, at):
+    """A reader of pictures that does something else at one of them."""
+    count = iter(range(1, 100))
+
+    def read(path):
+        if next(count) == at:
+            action()
+        return read_image(path)
+
+    return read
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("stop", [interrupt, lambda: os.kill(os.getpid(), signal.SIGTERM)])
+def test_segment_keeps_what_it_has_when_it_is_stopped(
+    stop, checkpoint, pictures, tmp_path, monkeypatch
+):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("blendmask_lite.cli.segment.read_image", read_then(stop, at=3))
+    assert segment(checkpoint, pictures, tmp_path / "out") == 130
+    assert signal.getsignal(signal.SIGTERM) == before
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [Path(each["file_name"]).name for each in content["images"]] == ["a.png", "b.png"]
+    drawn = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert drawn == ["0001_a.png", "0002_b.png", "results.json"]
+
+
+def test_results_are_on_the_disk_while_segment_works(checkpoint, pictures, tmp_path, monkeypatch):
+    """So a kill that cannot be caught leaves them, too."""
+    seen = []
+    results = tmp_path / "out" / "results.json"
+    look = read_then(lambda: seen.append(json.loads(results.read_text())), at=2)
+    monkeypatch.setattr("blendmask_lite.cli.segment.read_image", look)
+    assert segment(checkpoint, pictures, tmp_path / "out") == 0
+    assert len(seen[0]["images"]) == 1 and seen[0]["annotations"]
+
+
+def test_results_of_an_earlier_call_stay_when_nothing_new_was_found(
+    checkpoint, pictures, tmp_path, monkeypatch
+):
+    assert segment(checkpoint, pictures, tmp_path / "out") == 0
+    before = (tmp_path / "out" / "results.json").read_bytes()
+    monkeypatch.setattr("blendmask_lite.cli.segment.read_image", read_then(interrupt, at=1))
+    assert segment(checkpoint, pictures, tmp_path / "out") == 130
+    assert (tmp_path / "out" / "results.json").read_bytes() == before
+
+
+def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path, pictures, capsys):
+    model = BlendMask(PRESETS["nano"], class_names=[f"\x1b[31m{i}\u202e" for i in range(8)])
+    save_model(model, tmp_path / "model.pt")
+    shutil.move(pictures / "a.png", pictures / "a\x07.png")
+    assert segment(tmp_path / "model.pt", pictures, tmp_path / "out") == 0
+    said = capsys.readouterr()
+    assert not set("\x1b\x07\u202e") & set(said.out + said.err)
+    assert "\\x1b[31m" in said.out and "a\\x07.png" in said.out
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_a_device_is_written_to_and_stays_a_device():
 def test_a_full_device_is_noticed_before_the_work():
     full = Path("/dev/full")
     for write in (require_writable, lambda path: write_atomically(path, b"new")):
-        with pytest.raises(OSError, match="/dev/full: cannot be written .No space left") as caught:
+        with pytest.raises(OSError, match=r"/dev/full: cannot be written .No space left") as caught:
             write(full)
         assert caught.value.errno == errno.ENOSPC
     assert full.is_char_device()
@@ -103,7 +103,7 @@ def test_a_pipe_without_a_reader_is_an_error_and_no_wait(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for write in (require_writable, lambda path: write_atomically(path, b"new")):
-        with pytest.raises(OSError, match="pipe: cannot be written .nobody reads"):
+        with pytest.raises(OSError, match=r"pipe: cannot be written .nobody reads"):
             write(pipe)
     assert pipe.is_fifo()
 
@@ -158,7 +158,7 @@ def test_a_folder_that_is_no_folder_is_refused(tmp_path):
 def test_a_read_only_folder_is_refused(tmp_path):
     tmp_path.chmod(0o500)
     for require, path in ((require_writable, tmp_path / "a"), (require_folder, tmp_path)):
-        with pytest.raises(OSError, match="cannot be written .Permission denied"):
+        with pytest.raises(OSError, match=r"cannot be written .Permission denied"):
             require(path)
 
 
@@ -177,7 +177,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="numbers.json: cannot be written .No space left"):
+    with pytest.raises(OSError, match=r"numbers.json: cannot be written .No space left"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert not leftovers(tmp_path)
