@@ -124,3 +124,19 @@ def test_a_step_asks_the_device_for_the_number_of_positives_and_for_its_losses(p
     # Positives: once a part, and once more a part where the counts have to be known beforehand.
     expected = {"nonzero": 1 if num_parts == 1 else 2 * num_parts, "tolist": 1}
     assert [nonzero(each) for each in counts[1:]] == [expected] * 2
+
+
+@pytest.mark.parametrize("num_images", [1, 3])
+def test_predict_asks_a_fixed_number_of_times_for_each_image(num_images):
+    model = BlendMask(PRESETS["nano"]).eval()
+    scenes = ShapesDataset(3, seed=5)
+    images = [scenes.load(i).image for i in range(num_images)]
+    counts: Counter[str] = Counter()
+    with counted(counts):
+        model.predict(images, score_threshold=0.0)
+    # Candidates above the threshold, the best of each level, boxes with sides; and suppression.
+    assert counts["nonzero"] == 3 * num_images
+    assert counts["nms"] == num_images
+    # What pasting asks on the CPU, it does not ask on a GPU: there it takes whole images.
+    pasting = {"tolist": 3 * num_images, "repeat_interleave": 2 * num_images}
+    assert nonzero(counts) == pasting | {"nonzero": 3 * num_images, "nms": num_images}

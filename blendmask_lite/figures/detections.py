@@ -167,6 +167,8 @@ def _require_size(size: tuple[int, int], image: Tensor) -> None:
         raise ValueError(f"masks of {size} pixels on an image of {tuple(image.shape[-2:])}")
 
 
-def _caption(detections: Detections, index: int, class_names: Sequence[str]) -> str:
+def _caption(
+    detections: Detections | UnpastedDetections, index: int, class_names: Sequence[str]
+) -> str:
     label = int(detections.labels[index])
     return f"{printable(class_names[label])} {100 * float(detections.scores[index]):.0f} %"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
+from torchvision.ops import nms
 
 from blendmask_lite.boxes import ltrb_to_xyxy
 from blendmask_lite.model.fcos import level_values
@@ -92,13 +92,13 @@ def select_candidates(
 def suppress(candidates: Proposals, *, nms_iou: float, max_detections: int) -> Proposals:
     """Drop boxes that overlap a better one of their class, and keep the best of the rest.
 
-    Differs from AdelaiDet: it may keep more than `max_detections` where scores tie exactly, and
-    lets boxes that reach outside the image suppress some of other classes.
+    Differs from AdelaiDet, which may keep more than `max_detections` where scores tie exactly, and
+    where boxes that reach outside the image may suppress some of another class.
     """
-    if len(candidates) == 0:
-        return candidates
-    # torchvision moves the classes apart by the largest coordinate, which is far enough only if
-    # none is below 0.
-    boxes = candidates.boxes - candidates.boxes.min().clamp(max=0)
-    kept = batched_nms(boxes, candidates.scores, candidates.labels, nms_iou)
+    # Boxes of different classes are moved apart, so that one suppression serves them all. Unclipped
+    # boxes begin below 0: the largest coordinate alone, which torchvision's `batched_nms` goes by,
+    # is not far enough. The zero keeps the extremes of no boxes defined.
+    corners = torch.cat([candidates.boxes.flatten(), candidates.boxes.new_zeros(1)])
+    shift = candidates.labels * (corners.max() - corners.min() + 1)
+    kept = nms(candidates.boxes + shift[:, None], candidates.scores, nms_iou)
     return candidates[kept[:max_detections]]
