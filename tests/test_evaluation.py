@@ -23,7 +23,9 @@ from blendmask_lite import PRESETS, BlendMask, Detections, InferenceConfig
 from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.shapes import ShapesDataset, write_shapes
 from blendmask_lite.evaluation.instances import InstanceEvaluator, evaluate_model
+from blendmask_lite.evaluation.panoptic_quality import PanopticQuality, SegmentCounts
 from blendmask_lite.evaluation.results_file import coco_results
+from blendmask_lite.evaluation.sharing import require_same_names
 from blendmask_lite.structures import Target, UnpastedDetections
 
 
@@ -63,6 +65,21 @@ def test_results_are_the_same_before_and_after_pasting():
     assert entries == coco_results(7, found.pasted(), (3, 9))
     assert [each["category_id"] for each in entries] == [3, 9, 3]
     assert coco_results(7, found[:0]) == []
+
+
+def test_control_characters_of_class_names_are_printed_as_codes(dataset):
+    evaluator = InstanceEvaluator(dataset)
+    sample = dataset.load(0)
+    evaluator.add(sample.image_id, detections_of(sample.target))
+    results = evaluator.finish()
+    results = replace(
+        results, classes=[replace(results.classes[0], name="\x1b[2J"), *results.classes[1:]]
+    )
+    assert "\x1b" not in results.class_table() and "\\x1b[2J" in results.class_table()
+    totals = PanopticQuality({"\x1b[2J": SegmentCounts(0.9, 1, 0, 0)}, {}, num_images=1)
+    assert "\x1b" not in totals.class_table() and "\\x1b[2J" in totals.class_table()
+    with pytest.raises(ValueError, match=r"1 classes \(\\x1b\[2J\)"):
+        require_same_names("classes", ["\x1b[2J"], ["cat"])
 
 
 def test_the_truth_itself_scores_100(dataset):
