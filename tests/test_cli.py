@@ -19,8 +19,10 @@ from PIL import Image
 from blendmask_lite import PRESETS, BlendMask, load_model, save_model
 from blendmask_lite.cli import main
 from blendmask_lite.images import read_image
-from blendmask_lite.plain import printable
 from blendmask_lite.presets import PRESET_INFERENCE
+from blendmask_lite.text import printable
+
+HUGE = "1" + 30 * "0"
 
 
 @pytest.fixture(scope="module")
@@ -317,6 +319,31 @@ def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path, picture
         (["train", "shapes", "-o", "{tmp}", "--learning-rate", "-1"], "learning_rate = -1.0"),
         (["train", "shapes", "-o", "{tmp}", "--threads", "0"], "--threads 0"),
         (["train", "shapes", "-o", "{tmp}", "--device", "quantum"], "--device quantum"),
+        (["train", "shapes", "-o", "{tmp}", "--device", "mps"], "--device mps: torch cannot"),
+        (["train", "shapes", "-o", "{tmp}", "--device", "meta"], "--device meta: torch cannot"),
+        (["train", "shapes", "-o", "{tmp}", "--device", "cuda:99"], "--device cuda:99: torch sees"),
+        (
+            ["train", "shapes", "-o", "{tmp}", "--threads", "99999999"],
+            "--threads 99999999: at most",
+        ),
+        (["train", "shapes", "-o", "{tmp}", "--workers", "5000"], "--workers 5000: at most"),
+        (["train", "shapes", "-o", "{tmp}", "--workers", "-1"], "--workers -1: must be at least 0"),
+        (["train", "shapes", "-o", "{tmp}", "--batch-size", "-1"], "batch_size = -1"),
+        (["train", "shapes", "-o", "{tmp}", "--batch-size", "0"], "batch_size = 0"),
+        (["train", "shapes", "-o", "{tmp}", "--batch-size", HUGE], "batch_size = 1000"),
+        (["train", "shapes", "-o", "{tmp}", "--iterations", "0"], "iterations = 0"),
+        (["train", "shapes", "-o", "{tmp}", "--iterations", "-5"], "iterations = -5"),
+        (["train", "shapes", "-o", "{tmp}", "--iterations", HUGE], "iterations = 1000"),
+        (["train", "shapes", "-o", "{tmp}", "--seed", HUGE], "seed = 1000"),
+        (["train", "shapes", "-o", "{tmp}", "--snapshots", HUGE], "--snapshots 1000"),
+        (["train", "shapes", "-o", "{tmp}", "--watched-pictures", HUGE], "--watched-pictures 1000"),
+        (["train", "shapes", "-o", "{tmp}", "--max-size", HUGE], "max_size = 1000"),
+        (["train", "shapes", "-o", "{tmp}", "--learning-rate", "nan"], "learning_rate = nan"),
+        (["train", "shapes", "-o", "{tmp}", "--learning-rate", "1e99"], "learning_rate = 1e+99"),
+        (["train", "shapes", "-o", "{tmp}", "--clip-norm", "nan"], "clip_norm = nan"),
+        (["train", "shapes", "-o", "{tmp}", "--jitter", "1,inf"], "jitter = (1.0, inf)"),
+        (["train", "shapes", "-o", "{tmp}", "--accumulate", "3"], "accumulate = 3"),
+        (["train", "shapes", "-o", "{tmp}", "--frozen-stages", "99"], "frozen_stages = 99"),
     ],
 )
 def test_bad_input_is_one_line_and_a_status(command, message, checkpoint, tmp_path, capsys):
@@ -359,6 +386,14 @@ def test_help_lists_every_command():
         assert name in shown.stdout
 
 
+@pytest.mark.parametrize("size", ["1", "15", "640-999999999999", HUGE, "0", "-3"])
+def test_a_size_that_nothing_can_be_learned_at_is_refused_at_once(size, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "shapes", "-o", str(tmp_path), f"--size={size}"])
+    assert stop.value.code == 2
+    assert f"argument --size: '{size}': " in capsys.readouterr().err
+
+
 def test_unknown_image_ids_are_named(root, tmp_path, capsys):
     assert (
         main(["train", str(root), "-o", str(tmp_path), "--split", "train", "--images", "99"]) == 1
@@ -371,3 +406,74 @@ def test_a_name_is_printed_without_what_a_terminal_would_obey():
     assert printable("\u202eabc\u2028\udcff") == r"\u202eabc\u2028\udcff"
     for name in ("", "grüne Tasse", "汉字", "a\u200cb", "👩\u200d🌾", "two words"):
         assert printable(name) == name
+
+
+def run_command(*words, **settings):
+    """As a process of its own, without the threads of others."""
+    return subprocess.run(
+        [sys.executable, "-m", "blendmask_lite", *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **settings,
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RuntimeError("first line\nsecond line"), "RuntimeError: first line; --debug shows where"),
+        (TypeError("no such thing"), "TypeError: no such thing; --debug shows where"),
+        (KeyError("name"), "KeyError: 'name'; --debug shows where"),
+        (RecursionError("too deep"), "RecursionError: too deep; --debug shows where"),
+        (MemoryError(), "not enough memory (of this machine); --debug shows where"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"),
+            "not enough memory (DefaultCPUAllocator: can't allocate memory: you tried to allocate "
+            "9); --debug shows where",
+        ),
+        (ValueError("file\x1b[2J.json: broken"), "file\\x1b[2J.json: broken"),
+        (OSError(28, "No space left on device", "runs/a"), "runs/a: No space left on device"),
+    ],
+)
+def test_any_error_is_one_line_and_with_debug_a_traceback(error, message, monkeypatch, capsys):
+    def fail(options):
+        raise error
+
+    monkeypatch.setattr("blendmask_lite.cli.runs.run", fail)
+    assert main(["runs"]) == 1
+    assert capsys.readouterr().err == f"blendmask-lite runs: {message}\n"
+    for words in (["--debug", "runs"], ["runs", "--debug"]):
+        with pytest.raises(type(error)):
+            main(words)
+
+
+def test_debug_is_taken_by_commands_of_commands(tmp_path):
+    with pytest.raises(ValueError):
+        main(["data", "check", str(tmp_path / "nothing"), "--debug"])
+
+
+def test_an_interrupted_command_says_so_with_status_130(monkeypatch, capsys):
+    def interrupt(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("blendmask_lite.cli.runs.run", interrupt)
+    assert main(["runs"]) == 130
+    assert capsys.readouterr().err == "blendmask-lite runs: interrupted\n"
+
+
+def test_a_reader_that_left_is_no_error(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "blendmask_lite", "runs", str(tmp_path)]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_help_tells_the_statuses():
+    shown = run_command("--help").stdout
+    for status in ("0  ", "1  ", "2  ", "130  ", "141  "):
+        assert f"\n  {status}" in shown

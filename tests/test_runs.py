@@ -28,9 +28,9 @@ from blendmask_lite.training.history import find_runs, flat_settings, read_run
 from blendmask_lite.training.presets import TRAIN_PRESETS
 from blendmask_lite.training.recipe import Recipe
 from blendmask_lite.training.run import train_model
-from blendmask_lite.training.runlog import RunFolder
+from blendmask_lite.training.runlog import RunFolder, is_held
 from blendmask_lite.training.schedule import rescale
-from blendmask_lite.training.session import RunSession, commit, is_held
+from blendmask_lite.training.session import RunSession, commit
 
 METRICS = """\
 iteration,learning_rate,loss,class,mask,gradient_norm,images_per_second,data_seconds,seconds

@@ -128,7 +128,8 @@ def test_a_test_size_follows_what_the_model_was_trained_for():
 
 def test_frozen_stages_become_the_models(tmp_path, monkeypatch):
     recipes = []
-    monkeypatch.setattr(train, "train_model", lambda *data, **more: recipes.append(data[2]))
+    train_model = "blendmask_lite.training.run.train_model"
+    monkeypatch.setattr(train_model, lambda *data, **more: recipes.append(data[2]))
     assert main(["train", "shapes", "-o", str(tmp_path), "--frozen-stages", "3"]) == 130
     assert recipes[0].model.frozen_stages == 3
 

@@ -41,7 +41,6 @@ def add_parser(commands: Any) -> None:
     """Add the command to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "ablations",
-        help="train the rows of a table of the paper on generated shapes",
         description="Train every row of one of the paper's tables 1 to 7 on generated shapes, or "
         "BlendMask and Mask R-CNN, and write the results beside the paper's: JSON, Markdown and a "
         "figure.",

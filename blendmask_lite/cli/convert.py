@@ -29,7 +29,6 @@ def add_parser(commands: Any) -> None:
     """Add the command to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "convert",
-        help="turn weights of the authors' released code into a checkpoint",
         description="Turn weights of the authors' released code into a checkpoint of ours, which "
         "the other commands read.",
         epilog=EPILOG,

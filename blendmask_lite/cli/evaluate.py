@@ -55,7 +55,6 @@ def add_parser(commands: Any) -> None:
     """Add the command to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "evaluate",
-        help="box and mask AP, or panoptic quality, of a checkpoint",
         description="Box and mask AP, or panoptic quality, of a checkpoint on data in the format "
         "of COCO or LVIS.",
         epilog=EPILOG,

@@ -21,7 +21,6 @@ def add_parser(commands: Any) -> None:
     """Add the command to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "export",
-        help="write the network as ONNX or as a torch.export program",
         description="Write the network as one graph: from an image (3, H, W), float32 RGB in "
         "[0, 1], to boxes, scores, labels and R x R masks. Height and width stay open.",
     )

@@ -1,4 +1,4 @@
-"""A parser of command lines that takes an empty word for the slip that it is."""
+"""The parser of the command line: what holds for every command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Parser"]
 
 
 class Parser(argparse.ArgumentParser):
-    """Refuses empty values of arguments and options, as do the parsers of its commands.
+    """Takes --debug and refuses empty values, as do the parsers of its commands.
 
     A script whose variable is unset gives `--weights ""`. That is no request for the default, and
     as a folder it would be the current one.
@@ -18,6 +18,12 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self.register("type", None, _not_empty)  # of whatever has no type of its own
+        self.add_argument(
+            "--debug",
+            action="store_true",
+            default=argparse.SUPPRESS,  # or the command's False would replace the True before it
+            help="show the traceback of an error",
+        )
 
     def add_subparsers(self, **settings: Any) -> Any:
         """As ever; the words behind a command are left to the command's own parser."""

@@ -33,7 +33,6 @@ def add_parser(commands: Any) -> None:
     """Add the command to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "runs",
-        help="list and compare trainings",
         description="List trainings, compare their settings and results, draw their curves.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

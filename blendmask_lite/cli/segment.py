@@ -31,8 +31,8 @@ from blendmask_lite.figures.detections import draw_detections
 from blendmask_lite.files import require_folder, require_writable, write_atomically
 from blendmask_lite.images import read_image
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.plain import first_line, printable
 from blendmask_lite.structures import UnpastedDetections
+from blendmask_lite.text import first_line, printable
 
 __all__ = ["add_parser"]
 
@@ -46,7 +46,6 @@ def add_parser(commands: Any) -> None:
     """Add the command to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "segment",
-        help="find the objects of pictures",
         description="Write each picture with its objects drawn, and all of them as COCO-format "
         "JSON (results.json). The status is 1 if a picture could not be read, 130 after Ctrl-C; "
         "the others' results are kept.",

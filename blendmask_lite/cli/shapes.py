@@ -17,7 +17,6 @@ def add_parser(commands: Any) -> None:
     """Add the command to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "shapes",
-        help="generate an instance data set in COCO format",
         description="Generate pictures of overlapping objects as JSON + PNG in COCO's layout.",
     )
     parser.add_argument("out", metavar="OUT", help="folder to write into")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from blendmask_lite.plain import BREAKING
+from blendmask_lite.text import BREAKING
 
 __all__ = [
     "FILE_NAME",

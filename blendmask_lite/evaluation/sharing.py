@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from blendmask_lite.plain import printable
+from blendmask_lite.text import printable
 
 __all__ = ["own_images", "require_same_names"]
 

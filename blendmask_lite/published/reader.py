@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from blendmask_lite.checkpoint import is_dense
-from blendmask_lite.plain import first_line, require_intact
+from blendmask_lite.plain import require_intact
 from blendmask_lite.published.pickles import STAND_INS, RefusedError, as_tensor, load_arrays
+from blendmask_lite.text import first_line
 
 __all__ = ["read_weights"]
 

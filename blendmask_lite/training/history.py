@@ -15,8 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from blendmask_lite.training.runlog import RunFolder
-from blendmask_lite.training.session import is_held
+from blendmask_lite.training.runlog import RunFolder, is_held
 
 __all__ = ["RunRecord", "Table", "find_runs", "flat_settings", "read_run"]
 

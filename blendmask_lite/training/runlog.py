@@ -19,12 +19,16 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
 
 from blendmask_lite.files import write_atomically
-from blendmask_lite.training.engine import StepRecord
 
-__all__ = ["CsvLog", "RunFolder", "full_disk_explained", "step_row"]
+if TYPE_CHECKING:  # whoever lists runs does without torch
+    from blendmask_lite.training.engine import StepRecord
+
+__all__ = ["CsvLog", "RunFolder", "full_disk_explained", "is_held", "step_row"]
 
 
 class RunFolder:
@@ -51,6 +55,20 @@ class RunFolder:
         """Remove the unfinished files of a run that was killed while writing."""
         for path in self.path.rglob(".*.tmp"):
             path.unlink(missing_ok=True)
+
+
+def is_held(run: RunFolder) -> bool:
+    """Whether a process trains in the folder now."""
+    if not run.lock.exists():
+        return False
+    lock = FileLock(run.lock, timeout=0)
+    try:
+        with lock:
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a folder that may only be read
+        return False
 
 
 @contextlib.contextmanager

@@ -14,6 +14,21 @@ __all__ = ["WARMUP_FACTORS", "TrainConfig", "learning_rate_at", "rescale"]
 # follows where it says nothing itself.
 WARMUP_FACTORS = {"linear": 1 / 1000, "constant": 1 / 3}
 
+# Least and largest values. Beyond the largest, memory or the range of an integer would end sooner.
+WHOLE_NUMBERS = {
+    "iterations": (1, 10**9),
+    "batch_size": (1, 2**16),
+    "accumulate": (1, 2**16),
+    "warmup_iterations": (0, 10**9),
+    "max_size": (1, 2**14),
+    "seed": (0, 10**15),
+    "num_workers": (0, 2**12),
+    "checkpoint_every": (1, 10**9),
+    "evaluate_every": (1, 10**9),
+}
+LARGEST_RATE = 1e6
+LARGEST_SCALE = 100  # of the jitter
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -56,13 +71,16 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         require_types(self)
-        for name in ("iterations", "batch_size", "accumulate", "checkpoint_every"):
-            self._require(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("num_workers", "warmup_iterations", "weight_decay", "seed"):
-            self._require(name, getattr(self, name) >= 0, "at least 0")
+        for name, (least, most) in WHOLE_NUMBERS.items():
+            value = getattr(self, name)
+            if value is not None:
+                self._require(name, value >= least, f"at least {least}")
+                self._require(name, value <= most, f"at most {most:,}")
+        self._require("weight_decay", 0 <= self.weight_decay < math.inf, "at least 0")
         divides = self.batch_size % self.accumulate == 0
         self._require("accumulate", divides, f"a divisor of batch_size = {self.batch_size}")
-        self._require("learning_rate", self.learning_rate > 0, "above 0")
+        is_rate = 0 < self.learning_rate <= LARGEST_RATE
+        self._require("learning_rate", is_rate, f"above 0 and at most {LARGEST_RATE:,.0f}")
         self._require("warmup_factor", 0 <= self.warmup_factor <= 1, "between 0 and 1")
         self._require(
             "milestones", list(self.milestones) == sorted(set(self.milestones)), "ascending"
@@ -75,11 +93,11 @@ class TrainConfig:
         )
         is_share = self.crop is None or 0 < self.crop <= 1
         self._require("crop", is_share, "above 0 and at most 1, or None")
-        is_range = self.jitter is None or 0 < self.jitter[0] <= self.jitter[1]
-        self._require("jitter", is_range, "two ascending scales above 0, or None")
-        for name in ("clip_norm", "evaluate_every"):
-            value = getattr(self, name)
-            self._require(name, value is None or value > 0, "above 0, or None")
+        is_range = self.jitter is None or 0 < self.jitter[0] <= self.jitter[1] <= LARGEST_SCALE
+        self._require(
+            "jitter", is_range, f"two ascending scales above 0 and up to {LARGEST_SCALE}, or None"
+        )
+        self._require("clip_norm", self.clip_norm is None or self.clip_norm > 0, "above 0, or None")
         self._require(
             "ema_decay", self.ema_decay is None or 0 < self.ema_decay < 1, "between 0 and 1"
         )
@@ -126,6 +144,7 @@ def rescale(
     """
     iterations = config.iterations if iterations is None else iterations
     batch_size = config.batch_size if batch_size is None else batch_size
+    replace(config, iterations=iterations, batch_size=batch_size)  # refuses what cannot be
     stretch = iterations / config.iterations
     warmup = max(
         round(config.warmup_iterations * stretch), min(config.warmup_iterations, iterations // 10)

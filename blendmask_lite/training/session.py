@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 import blendmask_lite
 from blendmask_lite.training.runlog import RunFolder
 
-__all__ = ["RunSession", "commit", "is_held", "versions"]
+__all__ = ["RunSession", "commit", "versions"]
 
 PATIENCE = 10.0  # seconds that a killed process' workers may keep the folder
 
@@ -126,20 +126,6 @@ class RunSession:
         if reason is not None:
             session["reason"] = reason
         self.run.describe(self._content)
-
-
-def is_held(run: RunFolder) -> bool:
-    """Whether a process trains in the folder now."""
-    if not run.lock.exists():
-        return False
-    lock = FileLock(run.lock, timeout=0)
-    try:
-        with lock:
-            return False
-    except Timeout:
-        return True
-    except OSError:  # a folder that may only be read
-        return False
 
 
 def versions() -> dict[str, str]:
