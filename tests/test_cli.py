@@ -17,10 +17,12 @@ import torch
 from PIL import Image
 
 from blendmask_lite import PRESETS, BlendMask, load_model, save_model
+from blendmask_lite.checkpoint import read_checkpoint
 from blendmask_lite.cli import main
 from blendmask_lite.images import read_image
 from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.text import printable
+from blendmask_lite.training.interrupt import StopRequest
 
 HUGE = "1" + 30 * "0"
 
@@ -71,6 +73,100 @@ def test_training_and_evaluating_on_a_folder(root, tmp_path, capsys):
     assert 0 <= scores["mask"]["AP"] <= 100
     assert isinstance(json.loads(detections.read_text()), list)
     assert "AP50" in capsys.readouterr().out
+
+
+TINY_RUN = ("--iterations", "4", "--batch-size", "2", "--size", "64", "--checkpoint-every", "2")
+
+
+@pytest.fixture
+def stopped(root, tmp_path, monkeypatch):
+    """A run of four iterations that was stopped after two, and how to let others run on."""
+    data = shutil.copytree(root, tmp_path / "data")
+    out = tmp_path / "run"
+    options = [*TINY_RUN, "--split", "train", "--images", "1,3,2", "--seed", "3", "--half"]
+    calls = iter(range(2))
+    with monkeypatch.context() as stopping:
+        stopping.chdir(tmp_path)
+        stopping.setattr(StopRequest, "__call__", lambda self: next(calls, None) is None)
+        assert main(["train", "data", "-o", str(out), *options]) == 130
+    whole = tmp_path / "whole"
+    assert main(["train", str(data), "-o", str(whole), *options]) == 0
+    return out, data, whole
+
+
+def test_a_run_continues_with_its_folder_alone(stopped, capsys):
+    out, data, whole = stopped
+    assert main(["train", "-o", str(out), "--resume"]) == 0
+    assert (out / "model.pt").read_bytes() == (whole / "model.pt").read_bytes()
+    described = json.loads((out / "run.json").read_text())
+    assert described["options"]["root"] == str(data)
+    assert described["options"]["images"] == [1, 3, 2]
+    assert described["sessions"][-1]["command"] == f"blendmask-lite train -o {out} --resume"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--batch-size", "4"], "batch_size is 4, was 2"),
+        (["--iterations", "3"], "iterations is 3, was 4"),
+        (["--seed", "4"], "seed is 4, was 3"),
+        (["--split", "val"], "--split is 'val', was 'train'"),
+        (["--images", "1,3"], "--images is (1, 3), was [1, 3, 2]"),
+        (["--weights", "other.pt"], "--weights is 'other.pt', was None"),
+        (["--preset", "nano_panoptic"], "num_stuff_classes is"),
+        (["--schedule", "laptop_photos"], "learning_rate is"),
+        (["--deterministic"], "is_deterministic is True, was False"),
+    ],
+)
+def test_a_run_does_not_continue_with_options_that_contradict_its_own(
+    words, message, stopped, capsys
+):
+    out, _, _ = stopped
+    before = (out / "run.json").read_bytes()
+    capsys.readouterr()
+    assert main(["train", "-o", str(out), "--resume", *words]) == 1
+    last_line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last_line.startswith(f"blendmask-lite train: {out}: cannot continue with other settings")
+    assert message in last_line
+    assert (out / "run.json").read_bytes() == before
+
+
+def test_a_longer_run_continues_and_is_continued_as_such(stopped, monkeypatch, capsys):
+    out, _, _ = stopped
+    calls = iter(range(1))
+    with monkeypatch.context() as stopping:
+        stopping.setattr(StopRequest, "__call__", lambda self: next(calls, None) is None)
+        assert main(["train", "-o", str(out), "--resume", "--iterations", "6"]) == 130
+    assert "continues to 6 iterations instead of 4" in capsys.readouterr().err
+    assert main(["train", "-o", str(out), "--resume"]) == 0
+    assert "instead of" not in capsys.readouterr().err
+    assert read_checkpoint(out / "model.pt").metadata["iterations"] == 6
+    described = json.loads((out / "run.json").read_text())
+    change = {"at_iteration": 2, "from_iterations": 4, "to_iterations": 6}
+    assert described["made_longer"] == [change]
+
+
+def test_data_that_moved_is_named_and_can_be_shown(stopped, capsys):
+    out, data, whole = stopped
+    moved = data.rename(data.with_name("elsewhere"))
+    assert main(["train", "-o", str(out), "--resume"]) == 1
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"{data}: no such folder; say where the data of this run is now, as ROOT" in said
+    assert main(["train", str(moved), "-o", str(out), "--resume"]) == 0
+    assert (out / "model.pt").read_bytes() == (whole / "model.pt").read_bytes()
+
+
+def test_without_a_run_there_is_nothing_to_continue(tmp_path, capsys):
+    assert main(["train", "-o", str(tmp_path / "none"), "--resume"]) == 1
+    assert "run.json: is missing; --resume needs ROOT" in capsys.readouterr().err
+    (tmp_path / "run.json").write_text('{"train": {}}')
+    assert main(["train", "-o", str(tmp_path), "--resume"]) == 1
+    assert "does not say how the run was begun" in capsys.readouterr().err
+    (tmp_path / "run.json").write_text("{")
+    assert main(["train", "-o", str(tmp_path), "--resume"]) == 1
+    assert "run.json: cannot be read" in capsys.readouterr().err
+    assert main(["train", "-o", str(tmp_path)]) == 1
+    assert "ROOT: needed, unless --resume continues a run" in capsys.readouterr().err
 
 
 def test_only_the_chosen_images_are_trained_on(root, tmp_path):

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blendmask_lite.cli.continuing import options_to_store, take_stored_options
 from blendmask_lite.cli.options import (
     SHAPES,
     VALIDATION_SEED,
     apply_threads,
     find_device,
+    num_cores,
     open_dataset,
     require_few,
 )
-from blendmask_lite.cli.train_options import EPILOG, add_train_options
+from blendmask_lite.cli.train_options import DEFAULT_PRESET, EPILOG, MOST_WORKERS, add_train_options
 from blendmask_lite.cli.watching import make_watching
 from blendmask_lite.config import InferenceConfig
 from blendmask_lite.files import require_folder
@@ -53,10 +56,14 @@ def run(options: argparse.Namespace) -> int:
     from blendmask_lite.text import first_line
     from blendmask_lite.training.distributed import join_ranks, one_voice
 
+    if options.resume:
+        take_stored_options(options)
+    if options.root is None:
+        raise ValueError("ROOT: needed, unless --resume continues a run")
     apply_threads(options)
     if options.workers is not None:
         require_few("--workers", options.workers, least=0)
-    with join_ranks(find_device(options.device)) as ranks, one_voice(ranks):
+    with join_ranks(find_device(options.device or "auto")) as ranks, one_voice(ranks):
         try:
             return train(options, ranks)
         except torch.OutOfMemoryError as error:
@@ -73,17 +80,22 @@ def train(options: argparse.Namespace, ranks: Ranks) -> int:
     from blendmask_lite.training.run import train_model
 
     config = make_train_config(options, ranks)
-    architecture = PRESETS[options.preset]
+    architecture = PRESETS[_preset(options)]
     if options.frozen_stages is not None:
         architecture = replace(architecture, frozen_stages=options.frozen_stages)
-    dataset = open_dataset(
-        options.root,
-        split=options.split,
-        num_images=TRAIN_SHAPES,
-        seed=config.seed,
-        has_stuff=architecture.num_stuff_classes > 0,
-        filter_empty=options.images is None,
-    )
+    try:
+        dataset = open_dataset(
+            options.root,
+            split=options.split,
+            num_images=TRAIN_SHAPES,
+            seed=config.seed,
+            has_stuff=architecture.num_stuff_classes > 0,
+            filter_empty=options.images is None,
+        )
+    except (ValueError, OSError) as error:
+        if Path(options.root).exists() or not getattr(options, "is_root_stored", False):
+            raise
+        raise ValueError(f"{error}; say where the data of this run is now, as ROOT") from None
     if options.images is not None:
         dataset = dataset.select(options.images)
     recipe = Recipe(
@@ -106,8 +118,9 @@ def train(options: argparse.Namespace, ranks: Ranks) -> int:
         is_resumed=options.resume,
         description={
             "command": options.command_line,
-            "preset": options.preset,
+            "preset": _preset(options),
             "data": options.root,
+            "options": options_to_store(options),
         },
         half=options.half,
         watching=make_watching(options),
@@ -118,7 +131,7 @@ def train(options: argparse.Namespace, ranks: Ranks) -> int:
 
 def make_train_config(options: argparse.Namespace, ranks: Ranks) -> TrainConfig:
     """The schedule's settings, changed by the options; the first process says what was scaled."""
-    named = SCHEDULES[options.schedule or PRESET_SCHEDULES[options.preset]]
+    named = SCHEDULES[options.schedule or PRESET_SCHEDULES[_preset(options)]]
     config = rescale(named, iterations=options.iterations, batch_size=options.batch_size)
     if options.learning_rate is None:
         if options.optimizer not in (None, named.optimizer):
@@ -145,7 +158,9 @@ def make_train_config(options: argparse.Namespace, ranks: Ranks) -> TrainConfig:
         "is_compiled": options.compile or None,
         "evaluate_every": options.evaluate_every,
         "checkpoint_every": options.checkpoint_every,
-        "num_workers": options.workers,
+        "patience": options.patience,
+        "is_deterministic": options.deterministic or None,
+        "num_workers": _default_workers(ranks) if options.workers is None else options.workers,
         "train_sizes": options.size,
         "jitter": options.jitter,
         "flip": False if options.no_flip else None,
@@ -161,14 +176,30 @@ def make_train_config(options: argparse.Namespace, ranks: Ranks) -> TrainConfig:
     given = {name: value for name, value in changes.items() if value is not None}
     config = replace(config, **given)
     is_validated = options.validation is not None or options.root == SHAPES
+    if options.patience is not None and not is_validated:
+        raise ValueError("--patience: needs --validation")
     if is_validated and config.evaluate_every is None:
-        config = replace(config, evaluate_every=config.iterations)
+        is_watched = options.validation is not None or options.patience is not None
+        every = max(config.iterations // 10, 1) if is_watched else config.iterations
+        config = replace(config, evaluate_every=every)
     return config
+
+
+def _preset(options: argparse.Namespace) -> str:
+    return options.preset or DEFAULT_PRESET
+
+
+def _default_workers(ranks: Ranks) -> int:
+    """A GPU waits for pictures that one process prepares; the CPU computes in the same time."""
+    if ranks.device.type != "cuda":
+        return 0
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(max(num_cores() // processes, 1), MOST_WORKERS)
 
 
 def make_inference_config(options: argparse.Namespace, config: TrainConfig) -> InferenceConfig:
     """The preset's, with a test size that the model has been trained for."""
-    preset = PRESET_INFERENCE[options.preset]
+    preset = PRESET_INFERENCE[_preset(options)]
     sizes = config.train_sizes
     is_fitting = min(sizes) <= preset.test_size <= max(sizes)
     if options.size is None and options.max_size is None and is_fitting:

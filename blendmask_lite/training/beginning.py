@@ -70,6 +70,8 @@ def begin_state(
     state = TrainingState(model, recipe.train)
     if last is not None:
         require_same(recipe, last, run)
+        if tuple(last.class_names) != tuple(dataset.class_names):
+            raise ValueError(f"{run.path}: cannot continue on other data: its classes are others")
         assert last.training is not None
         state.load_state_dict(last.training["state"])
     iterations = sorted(set(ranks.gather(state.iteration)))

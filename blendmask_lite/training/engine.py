@@ -109,7 +109,7 @@ def train(
     *,
     on_step: Callable[[StepRecord], None],
     on_checkpoint: Callable[[TrainingState], None],
-    on_evaluate: Callable[[TrainingState], None] | None = None,
+    on_evaluate: Callable[[TrainingState], bool | None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     ranks: Ranks = ALONE,
     totals_of: TotalsOf | None = None,
@@ -127,7 +127,8 @@ def train(
         config: schedule, clipping, precision and intervals.
         on_step: called after every optimizer step.
         on_checkpoint: called every `config.checkpoint_every` steps and before leaving.
-        on_evaluate: called every `config.evaluate_every` steps and after the last.
+        on_evaluate: called every `config.evaluate_every` steps and after the last; True in any
+            process finishes the training.
         should_stop: asked in every step; True in any process finishes the step, saves a
             checkpoint and leaves.
         ranks: the processes that train together, and the device of this one.
@@ -181,13 +182,14 @@ def train(
         )
         is_last = state.iteration == config.iterations
         is_stopped = num_asking > 0 and not is_last
+        is_enough = False
         if on_evaluate is not None and not is_stopped and config.evaluate_every is not None:
             if is_last or state.iteration % config.evaluate_every == 0:
-                on_evaluate(state)
-        if is_last or is_stopped or state.iteration % config.checkpoint_every == 0:
+                is_enough = ranks.any(bool(on_evaluate(state)))
+        if is_last or is_stopped or is_enough or state.iteration % config.checkpoint_every == 0:
             on_checkpoint(state)
-        if is_stopped:
-            return False
+        if is_stopped or is_enough:
+            return is_enough
         end = time.perf_counter()  # evaluation and checkpoints are not training time
     return True
 

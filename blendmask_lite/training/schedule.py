@@ -25,6 +25,7 @@ WHOLE_NUMBERS = {
     "num_workers": (0, 2**12),
     "checkpoint_every": (1, 10**9),
     "evaluate_every": (1, 10**9),
+    "patience": (1, 10**9),
 }
 LARGEST_RATE = 1e6
 LARGEST_SCALE = 100  # of the jitter
@@ -68,6 +69,8 @@ class TrainConfig:
     num_workers: int = 0  # processes that prepare images; 0: the training process itself
     checkpoint_every: int = 500  # iterations
     evaluate_every: int | None = None  # iterations; None: never during training
+    patience: int | None = None  # evaluations without a better mask AP before it ends; None: all
+    is_deterministic: bool = False  # slower algorithms on a GPU, where torch has some
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -135,12 +138,12 @@ def rescale(
 ) -> TrainConfig:
     """The same recipe for another length or batch size.
 
-    Milestones move with the length. The warm-up keeps its share of the run; a shorter run may
-    keep its absolute length instead, up to a tenth of the run, because early steps are the
-    fragile ones. The learning rate grows with the batch: in proportion under SGD (Goyal et al.,
-    "Accurate, Large Minibatch SGD", section 2.1), by the square root under Adam, whose steps do
-    not grow with the gradient (Malladi et al., "On the SDEs and Scaling Rules for Adaptive
-    Gradient Algorithms").
+    Milestones move with the length, and there are ten checkpoints at least. The warm-up keeps its
+    share of the run; a shorter run may keep its absolute length instead, up to a tenth of the run,
+    because early steps are the fragile ones. The learning rate grows with the batch: in proportion
+    under SGD (Goyal et al., "Accurate, Large Minibatch SGD", section 2.1), by the square root under
+    Adam, whose steps do not grow with the gradient (Malladi et al., "On the SDEs and Scaling Rules
+    for Adaptive Gradient Algorithms").
     """
     iterations = config.iterations if iterations is None else iterations
     batch_size = config.batch_size if batch_size is None else batch_size
@@ -156,6 +159,7 @@ def rescale(
         batch_size=batch_size,
         milestones=tuple(sorted({max(round(m * stretch), 1) for m in config.milestones})),
         warmup_iterations=warmup,
+        checkpoint_every=min(config.checkpoint_every, max(iterations // 10, 1)),
         learning_rate=config.learning_rate
         * (growth if config.optimizer == "sgd" else math.sqrt(growth)),
     )
