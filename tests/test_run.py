@@ -129,6 +129,7 @@ def test_weights_of_other_classes_are_a_start(dataset, tmp_path):
 
     class Three(ShapesDataset):
         class_names = ("a", "b", "c")
+        category_ids = (1, 2, 3)
 
         def load(self, index):
             sample = super().load(index)
