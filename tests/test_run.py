@@ -193,7 +193,7 @@ def assert_same_weights(one, other):
 
 def stop_after(monkeypatch, num_steps):
     """Let the run be asked to stop after some steps of this process."""
-    calls = iter(range(num_steps))
+    calls = iter(range(num_steps - 1))
     monkeypatch.setattr(StopRequest, "__call__", lambda self: next(calls, None) is None)
 
 
