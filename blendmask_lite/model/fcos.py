@@ -12,10 +12,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from blendmask_lite.model.norms import group_norm
+from blendmask_lite.model.precision import at_least_float32, without_autocast
 
-__all__ = ["FCOSHead", "HeadOutput", "flatten_levels", "pyramid_locations"]
+__all__ = ["FCOSHead", "HeadOutput", "flatten_levels", "level_values", "pyramid_locations"]
 
 PRIOR_PROBABILITY = 0.01  # of every class at the start of training (focal loss, section 4.1)
 
@@ -26,7 +28,7 @@ class HeadOutput:
 
     Attributes:
         class_logits: (B, C, h, w) each.
-        ltrb: (B, 4, h, w) each, in strides of the level, >= 0.
+        ltrb: (B, 4, h, w) each, in strides of the level, >= 0; at least float32.
         centerness_logits: (B, 1, h, w) each.
         box_features: (B, channels, h, w) each, the box tower's last map, which the top layer reads.
     """
@@ -82,10 +84,17 @@ class FCOSHead(nn.Module):
         box_features = [self.box_tower(level, i) for i, level in enumerate(shared)]
         return HeadOutput(
             class_logits=[self.class_logits(level) for level in class_features],
-            ltrb=[self.ltrb(level).relu() for level in box_features],
+            ltrb=[self._distances(level).relu() for level in box_features],
             centerness_logits=[self.centerness(level) for level in box_features],
             box_features=box_features,
         )
+
+    def _distances(self, features: Tensor) -> Tensor:
+        """`self.ltrb` in float32: a distance of 500 pixels is not known to 2."""
+        x, conv = at_least_float32(features), self.ltrb
+        assert conv.bias is not None
+        with without_autocast(x.device):
+            return F.conv2d(x, conv.weight.to(x.dtype), conv.bias.to(x.dtype), padding=1)
 
 
 class Tower(nn.Sequential):
@@ -140,6 +149,17 @@ def pyramid_locations(
         rows, columns = torch.meshgrid(y, x, indexing="ij")
         levels.append(torch.stack([columns.flatten(), rows.flatten()], dim=1))
     return torch.cat(levels)
+
+
+def level_values(
+    values: Sequence[float], level_sizes: Sequence[int], *, device: torch.device
+) -> Tensor:
+    """One value a level, repeated for every location of the level: (L,), int64 or float32.
+
+    They are filled in on the device, because a list that is copied there makes the CPU wait.
+    """
+    pairs = zip(values, level_sizes, strict=True)
+    return torch.cat([torch.full((size,), value, device=device) for value, size in pairs])
 
 
 def flatten_levels(levels: Sequence[Tensor]) -> Tensor:
