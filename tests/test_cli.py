@@ -216,6 +216,22 @@ def test_segment_writes_pictures_and_coco_json(checkpoint, tmp_path):
         assert drawn.size == (90, 60)
 
 
+def test_segment_turns_a_photograph_upright_and_waits_for_no_pipe(checkpoint, tmp_path, capsys):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    Image.new("RGB", (60, 40)).save(tmp_path / "turned.jpg", exif=exif)
+    os.mkfifo(tmp_path / "pipe.png")
+    command = ["segment", str(tmp_path / "pipe.png"), str(tmp_path / "turned.jpg")]
+    out = tmp_path / "out"
+    assert main([*command, "--weights", str(checkpoint), "-o", str(out)]) == 1
+    assert "pipe.png: cannot be read as a picture (it is no regular" in capsys.readouterr().err
+    [image] = json.loads((out / "results.json").read_text())["images"]
+    assert (image["height"], image["width"]) == (60, 40)
+    [drawn] = out.glob("*turned*.png")
+    with Image.open(drawn) as picture:
+        assert picture.size == (40, 60)
+
+
 def test_segment_names_broken_pictures_and_does_the_others(checkpoint, tmp_path, capsys):
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     Image.fromarray(np.zeros((40, 40, 3), dtype=np.uint8)).save(tmp_path / "good.png")
