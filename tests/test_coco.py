@@ -18,10 +18,10 @@ from blendmask_lite.datasets.coco_format import (
     encode_part,
     run_length,
 )
-from blendmask_lite.masks import mask_parts
 from blendmask_lite.datasets.packed import PackedRecords
 from blendmask_lite.datasets.panoptic import PanopticDataset
 from blendmask_lite.datasets.shapes import write_shapes
+from blendmask_lite.masks import mask_parts
 
 needs_photographs = pytest.mark.skipif(
     "BLENDMASK_COCO" not in os.environ,

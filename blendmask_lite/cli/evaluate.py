@@ -35,7 +35,7 @@ from blendmask_lite.figures.evaluation_report import evaluation_figures, write_e
 from blendmask_lite.figures.panoptic_bars import panoptic_quality_figure
 from blendmask_lite.files import require_folder, require_writable, write_atomically
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.plain import printable
+from blendmask_lite.text import printable
 from blendmask_lite.training.distributed import Ranks, join_ranks, one_voice
 
 __all__ = ["add_parser"]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import remotezip
 
-from blendmask_lite.plain import printable
+from blendmask_lite.text import printable
 
 __all__ = ["DAMAGE", "Archive", "LocalArchive", "Progress", "is_member", "require_space"]
 

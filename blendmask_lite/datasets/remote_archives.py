@@ -27,7 +27,7 @@ from blendmask_lite.datasets.archives import (
     require_space,
 )
 from blendmask_lite.datasets.remote_file import RemoteFile, read_ahead
-from blendmask_lite.plain import printable
+from blendmask_lite.text import printable
 from blendmask_lite.web.ranges import RangesRefusedError
 from blendmask_lite.web.whole import receive
 
