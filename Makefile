@@ -8,10 +8,10 @@ SITE_BUDGET ?= laptop
 export PYTHON TORCH_INDEX OMP_NUM_THREADS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab dashboard test check lint types format budgets checkpoint standin snapshots picture gallery benchmark ready instructor slides site clean
+.PHONY: help setup lab dashboard test check lint types format budgets gpu-check checkpoint standin snapshots picture gallery benchmark ready instructor slides site clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  PYTHON=/path/to/python chooses the interpreter, TORCH_INDEX=URL where torch comes from."
 
 setup: ## create or mend .venv; nothing to do where it is complete
@@ -46,6 +46,9 @@ format: setup ## write the formatting that lint asks for, strip the notebooks
 
 budgets: setup ## measure every notebook and write its budget line
 	$(RUN) tools/measure_budgets.py
+
+gpu-check: setup ## is everything right on this GPU, and how fast? writes docs/gpu.md (8 minutes)
+	$(RUN) tools/gpu_check.py
 
 checkpoint: setup ## train the shipped checkpoint again (about an hour)
 	$(RUN) tools/train_checkpoint.py

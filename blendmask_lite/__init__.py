@@ -5,14 +5,50 @@
 >>> detections = model.predict([image])[0]
 """
 
-from blendmask_lite.assets import shipped_checkpoint
-from blendmask_lite.checkpoint import load_model, save_model
-from blendmask_lite.config import InferenceConfig, ModelConfig
-from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.model.output import BlendMaskOutput
-from blendmask_lite.presets import PRESETS
-from blendmask_lite.published import load_adelaidet, load_detectron2_backbone
-from blendmask_lite.structures import Detections, PanopticResult, Segment, Target
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from blendmask_lite.assets import shipped_checkpoint
+    from blendmask_lite.checkpoint import load_model, save_model
+    from blendmask_lite.config import InferenceConfig, ModelConfig
+    from blendmask_lite.model.blendmask import BlendMask
+    from blendmask_lite.model.output import BlendMaskOutput
+    from blendmask_lite.presets import PRESETS
+    from blendmask_lite.published import load_adelaidet, load_detectron2_backbone
+    from blendmask_lite.structures import Detections, PanopticResult, Segment, Target
+else:
+    # A public name brings its module along when it is first asked for: torch and torchvision take
+    # seconds, which `blendmask-lite --help` does without.
+    _MODULES = {
+        "PRESETS": "presets",
+        "BlendMask": "model.blendmask",
+        "BlendMaskOutput": "model.output",
+        "Detections": "structures",
+        "InferenceConfig": "config",
+        "ModelConfig": "config",
+        "PanopticResult": "structures",
+        "Segment": "structures",
+        "Target": "structures",
+        "load_adelaidet": "published",
+        "load_detectron2_backbone": "published",
+        "load_model": "checkpoint",
+        "save_model": "checkpoint",
+        "shipped_checkpoint": "assets",
+    }
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "PRESETS",

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,9 +24,11 @@ from blendmask_lite.plain import read_plain, require_plain
 __all__ = [
     "Checkpoint",
     "build_model",
+    "is_dense",
     "listed",
     "load_model",
     "load_weights",
+    "misfit",
     "read_checkpoint",
     "save_model",
     "write_checkpoint",
@@ -35,6 +37,9 @@ __all__ = [
 ConfigT = TypeVar("ConfigT", ModelConfig, InferenceConfig)
 
 FORMAT = 1  # raised when old readers would misunderstand the file
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class Checkpoint:
         metadata: plain values that describe where the weights come from.
         training: what continuing the training needs on top; None in a finished model.
         stuff_names: S names of the kinds of stuff; empty without a panoptic branch.
+        category_ids: C numbers of the labels in the data's files; None in a file of an older
+            version, which did not keep them.
     """
 
     config: ModelConfig
@@ -58,6 +65,7 @@ class Checkpoint:
     metadata: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] | None = None
     stuff_names: tuple[str, ...] = ()
+    category_ids: tuple[int, ...] | None = None
 
 
 def save_model(
@@ -84,6 +92,7 @@ def save_model(
         state=state,
         metadata=dict(metadata or {}),
         stuff_names=model.stuff_names,
+        category_ids=model.category_ids,
     )
     write_checkpoint(checkpoint, path)
 
@@ -96,43 +105,114 @@ def load_model(path: str | os.PathLike[str], *, device: str | torch.device = "cp
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is no checkpoint, is damaged, would run code, comes from a newer
-            version, or its weights do not fit its config.
+            version, or its weights do not fit its config, are no floats, or not finite.
     """
     return build_model(read_checkpoint(path), source=path).eval().to(device)
 
 
-def build_model(checkpoint: Checkpoint, *, source: object = "the checkpoint") -> BlendMask:
-    """A model with the checkpoint's weights, on the CPU; `source` names it in errors."""
-    model = BlendMask(
-        checkpoint.config,
-        inference=checkpoint.inference,
-        class_names=checkpoint.class_names,
-        stuff_names=checkpoint.stuff_names,
-    )
-    load_weights(model, checkpoint.state, source=source)
+def build_model(
+    checkpoint: Checkpoint, *, source: object = "the checkpoint", must_be_finite: bool = True
+) -> BlendMask:
+    """A model with the checkpoint's weights, on the CPU.
+
+    Args:
+        checkpoint: whose weights are compared with its config before memory is taken for them.
+        source: names it in errors.
+        must_be_finite: False admits NaN and infinity, for looking into a step that failed.
+
+    Raises:
+        ValueError: see `load_model`.
+    """
+
+    def build() -> BlendMask:
+        return BlendMask(
+            checkpoint.config,
+            inference=checkpoint.inference,
+            class_names=checkpoint.class_names,
+            stuff_names=checkpoint.stuff_names,
+            category_ids=checkpoint.category_ids,
+        )
+
+    try:
+        with torch.device("meta"):
+            frame = build()
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    own = frame.state_dict()
+    _require_loadable(checkpoint.state, own, source, must_be_finite=must_be_finite)
+    model = build()
+    model.load_state_dict(checkpoint.state)
     return model
 
 
 def load_weights(model: torch.nn.Module, state: Mapping[str, Tensor], *, source: object) -> None:
-    """Copy `state` into `model`; every name and shape has to fit.
+    """Copy `state` into `model`; every name and shape has to fit, and every value to be finite.
 
     Raises:
-        ValueError: names that are missing, unexpected or of another shape, a few of each.
+        ValueError: names that are missing, unexpected, of another shape or type, or whose values
+            cannot be weights; a few of each.
     """
-    own = model.state_dict()
-    misfits = {
+    _require_loadable(state, model.state_dict(), source)
+    model.load_state_dict(dict(state))
+
+
+def misfit(
+    name: str, value: Tensor, own: Tensor, *, must_be_finite: bool = True
+) -> tuple[str, str] | None:
+    """Why a tensor cannot become one of a model: the kind of reason, and details; None if it can.
+
+    Args:
+        name: in the model; variances are known by it.
+        value: dense, on the CPU, of any float type for a float, and of any integer type for a
+            counter.
+        own: the model's; its shape and type are read, not its values.
+        must_be_finite: False looks at shape and type only.
+    """
+    if value.shape != own.shape:
+        return "of another shape", f"{tuple(value.shape)} instead of {tuple(own.shape)}"
+    if value.dtype not in (FLOATS if own.is_floating_point() else INTEGERS):
+        return "of another type", f"{value.dtype} instead of {own.dtype}"
+    if own.is_floating_point() and must_be_finite:
+        held = value.detach().to(own.dtype)
+        if not bool(torch.isfinite(held).all()):
+            return "with infinite or undefined values", ""
+        if name.endswith("running_var") and bool((held < 0).any()):
+            return "with negative variances", ""
+    return None
+
+
+def is_dense(value: object) -> TypeGuard[Tensor]:
+    """Whether a value is a tensor with all its numbers in memory: no sparse one, for example."""
+    return (
+        isinstance(value, Tensor)
+        and not value.is_nested
+        and value.layout is torch.strided
+        and not value.is_quantized
+        and value.device.type == "cpu"
+    )
+
+
+def _require_loadable(
+    state: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    source: object,
+    *,
+    must_be_finite: bool = True,
+) -> None:
+    problems: dict[str, list[str]] = {
         "missing": [name for name in own if name not in state],
         "unexpected": [name for name in state if name not in own],
-        "of another shape": [
-            f"{name} {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
-            for name in own
-            if name in state and state[name].shape != own[name].shape
-        ],
     }
-    problems = [f"{listed(names)} {kind}" for kind, names in misfits.items() if names]
-    if problems:
-        raise ValueError(f"{source}: the weights do not fit the config: {'; '.join(problems)}")
-    model.load_state_dict(dict(state))
+    for name in own:
+        if name not in state:
+            continue
+        reason = misfit(name, state[name], own[name], must_be_finite=must_be_finite)
+        if reason is not None:
+            kind, details = reason
+            problems.setdefault(kind, []).append(f"{name} {details}".strip())
+    texts = [f"{listed(names)} {kind}" for kind, names in problems.items() if names]
+    if texts:
+        raise ValueError(f"{source}: the weights do not fit the config: {'; '.join(texts)}")
 
 
 def write_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:
@@ -151,6 +231,8 @@ def write_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> No
         "state": checkpoint.state,
         "metadata": checkpoint.metadata,
     }
+    if checkpoint.category_ids is not None:
+        content["category_ids"] = list(checkpoint.category_ids)
     if checkpoint.training is not None:
         content["training"] = checkpoint.training
     # Through memory: torch would store the file's name, and call a full disk a broken archive.
@@ -169,23 +251,39 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             f"{path}: not a checkpoint of blendmask_lite (official AdelaiDet and torchvision "
             "weights have to be converted first)"
         )
-    if content["format"] != FORMAT:
+    if type(content["format"]) is not int or content["format"] != FORMAT:
         raise ValueError(
             f"{path}: checkpoint format {content['format']!r}, this version reads {FORMAT}; "
             "update blendmask_lite"
         )
+    state = _weights(content["state"], "state", path)
+    metadata = content.get("metadata", {})
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{path}: metadata: a {type(metadata).__name__}, expected a dictionary")
     return Checkpoint(
         config=_from_fields(ModelConfig, content["config"], path),
         inference=_from_fields(InferenceConfig, content["inference"], path),
-        class_names=tuple(content["class_names"]),
-        state=content["state"],
-        metadata=content.get("metadata", {}),
-        training=content.get("training"),
-        stuff_names=tuple(content.get("stuff_names", ())),
+        class_names=_names(content["class_names"], "class_names", path),
+        state=state,
+        metadata=metadata,
+        training=_training(content.get("training"), state, path),
+        stuff_names=_names(content.get("stuff_names", ()), "stuff_names", path),
+        category_ids=_category_ids(content, path),
     )
 
 
-def _from_fields(kind: type[ConfigT], values: Mapping[str, Any], path: Path) -> ConfigT:
+def _category_ids(content: Mapping[str, Any], path: Path) -> tuple[int, ...] | None:
+    ids = content.get("category_ids")
+    if ids is None:
+        return None
+    if not isinstance(ids, list) or set(map(type, ids)) != {int}:
+        raise ValueError(f"{path}: category_ids: expected a list of whole numbers")
+    return tuple(ids)
+
+
+def _from_fields(kind: type[ConfigT], values: object, path: Path) -> ConfigT:
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise ValueError(f"{path}: {kind.__name__}: expected a dictionary of its fields")
     known = {each.name for each in dataclasses.fields(kind)}
     unknown = sorted(set(values) - known)
     if unknown:
@@ -195,8 +293,63 @@ def _from_fields(kind: type[ConfigT], values: Mapping[str, Any], path: Path) -> 
         )
     try:
         return kind(**values)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _names(values: object, place: str, path: Path) -> tuple[str, ...]:
+    if not isinstance(values, list | tuple) or not all(type(each) is str for each in values):
+        raise ValueError(f"{path}: {place}: expected a list of texts")
+    return tuple(values)
+
+
+def _weights(values: object, place: str, path: Path) -> dict[str, Tensor]:
+    """Tensors by name that take no more memory than the file: a view may repeat what it holds."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: {place}: a {type(values).__name__}, expected weights by name")
+    for name, value in values.items():
+        if not isinstance(name, str) or not is_dense(value):
+            raise ValueError(f"{path}: {place}: {name!r} is no tensor of plain numbers")
+    declared, size = sum(value.nbytes for value in values.values()), path.stat().st_size
+    if declared > size:
+        raise ValueError(f"{path}: {place}: declares {declared:,} bytes, the file has {size:,}")
+    return values
+
+
+def _training(values: object, weights: Mapping[str, Tensor], path: Path) -> dict[str, Any] | None:
+    """What continuing needs, if it is there: as sound as the weights."""
+    if values is None:
+        return None
+    if not isinstance(values, dict) or not isinstance(values.get("config"), dict):
+        raise ValueError(f"{path}: training: expected a dictionary with the settings as config")
+    if "state" not in values:
+        return values  # a step that failed
+    state = values["state"]
+    parts = {"iteration", "model", "optimizer", "average"}
+    if not isinstance(state, dict) or not parts <= set(state):
+        raise ValueError(f"{path}: training state: expected {', '.join(sorted(parts))}")
+    if type(state["iteration"]) is not int or state["iteration"] < 0:
+        raise ValueError(f"{path}: training state: iteration {state['iteration']!r} is no count")
+    for part in ("model", "average"):
+        if state[part] is not None:
+            place = f"training state, {part}"
+            own = _weights(state[part], place, path)
+            _require_loadable(own, weights, f"{path}: {place}")
+    optimizer = state["optimizer"]
+    if not isinstance(optimizer, dict) or not isinstance(optimizer.get("state"), dict):
+        raise ValueError(f"{path}: training state, optimizer: expected its state by parameter")
+    moments = {
+        f"state[{number}].{name}": value
+        for number, each in optimizer["state"].items()
+        if isinstance(each, dict)
+        for name, value in each.items()
+        if isinstance(value, Tensor)
+    }
+    place = "training state, optimizer"
+    for name, value in _weights(moments, place, path).items():
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{path}: {place}: {name} with infinite or undefined values")
+    return values
 
 
 def _as_stored(value: Tensor, dtype: torch.dtype | None) -> Tensor:

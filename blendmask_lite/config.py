@@ -6,11 +6,15 @@ The fields carry the paper's letters (R, K, M) and units.
 from __future__ import annotations
 
 import math
+import reprlib
+import sys
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-__all__ = ["InferenceConfig", "ModelConfig"]
+__all__ = ["InferenceConfig", "ModelConfig", "require_types"]
 
 Backbone = Literal["small", "resnet18", "resnet34", "resnet50", "resnet101", "dla34"]
 Norm = Literal["frozen_bn", "bn", "gn"]
@@ -24,13 +28,56 @@ Pooling = Literal["align", "pool"]
 BACKBONE_STRIDES = {"c2": 4, "c3": 8, "c4": 16, "c5": 32}
 LEVEL_STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64, "p7": 128}
 
+# Least and most of a field. The upper ends are our choice: far beyond every published model, and
+# low enough that a file's config cannot ask for layers without end.
+CHANNELS = (1, 8192)
+CONVS = (0, 64)
+CLASSES = 100_000
+MODEL_RANGES: dict[str, tuple[float, float]] = {
+    "size_divisor": (32, 1024),
+    "stem_channels": CHANNELS,
+    "stage_width": CHANNELS,
+    "stage_channels": CHANNELS,
+    "frozen_stages": (0, 5),  # a ResNet has a stem and 4 stages
+    "deform_interval": (0, 100),
+    "pyramid_channels": CHANNELS,
+    "num_classes": (1, CLASSES),
+    "num_shared_convs": CONVS,
+    "num_class_convs": CONVS,
+    "num_box_convs": CONVS,
+    "center_radius": (0, 1000),
+    "bottom_channels": CHANNELS,
+    "num_bottom_convs": CONVS,
+    "num_bases": (1, 1024),
+    "attention_size": (1, 512),
+    "mask_size": (1, 512),
+    "semantic_weight": (0, 1000),
+    "semantic_channels": CHANNELS,
+    "num_stuff_classes": (0, CLASSES),
+    "panoptic_channels": CHANNELS,
+    "panoptic_weight": (0, 1000),
+}
+INFERENCE_RANGES: dict[str, tuple[float, float]] = {
+    "test_size": (1, 8192),
+    "max_size": (1, 65_536),
+    "score_threshold": (0, 1),
+    "candidates_per_level": (1, 100_000),
+    "nms_iou": (0, 1),
+    "max_detections": (1, 100_000),
+    "mask_threshold": (0, 1),
+    "panoptic_score_threshold": (0, 1),
+    "panoptic_overlap": (0, 1),
+    "stuff_area": (0, 10**9),
+}
+
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The architecture and the input convention; stored in every checkpoint.
 
     Raises:
-        ValueError: a combination that cannot work, named with its field and value.
+        ValueError: a value of another type, out of its range, or in a combination that cannot work;
+            named with its field.
     """
 
     # Input convention: users pass RGB, the model turns it into what its weights were trained on
@@ -79,6 +126,8 @@ class ModelConfig:
     panoptic_weight: float = 0.5  # of its loss
 
     def __post_init__(self) -> None:
+        require_types(self)
+        _require_ranges(self, MODEL_RANGES)
         self._check_numbers()
         self._check_pyramid()
         self._check_bottom()
@@ -105,34 +154,8 @@ class ModelConfig:
         }[self.merger]
 
     def _check_numbers(self) -> None:
-        positive = (
-            "size_divisor stem_channels stage_width stage_channels pyramid_channels num_classes "
-            "bottom_channels num_bases attention_size mask_size semantic_channels center_radius "
-            "panoptic_channels"
-        )
-        for name in positive.split():
-            self._require(name, getattr(self, name) > 0, "must be above 0")
-        at_least_zero = (
-            "frozen_stages num_shared_convs num_class_convs num_box_convs num_bottom_convs "
-            "deform_interval semantic_weight num_stuff_classes panoptic_weight"
-        )
-        for name in at_least_zero.split():
-            self._require(name, getattr(self, name) >= 0, "must be at least 0")
+        self._require("center_radius", self.center_radius > 0, "must be above 0")
         self._require("pixel_std", min(self.pixel_std) > 0, "must be above 0")
-        choices: dict[str, Any] = {
-            "channel_order": ("rgb", "bgr"),
-            "backbone": Backbone.__args__,  # type: ignore[attr-defined]
-            "backbone_norm": Norm.__args__,  # type: ignore[attr-defined]
-            "head_norm": HeadNorm.__args__,  # type: ignore[attr-defined]
-            "bottom": Bottom.__args__,  # type: ignore[attr-defined]
-            "merger": MergerKind.__args__,  # type: ignore[attr-defined]
-            "attention_interpolation": Interpolation.__args__,  # type: ignore[attr-defined]
-            "bases_pooling": Pooling.__args__,  # type: ignore[attr-defined]
-        }
-        for name, allowed in choices.items():
-            is_known = getattr(self, name) in allowed
-            self._require(name, is_known, f"must be one of {', '.join(allowed)}")
-        self._require("frozen_stages", self.frozen_stages <= 5, "a ResNet has a stem and 4 stages")
         is_possible = self.backbone != "dla34" or self.frozen_stages == 0
         self._require("frozen_stages", is_possible, "dla34 trains all of it or nothing of it")
         is_possible = self.deform_interval == 0 or self.backbone in ("resnet50", "resnet101")
@@ -151,6 +174,8 @@ class ModelConfig:
         self._require("size_limits", is_between, f"{num} levels need {num - 1}")
         ascends = list(self.size_limits) == sorted(set(self.size_limits))
         self._require("size_limits", ascends, "must ascend")
+        is_positive = all(limit > 0 for limit in self.size_limits)
+        self._require("size_limits", is_positive, "must be above 0")
         fits = self.size_divisor % 32 == 0
         self._require("size_divisor", fits, "must be a multiple of 32, the stride of c5")
 
@@ -174,12 +199,16 @@ class ModelConfig:
 
     def _require(self, name: str, is_met: bool, reason: str) -> None:
         if not is_met:
-            raise ValueError(f"{name} = {getattr(self, name)!r}: {reason}")
+            raise ValueError(f"{name} = {reprlib.repr(getattr(self, name))}: {reason}")
 
 
 @dataclass(frozen=True)
 class InferenceConfig:
-    """How predictions become detections; none of it changes the weights."""
+    """How predictions become detections; none of it changes the weights.
+
+    Raises:
+        ValueError: a value of another type or out of its range, named with its field.
+    """
 
     test_size: int = 800  # shorter side of the resized image, pixels
     max_size: int = 1333  # longest side allowed, pixels
@@ -194,19 +223,77 @@ class InferenceConfig:
     stuff_area: int = 4096  # smaller regions of stuff are left out, pixels
 
     def __post_init__(self) -> None:
-        for name in ("test_size", "candidates_per_level", "max_detections"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)!r}: must be at least 1")
+        require_types(self)
+        _require_ranges(self, INFERENCE_RANGES)
         if self.max_size < self.test_size:
             raise ValueError(f"max_size = {self.max_size}: below test_size = {self.test_size}")
-        if self.stuff_area < 0:
-            raise ValueError(f"stuff_area = {self.stuff_area}: must be at least 0")
-        shares = "score_threshold nms_iou mask_threshold panoptic_score_threshold panoptic_overlap"
-        for name in shares.split():
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} = {getattr(self, name)!r}: must lie between 0 and 1")
 
     def changed(self, **values: float | None) -> InferenceConfig:
-        """The same with the values that are not None in place of its own."""
-        given: dict[str, Any] = {name: each for name, each in values.items() if each is not None}
-        return replace(self, **given)
+        """The same with the values that are not None in place of its own.
+
+        Raises:
+            ValueError: a value of another type, or out of its range.
+        """
+        given: dict[str, Any] = {
+            # A number of NumPy or PyTorch becomes one of Python.
+            name: each.item() if hasattr(each, "item") else each
+            for name, each in values.items()
+            if each is not None
+        }
+        return replace(self, **given) if given else self
+
+
+def require_types(config: Any) -> None:
+    """Refuse a dataclass of plain values that holds something else than its fields declare.
+
+    A whole number may stand for a float. True and False are no numbers, NaN and infinity neither.
+
+    Raises:
+        ValueError: names the field, its value, and what it must be.
+    """
+    for name, kind in _declared(type(config)).items():  # type: ignore[arg-type]
+        value = getattr(config, name)
+        if not _is_a(value, kind):
+            raise ValueError(f"{name} = {reprlib.repr(value)}: must be {_in_words(kind)}")
+
+
+@cache
+def _declared(config: type) -> dict[str, Any]:
+    return get_type_hints(config)
+
+
+def _is_a(value: object, kind: Any) -> bool:
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return any(_is_a(value, part) for part in parts)
+    if origin is Literal:
+        return type(value) is str and value in parts
+    if origin is tuple:
+        if type(value) is not tuple:
+            return False
+        kinds = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
+        return len(value) == len(kinds) and all(map(_is_a, value, kinds))
+    if kind is float:
+        return type(value) in (int, float) and abs(value) <= sys.float_info.max  # type: ignore[arg-type]
+    return type(value) is kind
+
+
+def _in_words(kind: Any) -> str:
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return " or ".join(_in_words(part) for part in parts)
+    if origin is Literal:
+        return " or ".join(parts) if len(parts) == 2 else f"one of {', '.join(parts)}"
+    if origin is tuple:
+        number = "" if parts[-1] is Ellipsis else f"{len(parts)} "
+        plurals = {int: "whole numbers", float: "finite numbers", str: "texts"}
+        return f"a tuple of {number}{plurals[parts[0]]}"
+    words = {int: "a whole number", float: "a finite number", bool: "True or False"}
+    return words.get(kind, "None")
+
+
+def _require_ranges(config: Any, ranges: dict[str, tuple[float, float]]) -> None:
+    for name, (least, most) in ranges.items():
+        value = getattr(config, name)
+        if not least <= value <= most:
+            raise ValueError(f"{name} = {reprlib.repr(value)}: must lie between {least} and {most}")

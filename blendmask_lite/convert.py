@@ -10,10 +10,9 @@ import re
 from collections.abc import Mapping
 from functools import cache
 
-import torch
 from torch import Tensor
 
-from blendmask_lite.checkpoint import listed
+from blendmask_lite.checkpoint import listed, misfit
 from blendmask_lite.model.blendmask import BlendMask
 
 __all__ = ["DEAD_WEIGHTS", "adelaidet_name", "load_adelaidet_state", "released_name"]
@@ -105,14 +104,13 @@ def load_adelaidet_state(
         source: names the weights in errors.
 
     Raises:
-        ValueError: tensors without a place, places without a tensor or with two, and other
-            shapes, each with its names in the released code.
+        ValueError: tensors without a place, places without a tensor or with two, other shapes and
+            types, and values that are no weights; each with its names in the released code.
     """
     num_convs = model.config.num_bottom_convs
     own = model.state_dict()
     found: dict[str, str] = {}  # our names to theirs
-    kinds = ("left over", "twice", "missing", "misshapen", "with infinite or undefined values")
-    misfits: dict[str, list[str]] = {kind: [] for kind in kinds}
+    misfits: dict[str, list[str]] = {"left over": [], "twice": [], "missing": []}
     for name, value in state.items():
         place = adelaidet_name(name, num_bottom_convs=num_convs)
         if place not in own:
@@ -121,11 +119,9 @@ def load_adelaidet_state(
             misfits["twice"].append(f"{name} beside {found[place]}")
         else:
             found[place] = name
-            if value.shape != own[place].shape:
-                shapes = f"{tuple(value.shape)} instead of {tuple(own[place].shape)}"
-                misfits["misshapen"].append(f"{name} {shapes}")
-            elif not bool(torch.isfinite(value).all()):  # a variance beyond half precision, say
-                misfits["with infinite or undefined values"].append(name)
+            if reason := misfit(place, value, own[place]):
+                kind, details = reason
+                misfits.setdefault(kind, []).append(f"{name} {details}".strip())
     for place in own:
         if place not in found and not place.endswith(".num_batches_tracked"):
             theirs = released_name(place, num_bottom_convs=num_convs)
@@ -137,9 +133,7 @@ def load_adelaidet_state(
     ]
     if problems:
         raise ValueError(f"{source}: the weights do not fit the config: {'; '.join(problems)}")
-    values = {place: state[name] for place, name in found.items()}
-    floats = {n: v.float() if v.is_floating_point() else v for n, v in values.items()}
-    model.load_state_dict({**own, **floats})
+    model.load_state_dict({**own, **{place: state[name] for place, name in found.items()}})
 
 
 def _renumbered(name: str, num_bottom_convs: int) -> str:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 
-__all__ = ["counter", "duration", "in_megabytes"]
+__all__ = ["clear_line", "counter", "duration", "in_megabytes"]
 
 TERMINAL_SECONDS = 0.2  # between two updates of the line on a terminal
 FILE_SECONDS = 15.0  # between two lines in a log file
@@ -35,6 +35,13 @@ def counter(what: str, *, begun: int = 0) -> Callable[[int, int], None]:
         sys.stderr.flush()
 
     return report
+
+
+def clear_line() -> None:
+    """Take the counter's line off the terminal, for text that is to stay there."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
 
 
 def in_megabytes(report: Callable[[int, int], None]) -> Callable[[int, int], None]:

@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
-from torchvision.ops import nms
 
 from blendmask_lite.boxes import clip_boxes, has_sides
 from blendmask_lite.config import LEVEL_STRIDES
 from blendmask_lite.files import write_atomically
 from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.model.detect import suppress
 
 __all__ = ["Deployed", "export_onnx", "export_program", "smallest_side"]
 
@@ -51,12 +51,9 @@ class Deployed(nn.Module):
         settings = self.model.inference
         output = self.model([image])
         candidates = self.model.candidates(output, 0)
-        # Boxes of different classes are moved apart, so that one suppression serves them all. The
-        # zero keeps extremes of no boxes defined.
-        corners = torch.cat([candidates.boxes.flatten(), candidates.boxes.new_zeros(1)])
-        shift = candidates.labels * (corners.max() - corners.min() + 1)
-        kept = nms(candidates.boxes + shift[:, None], candidates.scores, settings.nms_iou)
-        found = candidates[kept[: settings.max_detections]]
+        found = suppress(
+            candidates, nms_iou=settings.nms_iou, max_detections=settings.max_detections
+        )
         index = torch.stack([torch.zeros_like(found.labels), found.location_index], dim=1)
         masks = self.model.masks_at(output, index, found.boxes).sigmoid()
         boxes = clip_boxes(found.boxes, (image.shape[1], image.shape[2]))

@@ -1,22 +1,170 @@
-"""Files that are either old or new, never half written."""
+"""Files that are either old or new, never half written, and whether they can be written at all.
+
+The same holds for every output. A link is followed: the file that it points to is replaced, and
+the link stays. A file keeps its permissions. A device or a pipe is written to as it is. Folders
+that are missing are made.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import hashlib
 import os
+import stat
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["write_atomically"]
+__all__ = ["require_folder", "require_writable", "write_atomically"]
+
+LONGEST = 200  # bytes of a name that a temporary name repeats; file systems allow 255
+
+# Pipes whose reader was found, by path: closing one before it is written to ends the reader.
+_pipes: dict[str, int] = {}
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the file `path` by `content` in one step, on the disk when this returns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def write_atomically(path: Path, content: bytes, *, is_durable: bool = True) -> None:
+    """Replace the file `path` by `content` in one step.
+
+    Args:
+        path: of the file; its folder is made if it is missing.
+        content: all of it.
+        is_durable: it is on the disk when this returns, and survives a loss of power. That takes
+            milliseconds, too long for each of many small files.
+
+    Raises:
+        OSError: it cannot be written, and is then what it was.
+    """
+    with _named(path):
+        if _is_stream(path):
+            _write_stream(path, content)
+        else:
+            _replace_file(_file_behind(path), content, is_durable)
+
+
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """Find out, before the work, whether `write_atomically` could write a file.
+
+    Missing folders are made; nothing else changes. That a disk is too full for the file, or that
+    the reader of a pipe leaves, cannot be foreseen.
+
+    Raises:
+        OSError: it could not, and why not.
+    """
+    path = Path(path)
+    with _named(path):
+        if _is_stream(path):
+            stream = _open_stream(path)
+            os.write(stream, b"")  # /dev/full refuses even that
+            if stat.S_ISFIFO(os.fstat(stream).st_mode):
+                _pipes[str(path)] = stream
+            else:
+                os.close(stream)
+            return
+        target = _file_behind(path)
+        if target.is_dir():
+            raise OSError(errno.EISDIR, "it is a folder")
+        _require_room(target)
+
+
+def require_folder(path: str | os.PathLike[str]) -> None:
+    """Make a folder if it is missing, and find out whether files can be written into it.
+
+    Raises:
+        OSError: the path is something else, or files cannot be written there, and why not.
+    """
+    path = Path(path)
+    with _named(path):
+        if path.exists() and not path.is_dir():
+            raise OSError(errno.ENOTDIR, "it is no folder")
+        _require_room(_file_behind(path) / "file")
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let every error name the output, as its user calls it."""
+    try:
+        yield
+    except OSError as error:
+        named = OSError(f"{path}: cannot be written ({error.strerror or error})")
+        named.errno = error.errno
+        raise named from error
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether it is something that bytes are sent to: a device, a pipe, an open file."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or _descriptor(path) is not None
+
+
+def _descriptor(path: Path) -> int | None:
+    """The number of this process' open file that a path such as /dev/stdout stands for."""
+    while path.is_symlink():
+        if path.parent.resolve() == Path(f"/proc/{os.getpid()}/fd"):
+            return int(path.name)
+        path = path.parent / path.readlink()
+    return None
+
+
+def _open_stream(path: Path) -> int:
+    own = _descriptor(path)
+    if own is not None:
+        return os.dup(own)
+    try:
+        # Nobody knows whether a reader will ever come: do not wait for one.
+        stream = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ENXIO and path.is_fifo():
+            raise OSError(errno.ENXIO, "nobody reads from this pipe") from None
+        raise
+    os.set_blocking(stream, True)
+    return stream
+
+
+def _write_stream(path: Path, content: bytes) -> None:
+    sys.stdout.flush()  # it may be the same stream
+    held = _pipes.pop(str(path), None)
+    with os.fdopen(_open_stream(path) if held is None else held, "wb") as file:
+        file.write(content)
+
+
+def _file_behind(path: Path) -> Path:
+    """The file that a link points to in the end, whether it is there or not; else the path."""
+    return Path(os.path.realpath(path))
+
+
+def _replace_file(target: Path, content: bytes, is_durable: bool) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(target)
     try:
         with temporary.open("wb") as file:
+            with contextlib.suppress(FileNotFoundError):
+                temporary.chmod(stat.S_IMODE(target.stat().st_mode))
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+            if is_durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _require_room(target: Path) -> None:
+    """Make a file beside `target` for a moment."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(target)
+    try:
+        temporary.touch()
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _temporary(target: Path) -> Path:
+    name = target.name
+    if len(os.fsencode(name)) > LONGEST:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return target.with_name(f".{name}.{os.getpid()}.tmp")

@@ -6,23 +6,30 @@ A mask of R x R cells covers its box exactly: cell i spans [i / R, (i + 1) / R) 
 from __future__ import annotations
 
 import mmap
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
 __all__ = [
+    "Region",
     "crop_masks",
     "lazy_zeros",
     "mask_boxes",
     "mask_iou",
+    "mask_parts",
     "paste_masks",
+    "paste_parts",
     "semantic_map",
     "there_and_back",
 ]
 
+Region = tuple[slice, slice]  # rows and columns of an image, within it
+
 GPU_PASTE_PIXELS = 64_000_000  # mask pixels that are pasted at once, to bound the memory
 SURE = 20.0  # a logit that is as good as certain
+PASTE_WEIGHTS = 4_000_000  # of all objects that are pasted at once on the CPU, likewise
 CROP_PIXELS = 8_000_000  # mask pixels that are turned into floats at once, likewise
 
 
@@ -68,6 +75,14 @@ def mask_boxes(masks: Tensor) -> Tensor:
     return torch.stack(corners, dim=1) * rows.amax(dim=1, keepdim=True).float()
 
 
+def mask_parts(masks: Tensor) -> Iterator[tuple[Region, Tensor]]:
+    """Of each of (N, H, W) bool masks the tight region, and the (h, w) pixels inside of it."""
+    boxes = mask_boxes(masks).int().tolist()
+    for mask, (x0, y0, x1, y1) in zip(masks, boxes, strict=True):
+        region = (slice(y0, y1), slice(x0, x1))
+        yield region, mask[region]
+
+
 def mask_iou(masks: Tensor, truth: Tensor) -> Tensor:
     """(N, H, W) and (N, H, W) bool, pair by pair -> (N,) 0 to 1; 0 where both are empty."""
     shared = (masks & truth).flatten(1).sum(dim=1)
@@ -109,10 +124,48 @@ def paste_masks(
     Returns:
         (N, height, width) bool.
     """
-    probabilities = mask_logits.float().sigmoid()
-    if mask_logits.device.type == "cpu":
-        return _paste_regions(probabilities, boxes, size, threshold)
-    return _paste_whole(probabilities, boxes, size, threshold)
+    if mask_logits.device.type != "cpu":
+        return _paste_whole(mask_logits.float().sigmoid(), boxes.float(), size, threshold)
+    pasted = lazy_zeros(len(boxes), *size)
+    for mask, (region, part) in zip(
+        pasted, paste_parts(mask_logits, boxes, size, threshold), strict=True
+    ):
+        mask[region] = part
+    return pasted
+
+
+def paste_parts(
+    mask_logits: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float = 0.5
+) -> Iterator[tuple[Region, Tensor]]:
+    """What `paste_masks` puts into the image, one object after the other: the way for the CPU.
+
+    A hundred masks of a photograph take a gigabyte, their parts at most the size of one.
+
+    Args:
+        mask_logits: (N, R, R) before the sigmoid, on the CPU.
+        boxes: (N, 4) corners, pixels of the image.
+        size: (height, width) of the image.
+        threshold: probability from which a pixel belongs to the mask.
+
+    Yields:
+        Of each object the region of its box and a pixel around it, as far as it lies in the image,
+        and the (h, w) bool mask inside of it; h or w is 0 for a box beyond the image.
+    """
+    height, width = size
+    resolution = mask_logits.shape[-1]
+    probabilities, boxes = mask_logits.float().sigmoid(), boxes.float()
+    step = max(PASTE_WEIGHTS // max((height + width) * resolution, 1), 1)
+    limits = torch.tensor([width, height, width, height])
+    margin = torch.tensor([-1.0, -1.0, 1.0, 1.0])
+    edges = torch.cat([boxes[:, :2].floor(), boxes[:, 2:].ceil()], dim=1) + margin
+    regions = torch.minimum(edges.clamp(min=0), limits).long()
+    for start in range(0, len(boxes), step):
+        own, inside = boxes[start : start + step], regions[start : start + step]
+        across = _region_weights(inside[:, 0], inside[:, 2], own[:, 0], own[:, 2], resolution)
+        down = _region_weights(inside[:, 1], inside[:, 3], own[:, 1], own[:, 3], resolution)
+        for i, (x0, y0, x1, y1) in enumerate(inside.tolist()):
+            soft = (down[i] @ probabilities[start + i]) @ across[i].T
+            yield (slice(y0, max(y0, y1)), slice(x0, max(x0, x1))), soft >= threshold
 
 
 def there_and_back(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
@@ -129,26 +182,6 @@ def there_and_back(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
     logits = SURE * (2 * crop_masks(masks, boxes, size).float() - 1)
     height, width = masks.shape[-2:]
     return paste_masks(logits, boxes, (height, width))
-
-
-def _paste_regions(
-    probabilities: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float
-) -> Tensor:
-    """One object after the other, its box and a pixel around it only: the way for the CPU."""
-    height, width = size
-    resolution = probabilities.shape[-1]
-    pasted = lazy_zeros(len(boxes), height, width)
-    limits = torch.tensor([width, height, width, height])
-    margin = torch.tensor([-1.0, -1.0, 1.0, 1.0])
-    edges = torch.cat([boxes[:, :2].floor(), boxes[:, 2:].ceil()], dim=1) + margin
-    regions = torch.minimum(edges.clamp(min=0), limits).long()
-    across = _region_weights(regions[:, 0], regions[:, 2], boxes[:, 0], boxes[:, 2], resolution)
-    down = _region_weights(regions[:, 1], regions[:, 3], boxes[:, 1], boxes[:, 3], resolution)
-    for i, (x0, y0, x1, y1) in enumerate(regions.tolist()):
-        if x0 < x1 and y0 < y1:
-            soft = (down[i] @ probabilities[i]) @ across[i].T
-            torch.ge(soft, threshold, out=pasted[i, y0:y1, x0:x1])
-    return pasted
 
 
 def lazy_zeros(num: int, height: int, width: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Files of tensors and plain values: what may be written, and reading without running code."""
+"""Plain values: files of them and of tensors, read without running code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["first_line", "read_plain", "require_intact", "require_plain"]
+from blendmask_lite.text import first_line
+
+__all__ = ["read_plain", "require_intact", "require_plain"]
 
 
 def require_plain(value: object, place: str) -> None:
@@ -42,15 +44,13 @@ def read_plain(path: Path) -> object:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such checkpoint")
     if not path.is_file():
-        raise ValueError(f"{path}: is a folder, expected a checkpoint file")
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise ValueError(f"{path}: is {kind}, expected a checkpoint file")
     try:
         require_intact(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except zipfile.BadZipFile:
         raise ValueError(f"{path}: not a checkpoint, or the file is cut off") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: the file is damaged ({error})") from None
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "global" in str(error).lower():
             raise ValueError(
@@ -58,22 +58,31 @@ def read_plain(path: Path) -> object:
                 "a checkpoint holds tensors and plain values only"
             ) from None
         raise ValueError(f"{path}: not a checkpoint ({first_line(error)})") from None
-    except (RuntimeError, EOFError, OSError, KeyError) as error:
-        raise ValueError(f"{path}: not a checkpoint ({first_line(error)})") from None
+    except Exception as error:  # a pickle is a little program: damaged, it fails in any way
+        if isinstance(error, OSError) and error.filename is not None:  # it cannot be opened
+            raise
+        raise ValueError(f"{path}: not a checkpoint, or damaged ({first_line(error)})") from None
 
 
 def require_intact(path: Path) -> None:
-    """Compare the check sums of a file of torch.save, which torch does not.
+    """Check of a file of torch.save what torch does not: sums, sizes, and one greedy name.
+
+    torch.save does not compress. Parts that declare more bytes than the file has would take memory
+    that no one expects of so small a file.
 
     Raises:
         zipfile.BadZipFile: the file is none, or cut off.
-        ValueError: a part of it is not what was written; says which.
+        pickle.UnpicklingError: it makes a bytearray, which takes any amount of memory.
+        ValueError: a part of it is not what was written, or too large; says which.
     """
     with zipfile.ZipFile(path) as archive:
+        declared = sum(part.file_size for part in archive.infolist())
+        if declared > path.stat().st_size:
+            raise ValueError(
+                f"its parts declare {declared:,} bytes, the file has {path.stat().st_size:,}"
+            )
         if damaged := archive.testzip():
             raise ValueError(f"{damaged} has a wrong check sum")
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, without its further lines."""
-    return str(error).strip().split("\n")[0][:200]
+        for name in archive.namelist():
+            if name.endswith(".pkl") and b"\nbytearray\n" in archive.read(name):
+                raise pickle.UnpicklingError("GLOBAL bytearray")

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["UNLABELLED", "Detections", "FoundObjects", "PanopticResult", "Segment", "Target"]
+from blendmask_lite.masks import Region, mask_parts, paste_masks, paste_parts
+
+__all__ = [
+    "UNLABELLED",
+    "Detections",
+    "FoundObjects",
+    "PanopticResult",
+    "Segment",
+    "Target",
+    "UnpastedDetections",
+]
 
 UNLABELLED = 255  # in a stuff map: nobody said what the pixel is
 
-T = TypeVar("T", "Target", "Detections")
+T = TypeVar("T", "Target", "Detections", "UnpastedDetections")
+DetectionsT = TypeVar("DetectionsT", "Detections", "UnpastedDetections")
 
 
 @dataclass(frozen=True)
@@ -52,9 +63,13 @@ class Target:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def to(self, device: torch.device | str) -> Target:
-        """The same on another device."""
-        return _moved(self, device)
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Target:
+        """The same on another device; `non_blocking` as in `Tensor.to`."""
+        return _changed(self, lambda value: value.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Target:
+        """The same in memory that a GPU can fetch while the CPU goes on."""
+        return _changed(self, Tensor.pin_memory)
 
 
 class FoundObjects(Protocol):
@@ -111,12 +126,73 @@ class Detections:
 
     def __getitem__(self, index: Tensor | slice | Sequence[int]) -> Detections:
         """Some of the detections: a slice, a list of positions, or a boolean mask."""
-        chosen: dict[str, Any] = {name: value[index] for name, value in _tensors(self).items()}
-        return replace(self, **chosen)
+        return _chosen(self, index)
 
     def to(self, device: torch.device | str) -> Detections:
         """The same on another device."""
-        return _moved(self, device)
+        return _changed(self, lambda value: value.to(device))
+
+    def mask_parts(self, *, is_reversed: bool = False) -> Iterator[tuple[Region, Tensor]]:
+        """Of each mask a region that holds it, and the (h, w) bool pixels inside of it."""
+        for place in _places(self, is_reversed):
+            yield from mask_parts(self.masks[place, None])
+
+
+@dataclass(frozen=True)
+class UnpastedDetections:
+    """Detections whose masks are still R x R cells over their boxes.
+
+    The masks of a hundred objects on a photograph of 12 million pixels take more than a gigabyte.
+    Here they come one by one, each inside its box.
+
+    Attributes:
+        boxes, scores, labels, mask_logits, location_index, proposal_boxes, image_size: as
+            `Detections` has them.
+        mask_threshold: probability from which a pixel belongs to the mask.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    mask_logits: Tensor
+    location_index: Tensor
+    proposal_boxes: Tensor
+    image_size: tuple[int, int]
+    mask_threshold: float
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, index: Tensor | slice | Sequence[int]) -> UnpastedDetections:
+        """Some of the detections: a slice, a list of positions, or a boolean mask."""
+        return _chosen(self, index)
+
+    def to(self, device: torch.device | str) -> UnpastedDetections:
+        """The same on another device."""
+        return _changed(self, lambda value: value.to(device))
+
+    def mask_parts(self, *, is_reversed: bool = False) -> Iterator[tuple[Region, Tensor]]:
+        """Of each mask a region that holds it, and the (h, w) bool pixels inside of it.
+
+        On the CPU, whatever device the detections are on.
+        """
+        order = list(_places(self, is_reversed))
+        logits, boxes = (each.cpu()[order] for each in (self.mask_logits, self.boxes))
+        return paste_parts(logits, boxes, self.image_size, self.mask_threshold)
+
+    def pasted(self) -> Detections:
+        """The same with all masks in the image."""
+        masks = paste_masks(self.mask_logits, self.boxes, self.image_size, self.mask_threshold)
+        return Detections(
+            boxes=self.boxes,
+            scores=self.scores,
+            labels=self.labels,
+            masks=masks,
+            mask_logits=self.mask_logits,
+            location_index=self.location_index,
+            proposal_boxes=self.proposal_boxes,
+            image_size=self.image_size,
+        )
 
 
 @dataclass(frozen=True)
@@ -160,11 +236,20 @@ class PanopticResult:
         return replace(self, ids=self.ids.to(device))
 
 
-def _tensors(record: Target | Detections) -> dict[str, Tensor]:
+def _tensors(record: Target | Detections | UnpastedDetections) -> dict[str, Tensor]:
     values = {field.name: getattr(record, field.name) for field in fields(record)}
     return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
-def _moved(record: T, device: torch.device | str) -> T:
-    moved: dict[str, Any] = {name: value.to(device) for name, value in _tensors(record).items()}
-    return replace(record, **moved)
+def _places(found: Detections | UnpastedDetections, is_reversed: bool) -> Iterable[int]:
+    return reversed(range(len(found))) if is_reversed else range(len(found))
+
+
+def _chosen(record: DetectionsT, index: Tensor | slice | Sequence[int]) -> DetectionsT:
+    chosen: dict[str, Any] = {name: value[index] for name, value in _tensors(record).items()}
+    return replace(record, **chosen)
+
+
+def _changed(record: T, change: Callable[[Tensor], Tensor]) -> T:
+    changed: dict[str, Any] = {name: change(value) for name, value in _tensors(record).items()}
+    return replace(record, **changed)

@@ -31,7 +31,7 @@ def thin(name: str, **changes) -> ModelConfig:
     """A released architecture with narrow layers; DLA-34 keeps its own."""
     sizes = {"stem_channels": 8, "stage_width": 8, "stage_channels": 32, "pyramid_channels": 32}
     sizes |= {"bottom_channels": 16, "semantic_channels": 16, "panoptic_channels": 32}
-    return replace(PRESETS[name], **sizes, **changes)
+    return replace(PRESETS[name], **(sizes | changes))
 
 
 def random_model(config: ModelConfig, seed: int = 0) -> BlendMask:

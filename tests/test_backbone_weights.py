@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 from collections import OrderedDict
 
@@ -187,6 +188,25 @@ def test_weights_of_other_names_are_refused(source, tmp_path):
     path = tmp_path / "resnet50.pth"
     torch.save(source.backbone.state_dict(), path)  # torchvision's names
     with pytest.raises(ValueError, match=r"resnet50\.pth: .*conv1\.weight is of no known name"):
+        load_detectron2_backbone(random_model(thin("r50")), path)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "words"),
+    [
+        ("res2_0_branch2a_w", np.nan, "layer1.0.conv1.weight with infinite or undefined values"),
+        ("res2_0_branch2a_w", np.int64(1), "layer1.0.conv1.weight torch.int64 instead of"),
+        ("res2_0_branch2a_w", np.True_, "layer1.0.conv1.weight torch.bool instead of"),
+        ("res2_0_branch2a_bn_running_var", -1, "layer1.0.bn1.running_var with negative variances"),
+    ],
+)
+def test_arrays_that_cannot_be_weights_are_named(part, value, words, source, tmp_path):
+    weights = caffe_weights(source, parts=tuple(NORMS), generation=1)
+    assert part in weights
+    dtype = np.float32 if isinstance(value, float | int) else type(value)
+    weights[part] = np.full(weights[part].shape, value, dtype)
+    path = write_pickle(tmp_path / "R-50.pkl", weights)
+    with pytest.raises(ValueError, match=rf"R-50\.pkl for resnet50: .*{re.escape(words)}"):
         load_detectron2_backbone(random_model(thin("r50")), path)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 from torchvision.ops import generalized_box_iou
 
+from blendmask_lite import masks as mask_geometry
 from blendmask_lite.boxes import (
     centerness,
     clip_boxes,
@@ -21,7 +22,9 @@ from blendmask_lite.masks import (
     _paste_whole,
     crop_masks,
     mask_boxes,
+    mask_parts,
     paste_masks,
+    paste_parts,
     semantic_map,
 )
 
@@ -135,3 +138,32 @@ def test_crop_of_a_mask_over_its_own_box_is_full():
 def test_later_instances_lie_over_earlier_ones_in_the_semantic_map():
     masks = torch.tensor([[[1, 1, 0]], [[0, 1, 0]]], dtype=torch.bool)
     assert semantic_map(masks, torch.tensor([4, 1])).tolist() == [[5, 2, 0]]
+
+
+@pytest.mark.parametrize("num_at_once", [1, 3, 100])
+def test_masks_pasted_part_by_part_are_those_pasted_into_whole_images(monkeypatch, num_at_once):
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(7, 14, 14, generator=generator)
+    corners = torch.rand(7, 4, generator=generator) * torch.tensor([20.0, 20, 40, 40])
+    boxes = torch.cat([corners[:, :2], corners[:, :2] + corners[:, 2:] + 0.5], dim=1)
+    boxes[0] = torch.tensor([0.0, 0.0, 37.0, 29.0])  # all of the image
+    boxes[1] = torch.tensor([5.0, 5.0, 5.0, 20.0])  # without width
+    boxes[2] = torch.tensor([50.0, 5.0, 60.0, 20.0])  # beyond the image
+    monkeypatch.setattr(mask_geometry, "PASTE_WEIGHTS", num_at_once * (29 + 37) * 14)
+    expected = _paste_whole(logits.sigmoid(), boxes, (29, 37), 0.5)
+    assert paste_masks(logits, boxes, (29, 37)).equal(expected)
+    parts = list(paste_parts(logits, boxes, (29, 37)))
+    assert len(parts) == 7
+    for (region, part), whole in zip(parts, expected, strict=True):
+        assert part.equal(whole[region])
+        assert part.sum() == whole.sum()
+    assert list(paste_parts(logits[:0], boxes[:0], (29, 37))) == []
+
+
+def test_parts_of_masks_are_tight():
+    masks = torch.zeros(2, 6, 5, dtype=torch.bool)
+    masks[0, 2:4, 1] = True
+    (region, part), (_, empty) = mask_parts(masks)
+    assert region == (slice(2, 4), slice(1, 2))
+    assert part.shape == (2, 1) and part.all()
+    assert empty.numel() == 0

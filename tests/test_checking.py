@@ -200,6 +200,28 @@ def test_pictures_are_compared_with_their_entries(tmp_path):
         assert entries_of(found, "damaged picture") == damaged
 
 
+def test_a_picture_that_only_another_split_has_is_missing(tmp_path):
+    for split in ("train", "val_all"):
+        images = [
+            {"id": i, "file_name": f"{i}.png", "height": HEIGHT, "width": WIDTH} for i in (1, 2, 3)
+        ]
+        write_folder(tmp_path, [annotation(1)], split=split, images=images)
+    (tmp_path / "train" / "2.png").unlink()
+    found = findings_of(tmp_path)
+    assert found["missing picture"] == (1, ["image 2: 2.png is in none of the split's folders"])
+    assert check_folder(tmp_path, decode=True).between.sorted() == []  # nor is image 3 of val_all
+
+
+def test_a_picture_of_no_known_range_of_values_is_an_error_as_for_the_reader(tmp_path):
+    write_folder(tmp_path, [annotation(1)])
+    picture = tmp_path / "train" / "train1.png"
+    Image.fromarray(np.full((HEIGHT, WIDTH), 0.5, dtype=np.float32)).save(picture, "TIFF")
+    assert "floating-point" in findings_of(tmp_path)["damaged picture"][1][0]
+    Image.fromarray(np.full((HEIGHT, WIDTH), 2**20, dtype=np.int32)).save(picture, "TIFF")
+    found = findings_of(tmp_path, decode=True)
+    assert "beyond 16 bits" in found["damaged picture"][1][0]
+
+
 def test_equal_pictures_are_found_by_content_within_a_split_and_between_splits(tmp_path):
     write_folder(tmp_path, [annotation(1)])
     write_folder(tmp_path, [annotation(1)], split="validation")

@@ -5,18 +5,26 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from blendmask_lite import PRESETS, BlendMask, save_model
+from blendmask_lite import PRESETS, BlendMask, load_model, save_model
+from blendmask_lite.checkpoint import read_checkpoint
 from blendmask_lite.cli import main
+from blendmask_lite.images import read_image
 from blendmask_lite.presets import PRESET_INFERENCE
+from blendmask_lite.text import printable
+from blendmask_lite.training.interrupt import StopRequest
+
+HUGE = "1" + 30 * "0"
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +73,100 @@ def test_training_and_evaluating_on_a_folder(root, tmp_path, capsys):
     assert 0 <= scores["mask"]["AP"] <= 100
     assert isinstance(json.loads(detections.read_text()), list)
     assert "AP50" in capsys.readouterr().out
+
+
+TINY_RUN = ("--iterations", "4", "--batch-size", "2", "--size", "64", "--checkpoint-every", "2")
+
+
+@pytest.fixture
+def stopped(root, tmp_path, monkeypatch):
+    """A run of four iterations that was stopped after two, and how to let others run on."""
+    data = shutil.copytree(root, tmp_path / "data")
+    out = tmp_path / "run"
+    options = [*TINY_RUN, "--split", "train", "--images", "1,3,2", "--seed", "3", "--half"]
+    calls = iter(range(2))
+    with monkeypatch.context() as stopping:
+        stopping.chdir(tmp_path)
+        stopping.setattr(StopRequest, "__call__", lambda self: next(calls, None) is None)
+        assert main(["train", "data", "-o", str(out), *options]) == 130
+    whole = tmp_path / "whole"
+    assert main(["train", str(data), "-o", str(whole), *options]) == 0
+    return out, data, whole
+
+
+def test_a_run_continues_with_its_folder_alone(stopped, capsys):
+    out, data, whole = stopped
+    assert main(["train", "-o", str(out), "--resume"]) == 0
+    assert (out / "model.pt").read_bytes() == (whole / "model.pt").read_bytes()
+    described = json.loads((out / "run.json").read_text())
+    assert described["options"]["root"] == str(data)
+    assert described["options"]["images"] == [1, 3, 2]
+    assert described["sessions"][-1]["command"] == f"blendmask-lite train -o {out} --resume"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--batch-size", "4"], "batch_size is 4, was 2"),
+        (["--iterations", "3"], "iterations is 3, was 4"),
+        (["--seed", "4"], "seed is 4, was 3"),
+        (["--split", "val"], "--split is 'val', was 'train'"),
+        (["--images", "1,3"], "--images is (1, 3), was [1, 3, 2]"),
+        (["--weights", "other.pt"], "--weights is 'other.pt', was None"),
+        (["--preset", "nano_panoptic"], "num_stuff_classes is"),
+        (["--schedule", "laptop_photos"], "learning_rate is"),
+        (["--deterministic"], "is_deterministic is True, was False"),
+    ],
+)
+def test_a_run_does_not_continue_with_options_that_contradict_its_own(
+    words, message, stopped, capsys
+):
+    out, _, _ = stopped
+    before = (out / "run.json").read_bytes()
+    capsys.readouterr()
+    assert main(["train", "-o", str(out), "--resume", *words]) == 1
+    last_line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last_line.startswith(f"blendmask-lite train: {out}: cannot continue with other settings")
+    assert message in last_line
+    assert (out / "run.json").read_bytes() == before
+
+
+def test_a_longer_run_continues_and_is_continued_as_such(stopped, monkeypatch, capsys):
+    out, _, _ = stopped
+    calls = iter(range(1))
+    with monkeypatch.context() as stopping:
+        stopping.setattr(StopRequest, "__call__", lambda self: next(calls, None) is None)
+        assert main(["train", "-o", str(out), "--resume", "--iterations", "6"]) == 130
+    assert "continues to 6 iterations instead of 4" in capsys.readouterr().err
+    assert main(["train", "-o", str(out), "--resume"]) == 0
+    assert "instead of" not in capsys.readouterr().err
+    assert read_checkpoint(out / "model.pt").metadata["iterations"] == 6
+    described = json.loads((out / "run.json").read_text())
+    change = {"at_iteration": 2, "from_iterations": 4, "to_iterations": 6}
+    assert described["made_longer"] == [change]
+
+
+def test_data_that_moved_is_named_and_can_be_shown(stopped, capsys):
+    out, data, whole = stopped
+    moved = data.rename(data.with_name("elsewhere"))
+    assert main(["train", "-o", str(out), "--resume"]) == 1
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"{data}: no such folder; say where the data of this run is now, as ROOT" in said
+    assert main(["train", str(moved), "-o", str(out), "--resume"]) == 0
+    assert (out / "model.pt").read_bytes() == (whole / "model.pt").read_bytes()
+
+
+def test_without_a_run_there_is_nothing_to_continue(tmp_path, capsys):
+    assert main(["train", "-o", str(tmp_path / "none"), "--resume"]) == 1
+    assert "run.json: is missing; --resume needs ROOT" in capsys.readouterr().err
+    (tmp_path / "run.json").write_text('{"train": {}}')
+    assert main(["train", "-o", str(tmp_path), "--resume"]) == 1
+    assert "does not say how the run was begun" in capsys.readouterr().err
+    (tmp_path / "run.json").write_text("{")
+    assert main(["train", "-o", str(tmp_path), "--resume"]) == 1
+    assert "run.json: cannot be read" in capsys.readouterr().err
+    assert main(["train", "-o", str(tmp_path)]) == 1
+    assert "ROOT: needed, unless --resume continues a run" in capsys.readouterr().err
 
 
 def test_only_the_chosen_images_are_trained_on(root, tmp_path):
@@ -124,6 +226,183 @@ def test_segment_names_broken_pictures_and_does_the_others(checkpoint, tmp_path,
     assert len(json.loads((out / "results.json").read_text())["images"]) == 1
 
 
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of four pictures of noise."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for name in ("a", "b", "c", "d"):
+        noise = generator.integers(0, 255, (40, 60, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{name}.png")
+    return folder
+
+
+def segment(checkpoint, pictures, out, *options):
+    """The status of the command, with so many objects that there is something to write."""
+    command = ["segment", str(pictures), "--weights", str(checkpoint), "-o", str(out)]
+    return main([*command, "--threshold", "0", *options])
+
+
+def test_category_ids_of_the_data_are_in_the_results_of_segment_and_evaluate(root, tmp_path):
+    folder = shutil.copytree(root, tmp_path / "data")
+    file = folder / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    for each in content["categories"]:
+        each["id"] *= 10
+    for each in content["annotations"]:
+        each["category_id"] *= 10
+    file.write_text(json.dumps(content))
+    ids = {each["id"]: each["name"] for each in content["categories"]}
+    options = ["--split", "train", "--iterations", "1", "--batch-size", "1"]
+    assert main(["train", str(folder), "-o", str(tmp_path / "run"), *options]) == 0
+    for name in ("model.pt", "last.pt"):
+        out = tmp_path / name.removesuffix(".pt")
+        assert segment(tmp_path / "run" / name, folder / "train" / "000000.png", out) == 0
+        found = json.loads((out / "results.json").read_text())
+        assert {each["id"]: each["name"] for each in found["categories"]} == ids
+        assert found["annotations"]
+        assert {each["category_id"] for each in found["annotations"]} <= set(ids)
+    evaluate = ["evaluate", str(tmp_path / "run" / "model.pt"), str(folder), "--split", "train"]
+    threshold = ["--score-threshold", "0", "--results", str(tmp_path / "found.json")]
+    assert main([*evaluate, *threshold]) == 0
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found and {each["category_id"] for each in found} <= set(ids)
+
+
+def test_a_checkpoint_without_category_ids_counts_them_from_one(checkpoint, tmp_path):
+    content = torch.load(checkpoint, weights_only=True)
+    assert content.pop("category_ids") == list(range(1, 9))
+    torch.save(content, tmp_path / "old.pt")
+    assert load_model(tmp_path / "old.pt").category_ids == tuple(range(1, 9))
+    torch.save(content | {"category_ids": ["one"] * 8}, tmp_path / "bad.pt")
+    with pytest.raises(ValueError, match=r"bad.pt: category_ids: expected"):
+        load_model(tmp_path / "bad.pt")
+
+
+def test_segment_never_holds_all_masks_of_a_picture(checkpoint, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr("blendmask_lite.structures.paste_masks", None)
+    monkeypatch.setattr("blendmask_lite.masks.lazy_zeros", None)
+    assert segment(checkpoint, pictures, tmp_path / "out") == 0
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert len(content["annotations"]) > 4
+
+
+def test_pictures_of_one_name_do_not_share_a_result(checkpoint, pictures, tmp_path):
+    (tmp_path / "other").mkdir()
+    shutil.copy(pictures / "b.png", tmp_path / "other" / "a.png")
+    command = ["segment", str(pictures / "a.png"), str(tmp_path / "other" / "a.png")]
+    out = tmp_path / "out"
+    assert main([*command, "--weights", str(checkpoint), "-o", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == {"0001_a.png", "0002_a.png", "results.json"}
+    names = [each["file_name"] for each in json.loads((out / "results.json").read_text())["images"]]
+    assert names == command[1:]
+
+
+def test_a_picture_is_not_overwritten_by_the_result_of_another(checkpoint, pictures, capsys):
+    taken = pictures / "0001_a.png"
+    shutil.move(pictures / "d.png", taken)
+    command = ["segment", str(pictures / "a.png"), str(taken), "--weights", str(checkpoint)]
+    before = taken.read_bytes()
+    assert main([*command, "-o", str(pictures)]) == 1
+    assert "0001_a.png: is one of the pictures and would be lost" in capsys.readouterr().err
+    assert taken.read_bytes() == before
+
+
+def test_nothing_found_is_an_empty_list(checkpoint, pictures, tmp_path, capsys):
+    assert segment(checkpoint, pictures, tmp_path / "out", "--threshold", "1") == 0
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert len(content["images"]) == 4 and content["annotations"] == []
+    assert "a.png: nothing found" in capsys.readouterr().out
+    with (
+        Image.open(tmp_path / "out" / "0001_a.png") as drawn,
+        Image.open(pictures / "a.png") as own,
+    ):
+        assert np.array_equal(np.asarray(drawn), np.asarray(own))
+
+
+def test_segment_counts_pictures_with_the_time_left_and_goes_on_after_a_bad_one(
+    checkpoint, pictures, tmp_path, capsys
+):
+    (pictures / "b.png").write_bytes(b"no picture")
+    (pictures / "inner.png").mkdir()
+    os.mkfifo(pictures / "pipe.png")
+    assert segment(checkpoint, pictures, tmp_path / "out") == 1
+    said = capsys.readouterr()
+    assert "5/5 pictures  ETA 0:00" in said.err
+    for name in ("b.png", "pipe.png"):
+        assert said.err.count(f"skipped: {pictures / name}: cannot be read") == 1
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [Path(each["file_name"]).name for each in content["images"]] == [
+        "a.png",
+        "c.png",
+        "d.png",
+    ]
+    assert [each["id"] for each in content["images"]] == [1, 3, 4]
+    numbers = [each["id"] for each in content["annotations"]]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def read_then(action, *, at):
+    """A reader of pictures that does something else at one of them."""
+    count = iter(range(1, 100))
+
+    def read(path):
+        if next(count) == at:
+            action()
+        return read_image(path)
+
+    return read
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("stop", [interrupt, lambda: os.kill(os.getpid(), signal.SIGTERM)])
+def test_segment_keeps_what_it_has_when_it_is_stopped(
+    stop, checkpoint, pictures, tmp_path, monkeypatch
+):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("blendmask_lite.cli.segment.read_image", read_then(stop, at=3))
+    assert segment(checkpoint, pictures, tmp_path / "out") == 130
+    assert signal.getsignal(signal.SIGTERM) == before
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [Path(each["file_name"]).name for each in content["images"]] == ["a.png", "b.png"]
+    drawn = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert drawn == ["0001_a.png", "0002_b.png", "results.json"]
+
+
+def test_results_are_on_the_disk_while_segment_works(checkpoint, pictures, tmp_path, monkeypatch):
+    """So a kill that cannot be caught leaves them, too."""
+    seen = []
+    results = tmp_path / "out" / "results.json"
+    look = read_then(lambda: seen.append(json.loads(results.read_text())), at=2)
+    monkeypatch.setattr("blendmask_lite.cli.segment.read_image", look)
+    assert segment(checkpoint, pictures, tmp_path / "out") == 0
+    assert len(seen[0]["images"]) == 1 and seen[0]["annotations"]
+
+
+def test_results_of_an_earlier_call_stay_when_nothing_new_was_found(
+    checkpoint, pictures, tmp_path, monkeypatch
+):
+    assert segment(checkpoint, pictures, tmp_path / "out") == 0
+    before = (tmp_path / "out" / "results.json").read_bytes()
+    monkeypatch.setattr("blendmask_lite.cli.segment.read_image", read_then(interrupt, at=1))
+    assert segment(checkpoint, pictures, tmp_path / "out") == 130
+    assert (tmp_path / "out" / "results.json").read_bytes() == before
+
+
+def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path, pictures, capsys):
+    model = BlendMask(PRESETS["nano"], class_names=[f"\x1b[31m{i}\u202e" for i in range(8)])
+    save_model(model, tmp_path / "model.pt")
+    shutil.move(pictures / "a.png", pictures / "a\x07.png")
+    assert segment(tmp_path / "model.pt", pictures, tmp_path / "out") == 0
+    said = capsys.readouterr()
+    assert not set("\x1b\x07\u202e") & set(said.out + said.err)
+    assert "\\x1b[31m" in said.out and "a\\x07.png" in said.out
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -136,6 +415,31 @@ def test_segment_names_broken_pictures_and_does_the_others(checkpoint, tmp_path,
         (["train", "shapes", "-o", "{tmp}", "--learning-rate", "-1"], "learning_rate = -1.0"),
         (["train", "shapes", "-o", "{tmp}", "--threads", "0"], "--threads 0"),
         (["train", "shapes", "-o", "{tmp}", "--device", "quantum"], "--device quantum"),
+        (["train", "shapes", "-o", "{tmp}", "--device", "mps"], "--device mps: torch cannot"),
+        (["train", "shapes", "-o", "{tmp}", "--device", "meta"], "--device meta: torch cannot"),
+        (["train", "shapes", "-o", "{tmp}", "--device", "cuda:99"], "--device cuda:99: torch sees"),
+        (
+            ["train", "shapes", "-o", "{tmp}", "--threads", "99999999"],
+            "--threads 99999999: at most",
+        ),
+        (["train", "shapes", "-o", "{tmp}", "--workers", "5000"], "--workers 5000: at most"),
+        (["train", "shapes", "-o", "{tmp}", "--workers", "-1"], "--workers -1: must be at least 0"),
+        (["train", "shapes", "-o", "{tmp}", "--batch-size", "-1"], "batch_size = -1"),
+        (["train", "shapes", "-o", "{tmp}", "--batch-size", "0"], "batch_size = 0"),
+        (["train", "shapes", "-o", "{tmp}", "--batch-size", HUGE], "batch_size = 1000"),
+        (["train", "shapes", "-o", "{tmp}", "--iterations", "0"], "iterations = 0"),
+        (["train", "shapes", "-o", "{tmp}", "--iterations", "-5"], "iterations = -5"),
+        (["train", "shapes", "-o", "{tmp}", "--iterations", HUGE], "iterations = 1000"),
+        (["train", "shapes", "-o", "{tmp}", "--seed", HUGE], "seed = 1000"),
+        (["train", "shapes", "-o", "{tmp}", "--snapshots", HUGE], "--snapshots 1000"),
+        (["train", "shapes", "-o", "{tmp}", "--watched-pictures", HUGE], "--watched-pictures 1000"),
+        (["train", "shapes", "-o", "{tmp}", "--max-size", HUGE], "max_size = 1000"),
+        (["train", "shapes", "-o", "{tmp}", "--learning-rate", "nan"], "learning_rate = nan"),
+        (["train", "shapes", "-o", "{tmp}", "--learning-rate", "1e99"], "learning_rate = 1e+99"),
+        (["train", "shapes", "-o", "{tmp}", "--clip-norm", "nan"], "clip_norm = nan"),
+        (["train", "shapes", "-o", "{tmp}", "--jitter", "1,inf"], "jitter = (1.0, inf)"),
+        (["train", "shapes", "-o", "{tmp}", "--accumulate", "3"], "accumulate = 3"),
+        (["train", "shapes", "-o", "{tmp}", "--frozen-stages", "99"], "frozen_stages = 99"),
     ],
 )
 def test_bad_input_is_one_line_and_a_status(command, message, checkpoint, tmp_path, capsys):
@@ -146,6 +450,30 @@ def test_bad_input_is_one_line_and_a_status(command, message, checkpoint, tmp_pa
     assert said.count("\n") == 0
 
 
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        (["train", "shapes", "-o", "x", "--weights", ""], "--weights"),
+        (["train", "shapes", "-o", "x", "--weights="], "--weights"),
+        (["train", "shapes", "-o", "x", "--backbone-weights", ""], "--backbone-weights"),
+        (["train", "shapes", "-o", ""], "-o/--out"),
+        (["train", "", "-o", "x"], "ROOT"),
+        (["segment", "a.png", ""], "IMAGE"),
+        (["segment", "a.png", "--weights", ""], "--weights"),
+        (["evaluate", "", "shapes"], "CHECKPOINT"),
+        (["evaluate", "a.pt", "shapes", "--json", ""], "--json"),
+        (["evaluate", "a.pt", "shapes", "--split", ""], "--split"),
+        (["export", "", "-o", "a.onnx"], "CHECKPOINT"),
+        (["convert", "a.pth", "-o", ""], "-o/--out"),
+        (["data", "check", ""], "ROOT"),
+    ],
+)
+def test_an_empty_value_is_an_error_that_names_the_option(command, named, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(command)
+    assert f"argument {named}: is empty" in capsys.readouterr().err
+
+
 def test_help_lists_every_command():
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "blendmask_lite", "--help"]
@@ -154,8 +482,94 @@ def test_help_lists_every_command():
         assert name in shown.stdout
 
 
+@pytest.mark.parametrize("size", ["1", "15", "640-999999999999", HUGE, "0", "-3"])
+def test_a_size_that_nothing_can_be_learned_at_is_refused_at_once(size, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "shapes", "-o", str(tmp_path), f"--size={size}"])
+    assert stop.value.code == 2
+    assert f"argument --size: '{size}': " in capsys.readouterr().err
+
+
 def test_unknown_image_ids_are_named(root, tmp_path, capsys):
     assert (
         main(["train", str(root), "-o", str(tmp_path), "--split", "train", "--images", "99"]) == 1
     )
     assert "99" in capsys.readouterr().err
+
+
+def test_a_name_is_printed_without_what_a_terminal_would_obey():
+    assert printable("a\x1b[31mb\r\n\x7f\x9b") == r"a\x1b[31mb\r\n\x7f\x9b"
+    assert printable("\u202eabc\u2028\udcff") == r"\u202eabc\u2028\udcff"
+    for name in ("", "grüne Tasse", "汉字", "a\u200cb", "👩\u200d🌾", "two words"):
+        assert printable(name) == name
+
+
+def run_command(*words, **settings):
+    """As a process of its own, without the threads of others."""
+    return subprocess.run(
+        [sys.executable, "-m", "blendmask_lite", *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **settings,
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RuntimeError("first line\nsecond line"), "RuntimeError: first line; --debug shows where"),
+        (TypeError("no such thing"), "TypeError: no such thing; --debug shows where"),
+        (KeyError("name"), "KeyError: 'name'; --debug shows where"),
+        (RecursionError("too deep"), "RecursionError: too deep; --debug shows where"),
+        (MemoryError(), "not enough memory (of this machine); --debug shows where"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"),
+            "not enough memory (DefaultCPUAllocator: can't allocate memory: you tried to allocate "
+            "9); --debug shows where",
+        ),
+        (ValueError("file\x1b[2J.json: broken"), "file\\x1b[2J.json: broken"),
+        (OSError(28, "No space left on device", "runs/a"), "runs/a: No space left on device"),
+    ],
+)
+def test_any_error_is_one_line_and_with_debug_a_traceback(error, message, monkeypatch, capsys):
+    def fail(options):
+        raise error
+
+    monkeypatch.setattr("blendmask_lite.cli.runs.run", fail)
+    assert main(["runs"]) == 1
+    assert capsys.readouterr().err == f"blendmask-lite runs: {message}\n"
+    for words in (["--debug", "runs"], ["runs", "--debug"]):
+        with pytest.raises(type(error)):
+            main(words)
+
+
+def test_debug_is_taken_by_commands_of_commands(tmp_path):
+    with pytest.raises(ValueError):
+        main(["data", "check", str(tmp_path / "nothing"), "--debug"])
+
+
+def test_an_interrupted_command_says_so_with_status_130(monkeypatch, capsys):
+    def interrupt(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("blendmask_lite.cli.runs.run", interrupt)
+    assert main(["runs"]) == 130
+    assert capsys.readouterr().err == "blendmask-lite runs: interrupted\n"
+
+
+def test_a_reader_that_left_is_no_error(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "blendmask_lite", "runs", str(tmp_path)]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_help_tells_the_statuses():
+    shown = run_command("--help").stdout
+    for status in ("0  ", "1  ", "2  ", "130  ", "141  "):
+        assert f"\n  {status}" in shown

@@ -72,6 +72,8 @@ def test_convert_writes_a_checkpoint_that_other_commands_read(presets, tmp_path,
     loaded = load_model(out)
     assert loaded.config == presets["r50"]
     assert loaded.class_names[0] == "person"
+    assert loaded.category_ids[:12] == (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13)  # COCO's, with gaps
+    assert loaded.category_ids[-1] == 90
     assert all(v.equal(loaded.state_dict()[n]) for n, v in model.state_dict().items())
     assert read_checkpoint(out).metadata == {"source": str(source)}
 
@@ -92,6 +94,7 @@ def test_convert_names_own_classes_and_the_preset(presets, tmp_path, capsys):
     assert main(["convert", str(source), "-o", str(out), "--classes", "cat,dog"]) == 0
     assert "preset panoptic_r50, 2 classes" in capsys.readouterr().out
     assert load_model(out).class_names == ("cat", "dog")
+    assert load_model(out).category_ids == (1, 2)
 
 
 def test_convert_takes_a_published_name_and_names_dead_weights(presets, tmp_path, capsys):
@@ -119,11 +122,14 @@ class Harmful:
         (["{tmp}/r50.pth", "--preset", "r101"], "not preset r101: backbone is 'resnet50'"),
         (["{tmp}/r50.pth", "--classes", "cat"], "class_names: 1 names for num_classes = 80"),
         (["{tmp}/harmful.pth"], "harmful.pth: refused, because reading it would run code"),
+        (["{tmp}/nan.pth"], "1 tensors with infinite or undefined values: top_layer.bias"),
     ],
 )
 def test_bad_input_is_one_line_and_a_status(arguments, message, presets, tmp_path, capsys):
     torch.save(released_state(random_model(presets["r50"])), tmp_path / "r50.pth")
     torch.save({"model": Harmful()}, tmp_path / "harmful.pth")
+    state = released_state(random_model(presets["r50"]))
+    torch.save(state | {"top_layer.bias": state["top_layer.bias"] / 0}, tmp_path / "nan.pth")
     words = [word.format(tmp=tmp_path) for word in arguments]
     assert main(["convert", *words, "-o", str(tmp_path / "out.pt")]) == 1
     said = capsys.readouterr().err.strip()

@@ -11,7 +11,13 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from blendmask_lite.datasets.coco import CocoDataset
-from blendmask_lite.datasets.coco_format import decode_masks, encode_masks, run_length
+from blendmask_lite.datasets.coco_format import (
+    decode_masks,
+    encode_masks,
+    encode_part,
+    run_length,
+)
+from blendmask_lite.masks import mask_parts
 
 needs_photographs = pytest.mark.skipif(
     "BLENDMASK_COCO" not in os.environ,
@@ -138,12 +144,13 @@ def test_an_image_without_annotations_has_empty_targets_and_can_be_filtered(tmp_
     assert CocoDataset(tmp_path, filter_empty=True).image_ids == (2,)
 
 
-def test_grey_rgba_and_palette_files_become_rgb(tmp_path):
-    for mode in ("L", "RGBA"):
+def test_grey_and_transparent_files_become_rgb(tmp_path):
+    # 100 of 255 parts of the colour 100, the others white.
+    for mode, value in (("L", 100), ("RGBA", round((100 * 100 + 155 * 255) / 255))):
         write_folder(tmp_path, [], mode=mode)
         image = CocoDataset(tmp_path).load(0).image
         assert image.shape == (3, 6, 5)
-        assert image.unique().tolist() == [100]
+        assert image.unique().tolist() == [value]
 
 
 def test_exif_orientation_is_ignored_as_coco_does(tmp_path):
@@ -169,6 +176,109 @@ def test_the_folder_with_the_split_in_its_name_wins(tmp_path):
     for place in ("a_train", "val2017"):
         write_folder(tmp_path, [], split="val2017_small", place=place)
     assert CocoDataset(tmp_path).image_path(1) == tmp_path / "val2017" / "a.png"
+
+
+def images_named(*names):
+    return [
+        {"id": i, "file_name": name, "height": 6, "width": 5} for i, name in enumerate(names, 1)
+    ]
+
+
+def refused_in(dataset, image_id, *folders):
+    """The error names the file, and these as all the folders that were looked in."""
+    with pytest.raises(ValueError) as caught:
+        dataset.image_path(image_id)
+    name = dataset.select([image_id]).ground_truth()["images"][0]["file_name"]
+    start = f"{dataset.annotation_file}: image {image_id} ({name}) is missing; looked in "
+    assert str(caught.value).startswith(start)
+    end = ", but in no folder of another split"
+    looked = str(caught.value).removeprefix(start).removesuffix(end)
+    assert looked.split(", ") == [str(dataset.root / folder) for folder in folders]
+
+
+@pytest.mark.parametrize("parent", [".", "images"])
+def test_a_missing_picture_is_never_taken_from_another_split(tmp_path, parent):
+    names = ("1.png", "2.png", "3.png")
+    for split in ("train", "val"):
+        place = f"{parent}/{split}"
+        write_folder(tmp_path, [], split=split, images=images_named(*names), place=place)
+    (tmp_path / parent / "train" / "2.png").unlink()
+    dataset = CocoDataset(tmp_path, "train")
+    refused_in(dataset, 2, "train", "images/train", "images", ".")
+    with pytest.raises(ValueError, match=r"2\.png"):
+        dataset.load(1)
+    for image_id in (1, 3):
+        assert dataset.image_path(image_id).parent == tmp_path / parent / "train"
+    assert CocoDataset(tmp_path, "val").image_path(2) == tmp_path / parent / "val" / "2.png"
+
+
+def test_one_picture_of_a_shared_folder_leaves_the_next_to_the_split_s_own(tmp_path):
+    write_folder(tmp_path, [], images=images_named("1.png", "2.png"))
+    write_folder(tmp_path, [], images=images_named("1.png", "2.png"), place="images")
+    (tmp_path / "train" / "1.png").unlink()
+    dataset = CocoDataset(tmp_path)
+    assert dataset.image_path(1).parent == tmp_path / "images"
+    assert dataset.image_path(2).parent == tmp_path / "train"
+
+
+@pytest.mark.parametrize(
+    "other", ["instances_val", "image_info_val", "lvis_val", "person_keypoints_val_small"]
+)
+def test_a_split_without_a_folder_takes_none_of_another_split(tmp_path, other):
+    write_folder(tmp_path, [], pictures=False)
+    (tmp_path / "train").rmdir()
+    (tmp_path / "annotations" / f"{other}.json").write_text("{}")
+    for place in ("val", "images/val", "panoptic_train", ".hidden"):
+        write_folder(tmp_path, [], place=place)
+    refused_in(CocoDataset(tmp_path, "train"), 1, "train", "images/train", "images", ".")
+    write_folder(tmp_path, [], place="pictures")
+    assert CocoDataset(tmp_path, "train").image_path(1) == tmp_path / "pictures" / "a.png"
+
+
+def test_a_folder_called_like_a_split_is_not_looked_in_by_one_with_its_own(tmp_path):
+    write_folder(tmp_path, [], images=images_named("1.png", "2.png", "3.png"))
+    for place in ("test", "Validation", "more"):
+        write_folder(tmp_path, [], images=images_named("1.png", "2.png"), place=place)
+    for name in ("1.png", "2.png", "3.png"):
+        (tmp_path / "train" / name).unlink()
+    (tmp_path / "more" / "2.png").unlink()
+    dataset = CocoDataset(tmp_path)
+    assert dataset.image_path(1) == tmp_path / "more" / "1.png"
+    refused_in(dataset, 2, "train", "images/train", "images", ".", "more")
+
+
+def test_of_two_folders_that_begin_a_split_s_name_the_longer_is_its_own(tmp_path):
+    for split in ("train", "train_more"):
+        write_folder(tmp_path, [], split=split)
+    (tmp_path / "train_more" / "a.png").unlink()
+    refused_in(
+        CocoDataset(tmp_path, "train_more"),
+        1,
+        *("train_more", "images/train_more", "images", "."),
+    )
+
+
+def test_a_folder_may_be_named_with_the_file_whatever_split_it_is_of(tmp_path):
+    write_folder(tmp_path, [], split="val", images=images_named("a.png"))
+    write_folder(tmp_path, [], images=images_named("val/a.png", "deep/b.png"), pictures=False)
+    (tmp_path / "train" / "deep").mkdir(parents=True)
+    Image.new("RGB", (5, 6)).save(tmp_path / "train" / "deep" / "b.png")
+    dataset = CocoDataset(tmp_path, "train")
+    assert dataset.image_path(1) == tmp_path / "val" / "a.png"
+    assert dataset.image_path(2) == tmp_path / "train" / "deep" / "b.png"
+
+
+def test_pictures_of_test_dev_lie_in_the_folder_of_the_test_split(tmp_path):
+    write_folder(tmp_path, [], split="test2017", images=images_named("a.png"))
+    write_folder(tmp_path, [], split="test-dev2017", place="test2017")
+    dataset = CocoDataset(tmp_path, "test-dev2017")
+    assert dataset.image_path(1) == tmp_path / "test2017" / "a.png"
+
+
+def test_a_folder_that_is_a_link_is_looked_in(tmp_path):
+    write_folder(tmp_path, [], place="elsewhere/pictures")
+    (tmp_path / "train").symlink_to(tmp_path / "elsewhere" / "pictures")
+    assert CocoDataset(tmp_path).image_path(1) == tmp_path / "train" / "a.png"
 
 
 def test_selected_images_come_in_the_order_asked_for(tmp_path):
@@ -335,3 +445,13 @@ def test_grey_photographs_become_three_equal_channels():
     image = dataset.select(grey[:1]).load(0).image
     assert torch.equal(image[0], image[1])
     assert torch.equal(image[0], image[2])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (13, 9)])
+@pytest.mark.parametrize("share", [0, 0.02, 0.5, 1])
+def test_a_mask_encoded_from_its_part_is_the_text_of_the_whole(size, share):
+    masks = torch.rand(20, *size, generator=torch.Generator().manual_seed(0)) < share
+    everything = (slice(0, size[0]), slice(0, size[1]))
+    expected = encode_masks(masks)  # pycocotools looks at every pixel
+    assert [encode_part(*each, size) for each in mask_parts(masks)] == expected
+    assert [encode_part(everything, each, size) for each in masks] == expected

@@ -174,7 +174,7 @@ def test_a_request_to_stop_saves_and_leaves():
         state,
         CONFIG,
         on_checkpoint=lambda s: saved.append(s.iteration),
-        should_stop=lambda: state.iteration == 3,
+        should_stop=lambda: state.iteration == 2,  # asked in the third step
     )
     assert not is_finished
     assert saved == [3]
@@ -312,6 +312,10 @@ def test_a_shorter_run_moves_milestones_and_keeps_the_warm_up_within_a_tenth():
         ({"milestones": (3, 2)}, "milestones"),
         ({"ema_decay": 1.0}, "ema_decay"),
         ({"clip_norm": 0.0}, "clip_norm"),
+        ({"iterations": 10.0}, "iterations = 10.0: must be a whole number"),
+        ({"precision": None}, "precision = None: must be float32 or bfloat16"),
+        ({"crop": "half"}, "crop = 'half': must be a finite number or None"),
+        ({"jitter": (0.1,)}, "must be a tuple of 2 finite numbers or None"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(change, message):

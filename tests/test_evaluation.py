@@ -23,8 +23,10 @@ from blendmask_lite import PRESETS, BlendMask, Detections, InferenceConfig
 from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.shapes import ShapesDataset, write_shapes
 from blendmask_lite.evaluation.instances import InstanceEvaluator, evaluate_model
+from blendmask_lite.evaluation.panoptic_quality import PanopticQuality, SegmentCounts
 from blendmask_lite.evaluation.results_file import coco_results
-from blendmask_lite.structures import Target
+from blendmask_lite.evaluation.sharing import require_same_names
+from blendmask_lite.structures import Target, UnpastedDetections
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,39 @@ def detections_of(target, *, scores=None, masks=None):
         proposal_boxes=target.boxes,
         image_size=tuple(target.masks.shape[1:]),
     )
+
+
+def test_results_are_the_same_before_and_after_pasting():
+    corners = torch.tensor([[0.0, 0, 60, 40], [3.3, 4.4, 30.5, 39.9], [58.0, 1.0, 60.0, 40.0]])
+    found = UnpastedDetections(
+        boxes=corners,
+        scores=torch.tensor([0.9, 0.8, 0.7]),
+        labels=torch.tensor([0, 1, 0]),
+        mask_logits=torch.randn(3, 14, 14, generator=torch.Generator().manual_seed(0)),
+        location_index=torch.arange(3),
+        proposal_boxes=corners,
+        image_size=(40, 60),
+        mask_threshold=0.5,
+    )
+    entries = coco_results(7, found, (3, 9))
+    assert entries == coco_results(7, found.pasted(), (3, 9))
+    assert [each["category_id"] for each in entries] == [3, 9, 3]
+    assert coco_results(7, found[:0]) == []
+
+
+def test_control_characters_of_class_names_are_printed_as_codes(dataset):
+    evaluator = InstanceEvaluator(dataset)
+    sample = dataset.load(0)
+    evaluator.add(sample.image_id, detections_of(sample.target))
+    results = evaluator.finish()
+    results = replace(
+        results, classes=[replace(results.classes[0], name="\x1b[2J"), *results.classes[1:]]
+    )
+    assert "\x1b" not in results.class_table() and "\\x1b[2J" in results.class_table()
+    totals = PanopticQuality({"\x1b[2J": SegmentCounts(0.9, 1, 0, 0)}, {}, num_images=1)
+    assert "\x1b" not in totals.class_table() and "\\x1b[2J" in totals.class_table()
+    with pytest.raises(ValueError, match=r"1 classes \(\\x1b\[2J\)"):
+        require_same_names("classes", ["\x1b[2J"], ["cat"])
 
 
 def test_the_truth_itself_scores_100(dataset):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from torch.nn import functional as F
 
 from blendmask_lite import PRESETS, BlendMask, Detections
 from blendmask_lite.figures import (
@@ -26,6 +27,7 @@ from blendmask_lite.figures import (
 )
 from blendmask_lite.figures.blending import strongest_bases
 from blendmask_lite.figures.palette import base_color, object_color, rgb255, text_on
+from blendmask_lite.structures import UnpastedDetections
 
 NAMES = ("star", "ring", "fish")
 HEIGHT, WIDTH = 48, 64
@@ -230,6 +232,48 @@ def test_detections_figure_names_what_it_shows(num):
     assert ("star 50 %" in texts(figure)) == (num > 1)
     assert len(figure.axes[0].patches) == num
     assert f"{num} objects" in figure.get_label()
+
+
+def test_masks_are_painted_in_their_boxes_as_they_were_in_the_whole_picture():
+    masks = torch.rand(5, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1)) < 0.9
+    masks[1, 10:] = False  # at the upper side
+    masks[2, :, :50] = False  # at the right side
+    masks[3] = True
+    masks[4] = False
+    expected = a_picture()
+    for index in reversed(range(5)):
+        color = torch.tensor(rgb255(object_color(index)))[:, None] / 255
+        mask = masks[index]
+        # Beyond the picture, max_pool2d sees nothing.
+        near = F.max_pool2d((~mask)[None].float(), kernel_size=3, stride=1, padding=1)[0] > 0
+        expected[:, mask] = (1 - 0.45) * expected[:, mask] + 0.45 * color
+        expected[:, mask & near] = color
+    assert paint_masks(a_picture(), masks).equal(expected)
+
+
+def test_drawing_is_the_same_before_and_after_pasting():
+    generator = torch.Generator().manual_seed(0)
+    boxes = torch.tensor([[0.0, 0, 64, 48], [5.5, 7.2, 30.1, 40.9], [40.0, 20.0, 63.0, 47.5]])
+    found = UnpastedDetections(
+        boxes=boxes,
+        scores=torch.tensor([0.9, 0.8, 0.7]),
+        labels=torch.tensor([0, 1, 2]),
+        mask_logits=torch.randn(3, 14, 14, generator=generator),
+        location_index=torch.arange(3),
+        proposal_boxes=boxes,
+        image_size=(HEIGHT, WIDTH),
+        mask_threshold=0.5,
+    )
+    assert found.pasted().masks.flatten(1).any(dim=1).all()
+    for chosen in (slice(0, 3), slice(0, 1), slice(0, 0)):
+        drawn = draw_detections(a_picture(), found[chosen], NAMES)
+        assert np.array_equal(drawn, draw_detections(a_picture(), found.pasted()[chosen], NAMES))
+
+
+def test_control_characters_of_a_class_name_are_drawn_as_codes():
+    names = ("star", "ring", "\x1b[2J")
+    figure = detections_figure(a_picture(), some_detections(1), names)
+    assert "\\x1b[2J 90 %" in texts(figure)
 
 
 def test_one_pixel_picture_with_an_object_is_drawn():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torchvision.models import ResNet18_Weights, resnet18, resnet50
@@ -11,7 +14,8 @@ from torchvision.models import ResNet18_Weights, resnet18, resnet50
 from blendmask_lite import PRESETS, BlendMask, InferenceConfig, ModelConfig
 from blendmask_lite.model.backbones.resnet import DEPTHS, BasicBlock, Bottleneck, ResNet
 from blendmask_lite.model.bottom import DeepLabDecoder, ProtoFPN, ProtoNetP3
-from blendmask_lite.model.detect import select_candidates, suppress
+from blendmask_lite.model.detect import Proposals, select_candidates, suppress
+from blendmask_lite.model.images import require_pixels
 
 NANO = PRESETS["nano"]
 
@@ -146,6 +150,11 @@ def test_detections_can_be_picked(model):
         (torch.zeros(3, 64, 64, dtype=torch.int64), r"images\[1\]: torch.int64"),
         (torch.rand(3, 0, 64), r"images\[1\].*without pixels"),
         ("picture.jpg", r"images\[1\]: str"),
+        (torch.full((3, 8, 8), 255.0), r"images\[1\]: values from 255 to 255; expected floats in"),
+        (torch.full((3, 8, 8), 3.0).half(), r"images\[1\]: values from 3 to 3"),
+        (torch.full((3, 8, 8), -1.5), r"images\[1\]: values from -1.5 to -1.5"),
+        (torch.tensor([0, math.nan]).expand(3, 1, 2), r"images\[1\]: values from nan to nan"),
+        (torch.tensor([0, -math.inf]).expand(3, 1, 2), r"images\[1\]: values from -inf to 0"),
     ],
 )
 def test_bad_images_are_refused_by_their_place(model, bad, message):
@@ -153,14 +162,95 @@ def test_bad_images_are_refused_by_their_place(model, bad, message):
         model.predict([image(), bad])
 
 
-def test_output_sizes_have_to_match(model):
-    with pytest.raises(ValueError, match="output_sizes: 2 for 1 images"):
-        model.predict([image()], output_sizes=[(1, 1), (2, 2)])
+def test_floats_that_resampling_overshot_are_pixels(model):
+    assert len(model.predict([image() * 1.4 - 0.2], score_threshold=0.0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_detections": -3}, "max_detections = -3: must lie between 1 and 100000"),
+        ({"max_detections": 0}, "max_detections = 0: must lie between 1 and 100000"),
+        ({"max_detections": True}, "max_detections = True: must be a whole number"),
+        ({"max_detections": 2.5}, "max_detections = 2.5: must be a whole number"),
+        ({"score_threshold": math.nan}, "score_threshold = nan: must be a finite number"),
+        ({"score_threshold": -0.1}, "score_threshold = -0.1: must lie between 0 and 1"),
+        ({"score_threshold": 30}, "score_threshold = 30: must lie between 0 and 1"),
+        ({"score_threshold": "0.3"}, "score_threshold = '0.3': must be a finite number"),
+        ({"output_sizes": [(1, 1), (2, 2)]}, "output_sizes: 2 for 1 images"),
+        ({"output_sizes": [(0, 96)]}, "output_sizes[0] = (0, 96): expected (height, width)"),
+        ({"output_sizes": [(64, -1)]}, "output_sizes[0] = (64, -1): expected (height, width)"),
+        ({"output_sizes": [(64.0, 96)]}, "output_sizes[0] = (64.0, 96): expected"),
+        ({"output_sizes": [(10**7, 10**7)]}, "output_sizes[0] = (10000000, 10000000): expected"),
+        ({"output_sizes": [(3, 64, 96)]}, "output_sizes[0] = (3, 64, 96): expected"),
+        ({"output_sizes": [64]}, "output_sizes[0] = 64: expected (height, width)"),
+    ],
+)
+def test_bad_arguments_are_refused_by_name_before_the_network_runs(
+    model, arguments, message, monkeypatch
+):
+    with torch.no_grad():
+        output = model([image()])
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        model.find_objects(output, **arguments)
+    monkeypatch.setattr(model.backbone, "forward", None)
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        model.predict([image()], **arguments)
+
+
+def test_numbers_of_numpy_are_numbers(model):
+    with torch.no_grad():
+        output = model([image()])
+    [some] = model.detect(output, score_threshold=np.float32(0), max_detections=np.int64(3))
+    assert len(some) == 3
+
+
+def test_pixels_are_looked_at_once_for_all_images_and_never_in_training(model, monkeypatch):
+    waits = []
+    tolist = torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda self: waits.append(1) or tolist(self))
+    require_pixels([image(), image(32, 32), image()])
+    assert len(waits) == 1
+    with torch.no_grad():
+        assert model([image() * 255]).bases.isfinite().all()
+
+
+def test_a_model_in_training_mode_predicts_nothing_and_learns_nothing():
+    model = make_model().train()
+    before = {name: each.clone() for name, each in model.named_buffers()}
+    with pytest.raises(ValueError, match=r"in training mode; call model.eval\(\)"):
+        model.predict([image()])
+    assert all(each.equal(before[name]) for name, each in model.named_buffers())
+    assert len(model.eval().predict([image()])) == 1
 
 
 def test_class_names_have_to_match():
     with pytest.raises(ValueError, match="2 names for num_classes = 8"):
         BlendMask(NANO, class_names=["a", "b"])
+
+
+def test_category_ids_count_from_one_unless_given_and_have_to_be_different():
+    assert BlendMask(NANO).category_ids == tuple(range(1, 9))
+    assert BlendMask(NANO, category_ids=[90, 1, 2, 3, 4, 5, 6, 7]).category_ids[0] == 90
+    for ids, number in (([1, 2], 2), ([1] * 8, 1)):
+        with pytest.raises(ValueError, match=f"category_ids: {number} different numbers for .* 8"):
+            BlendMask(NANO, category_ids=ids)
+
+
+def test_objects_before_pasting_are_those_after_it(model):
+    with torch.no_grad():
+        output = model([image(), image()])
+    sizes = [(70, 50), (300, 200)]
+    placed = model.place_objects(output, output_sizes=sizes, score_threshold=0)
+    found = model.find_objects(output, output_sizes=sizes, score_threshold=0)
+    for before, after in zip(placed, found, strict=True):
+        assert len(before) == len(after) > 0
+        assert before.pasted().masks.equal(after.masks)
+        for order, is_reversed in ((after.masks, False), (after.masks.flip(0), True)):
+            for mine in (before, after):
+                parts = mine.mask_parts(is_reversed=is_reversed)
+                for (region, part), mask in zip(parts, order, strict=True):
+                    assert part.equal(mask[region]) and part.sum() == mask.sum()
 
 
 def test_own_bases_and_attentions_stand_in_for_the_networks(model):
@@ -206,11 +296,56 @@ def test_a_model_without_semantic_head_says_so():
         ({"num_classes": 0}, "num_classes"),
         ({"frozen_stages": 6}, "frozen_stages"),
         ({"pixel_std": (1.0, 0.0, 1.0)}, "pixel_std"),
+        ({"size_limits": (-1, 32)}, "size_limits"),
     ],
 )
 def test_impossible_configs_are_refused_by_field(changes, field):
     with pytest.raises(ValueError, match=f"^{field} = "):
         replace(NANO, **changes)
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "message"),
+    [
+        (NANO, {"num_classes": True}, "num_classes = True: must be a whole number"),
+        (NANO, {"num_classes": 8.0}, "num_classes = 8.0: must be a whole number"),
+        (NANO, {"size_divisor": None}, "size_divisor = None: must be a whole number"),
+        (NANO, {"backbone": 3}, "backbone = 3: must be one of small, "),
+        (NANO, {"channel_order": ["rgb"]}, "channel_order = ['rgb']: must be rgb or bgr"),
+        (NANO, {"levels": 5}, "levels = 5: must be a tuple of texts"),
+        (NANO, {"levels": (2, 3)}, "levels = (2, 3): must be a tuple of texts"),
+        (NANO, {"size_limits": ("a",)}, "size_limits = ('a',): must be a tuple of finite numbers"),
+        (NANO, {"pixel_std": 1.0}, "pixel_std = 1.0: must be a tuple of 3 finite numbers"),
+        (NANO, {"pixel_mean": (1.0, math.nan, 1.0)}, "pixel_mean = (1.0, nan, 1.0): must be a"),
+        (NANO, {"center_radius": math.inf}, "center_radius = inf: must be a finite number"),
+        (NANO, {"stride_in_1x1": 1}, "stride_in_1x1 = 1: must be True or False"),
+        (InferenceConfig(), {"nms_iou": "0.6"}, "nms_iou = '0.6': must be a finite number"),
+        (InferenceConfig(), {"mask_threshold": math.nan}, "mask_threshold = nan: must be a finite"),
+        (InferenceConfig(), {"max_detections": None}, "max_detections = None: must be a whole"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_field_with_what_it_must_be(config, changes, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        replace(config, **changes)
+
+
+@pytest.mark.parametrize(
+    ("config", "field", "most"),
+    [
+        (NANO, "num_box_convs", 64),
+        (NANO, "num_bottom_convs", 64),
+        (NANO, "num_classes", 100_000),
+        (NANO, "pyramid_channels", 8192),
+        (NANO, "mask_size", 512),
+        (NANO, "size_divisor", 1024),
+        (InferenceConfig(), "test_size", 8192),
+        (InferenceConfig(), "max_detections", 100_000),
+        (InferenceConfig(), "candidates_per_level", 100_000),
+    ],
+)
+def test_no_field_asks_for_unlimited_memory(config, field, most):
+    with pytest.raises(ValueError, match=f"^{field} = 10000000: must lie between .* and {most}$"):
+        replace(config, **{field: 10**7})
 
 
 def test_impossible_inference_settings_are_refused_by_field():
@@ -360,6 +495,20 @@ def test_suppression_works_class_by_class():
     assert kept.labels.tolist() == [0, 1]
     assert kept.location_index.tolist() == [0, 0]
     assert len(suppress(found, nms_iou=0.6, max_detections=1)) == 1
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [1, 0]])
+def test_a_box_outside_the_image_does_not_suppress_another_class(labels):
+    # Moved by the largest coordinate and one, 101, the second box would lie on the first.
+    boxes = torch.tensor([[50.0, 50, 100, 100], [-51, -51, 4, 4]])
+    if labels == [1, 0]:
+        boxes = boxes.flip(0)
+    found = Proposals(boxes, torch.tensor([0.9, 0.8]), torch.tensor(labels), torch.arange(2))
+    assert len(suppress(found, nms_iou=0.6, max_detections=10)) == 2
+    assert len(suppress(found[:0], nms_iou=0.6, max_detections=10)) == 0
+    # Boxes of one class are suppressed there as anywhere.
+    twice = Proposals(boxes[[0, 0]], found.scores, torch.tensor([1, 1]), torch.arange(2))
+    assert len(suppress(twice, nms_iou=0.6, max_detections=10)) == 1
 
 
 def test_weights_stay_in_the_layout_that_is_fast():

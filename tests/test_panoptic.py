@@ -398,6 +398,10 @@ def test_limits_default_to_the_models_and_are_checked():
         model.predict_panoptic([picture()], overlap=1.5)
     with pytest.raises(ValueError, match="output_sizes: 2 for 1 images"):
         model.predict_panoptic([picture()], output_sizes=[(4, 4)] * 2)
+    with pytest.raises(ValueError, match=r"images\[0\]: values from 255 to 255"):
+        model.predict_panoptic([torch.full((3, 8, 8), 255.0)])
+    with pytest.raises(ValueError, match="in training mode"):
+        model.train().predict_panoptic([picture()])
 
 
 def test_a_model_without_the_branch_says_so():

@@ -126,7 +126,7 @@ def test_command_line_answers_help_for_every_command_of_the_readme():
     commands = set(re.findall(r"^blendmask-lite ([a-z]+)", read("README.md"), flags=re.MULTILINE))
     from blendmask_lite.cli import COMMANDS
 
-    assert commands == {module.__name__.rpartition(".")[2] for module in COMMANDS}
+    assert commands == set(COMMANDS)
     for command in sorted(commands):
         arguments = [sys.executable, "-m", "blendmask_lite", command, "--help"]
         done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
@@ -137,16 +137,55 @@ def test_command_line_answers_help_for_every_command_of_the_readme():
 # ------------------------------------------------------------------ the package
 
 
-def test_import_needs_torch_and_torchvision_only():
+# What takes seconds to import, or is no dependency of those who only want a list of commands.
+HEAVY = {
+    "torch",
+    "torchvision",
+    "numpy",
+    "PIL",
+    "matplotlib",
+    "pycocotools",
+    "hotcoco",
+    "ipywidgets",
+    "anywidget",
+    "IPython",
+    "pandas",
+}
+
+
+def heavy_modules_after(code):
     loaded = run_python(
-        "import sys, blendmask_lite\n"
-        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
-    ).split()
-    project = tomllib.loads(read("pyproject.toml"))["project"]
-    declared = {re.match(r"[a-z_-]+", each)[0] for each in project["dependencies"]}
+        f"import sys\n{code}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    )
+    return HEAVY & set(loaded.splitlines()[-1].split())
+
+
+def test_import_of_the_package_loads_nothing_heavy():
+    assert heavy_modules_after("import blendmask_lite; blendmask_lite.PRESETS") == set()
+
+
+def test_a_model_needs_torch_and_torchvision_only():
     # torch and torchvision bring numpy and pillow along where they find them.
-    others = declared - {"torch", "torchvision", "numpy", "pillow"} | {"IPython", "pandas"}
-    assert others & set(loaded) == set()
+    loaded = heavy_modules_after("from blendmask_lite import BlendMask, load_model")
+    assert {"torch", "torchvision"} <= loaded <= {"torch", "torchvision", "numpy", "PIL"}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["runs", "--help"], ["runs"], ["train", "--help"]])
+def test_help_and_lists_of_runs_load_nothing_heavy(words, tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    words = [*words, str(tmp_path)] if words == ["runs"] else words
+    code = f"from blendmask_lite.cli import main\ntry: main({words!r})\nexcept SystemExit: pass"
+    assert heavy_modules_after(code) == set()
+
+
+def test_every_public_name_can_be_imported():
+    import blendmask_lite
+
+    assert set(blendmask_lite._MODULES) == set(blendmask_lite.__all__) <= set(dir(blendmask_lite))
+    for name in blendmask_lite.__all__:
+        assert getattr(blendmask_lite, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        blendmask_lite.nothing  # noqa: B018
 
 
 def test_import_prints_nothing_and_touches_no_seed():

@@ -362,6 +362,59 @@ def test_another_shape_is_named_with_both(presets, thin_r50, tmp_path):
         load_adelaidet(write(tmp_path, state))
 
 
+@pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("top_layer.bias", lambda v: v / 0, "with infinite or undefined values: top_layer.bias"),
+        (
+            "top_layer.bias",
+            torch.Tensor.long,
+            "of another type: top_layer.bias torch.int64 instead",
+        ),
+        ("top_layer.bias", lambda v: v > 0, "of another type: top_layer.bias torch.bool instead"),
+        ("top_layer.bias", lambda v: v * 1j, "of another type: top_layer.bias torch.complex64"),
+        (
+            "basis_module.tower.0.1.running_var",
+            torch.Tensor.neg,
+            "with negative variances: basis_module.tower.0.1.running_var",
+        ),
+    ],
+)
+def test_tensors_that_cannot_be_weights_are_named(
+    name, change, words, is_zip, presets, thin_r50, tmp_path
+):
+    state = thin_r50.state | {name: change(thin_r50.state[name])}
+    path = write(tmp_path, state, _use_new_zipfile_serialization=is_zip)
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        load_adelaidet(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
+def test_a_small_file_does_not_ask_for_much_memory(is_zip, presets, thin_r50, tmp_path):
+    kernel = torch.zeros(1, 8, 3, 3).expand(100_000, -1, -1, -1)
+    state = {name: value for name, value in thin_r50.state.items() if "res5" not in name}
+    state[f"{HEAD}.cls_logits.weight"] = kernel
+    path = write(tmp_path, state, _use_new_zipfile_serialization=is_zip)
+    with pytest.raises(ValueError, match=r"cls_logits\.weight declares 28,800,000 bytes, the file"):
+        load_adelaidet(path)
+    content = {"model": thin_r50.state, "optimizer": bytearray(10)}
+    path = write(tmp_path, content, _use_new_zipfile_serialization=is_zip)
+    with pytest.raises(ValueError, match=r"refused, .* \(bytearray\)"):
+        load_adelaidet(path)
+
+
+def test_dictionaries_that_hold_each_other_are_not_walked(thin_r50, tmp_path):
+    nested: dict = {}
+    for _ in range(100):
+        nested = {"a": nested, "b": nested}
+    path = tmp_path / "nested.pkl"
+    path.write_bytes(pickle.dumps({"model": {"a": nested}}))
+    with pytest.raises(ValueError, match="'a' is a dict, not a tensor"):
+        load_adelaidet(path)
+
+
 def test_a_preset_that_disagrees_is_refused_with_the_difference(presets, thin_r50, tmp_path):
     path = write(tmp_path, thin_r50.state)
     with pytest.raises(ValueError, match="backbone is 'resnet50', not 'resnet101'") as caught:

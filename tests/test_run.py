@@ -19,10 +19,12 @@ from blendmask_lite import PRESETS, load_model
 from blendmask_lite.checkpoint import read_checkpoint
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.presets import PRESET_INFERENCE
+from blendmask_lite.training.determinism import deterministic
+from blendmask_lite.training.interrupt import StopRequest
 from blendmask_lite.training.presets import TRAIN_PRESETS
 from blendmask_lite.training.recipe import Recipe
 from blendmask_lite.training.run import train_model
-from blendmask_lite.training.schedule import rescale
+from blendmask_lite.training.schedule import learning_rate_at, rescale
 
 TRAIN = replace(
     rescale(TRAIN_PRESETS["nano"], iterations=4, batch_size=2),
@@ -173,3 +175,156 @@ def test_a_killed_process_continues(tmp_path):
     process.wait()
     iterations = [int(row["iteration"]) for row in rows(tmp_path / "metrics.csv")]
     assert iterations == list(range(1, len(iterations) + 1))
+
+
+# ------------------------------------------------------------------ longer, better, reproducible
+
+
+def weights_of(folder):
+    return load_model(folder / "model.pt").state_dict()
+
+
+def assert_same_weights(one, other):
+    first, second = weights_of(one), weights_of(other)
+    for name, value in first.items():
+        assert value.equal(second[name]), name
+
+
+def stop_after(monkeypatch, num_steps):
+    """Let the run be asked to stop after some steps of this process."""
+    calls = iter(range(num_steps))
+    monkeypatch.setattr(StopRequest, "__call__", lambda self: next(calls, None) is None)
+
+
+def score_by_iteration(monkeypatch, scores):
+    """Replace evaluations by known ones."""
+
+    def known(state, *rest):
+        return {"mask AP": scores[state.iteration], "box AP": 1.0}
+
+    monkeypatch.setattr("blendmask_lite.training.run._scores", known)
+
+
+def test_evaluations_change_no_weight(dataset, tmp_path):
+    train_model(dataset, tmp_path / "without", RECIPE)
+    recipe = replace(RECIPE, train=replace(TRAIN, evaluate_every=1, patience=9))
+    train_model(dataset, tmp_path / "with", recipe, validation=ShapesDataset(2, seed=9))
+    assert_same_weights(tmp_path / "without", tmp_path / "with")
+
+
+def test_the_model_with_the_best_mask_ap_is_kept(dataset, tmp_path, monkeypatch):
+    score_by_iteration(monkeypatch, {1: 5.0, 2: 7.0, 3: 7.0, 4: 6.0})
+    recipe = replace(RECIPE, train=replace(TRAIN, evaluate_every=1, checkpoint_every=1))
+    assert train_model(dataset, tmp_path / "run", recipe, validation=ShapesDataset(1, seed=9))
+    best = read_checkpoint(tmp_path / "run" / "best.pt")
+    assert (best.metadata["iterations"], best.metadata["mask AP"]) == (2, 7.0)
+    stop_after(monkeypatch, 2)
+    recipe = replace(RECIPE, train=TRAIN)
+    assert not train_model(dataset, tmp_path / "two steps", recipe)
+    expected = read_checkpoint(tmp_path / "two steps" / "last.pt").state
+    for name, value in load_model(tmp_path / "run" / "best.pt").state_dict().items():
+        assert value.equal(expected[name].to(value.dtype)), name
+
+
+def test_patience_ends_a_run_and_a_stop_in_between_changes_nothing(dataset, tmp_path, monkeypatch):
+    score_by_iteration(
+        monkeypatch, {1: 5.0, 2: 7.0, 3: 6.0, 4: 7.0, 5: 9.0, 6: 9.0, 7: 9.0, 8: 9.0}
+    )
+    train = replace(TRAIN, iterations=8, evaluate_every=1, checkpoint_every=8, patience=2)
+    recipe = replace(RECIPE, train=train)
+    validation = ShapesDataset(1, seed=9)
+    assert train_model(dataset, tmp_path / "whole", recipe, validation=validation)
+    with monkeypatch.context() as stopped:
+        stop_after(stopped, 3)  # after the evaluation that was no better, of the third iteration
+        assert not train_model(dataset, tmp_path / "part", recipe, validation=validation)
+    for _ in range(2):  # and once it has ended, it stays so
+        assert train_model(
+            dataset, tmp_path / "part", recipe, validation=validation, is_resumed=True
+        )
+        for name in ("whole", "part"):
+            assert [row["iteration"] for row in rows(tmp_path / name / "metrics.csv")] == list(
+                "1234"
+            )
+            best = read_checkpoint(tmp_path / name / "best.pt").metadata
+            assert (best["iterations"], best["mask AP"]) == (2, 7.0)
+            session = json.loads((tmp_path / name / "run.json").read_text())["sessions"][-1]
+            assert session["state"] == "finished"
+            assert session["reason"] == (
+                "no better mask AP than 7.0, at iteration 2, in 2 evaluations"
+            )
+        assert_same_weights(tmp_path / "whole", tmp_path / "part")
+
+
+def test_patience_needs_evaluations(dataset, tmp_path):
+    recipe = replace(RECIPE, train=replace(TRAIN, patience=2))
+    with pytest.raises(ValueError, match="patience = 2: needs data to evaluate on"):
+        train_model(dataset, tmp_path, recipe)
+
+
+def test_a_finished_run_becomes_longer_and_says_so(dataset, tmp_path, capsys):
+    assert train_model(dataset, tmp_path, RECIPE)
+    longer = rescale(TRAIN, iterations=6)
+    assert longer.warmup_iterations != TRAIN.warmup_iterations or longer.milestones == ()
+    recipe = replace(RECIPE, train=longer)
+    capsys.readouterr()
+    assert train_model(dataset, tmp_path, recipe, is_resumed=True)
+    said = capsys.readouterr().err
+    assert "continues to 6 iterations instead of 4" in said
+    assert "another run than one that was planned so" in said
+    assert [row["iteration"] for row in rows(tmp_path / "metrics.csv")] == list("123456")
+    rates = [float(row["learning_rate"]) for row in rows(tmp_path / "metrics.csv")]
+    assert rates[4:] == pytest.approx([learning_rate_at(i, longer) for i in (4, 5)], rel=1e-4)
+    described = json.loads((tmp_path / "run.json").read_text())
+    assert described["train"]["iterations"] == 6
+    change = {"at_iteration": 4, "from_iterations": 4, "to_iterations": 6}
+    assert described["made_longer"] == [change]
+    assert load_model(tmp_path / "model.pt") is not None
+    with pytest.raises(ValueError, match="iterations is 4, was 6"):
+        train_model(dataset, tmp_path, RECIPE, is_resumed=True)
+
+
+def test_a_run_does_not_continue_on_other_data_or_another_model(dataset, tmp_path):
+    train_model(dataset, tmp_path, RECIPE)
+    before = (tmp_path / "run.json").read_bytes()
+    with pytest.raises(ValueError, match="cannot continue on other data: 5 images, were 6"):
+        train_model(ShapesDataset(5, seed=3), tmp_path, RECIPE, is_resumed=True)
+
+    class Renamed(ShapesDataset):
+        class_names = tuple("abcdefgh")
+
+    with pytest.raises(ValueError, match="cannot continue on other data: its classes are others"):
+        train_model(Renamed(6, seed=3), tmp_path, RECIPE, is_resumed=True)
+    other = replace(RECIPE, model=replace(RECIPE.model, stem_channels=16))
+    with pytest.raises(ValueError, match="stem_channels is 16, was 8"):
+        train_model(dataset, tmp_path, other, is_resumed=True)
+    assert (tmp_path / "run.json").read_bytes() == before
+
+
+def test_a_deterministic_run_is_the_same_on_the_cpu_and_leaves_torch_as_it_was(dataset, tmp_path):
+    modes = []
+
+    class Watching(ShapesDataset):
+        def load(self, index):
+            modes.append(torch.are_deterministic_algorithms_enabled())
+            return super().load(index)
+
+    train_model(dataset, tmp_path / "plain", RECIPE)
+    recipe = replace(RECIPE, train=replace(TRAIN, is_deterministic=True))
+    train_model(Watching(6, seed=3), tmp_path / "deterministic", recipe)
+    assert modes and all(modes)
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert_same_weights(tmp_path / "plain", tmp_path / "deterministic")
+    with pytest.raises(ValueError, match="is_deterministic is False, was True"):
+        train_model(dataset, tmp_path / "deterministic", RECIPE, is_resumed=True)
+
+
+def test_what_torch_has_no_deterministic_version_of_is_said_once():
+    said = []
+    values, index = torch.zeros(3), torch.tensor([0])
+    with deterministic(True, said.append):
+        for _ in range(3):
+            values.put_(index, torch.ones(1))  # one of torch's list, on the CPU, too
+    assert len(said) == 1
+    assert said[0].endswith("torch has nothing else: put_")
+    with deterministic(False, said.append):
+        assert not torch.are_deterministic_algorithms_enabled()

@@ -28,9 +28,9 @@ from blendmask_lite.training.history import find_runs, flat_settings, read_run
 from blendmask_lite.training.presets import TRAIN_PRESETS
 from blendmask_lite.training.recipe import Recipe
 from blendmask_lite.training.run import train_model
-from blendmask_lite.training.runlog import RunFolder
+from blendmask_lite.training.runlog import RunFolder, is_held
 from blendmask_lite.training.schedule import rescale
-from blendmask_lite.training.session import RunSession, commit, is_held
+from blendmask_lite.training.session import RunSession, commit
 
 METRICS = """\
 iteration,learning_rate,loss,class,mask,gradient_norm,images_per_second,data_seconds,seconds
@@ -196,11 +196,34 @@ def test_a_run_is_one_line_with_all_that_matters(tmp_path, capsys):
     fields = first.split()
     assert fields[0].endswith("first")
     # Means of both steps: losses 4 and 2, masks 1 and 0.5, 10 and 30 images a second.
-    assert fields[1:10] == [
-        *("nano", "shapes", "2/2", "finished", "3.000", "0.750", "12.2", "36.0", "20.0")
+    assert fields[1:12] == [
+        *("nano", "shapes", "2/2", "finished", "3.000", "0.750", "12.2", "36.0", "12.2", "2"),
+        "20.0",
     ]
     assert "2026-01-02 03:04  blendmask-lite train shapes -o here" in first
     assert "second" in second and "r50" in second and "stopped" in second
+
+
+def test_the_best_mask_ap_and_why_a_run_ended_early_are_shown(tmp_path, capsys):
+    early = {"state": "finished", "reason": "no better mask AP than 20.5, at iteration 2, ..."}
+    run = make_run(tmp_path / "run", sessions=[early])
+    rows = "iteration,mask AP\n1,10\n2,20.5\n3,20.5\n4,nan\n5,7\n"
+    (run / "evaluation.csv").write_text(rows)
+    assert read_run(run).best == (20.5, 2)
+    assert main(["runs", str(run)]) == 0
+    head, line, reason = capsys.readouterr().out.splitlines()
+    assert head.split()[6:11] == ["mask", "mask", "AP", "box", "AP"]
+    assert line.split()[7:11] == ["7.0", "-", "20.5", "2"]
+    assert reason == f"    {early['reason']}"
+    assert main(["runs", "compare", str(run), str(make_run(tmp_path / "other"))]) == 0
+    assert "20.50 at iteration 2" in capsys.readouterr().out
+
+
+def test_options_are_compared_where_nothing_else_says_the_same(tmp_path):
+    options = {"learning_rate": 0.1, "split": "train", "threads": 1}
+    settings = flat_settings(read_run(make_run(tmp_path / "run", options=options)))
+    assert settings["split"] == "train"
+    assert not any(name.startswith("options") for name in settings)
 
 
 def test_no_runs_are_said_and_no_folder_is_an_error(tmp_path, capsys):

@@ -103,6 +103,35 @@ def test_another_optimizer_wants_its_own_learning_rate():
         config_of("--preset", "r50", "--optimizer", "adamw")
 
 
+def test_there_are_ten_checkpoints_at_least():
+    assert config_of().checkpoint_every == 500
+    assert config_of("--iterations", "300").checkpoint_every == 30
+    assert config_of("--iterations", "3").checkpoint_every == 1
+    assert config_of("--iterations", "300", "--checkpoint-every", "200").checkpoint_every == 200
+
+
+def test_a_run_with_validation_is_evaluated_every_tenth_of_it():
+    assert config_of("--iterations", "300").evaluate_every is None
+    assert config_of("--iterations", "300", "--validation", "val").evaluate_every == 30
+    every = config_of("--iterations", "300", "--validation", "val", "--evaluate-every", "7")
+    assert every.evaluate_every == 7
+    assert config_of("--validation", "val", "--patience", "3").patience == 3
+    with pytest.raises(ValueError, match="--patience: needs --validation"):
+        config_of("--patience", "3")
+
+
+@pytest.mark.parametrize(
+    ("num_cores", "num_processes", "expected"), [(4, 1, 4), (64, 1, 8), (8, 4, 2)]
+)
+def test_on_a_gpu_workers_prepare_the_pictures(num_cores, num_processes, expected, monkeypatch):
+    monkeypatch.setattr(train, "num_cores", lambda: num_cores)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(num_processes))
+    gpu, cpu = Ranks(device=torch.device("cuda")), Ranks()
+    assert train.make_train_config(options_of(), gpu).num_workers == expected
+    assert train.make_train_config(options_of("--workers", "0"), gpu).num_workers == 0
+    assert train.make_train_config(options_of(), cpu).num_workers == 0
+
+
 def test_parts_have_to_divide_the_batch():
     with pytest.raises(ValueError, match="accumulate = 3: must be a divisor of batch_size = 4"):
         config_of("--batch-size", "4", "--accumulate", "3")
@@ -128,7 +157,8 @@ def test_a_test_size_follows_what_the_model_was_trained_for():
 
 def test_frozen_stages_become_the_models(tmp_path, monkeypatch):
     recipes = []
-    monkeypatch.setattr(train, "train_model", lambda *data, **more: recipes.append(data[2]))
+    train_model = "blendmask_lite.training.run.train_model"
+    monkeypatch.setattr(train_model, lambda *data, **more: recipes.append(data[2]))
     assert main(["train", "shapes", "-o", str(tmp_path), "--frozen-stages", "3"]) == 130
     assert recipes[0].model.frozen_stages == 3
 

@@ -330,6 +330,38 @@ def test_damaged_files_are_named(folder, samples, model):
         read_snapshots(folder)
 
 
+def packed(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("iteration.npy", content)
+    return buffer.getvalue()
+
+
+def test_a_small_archive_does_not_unpack_to_much(folder, tmp_path):
+    step = folder / "step-00000012.npz"
+    step.write_bytes(packed(bytes(10**8)))
+    with pytest.raises(ValueError, match=r"step-00000012\.npz: it declares 100,000,000 bytes in"):
+        read_snapshots(folder)[1]
+    header = io.BytesIO()
+    about = {"descr": "<f4", "fortran_order": False, "shape": (10**15,)}
+    np.lib.format.write_array_header_1_0(header, about)
+    step.write_bytes(packed(header.getvalue()))
+    with pytest.raises(ValueError, match=r"step-00000012\.npz: "):
+        read_snapshots(folder)[1]
+    archive = tmp_path / "archive.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("pictures.npz", bytes(10**8))
+    with pytest.raises(ValueError, match=r"pictures\.npz: it declares 100,000,000 bytes in"):
+        read_snapshots(archive)
+
+
+@pytest.mark.parametrize("about", ["[]", '{"format": 1, "num_pictures": 0, "config": [3]}', "3"])
+def test_pictures_with_another_description_are_named(folder, about):
+    np.savez(folder / "pictures.npz", about=np.array(about))
+    with pytest.raises(ValueError, match=r"pictures\.npz: "):
+        read_snapshots(folder)
+
+
 def test_reading_runs_no_code(folder):
     class Evil:
         def __reduce__(self):

@@ -3,27 +3,44 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
+from types import SimpleNamespace
 
 from blendmask_lite import __version__
-from blendmask_lite.cli import (
-    ablations,
-    convert,
-    data,
-    evaluate,
-    export,
-    models,
-    runs,
-    segment,
-    shapes,
-    train,
-)
+from blendmask_lite.cli.parser import Parser
+from blendmask_lite.text import printable
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "main"]
 
-COMMANDS = (train, runs, evaluate, segment, shapes, data, ablations, models, convert, export)
+# What `--help` says of each command. Its module of the same name is imported when it is called:
+# torch, torchvision and matplotlib take seconds.
+COMMANDS = {
+    "train": "train a model on COCO-format data or generated shapes",
+    "runs": "list and compare trainings",
+    "evaluate": "box and mask AP, or panoptic quality, of a checkpoint",
+    "segment": "find the objects of pictures",
+    "shapes": "generate an instance data set in COCO format",
+    "data": "fetch COCO or a part of it, check a data set",
+    "ablations": "train the rows of a table of the paper on generated shapes",
+    "models": "list the presets and the published checkpoints",
+    "convert": "turn weights of the authors' released code into a checkpoint",
+    "export": "write the network as ONNX or as a torch.export program",
+}
+EPILOG = """`blendmask-lite COMMAND --help` says more.
+
+status:
+  0     done
+  1     something was wrong, said in one line; `data check` found errors, or `segment` left out
+        a picture
+  2     the command line could not be understood
+  130   stopped by Ctrl-C, or a training by SIGTERM
+  141   nobody read the output any more
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,26 +50,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; None takes those of the process.
 
     Returns:
-        0; 1 where something was wrong with the input, said in one line; 130 after Ctrl-C.
+        0; 1 where something was wrong, said in one line; 130 after Ctrl-C; 141 where the reader of
+        the output has left.
+
+    Raises:
+        Exception: that stopped the command, with --debug.
     """
-    parser = argparse.ArgumentParser(
-        prog="blendmask-lite",
-        description="Train, evaluate and use BlendMask.",
-        epilog="`blendmask-lite COMMAND --help` says more.",
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in COMMANDS:
-        module.add_parser(commands)
-    options = parser.parse_args(arguments)
-    given = sys.argv[1:] if arguments is None else arguments
-    options.command_line = shlex.join(["blendmask-lite", *given])
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options = _make_parser(words).parse_args(words)
+    options.command_line = shlex.join(["blendmask-lite", *words])
     try:
-        result: int = options.run(options)
-    except (ValueError, OSError) as error:
-        print(f"blendmask-lite {options.command}: {error}", file=sys.stderr)
-        return 1
+        status: int = options.run(options)
+        sys.stdout.flush()  # a reader that has left is met here, not when Python ends
     except KeyboardInterrupt:
         print(f"blendmask-lite {options.command}: interrupted", file=sys.stderr)
         return 130
-    return result
+    except BrokenPipeError:
+        # What is left to be written would fail once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        if options.debug:
+            raise
+        print(f"blendmask-lite {options.command}: {_in_one_line(error)}", file=sys.stderr)
+        return 1
+    return status
+
+
+def _make_parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser with all commands, and the options of the one that is called."""
+    parser = Parser(
+        prog="blendmask-lite",
+        description="Train, evaluate and use BlendMask.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.set_defaults(debug=False)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    called = next((word for word in words if not word.startswith("-")), None)
+    for name, summary in COMMANDS.items():
+        add_parser = partial(commands.add_parser, help=summary)
+        if name == called:
+            module = import_module(f"{__name__}.{name}")
+            module.add_parser(SimpleNamespace(add_parser=add_parser))
+        else:
+            add_parser(name)
+    return parser
+
+
+def _in_one_line(error: Exception) -> str:
+    """What went wrong. A ValueError or OSError says it itself; anything else is named, too."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        text = f"{error.filename}: {error.strerror}"
+    else:
+        text = str(error)
+    line = printable((text.strip().splitlines() or [""])[0])
+    if isinstance(error, ValueError | OSError):
+        return line
+    if isinstance(error, MemoryError) or "can't allocate memory" in line:
+        return f"not enough memory ({line or 'of this machine'}); --debug shows where"
+    return f"{type(error).__name__}: {line}; --debug shows where"

@@ -17,7 +17,7 @@ from blendmask_lite.ablations.times import interleaved_times
 from blendmask_lite.checkpoint import load_model
 from blendmask_lite.cli.options import apply_threads, integers
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.files import write_atomically
+from blendmask_lite.files import require_folder, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +41,6 @@ def add_parser(commands: Any) -> None:
     """Add the command to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "ablations",
-        help="train the rows of a table of the paper on generated shapes",
         description="Train every row of one of the paper's tables 1 to 7 on generated shapes, or "
         "BlendMask and Mask R-CNN, and write the results beside the paper's: JSON, Markdown and a "
         "figure.",
@@ -70,11 +69,13 @@ def run(options: argparse.Namespace) -> int:
     regime = REGIMES[options.regime]
     if options.iterations is not None:
         regime = replace(regime, iterations=options.iterations)
-    if options.table == HEADLINE:
-        return _run_headline(options, regime)
-    number = _number(options.table)
+    number = None if options.table == HEADLINE else _number(options.table)
+    models = [] if number is None else [row.model for row in find_table(number)]
     folder = Path(options.runs)
-    models = [row.model for row in find_table(number)]
+    for each in (folder, options.out):
+        require_folder(each)
+    if number is None:
+        return _run_headline(options, regime)
     results = run_models(models, regime, options.seeds, folder, note=_say)
     if results is None:
         return 130

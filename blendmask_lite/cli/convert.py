@@ -11,6 +11,7 @@ import torch
 from blendmask_lite.checkpoint import save_model
 from blendmask_lite.config import ModelConfig
 from blendmask_lite.convert import DEAD_WEIGHTS
+from blendmask_lite.files import require_writable
 from blendmask_lite.presets import PRESETS
 from blendmask_lite.published import load_adelaidet
 
@@ -28,7 +29,6 @@ def add_parser(commands: Any) -> None:
     """Add the command to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "convert",
-        help="turn weights of the authors' released code into a checkpoint",
         description="Turn weights of the authors' released code into a checkpoint of ours, which "
         "the other commands read.",
         epilog=EPILOG,
@@ -51,6 +51,7 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Convert, and say what was found."""
     names = None if options.classes is None else options.classes.split(",")
+    require_writable(options.out)
     model = load_adelaidet(options.source, options.preset, class_names=names)
     dtype = torch.float16 if options.half else None
     save_model(model, options.out, metadata={"source": options.source}, dtype=dtype)

@@ -15,7 +15,6 @@ def add_parser(commands: Any) -> None:
     """Add the command to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "data",
-        help="fetch COCO or a part of it, check a data set",
         description="Fetch and check data sets in COCO's layout.",
     )
     subcommands = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)

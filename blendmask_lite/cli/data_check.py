@@ -12,7 +12,7 @@ from blendmask_lite.cli.models import print_table
 from blendmask_lite.countdown import counter
 from blendmask_lite.datasets.checking import FolderCheck, SplitCheck, check_folder
 from blendmask_lite.datasets.checking_kinds import KINDS, Findings
-from blendmask_lite.files import write_atomically
+from blendmask_lite.files import require_writable, write_atomically
 
 __all__ = ["add_check"]
 
@@ -44,6 +44,8 @@ def add_check(subcommands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check, print, write."""
+    if options.json is not None:
+        require_writable(options.json)
     check = check_folder(Path(options.root), options.split, decode=options.decode, progress=counter)
     for split in check.splits:
         _print_split(split)

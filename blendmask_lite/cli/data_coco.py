@@ -8,6 +8,7 @@ from typing import Any
 
 from blendmask_lite.datasets.coco_archives import COCO_URL, SPLITS
 from blendmask_lite.datasets.coco_download import STORE, download_coco
+from blendmask_lite.files import require_folder
 
 __all__ = ["add_coco"]
 
@@ -52,6 +53,7 @@ def add_coco(subcommands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Fetch, and say what is there now."""
+    require_folder(options.root)
     names = [name.strip() for name in (options.categories or "").split(",")]
     try:
         found = download_coco(

@@ -33,7 +33,7 @@ from blendmask_lite.evaluation.results_file import (
 )
 from blendmask_lite.figures.evaluation_report import evaluation_figures, write_evaluation_figures
 from blendmask_lite.figures.panoptic_bars import panoptic_quality_figure
-from blendmask_lite.files import write_atomically
+from blendmask_lite.files import require_folder, require_writable, write_atomically
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.training.distributed import Ranks, join_ranks, one_voice
 
@@ -55,7 +55,6 @@ def add_parser(commands: Any) -> None:
     """Add the command to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "evaluate",
-        help="box and mask AP, or panoptic quality, of a checkpoint",
         description="Box and mask AP, or panoptic quality, of a checkpoint on data in the format "
         "of COCO or LVIS.",
         epilog=EPILOG,
@@ -121,6 +120,7 @@ def evaluate(options: argparse.Namespace, ranks: Ranks) -> int:
     """As one of the processes that share the images; the first one says and writes the results."""
     model = load_model(options.checkpoint, device=ranks.device)
     dataset = _open(options, model)
+    _require_outputs(options, dataset)
     changes = {
         "test_size": options.size,
         "max_size": options.max_size,
@@ -180,6 +180,21 @@ def _open(options: argparse.Namespace, model: BlendMask) -> InstanceDataset:
     if options.ids is None:
         return dataset
     return dataset.select([int(each) for each in options.ids.split(",")])
+
+
+def _require_outputs(options: argparse.Namespace, dataset: InstanceDataset) -> None:
+    """Find out before the work what cannot be written."""
+    if options.results and isinstance(dataset, ImageListDataset):
+        path = submission_path(Path(options.results), dataset.split)
+        require_writable(path)
+        require_writable(path.with_suffix(".zip"))
+    elif options.results:
+        require_writable(options.results)
+    if options.json:
+        require_writable(options.json)
+    for folder in (options.plot, options.panoptic_results):
+        if folder:
+            require_folder(folder)
 
 
 def _run_without_truth(

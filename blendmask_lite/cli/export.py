@@ -12,7 +12,7 @@ import torch
 from blendmask_lite.assets import shipped_checkpoint
 from blendmask_lite.checkpoint import load_model
 from blendmask_lite.export import export_onnx, export_program, smallest_side
-from blendmask_lite.files import write_atomically
+from blendmask_lite.files import require_writable, write_atomically
 
 __all__ = ["add_parser"]
 
@@ -21,7 +21,6 @@ def add_parser(commands: Any) -> None:
     """Add the command to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "export",
-        help="write the network as ONNX or as a torch.export program",
         description="Write the network as one graph: from an image (3, H, W), float32 RGB in "
         "[0, 1], to boxes, scores, labels and R x R masks. Height and width stay open.",
     )
@@ -39,6 +38,7 @@ def run(options: argparse.Namespace) -> int:
     out = Path(options.out)
     if out.suffix not in (".onnx", ".pt2"):
         raise ValueError(f"--out {out}: must end in .onnx or .pt2")
+    require_writable(out)
     model = load_model(options.checkpoint or shipped_checkpoint())
     if out.suffix == ".onnx":
         export_onnx(model, out)

@@ -22,7 +22,6 @@ def add_parser(commands: Any) -> None:
     """Add the command to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "models",
-        help="list the presets and the published checkpoints",
         description="List the presets, with their parameters and test size, and the checkpoints "
         "that the authors published, with their AP on COCO val2017 and whether they are in the "
         "cache.",

@@ -5,15 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
-from blendmask_lite.datasets.coco import CocoDataset
-from blendmask_lite.datasets.lvis import LvisDataset
-from blendmask_lite.datasets.panoptic import PanopticDataset
-from blendmask_lite.datasets.sample import InstanceDataset
-from blendmask_lite.datasets.shapes import ShapesDataset
+    from blendmask_lite.datasets.sample import InstanceDataset
 
 __all__ = [
     "add_augmentation_options",
@@ -21,13 +18,16 @@ __all__ = [
     "apply_threads",
     "find_device",
     "integers",
+    "num_cores",
     "open_dataset",
+    "require_few",
     "sizes",
     "two_numbers",
 ]
 
 SHAPES = "shapes"  # instead of a folder: generated pictures
 LVIS = "lvis_"  # what LVIS's annotation files, and so its splits, begin with
+LEAST_SIDE, LARGEST_SIDE = 16, 8192  # of a training's --size, pixels
 VALIDATION_SEED = 1_000_000  # added to the seed: pictures that no training has seen
 
 
@@ -42,7 +42,7 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
         "--threads",
         type=int,
         metavar="N",
-        help="CPU threads; without it OMP_NUM_THREADS, or else all cores",
+        help="CPU threads; by default OMP_NUM_THREADS, or else all cores",
     )
 
 
@@ -66,10 +66,15 @@ def add_augmentation_options(group: Any) -> None:
 
 
 def apply_threads(options: argparse.Namespace) -> None:
-    """Set the number of CPU threads."""
+    """Set the number of CPU threads.
+
+    Raises:
+        ValueError: less than one, or more than any machine of this size has a use for.
+    """
+    import torch
+
     if options.threads is not None:
-        if options.threads < 1:
-            raise ValueError(f"--threads {options.threads}: must be at least 1")
+        require_few("--threads", options.threads, least=1)
         torch.set_num_threads(options.threads)
     elif "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(os.cpu_count() or 1)
@@ -81,15 +86,46 @@ def find_device(name: str) -> torch.device:
     Raises:
         ValueError: there is no such device.
     """
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
         raise ValueError(f"--device {name}: no such device") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"--device {name}: torch sees no GPU here")
+    if device.type == "cuda":
+        num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if num_gpus == 0:
+            raise ValueError(f"--device {name}: torch sees no GPU here")
+        if device.index is not None and device.index >= num_gpus:
+            raise ValueError(f"--device {name}: torch sees {num_gpus} GPUs here, from cuda:0 on")
+    elif device.type != "cpu":
+        try:
+            torch.zeros(1, device=device).cpu()
+        except (RuntimeError, AssertionError, ImportError):
+            raise ValueError(f"--device {name}: torch cannot compute on it here") from None
     return device
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def require_few(option: str, number: int, *, least: int) -> None:
+    """Refuse a number of threads or processes that would bring the machine down.
+
+    Raises:
+        ValueError: `number` is below `least`, or above 64 and above eight for every core.
+    """
+    if number < least:
+        raise ValueError(f"{option} {number}: must be at least {least}")
+    most = max(64, 8 * num_cores())
+    if number > most:
+        raise ValueError(f"{option} {number}: at most {most} on a machine of {num_cores()} cores")
 
 
 def integers(text: str) -> tuple[int, ...]:
@@ -114,6 +150,10 @@ def sizes(text: str) -> tuple[int, ...]:
         if not span:
             raise argparse.ArgumentTypeError(
                 f"{text!r}: expected whole numbers or ranges such as 640-800, with commas between"
+            )
+        if span[0] < LEAST_SIDE or span[-1] > LARGEST_SIDE:
+            raise argparse.ArgumentTypeError(
+                f"{text!r}: sides of {LEAST_SIDE} to {LARGEST_SIDE} pixels"
             )
         found += span
     return tuple(found)
@@ -149,6 +189,11 @@ def open_dataset(
         has_stuff: read the folder's panoptic annotations, too.
         filter_empty: leave out the folder's images without any object.
     """
+    from blendmask_lite.datasets.coco import CocoDataset
+    from blendmask_lite.datasets.lvis import LvisDataset
+    from blendmask_lite.datasets.panoptic import PanopticDataset
+    from blendmask_lite.datasets.shapes import ShapesDataset
+
     if root == SHAPES and not Path(root).exists():
         return ShapesDataset(num_images, seed=seed)
     if split is not None and split.startswith(LVIS):

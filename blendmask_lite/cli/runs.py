@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from blendmask_lite.files import write_atomically
+from blendmask_lite.files import require_writable, write_atomically
 from blendmask_lite.training.history import RunRecord, find_runs, flat_settings, read_run
 
 __all__ = ["add_parser"]
@@ -33,7 +33,6 @@ def add_parser(commands: Any) -> None:
     """Add the command to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "runs",
-        help="list and compare trainings",
         description="List trainings, compare their settings and results, draw their curves.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -64,6 +63,8 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if is_comparison and len(records) < 2:
         raise ValueError(f"compare: needs two runs, {', '.join(roots)} has {len(records)}")
+    if options.plot is not None:
+        require_writable(options.plot)
     print(comparison(records) if is_comparison else listing(records))
     if options.plot is not None:
         plot(records, Path(options.plot))
@@ -74,16 +75,16 @@ def run(options: argparse.Namespace) -> int:
 def listing(records: Sequence[RunRecord]) -> str:
     """A line a run, the newest last, and what could not be read below it."""
     head = ["run", "preset", "data", "iterations", "state", "loss", "mask", *SCORES]
-    head += ["images/s", "begun", "command"]
+    head += ["best", "at", "images/s", "begun", "command"]
     ordered = sorted(records, key=lambda record: (_begun(record), str(record.path)))
-    lines = _table([head, *(_row(record) for record in ordered)], numbers=range(5, 10))
+    lines = _table([head, *(_row(record) for record in ordered)], numbers=range(5, 12))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     shown = [lines[0][:width]]
     for line, record in zip(lines[1:], ordered, strict=True):
         shown.append(line[:width])
         shown += [f"    {problem}" for problem in record.problems]
         reason = record.sessions[-1].get("reason") if record.sessions else None
-        if record.state == "failed" and reason:
+        if record.state in ("failed", "finished") and reason:
             shown.append(f"    {str(reason).splitlines()[0]}")
     return "\n".join(shown)
 
@@ -145,6 +146,8 @@ def _row(record: RunRecord) -> tuple[str, ...]:
         _number(losses, "loss", 3),
         _number(losses, "mask", 3),
         *(_number(scores, name, 1) for name in SCORES),
+        "-" if record.best is None else f"{record.best[0]:.1f}",
+        "-" if record.best is None else str(record.best[1]),
         _number({"speed": record.images_per_second}, "speed", 1),
         _begun(record)[:16].replace("T", " ") or "-",
         record.text("command") or "-",
@@ -158,6 +161,8 @@ def _results(record: RunRecord) -> dict[str, str]:
         for name in record.last_losses
     }
     results |= {name: _number(record.scores, name, 2) for name in record.scores}
+    if record.best is not None:
+        results["best mask AP"] = f"{record.best[0]:.2f} at iteration {record.best[1]}"
     results["images/s"] = _number({"speed": record.images_per_second}, "speed", 1)
     hours = sum(each for each in record.steps.get("seconds", []) if math.isfinite(each)) / 3600
     results["hours of steps"] = f"{hours:.2f}"

@@ -5,33 +5,50 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import signal
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from blendmask_lite.assets import shipped_checkpoint
 from blendmask_lite.checkpoint import load_model
 from blendmask_lite.cli.options import add_device_options, apply_threads, find_device
-from blendmask_lite.datasets.images import read_image
+from blendmask_lite.countdown import clear_line, counter
+from blendmask_lite.datasets.coco_format import image_record
 from blendmask_lite.datasets.transforms import resize_for_test
-from blendmask_lite.evaluation.results_file import coco_results
+from blendmask_lite.evaluation.results_file import image_results
 from blendmask_lite.figures.detections import draw_detections
-from blendmask_lite.files import write_atomically
+from blendmask_lite.files import require_folder, require_writable, write_atomically
+from blendmask_lite.images import read_image
+from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.structures import UnpastedDetections
+from blendmask_lite.text import first_line, printable
 
 __all__ = ["add_parser"]
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+RESULTS = "results.json"
+WRITING_SHARE = 0.05  # of the time that may go into writing results.json again and again
+LONGEST = 200  # bytes of a picture's name that its result's name repeats; file systems allow 255
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "segment",
-        help="find the objects of pictures",
         description="Write each picture with its objects drawn, and all of them as COCO-format "
-        "JSON (results.json).",
+        "JSON (results.json). The status is 1 if a picture could not be read, 130 after Ctrl-C; "
+        "the others' results are kept.",
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture, or folder of pictures")
     parser.add_argument("--weights", metavar="FILE", help="checkpoint; default the shipped one")
@@ -49,39 +66,109 @@ def run(options: argparse.Namespace) -> int:
     if not 0 <= options.threshold <= 1:
         raise ValueError(f"--threshold {options.threshold}: must lie between 0 and 1")
     paths = list_images(options.images)
+    targets = drawn_paths(paths, Path(options.out))
     device = find_device(options.device)
     model = load_model(options.weights or shipped_checkpoint(), device=device)
-    out = Path(options.out)
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    require_folder(options.out)
+    require_writable(Path(options.out) / RESULTS)
+    results = Results(Path(options.out) / RESULTS, model)
+    report = counter("pictures") if len(paths) > 1 else None
     num_failed = 0
-    for image_id, path in enumerate(paths, start=1):
-        try:
-            image = read_image(path)
-        except (ValueError, OSError) as error:
-            print(f"skipped: {error}", file=sys.stderr)
-            num_failed += 1
-            continue
-        size = (image.shape[1], image.shape[2])
-        resized = resize_for_test(image, model.inference.test_size, model.inference.max_size)
-        # The score is the root of the product that predict thresholds.
-        found = model.predict([resized], output_sizes=[size], score_threshold=options.threshold**2)[
-            0
-        ].to("cpu")
-        drawn = draw_detections(image, found, model.class_names)
-        buffer = io.BytesIO()
-        Image.fromarray(drawn).save(buffer, "PNG")
-        write_atomically(out / f"{image_id:04}_{path.stem}.png", buffer.getvalue())
-        images.append({"id": image_id, "file_name": str(path), "height": size[0], "width": size[1]})
-        annotations += coco_results(image_id, found)
-        names = [model.class_names[label] for label in found.labels]
-        print(f"{path}: {', '.join(names) or 'nothing found'}")
-    for number, annotation in enumerate(annotations, start=1):
-        annotation["id"] = number
-    categories = [{"id": i, "name": name} for i, name in enumerate(model.class_names)]
-    content = {"images": images, "annotations": annotations, "categories": categories}
-    write_atomically(out / "results.json", json.dumps(content).encode())
+    with _stoppable(), results:
+        for image_id, (path, target) in enumerate(zip(paths, targets, strict=True), start=1):
+            try:
+                image = read_image(path)
+                found = find_objects(model, image, options.threshold)
+                entries = image_results(image_id, found, model.category_ids).entries()
+                drawn = draw_detections(image, found, model.class_names)
+            except (ValueError, OSError, RuntimeError, MemoryError) as error:
+                clear_line()
+                print(f"skipped: {_reason(path, error)}", file=sys.stderr, flush=True)
+                num_failed += 1
+            else:
+                write_picture(target, drawn)
+                results.add(image_record(image_id, found.image_size, str(path)), entries)
+                names = [printable(model.class_names[label]) for label in found.labels]
+                clear_line()
+                print(f"{printable(path)}: {', '.join(names) or 'nothing found'}", flush=True)
+            if report is not None:
+                report(image_id, len(paths))
     return 1 if num_failed else 0
+
+
+def find_objects(model: BlendMask, image: torch.Tensor, threshold: float) -> UnpastedDetections:
+    """The objects of a picture of any size, on the CPU.
+
+    Args:
+        model: in evaluation mode.
+        image: (3, H, W) uint8.
+        threshold: least score.
+    """
+    device = next(model.parameters()).device
+    settings = model.inference
+    resized = resize_for_test(image.to(device), settings.test_size, settings.max_size)
+    with torch.no_grad():
+        # The score is the root of the product that the threshold is for.
+        found = model.place_objects(
+            model([resized]),
+            output_sizes=[(image.shape[1], image.shape[2])],
+            score_threshold=threshold**2,
+        )
+    return found[0].to("cpu")
+
+
+def write_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Write (H, W, 3) uint8 as PNG."""
+    buffer = io.BytesIO()
+    # Photographs hardly become smaller by trying harder, and it takes longer than the network.
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    write_atomically(path, buffer.getvalue())
+
+
+class Results:
+    """results.json, which grows: written again whenever that costs little beside the work.
+
+    Leaving the `with` writes it, too. Nothing is written where the work ends before the first
+    picture is done.
+
+    Args:
+        path: of the file.
+        model: its classes are the categories.
+    """
+
+    def __init__(self, path: Path, model: BlendMask) -> None:
+        self.path = path
+        pairs = zip(model.category_ids, model.class_names, strict=True)
+        self.categories = json.dumps([{"id": number, "name": name} for number, name in pairs])
+        self.images: list[str] = []
+        self.annotations: list[str] = []
+        self._due = 0.0
+
+    def __enter__(self) -> Results:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is None or self.images:
+            self.write()
+
+    def add(self, image: dict[str, Any], entries: list[dict[str, Any]]) -> None:
+        """Take in a picture's record and objects, and write the file if it is time."""
+        self.images.append(json.dumps(image))
+        for number, entry in enumerate(entries, start=len(self.annotations) + 1):
+            self.annotations.append(json.dumps(entry | {"id": number}))
+        if time.monotonic() >= self._due:
+            self.write()
+
+    def write(self) -> None:
+        """Write all that was added."""
+        start = time.monotonic()
+        content = (
+            f'{{"images": [{", ".join(self.images)}], '
+            f'"annotations": [{", ".join(self.annotations)}], "categories": {self.categories}}}'
+        )
+        write_atomically(self.path, content.encode())
+        end = time.monotonic()
+        self._due = end + (end - start) / WRITING_SHARE
 
 
 def list_images(names: list[str]) -> list[Path]:
@@ -95,7 +182,8 @@ def list_images(names: list[str]) -> list[Path]:
     for name in names:
         path = Path(name)
         if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            inside = (each for each in path.iterdir() if each.suffix.lower() in SUFFIXES)
+            found = sorted(each for each in inside if not each.is_dir())
             if not found:
                 raise ValueError(f"{path}: a folder without pictures")
             paths += found
@@ -104,3 +192,44 @@ def list_images(names: list[str]) -> list[Path]:
         else:
             raise FileNotFoundError(f"{path}: no such file")
     return paths
+
+
+def drawn_paths(pictures: list[Path], out: Path) -> list[Path]:
+    """Where each picture goes with its objects drawn: its number and its name.
+
+    Raises:
+        ValueError: a picture itself lies there and would be lost.
+    """
+    targets = []
+    for image_id, path in enumerate(pictures, start=1):
+        stem = path.stem.encode(errors="surrogateescape")[:LONGEST].decode(errors="ignore")
+        targets.append(out / f"{image_id:04}_{stem}.png")
+    originals = {path.resolve() for path in pictures}
+    for target in [*targets, out / RESULTS]:
+        if target.resolve() in originals:
+            raise ValueError(
+                f"{target}: is one of the pictures and would be lost; choose another --out"
+            )
+    return targets
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does, so that the results are written."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go to the main thread only
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _reason(path: Path, error: Exception) -> str:
+    said = first_line(error) or type(error).__name__
+    return printable(said if str(path) in said else f"{path}: {said}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from blendmask_lite.countdown import counter
 from blendmask_lite.datasets.shapes import ShapesConfig, write_shapes
+from blendmask_lite.files import require_folder
 
 __all__ = ["add_parser"]
 
@@ -16,7 +17,6 @@ def add_parser(commands: Any) -> None:
     """Add the command to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "shapes",
-        help="generate an instance data set in COCO format",
         description="Generate pictures of overlapping objects as JSON + PNG in COCO's layout.",
     )
     parser.add_argument("out", metavar="OUT", help="folder to write into")
@@ -34,11 +34,13 @@ def run(options: argparse.Namespace) -> int:
     """Write the data set."""
     if options.images < 1:
         raise ValueError(f"--images {options.images}: must be at least 1")
+    config = replace(ShapesConfig(), size=options.size)
+    require_folder(options.out)
     write_shapes(
         options.out,
         num_images=options.images,
         seed=options.seed,
-        config=replace(ShapesConfig(), size=options.size),
+        config=config,
         split=options.split,
         stuff=options.stuff,
         progress=counter("images"),

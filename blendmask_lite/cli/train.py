@@ -3,125 +3,67 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
+from blendmask_lite.cli.continuing import options_to_store, take_stored_options
 from blendmask_lite.cli.options import (
     SHAPES,
     VALIDATION_SEED,
-    add_augmentation_options,
-    add_device_options,
     apply_threads,
     find_device,
-    integers,
+    num_cores,
     open_dataset,
+    require_few,
 )
-from blendmask_lite.cli.watching import add_watching_options, make_watching
+from blendmask_lite.cli.train_options import DEFAULT_PRESET, EPILOG, MOST_WORKERS, add_train_options
+from blendmask_lite.cli.watching import make_watching
 from blendmask_lite.config import InferenceConfig
-from blendmask_lite.datasets.sample import InstanceDataset
-from blendmask_lite.plain import first_line
+from blendmask_lite.files import require_folder
 from blendmask_lite.presets import PRESET_INFERENCE, PRESETS
-from blendmask_lite.training.distributed import Ranks, join_ranks, one_voice
 from blendmask_lite.training.presets import PRESET_SCHEDULES, SCHEDULES
-from blendmask_lite.training.recipe import Recipe
-from blendmask_lite.training.run import train_model
 from blendmask_lite.training.schedule import WARMUP_FACTORS, TrainConfig, rescale
+
+if TYPE_CHECKING:
+    from blendmask_lite.datasets.sample import InstanceDataset
+    from blendmask_lite.training.distributed import Ranks
 
 __all__ = ["add_parser"]
 
 TRAIN_SHAPES = 20_000  # generated pictures in a pass
 VALIDATION_SHAPES = 200
 
-EPILOG = """examples:
-  blendmask-lite train shapes -o runs/shapes
-      generated pictures, about 20 minutes on a laptop
-  blendmask-lite train data/mine --split train --validation val -o runs/mine
-      your own COCO-format data
-  blendmask-lite train data/mine -o runs/mine --resume
-      continue after a stop or a crash, with the same options as before
-  torchrun --nproc-per-node 4 -m blendmask_lite train data/coco --preset r50 -o runs/r50
-      on four GPUs
-"""
-
 
 def add_parser(commands: Any) -> None:
     """Add the command to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "train",
-        help="train a model on COCO-format data or generated shapes",
         description="Train a model and write it, its log and its checkpoints into a folder.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("root", metavar="ROOT", help=f'COCO-layout folder, or "{SHAPES}"')
-    parser.add_argument("-o", "--out", required=True, metavar="DIR", help="folder of the run")
-    parser.add_argument("--resume", action="store_true", help="continue the run in DIR")
-    parser.add_argument("--preset", default="nano", choices=list(PRESETS), help="default nano")
-    beginning = parser.add_mutually_exclusive_group()
-    beginning.add_argument("--weights", metavar="FILE", help="start from this checkpoint")
-    beginning.add_argument(
-        "--backbone-weights",
-        metavar="FILE",
-        help='start from a backbone trained on ImageNet: a file, or "imagenet" to download the '
-        "one that the authors took",
-    )
-    data = parser.add_argument_group("data")
-    data.add_argument("--split", metavar="NAME", help="to train on; default the only one there is")
-    data.add_argument("--validation", metavar="NAME", help="split to evaluate on while training")
-    data.add_argument("--images", type=integers, metavar="ID,ID,...", help="only these image ids")
-    data.add_argument("--workers", type=int, metavar="N", help="processes that prepare images")
-    add_augmentation_options(data)
-    schedule = parser.add_argument_group("schedule, by default the preset's own")
-    schedule.add_argument(
-        "--schedule", choices=list(SCHEDULES), help="length, warm-up, milestones and image sizes"
-    )
-    schedule.add_argument("--iterations", type=int, metavar="N", help="moves the milestones, too")
-    schedule.add_argument(
-        "--batch-size",
-        type=int,
-        metavar="N",
-        help="images a step, over all processes; scales the learning rate",
-    )
-    schedule.add_argument(
-        "--accumulate",
-        type=int,
-        metavar="N",
-        help="take a step's images in N parts, one after the other: less memory, same weights",
-    )
-    schedule.add_argument("--optimizer", choices=("sgd", "adamw"))
-    schedule.add_argument("--learning-rate", type=float, metavar="X")
-    schedule.add_argument("--warmup", choices=("constant", "linear"))
-    schedule.add_argument("--warmup-iterations", type=int, metavar="N")
-    schedule.add_argument("--clip-norm", type=float, metavar="X", help="largest gradient norm")
-    schedule.add_argument("--ema", type=float, metavar="X", help="decay of averaged weights")
-    schedule.add_argument(
-        "--frozen-stages",
-        type=int,
-        metavar="N",
-        help="of the backbone: 0 trains all, 1 freezes the stem, 2 the first stage, too, ...",
-    )
-    running = parser.add_argument_group("running")
-    running.add_argument("--seed", type=int, metavar="N")
-    running.add_argument("--precision", choices=("float32", "bfloat16"))
-    running.add_argument(
-        "--compile", action="store_true", help="torch.compile the network; needs a C++ compiler"
-    )
-    running.add_argument("--evaluate-every", type=int, metavar="N", help="iterations")
-    running.add_argument("--checkpoint-every", type=int, metavar="N", help="iterations")
-    parser.add_argument("--half", action="store_true", help="write the model in half precision")
-    add_watching_options(parser)
-    add_device_options(parser)
+    add_train_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Train; 0 when finished, 130 when stopped on request."""
+    import torch
+
+    from blendmask_lite.text import first_line
+    from blendmask_lite.training.distributed import join_ranks, one_voice
+
+    if options.resume:
+        take_stored_options(options)
+    if options.root is None:
+        raise ValueError("ROOT: needed, unless --resume continues a run")
     apply_threads(options)
-    with join_ranks(find_device(options.device)) as ranks, one_voice(ranks):
+    if options.workers is not None:
+        require_few("--workers", options.workers, least=0)
+    with join_ranks(find_device(options.device or "auto")) as ranks, one_voice(ranks):
         try:
             return train(options, ranks)
         except torch.OutOfMemoryError as error:
@@ -134,18 +76,26 @@ def run(options: argparse.Namespace) -> int:
 
 def train(options: argparse.Namespace, ranks: Ranks) -> int:
     """As one of the processes that train together."""
+    from blendmask_lite.training.recipe import Recipe
+    from blendmask_lite.training.run import train_model
+
     config = make_train_config(options, ranks)
-    architecture = PRESETS[options.preset]
+    architecture = PRESETS[_preset(options)]
     if options.frozen_stages is not None:
         architecture = replace(architecture, frozen_stages=options.frozen_stages)
-    dataset = open_dataset(
-        options.root,
-        split=options.split,
-        num_images=TRAIN_SHAPES,
-        seed=config.seed,
-        has_stuff=architecture.num_stuff_classes > 0,
-        filter_empty=options.images is None,
-    )
+    try:
+        dataset = open_dataset(
+            options.root,
+            split=options.split,
+            num_images=TRAIN_SHAPES,
+            seed=config.seed,
+            has_stuff=architecture.num_stuff_classes > 0,
+            filter_empty=options.images is None,
+        )
+    except (ValueError, OSError) as error:
+        if Path(options.root).exists() or not getattr(options, "is_root_stored", False):
+            raise
+        raise ValueError(f"{error}; say where the data of this run is now, as ROOT") from None
     if options.images is not None:
         dataset = dataset.select(options.images)
     recipe = Recipe(
@@ -159,6 +109,7 @@ def train(options: argparse.Namespace, ranks: Ranks) -> int:
         start_from=Path(options.weights) if options.weights else None,
         backbone_from=options.backbone_weights,
     )
+    require_folder(options.out)
     is_finished = train_model(
         dataset,
         options.out,
@@ -167,8 +118,9 @@ def train(options: argparse.Namespace, ranks: Ranks) -> int:
         is_resumed=options.resume,
         description={
             "command": options.command_line,
-            "preset": options.preset,
+            "preset": _preset(options),
             "data": options.root,
+            "options": options_to_store(options),
         },
         half=options.half,
         watching=make_watching(options),
@@ -179,7 +131,7 @@ def train(options: argparse.Namespace, ranks: Ranks) -> int:
 
 def make_train_config(options: argparse.Namespace, ranks: Ranks) -> TrainConfig:
     """The schedule's settings, changed by the options; the first process says what was scaled."""
-    named = SCHEDULES[options.schedule or PRESET_SCHEDULES[options.preset]]
+    named = SCHEDULES[options.schedule or PRESET_SCHEDULES[_preset(options)]]
     config = rescale(named, iterations=options.iterations, batch_size=options.batch_size)
     if options.learning_rate is None:
         if options.optimizer not in (None, named.optimizer):
@@ -206,7 +158,9 @@ def make_train_config(options: argparse.Namespace, ranks: Ranks) -> TrainConfig:
         "is_compiled": options.compile or None,
         "evaluate_every": options.evaluate_every,
         "checkpoint_every": options.checkpoint_every,
-        "num_workers": options.workers,
+        "patience": options.patience,
+        "is_deterministic": options.deterministic or None,
+        "num_workers": _default_workers(ranks) if options.workers is None else options.workers,
         "train_sizes": options.size,
         "jitter": options.jitter,
         "flip": False if options.no_flip else None,
@@ -222,14 +176,30 @@ def make_train_config(options: argparse.Namespace, ranks: Ranks) -> TrainConfig:
     given = {name: value for name, value in changes.items() if value is not None}
     config = replace(config, **given)
     is_validated = options.validation is not None or options.root == SHAPES
+    if options.patience is not None and not is_validated:
+        raise ValueError("--patience: needs --validation")
     if is_validated and config.evaluate_every is None:
-        config = replace(config, evaluate_every=config.iterations)
+        is_watched = options.validation is not None or options.patience is not None
+        every = max(config.iterations // 10, 1) if is_watched else config.iterations
+        config = replace(config, evaluate_every=every)
     return config
+
+
+def _preset(options: argparse.Namespace) -> str:
+    return options.preset or DEFAULT_PRESET
+
+
+def _default_workers(ranks: Ranks) -> int:
+    """A GPU waits for pictures that one process prepares; the CPU computes in the same time."""
+    if ranks.device.type != "cuda":
+        return 0
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(max(num_cores() // processes, 1), MOST_WORKERS)
 
 
 def make_inference_config(options: argparse.Namespace, config: TrainConfig) -> InferenceConfig:
     """The preset's, with a test size that the model has been trained for."""
-    preset = PRESET_INFERENCE[options.preset]
+    preset = PRESET_INFERENCE[_preset(options)]
     sizes = config.train_sizes
     is_fitting = min(sizes) <= preset.test_size <= max(sizes)
     if options.size is None and options.max_size is None and is_fitting:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from blendmask_lite.training.watching import Watching
+if TYPE_CHECKING:
+    from blendmask_lite.training.watching import Watching
 
 __all__ = ["add_watching_options", "make_watching"]
 
 PICTURES_EVERY = 500  # iterations
+LIMITS = {"tensorboard": (1, 10**9), "snapshots": (2, 10**6), "watched_pictures": (1, 10**4)}
 
 
 def add_watching_options(parser: argparse.ArgumentParser) -> None:
@@ -40,13 +43,16 @@ def make_watching(options: argparse.Namespace) -> Watching:
     """What the options ask for.
 
     Raises:
-        ValueError: a number that is too small, with its option.
+        ValueError: a number that is too small or too large, with its option.
     """
-    least = {"tensorboard": 1, "snapshots": 2, "watched_pictures": 1}
-    for name, smallest in least.items():
-        value = getattr(options, name)
-        if value is not None and value < smallest:
-            raise ValueError(f"--{name.replace('_', '-')} {value}: must be at least {smallest}")
+    from blendmask_lite.training.watching import Watching
+
+    for name, (least, most) in LIMITS.items():
+        value, option = getattr(options, name), f"--{name.replace('_', '-')}"
+        if value is not None and value < least:
+            raise ValueError(f"{option} {value}: must be at least {least}")
+        if value is not None and value > most:
+            raise ValueError(f"{option} {value}: must be at most {most:,}")
     return Watching(
         num_snapshots=options.snapshots or 0,
         tensorboard_every=options.tensorboard or 0,

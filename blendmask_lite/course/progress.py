@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from filelock import FileLock, Timeout
 from blendmask_lite.course.definition import Exercise
 from blendmask_lite.course.registry import all_exercises, chapter_exercises, chapters
 from blendmask_lite.course.table import html_table, text_table
+from blendmask_lite.files import write_atomically
 
 __all__ = ["Progress", "ProgressTable", "load_progress", "progress", "progress_path", "record"]
 
@@ -127,11 +127,11 @@ def record(exercise_id: str, **changes: int | bool) -> None:
     if path is None:
         return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)  # also for the lock
         with FileLock(f"{path}.lock", timeout=2):
             entries = load_progress()
             entries[exercise_id] = _merge(entries.get(exercise_id, Progress()), changes)
-            _write_atomically(path, _to_json(entries))
+            write_atomically(path, _to_json(entries).encode())
     except (OSError, Timeout):
         return  # a read-only home folder: the lesson goes on
 
@@ -145,15 +145,3 @@ def _merge(entry: Progress, changes: dict[str, int | bool]) -> Progress:
 
 def _to_json(entries: dict[str, Progress]) -> str:
     return json.dumps({name: asdict(entry) for name, entry in entries.items()}, indent=1)
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    """A reader sees the old file or the new one, never half of it."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

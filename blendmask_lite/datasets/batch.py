@@ -35,6 +35,14 @@ class Batch:
     def __len__(self) -> int:
         return len(self.images)
 
+    def pin_memory(self) -> Batch:
+        """The same in memory that a GPU can fetch while the CPU goes on; `DataLoader` calls it."""
+        return replace(
+            self,
+            images=[image.pin_memory() for image in self.images],
+            targets=[target.pin_memory() for target in self.targets],
+        )
+
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """A batch of samples; an empty list gives an empty batch."""

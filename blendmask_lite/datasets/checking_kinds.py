@@ -60,7 +60,10 @@ KINDS: dict[str, Kind] = {
         "decompression bombs. Cut the picture into parts, or make it smaller."
     ),
     # Pictures
-    "missing picture": _error("Training stops there. Add the file, or remove its entry."),
+    "missing picture": _error(
+        "Training stops there; another split's folder is never looked in. Add the file, or remove "
+        "its entry."
+    ),
     "damaged picture": _error("Training stops there. Get the file again."),
     "size mismatch": _error(
         "Masks would lie in the wrong place. Correct height and width, or use the stored pictures "
@@ -71,7 +74,8 @@ KINDS: dict[str, Kind] = {
         "on the turned picture are wrong: store the pictures turned."
     ),
     "deep picture": _warning(
-        "The picture has more than 8 bits a channel, and values above 255 become white. Convert it."
+        "Grey of 16 bits is read by its high byte: 65535 becomes 255. If the values have a smaller "
+        "range, the picture is dark: convert it to 8 bits."
     ),
     "file listed twice": _warning("Two images use one file. Join their annotations."),
     "same picture twice": _warning("Two files of the split have equal content. Keep one."),

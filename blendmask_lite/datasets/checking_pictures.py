@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from blendmask_lite.datasets.coco_files import find_picture
 from blendmask_lite.datasets.entries import Problem, Report
-from blendmask_lite.datasets.images import open_image, read_image
+from blendmask_lite.images import (
+    DEEP_MODES,
+    exif_orientation,
+    open_image,
+    read_stored_image,
+)
 
 __all__ = ["PictureCheck", "unlisted_pictures"]
 
-ORIENTATION = 0x0112  # of EXIF; 1 is upright
-DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
@@ -24,7 +26,7 @@ class PictureCheck:
     """Checks one picture after the other.
 
     Args:
-        folders: in which to look; the order changes.
+        folders: in which to look, in this order.
         report: of the problems.
         decode: read all pixels, too.
 
@@ -45,7 +47,8 @@ class PictureCheck:
         entry, name = f"image {record['id']}", record["file_name"]
         path = find_picture(self.folders, name)
         if path is None:
-            self.report(Problem("missing picture", entry, f"{name} is not there"))
+            text = f"{name} is in none of the split's folders"
+            self.report(Problem("missing picture", entry, text))
             return
         if path in self.paths:
             text = f"{name} is the file of image {self.paths[path]}, too"
@@ -54,7 +57,9 @@ class PictureCheck:
         size = (record["height"], record["width"])
         try:
             if self._fits(entry, path, size) and self.decode:
-                read_image(path, size)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of depth, which is a finding here
+                    read_stored_image(path, size)
                 self._compare_content(entry, path, record["id"])
         except (ValueError, OSError) as error:
             self.report(Problem("damaged picture", entry, str(error)))
@@ -62,7 +67,7 @@ class PictureCheck:
     def _fits(self, entry: str, path: Path, size: tuple[int, int]) -> bool:
         """Check what the header says; whether the size is right."""
         with open_image(path) as picture:
-            orientation = _orientation(picture)
+            orientation = exif_orientation(picture)
             if orientation != 1:
                 text = f"{path.name} has the EXIF orientation {orientation}"
                 self.report(Problem("rotated picture", entry, text))
@@ -92,13 +97,3 @@ def unlisted_pictures(folder: Path, listed: Sequence[Path], report: Report) -> N
         for path in sorted(folder.iterdir()):
             if path.suffix.lower() in SUFFIXES and path not in known:
                 report(Problem("unlisted picture", folder.name, f"{path.name} has no entry"))
-
-
-def _orientation(picture: Image.Image) -> int:
-    if picture.format == "PNG":
-        return 1  # Pillow would have to decode it
-    try:
-        orientation = picture.getexif().get(ORIENTATION, 1)
-    except Exception:  # Pillow's readers of damaged EXIF data let anything out; we need none
-        return 1
-    return orientation if orientation in range(1, 9) else 1

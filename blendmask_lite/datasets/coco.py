@@ -27,19 +27,22 @@ from blendmask_lite.datasets.coco_format import (
     run_boxes,
     run_length,
 )
-from blendmask_lite.datasets.images import read_image
 from blendmask_lite.datasets.sample import Sample
+from blendmask_lite.images import read_stored_image
 from blendmask_lite.masks import lazy_zeros
 from blendmask_lite.structures import Target
 
 __all__ = ["CocoDataset"]
+
+NUM_FOLDERS = 6  # of those looked in that an error names
 
 
 class CocoDataset:
     """A split of a COCO folder.
 
     ROOT/annotations/instances_SPLIT.json describes it; the pictures are looked for in SPLIT/,
-    images/SPLIT/, images/, ROOT itself, and in folders beside them.
+    images/SPLIT/, images/, ROOT itself, and in folders beside them that are no other split's; see
+    `image_folders`.
 
     Labels are the positions of the category ids in ascending order, so gaps between ids do not
     matter. Objects come with the tight boxes of their masks; those whose mask is empty are left
@@ -171,9 +174,12 @@ class CocoDataset:
         name = self._images[image_id]["file_name"]
         path = find_picture(self._folders, name)
         if path is None:
-            looked = ", ".join(str(folder) for folder in self._folders[:4])
+            looked = ", ".join(str(folder) for folder in self._folders[:NUM_FOLDERS])
+            more = len(self._folders) - NUM_FOLDERS
             raise ValueError(
                 f"{self.annotation_file}: image {image_id} ({name}) is missing; looked in {looked}"
+                + (f" and {more} more" if more > 0 else "")
+                + ", but in no folder of another split"
             )
         return path
 
@@ -195,7 +201,7 @@ class CocoDataset:
     def _picture(self, image_id: int, size: tuple[int, int]) -> Tensor:
         if self._pictures is not None and image_id in self._pictures:
             return self._pictures[image_id]
-        picture = read_image(self.image_path(image_id), size)
+        picture = read_stored_image(self.image_path(image_id), size)
         if self._pictures is not None:
             self._pictures[image_id] = picture
         return picture

@@ -23,16 +23,15 @@ from blendmask_lite.datasets.entries import (
     is_id,
     is_number,
 )
+from blendmask_lite.images import MAX_PIXELS
 
 __all__ = [
-    "MAX_PIXELS",
     "AnnotationFile",
     "index_entries",
     "index_segments",
     "thing_categories",
 ]
 
-MAX_PIXELS = 89_478_485  # of an image; larger ones Pillow takes for decompression bombs
 MAX_MASK_PIXELS = 2**32  # of all masks of an image together
 MAX_SEGMENT_ID = 2**24  # three bytes of a picture of segments
 MAX_COORDINATE = 1e9  # pixels

@@ -6,6 +6,7 @@ Chapter 01 of the course.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,18 @@ __all__ = [
 ]
 
 PREFIX = "instances_"
+# What names of annotation files begin with; the rest is the name of a split.
+PREFIXES = (
+    *(PREFIX, "image_info_", "lvis_", "panoptic_"),
+    *("captions_", "person_keypoints_", "stuff_"),
+)
+NO_PICTURES = (".", "annotations", "panoptic_", "stuff_")  # beginnings of folders' names
+SPLIT_WORDS = ("train", "val", "test", "dev", "unlabeled")
+# COCO's splits whose pictures lie in another's folder.
+COCO_FOLDERS = {
+    **{"test-dev2015": "test2015", "test-dev2017": "test2017"},
+    **{"minival2014": "val2014", "valminusminival2014": "val2014"},
+}
 MAX_FILE_BYTES = 2**31  # of an annotation file, which takes about ten times that in memory
 
 
@@ -57,34 +70,55 @@ def list_splits(root: Path, prefix: str = PREFIX) -> list[str]:
 
 
 def image_folders(root: Path, split: str) -> list[Path]:
-    """Folders in which the pictures of a split may lie, the likeliest first.
+    """Folders in which the pictures of a split may lie, in the order in which to look.
 
-    After COCO's own places come the other folders of ROOT and of ROOT/images, those before the
-    rest whose name the split's name starts with: `val2017_from_panoptic` looks in `val2017`.
+    First come the split's own, in ROOT and in ROOT/images: those of its name, or if there are
+    none those with the longest name that its name begins with, so that `val2017_from_panoptic`
+    finds `val2017`. Then come ROOT/images and ROOT, then the other folders in them that belong to
+    no split. Names repeat between splits, so another split's folder is never among them. That is
+    one of an annotation file's split, or one called like a split (`test`, say) if the split in
+    question has its own.
     """
-    usual = [root / split, root / "images" / split, root / "images", root]
+    parents = [root, root / "images"]
     beside = [
         folder
-        for parent in (root, root / "images")
+        for parent in parents
         if parent.is_dir()
         for folder in sorted(parent.iterdir())
-        if folder.is_dir() and folder.name != "annotations" and folder not in usual
+        if folder.is_dir() and not folder.name.startswith(NO_PICTURES) and folder not in parents
     ]
-    beside.sort(key=lambda folder: -len(folder.name) if split.startswith(folder.name) else 1)
-    return usual + beside
+    names = {folder.name for folder in beside}
+    own = _own_name(split, names)
+    others = {_own_name(other, names) for other in _known_splits(root) if other != split}
+    free = [
+        folder
+        for folder in beside
+        if folder.name not in {own, *others}
+        and (own is None or not folder.name.lower().startswith(SPLIT_WORDS))
+    ]
+    place = split if own is None else own
+    return [*(parent / place for parent in parents), *parents[::-1], *free]
 
 
-def find_picture(folders: list[Path], name: str) -> Path | None:
-    """The file of a name in the first folder that has it, which comes to the front; or None."""
-    for place, folder in enumerate(folders):
+def _own_name(split: str, names: Iterable[str]) -> str | None:
+    """The name, among those of folders, that is a split's own."""
+    wanted = COCO_FOLDERS.get(split, split).lower()
+    beginning = [name for name in names if wanted.startswith(name.lower())]
+    return max(beginning, key=lambda name: (len(name), name == split), default=None)
+
+
+def _known_splits(root: Path) -> set[str]:
+    return {name for prefix in PREFIXES for name in list_splits(root, prefix)}
+
+
+def find_picture(folders: Sequence[Path], name: str) -> Path | None:
+    """The file of a name in the first folder that has it; or None."""
+    for folder in folders:
         try:
-            is_there = (folder / name).is_file()
+            if (folder / name).is_file():
+                return folder / name
         except OSError:  # a name that is too long for the system
-            is_there = False
-        if is_there:
-            # The next picture most likely lies beside this one.
-            folders.insert(0, folders.pop(place))
-            return folder / name
+            continue
     return None
 
 

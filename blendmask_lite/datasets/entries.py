@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from blendmask_lite.text import BREAKING
+
 __all__ = [
     "FILE_NAME",
     "FLAG",
@@ -30,7 +32,6 @@ __all__ = [
 ]
 
 MAX_ID = 2**63  # NumPy's whole numbers end there
-BREAKING = {"Cc", "Cs", "Zl", "Zp"}  # control characters, halves of characters, ends of lines
 MAX_NAME_BYTES = 255  # of a file's or folder's name, on all usual systems
 
 

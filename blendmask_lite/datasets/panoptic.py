@@ -17,9 +17,9 @@ from torch import Tensor
 from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.coco_entries import index_segments, thing_categories
 from blendmask_lite.datasets.coco_files import read_lists, refuse_in
-from blendmask_lite.datasets.images import read_image
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.datasets.segments import TrueSegment, TrueSegments
+from blendmask_lite.images import read_stored_colors
 from blendmask_lite.structures import UNLABELLED
 
 __all__ = ["PanopticDataset", "read_segment_ids", "segments_folder"]
@@ -156,7 +156,7 @@ def read_segment_ids(path: Path, size: tuple[int, int] | None = None) -> Tensor:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, no picture, or of another size.
     """
-    red, green, blue = read_image(path, size).long()
+    red, green, blue = read_stored_colors(path, size).long()
     return red + 256 * green + 65536 * blue
 
 

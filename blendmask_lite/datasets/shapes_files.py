@@ -65,7 +65,7 @@ def write_shapes(
     folder = Path(out)
     path = folder / "annotations" / f"instances_{split}.json"
     # Pictures of two runs must not be read under one annotation file.
-    path.unlink(missing_ok=True)
+    path.resolve().unlink(missing_ok=True)
     config = ShapesConfig() if config is None else config
     category_ids = range(1, len(SHAPE_CLASSES) + 1)
     images: list[dict[str, Any]] = []
@@ -136,8 +136,7 @@ def _panoptic(scene: Scene) -> tuple[list[dict[str, Any]], np.ndarray]:
 def _write_png(path: Path, pixels: np.ndarray) -> None:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", compress_level=3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(buffer.getvalue())
+    write_atomically(path, buffer.getvalue(), is_durable=False)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendmask_lite.evaluation.results_file import ImageResults
+from blendmask_lite.text import printable
 
 __all__ = ["ClassResult", "InstanceResults"]
 
@@ -72,14 +73,15 @@ class InstanceResults:
 
     def class_table(self) -> str:
         """A row for each class: mask AP, AP50 and AP75, those of the boxes, and counts."""
-        width = max(len("class"), *(len(each.name) for each in self.classes)) + 2
+        names = [printable(each.name) for each in self.classes]
+        width = max(len("class"), *map(len, names)) + 2
         columns = [f"{kind} {name}" for kind in ("mask", "box") for name in CLASS_METRICS]
         columns += ["objects", "found"]
         lines = [f"{'class':<{width}}" + "".join(f"{name:>11}" for name in columns)]
-        for each in self.classes:
+        for name, each in zip(names, self.classes, strict=True):
             values = [_percent(part[name]) for part in (each.mask, each.box) for name in part]
             values += [str(each.num_objects), str(each.num_detections)]
-            lines.append(f"{each.name:<{width}}" + "".join(f"{value:>11}" for value in values))
+            lines.append(f"{name:<{width}}" + "".join(f"{value:>11}" for value in values))
         return "\n".join(lines)
 
     def to_json(self) -> str:

@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
+from blendmask_lite.text import printable
+
 __all__ = ["PanopticQuality", "SegmentCounts"]
 
 METRICS = ("PQ", "SQ", "RQ")
@@ -105,7 +107,7 @@ class PanopticQuality:
     def class_table(self) -> str:
         """One row a class that occurs, with its counts; things first."""
         classes = [
-            (name, counts)
+            (printable(name), counts)
             for part in (self.thing_classes, self.stuff_classes)
             for name, counts in part.items()
             if counts.occurs

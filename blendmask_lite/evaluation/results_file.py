@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from blendmask_lite.datasets.coco_format import encode_masks
+from blendmask_lite.datasets.coco_format import encode_masks, encode_part
 from blendmask_lite.files import write_atomically
-from blendmask_lite.structures import FoundObjects
+from blendmask_lite.structures import FoundObjects, UnpastedDetections
 
 __all__ = [
     "ImageResults",
@@ -82,7 +82,9 @@ class ImageResults:
 
 
 def image_results(
-    image_id: int, found: FoundObjects, category_ids: Sequence[int] | None = None
+    image_id: int,
+    found: FoundObjects | UnpastedDetections,
+    category_ids: Sequence[int] | None = None,
 ) -> ImageResults:
     """The objects found in an image, masks as run lengths.
 
@@ -99,19 +101,26 @@ def image_results(
         raise ValueError(f"image {image_id}: a score or a box of a detection is not finite")
     x0, y0, x1, y1 = boxes.unbind(dim=1)
     labels = found.labels.cpu().numpy().astype(np.int64)
-    height, width = found.masks.shape[-2:]
+    if isinstance(found, UnpastedDetections):
+        height, width = found.image_size
+        runs = [encode_part(*each, (height, width)) for each in found.mask_parts()]
+    else:
+        height, width = found.masks.shape[-2:]
+        runs = encode_masks(found.masks)
     return ImageResults(
         image_id=image_id,
         size=(height, width),
         category_ids=labels if category_ids is None else np.asarray(category_ids)[labels],
         boxes=torch.stack([x0, y0, x1 - x0, y1 - y0], dim=1).numpy().round(3),
         scores=scores.numpy().round(6),
-        counts=[run["counts"] for run in encode_masks(found.masks)],
+        counts=[run["counts"] for run in runs],
     )
 
 
 def coco_results(
-    image_id: int, found: FoundObjects, category_ids: Sequence[int] | None = None
+    image_id: int,
+    found: FoundObjects | UnpastedDetections,
+    category_ids: Sequence[int] | None = None,
 ) -> list[dict[str, Any]]:
     """Detections as entries of COCO's results format; see `image_results`."""
     return image_results(image_id, found, category_ids).entries()

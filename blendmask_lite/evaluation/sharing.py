@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from blendmask_lite.text import printable
+
 __all__ = ["own_images", "require_same_names"]
 
 
@@ -47,4 +49,4 @@ def require_same_names(what: str, known: Sequence[str], present: Sequence[str]) 
 
 def _listed(what: str, names: Sequence[str], limit: int = 4) -> str:
     more = "" if len(names) <= limit else f" and {len(names) - limit} more"
-    return f"{len(names)} {what} ({', '.join(names[:limit])}{more})"
+    return f"{len(names)} {what} ({', '.join(map(printable, names[:limit]))}{more})"

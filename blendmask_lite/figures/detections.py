@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -19,7 +19,9 @@ from blendmask_lite.figures.layout import (
     panels,
 )
 from blendmask_lite.figures.palette import object_color, rgb255, text_on
-from blendmask_lite.structures import Detections
+from blendmask_lite.masks import Region, mask_parts
+from blendmask_lite.structures import Detections, UnpastedDetections
+from blendmask_lite.text import printable
 
 __all__ = ["detections_figure", "draw_detections", "paint_masks"]
 
@@ -27,7 +29,7 @@ OPACITY = 0.45  # of a mask over the picture
 
 
 def draw_detections(
-    image: Tensor, detections: Detections, class_names: Sequence[str]
+    image: Tensor, detections: Detections | UnpastedDetections, class_names: Sequence[str]
 ) -> NDArray[np.uint8]:
     """A copy of the picture with everything found drawn into it, best object on top.
 
@@ -42,7 +44,12 @@ def draw_detections(
     Raises:
         ValueError: the detections belong to an image of another size.
     """
-    picture = Image.fromarray(as_picture(paint_masks(image, detections.masks)))
+    _require_size(detections.image_size, image)
+    painted = _as_float(image)
+    parts = detections.mask_parts(is_reversed=True)
+    _paint_parts(painted, parts, [object_color(i) for i in reversed(range(len(detections)))])
+    # Some rows at a time: floats of a whole photograph, once more, would take a lot of memory.
+    picture = Image.fromarray(np.concatenate([as_picture(rows) for rows in painted.split(256, 1)]))
     short_side = min(picture.size)
     line = max(1, round(short_side / 250))
     font = ImageFont.load_default(size=max(9, round(short_side / 35)))
@@ -113,26 +120,55 @@ def paint_masks(image: Tensor, masks: Tensor, colors: Sequence[str] | None = Non
     Raises:
         ValueError: masks and image differ in size.
     """
-    if masks.shape[-2:] != image.shape[-2:]:
-        raise ValueError(
-            f"masks of {tuple(masks.shape[-2:])} pixels on an image of {tuple(image.shape[-2:])}"
-        )
-    painted = image.float() / 255 if not image.is_floating_point() else image.clone()
-    for index in reversed(range(len(masks))):
-        name = object_color(index) if colors is None else colors[index]
-        color = torch.tensor(rgb255(name), device=painted.device)[:, None] / 255
-        mask = masks[index]
-        painted[:, mask] = (1 - OPACITY) * painted[:, mask] + OPACITY * color
-        painted[:, mask & ~_eroded(mask)] = color
+    height, width = masks.shape[-2:]
+    _require_size((height, width), image)
+    names = list(map(object_color, range(len(masks)))) if colors is None else colors
+    painted = _as_float(image)
+    _paint_parts(painted, reversed(list(mask_parts(masks))), names[: len(masks)][::-1])
     return painted
 
 
-def _eroded(mask: Tensor) -> Tensor:
+def _paint_parts(
+    painted: Tensor, parts: Iterable[tuple[Region, Tensor]], colors: Sequence[str]
+) -> None:
+    """Paint masks, given by regions, over (3, H, W) floats; later ones lie on top."""
+    height, width = painted.shape[-2:]
+    for (region, part), name in zip(parts, colors, strict=True):
+        color = torch.tensor(rgb255(name), device=painted.device)[:, None, None] / 255
+        under = painted[:, *region]
+        tinted = (1 - OPACITY) * under + OPACITY * color
+        line = part & ~_eroded(part, region, (height, width))
+        under.copy_(torch.where(line, color, torch.where(part, tinted, under)))
+
+
+def _eroded(part: Tensor, region: Region, size: tuple[int, int]) -> Tensor:
     """Pixels all of whose neighbours belong to the mask, too; outside the picture counts as in."""
-    outside = (~mask)[None, None].float()
-    return F.max_pool2d(outside, kernel_size=3, stride=1, padding=1)[0, 0] == 0
+    rows, columns = region
+    around = F.pad(part, (1, 1, 1, 1))
+    if rows.start == 0:
+        around[0] = True
+    if rows.stop == size[0]:
+        around[-1] = True
+    if columns.start == 0:
+        around[:, 0] = True
+    if columns.stop == size[1]:
+        around[:, -1] = True
+    beside = around[:, :-2] & around[:, 1:-1] & around[:, 2:]
+    return beside[:-2] & beside[1:-1] & beside[2:]
 
 
-def _caption(detections: Detections, index: int, class_names: Sequence[str]) -> str:
+def _as_float(image: Tensor) -> Tensor:
+    """A copy of uint8 or of floats, as floats in [0, 1]."""
+    return image.clone() if image.is_floating_point() else image.float().div_(255)
+
+
+def _require_size(size: tuple[int, int], image: Tensor) -> None:
+    if size != image.shape[-2:]:
+        raise ValueError(f"masks of {size} pixels on an image of {tuple(image.shape[-2:])}")
+
+
+def _caption(
+    detections: Detections | UnpastedDetections, index: int, class_names: Sequence[str]
+) -> str:
     label = int(detections.labels[index])
-    return f"{class_names[label]} {100 * float(detections.scores[index]):.0f} %"
+    return f"{printable(class_names[label])} {100 * float(detections.scores[index]):.0f} %"

@@ -93,7 +93,7 @@ def as_picture(image: Tensor) -> NDArray[np.uint8]:
     if image.dim() != 3 or image.shape[0] != 3:
         raise ValueError(f"image of shape {tuple(image.shape)}: expected (3, H, W)")
     if image.is_floating_point():
-        image = (image.clamp(0, 1) * 255).round().to(torch.uint8)
+        image = image.clamp(0, 1).mul_(255).round_().to(torch.uint8)
     picture: NDArray[np.uint8] = image.detach().cpu().permute(1, 2, 0).numpy()
     return picture
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from blendmask_lite.assets import shipped_checkpoint
 from blendmask_lite.checkpoint import load_model
 from blendmask_lite.datasets.coco import CocoDataset
-from blendmask_lite.datasets.images import decode_image
 from blendmask_lite.datasets.sample import InstanceDataset, Sample
 from blendmask_lite.datasets.shapes import SHAPE_CLASSES, ShapesDataset
+from blendmask_lite.images import decode_image
 from blendmask_lite.lab.upload import MOST_BYTES
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.published.load import load_adelaidet

@@ -24,8 +24,7 @@ from typing import Any
 
 from blendmask_lite.files import write_atomically
 from blendmask_lite.training.history import RunRecord, read_run
-from blendmask_lite.training.runlog import RunFolder
-from blendmask_lite.training.session import is_held
+from blendmask_lite.training.runlog import RunFolder, is_held
 
 __all__ = ["RunProcess", "own_options"]
 

@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from blendmask_lite.model.fcos import flatten_levels, level_values
+from blendmask_lite.model.precision import at_least_float32, without_autocast
+
 __all__ = ["TopLayer", "interpolate_attentions", "normalize_attentions"]
 
 
@@ -40,12 +43,15 @@ class TopLayer(nn.Module):
             index: (N, 2) int64 pairs (image, location), location counted over all levels.
 
         Returns:
-            (N, A) raw attentions; N = 0 keeps the graph attached.
+            (N, A) raw attentions, at least float32; N = 0 keeps the graph attached.
         """
-        windows = gather_windows(features, index)  # (N, 9, in_channels)
+        windows = at_least_float32(gather_windows(features, index))  # (N, 9, in_channels)
         kernel = self.conv.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (9 * in_channels, A)
         assert self.conv.bias is not None
-        return torch.addmm(self.conv.bias, windows.flatten(1), kernel)
+        with without_autocast(windows.device):
+            return torch.addmm(
+                self.conv.bias.to(windows.dtype), windows.flatten(1), kernel.to(windows.dtype)
+            )
 
     def dense(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Attentions everywhere, (B, A, h, w) a level: for teaching and as the test's reference."""
@@ -63,27 +69,23 @@ def gather_windows(features: Sequence[Tensor], index: Tensor) -> Tensor:
         (N, 9, C), row by row.
     """
     image, location = index.unbind(dim=1)
-    places, windows, first = [], [], 0
-    for level in features:
-        height, width = level.shape[-2:]
-        inside = location - first
-        place = ((inside >= 0) & (inside < height * width)).nonzero()[:, 0]
-        first += height * width
-        windows.append(_level_windows(level, image[place], inside[place]))
-        places.append(place)
-    order = torch.cat(places).argsort()
-    return torch.cat(windows)[order]
-
-
-def _level_windows(level: Tensor, image: Tensor, cell: Tensor) -> Tensor:
-    height, width = level.shape[-2:]
-    offset = torch.arange(-1, 2, device=level.device)
-    row = cell // width
-    y = row[:, None, None] + offset[:, None]  # (n, 3, 1)
-    x = (cell - row * width)[:, None, None] + offset  # (n, 1, 3)
-    is_inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)  # (n, 3, 3)
-    y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)
-    values = level.permute(0, 2, 3, 1)[image[:, None, None], y, x]  # (n, 3, 3, C)
+    shapes = [(level.shape[-2], level.shape[-1]) for level in features]
+    sizes = [height * width for height, width in shapes]
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    device = location.device
+    first = level_values(starts, sizes, device=device)[location]
+    height = level_values([height for height, _ in shapes], sizes, device=device)[location]
+    width = level_values([width for _, width in shapes], sizes, device=device)[location]
+    row = (location - first) // width
+    column = (location - first) - row * width
+    offset = torch.arange(-1, 2, device=device)
+    y = row[:, None, None] + offset[:, None]  # (N, 3, 1)
+    x = column[:, None, None] + offset  # (N, 1, 3)
+    last_y, last_x = (height - 1)[:, None, None], (width - 1)[:, None, None]
+    is_inside = (y >= 0) & (y <= last_y) & (x >= 0) & (x <= last_x)  # (N, 3, 3)
+    y, x = y.clamp(min=0).minimum(last_y), x.clamp(min=0).minimum(last_x)
+    neighbour = first[:, None, None] + y * width[:, None, None] + x  # (N, 3, 3)
+    values = flatten_levels(features)[image[:, None, None], neighbour]  # (N, 3, 3, C)
     return (values * is_inside[..., None]).flatten(1, 2)
 
 

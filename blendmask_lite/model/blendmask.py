@@ -13,12 +13,13 @@ from torch.nn import functional as F
 
 from blendmask_lite.config import InferenceConfig, ModelConfig
 from blendmask_lite.model.detect import Proposals, select_candidates, suppress
+from blendmask_lite.model.images import require_output_sizes, require_pixels
 from blendmask_lite.model.network import Network
 from blendmask_lite.model.output import BlendMaskOutput
 from blendmask_lite.model.panoptic import semantic_labels
 from blendmask_lite.model.panoptic_merge import merge_things_and_stuff
-from blendmask_lite.model.postprocess import finish_detections
-from blendmask_lite.structures import Detections, PanopticResult
+from blendmask_lite.model.postprocess import place_detections
+from blendmask_lite.structures import Detections, PanopticResult, UnpastedDetections
 
 __all__ = ["BlendMask"]
 
@@ -31,9 +32,12 @@ class BlendMask(Network):
         inference: test size and thresholds; defaults as in the released code.
         class_names: C names for the labels; "class 0", "class 1", ... without.
         stuff_names: S names for the kinds of stuff; "stuff 1", "stuff 2", ... without.
+        category_ids: C numbers that the labels have in the data's own files, and get in files of
+            results; by default 1 to C.
 
     Raises:
-        ValueError: the number of names is not the config's number of classes.
+        ValueError: the number of names or ids is not the config's number of classes, or two
+            classes have one id.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class BlendMask(Network):
         inference: InferenceConfig | None = None,
         class_names: Sequence[str] | None = None,
         stuff_names: Sequence[str] | None = None,
+        category_ids: Sequence[int] | None = None,
     ) -> None:
         super().__init__(config)
         self.inference = inference or InferenceConfig()
@@ -51,6 +56,8 @@ class BlendMask(Network):
             class_names = [f"class {i}" for i in range(num_classes)]
         if stuff_names is None:
             stuff_names = [f"stuff {i + 1}" for i in range(num_stuff)]
+        if category_ids is None:
+            category_ids = range(1, num_classes + 1)
         if len(class_names) != num_classes:
             raise ValueError(
                 f"class_names: {len(class_names)} names for num_classes = {num_classes}"
@@ -59,8 +66,14 @@ class BlendMask(Network):
             raise ValueError(
                 f"stuff_names: {len(stuff_names)} names for num_stuff_classes = {num_stuff}"
             )
+        if not len(category_ids) == len(set(category_ids)) == num_classes:
+            raise ValueError(
+                f"category_ids: {len(set(category_ids))} different numbers for num_classes = "
+                f"{num_classes}"
+            )
         self.class_names = tuple(class_names)
         self.stuff_names = tuple(stuff_names)
+        self.category_ids = tuple(category_ids)
 
     @torch.no_grad()
     def detect(
@@ -70,9 +83,13 @@ class BlendMask(Network):
         score_threshold: float | None = None,
         max_detections: int | None = None,
     ) -> list[Proposals]:
-        """Boxes of every image, best first; the thresholds default to `self.inference`."""
-        settings = self.inference
-        limit = settings.max_detections if max_detections is None else max_detections
+        """Boxes of every image, best first; the thresholds default to `self.inference`.
+
+        Raises:
+            ValueError: a threshold or a number that `InferenceConfig` refuses.
+        """
+        settings = self.inference.changed(max_detections=max_detections)
+        limit = settings.max_detections
         crowds = (
             self.candidates(output, number, score_threshold=score_threshold)
             for number in range(len(output.ltrb))
@@ -82,16 +99,15 @@ class BlendMask(Network):
     def candidates(
         self, output: BlendMaskOutput, number: int, *, score_threshold: float | None = None
     ) -> Proposals:
-        """Boxes of image `number` before suppression; the threshold as in `detect`."""
-        settings = self.inference
-        threshold = settings.score_threshold if score_threshold is None else score_threshold
+        """Boxes of image `number` before suppression; threshold and errors as in `detect`."""
+        settings = self.inference.changed(score_threshold=score_threshold)
         return select_candidates(
             output.class_logits[number],
             output.ltrb[number],
             output.centerness_logits[number],
             output.locations,
             output.level_sizes,
-            score_threshold=threshold,
+            score_threshold=settings.score_threshold,
             max_per_level=settings.candidates_per_level,
         )
 
@@ -106,22 +122,27 @@ class BlendMask(Network):
     ) -> list[Detections]:
         """Find the objects of every image. The images are not resized.
 
-        Use it in evaluation mode (`load_model` gives it so).
+        The model has to be in evaluation mode (`load_model` gives it so): in training mode its
+        norms would look at these images, and learn from them.
 
         Args:
             images: tensors (3, H, W), RGB, float in [0, 1] or uint8; an empty list is allowed.
             output_sizes: (height, width) that boxes and masks are wanted for, one an image;
                 without, those of the images.
-            score_threshold: least class probability x centerness, exclusive; the score of a
-                detection is the square root of that product.
-            max_detections: per image.
+            score_threshold: least class probability x centerness, exclusive, 0 to 1; the score of
+                a detection is the square root of that product.
+            max_detections: per image, at least 1.
 
         Returns:
             One `Detections` an image.
 
         Raises:
-            ValueError: an image of another shape or type, or not one output size an image.
+            ValueError: the model is in training mode; an image of another shape or type, or with
+                values below -1, above 2 or NaN; not one output size an image; or a threshold or
+                number out of its range.
         """
+        self._require_predictable(images, output_sizes)
+        self.inference.changed(score_threshold=score_threshold, max_detections=max_detections)
         if len(images) == 0:
             return []
         return self.find_objects(
@@ -141,9 +162,27 @@ class BlendMask(Network):
         max_detections: int | None = None,
     ) -> list[Detections]:
         """The objects of every image of an output; arguments and errors as `predict`'s."""
+        placed = self.place_objects(
+            output,
+            output_sizes=output_sizes,
+            score_threshold=score_threshold,
+            max_detections=max_detections,
+        )
+        return [each.pasted() for each in placed]
+
+    @torch.no_grad()
+    def place_objects(
+        self,
+        output: BlendMaskOutput,
+        *,
+        output_sizes: Sequence[tuple[int, int]] | None = None,
+        score_threshold: float | None = None,
+        max_detections: int | None = None,
+    ) -> list[UnpastedDetections]:
+        """As `find_objects`, with masks that are not pasted: the way for large photographs."""
         image_sizes = output.image_sizes
-        if output_sizes is not None and len(output_sizes) != len(image_sizes):
-            raise ValueError(f"output_sizes: {len(output_sizes)} for {len(image_sizes)} images")
+        if output_sizes is not None:
+            require_output_sizes(output_sizes, len(image_sizes))
         proposals = self.detect(
             output, score_threshold=score_threshold, max_detections=max_detections
         )
@@ -154,7 +193,7 @@ class BlendMask(Network):
         wanted = image_sizes if output_sizes is None else output_sizes
         threshold = self.inference.mask_threshold
         results = zip(proposals, logits, image_sizes, wanted, strict=True)
-        return [finish_detections(*each, mask_threshold=threshold) for each in results]
+        return [place_detections(*each, mask_threshold=threshold) for each in results]
 
     @torch.no_grad()
     def predict_panoptic(
@@ -190,6 +229,7 @@ class BlendMask(Network):
             panoptic_overlap=overlap,
             stuff_area=stuff_area,
         )
+        self._require_predictable(images, output_sizes)
         if len(images) == 0:
             return []
         output = self(images)
@@ -205,3 +245,13 @@ class BlendMask(Network):
             )
             for objects, each, size in zip(found, logits, output.image_sizes, strict=True)
         ]
+
+    def _require_predictable(
+        self, images: Sequence[Tensor], output_sizes: Sequence[tuple[int, int]] | None
+    ) -> None:
+        """Say what is wrong before the work, not after it."""
+        if self.training:
+            raise ValueError("the model is in training mode; call model.eval() before predicting")
+        require_pixels(images)
+        if output_sizes is not None:
+            require_output_sizes(output_sizes, len(images))

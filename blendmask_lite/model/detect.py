@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
+from torchvision.ops import nms
 
 from blendmask_lite.boxes import ltrb_to_xyxy
+from blendmask_lite.model.fcos import level_values
+from blendmask_lite.model.precision import at_least_float32
 
 __all__ = ["Proposals", "select_candidates", "suppress"]
 
@@ -65,22 +67,23 @@ def select_candidates(
         max_per_level: the best of each level are kept, at most so many.
 
     Returns:
-        Boxes before suppression, level after level. A location may appear with several classes.
+        Boxes before suppression, best first. A location may appear with several classes.
     """
     num_classes = class_logits.shape[1]
-    products = class_logits.float().sigmoid() * centerness_logits.float().sigmoid()[:, None]
-    chosen, first = [], 0
-    for size in level_sizes:
-        level = products[first : first + size].flatten()
-        pairs = (level > score_threshold).nonzero()[:, 0]
-        best = level[pairs].argsort(descending=True)[:max_per_level]
-        chosen.append(pairs[best] + first * num_classes)
-        first += size
-    pairs = torch.cat(chosen)
+    class_logits = at_least_float32(class_logits)
+    centerness_logits = at_least_float32(centerness_logits)
+    products = (class_logits.sigmoid() * centerness_logits.sigmoid()[:, None]).flatten()
+    pairs = (products > score_threshold).nonzero()[:, 0]
+    pairs = pairs[products[pairs].argsort(descending=True)]
+    levels = level_values(range(len(level_sizes)), level_sizes, device=pairs.device)
+    level = levels[pairs // num_classes]
+    is_of_level = level[:, None] == torch.arange(len(level_sizes), device=pairs.device)
+    rank = is_of_level.cumsum(dim=0).gather(1, level[:, None])[:, 0]  # in its level, from 1
+    pairs = pairs[(rank <= max_per_level).nonzero()[:, 0]]
     index = pairs // num_classes
     return Proposals(
-        boxes=ltrb_to_xyxy(locations[index], ltrb[index].float()),
-        scores=products.flatten()[pairs].sqrt(),
+        boxes=ltrb_to_xyxy(locations[index], at_least_float32(ltrb[index])),
+        scores=products[pairs].sqrt(),
         labels=pairs % num_classes,
         location_index=index,
     )
@@ -89,7 +92,13 @@ def select_candidates(
 def suppress(candidates: Proposals, *, nms_iou: float, max_detections: int) -> Proposals:
     """Drop boxes that overlap a better one of their class, and keep the best of the rest.
 
-    Differs from AdelaiDet: it may keep more than `max_detections` where scores tie exactly.
+    Differs from AdelaiDet, which may keep more than `max_detections` where scores tie exactly, and
+    where boxes that reach outside the image may suppress some of another class.
     """
-    kept = batched_nms(candidates.boxes, candidates.scores, candidates.labels, nms_iou)
+    # Boxes of different classes are moved apart, so that one suppression serves them all. Unclipped
+    # boxes begin below 0: the largest coordinate alone, which torchvision's `batched_nms` goes by,
+    # is not far enough. The zero keeps the extremes of no boxes defined.
+    corners = torch.cat([candidates.boxes.flatten(), candidates.boxes.new_zeros(1)])
+    shift = candidates.labels * (corners.max() - corners.min() + 1)
+    kept = nms(candidates.boxes + shift[:, None], candidates.scores, nms_iou)
     return candidates[kept[:max_detections]]

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blendmask_lite.model.norms import group_norm
+from blendmask_lite.model.precision import at_least_float32, without_autocast
 
-__all__ = ["FCOSHead", "HeadOutput", "flatten_levels", "pyramid_locations"]
+__all__ = ["FCOSHead", "HeadOutput", "flatten_levels", "level_values", "pyramid_locations"]
 
 PRIOR_PROBABILITY = 0.01  # of every class at the start of training (focal loss, section 4.1)
 
@@ -27,8 +28,8 @@ class HeadOutput:
 
     Attributes:
         class_logits: (B, C, h, w) each.
-        ltrb: (B, 4, h, w) each, in strides of the level, >= 0.
-        centerness_logits: (B, 1, h, w) each.
+        ltrb: (B, 4, h, w) each, in strides of the level, >= 0; at least float32.
+        centerness_logits: (B, 1, h, w) each, at least float32.
         box_features: (B, channels, h, w) each, the box tower's last map, which the top layer reads.
     """
 
@@ -81,18 +82,30 @@ class FCOSHead(nn.Module):
         shared = [self.shared_tower(level, i) for i, level in enumerate(levels)]
         class_features = [self.class_tower(level, i) for i, level in enumerate(shared)]
         box_features = [self.box_tower(level, i) for i, level in enumerate(shared)]
-        if len(self.class_tower) == len(self.box_tower) == 0:  # one tower for all
-            predictors = (self.class_logits, self.ltrb, self.centerness)
-            class_logits, ltrb, centerness = side_by_side(shared, predictors)
-        else:
-            (class_logits,) = side_by_side(class_features, (self.class_logits,))
-            ltrb, centerness = side_by_side(box_features, (self.ltrb, self.centerness))
+        class_logits, ltrb, centerness = self._predict(class_features, box_features)
         return HeadOutput(
             class_logits=class_logits,
             ltrb=[level.relu() for level in ltrb],
             centerness_logits=centerness,
             box_features=box_features,
         )
+
+    def _predict(
+        self, class_features: Sequence[Tensor], box_features: Sequence[Tensor]
+    ) -> list[list[Tensor]]:
+        """Class logits, distances and centerness logits of every level.
+
+        The last two have at least float32: a distance of 500 pixels in bfloat16 is known to 2.
+        """
+        device, dtype = box_features[0].device, box_features[0].dtype
+        wide = [at_least_float32(level) for level in box_features]
+        is_reduced = torch.is_autocast_enabled(device.type) or dtype != wide[0].dtype
+        has_one_tower = len(self.class_tower) == len(self.box_tower) == 0
+        if has_one_tower and not is_reduced:
+            return side_by_side(wide, (self.class_logits, self.ltrb, self.centerness))
+        class_logits = [self.class_logits(level) for level in class_features]
+        with without_autocast(device):
+            return [class_logits, *side_by_side(wide, (self.ltrb, self.centerness))]
 
 
 class Tower(nn.Sequential):
@@ -137,8 +150,8 @@ def side_by_side(levels: Sequence[Tensor], convs: Sequence[nn.Conv2d]) -> list[l
     Returns:
         The maps of every convolution, one a level.
     """
-    weight = torch.cat([conv.weight for conv in convs])
-    bias = torch.cat([conv.bias for conv in convs if conv.bias is not None])
+    weight = torch.cat([conv.weight for conv in convs]).to(levels[0].dtype)
+    bias = torch.cat([conv.bias for conv in convs if conv.bias is not None]).to(levels[0].dtype)
     widths = [conv.out_channels for conv in convs]
     parts = [F.conv2d(level, weight, bias, padding=1).split(widths, dim=1) for level in levels]
     return [list(maps) for maps in zip(*parts, strict=True)]
@@ -167,6 +180,17 @@ def pyramid_locations(
         rows, columns = torch.meshgrid(y, x, indexing="ij")
         levels.append(torch.stack([columns.flatten(), rows.flatten()], dim=1))
     return torch.cat(levels)
+
+
+def level_values(
+    values: Sequence[float], level_sizes: Sequence[int], *, device: torch.device
+) -> Tensor:
+    """One value a level, repeated for every location of the level: (L,), int64 or float32.
+
+    They are filled in on the device, because a list that is copied there makes the CPU wait.
+    """
+    pairs = zip(values, level_sizes, strict=True)
+    return torch.cat([torch.full((size,), value, device=device) for value, size in pairs])
 
 
 def flatten_levels(levels: Sequence[Tensor]) -> Tensor:

@@ -6,6 +6,8 @@ Chapter 02. Users pass RGB; channel order, mean and deviation are the config's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,11 +15,20 @@ from torch.nn import functional as F
 
 from blendmask_lite.config import ModelConfig
 
-__all__ = ["batch_images", "padded_size"]
+__all__ = ["batch_images", "padded_size", "require_output_sizes", "require_pixels"]
+
+# Our choice: resampling overshoots 0 and 1 a little, pixels of 0 to 255 or of a network's own
+# convention lie far outside.
+LEAST_PIXEL, MOST_PIXEL = -1.0, 2.0
+MOST_SIDE = 65_536  # pixels, of an output; a JPEG has at most one less
 
 
 def batch_images(
-    images: Sequence[Tensor], config: ModelConfig, *, device: torch.device
+    images: Sequence[Tensor],
+    config: ModelConfig,
+    *,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, tuple[tuple[int, int], ...]]:
     """Normalise every image to the weights' convention, then pad right and below with 0.
 
@@ -25,6 +36,7 @@ def batch_images(
         images: B tensors (3, H, W), RGB, float in [0, 1] or uint8, of any sizes.
         config: of the model.
         device: of the result.
+        dtype: of the result, that of the weights; computed in float32 or better.
 
     Returns:
         (B, 3, H, W), H and W divisible by `size_divisor`, and the sizes before padding.
@@ -34,16 +46,20 @@ def batch_images(
     """
     if len(images) == 0:
         raise ValueError("images: an empty list; at least one image is needed")
-    floats = [_as_float255(image, place).to(device) for place, image in enumerate(images)]
+    exact = torch.promote_types(dtype, torch.float32)
+    floats = [_as_255(image, place, device, exact) for place, image in enumerate(images)]
     sizes = tuple((image.shape[-2], image.shape[-1]) for image in floats)
     height, width = padded_size(sizes, config.size_divisor)
-    mean = torch.tensor(config.pixel_mean, device=device)[:, None, None]
-    std = torch.tensor(config.pixel_std, device=device)[:, None, None]
+    mean, std = (
+        torch.stack([torch.full((1, 1), value, device=device, dtype=exact) for value in values])
+        for values in (config.pixel_mean, config.pixel_std)
+    )  # (3, 1, 1), filled in on the device: a copy would make the CPU wait
     padded = []
     for image, (h, w) in zip(floats, sizes, strict=True):
         ordered = image.flip(0) if config.channel_order == "bgr" else image
         padded.append(F.pad((ordered - mean) / std, (0, width - w, 0, height - h)))
-    return torch.stack(padded).contiguous(memory_format=torch.channels_last), sizes
+    batch = torch.stack(padded).to(dtype)
+    return batch.contiguous(memory_format=torch.channels_last), sizes
 
 
 def padded_size(sizes: Sequence[tuple[int, int]], divisor: int) -> tuple[int, int]:
@@ -53,14 +69,66 @@ def padded_size(sizes: Sequence[tuple[int, int]], divisor: int) -> tuple[int, in
     return height, width
 
 
-def _as_float255(image: Tensor, place: int) -> Tensor:
+def require_pixels(images: Sequence[Tensor]) -> None:
+    """Refuse images that `batch_images` refuses, and floats that cannot be pixels in [0, 1].
+
+    It reads every float once and waits for their device once: nothing for a training step.
+
+    Args:
+        images: as `batch_images` takes them; none are allowed.
+
+    Raises:
+        ValueError: an image of another shape or type, or with values below -1, above 2 or NaN.
+    """
+    for place, image in enumerate(images):
+        _require_image(image, place)
+    floats = {place: image for place, image in enumerate(images) if image.is_floating_point()}
+    if not floats:
+        return
+    device = next(iter(floats.values())).device
+    extremes = [torch.stack(image.float().aminmax()).to(device) for image in floats.values()]
+    for place, (least, most) in zip(floats, torch.stack(extremes).tolist(), strict=True):
+        if not (least >= LEAST_PIXEL and most <= MOST_PIXEL):  # NaN is neither
+            raise ValueError(
+                f"images[{place}]: values from {least:g} to {most:g}; expected floats in [0, 1], "
+                "or uint8 from 0 to 255"
+            )
+
+
+def require_output_sizes(sizes: Sequence[tuple[int, int]], number: int) -> None:
+    """Refuse what is not one (height, width) for each of `number` images, pixels.
+
+    Raises:
+        ValueError: another number of sizes, or one that is no pair of whole numbers from 1 to
+            65,536.
+    """
+    if len(sizes) != number:
+        raise ValueError(f"output_sizes: {len(sizes)} for {number} images")
+    for place, size in enumerate(sizes):
+        is_pair = isinstance(size, tuple | list) and len(size) == 2
+        if not is_pair or not all(_is_side(side) for side in size):
+            raise ValueError(
+                f"output_sizes[{place}] = {size!r}: expected (height, width), whole numbers from "
+                f"1 to {MOST_SIDE}"
+            )
+
+
+def _is_side(value: Any) -> bool:
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+    return is_whole and 1 <= value <= MOST_SIDE
+
+
+def _require_image(image: Tensor, place: int) -> None:
     if not isinstance(image, Tensor) or image.dim() != 3 or image.shape[0] != 3:
         shape = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
         raise ValueError(f"images[{place}]: {shape}; expected a tensor (3, H, W), RGB")
     if 0 in image.shape:
         raise ValueError(f"images[{place}]: {tuple(image.shape)}; an image without pixels")
-    if image.dtype == torch.uint8:
-        return image.float()
-    if not image.is_floating_point():
+    if image.dtype != torch.uint8 and not image.is_floating_point():
         raise ValueError(f"images[{place}]: {image.dtype}; expected uint8, or float in [0, 1]")
-    return image.float() * 255
+
+
+def _as_255(image: Tensor, place: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    _require_image(image, place)
+    moved = image.to(device, non_blocking=True).to(dtype)  # uint8 travels: a quarter
+    return moved if image.dtype == torch.uint8 else moved * 255

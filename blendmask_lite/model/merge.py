@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align, roi_pool
 
 from blendmask_lite.model.attention import interpolate_attentions, normalize_attentions
+from blendmask_lite.model.precision import at_least_float32
 
 __all__ = ["Assembler", "Blender", "Merger", "WeightedSum", "crop_bases"]
 
@@ -37,8 +38,10 @@ def crop_bases(
         pooling: "align" is RoIAlign with one sample a cell, "pool" is RoIPool.
 
     Returns:
-        (N, K, R, R).
+        (N, K, R, R), at least float32: bfloat16 has no number between 1100 and 1104, and crops
+        would lie beside their targets.
     """
+    bases = at_least_float32(bases)
     regions = torch.cat([image_index[:, None].to(boxes.dtype), boxes], dim=1).to(bases.dtype)
     if pooling == "pool":
         return roi_pool(bases, regions, size, spatial_scale=1 / stride)

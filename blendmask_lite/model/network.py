@@ -17,6 +17,7 @@ from blendmask_lite.model.fcos import FCOSHead, flatten_levels, pyramid_location
 from blendmask_lite.model.images import batch_images
 from blendmask_lite.model.merge import crop_bases
 from blendmask_lite.model.output import BlendMaskOutput
+from blendmask_lite.model.precision import at_least_float32, without_autocast
 
 __all__ = ["Network"]
 
@@ -55,6 +56,11 @@ class Network(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return next(self.parameters()).dtype
+
     def forward(self, images: Sequence[Tensor]) -> BlendMaskOutput:
         """Predict on every location.
 
@@ -64,14 +70,14 @@ class Network(nn.Module):
         Raises:
             ValueError: no images, or one of another shape or type.
         """
-        batch, image_sizes = batch_images(images, self.config, device=self.device)
+        batch, image_sizes = batch_images(images, self.config, device=self.device, dtype=self.dtype)
         features = self.backbone(batch)
         features = features | self.fpn(features)
         levels = [features[name] for name in self.config.levels]
         shapes = tuple((level.shape[-2], level.shape[-1]) for level in levels)
         strides = self.config.level_strides
         head = self.head(levels)
-        pixels = [ltrb.float() * s for ltrb, s in zip(head.ltrb, strides, strict=True)]
+        pixels = [ltrb * s for ltrb, s in zip(head.ltrb, strides, strict=True)]
         return BlendMaskOutput(
             features=features,
             box_features=tuple(head.box_features),
@@ -164,5 +170,10 @@ class Network(nn.Module):
         crops = self.crops_at(output, index[:, 0], boxes, bases=bases)
         if attentions is None:
             attentions = self.attentions_at(output, index)
-        logits: Tensor = self.merger(crops, attentions)
+        return self.merge(crops, attentions)
+
+    def merge(self, crops: Tensor, attentions: Tensor) -> Tensor:
+        """(N, K, R, R) crops and (N, A) raw attentions -> (N, R, R) mask logits, in float32."""
+        with without_autocast(crops.device):
+            logits: Tensor = self.merger(at_least_float32(crops), at_least_float32(attentions))
         return logits

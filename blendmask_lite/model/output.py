@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
+
+from blendmask_lite.model.fcos import level_values
 
 __all__ = ["BlendMaskOutput"]
 
@@ -18,7 +19,7 @@ class BlendMaskOutput:
         features: maps by name, (B, channels, h, w): the backbone's c2-c5, the pyramid's p2-p7.
         box_features: the box tower's last map of every level, which the top layer reads.
         class_logits: (B, L, C).
-        ltrb: (B, L, 4) distances to the sides, pixels, float32.
+        ltrb: (B, L, 4) distances to the sides, pixels, at least float32.
         centerness_logits: (B, L).
         bases: (B, K, H/s, W/s).
         locations: (L, 2) cell centers as (x, y), pixels of the padded input.
@@ -46,6 +47,5 @@ class BlendMaskOutput:
     @property
     def location_strides(self) -> Tensor:
         """(L,) the stride of each location's level, pixels."""
-        strides = torch.tensor(self.level_strides, device=self.locations.device)
-        sizes = torch.tensor(self.level_sizes, device=self.locations.device)
-        return strides.repeat_interleave(sizes).to(self.locations.dtype)
+        strides = [float(stride) for stride in self.level_strides]
+        return level_values(strides, self.level_sizes, device=self.locations.device)

@@ -1,6 +1,6 @@
 """Back to the users' image: scale, clip, drop what is empty, paste.
 
-Chapter 05. AdelaiDet's order; see its trap in `finish_detections`.
+Chapter 05. AdelaiDet's order; see its trap in `place_detections`.
 """
 
 from __future__ import annotations
@@ -8,11 +8,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from blendmask_lite.boxes import clip_boxes, has_sides, scale_boxes
-from blendmask_lite.masks import paste_masks
 from blendmask_lite.model.detect import Proposals
-from blendmask_lite.structures import Detections
+from blendmask_lite.structures import Detections, UnpastedDetections
 
-__all__ = ["finish_detections"]
+__all__ = ["finish_detections", "place_detections"]
 
 
 def finish_detections(
@@ -23,7 +22,21 @@ def finish_detections(
     *,
     mask_threshold: float,
 ) -> Detections:
-    """Detections at the size that the user wants.
+    """Detections at the size that the user wants; arguments as `place_detections`'s."""
+    return place_detections(
+        proposals, mask_logits, image_size, output_size, mask_threshold=mask_threshold
+    ).pasted()
+
+
+def place_detections(
+    proposals: Proposals,
+    mask_logits: Tensor,
+    image_size: tuple[int, int],
+    output_size: tuple[int, int],
+    *,
+    mask_threshold: float,
+) -> UnpastedDetections:
+    """Detections at the size that the user wants, before their masks are pasted.
 
     Masks are pasted into the clipped boxes although the bases were cropped with the unclipped
     ones, as in the released code: a mask of a box that sticks out is squeezed into the image.
@@ -40,15 +53,15 @@ def finish_detections(
     """
     height, width = output_size
     boxes = clip_boxes(scale_boxes(proposals.boxes, image_size, (height, width)), output_size)
-    is_left = has_sides(boxes)
-    kept, boxes, mask_logits = proposals[is_left], boxes[is_left], mask_logits[is_left]
-    return Detections(
+    left = has_sides(boxes).nonzero()[:, 0]  # once: each boolean index would count anew
+    kept, boxes, mask_logits = proposals[left], boxes[left], mask_logits[left]
+    return UnpastedDetections(
         boxes=boxes,
         scores=kept.scores,
         labels=kept.labels,
-        masks=paste_masks(mask_logits, boxes, (height, width), mask_threshold),
         mask_logits=mask_logits,
         location_index=kept.location_index,
         proposal_boxes=kept.boxes,
         image_size=(height, width),
+        mask_threshold=mask_threshold,
     )

@@ -94,7 +94,7 @@ def _translated(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
         place = adelaidet_name(f"backbone.bottom_up.{theirs}", num_bottom_convs=0)
         if place is None:
             raise ValueError(f"{path}: no weights of a backbone, {name} is of no known name")
-        state[place.removeprefix("backbone.")] = value.float()
+        state[place.removeprefix("backbone.")] = value
     return state
 
 

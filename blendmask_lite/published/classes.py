@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["COCO_STUFF", "COCO_THINGS"]
+__all__ = ["COCO_STUFF", "COCO_THINGS", "COCO_THING_IDS"]
 
 # Comma and newline separated, because names have spaces.
 _THINGS = """
@@ -27,3 +27,6 @@ wall-other-merged, rug-merged
 
 COCO_THINGS: tuple[str, ...] = tuple(_THINGS.strip().replace(",\n", ", ").split(", "))
 COCO_STUFF: tuple[str, ...] = tuple(_STUFF.strip().replace(",\n", ", ").split(", "))
+
+_UNUSED = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # COCO's numbers run to 90, with gaps
+COCO_THING_IDS: tuple[int, ...] = tuple(i for i in range(1, 91) if i not in _UNUSED)

@@ -10,7 +10,7 @@ from blendmask_lite.config import InferenceConfig, ModelConfig
 from blendmask_lite.convert import load_adelaidet_state
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.presets import PRESET_INFERENCE, PRESETS
-from blendmask_lite.published.classes import COCO_STUFF, COCO_THINGS
+from blendmask_lite.published.classes import COCO_STUFF, COCO_THING_IDS, COCO_THINGS
 from blendmask_lite.published.reader import read_weights
 from blendmask_lite.published.structure import (
     differences,
@@ -43,7 +43,7 @@ def load_adelaidet(
             semantic head that they lack is left out.
         class_names: C names for the labels; without, COCO's for 80 classes, "person" for the
             person model and otherwise "class 0", ... The file has no names: give them for a model
-            of your own data.
+            of your own data. With COCO's names, the labels have COCO's category ids.
         stuff_names: S names for a panoptic model; without, COCO's where there are 53.
 
     Returns:
@@ -67,10 +67,13 @@ def load_adelaidet(
         hint = "" if preset or published is None else _shared_link(published)
         raise ValueError(f"{path}: {error}{hint}") from None
     config = with_counts_of(structure, config)
+    names = class_names or _class_names(config, wanted)
+    is_coco = names is not None and tuple(names) == COCO_THINGS
     model = BlendMask(
         config,
         inference=_inference_of(wanted),
-        class_names=class_names or _class_names(config, wanted),
+        class_names=names,
+        category_ids=COCO_THING_IDS if is_coco else None,
         stuff_names=stuff_names or (COCO_STUFF if config.num_stuff_classes == 53 else None),
     )
     load_adelaidet_state(model, state, source=path)

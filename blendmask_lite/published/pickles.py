@@ -15,7 +15,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-__all__ = ["STAND_INS", "PickledArray", "RefusedError", "as_plain", "load_arrays"]
+__all__ = ["STAND_INS", "PickledArray", "RefusedError", "as_tensor", "load_arrays"]
 
 TYPES = {
     "f2": torch.float16,
@@ -150,10 +150,8 @@ def load_arrays(file: BinaryIO) -> object:
     return ArrayUnpickler(file, encoding="latin1").load()
 
 
-def as_plain(value: object) -> object:
-    """Dictionaries with tensors in the place of arrays; anything else as it is."""
-    if isinstance(value, dict):
-        return {name: as_plain(each) for name, each in value.items()}
+def as_tensor(value: object) -> object:
+    """The tensor in the place of an array; anything else as it is."""
     return value.tensor if isinstance(value, PickledArray) else value
 
 

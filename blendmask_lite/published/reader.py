@@ -11,8 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from blendmask_lite.plain import first_line, require_intact
-from blendmask_lite.published.pickles import STAND_INS, RefusedError, as_plain, load_arrays
+from blendmask_lite.checkpoint import is_dense
+from blendmask_lite.plain import require_intact
+from blendmask_lite.published.pickles import STAND_INS, RefusedError, as_tensor, load_arrays
+from blendmask_lite.text import first_line
 
 __all__ = ["read_weights"]
 
@@ -41,8 +43,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     if not path.is_file():
-        raise ValueError(f"{path}: is a folder, expected a file of weights")
-    content = as_plain(_read(path))
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise ValueError(f"{path}: is {kind}, expected a file of weights")
+    content = _read(path)
     if not isinstance(content, Mapping):
         raise ValueError(f"{path}: holds a {type(content).__name__}, not weights by name")
     if {"format", "config", "state"} <= set(content):
@@ -53,12 +56,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             break
     if not content:
         raise ValueError(f"{path}: holds no weights")
+    weights: dict[str, Tensor] = {}
+    size = path.stat().st_size
     for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise ValueError(f"{path}: {name!r} is a {type(value).__name__}, not a tensor")
-    if all(name.startswith("module.") for name in content):  # trained on several GPUs
-        return {name.removeprefix("module."): value for name, value in content.items()}
-    return dict(content)
+        tensor = as_tensor(value)
+        if not isinstance(name, str) or not is_dense(tensor):
+            raise ValueError(f"{path}: {name!r} is a {type(tensor).__name__}, not a tensor")
+        if tensor.nbytes > size:  # a view that repeats what the file holds
+            raise ValueError(
+                f"{path}: {name} declares {tensor.nbytes:,} bytes, the file has {size:,}"
+            )
+        weights[name] = tensor
+    if all(name.startswith("module.") for name in weights):  # trained on several GPUs
+        return {name.removeprefix("module."): value for name, value in weights.items()}
+    return weights
 
 
 def _read(path: Path) -> object:
@@ -70,6 +81,8 @@ def _read(path: Path) -> object:
     try:
         if head.startswith(ZIP):
             require_intact(path)
+        elif head.startswith(LEGACY) and b"\nbytearray\n" in path.read_bytes():
+            raise RefusedError("bytearray")  # of any size
         if head.startswith((ZIP, LEGACY)):
             admitted = [(stand_in, name) for name, stand_in in STAND_INS.items()]
             with torch.serialization.safe_globals(admitted):  # type: ignore[arg-type]
@@ -84,9 +97,9 @@ def _read(path: Path) -> object:
         raise ValueError(f"{path}: not a file of weights, or damaged") from None
     except zipfile.BadZipFile:
         raise ValueError(f"{path}: not a file of weights, or it is cut off") from None
-    except OSError:
-        raise
     except Exception as error:  # a pickle is a little program: damaged, it fails in any way
+        if isinstance(error, OSError) and error.filename is not None:  # it cannot be opened
+            raise
         reason = f"not a file of weights, or damaged ({first_line(error)})"
         raise ValueError(f"{path}: {reason}") from None
 

@@ -59,6 +59,7 @@ def begin_state(
         inference=recipe.inference,
         class_names=dataset.class_names,
         stuff_names=dataset.stuff_names if recipe.model.num_stuff_classes else None,
+        category_ids=dataset.category_ids,
     )
     if recipe.backbone_from is not None and last is None:
         load_detectron2_backbone(model, recipe.backbone_from)
@@ -69,6 +70,8 @@ def begin_state(
     state = TrainingState(model, recipe.train)
     if last is not None:
         require_same(recipe, last, run)
+        if tuple(last.class_names) != tuple(dataset.class_names):
+            raise ValueError(f"{run.path}: cannot continue on other data: its classes are others")
         assert last.training is not None
         state.load_state_dict(last.training["state"])
     iterations = sorted(set(ranks.gather(state.iteration)))

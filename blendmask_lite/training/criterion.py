@@ -19,6 +19,7 @@ from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.fcos import pyramid_locations
 from blendmask_lite.model.images import padded_size
 from blendmask_lite.model.output import BlendMaskOutput
+from blendmask_lite.model.precision import at_least_float32, without_autocast
 from blendmask_lite.structures import UNLABELLED, Target
 from blendmask_lite.training.losses import (
     box_loss,
@@ -60,6 +61,9 @@ class Criterion:
     ) -> dict[str, Tensor]:
         """Losses by name, weighted, to be added up.
 
+        The network's heads run as precise as the caller's autocast wants it; what compares them
+        with targets runs in float32 at least.
+
         Args:
             model: for the masks of the positive locations and the semantic head.
             output: of `model.forward`.
@@ -72,6 +76,20 @@ class Criterion:
             float32 scalars. Without any positive location box, centerness and mask are 0,
             attached to every parameter.
         """
+        semantic = model.semantic_logits(output) if self.semantic_weight else None
+        panoptic = model.panoptic_logits(output) if self.panoptic_weight else None
+        with without_autocast(output.bases.device):
+            return self._compare(model, output, semantic, panoptic, targets, totals)
+
+    def _compare(
+        self,
+        model: BlendMask,
+        output: BlendMaskOutput,
+        semantic: Tensor | None,
+        panoptic: Tensor | None,
+        targets: Sequence[Target],
+        totals: Totals | None,
+    ) -> dict[str, Tensor]:
         assignment = self.assign(output, targets)
         image, location = assignment.index.unbind(dim=1)
         weight = centerness(assignment.ltrb)
@@ -81,7 +99,9 @@ class Criterion:
         num_positive = totals.num_positive.to(weight.dtype).clamp(min=1)
         total_weight = totals.centerness.to(weight.dtype).clamp(min=1e-6)
         losses = {
-            "class": focal_loss(output.class_logits.float(), assignment.labels, num_positive),
+            "class": focal_loss(
+                at_least_float32(output.class_logits), assignment.labels, num_positive
+            ),
             "box": box_loss(
                 output.ltrb[image, location],
                 assignment.ltrb,
@@ -90,7 +110,7 @@ class Criterion:
                 total_weight,
             ),
             "centerness": centerness_loss(
-                output.centerness_logits[image, location].float(), weight, num_positive
+                at_least_float32(output.centerness_logits[image, location]), weight, num_positive
             ),
             "mask": mask_loss(
                 self.masks(model, output, targets, assignment),
@@ -99,13 +119,13 @@ class Criterion:
                 total_weight,
             ),
         }
-        if self.semantic_weight:
+        if semantic is not None:
             maps = torch.stack([_padded_semantic(each, height, width) for each in targets])
-            logits = model.semantic_logits(output).float()
+            logits = at_least_float32(semantic)
             num_cells = totals.num_cells.to(logits.dtype)
             losses["semantic"] = self.semantic_weight * semantic_loss(logits, maps, num_cells)
-        if self.panoptic_weight:
-            logits = model.panoptic_logits(output).float()
+        if panoptic is not None:
+            logits = at_least_float32(panoptic)
             maps = torch.stack([_padded_stuff(each, height, width) for each in targets])
             num_labelled = totals.num_labelled.to(logits.dtype).clamp(min=1)
             losses["panoptic"] = self.panoptic_weight * panoptic_loss(logits, maps, num_labelled)
@@ -152,8 +172,7 @@ class Criterion:
         image = torch.cat([torch.full_like(target.labels, i) for i, target in enumerate(targets)])
         crops = model.crops_at(output, image, boxes)[assignment.object_index]
         attentions = model.attentions_at(output, assignment.index)
-        logits: Tensor = model.merger(crops.float(), attentions.float())
-        return logits
+        return model.merge(crops, attentions)
 
     def mask_targets(self, targets: Sequence[Target]) -> Tensor:
         """(objects of the batch, R, R) bool."""

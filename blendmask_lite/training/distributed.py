@@ -11,10 +11,11 @@ weights become those of one process with the whole batch.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -26,6 +27,11 @@ from blendmask_lite.model.norms import synchronize_norms
 __all__ = ["ALONE", "Ranks", "join_ranks", "one_voice"]
 
 T = TypeVar("T")
+
+# `broadcast_buffers` got another name in torch 2.14.
+_NEW_NAME = "forward_sync_buffers"
+_IS_RENAMED = _NEW_NAME in inspect.signature(DistributedDataParallel).parameters
+_NO_BUFFERS: dict[str, Any] = {_NEW_NAME if _IS_RENAMED else "broadcast_buffers": False}
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,9 @@ class Ranks:
         """The step whose gradients are the mean over all processes."""
         if not self.is_joined:
             return step
-        return DistributedDataParallel(step, gradient_as_bucket_view=True)
+        # Statistics of norms are not sent at every step: frozen ones never change, and training
+        # reads no others. `same_buffers` sends them where somebody does.
+        return DistributedDataParallel(step, gradient_as_bucket_view=True, **_NO_BUFFERS)
 
     def without_exchange(self, step: object) -> contextlib.AbstractContextManager[None]:
         """Inside of it, gradients of `wrap`'s step are added up in each process alone."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from blendmask_lite.training.advice import what_helps
 from blendmask_lite.training.distributed import ALONE, Ranks
-from blendmask_lite.training.gradients import TotalsOf, TrainingBatch, add_gradients
+from blendmask_lite.training.gradients import Losses, TotalsOf, TrainingBatch, add_gradients
 from blendmask_lite.training.optimizer import WeightAverage, make_optimizer
 from blendmask_lite.training.schedule import TrainConfig, learning_rate_at
 
@@ -109,14 +109,16 @@ def train(
     *,
     on_step: Callable[[StepRecord], None],
     on_checkpoint: Callable[[TrainingState], None],
-    on_evaluate: Callable[[TrainingState], None] | None = None,
+    on_evaluate: Callable[[TrainingState], bool | None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     ranks: Ranks = ALONE,
     totals_of: TotalsOf | None = None,
 ) -> bool:
     """Train until `config.iterations` steps are done.
 
-    With several processes, all of them call it and do the same steps.
+    With several processes, all of them call it and do the same steps. A GPU works ahead of the
+    CPU, and is waited for at two places of a step: the criterion has to know how many locations
+    are positive (once a part), and losses and gradient are read before the weights move.
 
     Args:
         state: where to start from; moved forward in place.
@@ -125,8 +127,10 @@ def train(
         config: schedule, clipping, precision and intervals.
         on_step: called after every optimizer step.
         on_checkpoint: called every `config.checkpoint_every` steps and before leaving.
-        on_evaluate: called every `config.evaluate_every` steps and after the last.
-        should_stop: asked after every step; True in any process saves a checkpoint and leaves.
+        on_evaluate: called every `config.evaluate_every` steps and after the last; True in any
+            process finishes the training.
+        should_stop: asked in every step; True in any process finishes the step, saves a
+            checkpoint and leaves.
         ranks: the processes that train together, and the device of this one.
         totals_of: see `add_gradients`.
 
@@ -153,12 +157,15 @@ def train(
             ranks=ranks,
             totals_of=totals_of,
         )
-        sums = ranks.sum(losses.of_parts.sum(dim=0)).tolist()
-        values = dict(zip(losses.names, sums, strict=True))
-        _require_finite(values, batch, losses.bad_parts(), iteration, config, ranks)
-        learning_rate = learning_rate_at(iteration, config)
         norm = _clip(state, config)
-        _require_finite({"gradient norm": norm}, batch, [], iteration, config, ranks)
+        own = losses.of_parts.sum(dim=0)
+        asked = torch.full((1,), float(should_stop()), dtype=own.dtype, device=own.device)
+        shared = ranks.sum(torch.cat([own, asked]))
+        *sums, num_asking, gradient_norm = torch.cat([shared, norm.to(own.dtype)[None]]).tolist()
+        values = dict(zip(losses.names, sums, strict=True))
+        _require_finite(values, batch, losses, iteration, config, ranks)
+        _require_finite({"gradient norm": gradient_norm}, batch, losses, iteration, config, ranks)
+        learning_rate = learning_rate_at(iteration, config)
         _update(state, learning_rate)
         end = time.perf_counter()
         on_step(
@@ -167,29 +174,33 @@ def train(
                 learning_rate=learning_rate,
                 losses=values,
                 total=sum(values.values()),
-                gradient_norm=norm,
+                gradient_norm=gradient_norm,
                 num_images=len(batch.images) * ranks.size,
                 seconds=end - start,
                 data_seconds=data_seconds,
             )
         )
         is_last = state.iteration == config.iterations
-        is_stopped = ranks.any(should_stop()) and not is_last
+        is_stopped = num_asking > 0 and not is_last
+        is_enough = False
         if on_evaluate is not None and not is_stopped and config.evaluate_every is not None:
             if is_last or state.iteration % config.evaluate_every == 0:
-                on_evaluate(state)
-        if is_last or is_stopped or state.iteration % config.checkpoint_every == 0:
+                is_enough = ranks.any(bool(on_evaluate(state)))
+        if is_last or is_stopped or is_enough or state.iteration % config.checkpoint_every == 0:
             on_checkpoint(state)
-        if is_stopped:
-            return False
+        if is_stopped or is_enough:
+            return is_enough
         end = time.perf_counter()  # evaluation and checkpoints are not training time
     return True
 
 
-def _clip(state: TrainingState, config: TrainConfig) -> float:
-    """The gradient's norm before clipping."""
+def _clip(state: TrainingState, config: TrainConfig) -> Tensor:
+    """The gradient's norm before clipping: a scalar, still on its device."""
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
-    return nn.utils.clip_grad_norm_(parameters, config.clip_norm or math.inf).item()
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if config.clip_norm is not None:
+        nn.utils.clip_grads_with_norm_(parameters, config.clip_norm, norm)
+    return norm
 
 
 def _update(state: TrainingState, learning_rate: float) -> None:
@@ -205,7 +216,7 @@ def _update(state: TrainingState, learning_rate: float) -> None:
 def _require_finite(
     values: dict[str, float],
     batch: TrainingBatch,
-    bad_parts: list[int],
+    losses: Losses,
     iteration: int,
     config: TrainConfig,
     ranks: Ranks,
@@ -215,7 +226,7 @@ def _require_finite(
     if not bad:
         return
     length = len(batch.images) // config.accumulate
-    own = [batch.image_ids[part * length + i] for part in bad_parts for i in range(length)]
+    own = [batch.image_ids[p * length + i] for p in losses.bad_parts() for i in range(length)]
     # Nobody's own losses are bad where only the gradient is: then it may be any image.
     ids = list(chain(*ranks.gather(own))) or list(chain(*ranks.gather(list(batch.image_ids))))
     has_bad_boxes = ranks.any(not all(each.boxes.isfinite().all() for each in batch.targets))

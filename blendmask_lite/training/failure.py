@@ -68,6 +68,7 @@ def save_failure(
         inference=model.inference,
         class_names=model.class_names,
         stuff_names=model.stuff_names,
+        category_ids=model.category_ids,
         state=state.model.state_dict(),
         metadata={"failure": str(error)},
         training={"step": step, "config": asdict(recipe.train)},
@@ -104,7 +105,9 @@ def replay_failure(
     """
     failed = read_failure(path)
     config = failed.checkpoint.training["config"]  # type: ignore[index]
-    model = build_model(failed.checkpoint, source=path).to(device).train()
+    # The norms' statistics have seen the images already, and may be what is not finite.
+    model = build_model(failed.checkpoint, source=path, must_be_finite=False)
+    model = model.to(device).train()
     torch.manual_seed(config["seed"] + 1_000_003 * failed.iteration)
     step = TrainingStep(model)
     losses = add_gradients(

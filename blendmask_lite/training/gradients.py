@@ -82,7 +82,7 @@ def add_gradients(
         totals_of: counts of some images, `Criterion.totals`; needed for several parts or processes.
     """
     images = [image.to(ranks.device, non_blocking=True) for image in batch.images]
-    targets = [target.to(ranks.device) for target in batch.targets]
+    targets = [target.to(ranks.device, non_blocking=True) for target in batch.targets]
     length = len(images) // num_parts
     places = [slice(i * length, (i + 1) * length) for i in range(num_parts)]
     known: tuple[Totals, ...] = ()  # one part of one process: the criterion counts for itself

@@ -15,12 +15,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from blendmask_lite.training.runlog import RunFolder
-from blendmask_lite.training.session import is_held
+from blendmask_lite.training.runlog import RunFolder, is_held
 
 __all__ = ["RunRecord", "Table", "find_runs", "flat_settings", "read_run"]
 
 DEEPEST = 3  # folders below the one that is searched
+DATA_OPTIONS = ("split", "validation", "images", "weights", "backbone_weights")
 WINDOW = 50  # last steps that losses and speed are averaged over
 
 Table = Mapping[str, Sequence[float]]  # columns by name, all of one length
@@ -106,6 +106,14 @@ class RunRecord:
             if name != "iteration" and len(values)
         }
 
+    @property
+    def best(self) -> tuple[float, int] | None:
+        """The best mask AP, percent, and the iteration of its first evaluation, if any."""
+        scores, places = (self.evaluations.get(name, []) for name in ("mask AP", "iteration"))
+        pairs = zip(scores, places, strict=False)
+        found = [(score, int(i)) for score, i in pairs if math.isfinite(score + i)]
+        return max(found, key=lambda each: each[0], default=None)  # of equal ones the first
+
     def text(self, name: str) -> str:
         """A plain value of run.json, such as "command"; empty where it is missing."""
         value = self.description.get(name, "")
@@ -160,7 +168,11 @@ def flat_settings(record: RunRecord) -> dict[str, str]:
 
     Versions, commit and host are those of the last process.
     """
-    settings = {k: v for k, v in record.description.items() if k not in ("sessions", "command")}
+    left_out = ("sessions", "command", "options")  # what follows from the options is there itself
+    settings = {k: v for k, v in record.description.items() if k not in left_out}
+    options = record.description.get("options")
+    if isinstance(options, dict):
+        settings |= {name: options[name] for name in DATA_OPTIONS if name in options}
     if record.sessions:
         last = record.sessions[-1]
         settings |= {name: last.get(name) for name in ("versions", "commit", "host")}

@@ -160,7 +160,7 @@ def make_observers(
     validation: InstanceDataset | None,
     watchers: Sequence[Observer],
 ) -> list[Observer]:
-    """Everything that watches a run, in the order in which it is told."""
+    """Everything that watches a run, in the order in which it is told; `watchers` are its own."""
     observers: list[Observer] = [MetricsLog(run, iteration=state.iteration)]
     if validation is not None:
         observers.append(EvaluationLog(run, iteration=state.iteration))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import TextIO
 
 from blendmask_lite.countdown import FILE_SECONDS, TERMINAL_SECONDS, duration
@@ -40,13 +41,26 @@ class ProgressLine:
         if now - self.last_print < pause and not is_last:
             return
         self.last_print = now
-        line = self.text()
-        if self.is_terminal:
-            self.stream.write("\r" + line.ljust(self.width) + ("\n" if is_last else ""))
-            self.width = 0 if is_last else len(line)
-        else:
-            self.stream.write(line + "\n")
-        self.stream.flush()
+        self._show(self.text(), is_last=is_last)
+
+    def counter(self, what: str) -> Callable[[int, int], None]:
+        """A callback (done, total) for what holds up the steps: evaluations, say.
+
+        Args:
+            what: is counted.
+        """
+        pause = TERMINAL_SECONDS if self.is_terminal else FILE_SECONDS
+        start = last = time.monotonic()
+
+        def report(done: int, total: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= pause:
+                last = now
+                left = duration((now - start) / done * (total - done))
+                self._show(f"{done}/{total} {what}  ETA {left}")
+
+        return report
 
     def note(self, text: str) -> None:
         """Print a line of its own, without tearing the progress line."""
@@ -54,6 +68,14 @@ class ProgressLine:
             self.stream.write("\r" + " " * self.width + "\r")
             self.width = 0
         self.stream.write(text + "\n")
+        self.stream.flush()
+
+    def _show(self, line: str, *, is_last: bool = False) -> None:
+        if self.is_terminal:
+            self.stream.write("\r" + line.ljust(self.width) + ("\n" if is_last else ""))
+            self.width = 0 if is_last else len(line)
+        else:
+            self.stream.write(line + "\n")
         self.stream.flush()
 
     def text(self) -> str:

@@ -21,6 +21,7 @@ from blendmask_lite.training.session import versions
 __all__ = [
     "Recipe",
     "find_last_checkpoint",
+    "iterations_before",
     "make_checkpoint",
     "require_same",
     "save_finished",
@@ -29,7 +30,11 @@ __all__ = [
 
 # Settings that may differ when a run continues: they change its length on disk and in time, and
 # its weights at a given iteration not at all, or by the rounding of sums.
-FREE_ON_RESUME = ("num_workers", "checkpoint_every", "evaluate_every", "accumulate", "is_compiled")
+FREE_ON_RESUME = (
+    *("num_workers", "checkpoint_every", "evaluate_every", "patience", "accumulate", "is_compiled"),
+)
+# Settings that a longer run has others of.
+OF_LENGTH = ("iterations", "milestones", "warmup_iterations")
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ def make_checkpoint(state: TrainingState, recipe: Recipe) -> Checkpoint:
         metadata={"iterations": state.iteration},
         training={"state": state.state_dict(), "config": asdict(recipe.train)},
         stuff_names=model.stuff_names,
+        category_ids=model.category_ids,
     )
 
 
@@ -98,20 +104,37 @@ def save_finished(state: TrainingState, recipe: Recipe, run: RunFolder, *, half:
     save_model(model, run.model, metadata=about, dtype=torch.float16 if half else None)
 
 
+def iterations_before(recipe: Recipe, last: Checkpoint | None) -> int | None:
+    """The length that a run was planned with, if it is to become longer now; else None."""
+    if last is None or last.training is None:
+        return None
+    planned: int = last.training["config"]["iterations"]
+    return planned if planned < recipe.train.iterations else None
+
+
 def require_same(recipe: Recipe, last: Checkpoint, run: RunFolder) -> None:
-    """A run continues with the settings that it began with, or not at all."""
+    """A run continues with the settings that it began with, only longer, or not at all.
+
+    Raises:
+        ValueError: settings that are others, and what they were.
+    """
     assert last.training is not None
     stored = last.training["config"]
+    free = FREE_ON_RESUME + (OF_LENGTH if iterations_before(recipe, last) is not None else ())
     different = [
         f"{field.name} is {getattr(recipe.train, field.name)!r}, was {stored.get(field.name)!r}"
         for field in fields(TrainConfig)
-        if field.name not in FREE_ON_RESUME
+        if field.name not in free
         # A setting that is newer than the run had its default then.
         and _plain(getattr(recipe.train, field.name))
         != _plain(stored.get(field.name, field.default))
     ]
-    if recipe.model != last.config:
-        different.append("the model's config is another")
+    different += [
+        f"{field.name} is {getattr(recipe.model, field.name)!r}, "
+        f"was {getattr(last.config, field.name)!r}"
+        for field in fields(ModelConfig)
+        if getattr(recipe.model, field.name) != getattr(last.config, field.name)
+    ]
     if different:
         raise ValueError(f"{run.path}: cannot continue with other settings: {'; '.join(different)}")
 

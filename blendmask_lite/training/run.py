@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.evaluation.panoptic import evaluate_panoptic
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.training.beginning import begin_state, require_fitting
+from blendmask_lite.training.best import BestModel
 from blendmask_lite.training.criterion import TrainingStep
+from blendmask_lite.training.determinism import deterministic
 from blendmask_lite.training.distributed import Ranks
 from blendmask_lite.training.engine import NonFiniteLossError, TrainingState, train
 from blendmask_lite.training.failure import save_failure
@@ -26,7 +28,12 @@ from blendmask_lite.training.gradients import TrainingBatch
 from blendmask_lite.training.interrupt import StopRequest
 from blendmask_lite.training.observers import Observer, Observers, make_observers
 from blendmask_lite.training.progress import ProgressLine
-from blendmask_lite.training.recipe import Recipe, find_last_checkpoint, save_finished
+from blendmask_lite.training.recipe import (
+    Recipe,
+    find_last_checkpoint,
+    iterations_before,
+    save_finished,
+)
 from blendmask_lite.training.runlog import RunFolder, full_disk_explained
 from blendmask_lite.training.sampling import batches_from
 from blendmask_lite.training.schedule import TrainConfig
@@ -58,7 +65,8 @@ def train_model(
         dataset: to learn from; its names of classes and stuff go into the checkpoint.
         folder: of the run; see `RunFolder`.
         recipe: what and how.
-        validation: evaluated every `recipe.train.evaluate_every` iterations and at the end.
+        validation: evaluated every `recipe.train.evaluate_every` iterations and at the end; the
+            model with the best mask AP is kept in best.pt.
         is_resumed: continue the run in `folder`, or begin it if there is no checkpoint yet.
         device: to train on.
         description: further plain values for run.json, such as the command.
@@ -68,27 +76,39 @@ def train_model(
             device stands for `device`, and the first of them writes.
 
     Returns:
-        Whether the training is finished, and not stopped on request.
+        Whether the training is finished, early if its patience is at an end, and not stopped on
+        request.
 
     Raises:
         FileExistsError: the folder holds a run and `is_resumed` is False.
-        ValueError: the recipe differs from that of the run to continue, or the data from the
-            model's number of classes or kinds of stuff.
+        ValueError: the recipe differs from that of the run to continue in more than a greater
+            length, or the data from it or from the model's number of classes or kinds of stuff;
+            or there is a patience without an evaluation.
         NonFiniteLossError: see `engine.train`; the step is in failure.pt.
         OSError: the disk is full, or cannot be written to; the last checkpoint is whole.
     """
     ranks = ranks or Ranks(device=torch.device(device))
     require_fitting(dataset, recipe, ranks)
+    config = recipe.train
+    if config.patience is not None and (validation is None or config.evaluate_every is None):
+        raise ValueError(f"patience = {config.patience}: needs data to evaluate on, and how often")
     run = RunFolder(folder)
     own = RunSession(run, device=ranks.device, is_recorded=ranks.is_first)
-    with full_disk_explained(run), own as session:
+    line = ProgressLine(config.iterations)
+    say = line.note if ranks.is_first else _say_nothing
+    with full_disk_explained(run), own as session, deterministic(config.is_deterministic, say):
         last = find_last_checkpoint(run, is_resumed)
         state = begin_state(dataset, recipe, run, last, ranks)
-        line = ProgressLine(recipe.train.iterations)
+        if last is not None:
+            session.require_same_data(len(dataset))
         observers: list[Observer] = []
+        best: BestModel | None = None
         if ranks.is_first:
             watchers = make_watchers(watching or Watching(), run, recipe, validation or dataset)
             run.remove_leftovers()
+            if validation is not None and config.evaluate_every is not None:
+                best = BestModel(run, recipe, iteration=state.iteration, half=half)
+                watchers.insert(0, best)
             observers = make_observers(state, recipe, run, line, validation, watchers)
         about = {
             **(description or {}),
@@ -96,18 +116,32 @@ def train_model(
             "num_processes": ranks.size,
             "model": asdict(recipe.model),
             "inference": asdict(recipe.inference),
-            "train": asdict(recipe.train),
+            "train": asdict(config),
         }
-        session.begin(about, iteration=state.iteration)
+        shorter = iterations_before(recipe, last)
+        session.begin(about, iteration=state.iteration, iterations_before=shorter)
+        if shorter is not None:
+            say(
+                f"continues to {config.iterations} iterations instead of {shorter}, on the "
+                "schedule of the longer run: from here on another run than one that was planned so"
+            )
         with contextlib.closing(Observers(observers)) as told:
-            is_finished = _loop(state, dataset, validation, recipe, told, run, ranks)
+            is_finished = _loop(state, dataset, validation, recipe, told, run, ranks, best, line)
+        reason = None
         if is_finished and ranks.is_first:
+            if best is not None and state.iteration < config.iterations:
+                reason = best.told()
+                line.note(f"ends at iteration {state.iteration}: {reason}")
             save_finished(state, recipe, run, half=half)
             line.note(f"finished: {run.model}")
         elif ranks.is_first:
             line.note(f"stopped at iteration {state.iteration}; --resume continues: {run.last}")
-        session.finish(is_finished=is_finished, iteration=state.iteration)
+        session.finish(is_finished=is_finished, iteration=state.iteration, reason=reason)
     return is_finished
+
+
+def _say_nothing(text: str) -> None:
+    del text
 
 
 def _loop(
@@ -118,11 +152,18 @@ def _loop(
     observers: Observers,
     run: RunFolder,
     ranks: Ranks,
+    best: BestModel | None,
+    line: ProgressLine,
 ) -> bool:
-    def on_evaluate(state: TrainingState) -> None:
-        if validation is not None:
-            observers.on_evaluate(state, _scores(state, validation, ranks))
+    def on_evaluate(state: TrainingState) -> bool:
+        if validation is None:
+            return False
+        progress = line.counter("images evaluated") if ranks.is_first else None
+        observers.on_evaluate(state, _scores(state, validation, ranks, progress))
+        return best is not None and best.is_enough
 
+    if ranks.any(best is not None and best.is_enough):
+        return True
     assert isinstance(state.model, BlendMask)
     step = TrainingStep(state.model)
     try:
@@ -157,6 +198,7 @@ def _batches(
         load=load_sample(dataset, train_transform(config), mask_size=recipe.model.mask_size),
         collate=collate,
         share=(ranks.rank, ranks.size),
+        pin_memory=ranks.device.type == "cuda",
     )
 
 
@@ -172,7 +214,12 @@ def train_transform(config: TrainConfig) -> TrainTransform:
     )
 
 
-def _scores(state: TrainingState, validation: InstanceDataset, ranks: Ranks) -> dict[str, float]:
+def _scores(
+    state: TrainingState,
+    validation: InstanceDataset,
+    ranks: Ranks,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, float]:
     """Percent by name: "mask AP", "box AP50", ..., with stuff "panoptic PQ", "things PQ", ...
 
     The processes share the images.
@@ -180,14 +227,15 @@ def _scores(state: TrainingState, validation: InstanceDataset, ranks: Ranks) -> 
     model = state.best_model
     assert isinstance(model, BlendMask)
     ranks.same_buffers(model)
-    share = (ranks.rank, ranks.size)
-    results = evaluate_model(
-        model.eval(), validation, device=ranks.device, share=share, gather=ranks.gather
-    )
+    how: dict[str, Any] = {
+        "progress": progress,
+        "device": ranks.device,
+        "share": (ranks.rank, ranks.size),
+        "gather": ranks.gather,
+    }
+    results = evaluate_model(model.eval(), validation, **how)
     kinds = {"mask": results.mask, "box": results.box}
     if model.stuff_names and isinstance(validation, PanopticData):
-        quality = evaluate_panoptic(
-            model, validation, device=ranks.device, share=share, gather=ranks.gather
-        )
+        quality = evaluate_panoptic(model, validation, **how)
         kinds |= {"panoptic": quality.all, "things": quality.things, "stuff": quality.stuff}
     return {f"{kind} {name}": value for kind, part in kinds.items() for name, value in part.items()}

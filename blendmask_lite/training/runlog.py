@@ -5,6 +5,7 @@ metrics.csv      one row a step
 evaluation.csv   one row an evaluation, if there were any
 last.pt          the newest training checkpoint
 model.pt         the finished model
+best.pt          the model with the best mask AP, if the run was evaluated
 failure.pt       the step whose loss was not finite, if one was
 snapshots/       what the model made of a few pictures, if that was asked for
 tensorboard/     logs for TensorBoard, if they were asked for
@@ -19,12 +20,16 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
 
 from blendmask_lite.files import write_atomically
-from blendmask_lite.training.engine import StepRecord
 
-__all__ = ["CsvLog", "RunFolder", "full_disk_explained", "step_row"]
+if TYPE_CHECKING:  # whoever lists runs does without torch
+    from blendmask_lite.training.engine import StepRecord
+
+__all__ = ["CsvLog", "RunFolder", "complete_rows", "full_disk_explained", "is_held", "step_row"]
 
 
 class RunFolder:
@@ -38,6 +43,7 @@ class RunFolder:
         self.evaluation = self.path / "evaluation.csv"
         self.last = self.path / "last.pt"
         self.model = self.path / "model.pt"
+        self.best = self.path / "best.pt"
         self.failure = self.path / "failure.pt"
         self.snapshots = self.path / "snapshots"
         self.tensorboard = self.path / "tensorboard"
@@ -51,6 +57,20 @@ class RunFolder:
         """Remove the unfinished files of a run that was killed while writing."""
         for path in self.path.rglob(".*.tmp"):
             path.unlink(missing_ok=True)
+
+
+def is_held(run: RunFolder) -> bool:
+    """Whether a process trains in the folder now."""
+    if not run.lock.exists():
+        return False
+    lock = FileLock(run.lock, timeout=0)
+    try:
+        with lock:
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a folder that may only be read
+        return False
 
 
 @contextlib.contextmanager
@@ -82,7 +102,7 @@ class CsvLog:
 
     def __init__(self, path: Path, *, keep_until: int) -> None:
         self.path = path
-        rows = _complete_rows(path, keep_until) if path.exists() else []
+        rows = complete_rows(path, keep_until) if path.exists() else []
         self.columns = list(rows[0]) if rows else []
         text = io.StringIO()
         if rows:
@@ -105,7 +125,8 @@ class CsvLog:
         self.file.close()
 
 
-def _complete_rows(path: Path, keep_until: int) -> list[dict[str, str]]:
+def complete_rows(path: Path, keep_until: int) -> list[dict[str, str]]:
+    """The rows of a `CsvLog` up to an iteration; those that were cut off are left out."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     return [

@@ -113,6 +113,7 @@ def batches_from(
     load: Callable[[int, random.Random], Any],
     collate: Callable[[list[Any]], Any],
     share: tuple[int, int] = (0, 1),
+    pin_memory: bool = False,
 ) -> DataLoader[Any]:
     """The batches of iterations `start` to `config.iterations` - 1, in order.
 
@@ -123,6 +124,7 @@ def batches_from(
         load: see `SeededSamples`.
         collate: list of samples -> batch.
         share: see `BatchSampler`.
+        pin_memory: keep batches where a GPU can fetch them while the CPU goes on.
     """
     return DataLoader(
         SeededSamples(load, seed=config.seed),
@@ -132,7 +134,7 @@ def batches_from(
         collate_fn=collate,
         num_workers=config.num_workers,
         worker_init_fn=_leave_signals_to_the_main_process,
-        pin_memory=False,
+        pin_memory=pin_memory,
         # Its own generator: drawing the workers' seeds must not move the global one.
         generator=torch.Generator(),
     )

@@ -6,11 +6,29 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from blendmask_lite.config import require_types
+
 __all__ = ["WARMUP_FACTORS", "TrainConfig", "learning_rate_at", "rescale"]
 
 # Shares of the learning rate at iteration 0: that of AdelaiDet; that of FCOS' code, which the paper
 # follows where it says nothing itself.
 WARMUP_FACTORS = {"linear": 1 / 1000, "constant": 1 / 3}
+
+# Least and largest values. Beyond the largest, memory or the range of an integer would end sooner.
+WHOLE_NUMBERS = {
+    "iterations": (1, 10**9),
+    "batch_size": (1, 2**16),
+    "accumulate": (1, 2**16),
+    "warmup_iterations": (0, 10**9),
+    "max_size": (1, 2**14),
+    "seed": (0, 10**15),
+    "num_workers": (0, 2**12),
+    "checkpoint_every": (1, 10**9),
+    "evaluate_every": (1, 10**9),
+    "patience": (1, 10**9),
+}
+LARGEST_RATE = 1e6
+LARGEST_SCALE = 100  # of the jitter
 
 
 @dataclass(frozen=True)
@@ -51,20 +69,22 @@ class TrainConfig:
     num_workers: int = 0  # processes that prepare images; 0: the training process itself
     checkpoint_every: int = 500  # iterations
     evaluate_every: int | None = None  # iterations; None: never during training
+    patience: int | None = None  # evaluations without a better mask AP before it ends; None: all
+    is_deterministic: bool = False  # slower algorithms on a GPU, where torch has some
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch_size", "accumulate", "checkpoint_every"):
-            self._require(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("num_workers", "warmup_iterations", "weight_decay", "seed"):
-            self._require(name, getattr(self, name) >= 0, "at least 0")
+        require_types(self)
+        for name, (least, most) in WHOLE_NUMBERS.items():
+            value = getattr(self, name)
+            if value is not None:
+                self._require(name, value >= least, f"at least {least}")
+                self._require(name, value <= most, f"at most {most:,}")
+        self._require("weight_decay", 0 <= self.weight_decay < math.inf, "at least 0")
         divides = self.batch_size % self.accumulate == 0
         self._require("accumulate", divides, f"a divisor of batch_size = {self.batch_size}")
-        self._require("learning_rate", 0 < self.learning_rate < math.inf, "above 0")
+        is_rate = 0 < self.learning_rate <= LARGEST_RATE
+        self._require("learning_rate", is_rate, f"above 0 and at most {LARGEST_RATE:,.0f}")
         self._require("warmup_factor", 0 <= self.warmup_factor <= 1, "between 0 and 1")
-        self._require("optimizer", self.optimizer in ("adamw", "sgd"), "adamw or sgd")
-        self._require("schedule", self.schedule in ("cosine", "steps"), "cosine or steps")
-        self._require("warmup", self.warmup in ("linear", "constant"), "linear or constant")
-        self._require("precision", self.precision in ("float32", "bfloat16"), "float32 or bfloat16")
         self._require(
             "milestones", list(self.milestones) == sorted(set(self.milestones)), "ascending"
         )
@@ -76,11 +96,11 @@ class TrainConfig:
         )
         is_share = self.crop is None or 0 < self.crop <= 1
         self._require("crop", is_share, "above 0 and at most 1, or None")
-        is_range = self.jitter is None or 0 < self.jitter[0] <= self.jitter[1]
-        self._require("jitter", is_range, "two ascending scales above 0, or None")
-        for name in ("clip_norm", "evaluate_every"):
-            value = getattr(self, name)
-            self._require(name, value is None or value > 0, "above 0, or None")
+        is_range = self.jitter is None or 0 < self.jitter[0] <= self.jitter[1] <= LARGEST_SCALE
+        self._require(
+            "jitter", is_range, f"two ascending scales above 0 and up to {LARGEST_SCALE}, or None"
+        )
+        self._require("clip_norm", self.clip_norm is None or self.clip_norm > 0, "above 0, or None")
         self._require(
             "ema_decay", self.ema_decay is None or 0 < self.ema_decay < 1, "between 0 and 1"
         )
@@ -118,15 +138,16 @@ def rescale(
 ) -> TrainConfig:
     """The same recipe for another length or batch size.
 
-    Milestones move with the length. The warm-up keeps its share of the run; a shorter run may
-    keep its absolute length instead, up to a tenth of the run, because early steps are the
-    fragile ones. The learning rate grows with the batch: in proportion under SGD (Goyal et al.,
-    "Accurate, Large Minibatch SGD", section 2.1), by the square root under Adam, whose steps do
-    not grow with the gradient (Malladi et al., "On the SDEs and Scaling Rules for Adaptive
-    Gradient Algorithms").
+    Milestones move with the length, and there are ten checkpoints at least. The warm-up keeps its
+    share of the run; a shorter run may keep its absolute length instead, up to a tenth of the run,
+    because early steps are the fragile ones. The learning rate grows with the batch: in proportion
+    under SGD (Goyal et al., "Accurate, Large Minibatch SGD", section 2.1), by the square root under
+    Adam, whose steps do not grow with the gradient (Malladi et al., "On the SDEs and Scaling Rules
+    for Adaptive Gradient Algorithms").
     """
     iterations = config.iterations if iterations is None else iterations
     batch_size = config.batch_size if batch_size is None else batch_size
+    replace(config, iterations=iterations, batch_size=batch_size)  # refuses what cannot be
     stretch = iterations / config.iterations
     warmup = max(
         round(config.warmup_iterations * stretch), min(config.warmup_iterations, iterations // 10)
@@ -138,6 +159,7 @@ def rescale(
         batch_size=batch_size,
         milestones=tuple(sorted({max(round(m * stretch), 1) for m in config.milestones})),
         warmup_iterations=warmup,
+        checkpoint_every=min(config.checkpoint_every, max(iterations // 10, 1)),
         learning_rate=config.learning_rate
         * (growth if config.optimizer == "sgd" else math.sqrt(growth)),
     )

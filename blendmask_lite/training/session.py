@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 import blendmask_lite
 from blendmask_lite.training.runlog import RunFolder
 
-__all__ = ["RunSession", "commit", "is_held", "versions"]
+__all__ = ["RunSession", "commit", "versions"]
 
 PATIENCE = 10.0  # seconds that a killed process' workers may keep the folder
 
@@ -63,12 +63,31 @@ class RunSession:
                 raise ValueError(f"{self.run.path}: another process trains in it") from None
         return self
 
-    def begin(self, description: Mapping[str, Any], *, iteration: int) -> None:
+    def require_same_data(self, num_images: int) -> None:
+        """Refuse to continue the run on other data, as far as run.json tells.
+
+        Raises:
+            ValueError: there are more images now, or fewer.
+        """
+        then = self._earlier().get("num_images", num_images)
+        if num_images != then:
+            raise ValueError(
+                f"{self.run.path}: cannot continue on other data: {num_images} images, were {then}"
+            )
+
+    def begin(
+        self,
+        description: Mapping[str, Any],
+        *,
+        iteration: int,
+        iterations_before: int | None = None,
+    ) -> None:
         """Write run.json, or add this process to it where the run continues.
 
         Args:
             description: settings of the run; `command` is that of this process.
             iteration: where it begins.
+            iterations_before: that were planned, of a run that becomes longer.
         """
         if not self.is_recorded:
             return
@@ -78,6 +97,17 @@ class RunSession:
             if session.get("state") == "running":
                 session["state"] = "killed"
         content = earlier if iteration and earlier else dict(description)
+        if "options" in description:
+            content["options"] = description["options"]
+        if iterations_before is not None:
+            content["train"] = description["train"]
+            change = {
+                "at_iteration": iteration,
+                "from_iterations": iterations_before,
+                "to_iterations": description["train"]["iterations"],
+            }
+            if content.get("made_longer", [])[-1:] != [change]:
+                content["made_longer"] = [*content.get("made_longer", []), change]
         sessions.append(
             {
                 "state": "running",
@@ -94,9 +124,9 @@ class RunSession:
         self._content = {**content, "sessions": sessions}
         self.run.describe(self._content)
 
-    def finish(self, *, is_finished: bool, iteration: int) -> None:
-        """Note down that the run is finished, or stopped on request."""
-        self._end("finished" if is_finished else "stopped", iteration)
+    def finish(self, *, is_finished: bool, iteration: int, reason: str | None = None) -> None:
+        """Note down that the run is finished, or stopped on request, and why if early."""
+        self._end("finished" if is_finished else "stopped", iteration, reason)
 
     def __exit__(
         self,
@@ -126,20 +156,6 @@ class RunSession:
         if reason is not None:
             session["reason"] = reason
         self.run.describe(self._content)
-
-
-def is_held(run: RunFolder) -> bool:
-    """Whether a process trains in the folder now."""
-    if not run.lock.exists():
-        return False
-    lock = FileLock(run.lock, timeout=0)
-    try:
-        with lock:
-            return False
-    except Timeout:
-        return True
-    except OSError:  # a folder that may only be read
-        return False
 
 
 def versions() -> dict[str, str]:

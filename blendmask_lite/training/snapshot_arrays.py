@@ -30,6 +30,11 @@ __all__ = [
 Arrays = Mapping[str, NDArray]
 T = TypeVar("T")
 
+# What an archive may unpack to: this, and so many times its size. Real ones unpack to less than
+# twice their size.
+ROOM = 2**26  # bytes
+RATIO = 100
+
 
 def narrow(maps: Tensor) -> tuple[NDArray, NDArray]:
     """Signed maps as int8 with one scale each: zero stays zero.
@@ -86,15 +91,18 @@ def read_arrays(folder: Path, name: str, unpack: Callable[[Arrays], T]) -> T:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or `unpack` cannot do with it; the file is named.
+        ValueError: it is damaged, unpacks to far more than it is, or `unpack` cannot do with it;
+            the file is named.
     """
     try:
         if folder.is_dir():
             content = (folder / name).read_bytes()
         else:
             with zipfile.ZipFile(folder) as archive:
+                _require_modest([archive.getinfo(name)], folder.stat().st_size)
                 content = archive.read(name)
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            _require_modest(archive.infolist(), len(content))
             arrays = {
                 member.removesuffix(".npy"): np.lib.format.read_array(
                     io.BytesIO(archive.read(member)), allow_pickle=False
@@ -106,7 +114,15 @@ def read_arrays(folder: Path, name: str, unpack: Callable[[Arrays], T]) -> T:
         raise
     except KeyError as error:
         raise ValueError(f"{folder / name}: {error.args[0]} is missing") from None
-    except (ValueError, TypeError, RuntimeError, IndexError) as error:
+    except MemoryError:
+        raise ValueError(f"{folder / name}: the file is damaged (it declares too much)") from None
+    except (ValueError, TypeError, RuntimeError, LookupError, AttributeError) as error:
         raise ValueError(f"{folder / name}: {error}") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
         raise ValueError(f"{folder / name}: the file is damaged ({error})") from None
+
+
+def _require_modest(parts: Sequence[zipfile.ZipInfo], size: int) -> None:
+    declared = sum(part.file_size for part in parts)
+    if declared > ROOM + RATIO * size:
+        raise ValueError(f"it declares {declared:,} bytes in an archive of {size:,}")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from blendmask_lite.boxes import box_areas, centerness, xyxy_to_ltrb
 from blendmask_lite.config import ModelConfig
+from blendmask_lite.model.fcos import level_values
 from blendmask_lite.model.output import BlendMaskOutput
 from blendmask_lite.structures import Target
 
@@ -67,18 +68,21 @@ def assign_locations(
     num_locations = len(locations)
     if len(boxes) == 0:
         return torch.full((num_locations,), -1, dtype=torch.int64, device=locations.device)
-    sizes = torch.tensor(level_sizes, device=locations.device)
-    strides = locations.new_tensor(level_strides).repeat_interleave(sizes)
-    smallest, largest = locations.new_tensor(size_ranges).repeat_interleave(sizes, dim=0).unbind(1)
+    device = locations.device
     ltrb = xyxy_to_ltrb(locations, boxes)  # (L, N, 4)
     is_central = ltrb.amin(dim=2) > 0
     if center_radius < math.inf:
         center = (boxes[:, :2] + boxes[:, 2:]) / 2
-        reach = (center_radius * strides)[:, None, None]
+        radii = [float(center_radius * stride) for stride in level_strides]
+        reach = level_values(radii, level_sizes, device=device)[:, None, None]
         distance = (locations[:, None] - center[None]).abs()
         is_central &= (distance < reach).all(dim=2)
+    smallest, largest = (
+        level_values([float(limit) for limit in limits], level_sizes, device=device)[:, None]
+        for limits in zip(*size_ranges, strict=True)
+    )  # (L, 1) each
     farthest = ltrb.amax(dim=2)
-    is_of_size = (farthest >= smallest[:, None]) & (farthest <= largest[:, None])
+    is_of_size = (farthest >= smallest) & (farthest <= largest)
     areas = box_areas(boxes).expand(num_locations, -1)
     areas = areas.masked_fill(~(is_central & is_of_size), math.inf)
     area, owner = areas.min(dim=1)
@@ -94,34 +98,35 @@ def assign_batch(
     size_ranges: Sequence[tuple[float, float]],
     center_radius: float,
 ) -> Assignment:
-    """Match the locations of every image; see `assign_locations`."""
-    labels, index, object_index, ltrb = [], [], [], []
-    first_object = 0
-    for image, target in enumerate(targets):
-        boxes = target.boxes.to(locations.dtype)
+    """Match the locations of every image; see `assign_locations`.
+
+    How many are positive only the device knows. It is asked once for the whole batch.
+    """
+    owners, first_object = [], 0
+    for target in targets:
         owner = assign_locations(
             locations,
-            boxes,
+            target.boxes.to(locations.dtype),
             level_sizes,
             level_strides,
             size_ranges=size_ranges,
             center_radius=center_radius,
         )
-        positive = (owner >= 0).nonzero()[:, 0]
-        own = owner[positive]
-        label = torch.full_like(owner, -1)
-        label[positive] = target.labels[own]
-        labels.append(label)
-        index.append(torch.stack([torch.full_like(positive, image), positive], dim=1))
-        object_index.append(own + first_object)
-        xy = locations[positive]
-        ltrb.append(torch.cat([xy - boxes[own, :2], boxes[own, 2:] - xy], dim=1))
+        owners.append(torch.where(owner >= 0, owner + first_object, -1))
         first_object += len(target)
+    owner = torch.stack(owners)  # (B, L)
+    index = (owner >= 0).nonzero()
+    image, location = index.unbind(dim=1)
+    object_index = owner[image, location]
+    boxes = torch.cat([target.boxes for target in targets]).to(locations.dtype)[object_index]
+    xy = locations[location]
+    background = torch.full((1,), -1, device=owner.device)
+    labels = torch.cat([*(target.labels for target in targets), background])
     return Assignment(
-        labels=torch.stack(labels),
-        index=torch.cat(index),
-        object_index=torch.cat(object_index),
-        ltrb=torch.cat(ltrb),
+        labels=labels[owner],  # an owner of -1 takes the last one, the background
+        index=index,
+        object_index=object_index,
+        ltrb=torch.cat([xy - boxes[:, :2], boxes[:, 2:] - xy], dim=1),
     )
 
 
@@ -154,10 +159,12 @@ def object_locations(
     is_own = owner[:, None] == torch.arange(len(boxes), device=owner.device)  # (L, N)
     central = centerness(xyxy_to_ltrb(output.locations, boxes).clamp(min=0))
     most_central = torch.where(is_own, central, -1.0).argmax(dim=0)
-    sizes = torch.tensor(output.level_sizes, device=owner.device)
-    ranges = boxes.new_tensor(config.size_ranges).repeat_interleave(sizes, dim=0)  # (L, 2)
+    smallest, largest = (
+        level_values([float(limit) for limit in limits], output.level_sizes, device=owner.device)
+        for limits in zip(*config.size_ranges, strict=True)
+    )  # (L,) each
     reach = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1) / 2
-    is_of_size = (ranges[:, :1] <= reach) & (reach <= ranges[:, 1:])
+    is_of_size = (smallest[:, None] <= reach) & (reach <= largest[:, None])
     distance = (output.locations[:, None] - (boxes[:, :2] + boxes[:, 2:]) / 2).square().sum(dim=2)
     nearest = distance.masked_fill(~is_of_size, torch.inf).argmin(dim=0)
     is_learned = is_own.any(dim=0)

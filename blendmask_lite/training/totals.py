@@ -22,7 +22,7 @@ __all__ = ["Totals"]
 
 @dataclass(frozen=True)
 class Totals:
-    """Four scalars, float64: sums over any number of images.
+    """Four scalars, float64 (float32 on MPS, which has no other): sums over any number of images.
 
     Attributes:
         num_positive: positive locations; of class and centerness loss.
@@ -40,13 +40,14 @@ class Totals:
     def of(assignment: Assignment, targets: Sequence[Target], *, num_cells: int) -> Totals:
         """The counts of one batch of padded images with `num_cells` semantic cells."""
         weight = centerness(assignment.ltrb)
+        exact = torch.float32 if weight.device.type == "mps" else torch.float64
         stuff = [target.stuff for target in targets if target.stuff is not None]
         labelled = [(each != UNLABELLED).sum() for each in stuff]
         return Totals(
-            num_positive=torch.ones_like(weight).sum().double(),
-            centerness=weight.sum().double(),
-            num_cells=weight.new_tensor(num_cells, dtype=torch.float64),
-            num_labelled=sum(labelled, weight.new_zeros((), dtype=torch.float64)),
+            num_positive=weight.new_full((), float(len(weight)), dtype=exact),
+            centerness=weight.sum(dtype=exact),
+            num_cells=weight.new_full((), float(num_cells), dtype=exact),
+            num_labelled=sum(labelled, weight.new_zeros((), dtype=exact)),
         )
 
     def stacked(self) -> Tensor:

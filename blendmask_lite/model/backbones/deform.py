@@ -9,6 +9,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
+from blendmask_lite.model.precision import at_least_float32, without_autocast
+
 __all__ = ["DeformConv2d"]
 
 
@@ -37,9 +39,17 @@ class DeformConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, out_channels, H / stride, W / stride)."""
         predicted = self.offset(x)
-        offsets = predicted[:, :18]  # (dy, dx) of the nine samples, row by row
-        weights = predicted[:, 18:].sigmoid()
-        out: Tensor = deform_conv2d(
-            x, offsets, self.weight, stride=self.stride, padding=self.padding, mask=weights
-        )
-        return out
+        # In float32: torchvision has no kernel for bfloat16, and where a sample lies needs it.
+        samples = at_least_float32(predicted)
+        offsets = samples[:, :18]  # (dy, dx) of the nine samples, row by row
+        weights = samples[:, 18:].sigmoid()
+        with without_autocast(x.device):
+            out: Tensor = deform_conv2d(
+                at_least_float32(x),
+                offsets,
+                at_least_float32(self.weight),
+                stride=self.stride,
+                padding=self.padding,
+                mask=weights,
+            )
+        return out.to(predicted.dtype)

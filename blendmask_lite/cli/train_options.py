@@ -1,0 +1,137 @@
+"""The options of `blendmask-lite train`."""
+
+from __future__ import annotations
+
+import argparse
+
+from blendmask_lite.cli.options import (
+    SHAPES,
+    add_augmentation_options,
+    add_device_options,
+    integers,
+)
+from blendmask_lite.cli.watching import add_watching_options
+from blendmask_lite.presets import PRESETS
+from blendmask_lite.training.presets import SCHEDULES
+from blendmask_lite.training.schedule import TrainConfig
+
+__all__ = ["DEFAULT_PRESET", "EPILOG", "MOST_WORKERS", "add_train_options"]
+
+DEFAULT_PRESET = "nano"
+MOST_WORKERS = 8  # that are started on their own
+WORKERS_HELP = (
+    f"processes that prepare images; default 0, and on a GPU one a core, up to {MOST_WORKERS}"
+)
+
+EPILOG = """examples:
+  blendmask-lite train shapes -o runs/shapes
+      generated pictures, about 20 minutes on a laptop
+  blendmask-lite train data/mine --split train --validation val -o runs/mine
+      your own COCO-format data
+  blendmask-lite train -o runs/mine --resume
+      continue after a stop or a crash, with the options that it began with
+  torchrun --nproc-per-node 4 -m blendmask_lite train data/coco --preset r50 -o runs/r50
+      on four GPUs
+"""
+
+
+def add_train_options(parser: argparse.ArgumentParser) -> None:
+    """All of them, in groups."""
+    parser.add_argument(
+        "root",
+        nargs="?",
+        metavar="ROOT",
+        help=f'COCO-layout folder, or "{SHAPES}"; with --resume by default that of the run',
+    )
+    parser.add_argument("-o", "--out", required=True, metavar="DIR", help="folder of the run")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run in DIR, with its options"
+    )
+    parser.add_argument("--preset", choices=list(PRESETS), help=f"default {DEFAULT_PRESET}")
+    beginning = parser.add_mutually_exclusive_group()
+    beginning.add_argument("--weights", metavar="FILE", help="start from this checkpoint")
+    beginning.add_argument(
+        "--backbone-weights",
+        metavar="FILE",
+        help='start from a backbone trained on ImageNet: a file, or "imagenet" to download the '
+        "one that the authors took",
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument("--split", metavar="NAME", help="to train on; default the only one there is")
+    data.add_argument(
+        "--validation",
+        metavar="NAME",
+        help="split to evaluate on while training; best.pt is the model with the best mask AP",
+    )
+    data.add_argument("--images", type=integers, metavar="ID,ID,...", help="only these image ids")
+    data.add_argument("--workers", type=int, metavar="N", help=WORKERS_HELP)
+    add_augmentation_options(data)
+    schedule = parser.add_argument_group("schedule, by default the preset's own")
+    schedule.add_argument(
+        "--schedule", choices=list(SCHEDULES), help="length, warm-up, milestones and image sizes"
+    )
+    schedule.add_argument(
+        "--iterations",
+        type=int,
+        metavar="N",
+        help="moves the milestones, too; a larger number continues a run on the longer schedule",
+    )
+    schedule.add_argument(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="images a step, over all processes; scales the learning rate",
+    )
+    schedule.add_argument(
+        "--accumulate",
+        type=int,
+        metavar="N",
+        help="take a step's images in N parts, one after the other: less memory, same weights",
+    )
+    schedule.add_argument("--optimizer", choices=("sgd", "adamw"))
+    schedule.add_argument("--learning-rate", type=float, metavar="X")
+    schedule.add_argument("--warmup", choices=("constant", "linear"))
+    schedule.add_argument("--warmup-iterations", type=int, metavar="N")
+    schedule.add_argument("--clip-norm", type=float, metavar="X", help="largest gradient norm")
+    schedule.add_argument("--ema", type=float, metavar="X", help="decay of averaged weights")
+    schedule.add_argument(
+        "--frozen-stages",
+        type=int,
+        metavar="N",
+        help="of the backbone: 0 trains all, 1 freezes the stem, 2 the first stage, too, ...",
+    )
+    running = parser.add_argument_group("running")
+    running.add_argument("--seed", type=int, metavar="N")
+    running.add_argument("--precision", choices=("float32", "bfloat16"))
+    running.add_argument(
+        "--compile", action="store_true", help="torch.compile the network; needs a C++ compiler"
+    )
+    running.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="on a GPU: the same weights from the same run, as far as torch can; slower",
+    )
+    running.add_argument(
+        "--evaluate-every",
+        type=int,
+        metavar="N",
+        help="iterations; default a tenth of the run with --validation or --patience, and for "
+        "generated pictures otherwise the end",
+    )
+    running.add_argument(
+        "--patience",
+        type=int,
+        metavar="N",
+        help="finish after N evaluations without a better mask AP",
+    )
+    running.add_argument(
+        "--checkpoint-every",
+        type=int,
+        metavar="N",
+        help=f"iterations; default {TrainConfig.checkpoint_every}, or a tenth of the run if that "
+        "is less",
+    )
+    parser.add_argument("--half", action="store_true", help="write the model in half precision")
+    add_watching_options(parser)
+    add_device_options(parser)
+    parser.set_defaults(device=None)  # or a run that continues could not tell it from "auto"

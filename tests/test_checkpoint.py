@@ -1,0 +1,302 @@
+"""Files of weights: what is read, and what is refused by file and name before memory is taken."""
+
+from __future__ import annotations
+
+import io
+import math
+import random
+import resource
+import struct
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from blendmask_lite import PRESETS, BlendMask, load_model, save_model
+from blendmask_lite.checkpoint import read_checkpoint
+from blendmask_lite.cli import main
+from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.presets import PRESET_INFERENCE
+from blendmask_lite.training.presets import TRAIN_PRESETS
+from blendmask_lite.training.recipe import Recipe
+from blendmask_lite.training.run import train_model
+from blendmask_lite.training.schedule import rescale
+
+KERNEL, VARIANCE = "head.ltrb.weight", "backbone.bn1.running_var"
+COUNTER = "backbone.bn1.num_batches_tracked"
+# What is done to a tensor, and what the error says of it.
+UNSOUND = [
+    (KERNEL, lambda v: v.index_fill(0, torch.tensor([2]), math.nan), "infinite or undefined"),
+    (KERNEL, lambda v: v.index_fill(0, torch.tensor([2]), math.inf), "infinite or undefined"),
+    (KERNEL, lambda v: v.double() + 1e300, "infinite or undefined"),
+    (KERNEL, lambda v: v.half().fill_(math.nan), "infinite or undefined"),
+    (KERNEL, lambda v: v.long(), r"torch\.int64 instead of torch\.float32 of another type"),
+    (KERNEL, lambda v: v > 0, r"torch\.bool instead of torch\.float32 of another type"),
+    (KERNEL, lambda v: v.to(torch.complex64), r"torch\.complex64 instead of torch\.float32"),
+    (KERNEL, lambda v: v[:1], r"\(1, 64, 3, 3\) instead of \(4, 64, 3, 3\) of another shape"),
+    (VARIANCE, lambda v: v - 2, "negative variances"),
+    (COUNTER, lambda v: v + 0.5, r"torch\.float32 instead of torch\.int64 of another type"),
+]
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    """What the file of an untrained nano holds."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "model.pt"
+    save_model(BlendMask(PRESETS["nano"], inference=PRESET_INFERENCE["nano"]), path)
+    return torch.load(path, weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """A run that was stopped after two of four steps."""
+    folder = tmp_path_factory.mktemp("run")
+    assert train_model(ShapesDataset(4, seed=3), folder, recipe(2))
+    return folder
+
+
+def recipe(iterations: int) -> Recipe:
+    train = rescale(TRAIN_PRESETS["nano"], iterations=iterations, batch_size=2)
+    return Recipe(
+        model=replace(PRESETS["nano"], stage_width=8, stem_channels=8, pyramid_channels=16),
+        inference=PRESET_INFERENCE["nano"],
+        train=replace(train, ema_decay=0.9, train_sizes=(64,), max_size=64),
+    )
+
+
+def write(path: Path, content: object) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def changed(content: dict, **parts: object) -> dict:
+    """The content with other fields in its config, inference settings or weights."""
+    return content | {
+        name: content[name] | part if isinstance(part, dict) else part
+        for name, part in parts.items()
+    }
+
+
+@pytest.mark.parametrize(("name", "change", "words"), UNSOUND)
+def test_tensors_that_cannot_be_weights_are_refused_by_name_and_file(
+    name, change, words, content, tmp_path
+):
+    state = {name: change(content["state"][name])}
+    path = write(tmp_path / "model.pt", changed(content, state=state))
+    with pytest.raises(ValueError, match=rf"model\.pt: .*{name} .*{words}"):
+        load_model(path)
+
+
+def test_half_and_double_precision_are_read_as_single(content, tmp_path):
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        state = {KERNEL: content["state"][KERNEL].to(dtype)}
+        model = load_model(write(tmp_path / "model.pt", changed(content, state=state)))
+        assert model.head.ltrb.weight.dtype == torch.float32
+        assert model.head.ltrb.weight.equal(state[KERNEL].float())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["evaluate", "{file}", "shapes"],
+        ["segment", "{picture}", "--weights", "{file}", "-o", "{out}"],
+        ["export", "{file}", "-o", "{out}.onnx"],
+        ["train", "shapes", "-o", "{out}", "--weights", "{file}"],
+    ],
+)
+def test_every_command_refuses_weights_that_are_not_finite(command, content, tmp_path, capsys):
+    state = {KERNEL: torch.full_like(content["state"][KERNEL], math.nan)}
+    places = {
+        "file": write(tmp_path / "bad.pt", changed(content, state=state)),
+        "out": tmp_path / "out",
+        "picture": tmp_path / "picture.png",
+    }
+    Image.new("RGB", (40, 30)).save(places["picture"])
+    assert main([word.format(**places) for word in command]) == 1
+    said = capsys.readouterr().err.strip()
+    assert "bad.pt" in said and KERNEL in said and said.count("\n") == 0
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+@pytest.mark.parametrize("part", ["model", "average"])
+def test_a_run_does_not_continue_with_weights_that_are_not_finite(part, run_folder, tmp_path):
+    stored = torch.load(run_folder / "last.pt", weights_only=True)
+    stored["training"]["state"][part][KERNEL][0] = math.nan
+    write(tmp_path / "last.pt", stored)
+    message = rf"last\.pt: training state, {part}: .*{KERNEL} with infinite or undefined"
+    with pytest.raises(ValueError, match=message):
+        train_model(ShapesDataset(4, seed=3), tmp_path, recipe(4), is_resumed=True)
+
+
+def test_a_run_does_not_continue_with_moments_that_are_not_finite(run_folder, tmp_path):
+    stored = torch.load(run_folder / "last.pt", weights_only=True)
+    stored["training"]["state"]["optimizer"]["state"][3]["exp_avg"].fill_(math.inf)
+    write(tmp_path / "last.pt", stored)
+    with pytest.raises(
+        ValueError, match=r"last\.pt: training state, optimizer: state\[3\]\.exp_avg"
+    ):
+        train_model(ShapesDataset(4, seed=3), tmp_path, recipe(4), is_resumed=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda state: state.pop("optimizer"), "training state: expected average, iteration"),
+        (lambda state: state.update(iteration="2"), "training state: iteration '2' is no count"),
+        (lambda state: state.update(optimizer=3), "training state, optimizer: expected"),
+        (lambda state: state["model"].pop(KERNEL), f"training state, model: .*{KERNEL} missing"),
+        (lambda state: state.update(model=3), "training state, model: a int, expected weights"),
+    ],
+)
+def test_what_continuing_needs_is_refused_by_part(change, words, run_folder, tmp_path):
+    stored = torch.load(run_folder / "last.pt", weights_only=True)
+    change(stored["training"]["state"])
+    with pytest.raises(ValueError, match=rf"last\.pt: {words}"):
+        read_checkpoint(write(tmp_path / "last.pt", stored))
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"config": {"num_box_convs": 10**7}}, "num_box_convs = 10000000: must lie between 0"),
+        ({"config": {"backbone": 5}}, "backbone = 5: must be one of small"),
+        ({"config": {"levels": "p3"}}, "levels = 'p3': must be a tuple of texts"),
+        ({"config": {"num_classes": None}}, "num_classes = None: must be a whole number"),
+        ({"config": {3: 4}}, "ModelConfig: expected a dictionary of its fields"),
+        ({"config": [1]}, "ModelConfig: expected a dictionary of its fields"),
+        ({"config": {"depth": 4}}, "ModelConfig has no field depth; the file comes from a newer"),
+        ({"inference": {"nms_iou": math.nan}}, "nms_iou = nan: must be a finite number"),
+        ({"inference": {"test_size": 10**9}}, "test_size = 1000000000: must lie between 1 and"),
+        ({"class_names": 3}, "class_names: expected a list of texts"),
+        ({"class_names": [1] * 8}, "class_names: expected a list of texts"),
+        ({"class_names": ["cat"]}, "class_names: 1 names for num_classes = 8"),
+        ({"stuff_names": {"sky": 1}}, "stuff_names: expected a list of texts"),
+        ({"metadata": 3}, "metadata: a int, expected a dictionary"),
+        ({"training": 3}, "training: expected a dictionary with the settings as config"),
+        ({"format": torch.zeros(2)}, "checkpoint format tensor"),
+        ({"state": [1]}, "state: a list, expected weights by name"),
+        ({"state": {KERNEL: 3}}, f"state: '{KERNEL}' is no tensor of plain numbers"),
+        ({"state": {KERNEL: torch.eye(3).to_sparse()}}, f"'{KERNEL}' is no tensor of plain"),
+        ({"state": {KERNEL: torch.empty(3, device="meta")}}, f"'{KERNEL}' is no tensor of plain"),
+        ({"state": {3: torch.zeros(1)}}, "state: 3 is no tensor"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Validating sparse")
+def test_every_part_of_a_checkpoint_is_refused_by_name(parts, words, content, tmp_path):
+    if isinstance(parts.get("config"), list) or "stuff_names" in parts:
+        wrong = content | parts
+    else:
+        wrong = changed(content, **parts)
+    with pytest.raises(ValueError) as caught:
+        load_model(write(tmp_path / "model.pt", wrong))
+    said = str(caught.value)
+    assert said.startswith(f"{tmp_path / 'model.pt'}: ") and words in said
+
+
+# ------------------------------------------------------------------ small files, much memory
+
+
+def test_a_view_cannot_stand_for_weights_that_the_file_does_not_hold(content, tmp_path):
+    config = {"stage_width": 8192, "stem_channels": 8192}
+    with torch.device("meta"):
+        shapes = BlendMask(replace(PRESETS["nano"], **config)).state_dict()
+    state = {
+        name: torch.zeros((), dtype=value.dtype).expand(value.shape)
+        for name, value in shapes.items()
+    }
+    path = write(tmp_path / "model.pt", changed(content, config=config, state=state))
+    assert path.stat().st_size < 2**20
+    with pytest.raises(ValueError, match=r"model\.pt: state: declares [\d,]{15,} bytes, the file"):
+        load_model(path)
+
+
+def test_weights_are_compared_before_the_network_takes_memory(content, tmp_path, monkeypatch):
+    config = {"stage_width": 8192, "stem_channels": 8192}
+    path = write(tmp_path / "model.pt", changed(content, config=config))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=r"model\.pt: .* of another shape"):
+        load_model(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kilobytes
+
+
+def repacked(path: Path, change, *, compression=zipfile.ZIP_STORED) -> None:
+    """The same archive with sums that fit, after `change(name, bytes)` of every part."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, part in parts.items():
+            archive.writestr(name, change(name, part))
+
+
+def test_an_archive_that_unpacks_to_more_than_it_is_is_refused(content, tmp_path):
+    path = write(tmp_path / "model.pt", content)
+    repacked(
+        path,
+        lambda name, part: bytes(10**8) if name.endswith("data/0") else part,
+        compression=zipfile.ZIP_DEFLATED,
+    )
+    with pytest.raises(ValueError, match=r"model\.pt: .*its parts declare [\d,]{11,} bytes"):
+        load_model(path)
+
+
+def test_a_bytearray_of_any_size_is_refused(content, tmp_path):
+    path = write(tmp_path / "model.pt", content)
+    greedy = b"\x80\x02cbuiltins\nbytearray\nJ" + struct.pack("<i", 2 * 10**9) + b"\x85R."
+    repacked(path, lambda name, part: greedy if name.endswith("data.pkl") else part)
+    with pytest.raises(ValueError, match=r"model\.pt: refused, because"):
+        load_model(path)
+
+
+# ------------------------------------------------------------------ damaged files
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_damaged_file_is_one_error_that_names_it_or_a_sound_model(content, tmp_path):
+    path = tmp_path / "model.pt"
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    generator = random.Random(0)
+    num_refused = 0
+    for number in range(60):
+        path.write_bytes(buffer.getvalue())
+        if number % 3 == 0:  # anywhere, or cut off
+            damaged = bytearray(buffer.getvalue())
+            damaged[generator.randrange(len(damaged))] ^= 1 << generator.randrange(8)
+            path.write_bytes(damaged[: generator.choice([len(damaged), number * 100])])
+        else:  # with sums that fit
+
+            def change(name: str, part: bytes) -> bytes:
+                if not name.endswith("data.pkl"):
+                    return part
+                damaged = bytearray(part)
+                for _ in range(generator.randint(1, 3)):
+                    damaged[generator.randrange(len(damaged))] = generator.randrange(256)
+                return bytes(damaged)
+
+            repacked(path, change)
+        try:
+            assert isinstance(load_model(path), BlendMask)
+        except ValueError as error:
+            num_refused += 1
+            assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+    assert num_refused > 40
+
+
+def test_an_archive_whose_parts_lie_elsewhere_is_named(content, tmp_path):
+    path = write(tmp_path / "model.pt", content)
+    path.write_bytes(path.read_bytes()[500:])  # its directory points before the beginning
+    with pytest.raises(ValueError, match=r"model\.pt: not a checkpoint, or "):
+        load_model(path)
+
+
+def test_what_is_no_file_is_told(tmp_path):
+    with pytest.raises(ValueError, match="is a folder, expected a checkpoint file"):
+        load_model(tmp_path)
+    with pytest.raises(ValueError, match="is no regular file, expected a checkpoint file"):
+        load_model("/dev/null")
+    with pytest.raises(FileNotFoundError, match=r"missing\.pt: no such checkpoint"):
+        load_model(tmp_path / "missing.pt")

@@ -1,0 +1,213 @@
+"""Outputs: links, pipes and devices, permissions, and what cannot be written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from blendmask_lite import BlendMask
+from blendmask_lite.assets import shipped_checkpoint
+from blendmask_lite.cli import main
+from blendmask_lite.files import require_folder, require_writable, write_atomically
+
+
+def leftovers(folder):
+    return [path for path in folder.rglob("*") if path.name.endswith(".tmp")]
+
+
+def test_a_link_stays_and_the_file_behind_it_is_replaced(tmp_path):
+    (tmp_path / "real").mkdir()
+    target = tmp_path / "real" / "numbers.json"
+    target.write_bytes(b"old")
+    link = tmp_path / "link.json"
+    link.symlink_to("real/numbers.json")
+    second = tmp_path / "second.json"
+    second.symlink_to("link.json")
+    require_writable(second)
+    assert target.read_bytes() == b"old"
+    write_atomically(second, b"new")
+    assert link.is_symlink() and second.is_symlink()
+    assert target.read_bytes() == b"new"
+    assert not leftovers(tmp_path)
+
+
+def test_a_link_to_a_file_that_is_not_there_yet_makes_that_file(tmp_path):
+    link = tmp_path / "link.json"
+    link.symlink_to(tmp_path / "later" / "numbers.json")
+    require_writable(link)
+    write_atomically(link, b"new")
+    assert link.is_symlink()
+    assert (tmp_path / "later" / "numbers.json").read_bytes() == b"new"
+
+
+def test_a_file_keeps_its_permissions(tmp_path):
+    path = tmp_path / "private.json"
+    path.write_bytes(b"old")
+    path.chmod(0o600)
+    write_atomically(path, b"new")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_missing_folders_are_made_and_nothing_else_before_the_work(tmp_path):
+    path = tmp_path / "a" / "b" / "numbers.json"
+    require_writable(path)
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+    require_folder(tmp_path / "c" / "d")
+    assert list((tmp_path / "c" / "d").iterdir()) == []
+
+
+def test_a_device_is_written_to_and_stays_a_device():
+    null = Path("/dev/null")
+    require_writable(null)
+    write_atomically(null, b"new")
+    assert null.is_char_device()
+
+
+def test_a_full_device_is_noticed_before_the_work():
+    full = Path("/dev/full")
+    for write in (require_writable, lambda path: write_atomically(path, b"new")):
+        with pytest.raises(OSError, match=r"/dev/full: cannot be written .No space left") as caught:
+            write(full)
+        assert caught.value.errno == errno.ENOSPC
+    assert full.is_char_device()
+
+
+def test_a_pipe_gets_the_bytes_once(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    received = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()))
+    reader.start()
+    while True:
+        try:
+            require_writable(pipe)  # must not end the reader
+            break
+        except OSError as error:  # the reader has not opened it yet
+            assert error.errno == errno.ENXIO
+    assert not received
+    content = bytes(range(256)) * 1000  # more than a pipe holds
+    write_atomically(pipe, content)
+    reader.join(timeout=60)
+    assert received == [content]
+    assert pipe.is_fifo()
+
+
+def test_a_pipe_without_a_reader_is_an_error_and_no_wait(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for write in (require_writable, lambda path: write_atomically(path, b"new")):
+        with pytest.raises(OSError, match=r"pipe: cannot be written .nobody reads"):
+            write(pipe)
+    assert pipe.is_fifo()
+
+
+def test_standard_output_in_a_file_keeps_what_was_printed_before(tmp_path):
+    script = (
+        "from pathlib import Path\n"
+        "from blendmask_lite.files import *\n"
+        "print('before')\n"
+        "require_writable('/dev/stdout')\n"
+        "write_atomically(Path('/dev/stdout'), b'numbers\\n')\n"
+        "print('after')\n"
+    )
+    out = tmp_path / "out.txt"
+    with out.open("wb") as file:
+        subprocess.run([sys.executable, "-c", script], stdout=file, check=True)
+    assert out.read_text() == "before\nnumbers\nafter\n"
+
+
+@pytest.fixture
+def odd(tmp_path):
+    """Outputs that cannot be written, by what is wrong with them."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "one").symlink_to("other")
+    (tmp_path / "other").symlink_to("one")
+    return {
+        "Is a directory|it is a folder": tmp_path / "folder",
+        "Not a directory": tmp_path / "file" / "numbers.json",
+        "Too many levels": tmp_path / "one",
+        "too long": tmp_path / ("n" * 300),
+        "Permission denied|No such file|not permitted": Path("/proc/numbers.json"),
+    }
+
+
+def test_what_cannot_be_written_is_one_clear_error_before_the_work_and_after_it(odd):
+    for reason, path in odd.items():
+        for write in (require_writable, lambda path: write_atomically(path, b"new")):
+            with pytest.raises(OSError, match=reason) as caught:
+                write(path)
+            assert str(caught.value).startswith(f"{path}: cannot be written (")
+
+
+def test_a_folder_that_is_no_folder_is_refused(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    for path in (tmp_path / "file", tmp_path / "file" / "inner", Path("/dev/null")):
+        with pytest.raises(OSError, match=f"{path}: cannot be written"):
+            require_folder(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_refused(tmp_path):
+    tmp_path.chmod(0o500)
+    for require, path in ((require_writable, tmp_path / "a"), (require_folder, tmp_path)):
+        with pytest.raises(OSError, match=r"cannot be written .Permission denied"):
+            require(path)
+
+
+def test_the_longest_name_of_a_file_can_be_written(tmp_path):
+    path = tmp_path / ("n" * 255)
+    require_writable(path)
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "numbers.json"
+    path.write_bytes(b"old")
+
+    def fail(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=r"numbers.json: cannot be written .No space left"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert not leftovers(tmp_path)
+
+
+def test_commands_refuse_an_output_before_they_begin(tmp_path, capsys, monkeypatch):
+    """Each of them would fail for its missing or foreign input, or work for minutes, first."""
+    (tmp_path / "file").write_bytes(b"")
+    bad = str(tmp_path / "file" / "out")
+    data = str(tmp_path / "data")
+    assert main(["shapes", data, "--images", "1"]) == 0
+    model = str(shipped_checkpoint())
+    commands = [
+        ["export", str(tmp_path / "file"), "-o", f"{bad}.onnx"],
+        ["convert", str(tmp_path / "file"), "-o", bad],
+        ["shapes", bad],
+        ["train", data, "-o", bad],
+        ["evaluate", model, data, "--json", bad],
+        ["evaluate", model, data, "--results", bad],
+        ["evaluate", model, data, "--plot", bad],
+        ["segment", data + "/train", "-o", bad],
+        ["data", "check", data, "--json", bad],
+        ["data", "coco", "--split", "val2017", "--root", bad],
+        ["ablations", "1", "--runs", bad],
+        ["ablations", "1", "--runs", str(tmp_path / "runs"), "-o", bad],
+    ]
+    monkeypatch.setattr(BlendMask, "forward", None)  # no work is done
+    for command in commands:
+        capsys.readouterr()
+        assert main(command) == 1, command
+        said = capsys.readouterr()
+        assert "cannot be written (Not a directory)" in said.err, command
+        assert said.err.count("\n") == 1, command
