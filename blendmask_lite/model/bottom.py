@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["BottomModule", "DeepLabDecoder", "ProtoFPN", "ProtoNetP3"]
+__all__ = ["BottomModule", "DeepLabDecoder", "ProtoFPN", "ProtoNetP3", "conv_enlarged"]
 
 STRIDES = {"c2": 4, "p2": 4, "c3": 8, "p3": 8, "c4": 16, "p4": 16, "c5": 32, "p5": 32}
 
@@ -155,11 +155,13 @@ class DeepLabDecoder(BottomModule):
         Returns:
             (B, channels, H/s, W/s).
         """
-        conv, norm, relu = self.tower[0]
-        of_coarse, of_fine = conv.weight.split([coarse.shape[1], fine.shape[1]], dim=1)
+        layer = self.tower[0]
+        assert isinstance(layer, nn.Sequential)
+        kernel = layer.get_parameter("0.weight")
+        of_coarse, of_fine = kernel.split([coarse.shape[1], fine.shape[1]], dim=1)
         total = F.conv2d(fine, of_fine, padding=1)
         total = total + conv_enlarged(coarse, of_coarse, (fine.shape[-2], fine.shape[-1]))
-        joined: Tensor = relu(norm(total))
+        joined: Tensor = layer[1:](total)  # norm and ReLU
         return joined
 
 
@@ -217,7 +219,9 @@ def conv_enlarged(x: Tensor, kernel: Tensor, size: tuple[int, int]) -> Tensor:
 def _shifted_enlargement(length: int, new_length: int, *, like: Tensor) -> Tensor:
     """(new_length, 3 * length) weights of the cell before, the cell itself and the cell after."""
     identity = torch.eye(length, dtype=like.dtype, device=like.device)
-    weights = F.interpolate(identity[None], size=new_length, mode="linear", align_corners=False)[0].T
+    weights = F.interpolate(identity[None], size=new_length, mode="linear", align_corners=False)[
+        0
+    ].T
     weights = F.pad(weights, (0, 0, 1, 1))  # beyond the border is nothing
     return torch.cat([weights[i : i + new_length] for i in range(3)], dim=1)
 
