@@ -120,9 +120,7 @@ def measure_block(steps: int) -> dict[str, float]:
 def interval_of(ratios: Sequence[float]) -> list[float]:
     """The middle 95 % of the means of ratios drawn anew, with replacement."""
     generator = random.Random(0)
-    means = sorted(
-        statistics.mean(generator.choices(ratios, k=len(ratios))) for _ in range(DRAWS)
-    )
+    means = sorted(statistics.mean(generator.choices(ratios, k=len(ratios))) for _ in range(DRAWS))
     return [means[int(end * (DRAWS - 1))] for end in ENDS]
 
 
