@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,15 +20,13 @@ from blendmask_lite.config import InferenceConfig, ModelConfig
 from blendmask_lite.files import write_atomically
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.plain import read_plain, require_plain
+from blendmask_lite.weights import checked_training, checked_weights, require_loadable
 
 __all__ = [
     "Checkpoint",
     "build_model",
-    "is_dense",
-    "listed",
     "load_model",
     "load_weights",
-    "misfit",
     "read_checkpoint",
     "save_model",
     "write_checkpoint",
@@ -37,9 +35,6 @@ __all__ = [
 ConfigT = TypeVar("ConfigT", ModelConfig, InferenceConfig)
 
 FORMAT = 1  # raised when old readers would misunderstand the file
-
-FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -139,7 +134,7 @@ def build_model(
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
     own = frame.state_dict()
-    _require_loadable(checkpoint.state, own, source, must_be_finite=must_be_finite)
+    require_loadable(checkpoint.state, own, source, must_be_finite=must_be_finite)
     model = build()
     model.load_state_dict(checkpoint.state)
     return model
@@ -152,67 +147,8 @@ def load_weights(model: torch.nn.Module, state: Mapping[str, Tensor], *, source:
         ValueError: names that are missing, unexpected, of another shape or type, or whose values
             cannot be weights; a few of each.
     """
-    _require_loadable(state, model.state_dict(), source)
+    require_loadable(state, model.state_dict(), source)
     model.load_state_dict(dict(state))
-
-
-def misfit(
-    name: str, value: Tensor, own: Tensor, *, must_be_finite: bool = True
-) -> tuple[str, str] | None:
-    """Why a tensor cannot become one of a model: the kind of reason, and details; None if it can.
-
-    Args:
-        name: in the model; variances are known by it.
-        value: dense, on the CPU, of any float type for a float, and of any integer type for a
-            counter.
-        own: the model's; its shape and type are read, not its values.
-        must_be_finite: False looks at shape and type only.
-    """
-    if value.shape != own.shape:
-        return "of another shape", f"{tuple(value.shape)} instead of {tuple(own.shape)}"
-    if value.dtype not in (FLOATS if own.is_floating_point() else INTEGERS):
-        return "of another type", f"{value.dtype} instead of {own.dtype}"
-    if own.is_floating_point() and must_be_finite:
-        held = value.detach().to(own.dtype)
-        if not bool(torch.isfinite(held).all()):
-            return "with infinite or undefined values", ""
-        if name.endswith("running_var") and bool((held < 0).any()):
-            return "with negative variances", ""
-    return None
-
-
-def is_dense(value: object) -> TypeGuard[Tensor]:
-    """Whether a value is a tensor with all its numbers in memory: no sparse one, for example."""
-    return (
-        isinstance(value, Tensor)
-        and not value.is_nested
-        and value.layout is torch.strided
-        and not value.is_quantized
-        and value.device.type == "cpu"
-    )
-
-
-def _require_loadable(
-    state: Mapping[str, Tensor],
-    own: Mapping[str, Tensor],
-    source: object,
-    *,
-    must_be_finite: bool = True,
-) -> None:
-    problems: dict[str, list[str]] = {
-        "missing": [name for name in own if name not in state],
-        "unexpected": [name for name in state if name not in own],
-    }
-    for name in own:
-        if name not in state:
-            continue
-        reason = misfit(name, state[name], own[name], must_be_finite=must_be_finite)
-        if reason is not None:
-            kind, details = reason
-            problems.setdefault(kind, []).append(f"{name} {details}".strip())
-    texts = [f"{listed(names)} {kind}" for kind, names in problems.items() if names]
-    if texts:
-        raise ValueError(f"{source}: the weights do not fit the config: {'; '.join(texts)}")
 
 
 def write_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> None:
@@ -256,7 +192,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             f"{path}: checkpoint format {content['format']!r}, this version reads {FORMAT}; "
             "update blendmask_lite"
         )
-    state = _weights(content["state"], "state", path)
+    state = checked_weights(content["state"], "state", path)
     metadata = content.get("metadata", {})
     if not isinstance(metadata, dict):
         raise ValueError(f"{path}: metadata: a {type(metadata).__name__}, expected a dictionary")
@@ -266,7 +202,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         class_names=_names(content["class_names"], "class_names", path),
         state=state,
         metadata=metadata,
-        training=_training(content.get("training"), state, path),
+        training=checked_training(content.get("training"), state, path),
         stuff_names=_names(content.get("stuff_names", ()), "stuff_names", path),
         category_ids=_category_ids(content, path),
     )
@@ -303,64 +239,9 @@ def _names(values: object, place: str, path: Path) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _weights(values: object, place: str, path: Path) -> dict[str, Tensor]:
-    """Tensors by name that take no more memory than the file: a view may repeat what it holds."""
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: {place}: a {type(values).__name__}, expected weights by name")
-    for name, value in values.items():
-        if not isinstance(name, str) or not is_dense(value):
-            raise ValueError(f"{path}: {place}: {name!r} is no tensor of plain numbers")
-    declared, size = sum(value.nbytes for value in values.values()), path.stat().st_size
-    if declared > size:
-        raise ValueError(f"{path}: {place}: declares {declared:,} bytes, the file has {size:,}")
-    return values
-
-
-def _training(values: object, weights: Mapping[str, Tensor], path: Path) -> dict[str, Any] | None:
-    """What continuing needs, if it is there: as sound as the weights."""
-    if values is None:
-        return None
-    if not isinstance(values, dict) or not isinstance(values.get("config"), dict):
-        raise ValueError(f"{path}: training: expected a dictionary with the settings as config")
-    if "state" not in values:
-        return values  # a step that failed
-    state = values["state"]
-    parts = {"iteration", "model", "optimizer", "average"}
-    if not isinstance(state, dict) or not parts <= set(state):
-        raise ValueError(f"{path}: training state: expected {', '.join(sorted(parts))}")
-    if type(state["iteration"]) is not int or state["iteration"] < 0:
-        raise ValueError(f"{path}: training state: iteration {state['iteration']!r} is no count")
-    for part in ("model", "average"):
-        if state[part] is not None:
-            place = f"training state, {part}"
-            own = _weights(state[part], place, path)
-            _require_loadable(own, weights, f"{path}: {place}")
-    optimizer = state["optimizer"]
-    if not isinstance(optimizer, dict) or not isinstance(optimizer.get("state"), dict):
-        raise ValueError(f"{path}: training state, optimizer: expected its state by parameter")
-    moments = {
-        f"state[{number}].{name}": value
-        for number, each in optimizer["state"].items()
-        if isinstance(each, dict)
-        for name, value in each.items()
-        if isinstance(value, Tensor)
-    }
-    place = "training state, optimizer"
-    for name, value in _weights(moments, place, path).items():
-        if not bool(torch.isfinite(value).all()):
-            raise ValueError(f"{path}: {place}: {name} with infinite or undefined values")
-    return values
-
-
 def _as_stored(value: Tensor, dtype: torch.dtype | None) -> Tensor:
     """Kernels and matrices in `dtype`; norm statistics stay, being small and of wide range."""
     if dtype is None or not value.is_floating_point() or value.dim() < 2:
         return value.detach().cpu()
     stored = value.detach().cpu().to(dtype)
     return stored if bool(torch.isfinite(stored).all()) else value.detach().cpu()
-
-
-def listed(names: list[str], limit: int = 5) -> str:
-    """The first names, and how many there are beside them."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

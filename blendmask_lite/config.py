@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import math
 import reprlib
-import sys
 from dataclasses import dataclass, replace
-from functools import cache
 from itertools import pairwise
-from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
-__all__ = ["InferenceConfig", "ModelConfig", "require_types"]
+from blendmask_lite.fields import require_ranges, require_types
+
+__all__ = ["InferenceConfig", "ModelConfig"]
 
 Backbone = Literal["small", "resnet18", "resnet34", "resnet50", "resnet101", "dla34"]
 Norm = Literal["frozen_bn", "bn", "gn"]
@@ -127,7 +126,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         require_types(self)
-        _require_ranges(self, MODEL_RANGES)
+        require_ranges(self, MODEL_RANGES)
         self._check_numbers()
         self._check_pyramid()
         self._check_bottom()
@@ -224,7 +223,7 @@ class InferenceConfig:
 
     def __post_init__(self) -> None:
         require_types(self)
-        _require_ranges(self, INFERENCE_RANGES)
+        require_ranges(self, INFERENCE_RANGES)
         if self.max_size < self.test_size:
             raise ValueError(f"max_size = {self.max_size}: below test_size = {self.test_size}")
 
@@ -241,59 +240,3 @@ class InferenceConfig:
             if each is not None
         }
         return replace(self, **given) if given else self
-
-
-def require_types(config: Any) -> None:
-    """Refuse a dataclass of plain values that holds something else than its fields declare.
-
-    A whole number may stand for a float. True and False are no numbers, NaN and infinity neither.
-
-    Raises:
-        ValueError: names the field, its value, and what it must be.
-    """
-    for name, kind in _declared(type(config)).items():  # type: ignore[arg-type]
-        value = getattr(config, name)
-        if not _is_a(value, kind):
-            raise ValueError(f"{name} = {reprlib.repr(value)}: must be {_in_words(kind)}")
-
-
-@cache
-def _declared(config: type) -> dict[str, Any]:
-    return get_type_hints(config)
-
-
-def _is_a(value: object, kind: Any) -> bool:
-    origin, parts = get_origin(kind), get_args(kind)
-    if origin is UnionType:
-        return any(_is_a(value, part) for part in parts)
-    if origin is Literal:
-        return type(value) is str and value in parts
-    if origin is tuple:
-        if type(value) is not tuple:
-            return False
-        kinds = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
-        return len(value) == len(kinds) and all(map(_is_a, value, kinds))
-    if kind is float:
-        return type(value) in (int, float) and abs(value) <= sys.float_info.max  # type: ignore[arg-type]
-    return type(value) is kind
-
-
-def _in_words(kind: Any) -> str:
-    origin, parts = get_origin(kind), get_args(kind)
-    if origin is UnionType:
-        return " or ".join(_in_words(part) for part in parts)
-    if origin is Literal:
-        return " or ".join(parts) if len(parts) == 2 else f"one of {', '.join(parts)}"
-    if origin is tuple:
-        number = "" if parts[-1] is Ellipsis else f"{len(parts)} "
-        plurals = {int: "whole numbers", float: "finite numbers", str: "texts"}
-        return f"a tuple of {number}{plurals[parts[0]]}"
-    words = {int: "a whole number", float: "a finite number", bool: "True or False"}
-    return words.get(kind, "None")
-
-
-def _require_ranges(config: Any, ranges: dict[str, tuple[float, float]]) -> None:
-    for name, (least, most) in ranges.items():
-        value = getattr(config, name)
-        if not least <= value <= most:
-            raise ValueError(f"{name} = {reprlib.repr(value)}: must lie between {least} and {most}")

@@ -12,8 +12,8 @@ from functools import cache
 
 from torch import Tensor
 
-from blendmask_lite.checkpoint import listed, misfit
 from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.weights import listed, misfit
 
 __all__ = ["DEAD_WEIGHTS", "adelaidet_name", "load_adelaidet_state", "released_name"]
 
@@ -132,7 +132,7 @@ def load_adelaidet_state(
         if names
     ]
     if problems:
-        raise ValueError(f"{source}: the weights do not fit the config: {'; '.join(problems)}")
+        raise ValueError(f"{source}: these weights cannot be loaded: {'; '.join(problems)}")
     model.load_state_dict({**own, **{place: state[name] for place, name in found.items()}})
 
 

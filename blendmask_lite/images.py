@@ -37,6 +37,7 @@ __all__ = [
 
 MAX_PIXELS = 89_478_485  # of an image; larger ones Pillow takes for decompression bombs
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # grey values of more than 8 bits
+TOO_LARGE = f"it has more than {MAX_PIXELS} pixels, as a decompression bomb would"
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 ORIENTATION = 0x0112  # of EXIF; 1 is upright, 5 to 8 exchange height and width
 
@@ -151,12 +152,12 @@ def _opened(source: str | os.PathLike[str] | IO[bytes], name: object) -> Image.I
     except UnidentifiedImageError:
         raise _unreadable(name, "empty, damaged, or of no known format") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise _unreadable(name, f"it has more than {MAX_PIXELS} pixels") from None
+        raise _unreadable(name, TOO_LARGE) from None
     except Exception as error:  # Pillow lets struct.error, zlib.error, IndexError and more out
         raise _unreadable(name, error) from None
     refusal = None
     if image.width * image.height > MAX_PIXELS:  # some program raised Pillow's limit
-        refusal = f"it has more than {MAX_PIXELS} pixels"
+        refusal = TOO_LARGE
     elif image.mode == "F":
         refusal = "its values are floating-point numbers of no known range; store 8 bits"
     elif image.format == "EPS":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, TypeVar
 
@@ -134,7 +134,7 @@ class Detections:
 
     def mask_parts(self, *, is_reversed: bool = False) -> Iterator[tuple[Region, Tensor]]:
         """Of each mask a region that holds it, and the (h, w) bool pixels inside of it."""
-        for place in _places(self, is_reversed):
+        for place in range(len(self))[:: -1 if is_reversed else 1]:
             yield from mask_parts(self.masks[place, None])
 
 
@@ -176,23 +176,16 @@ class UnpastedDetections:
 
         On the CPU, whatever device the detections are on.
         """
-        order = list(_places(self, is_reversed))
+        order = list(range(len(self)))[:: -1 if is_reversed else 1]
         logits, boxes = (each.cpu()[order] for each in (self.mask_logits, self.boxes))
         return paste_parts(logits, boxes, self.image_size, self.mask_threshold)
 
     def pasted(self) -> Detections:
         """The same with all masks in the image."""
-        masks = paste_masks(self.mask_logits, self.boxes, self.image_size, self.mask_threshold)
-        return Detections(
-            boxes=self.boxes,
-            scores=self.scores,
-            labels=self.labels,
-            masks=masks,
-            mask_logits=self.mask_logits,
-            location_index=self.location_index,
-            proposal_boxes=self.proposal_boxes,
-            image_size=self.image_size,
-        )
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        threshold = values.pop("mask_threshold")
+        masks = paste_masks(self.mask_logits, self.boxes, self.image_size, threshold)
+        return Detections(**values, masks=masks)
 
 
 @dataclass(frozen=True)
@@ -239,10 +232,6 @@ class PanopticResult:
 def _tensors(record: Target | Detections | UnpastedDetections) -> dict[str, Tensor]:
     values = {field.name: getattr(record, field.name) for field in fields(record)}
     return {name: value for name, value in values.items() if isinstance(value, Tensor)}
-
-
-def _places(found: Detections | UnpastedDetections, is_reversed: bool) -> Iterable[int]:
-    return reversed(range(len(found))) if is_reversed else range(len(found))
 
 
 def _chosen(record: DetectionsT, index: Tensor | slice | Sequence[int]) -> DetectionsT:

@@ -29,6 +29,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 TOKEN = "a-token-for-this-test"
 SECONDS_TO_START, SECONDS_TO_RUN, SECONDS_TO_STOP = 120, 180, 20
+SECONDS_LATE = 3
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CHROMIUM_OPTIONS = [
     "--no-sandbox",
@@ -47,6 +48,7 @@ LAB_OPTIONS = [
     "--LabApp.news_url=None",
     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     "--LabApp.extension_manager=readonly",
+    "--LabApp.expose_app_in_browser=True",  # for IS_READY
 ]
 LAB_SETTINGS = {
     # Otherwise cells out of sight are not in the page, and cannot be looked at.
@@ -72,9 +74,14 @@ HAS_FINISHED = """([prompts, error]) => {
     const isStopped = document.querySelector(error) && !numbers.some(n => n.includes('*'));
     return status === 'idle' && numbers.length > 0 && Boolean(isDone || isStopped);
 }"""
-# Whether a cell waits, runs or has run.
-HAS_BEGUN = """prompts => [...document.querySelectorAll(prompts)]
-    .some(prompt => /\\[(\\*|\\d+)\\]/.test(prompt.textContent))"""
+# True once the notebook has a kernel that answers. The page shows an idle kernel before there is
+# any; to run cells by then opens a dialog that asks for a kernel, or does nothing at all.
+IS_READY = """() => {
+    const session = window.jupyterapp?.shell.currentWidget?.sessionContext;
+    const kernel = session?.session?.kernel;
+    return Boolean(session?.isReady)
+        && kernel?.connectionStatus === 'connected' && kernel.status === 'idle';
+}"""
 WIDTHS = (1280, 700)  # of a laptop's window and of a narrow one, pixels
 # Outputs that are wider than their place, and pictures without a description, by their cells;
 # JupyterLab describes those that have none as "Image".
@@ -245,8 +252,7 @@ def visit(browser: playwright.Browser, lab: str, name: str) -> Visit:
             ),
         )
         page.set_default_timeout(SECONDS_TO_START * 1000)
-        page.goto(f"{lab}/lab/tree/{name}?reset&token={TOKEN}")
-        page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
+        open_notebook(page, lab, name)
         run_all(page)
         page.wait_for_function(
             HAS_FINISHED, arg=[PROMPTS, ERROR_OUTPUT], timeout=SECONDS_TO_RUN * 1000
@@ -280,16 +286,16 @@ def usual_errors(browser: playwright.Browser, lab: str) -> set[str]:
     return visit(browser, lab, "nothing.ipynb").console_errors
 
 
+def open_notebook(page: playwright.Page, lab: str, name: str) -> None:
+    """Go to a notebook and wait for its kernel."""
+    page.goto(f"{lab}/lab/tree/{name}?reset&token={TOKEN}")
+    page.wait_for_function(IS_READY)
+
+
 def run_all(page: playwright.Page) -> None:
-    """Run > Run All Cells, again where JupyterLab was not ready to hear it."""
-    for _ in range(6):
-        page.locator(".lm-MenuBar-item", has_text=re.compile("^Run$")).click()
-        page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
-        try:
-            page.wait_for_function(HAS_BEGUN, arg=PROMPTS, timeout=10_000)
-            return
-        except playwright.TimeoutError:
-            continue
+    """Run > Run All Cells, of a notebook that is ready."""
+    page.locator(".lm-MenuBar-item", has_text=re.compile("^Run$")).click()
+    page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
 
 
 @pytest.mark.parametrize(
@@ -353,3 +359,25 @@ def test_a_cell_that_raises_is_noticed_in_the_browser(
     assert len(seen.errors) == 1 and "ZeroDivisionError" in seen.errors[0]
     assert seen.prompts == ["[1]:", "[2]:", "[ ]:"]
     assert seen.images == 0
+
+
+def test_a_notebook_whose_kernel_comes_late_runs_at_the_first_click(
+    browser: playwright.Browser, lab: str, folder: Path
+) -> None:
+    (folder / "late.ipynb").write_text(notebook("pass"))
+    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+        page = context.new_page()
+        page.set_default_timeout(SECONDS_TO_START * 1000)
+
+        def wait(route: playwright.Route) -> None:
+            page.wait_for_timeout(SECONDS_LATE * 1000)
+            route.continue_()
+
+        # The last thing that JupyterLab asks for before it starts the kernel.
+        page.route("**/api/contents/late.ipynb/checkpoints?*", wait)
+        open_notebook(page, lab, "late.ipynb")
+        run_all(page)
+
+        page.wait_for_function(HAS_FINISHED, arg=[PROMPTS, ERROR_OUTPUT])
+        assert page.locator("dialog").count() == 0
+        assert page.locator(PROMPTS).all_text_contents() == ["[1]:"]

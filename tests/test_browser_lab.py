@@ -19,6 +19,7 @@ from test_browser import (
     TOKEN,
     is_foreign,
     notebook,
+    open_notebook,
     run_all,
     without_numbers,
 )
@@ -74,8 +75,7 @@ class Page:
             self.errors.add(without_numbers(message.text))
 
     def open(self, lab: str, name: str) -> None:
-        self.page.goto(f"{lab}/lab/tree/{name}?reset&token={TOKEN}")
-        self.page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
+        open_notebook(self.page, lab, name)
 
     def run(self) -> None:
         run_all(self.page)

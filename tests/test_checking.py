@@ -15,6 +15,7 @@ from blendmask_lite.cli import main
 from blendmask_lite.datasets.checking import check_folder
 from blendmask_lite.datasets.checking_kinds import KINDS, SEVERITIES
 from blendmask_lite.datasets.checking_masks import crosses_itself
+from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.shapes import write_shapes
 
 HEIGHT, WIDTH = 40, 60
@@ -220,6 +221,31 @@ def test_a_picture_of_no_known_range_of_values_is_an_error_as_for_the_reader(tmp
     Image.fromarray(np.full((HEIGHT, WIDTH), 2**20, dtype=np.int32)).save(picture, "TIFF")
     found = findings_of(tmp_path, decode=True)
     assert "beyond 16 bits" in found["damaged picture"][1][0]
+
+
+def test_names_from_files_cannot_write_to_the_terminal(tmp_path, capsys):
+    split, turning = "tr\x1b[2Jain", "\u202ecat"
+    categories = [{"id": 3, "name": turning}, {"id": 4, "name": turning}]
+    write_folder(tmp_path, [annotation(1)], split=split, categories=categories)
+    images = [
+        {"id": i, "file_name": f"{i}\u202egnp.png", "height": HEIGHT, "width": WIDTH}
+        for i in (1, 2)
+    ]
+    write_folder(tmp_path, [], split="val", images=images)
+    (tmp_path / "val" / "1\u202egnp.png").unlink()
+    (tmp_path / "val" / "\udcff\x07.png").write_bytes(b"")
+
+    assert main(["data", "check", str(tmp_path)]) == 1
+    shown = capsys.readouterr()
+    text = "".join((shown.out + shown.err).split("\n"))
+    assert text.replace("\r", "").isprintable()
+    for name in (r"tr\x1b[2Jain", r"\u202ecat", r"\u202egnp.png", r"\udcff\x07.png"):
+        assert name in text
+
+    for loaded in (CocoDataset(tmp_path, "val"), None):
+        with pytest.raises(ValueError) as caught:
+            CocoDataset(tmp_path) if loaded is None else loaded.load(0)
+        assert str(caught.value).isprintable()
 
 
 def test_equal_pictures_are_found_by_content_within_a_split_and_between_splits(tmp_path):

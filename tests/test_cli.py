@@ -84,7 +84,7 @@ def stopped(root, tmp_path, monkeypatch):
     data = shutil.copytree(root, tmp_path / "data")
     out = tmp_path / "run"
     options = [*TINY_RUN, "--split", "train", "--images", "1,3,2", "--seed", "3", "--half"]
-    calls = iter(range(2))
+    calls = iter(range(1))
     with monkeypatch.context() as stopping:
         stopping.chdir(tmp_path)
         stopping.setattr(StopRequest, "__call__", lambda self: next(calls, None) is None)
@@ -113,7 +113,8 @@ def test_a_run_continues_with_its_folder_alone(stopped, capsys):
         (["--split", "val"], "--split is 'val', was 'train'"),
         (["--images", "1,3"], "--images is (1, 3), was [1, 3, 2]"),
         (["--weights", "other.pt"], "--weights is 'other.pt', was None"),
-        (["--preset", "nano_panoptic"], "num_stuff_classes is"),
+        (["--preset", "nano_panoptic"], "--preset is 'nano_panoptic', was 'nano'"),
+        (["--frozen-stages", "3"], "frozen_stages is 3, was 0"),
         (["--schedule", "laptop_photos"], "learning_rate is"),
         (["--deterministic"], "is_deterministic is True, was False"),
     ],
@@ -133,9 +134,8 @@ def test_a_run_does_not_continue_with_options_that_contradict_its_own(
 
 def test_a_longer_run_continues_and_is_continued_as_such(stopped, monkeypatch, capsys):
     out, _, _ = stopped
-    calls = iter(range(1))
     with monkeypatch.context() as stopping:
-        stopping.setattr(StopRequest, "__call__", lambda self: next(calls, None) is None)
+        stopping.setattr(StopRequest, "__call__", lambda self: True)
         assert main(["train", "-o", str(out), "--resume", "--iterations", "6"]) == 130
     assert "continues to 6 iterations instead of 4" in capsys.readouterr().err
     assert main(["train", "-o", str(out), "--resume"]) == 0
@@ -214,6 +214,22 @@ def test_segment_writes_pictures_and_coco_json(checkpoint, tmp_path):
     assert set(first) >= {"id", "image_id", "category_id", "segmentation", "bbox", "score"}
     with Image.open(out / "0001_grey.png") as drawn:
         assert drawn.size == (90, 60)
+
+
+def test_segment_turns_a_photograph_upright_and_waits_for_no_pipe(checkpoint, tmp_path, capsys):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    Image.new("RGB", (60, 40)).save(tmp_path / "turned.jpg", exif=exif)
+    os.mkfifo(tmp_path / "pipe.png")
+    command = ["segment", str(tmp_path / "pipe.png"), str(tmp_path / "turned.jpg")]
+    out = tmp_path / "out"
+    assert main([*command, "--weights", str(checkpoint), "-o", str(out)]) == 1
+    assert "pipe.png: cannot be read as a picture (it is no regular" in capsys.readouterr().err
+    [image] = json.loads((out / "results.json").read_text())["images"]
+    assert (image["height"], image["width"]) == (60, 40)
+    [drawn] = out.glob("*turned*.png")
+    with Image.open(drawn) as picture:
+        assert picture.size == (40, 60)
 
 
 def test_segment_names_broken_pictures_and_does_the_others(checkpoint, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ from blendmask_lite.datasets.coco_format import (
     encode_part,
     run_length,
 )
+from blendmask_lite.datasets.packed import PackedRecords
+from blendmask_lite.datasets.panoptic import PanopticDataset
+from blendmask_lite.datasets.shapes import write_shapes
 from blendmask_lite.masks import mask_parts
 
 needs_photographs = pytest.mark.skipif(
@@ -279,6 +283,65 @@ def test_a_folder_that_is_a_link_is_looked_in(tmp_path):
     write_folder(tmp_path, [], place="elsewhere/pictures")
     (tmp_path / "train").symlink_to(tmp_path / "elsewhere" / "pictures")
     assert CocoDataset(tmp_path).image_path(1) == tmp_path / "train" / "a.png"
+
+
+def num_containers(value):
+    """Dictionaries and lists that are reached from a value, through our own objects, too."""
+    if isinstance(value, dict | list | tuple):
+        inner = list(value.values()) if isinstance(value, dict) else value
+        return 1 + sum(num_containers(each) for each in inner)
+    if type(value).__module__.startswith("blendmask_lite"):
+        return num_containers(vars(value))
+    return 0
+
+
+def test_a_data_set_holds_few_objects_however_many_annotations_it_has(tmp_path):
+    # Whatever has a reference count is copied by every worker process that looks at it.
+    counts = []
+    for name, number in (("small", 2), ("large", 50)):
+        images = images_named(*(f"{i}.png" for i in range(number)))
+        entries = [annotation(10 * i + j, image_id=i + 1) for i in range(number) for j in range(9)]
+        write_folder(tmp_path / name, entries, images=images, pictures=False)
+        dataset = CocoDataset(tmp_path / name, filter_empty=True)
+        counts.append(num_containers(dataset))
+        truth = dataset.ground_truth()
+        assert [each["id"] for each in truth["annotations"]] == [each["id"] for each in entries]
+        assert truth["images"] == images
+    assert counts[0] == counts[1]
+
+
+def test_a_panoptic_data_set_holds_few_objects_however_many_segments_it_has(tmp_path):
+    counts = []
+    for number in (1, 6):
+        write_shapes(tmp_path / str(number), num_images=number, stuff=True)
+        dataset = PanopticDataset(tmp_path / str(number))
+        assert len(dataset.segments(number - 1).segments) > 1
+        counts.append(num_containers(dataset))
+    assert counts[0] == counts[1]
+
+
+def test_a_record_that_was_changed_by_its_reader_is_the_same_at_the_next_reading(tmp_path):
+    write_folder(tmp_path, [annotation(1, area=6, bbox=[1, 1, 3, 2], iscrowd=0)])
+    dataset = CocoDataset(tmp_path)
+    first = dataset.ground_truth()
+    first["annotations"][0]["bbox"].clear()
+    first["images"][0]["file_name"] = "b.png"
+    assert dataset.ground_truth()["annotations"][0]["bbox"] == [1, 1, 3, 2]
+    assert dataset.image_path(1).name == "a.png"
+
+
+def test_packed_records_are_a_mapping_in_ascending_order():
+    records = {7: {"a": [1, 2.5, None]}, -3: {}, 2**62: {"b": "ä"}}
+    packed = PackedRecords(records)
+    assert dict(packed) == records and list(packed) == [-3, 7, 2**62] and len(packed) == 3
+    assert 7 in packed and 8 not in packed and "7" not in packed
+    assert packed.get(8, []) == []
+    with pytest.raises(KeyError):
+        packed[2**62 + 1]
+    empty = PackedRecords({})
+    assert len(empty) == 0 and 1 not in empty and list(empty) == []
+    again = pickle.loads(pickle.dumps(packed))
+    assert dict(again) == records
 
 
 def test_selected_images_come_in_the_order_asked_for(tmp_path):

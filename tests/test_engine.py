@@ -175,7 +175,7 @@ def test_a_request_to_stop_saves_and_leaves():
         state,
         CONFIG,
         on_checkpoint=lambda s: saved.append(s.iteration),
-        should_stop=lambda: state.iteration == 2,  # asked in the third step
+        should_stop=lambda: state.iteration == 3,
     )
     assert not is_finished
     assert saved == [3]

@@ -22,6 +22,7 @@ from pycocotools.cocoeval import COCOeval
 from blendmask_lite import PRESETS, BlendMask, Detections, InferenceConfig
 from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.shapes import ShapesDataset, write_shapes
+from blendmask_lite.evaluation.instance_results import ClassResult, InstanceResults
 from blendmask_lite.evaluation.instances import InstanceEvaluator, evaluate_model
 from blendmask_lite.evaluation.panoptic_quality import PanopticQuality, SegmentCounts
 from blendmask_lite.evaluation.results_file import coco_results
@@ -80,6 +81,24 @@ def test_control_characters_of_class_names_are_printed_as_codes(dataset):
     assert "\x1b" not in totals.class_table() and "\\x1b[2J" in totals.class_table()
     with pytest.raises(ValueError, match=r"1 classes \(\\x1b\[2J\)"):
         require_same_names("classes", ["\x1b[2J"], ["cat"])
+
+
+def test_the_table_of_no_class_is_its_head():
+    results = InstanceResults(mask={"AP": math.nan}, box={"AP": math.nan}, num_images=1)
+    assert results.class_table().split()[:3] == ["class", "mask", "AP"]
+    assert len(results.class_table().splitlines()) == 1
+    assert results.table().splitlines()[1].split() == ["mask", "-"]
+
+
+def test_a_class_name_cannot_write_to_the_terminal(dataset):
+    numbers = dict.fromkeys(("AP", "AP50", "AP75"), 50.0)
+    classes = [ClassResult(name, numbers, numbers, 1, 2) for name in ("\x1b[2Jcat\n", "dog")]
+    lines = InstanceResults(numbers, numbers, 1, classes).class_table().splitlines()
+    assert [line.split()[0] for line in lines[1:]] == [r"\x1b[2Jcat\n", "dog"]
+    assert len({len(line) for line in lines}) == 1
+    with pytest.raises(ValueError, match=r"2 classes \(\\x1b\[2Jcat, dog\)") as caught:
+        require_same_names("classes", ["\x1b[2Jcat", "dog"], ["dog"])
+    assert str(caught.value).isprintable()
 
 
 def test_the_truth_itself_scores_100(dataset):

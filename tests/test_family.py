@@ -12,10 +12,12 @@ from blendmask_lite import PRESETS, BlendMask, ModelConfig, Target
 from blendmask_lite.model.backbones.deform import DeformConv2d
 from blendmask_lite.model.backbones.dla import DLA, Tree
 from blendmask_lite.model.fcos import FCOSHead
-from blendmask_lite.model.norms import synchronize_norms
+from blendmask_lite.model.norms import group_norm, synchronize_norms
 from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.training.criterion import TrainingStep
 from blendmask_lite.training.presets import TRAIN_PRESETS
+
+FROZEN = [name for name, config in PRESETS.items() if config.backbone_norm == "frozen_bn"]
 
 # Counted in the released code: millions of parameters, tensors of the state dict.
 RELEASED = {
@@ -210,3 +212,87 @@ def test_synchronized_norms_keep_names_and_results_and_leave_the_semantic_head_a
     kinds = {n.split(".")[0] for n, m in model.named_modules() if isinstance(m, nn.SyncBatchNorm)}
     assert kinds == {"backbone", "head", "bottom"}
     assert isinstance(model.semantic_head.layers[1], nn.BatchNorm2d)
+
+
+@pytest.mark.parametrize("has_gradients", [True, False])
+@pytest.mark.parametrize("name", FROZEN)
+def test_frozen_norms_keep_features_in_bfloat16(name, has_gradients):
+    torch.manual_seed(0)
+    backbone = BlendMask(thin(name)).eval().backbone
+    images = torch.rand(1, 3, 64, 96)
+    with torch.set_grad_enabled(has_gradients):
+        wanted = backbone(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            cast = backbone(images)
+        whole = backbone.bfloat16()(images.bfloat16())
+    for level in ("c2", "c3", "c4", "c5"):
+        for got in (cast[level], whole[level]):
+            assert got.dtype == torch.bfloat16
+            assert (got - wanted[level]).norm() < 0.05 * wanted[level].norm()
+
+
+def bytes_kept(model, images, is_cast):
+    """Of the maps that the gradients need."""
+    storages = {}
+
+    def pack(tensor):
+        if tensor.dim() == 4 and len(tensor) == len(images):  # a map and no kernel
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with (
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=is_cast),
+    ):
+        output = model(images)  # as long as it lives, no address is used twice
+        assert output.class_logits.requires_grad
+    return sum(storage.nbytes() for storage in storages.values())
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_bfloat16_halves_the_maps_that_the_gradients_need(name):
+    model = BlendMask(thin(name)).train()
+    images = [torch.rand(3, 64, 96)] * 2
+    share = bytes_kept(model, images, True) / bytes_kept(model, images, False)
+    # Deformable convolutions keep their samples' inputs in float32.
+    assert share < (0.6 if PRESETS[name].deform_interval else 0.52)
+
+
+def test_group_norm_is_left_out_of_autocast(monkeypatch):
+    # On a GPU, autocast would take it in float32; the CPU's list does not have it.
+    norm, x = group_norm(64), torch.randn(2, 64, 8, 8)
+    wanted = norm(x.bfloat16().float())
+    calls, original = [], F.group_norm
+
+    def record(x, num_groups, weight, bias, eps):
+        calls.append((torch.is_autocast_enabled("cpu"), x.dtype, weight.dtype, bias.dtype))
+        return original(x, num_groups, weight, bias, eps)
+
+    monkeypatch.setattr(F, "group_norm", record)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = norm(x.bfloat16())
+    assert calls == [(False, torch.bfloat16, torch.bfloat16, torch.bfloat16)]
+    torch.testing.assert_close(got.float(), wanted, atol=0.02, rtol=0.01)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_group_norm_stays_in_bfloat16_on_a_gpu():
+    norm, x = group_norm(64).cuda(), torch.randn(2, 64, 8, 8, device="cuda")
+    with torch.autocast("cuda", torch.bfloat16):
+        assert norm(x.bfloat16()).dtype == torch.bfloat16
+
+
+def test_a_deformable_convolution_samples_in_float32():
+    torch.manual_seed(0)
+    conv, x = DeformConv2d(4, 6), torch.randn(2, 4, 9, 11)
+    nn.init.normal_(conv.offset.weight, std=0.1)
+    wanted = conv(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = conv(x.bfloat16())
+    cast.float().square().sum().backward()
+    assert conv.offset.bias.grad.any()
+    whole = conv.bfloat16()(x.bfloat16())
+    for got in (cast, whole):
+        assert got.dtype == torch.bfloat16
+        assert (got - wanted).norm() < 0.02 * wanted.norm()

@@ -239,6 +239,14 @@ def test_no_class_at_all_is_not_a_number_and_no_crash():
     assert len(quality.class_table().splitlines()) == 1
 
 
+def test_names_of_a_panoptic_table_cannot_write_to_the_terminal():
+    counts = SegmentCounts(iou_sum=1.0, matched=1)
+    quality = PanopticQuality({"\x1b[2Jcat": counts}, {"sky": counts}, num_images=1)
+    rows = quality.class_table().splitlines()
+    assert [row.split()[0] for row in rows[1:]] == [r"\x1b[2Jcat", "sky"]
+    assert len({len(row) for row in rows}) == 1
+
+
 # An independent loop, pixel sets and fractions
 
 

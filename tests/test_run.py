@@ -129,6 +129,7 @@ def test_weights_of_other_classes_are_a_start(dataset, tmp_path):
 
     class Three(ShapesDataset):
         class_names = ("a", "b", "c")
+        category_ids = (1, 2, 3)
 
         def load(self, index):
             sample = super().load(index)
@@ -192,7 +193,7 @@ def assert_same_weights(one, other):
 
 def stop_after(monkeypatch, num_steps):
     """Let the run be asked to stop after some steps of this process."""
-    calls = iter(range(num_steps))
+    calls = iter(range(num_steps - 1))
     monkeypatch.setattr(StopRequest, "__call__", lambda self: next(calls, None) is None)
 
 

@@ -69,8 +69,7 @@ def read(browser: Any, lab: str, stem: str, output: Path, *, stills: bool) -> li
     context.on("request", lambda request: requests.append(request.url))
     page = context.new_page()
     page.set_default_timeout(jupyter.SECONDS_TO_START * 1000)
-    page.goto(f"{lab}/lab/tree/{stem}.ipynb?reset&token={jupyter.TOKEN}")
-    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
+    jupyter.open_notebook(page, lab, f"{stem}.ipynb")
     jupyter.run_all(page)
     finished = [jupyter.PROMPTS, jupyter.ERROR_OUTPUT]
     page.wait_for_function(jupyter.HAS_FINISHED, arg=finished, timeout=900_000)

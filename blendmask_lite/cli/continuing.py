@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from blendmask_lite.cli.train_options import DEFAULT_PRESET
 from blendmask_lite.training.runlog import RunFolder
 
 __all__ = ["options_to_store", "take_stored_options"]
@@ -14,7 +15,7 @@ __all__ = ["options_to_store", "take_stored_options"]
 # Said anew by every process.
 NOT_STORED = ("run", "command", "command_line", "out", "resume", "debug")
 # Where a run begins and what it sees. Everything else is compared as the settings that follow.
-KEPT = ("split", "validation", "images", "weights", "backbone_weights")
+KEPT = ("preset", "split", "validation", "images", "weights", "backbone_weights")
 PLACES = ("root", "weights", "backbone_weights")  # files and folders, or a word
 
 
@@ -49,7 +50,8 @@ def take_stored_options(options: argparse.Namespace) -> None:
             )
         return
     for name in KEPT:
-        value, known = getattr(options, name), stored.get(name)
+        default = DEFAULT_PRESET if name == "preset" else None
+        value, known = getattr(options, name), stored.get(name, default)
         is_new = known is None and name in ("split", "validation", "images")
         if not _is_missing(value) and not is_new and _comparable(value) != _comparable(known):
             option = f"--{name.replace('_', '-')}"

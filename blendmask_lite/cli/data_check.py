@@ -13,6 +13,7 @@ from blendmask_lite.countdown import counter
 from blendmask_lite.datasets.checking import FolderCheck, SplitCheck, check_folder
 from blendmask_lite.datasets.checking_kinds import KINDS, Findings
 from blendmask_lite.files import require_writable, write_atomically
+from blendmask_lite.text import printable
 
 __all__ = ["add_check"]
 
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _print_split(split: SplitCheck) -> None:
-    print(f"{split.split}  {split.annotation_file}\n")
+    print(f"{printable(split.split)}  {printable(split.annotation_file)}\n")
     if split.numbers:
         _print_numbers(split.numbers)
     _print_findings(split.findings)
@@ -80,7 +81,7 @@ def _print_numbers(numbers: dict[str, Any]) -> None:
     most = max((each["objects"] for each in classes), default=0)
     rows = [
         [
-            each["name"],
+            printable(each["name"]),
             str(each["id"]),
             str(each["objects"]),
             "#" * round(BAR * each["objects"] / max(most, 1)),
@@ -113,4 +114,4 @@ def _print_findings(findings: Findings) -> None:
 def _summary(check: FolderCheck) -> str:
     counts = [f"{check.count(severity)} {severity}s" for severity in ("error", "warning", "note")]
     pixels = "" if check.is_decoded else "; pixels were not read, --decode does that"
-    return f"{check.root}: {', '.join(counts)}{pixels}"
+    return f"{printable(check.root)}: {', '.join(counts)}{pixels}"

@@ -35,6 +35,7 @@ from blendmask_lite.figures.evaluation_report import evaluation_figures, write_e
 from blendmask_lite.figures.panoptic_bars import panoptic_quality_figure
 from blendmask_lite.files import require_folder, require_writable, write_atomically
 from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.text import printable
 from blendmask_lite.training.distributed import Ranks, join_ranks, one_voice
 
 __all__ = ["add_parser"]
@@ -214,8 +215,11 @@ def _run_without_truth(
     if not ranks.is_first:
         return 0
     archive = write_submission(path, found)
-    print(f"{len(found)} images, {sum(map(len, found))} detections: {path}")
-    print(f"There are no scores: {dataset.split} has no annotations. For its server: {archive}")
+    print(f"{len(found)} images, {sum(map(len, found))} detections: {printable(path)}")
+    print(
+        f"There are no scores: {printable(dataset.split)} has no annotations. "
+        f"For its server: {printable(archive)}"
+    )
     return 0
 
 

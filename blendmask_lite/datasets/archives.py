@@ -16,6 +16,8 @@ from pathlib import Path
 
 import remotezip
 
+from blendmask_lite.text import printable
+
 __all__ = ["DAMAGE", "Archive", "LocalArchive", "Progress", "is_member", "require_space"]
 
 LONGEST = 1 << 26  # bytes of a member that is unpacked in memory
@@ -94,7 +96,8 @@ class Archive(ABC):
         ordered = sorted(infos, key=lambda each: each.header_offset)
         for info in ordered:
             if max(info.file_size, info.compress_size) > LONGEST:
-                text = f"{info.filename} has {info.file_size} bytes, {LONGEST} are the most"
+                name = printable(info.filename)
+                text = f"{name} has {info.file_size} bytes, {LONGEST} are the most"
                 raise ValueError(f"{self.name}: {text}")
         return ordered
 
@@ -155,7 +158,8 @@ class LocalArchive(Archive):
 
     def _damaged(self, info: zipfile.ZipInfo, error: Exception) -> ValueError:
         return ValueError(
-            f"{self.name}: {info.filename} is damaged ({error}); delete the archive and try again"
+            f"{self.name}: {printable(info.filename)} is damaged ({error}); "
+            "delete the archive and try again"
         )
 
 

@@ -19,6 +19,7 @@ from blendmask_lite.datasets.checking_statistics import check_numbers, statistic
 from blendmask_lite.datasets.coco_entries import index_entries
 from blendmask_lite.datasets.coco_files import find_split, image_folders, list_splits, read_lists
 from blendmask_lite.datasets.entries import Problem
+from blendmask_lite.text import printable
 
 __all__ = ["FolderCheck", "SplitCheck", "check_folder"]
 
@@ -134,7 +135,8 @@ def _check_split(root: Path, split: str, *, decode: bool, progress: Progress | N
     index = index_entries(content, report)
     pictures = PictureCheck(image_folders(root, split), report, decode=decode)
     masks: MaskSizes = {}
-    count = None if progress is None else progress(f"images of {split}")
+    name = printable(split)
+    count = None if progress is None else progress(f"images of {name}")
     for done, (image_id, record) in enumerate(index.images.items(), start=1):
         pictures.check(record)
         masks |= check_masks(record, index.annotations.get(image_id, []), report)
@@ -145,7 +147,7 @@ def _check_split(root: Path, split: str, *, decode: bool, progress: Progress | N
     check.numbers = statistics(index, masks)
     check_numbers(index, masks, check.numbers, report)
     if (root / "annotations" / f"panoptic_{split}.json").exists():
-        count = None if progress is None else progress(f"panoptic annotations of {split}")
+        count = None if progress is None else progress(f"panoptic annotations of {name}")
         check.numbers["panoptic"] = check_panoptic(
             root, split, index.images, report, decode=decode, progress=count
         )

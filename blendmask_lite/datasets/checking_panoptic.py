@@ -83,7 +83,7 @@ def _check_annotation(
         report(Problem("segments without image", entry, "is not in the instances file"))
         return
     if not decode:
-        if not path.exists():
+        if not path.is_file():
             report(Problem("missing picture", entry, f"{path.name} is not there"))
         return
     try:

@@ -27,10 +27,12 @@ from blendmask_lite.datasets.coco_format import (
     run_boxes,
     run_length,
 )
+from blendmask_lite.datasets.packed import PackedRecords
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.images import read_stored_image
 from blendmask_lite.masks import lazy_zeros
 from blendmask_lite.structures import Target
+from blendmask_lite.text import printable
 
 __all__ = ["CocoDataset"]
 
@@ -86,13 +88,14 @@ class CocoDataset:
         self.stuff_names: tuple[str, ...] = ()
         self.image_ids = tuple(sorted(content.images))
         self._labels = {category: label for label, category in enumerate(self.category_ids)}
-        self._images = content.images
-        self._annotations = content.annotations
+        self._images = PackedRecords(content.images)
+        self._annotations = PackedRecords(content.annotations)
         self._folders = image_folders(self.root, self.split)
         self._runs: dict[int, list[dict[str, Any]]] | None = {} if cache else None
         self._pictures: dict[int, Tensor] | None = {} if cache else None
         if filter_empty:
-            self.image_ids = tuple(each for each in self.image_ids if self._has_objects(each))
+            objects = content.annotations
+            self.image_ids = tuple(n for n in self.image_ids if _has_objects(objects.get(n, [])))
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -111,7 +114,7 @@ class CocoDataset:
         size = (record["height"], record["width"])
         image = self._picture(image_id, size)
         annotations = self._annotations.get(image_id, [])
-        runs = self._run_lengths(image_id, size)
+        runs = self._run_lengths(image_id, annotations, size)
         labels = [self._labels[each["category_id"]] for each in annotations]
         semantic = torch.zeros(size, dtype=torch.int64)
         boxes = run_boxes(runs)
@@ -153,7 +156,7 @@ class CocoDataset:
         Annotations without area, box or crowd flag get them from their masks.
         """
         return {
-            "images": [dict(self._images[image_id]) for image_id in self.image_ids],
+            "images": [self._images[image_id] for image_id in self.image_ids],
             "annotations": [
                 annotation
                 for image_id in self.image_ids
@@ -174,12 +177,12 @@ class CocoDataset:
         name = self._images[image_id]["file_name"]
         path = find_picture(self._folders, name)
         if path is None:
-            looked = ", ".join(str(folder) for folder in self._folders[:NUM_FOLDERS])
+            looked = ", ".join(printable(folder) for folder in self._folders[:NUM_FOLDERS])
             more = len(self._folders) - NUM_FOLDERS
+            looked += f" and {more} more" if more > 0 else ""
             raise ValueError(
-                f"{self.annotation_file}: image {image_id} ({name}) is missing; looked in {looked}"
-                + (f" and {more} more" if more > 0 else "")
-                + ", but in no folder of another split"
+                f"{printable(self.annotation_file)}: image {image_id} ({printable(name)}) is "
+                f"missing; looked in {looked}, but in no folder of another split"
             )
         return path
 
@@ -189,14 +192,10 @@ class CocoDataset:
     def _completed_annotations(self, image_id: int) -> list[dict[str, Any]]:
         annotations = self._annotations.get(image_id, [])
         if all({"area", "bbox", "iscrowd"} <= set(each) for each in annotations):
-            return [dict(each) for each in annotations]
+            return annotations
         record = self._images[image_id]
-        runs = self._run_lengths(image_id, (record["height"], record["width"]))
+        runs = self._run_lengths(image_id, annotations, (record["height"], record["width"]))
         return [completed(each, run) for each, run in zip(annotations, runs, strict=True)]
-
-    def _has_objects(self, image_id: int) -> bool:
-        annotations = self._annotations.get(image_id, [])
-        return any(not annotation.get("iscrowd", 0) for annotation in annotations)
 
     def _picture(self, image_id: int, size: tuple[int, int]) -> Tensor:
         if self._pictures is not None and image_id in self._pictures:
@@ -206,11 +205,13 @@ class CocoDataset:
             self._pictures[image_id] = picture
         return picture
 
-    def _run_lengths(self, image_id: int, size: tuple[int, int]) -> list[dict[str, Any]]:
+    def _run_lengths(
+        self, image_id: int, annotations: Sequence[dict[str, Any]], size: tuple[int, int]
+    ) -> list[dict[str, Any]]:
         if self._runs is not None and image_id in self._runs:
             return self._runs[image_id]
         runs = []
-        for annotation in self._annotations.get(image_id, []):
+        for annotation in annotations:
             try:
                 runs.append(run_length(annotation["segmentation"], size))
             except ValueError as error:
@@ -220,3 +221,7 @@ class CocoDataset:
         if self._runs is not None:
             self._runs[image_id] = runs
         return runs
+
+
+def _has_objects(annotations: Sequence[dict[str, Any]]) -> bool:
+    return any(not annotation.get("iscrowd", 0) for annotation in annotations)

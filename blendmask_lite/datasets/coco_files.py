@@ -12,6 +12,7 @@ from typing import Any
 
 from blendmask_lite.datasets.coco_entries import AnnotationFile, index_entries
 from blendmask_lite.datasets.entries import Problem, Report
+from blendmask_lite.text import printable
 
 __all__ = [
     "find_picture",
@@ -53,13 +54,14 @@ def find_split(root: Path, split: str | None, prefix: str = PREFIX) -> tuple[str
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder")
     names = list_splits(root, prefix)
+    shown = ", ".join(map(printable, names))
     if not names:
         raise ValueError(f"{root}: not a COCO folder, there is no annotations/{prefix}*.json")
     if split is None and len(names) > 1:
-        raise ValueError(f"{root}: has several splits, choose one of {', '.join(names)}")
+        raise ValueError(f"{root}: has several splits, choose one of {shown}")
     chosen = names[0] if split is None else split
     if chosen not in names:
-        raise ValueError(f"{root}: no split {chosen!r}, there are {', '.join(names)}")
+        raise ValueError(f"{root}: no split {chosen!r}, there are {shown}")
     return chosen, root / "annotations" / f"{prefix}{chosen}.json"
 
 
@@ -138,28 +140,30 @@ def read_lists(path: Path, *keys: str) -> dict[str, Any]:
     Raises:
         ValueError: the file is damaged, too large, or lacks one of the lists.
     """
+    name = printable(path)
     if not path.is_file():
-        raise ValueError(f"{path}: is no file")
+        raise ValueError(f"{name}: is no file")
     if (num_bytes := path.stat().st_size) > MAX_FILE_BYTES:
-        raise ValueError(f"{path}: has {num_bytes} bytes, more than {MAX_FILE_BYTES}; split it")
+        raise ValueError(f"{name}: has {num_bytes} bytes, more than {MAX_FILE_BYTES}; split it")
     try:
         content = json.loads(path.read_bytes())
     except RecursionError:
-        raise ValueError(f"{path}: is nested too deep") from None
+        raise ValueError(f"{name}: is nested too deep") from None
     except ValueError as error:  # no JSON, no UTF-8, or a number of thousands of digits
-        raise ValueError(f"{path}: is damaged or not JSON ({error})") from None
+        raise ValueError(f"{name}: is damaged or not JSON ({error})") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: is not a COCO annotation file")
+        raise ValueError(f"{name}: is not a COCO annotation file")
     for key in keys:
         if not isinstance(content.get(key), list):
-            raise ValueError(f"{path}: is not a COCO annotation file, it has no list {key!r}")
+            raise ValueError(f"{name}: is not a COCO annotation file, it has no list {key!r}")
     return content
 
 
 def refuse_in(path: Path) -> Report:
     """The report that raises a ValueError at the first problem of a file."""
+    name = printable(path)
 
     def refuse(problem: Problem) -> None:
-        raise ValueError(f"{path}: {problem}")
+        raise ValueError(f"{name}: {problem}")
 
     return refuse

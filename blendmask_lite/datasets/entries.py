@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from blendmask_lite.text import BREAKING
+from blendmask_lite.text import BREAKING, printable
 
 __all__ = [
     "FILE_NAME",
@@ -50,7 +50,7 @@ class Problem:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.entry}: {self.text}"
+        return printable(f"{self.entry}: {self.text}")
 
 
 Report = Callable[[Problem], None]

@@ -17,6 +17,7 @@ from torch import Tensor
 from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.coco_entries import index_segments, thing_categories
 from blendmask_lite.datasets.coco_files import read_lists, refuse_in
+from blendmask_lite.datasets.packed import PackedRecords
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.datasets.segments import TrueSegment, TrueSegments
 from blendmask_lite.images import read_stored_colors
@@ -70,7 +71,8 @@ class PanopticDataset(CocoDataset):
         self._label_of = _stuff_labels(self.panoptic_file, categories)
         self.stuff_ids = tuple(sorted(each for each, label in self._label_of.items() if label))
         self.stuff_names = tuple(categories[each]["name"] for each in self.stuff_ids)
-        self._segments = index_segments(content["annotations"], set(categories), refuse)
+        segments = index_segments(content["annotations"], set(categories), refuse)
+        self._segments = PackedRecords(segments)
         self._stuff_maps: dict[int, Tensor] | None = {} if cache else None
         self.image_ids = tuple(each for each in self.image_ids if each in self._segments)
         if not self.image_ids:

@@ -27,6 +27,7 @@ from blendmask_lite.datasets.archives import (
     require_space,
 )
 from blendmask_lite.datasets.remote_file import RemoteFile, read_ahead
+from blendmask_lite.text import printable
 from blendmask_lite.web.ranges import RangesRefusedError
 from blendmask_lite.web.whole import receive
 
@@ -131,7 +132,8 @@ class RemoteArchive(Archive):
                 self._file.hold(0, b"")
                 self._zip = self._opened()
         raise ValueError(
-            f"{self.name}: {info.filename} is damaged ({reason}), {ATTEMPTS} times in a row"
+            f"{self.name}: {printable(info.filename)} is damaged ({reason}), "
+            f"{ATTEMPTS} times in a row"
         )
 
 

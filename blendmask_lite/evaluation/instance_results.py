@@ -74,12 +74,12 @@ class InstanceResults:
     def class_table(self) -> str:
         """A row for each class: mask AP, AP50 and AP75, those of the boxes, and counts."""
         names = [printable(each.name) for each in self.classes]
-        width = max(len("class"), *map(len, names)) + 2
+        width = max(len(name) for name in ["class", *names]) + 2
         columns = [f"{kind} {name}" for kind in ("mask", "box") for name in CLASS_METRICS]
         columns += ["objects", "found"]
         lines = [f"{'class':<{width}}" + "".join(f"{name:>11}" for name in columns)]
         for name, each in zip(names, self.classes, strict=True):
-            values = [_percent(part[name]) for part in (each.mask, each.box) for name in part]
+            values = [_percent(part[metric]) for part in (each.mask, each.box) for metric in part]
             values += [str(each.num_objects), str(each.num_detections)]
             lines.append(f"{name:<{width}}" + "".join(f"{value:>11}" for value in values))
         return "\n".join(lines)

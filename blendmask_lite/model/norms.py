@@ -32,14 +32,16 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer("running_var", torch.ones(num_features))
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
-        """(channels,) each: the layer is x * scale + shift."""
-        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        """(channels,) each, float32 at least: the layer is x * scale + shift."""
+        wide = torch.promote_types(self.running_var.dtype, torch.float32)
+        scale = self.weight * (self.running_var.to(wide) + self.eps).rsqrt()
         return scale, self.bias - self.running_mean * scale
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, H, W), scaled and shifted."""
-        scale, shift = self.scale_and_shift()
-        return x * scale[:, None, None] + shift[:, None, None]
+        """(B, channels, H, W), scaled and shifted, in the type of `x`."""
+        # In the type of x: float32 vectors would make float32 maps of bfloat16 ones.
+        scale, shift = (each.to(x.dtype)[:, None, None] for each in self.scale_and_shift())
+        return x * scale + shift
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:  # type: ignore[no-untyped-def]
         # A file written from nn.BatchNorm2d has a counter, which says nothing here.
@@ -58,10 +60,26 @@ def make_norm(kind: str, channels: int) -> nn.Module:
     raise ValueError(f"norm {kind!r}: must be frozen_bn, bn or gn")
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+def group_norm(channels: int) -> GroupNorm:
     """GroupNorm with 32 groups, as in FCOS; narrow layers have a group per two channels."""
     num_groups = 32 if channels % 32 == 0 else max(channels // 2, 1)
-    return nn.GroupNorm(num_groups, channels)
+    return GroupNorm(num_groups, channels)
+
+
+class GroupNorm(nn.GroupNorm):
+    """A GroupNorm that leaves bfloat16 maps bfloat16 under autocast.
+
+    On a GPU, autocast takes every GroupNorm in float32: two float32 maps a layer of the towers are
+    kept for the gradients, more than without autocast. Its kernel sums in float32 by itself.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, H, W), in the type of `x`."""
+        if not torch.is_autocast_enabled(x.device.type):
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+            return F.group_norm(x, self.num_groups, weight, bias, self.eps)
 
 
 def synchronize_norms(model: nn.Module) -> None:
@@ -87,7 +105,8 @@ def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
         out: Tensor = norm(conv(x))
         return out
     scale, shift = norm.scale_and_shift()
-    kernel = conv.weight * scale[:, None, None, None]
+    kernel = (conv.weight * scale[:, None, None, None]).to(conv.weight.dtype)
+    shift = shift.to(kernel.dtype)
     dilation = (2, 2) if _is_slow_pointwise(x, conv) else conv.dilation
     return F.conv2d(x, kernel, shift, conv.stride, conv.padding, dilation)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from blendmask_lite.checkpoint import is_dense
 from blendmask_lite.plain import require_intact
 from blendmask_lite.published.pickles import STAND_INS, RefusedError, as_tensor, load_arrays
 from blendmask_lite.text import first_line
+from blendmask_lite.weights import is_dense
 
 __all__ = ["read_weights"]
 

@@ -41,6 +41,7 @@ class BestModel(Observer):
         self.score = -math.inf
         self.iteration = 0
         self.num_since = 0  # evaluations after the best
+        self.last_iteration = 0  # of an evaluation
         if iteration == 0:
             self.path.unlink(missing_ok=True)  # of a run that was lost before its first checkpoint
         elif run.evaluation.exists():
@@ -53,6 +54,14 @@ class BestModel(Observer):
         """Whether `patience` evaluations in a row were no better."""
         patience = self.recipe.train.patience
         return patience is not None and self.num_since >= patience
+
+    def lacks(self, iteration: int) -> bool:
+        """Whether an evaluation was due there and is not known: whoever asks a run to stop does
+        not wait for it.
+        """
+        every = self.recipe.train.evaluate_every
+        is_due = every is not None and iteration > 0 and iteration % every == 0
+        return is_due and self.last_iteration != iteration
 
     def on_evaluate(self, state: TrainingState, scores: Mapping[str, float]) -> None:
         """Replace the file in one step if the model is better than the one in it."""
@@ -79,6 +88,7 @@ class BestModel(Observer):
         )
 
     def _count(self, iteration: int, score: float) -> None:
+        self.last_iteration = iteration
         if score > self.score:
             self.score, self.iteration, self.num_since = score, iteration, 0
         else:

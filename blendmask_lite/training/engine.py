@@ -130,7 +130,7 @@ def train(
         on_evaluate: called every `config.evaluate_every` steps and after the last; True in any
             process finishes the training.
         should_stop: asked in every step; True in any process finishes the step, saves a
-            checkpoint and leaves.
+            checkpoint and leaves. One process alone asks when the step is done.
         ranks: the processes that train together, and the device of this one.
         totals_of: see `add_gradients`.
 
@@ -159,7 +159,9 @@ def train(
         )
         norm = _clip(state, config)
         own = losses.of_parts.sum(dim=0)
-        asked = torch.full((1,), float(should_stop()), dtype=own.dtype, device=own.device)
+        # Processes agree on stopping with the losses, not in an exchange of its own.
+        is_asking = ranks.is_joined and should_stop()
+        asked = torch.full((1,), float(is_asking), dtype=own.dtype, device=own.device)
         shared = ranks.sum(torch.cat([own, asked]))
         *sums, num_asking, gradient_norm = torch.cat([shared, norm.to(own.dtype)[None]]).tolist()
         values = dict(zip(losses.names, sums, strict=True))
@@ -181,7 +183,8 @@ def train(
             )
         )
         is_last = state.iteration == config.iterations
-        is_stopped = num_asking > 0 and not is_last
+        is_asked = num_asking > 0 if ranks.is_joined else should_stop()
+        is_stopped = is_asked and not is_last
         is_enough = False
         if on_evaluate is not None and not is_stopped and config.evaluate_every is not None:
             if is_last or state.iteration % config.evaluate_every == 0:

@@ -162,13 +162,15 @@ def _loop(
         observers.on_evaluate(state, _scores(state, validation, ranks, progress))
         return best is not None and best.is_enough
 
-    if ranks.any(best is not None and best.is_enough):
-        return True
     assert isinstance(state.model, BlendMask)
     step = TrainingStep(state.model)
     try:
         with StopRequest() as stop:
             observers.on_start(state)
+            if ranks.any(best is not None and best.lacks(state.iteration)):
+                on_evaluate(state)
+            if ranks.any(best is not None and best.is_enough):
+                return True
             return train(
                 state,
                 ranks.wrap(step),

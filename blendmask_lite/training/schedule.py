@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from blendmask_lite.config import require_types
+from blendmask_lite.fields import require_types
 
 __all__ = ["WARMUP_FACTORS", "TrainConfig", "learning_rate_at", "rescale"]
 

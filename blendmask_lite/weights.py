@@ -1,0 +1,167 @@
+"""Tensors that come from files and are to become a model's: which of them can, and why not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "checked_training",
+    "checked_weights",
+    "is_dense",
+    "listed",
+    "misfit",
+    "require_loadable",
+]
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+def misfit(
+    name: str, value: Tensor, own: Tensor, *, must_be_finite: bool = True
+) -> tuple[str, str] | None:
+    """Why a tensor cannot become one of a model: the kind of reason, and details; None if it can.
+
+    Args:
+        name: in the model; variances are known by it.
+        value: dense, on the CPU, of any float type for a float, and of any integer type for a
+            counter.
+        own: the model's; its shape and type are read, not its values.
+        must_be_finite: False looks at shape and type only.
+    """
+    if value.shape != own.shape:
+        return "of another shape", f"{tuple(value.shape)} instead of {tuple(own.shape)}"
+    if value.dtype not in (FLOATS if own.is_floating_point() else INTEGERS):
+        return "of another type", f"{value.dtype} instead of {own.dtype}"
+    if own.is_floating_point() and must_be_finite:
+        held = value.detach().to(own.dtype)
+        if not bool(torch.isfinite(held).all()):
+            return "with infinite or undefined values", ""
+        if name.endswith("running_var") and bool((held < 0).any()):
+            return "with negative variances", ""
+    return None
+
+
+def require_loadable(
+    state: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    source: object,
+    *,
+    must_be_finite: bool = True,
+) -> None:
+    """Refuse tensors that cannot become a model's, by name; nothing is allocated.
+
+    Args:
+        state: from a file.
+        own: the model's, perhaps on the meta device.
+        source: names the weights in errors.
+        must_be_finite: False looks at names, shapes and types only.
+
+    Raises:
+        ValueError: names that are missing, unexpected, or `misfit`; a few of each.
+    """
+    problems: dict[str, list[str]] = {
+        "missing": [name for name in own if name not in state],
+        "unexpected": [name for name in state if name not in own],
+    }
+    for name in own:
+        if name not in state:
+            continue
+        reason = misfit(name, state[name], own[name], must_be_finite=must_be_finite)
+        if reason is not None:
+            kind, details = reason
+            problems.setdefault(kind, []).append(f"{name} {details}".strip())
+    texts = [f"{listed(names)} {kind}" for kind, names in problems.items() if names]
+    if texts:
+        raise ValueError(f"{source}: these weights cannot be loaded: {'; '.join(texts)}")
+
+
+def is_dense(value: object) -> TypeGuard[Tensor]:
+    """Whether a value is a tensor with all its numbers in memory: no sparse one, for example."""
+    return (
+        isinstance(value, Tensor)
+        and not value.is_nested
+        and value.layout is torch.strided
+        and not value.is_quantized
+        and value.device.type == "cpu"
+    )
+
+
+def checked_weights(values: object, place: str, path: Path) -> dict[str, Tensor]:
+    """A dictionary of dense tensors that are no larger than their file: a view may repeat values.
+
+    Args:
+        values: what the file holds.
+        place: where in the file, for errors.
+        path: of the file.
+
+    Raises:
+        ValueError: it is something else; names file, place and tensor.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: {place}: a {type(values).__name__}, expected weights by name")
+    for name, value in values.items():
+        if not isinstance(name, str) or not is_dense(value):
+            raise ValueError(f"{path}: {place}: {name!r} is no tensor of plain numbers")
+    declared, size = sum(value.nbytes for value in values.values()), path.stat().st_size
+    if declared > size:
+        raise ValueError(f"{path}: {place}: declares {declared:,} bytes, the file has {size:,}")
+    return values
+
+
+def checked_training(
+    values: object, weights: Mapping[str, Tensor], path: Path
+) -> dict[str, Any] | None:
+    """What continuing a training needs, if it is there: as sound as the weights.
+
+    Args:
+        values: what the file holds.
+        weights: to use, of the same file; those being trained have their names and shapes.
+        path: of the file.
+
+    Raises:
+        ValueError: a part is missing or of another form, or holds NaN or infinity.
+    """
+    if values is None:
+        return None
+    if not isinstance(values, dict) or not isinstance(values.get("config"), dict):
+        raise ValueError(f"{path}: training: expected a dictionary with the settings as config")
+    if "state" not in values:
+        return values  # a step that failed
+    state = values["state"]
+    parts = {"iteration", "model", "optimizer", "average"}
+    if not isinstance(state, dict) or not parts <= set(state):
+        raise ValueError(f"{path}: training state: expected {', '.join(sorted(parts))}")
+    if type(state["iteration"]) is not int or state["iteration"] < 0:
+        raise ValueError(f"{path}: training state: iteration {state['iteration']!r} is no count")
+    for part in ("model", "average"):
+        if state[part] is not None:
+            place = f"training state, {part}"
+            own = checked_weights(state[part], place, path)
+            require_loadable(own, weights, f"{path}: {place}")
+    optimizer = state["optimizer"]
+    if not isinstance(optimizer, dict) or not isinstance(optimizer.get("state"), dict):
+        raise ValueError(f"{path}: training state, optimizer: expected its state by parameter")
+    moments = {
+        f"state[{number}].{name}": value
+        for number, each in optimizer["state"].items()
+        if isinstance(each, dict)
+        for name, value in each.items()
+        if isinstance(value, Tensor)
+    }
+    place = "training state, optimizer"
+    for name, value in checked_weights(moments, place, path).items():
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{path}: {place}: {name} with infinite or undefined values")
+    return values
+
+
+def listed(names: list[str], limit: int = 5) -> str:
+    """The first names, and how many there are beside them."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
