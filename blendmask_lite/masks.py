@@ -65,16 +65,14 @@ def _crop_at_once(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
 def mask_boxes(masks: Tensor) -> Tensor:
     """The tight boxes of (N, H, W) bool masks: (N, 4) float, pixels; zeros for an empty mask."""
     num, height, width = masks.shape
-    rows, columns = masks.any(dim=2), masks.any(dim=1)
-    boxes = torch.zeros((num, 4), dtype=torch.float32, device=masks.device)
-    is_filled = rows.any(dim=1)
-    rows, columns = rows[is_filled].byte(), columns[is_filled].byte()
-    if len(rows):
-        last_row = height - rows.flip(1).argmax(dim=1)
-        last_column = width - columns.flip(1).argmax(dim=1)
-        corners = [columns.argmax(dim=1), rows.argmax(dim=1), last_column, last_row]
-        boxes[is_filled] = torch.stack(corners, dim=1).float()
-    return boxes
+    if masks.numel() == 0:
+        return torch.zeros((num, 4), dtype=torch.float32, device=masks.device)
+    # The largest byte says "any", on the CPU in a tenth of the time of `any`.
+    rows, columns = (masks.view(torch.uint8).amax(dim=dim) for dim in (2, 1))
+    last_row = height - rows.flip(1).argmax(dim=1)
+    last_column = width - columns.flip(1).argmax(dim=1)
+    corners = [columns.argmax(dim=1), rows.argmax(dim=1), last_column, last_row]
+    return torch.stack(corners, dim=1) * rows.amax(dim=1, keepdim=True).float()
 
 
 def mask_parts(masks: Tensor) -> Iterator[tuple[Region, Tensor]]:
@@ -105,7 +103,7 @@ def semantic_map(masks: Tensor, labels: Tensor) -> Tensor:
     _, height, width = masks.shape
     drawn = torch.zeros((height, width), dtype=torch.int64, device=masks.device)
     for mask, label in zip(masks, labels.tolist(), strict=True):
-        drawn[mask] = label + 1
+        drawn.masked_fill_(mask, label + 1)
     return drawn
 
 

@@ -1,5 +1,6 @@
 """The training loop, its schedule, sampling and log, on a model of a few weights."""
 
+import copy
 import io
 import math
 import os
@@ -402,3 +403,26 @@ def test_a_second_ctrl_c_interrupts_at_once():
     with pytest.raises(KeyboardInterrupt), StopRequest():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_adamw_steps_as_the_plain_loop_does_and_takes_over_its_state():
+    torch.manual_seed(0)
+    weights = [torch.randn(4, 3, 3, 3).contiguous(memory_format=torch.channels_last)]
+    weights.append(torch.randn(5))
+    modules = [nn.ParameterList([weight.clone() for weight in weights]) for _ in range(2)]
+    config = replace(CONFIG, optimizer="adamw", learning_rate=0.1)
+    own = make_optimizer(modules[0], config)
+    settings = {"lr": 0.1, "weight_decay": config.weight_decay}
+    plain = torch.optim.AdamW(modules[1].parameters(), **settings, foreach=False, fused=False)
+    for number in range(6):
+        for weight, other in zip(modules[0], modules[1], strict=True):
+            weight.grad = torch.randn_like(weight)
+            other.grad = weight.grad.clone()
+        own.step()
+        plain.step()
+        for weight, other in zip(modules[0], modules[1], strict=True):
+            assert torch.allclose(weight, other, atol=1e-6)
+        if number == 2:  # a checkpoint of a version that had the loop
+            stored = copy.deepcopy(plain.state_dict())
+            groups = [stored["param_groups"][0], {**stored["param_groups"][0], "params": []}]
+            own.load_state_dict({**stored, "param_groups": groups})

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
+from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 from blendmask_lite import PRESETS, BlendMask, Target
 from blendmask_lite.model.fcos import pyramid_locations
 from blendmask_lite.training.criterion import TrainingStep
-from blendmask_lite.training.losses import centerness_loss, focal_loss, mask_loss, semantic_loss
+from blendmask_lite.training.losses import (
+    centerness_loss,
+    focal_loss,
+    mask_loss,
+    semantic_loss,
+    sigmoid_entropy,
+)
 from blendmask_lite.training.targets import assign_locations
 
 SHAPES, STRIDES = [(8, 8), (4, 4)], [8, 16]
 SIZES = [64, 16]
+NONE = {"reduction": "none"}
 RANGES = [(-1.0, 32.0), (32.0, math.inf)]
 
 
@@ -210,3 +219,47 @@ def test_a_target_that_disagrees_with_itself_is_refused(field):
     values[field] = torch.zeros(3, 4) if field == "boxes" else torch.zeros(3, 8, 8).bool()
     with pytest.raises(ValueError, match=field):
         Target(**values)
+
+
+def test_sigmoid_entropy_equals_torchs_in_value_and_gradient():
+    logits = torch.tensor([-200.0, -20, -3, -1e-3, 0, 1e-3, 3, 20, 200]).repeat(3)
+    target = torch.tensor([0.0, 0.3, 1.0]).repeat_interleave(9)
+    for dtype, tolerance in ((torch.float32, 1e-7), (torch.float64, 1e-15)):
+        values = []
+        for function in (sigmoid_entropy, partial(F.binary_cross_entropy_with_logits, **NONE)):
+            x = logits.to(dtype).requires_grad_()
+            entropy = function(x, target.to(dtype))
+            (gradient,) = torch.autograd.grad((entropy * target.to(dtype)).sum(), x)
+            values.append((entropy.detach(), gradient))
+        for own, expected in zip(*values, strict=True):
+            assert torch.allclose(own, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_sigmoid_entropy_of_nothing_stays_attached():
+    logits = torch.zeros(0, 7, 7, requires_grad=True)
+    sigmoid_entropy(logits, torch.zeros(0, 7, 7)).sum().backward()
+    assert logits.grad.shape == (0, 7, 7)
+
+
+def test_gradients_of_focal_loss_equal_torchvisions():
+    generator = torch.Generator().manual_seed(0)
+    logits = 4 * torch.randn(2, 5, 3, generator=generator, dtype=torch.float64)
+    logits[0, 0] = 0
+    labels = torch.tensor([[0, -1, 2, -1, 1], [-1, -1, -1, 0, 2]])
+    one_hot = torch.stack([(labels == c).double() for c in range(3)], dim=-1)
+    logits.requires_grad_()
+    expected = sigmoid_focal_loss(logits, one_hot, alpha=0.25, gamma=2, reduction="sum") / 5
+    own = focal_loss(logits, labels, torch.tensor(5.0))
+    wanted, gradient = (torch.autograd.grad(loss, logits)[0] for loss in (expected, own))
+    assert torch.allclose(gradient, wanted, rtol=1e-12)
+
+
+def test_gradients_lie_in_memory_as_their_weights_do(step):
+    # The fused optimizer walks through both side by side, and does not look.
+    step.zero_grad()
+    losses = step([torch.rand(3, 64, 96)], [square_target((64, 96), (10, 10, 50, 50))])
+    sum(losses.values()).backward()
+    for name, parameter in step.named_parameters():
+        axes = [axis for axis, length in enumerate(parameter.shape) if length > 1]
+        order = [[each.stride(axis) for axis in axes] for each in (parameter, parameter.grad)]
+        assert order[0] == order[1], name

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal
 
@@ -170,11 +171,21 @@ def _ellipse(
     x: float, y: float, radius_x: float, radius_y: float, *, angle: float = 0.0, num: int = 24
 ) -> Array:
     """(num, 2) corners around a center, turned by `angle` radians."""
+    circle_x, circle_y = _circle(num)
+    across, down = radius_x * circle_x, radius_y * circle_y
+    if angle:
+        cosine, sine = math.cos(angle), math.sin(angle)
+        across, down = cosine * across - sine * down, sine * across + cosine * down
+    points = np.empty((num, 2), dtype=np.float32)
+    points[:, 0], points[:, 1] = x + across, y + down
+    return points
+
+
+@lru_cache
+def _circle(num: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(num,) cosines and sines of as many equal steps around."""
     around = np.arange(num) * (2 * math.pi / num)
-    across, down = radius_x * np.cos(around), radius_y * np.sin(around)
-    cosine, sine = math.cos(angle), math.sin(angle)
-    points = np.stack([x + cosine * across - sine * down, y + sine * across + cosine * down], 1)
-    return points.astype(np.float32)
+    return np.cos(around), np.sin(around)
 
 
 def _polygon(points: list[tuple[float, float]]) -> Array:
@@ -191,7 +202,8 @@ def _limb(
     along[1:-1] = center[2:] - center[:-2]
     along[0], along[-1] = center[1] - center[0], center[-1] - center[-2]
     along /= np.hypot(along[:, 0], along[:, 1])[:, None]
-    normal = np.stack([-along[:, 1], along[:, 0]], axis=1) * width
+    normal = along[:, ::-1] * width
+    normal[:, 0] *= -1
     tip = center[-1:] + along[-1:] * width[-1]
     points = np.concatenate([center + normal, tip, (center - normal)[::-1]])
     return points.astype(np.float32)

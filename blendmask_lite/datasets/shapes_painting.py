@@ -44,20 +44,19 @@ def paint_background(uniform: Uniform, size: int, light: Light) -> tuple[Array, 
     level, sway = uniform(0.3, 0.62), uniform(0.0, 0.05)
     border = level + sway * np.sin(uniform(2, 9) * x + uniform(0, 6))
     is_lower = y > border  # (size, size)
-    upper_colors = _stuff_colors(uniform)
-    above = _STUFF[STUFF_CLASSES[upper]](uniform, x, y)
-    lower_colors = _stuff_colors(uniform)
-    below = _STUFF[STUFF_CLASSES[lower]](uniform, x, y)
-    # Light falls off across the picture.
-    fall = 1 + (0.25 * light.x) * (x - 0.5) + (0.25 * light.y) * (y - 0.5)
+    # The rows from the first that has a lower pixel to the last that has an upper one hold both.
+    first_row = size - np.count_nonzero(is_lower.any(axis=1))
+    end_row = size - np.count_nonzero(is_lower.all(axis=1))
     canvas = np.empty((3, size, size), dtype=np.float32)
-    for channel in range(3):
-        first, second = upper_colors[:, channel]
-        third, fourth = lower_colors[:, channel]
-        canvas[channel] = np.where(
-            is_lower, third + (fourth - third) * below, first + (second - first) * above
-        )
-    canvas *= fall
+    dark, bright = _stuff_colors(uniform)[..., None, None]
+    above = _STUFF[STUFF_CLASSES[upper]](uniform, x, y[:end_row])
+    canvas[:, :end_row] = dark + (bright - dark) * above
+    dark, bright = _stuff_colors(uniform)[..., None, None]
+    below = _STUFF[STUFF_CLASSES[lower]](uniform, x, y[first_row:])
+    lower_part = dark + (bright - dark) * below
+    np.copyto(canvas[:, first_row:], lower_part, where=is_lower[first_row:])
+    # Light falls off across the picture.
+    canvas *= 1 + (0.25 * light.x) * (x - 0.5) + (0.25 * light.y) * (y - 0.5)
     _scatter_clutter(uniform, canvas, size)
     return canvas, np.where(is_lower, lower, upper).astype(np.uint8)
 
@@ -101,8 +100,8 @@ def add_noise(canvas: Array, bits: np.random.BitGenerator, amplitude: float) -> 
     noise = np.subtract(*pairs, dtype=np.float32)
     noise *= np.float32(amplitude / deviation)
     noise += canvas * np.float32(255)
-    levels = np.clip(np.rint(noise), 0, 255).astype(np.uint8)
-    return np.ascontiguousarray(levels.transpose(1, 2, 0))
+    levels = np.clip(np.rint(noise, out=noise), 0, 255, out=noise).astype(np.uint8)
+    return levels.transpose(1, 2, 0)
 
 
 def _skin(placement: Placement, raster: Raster, size: int) -> Array:
@@ -208,5 +207,8 @@ def _scatter_clutter(uniform: Uniform, canvas: Array, size: int) -> None:
             else:
                 draw.polygon(corners, fill)
     alpha = np.asarray(cover.reduce(2), dtype=np.float32) * np.float32(1 / 255)
-    pixels = np.asarray(color.reduce(2)).transpose(2, 0, 1) * np.float32(1 / 255)
-    canvas += alpha * (pixels - canvas)
+    pixels = np.ascontiguousarray(np.asarray(color.reduce(2)).transpose(2, 0, 1))
+    difference = pixels * np.float32(1 / 255)
+    difference -= canvas
+    difference *= alpha
+    canvas += difference

@@ -92,13 +92,13 @@ class Raster:
 def rasterize(placement: Placement, size: int) -> Raster:
     """Draw a placement alone, for an image of `size` x `size` pixels."""
     corners = _corners(placement, size)
-    every = np.concatenate(corners)
     margin = math.ceil(MARGIN * size)
-    left, top = (math.floor(low) - margin for low in every.min(axis=0).tolist())
-    right, bottom = (math.ceil(high) + margin for high in every.max(axis=0).tolist())
+    left, top = (math.floor(low) - margin for low in corners.min(axis=0).tolist())
+    right, bottom = (math.ceil(high) + margin for high in corners.max(axis=0).tolist())
     fills = [{"solid": 255, "hole": 0, "detail": None}[part.kind] for part in placement.parts]
-    alpha = _draw_polygons(corners, fills, 0, (left, top, right, bottom), size)
-    return Raster(left=left, top=top, alpha=alpha * np.float32(1 / 255))
+    alpha = _draw_parts(placement, fills, 0, (left, top, right, bottom), size)
+    alpha *= np.float32(1 / 255)
+    return Raster(left=left, top=top, alpha=alpha)
 
 
 def draw_tone(placement: Placement, raster: Raster, size: int) -> Array:
@@ -111,36 +111,40 @@ def draw_tone(placement: Placement, raster: Raster, size: int) -> Array:
         None if part.kind == "hole" else min(round(part.tone * 128), 255)
         for part in placement.parts
     ]
-    tone = _draw_polygons(_corners(placement, size), fills, 128, box, size)
-    return tone * np.float32(1 / 128)
+    tone = _draw_parts(placement, fills, 128, box, size)
+    tone *= np.float32(1 / 128)
+    return tone
 
 
-def _corners(placement: Placement, size: int) -> list[Array]:
-    """(P, 2) corners of every part in the image, pixels."""
+def _corners(placement: Placement, size: int) -> Array:
+    """(P, 2) corners of all parts, one part after the other, in the image, pixels."""
     scale = placement.scale * size
     cosine, sine = math.cos(placement.angle) * scale, math.sin(placement.angle) * scale
     mirror = -1.0 if placement.is_mirrored else 1.0
     turn = np.array([[cosine * mirror, sine * mirror], [-sine, cosine]], dtype=np.float32)
     center = np.array([placement.x * size, placement.y * size], dtype=np.float32)
-    return [part.points @ turn + center for part in placement.parts]
+    return np.concatenate([part.points for part in placement.parts]) @ turn + center
 
 
-def _draw_polygons(
-    corners: list[Array],
+def _draw_parts(
+    placement: Placement,
     fills: list[int | None],
     ground: int,
     box: tuple[int, int, int, int],
     size: int,
 ) -> Array:
-    """Fill polygons one after the other on the pixels of `box`, 0 to 255; None leaves one out."""
+    """Fill the parts one after the other on the pixels of `box`, 0 to 255; None leaves one out."""
     left, top, right, bottom = box
     oversampling = 3 if size < 256 else 2
     image = Image.new("L", ((right - left) * oversampling, (bottom - top) * oversampling), ground)
     draw = ImageDraw.Draw(image)
-    offset = np.array([left, top], dtype=np.float32)
-    for points, fill in zip(corners, fills, strict=True):
+    corners = _corners(placement, size) - np.array([left, top], dtype=np.float32)
+    # Pillow's corners are pixel centers, ours pixel edges.
+    flat = (corners * np.float32(oversampling) - np.float32(0.5)).ravel().tolist()
+    first = 0
+    for part, fill in zip(placement.parts, fills, strict=True):
+        last = first + part.points.size
         if fill is not None:
-            # Pillow's corners are pixel centers, ours pixel edges.
-            flat = (points - offset) * np.float32(oversampling) - np.float32(0.5)
-            draw.polygon(flat.ravel().tolist(), fill=fill)
+            draw.polygon(flat[first:last], fill=fill)
+        first = last
     return np.asarray(image.reduce(oversampling), dtype=np.float32)

@@ -85,12 +85,10 @@ def draw_scene(seed: int, index: int, config: ShapesConfig | None = None) -> Sce
 
 def scene_sample(scene: Scene, image_id: int) -> Sample:
     """A scene as data sets give it: tensors, tight boxes, a semantic map and one of stuff."""
-    masks, labels = torch.from_numpy(scene.masks), torch.from_numpy(scene.labels)
     # A sliver of a pixel that is seen at the planning size may be gone at another.
-    is_seen = masks.flatten(1).any(dim=1)
-    masks, labels = masks[is_seen], labels[is_seen]
-    stuff = torch.from_numpy(scene.stuff) + 1
-    stuff[masks.any(dim=0)] = 0
+    is_seen = scene.masks.any(axis=(1, 2))
+    masks, labels = torch.from_numpy(scene.masks[is_seen]), torch.from_numpy(scene.labels[is_seen])
+    stuff = torch.from_numpy(np.where(scene.masks.any(axis=0), np.uint8(0), scene.stuff + 1))
     target = Target(
         boxes=mask_boxes(masks),
         labels=labels,
