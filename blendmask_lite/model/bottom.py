@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from blendmask_lite.model.norms import BatchNorm2d
+
+__all__ = ["BottomModule", "DeepLabDecoder", "ProtoFPN", "ProtoNetP3"]
 __all__ = ["BottomModule", "DeepLabDecoder", "ProtoFPN", "ProtoNetP3", "conv_enlarged"]
 
 STRIDES = {"c2": 4, "p2": 4, "c3": 8, "p3": 8, "c4": 16, "p4": 16, "c5": 32, "p5": 32}
@@ -234,7 +237,7 @@ def _conv_block(
         in_channels, out_channels, size, padding=padding, dilation=dilation, bias=False
     )
     nn.init.kaiming_uniform_(conv.weight, a=1)  # Caffe2's "Xavier", as in the released code
-    return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU())
+    return nn.Sequential(conv, BatchNorm2d(out_channels), nn.ReLU())
 
 
 def _resized(x: Tensor, like: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blendmask_lite.model.norms import group_norm
+from blendmask_lite.model.norms import BatchNorm2d, group_norm
 from blendmask_lite.model.precision import at_least_float32, without_autocast
 
 __all__ = ["FCOSHead", "HeadOutput", "flatten_levels", "level_values", "pyramid_locations"]
@@ -126,7 +126,7 @@ class Tower(nn.Sequential):
             if num_levels is None:
                 norm: nn.Module = group_norm(channels)
             else:
-                norm = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(num_levels))
+                norm = nn.ModuleList(BatchNorm2d(channels) for _ in range(num_levels))
             layers += [nn.Conv2d(channels, channels, 3, padding=1), norm, nn.ReLU()]
         super().__init__(*layers)
 
