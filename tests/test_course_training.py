@@ -23,6 +23,7 @@ from blendmask_lite.course.training_recipe import (
     untrained_model,
 )
 from blendmask_lite.presets import PRESET_INFERENCE
+from blendmask_lite.training.distributed import Ranks
 from blendmask_lite.training.losses import mask_loss
 from blendmask_lite.training.presets import SCHEDULES
 from blendmask_lite.training.schedule import rescale
@@ -36,7 +37,7 @@ def test_the_command_is_the_laptop_schedule_of_fewer_iterations():
     parser = argparse.ArgumentParser()
     train_command.add_parser(parser.add_subparsers())
     words = ["train", *training_options(seed=4, iterations=2000), "--out", "runs/x"]
-    config = train_command.make_train_config(parser.parse_args(words), ranks=None)
+    config = train_command.make_train_config(parser.parse_args(words), Ranks())
     expected = rescale(SCHEDULES["laptop"], iterations=2000)
     assert config == replace(expected, seed=4, evaluate_every=2000)
     assert (config.batch_size, config.warmup_iterations) == (8, 200)

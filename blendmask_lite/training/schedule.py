@@ -27,7 +27,7 @@ WHOLE_NUMBERS = {
     "evaluate_every": (1, 10**9),
     "patience": (1, 10**9),
 }
-LARGEST_RATE = 1e6
+LARGEST_RATE = 1e30  # float32 ends at 3e38
 LARGEST_SCALE = 100  # of the jitter
 
 
@@ -83,7 +83,7 @@ class TrainConfig:
         divides = self.batch_size % self.accumulate == 0
         self._require("accumulate", divides, f"a divisor of batch_size = {self.batch_size}")
         is_rate = 0 < self.learning_rate <= LARGEST_RATE
-        self._require("learning_rate", is_rate, f"above 0 and at most {LARGEST_RATE:,.0f}")
+        self._require("learning_rate", is_rate, f"above 0 and at most {LARGEST_RATE:g}")
         self._require("warmup_factor", 0 <= self.warmup_factor <= 1, "between 0 and 1")
         self._require(
             "milestones", list(self.milestones) == sorted(set(self.milestones)), "ascending"
