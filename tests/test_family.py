@@ -254,8 +254,8 @@ def test_bfloat16_halves_the_maps_that_the_gradients_need(name):
     model = BlendMask(thin(name)).train()
     images = [torch.rand(3, 64, 96)] * 2
     share = bytes_kept(model, images, True) / bytes_kept(model, images, False)
-    # Deformable convolutions keep their samples' inputs in float32.
-    assert share < (0.6 if PRESETS[name].deform_interval else 0.52)
+    # What the distances are predicted from is float32, and what deformable convolutions sample.
+    assert share < (0.6 if PRESETS[name].deform_interval else 0.54)
 
 
 def test_group_norm_is_left_out_of_autocast(monkeypatch):

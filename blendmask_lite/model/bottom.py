@@ -8,6 +8,7 @@ bases, pixels), and maps a dict of features to (B, K, H/s, W/s).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,6 @@ from torch.nn import functional as F
 
 from blendmask_lite.model.norms import BatchNorm2d
 
-__all__ = ["BottomModule", "DeepLabDecoder", "ProtoFPN", "ProtoNetP3"]
 __all__ = ["BottomModule", "DeepLabDecoder", "ProtoFPN", "ProtoNetP3", "conv_enlarged"]
 
 STRIDES = {"c2": 4, "p2": 4, "c3": 8, "p3": 8, "c4": 16, "p4": 16, "c5": 32, "p5": 32}
@@ -160,7 +160,7 @@ class DeepLabDecoder(BottomModule):
         """
         layer = self.tower[0]
         assert isinstance(layer, nn.Sequential)
-        kernel = layer.get_parameter("0.weight")
+        kernel: Any = layer[0].weight
         of_coarse, of_fine = kernel.split([coarse.shape[1], fine.shape[1]], dim=1)
         total = F.conv2d(fine, of_fine, padding=1)
         total = total + conv_enlarged(coarse, of_coarse, (fine.shape[-2], fine.shape[-1]))

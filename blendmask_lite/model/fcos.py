@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blendmask_lite.model.norms import BatchNorm2d, group_norm
-from blendmask_lite.model.precision import at_least_float32, without_autocast
+from blendmask_lite.model.precision import at_least_float32, is_autocast_on, without_autocast
 
 __all__ = ["FCOSHead", "HeadOutput", "flatten_levels", "level_values", "pyramid_locations"]
 
@@ -99,7 +99,7 @@ class FCOSHead(nn.Module):
         """
         device, dtype = box_features[0].device, box_features[0].dtype
         wide = [at_least_float32(level) for level in box_features]
-        is_reduced = torch.is_autocast_enabled(device.type) or dtype != wide[0].dtype
+        is_reduced = is_autocast_on(device) or dtype != wide[0].dtype
         has_one_tower = len(self.class_tower) == len(self.box_tower) == 0
         if has_one_tower and not is_reduced:
             return side_by_side(wide, (self.class_logits, self.ltrb, self.centerness))

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from blendmask_lite.model.precision import is_autocast_on, without_autocast
+
 __all__ = ["BatchNorm2d", "FrozenBatchNorm2d", "conv_norm", "make_norm", "synchronize_norms"]
 
 LARGE = 10_000_000  # multiply-adds from which the time of a convolution matters
@@ -134,9 +136,9 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, H, W), in the type of `x`."""
-        if not torch.is_autocast_enabled(x.device.type):
+        if not is_autocast_on(x.device):
             return super().forward(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
             return F.group_norm(x, self.num_groups, weight, bias, self.eps)
 

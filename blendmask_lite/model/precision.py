@@ -11,7 +11,7 @@ import contextlib
 import torch
 from torch import Tensor
 
-__all__ = ["at_least_float32", "without_autocast"]
+__all__ = ["at_least_float32", "is_autocast_on", "without_autocast"]
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -19,11 +19,17 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def is_autocast_on(device: torch.device) -> bool:
+    """Whether products on this device are autocast here; False on devices that have no autocast."""
+    kind = device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
 def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
     """Inside of it products and convolutions keep the dtype of their inputs.
 
     A cast alone is not enough: autocast takes float32 factors back to bfloat16.
     """
-    if torch.is_autocast_enabled(device.type):
+    if is_autocast_on(device):
         return torch.autocast(device.type, enabled=False)
     return contextlib.nullcontext()  # and `torch.export` sees no context at all

@@ -44,7 +44,7 @@ class Totals:
         stuff = [target.stuff for target in targets if target.stuff is not None]
         labelled = [(each != UNLABELLED).sum() for each in stuff]
         return Totals(
-            num_positive=weight.new_full((), float(len(weight)), dtype=exact),
+            num_positive=torch.ones_like(weight).sum(dtype=exact),
             centerness=weight.sum(dtype=exact),
             num_cells=weight.new_full((), float(num_cells), dtype=exact),
             num_labelled=sum(labelled, weight.new_zeros((), dtype=exact)),
