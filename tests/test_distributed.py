@@ -98,6 +98,12 @@ def test_two_processes_finish_one_run(folder, happened):
     assert (folder / "said_1.txt").read_text() == ""
 
 
+def test_a_model_that_reads_no_p5_is_trained_by_two_processes(folder, happened):
+    # Weights without gradients would stop it at its second step.
+    assert [each["p3 alone"] for each in happened] == [True, True]
+    assert (folder / "p3 alone" / "model.pt").exists()
+
+
 def test_a_signal_to_one_process_saves_and_stops_all(folder, happened):
     assert [each["terminated"] for each in happened] == [False, False]
     assert read_checkpoint(folder / "terminated" / "last.pt").metadata["iterations"] == 2

@@ -9,7 +9,7 @@ from blendmask_lite.model.backbones.resnet import DEPTHS, BasicBlock, Bottleneck
 from blendmask_lite.model.bottom import BottomModule, DeepLabDecoder, ProtoFPN, ProtoNetP3
 from blendmask_lite.model.fpn import FPN
 from blendmask_lite.model.merge import Assembler, Blender, Merger, WeightedSum
-from blendmask_lite.model.panoptic import PanopticHead
+from blendmask_lite.model.panoptic import NUM_STEPS, PanopticHead
 from blendmask_lite.model.semantic import SemanticHead
 
 __all__ = [
@@ -55,15 +55,21 @@ def make_backbone(config: ModelConfig) -> ResNet | DLA:
 
 
 def make_fpn(config: ModelConfig, channels: dict[str, int]) -> FPN:
-    """All levels that the detector, the bottom module or one of the semantic heads reads."""
+    """The levels that the detector, the bottom module or one of the semantic heads reads.
+
+    No others: weights without a gradient would stop a training by several processes.
+    """
     needs = {name for name in (*config.levels, *config.bottom_inputs, "p3") if name[0] == "p"}
     if config.num_stuff_classes:
-        needs.add("p2")
+        needs |= set(NUM_STEPS)
+    if "p6" in needs:
+        needs.add("p5")
     lowest = min(needs, key=lambda name: LEVEL_STRIDES[name])
     return FPN(
         in_channels={name: n for name, n in channels.items() if name[1] >= lowest[1]},
         out_channels=config.pyramid_channels,
         num_top_levels=sum(name in ("p6", "p7") for name in config.levels),
+        levels=needs,
     )
 
 

@@ -5,7 +5,7 @@ Chapter 02. FPN, section 3 (Lin et al., 2017); P6 and P7 from P5 as in FCOS, sec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,22 +18,40 @@ class FPN(nn.Module):
 
     Args:
         in_channels: of the backbone's maps, {"c3": 512, "c4": 1024, "c5": 2048}; always
-            including c5. Each makes a level: c3 makes p3.
+            including c5.
         out_channels: of every level.
         num_top_levels: 0, 1 (p6) or 2 (p6 and p7), by strided convolutions on p5.
+        levels: that are made of the maps, p3 of c3; a map whose level nobody reads enriches the
+            levels below it only. None: all of them.
+
+    Raises:
+        ValueError: `num_top_levels` is another number, or p5 is left out below p6.
     """
 
     def __init__(
-        self, *, in_channels: Mapping[str, int], out_channels: int, num_top_levels: int
+        self,
+        *,
+        in_channels: Mapping[str, int],
+        out_channels: int,
+        num_top_levels: int,
+        levels: Collection[str] | None = None,
     ) -> None:
         super().__init__()
         if num_top_levels not in (0, 1, 2):
             raise ValueError(f"num_top_levels = {num_top_levels}: must be 0, 1 or 2")
+        if levels is None:
+            levels = [_level_of(name) for name in in_channels]
+        if num_top_levels and "p5" not in levels:
+            raise ValueError(f"levels = {sorted(levels)}: p6 is made of p5, which is missing")
         self.lateral = nn.ModuleDict(
             {name: nn.Conv2d(channels, out_channels, 1) for name, channels in in_channels.items()}
         )
         self.output = nn.ModuleDict(
-            {name: nn.Conv2d(out_channels, out_channels, 3, padding=1) for name in in_channels}
+            {
+                name: nn.Conv2d(out_channels, out_channels, 3, padding=1)
+                for name in in_channels
+                if _level_of(name) in levels
+            }
         )
         self.top = nn.ModuleDict(
             {
@@ -55,7 +73,7 @@ class FPN(nn.Module):
 
         Returns:
             {"p3": (B, out_channels, H/8, W/8), ..., "p7": (B, out_channels, H/128, W/128)},
-            odd sizes rounded up above p5.
+            those that were asked for; odd sizes rounded up above p5.
         """
         levels: dict[str, Tensor] = {}
         above: Tensor | None = None
@@ -63,10 +81,15 @@ class FPN(nn.Module):
             merged = self.lateral[name](features[name])
             if above is not None:
                 merged = merged + F.interpolate(above, scale_factor=2.0, mode="nearest")
-            levels[f"p{name[1]}"] = self.output[name](merged)
+            if name in self.output:
+                levels[_level_of(name)] = self.output[name](merged)
             above = merged
         if "p6" in self.top:
             levels["p6"] = self.top["p6"](levels["p5"])
         if "p7" in self.top:
             levels["p7"] = self.top["p7"](F.relu(levels["p6"]))
         return dict(sorted(levels.items()))
+
+
+def _level_of(name: str) -> str:
+    return f"p{name[1]}"
