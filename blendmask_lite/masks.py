@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torchvision.ops import roi_align
+
+if TYPE_CHECKING:
+    from blendmask_lite.structures import Target
 
 __all__ = [
     "Region",
@@ -21,6 +25,7 @@ __all__ = [
     "mask_parts",
     "paste_masks",
     "paste_parts",
+    "semantic_cells",
     "semantic_map",
     "there_and_back",
 ]
@@ -30,6 +35,7 @@ Region = tuple[slice, slice]  # rows and columns of an image, within it
 GPU_PASTE_PIXELS = 64_000_000  # mask pixels that are pasted at once, to bound the memory
 SURE = 20.0  # a logit that is as good as certain
 PASTE_WEIGHTS = 4_000_000  # of all objects that are pasted at once on the CPU, likewise
+SEMANTIC_STRIDE = 8  # of the semantic head's map, pixels
 CROP_PIXELS = 8_000_000  # mask pixels that are turned into floats at once, likewise
 
 
@@ -102,9 +108,33 @@ def semantic_map(masks: Tensor, labels: Tensor) -> Tensor:
     """
     _, height, width = masks.shape
     drawn = torch.zeros((height, width), dtype=torch.int64, device=masks.device)
-    for mask, label in zip(masks, labels.tolist(), strict=True):
-        drawn.masked_fill_(mask, label + 1)
+    for mask, value in zip(masks, labels + 1, strict=True):
+        torch.where(mask, value, drawn, out=drawn)  # the value stays on its device
     return drawn
+
+
+def semantic_cells(target: Target) -> Tensor:
+    """What the semantic loss compares its head with: the semantic map at every eighth pixel.
+
+    The released code resizes the padded map by nearest neighbour, which reads the same pixels.
+
+    Args:
+        target: with `semantic_cells`, a semantic map or masks; the first of them counts.
+
+    Returns:
+        (ceil(H / 8), ceil(W / 8)) integers: 0 is background, class c is c + 1.
+
+    Raises:
+        ValueError: the target has none of them.
+    """
+    if target.semantic_cells is not None:
+        return target.semantic_cells
+    step = SEMANTIC_STRIDE
+    if target.semantic is not None:
+        return target.semantic[::step, ::step]
+    if target.masks is not None:
+        return semantic_map(target.masks[:, ::step, ::step], target.labels)
+    raise ValueError("the semantic loss needs masks or a semantic map in every target")
 
 
 def paste_masks(

@@ -42,6 +42,8 @@ class Target:
         semantic: (H, W) integers, 0 is background and class c is c + 1. None: drawn from `masks`.
         stuff: (H, W) uint8, 0 is things, 1 to S the kinds of stuff and 255 unlabelled; for models
             with a panoptic branch.
+        semantic_cells: (ceil(H / 8), ceil(W / 8)) integers, `semantic` at every eighth pixel, which
+            is all that the semantic loss reads; wins over `semantic` and `masks`.
     """
 
     boxes: Tensor
@@ -50,6 +52,7 @@ class Target:
     mask_crops: Tensor | None = None
     semantic: Tensor | None = None
     stuff: Tensor | None = None
+    semantic_cells: Tensor | None = None
 
     def __post_init__(self) -> None:
         num = len(self.labels)

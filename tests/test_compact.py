@@ -17,13 +17,15 @@ import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from blendmask_lite import PRESETS, masks
+from blendmask_lite import PRESETS, BlendMask, masks
 from blendmask_lite.datasets.batch import collate, compact, load_sample
 from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.coco_format import run_boxes, run_length
+from blendmask_lite.datasets.cropping import crop_sample
+from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.datasets.transforms import TrainTransform
 from blendmask_lite.masks import crop_masks, mask_boxes, semantic_map
-from blendmask_lite.training.criterion import Criterion
+from blendmask_lite.training.criterion import Criterion, TrainingStep
 
 MASK_SIZE = PRESETS["r50"].mask_size
 TRANSFORM = TrainTransform(train_sizes=(800,), max_size=1333)
@@ -96,9 +98,11 @@ def test_a_batch_holds_crops_and_maps_and_no_masks(tmp_path):
     for target in batch.targets:
         assert target.masks is None
         assert target.mask_crops.shape == (36, MASK_SIZE, MASK_SIZE)
-        assert target.semantic.dtype == torch.int32
-        kept = (target.boxes, target.labels, target.mask_crops, target.semantic)
-        assert sum(each.nbytes for each in kept) < 5e6
+        assert target.semantic is None
+        assert target.semantic_cells.shape == (100, 167)  # of 800 x 1330 pixels
+        assert target.semantic_cells.dtype == torch.uint8
+        kept = (target.boxes, target.labels, target.mask_crops, target.semantic_cells)
+        assert sum(each.untyped_storage().nbytes() for each in kept) < 2e5
 
 
 def test_losses_see_the_same_targets_with_crops_as_with_whole_masks(tmp_path):
@@ -108,8 +112,32 @@ def test_losses_see_the_same_targets_with_crops_as_with_whole_masks(tmp_path):
     small = load_sample(dataset, TRANSFORM, mask_size=MASK_SIZE)(0, random.Random(3)).target
     criterion = Criterion(PRESETS["r50"])
     assert torch.equal(criterion.mask_targets([whole]), criterion.mask_targets([small]))
-    assert torch.equal(whole.semantic, small.semantic.long())
+    assert torch.equal(whole.semantic[::8, ::8], small.semantic_cells.long())
     assert torch.equal(whole.boxes, small.boxes)
+
+
+@pytest.mark.parametrize("sizes", [[(64, 96)], [(61, 93), (97, 65)], [(1, 9), (8, 7)]])
+def test_the_semantic_loss_of_compact_targets_is_that_of_whole_maps(sizes):
+    # Sides that eight does not divide, padded on their own and by another picture.
+    torch.manual_seed(0)
+    step = TrainingStep(BlendMask(PRESETS["nano"])).train()
+    whole = ShapesDataset(1, seed=4).load(0)
+    samples = [crop_sample(whole, (20, 12, 20 + h, 12 + w)) for h, w in sizes]
+    images = [each.image for each in samples]
+    mapless = [replace(each, target=replace(each.target, semantic=None)) for each in samples]
+    ways = [samples, mapless, *([compact(each, 28) for each in way] for way in (samples, mapless))]
+    losses = [step(images, [each.target for each in way])["semantic"].item() for way in ways]
+    assert losses[0] > 0
+    assert losses == [losses[0]] * 4
+
+
+def test_labels_beyond_a_byte_survive_and_stuff_travels_as_bytes():
+    sample = ShapesDataset(1, seed=4).load(0)
+    target = replace(sample.target, labels=sample.target.labels + 1000, semantic=None)
+    small = compact(replace(sample, target=target), 14).target
+    assert small.semantic_cells.max() > 1000
+    assert small.stuff.dtype == torch.uint8
+    assert torch.equal(small.stuff, sample.target.stuff)
 
 
 def test_a_map_that_needs_whole_masks_is_drawn_before_they_go(tmp_path):
@@ -117,7 +145,8 @@ def test_a_map_that_needs_whole_masks_is_drawn_before_they_go(tmp_path):
     sample = CocoDataset(tmp_path).load(0)
     target = replace(sample.target, semantic=None)
     small = compact(replace(sample, target=target), MASK_SIZE)
-    assert torch.equal(small.target.semantic.long(), semantic_map(target.masks, target.labels))
+    wanted = semantic_map(target.masks, target.labels)[::8, ::8]
+    assert torch.equal(small.target.semantic_cells.long(), wanted)
     assert compact(small, MASK_SIZE) is small
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from blendmask_lite.boxes import centerness
 from blendmask_lite.config import ModelConfig
-from blendmask_lite.masks import crop_masks, semantic_map
+from blendmask_lite.masks import crop_masks, semantic_cells
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.fcos import pyramid_locations
 from blendmask_lite.model.images import padded_size
@@ -120,8 +120,10 @@ class Criterion:
             ),
         }
         if semantic is not None:
-            maps = torch.stack([_padded_semantic(each, height, width) for each in targets])
             logits = at_least_float32(semantic)
+            rows, columns = logits.shape[-2:]
+            cells = [semantic_cells(each).long() for each in targets]
+            maps = torch.stack([_padded(each, rows, columns, value=0) for each in cells])
             num_cells = totals.num_cells.to(logits.dtype)
             losses["semantic"] = self.semantic_weight * semantic_loss(logits, maps, num_cells)
         if panoptic is not None:
@@ -216,16 +218,6 @@ class TrainingStep(nn.Module):
 def _num_cells(targets: Sequence[Target], height: int, width: int) -> int:
     """Of the semantic maps, stride 8, of padded images."""
     return len(targets) * (height // 8) * (width // 8)
-
-
-def _padded_semantic(target: Target, height: int, width: int) -> Tensor:
-    if target.semantic is not None:
-        drawn = target.semantic.long()
-    elif target.masks is not None:
-        drawn = semantic_map(target.masks, target.labels)
-    else:
-        raise ValueError("the semantic loss needs masks or a semantic map in every target")
-    return _padded(drawn, height, width, value=0)
 
 
 def _padded_stuff(target: Target, height: int, width: int) -> Tensor:

@@ -135,19 +135,18 @@ class _SigmoidEntropy(torch.autograd.Function):
         return logits.sigmoid().sub_(target).mul_(gradient), None
 
 
-def semantic_loss(logits: Tensor, semantic: Tensor, num_cells: Tensor | None = None) -> Tensor:
+def semantic_loss(logits: Tensor, cells: Tensor, num_cells: Tensor | None = None) -> Tensor:
     """Cross entropy over background and classes, the mean over all cells.
 
     Args:
         logits: (B, C+1, H/8, W/8).
-        semantic: (B, H, W) int64, padded with 0; read at every eighth pixel, as the released
-            code's nearest resizing does.
+        cells: (B, H/8, W/8) int64, every eighth pixel of the semantic maps, padded with 0; see
+            `semantic_cells`.
         num_cells: scalar that the sum is divided by; None: the cells of this batch.
 
     Returns:
         Scalar.
     """
-    cells = semantic[:, ::8, ::8]
     total = F.cross_entropy(logits, cells, reduction="sum")
     return total / (cells.numel() if num_cells is None else num_cells)
 
