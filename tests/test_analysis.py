@@ -8,6 +8,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
+from pretended_gpu import pretended_gpu, to_gpu
 from torch.nn import functional as F
 
 from blendmask_lite import BlendMask, load_model, shipped_checkpoint
@@ -31,7 +32,7 @@ from blendmask_lite.analysis.basis_scores import area_under_curve, mask_depths
 from blendmask_lite.analysis.best_attention import attention_channels
 from blendmask_lite.analysis.hard_cases import complexity, separation
 from blendmask_lite.analysis.matching import assign_exactly
-from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset
 from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.masks import crop_masks, mask_iou
 from blendmask_lite.model.merge import Assembler, Blender, WeightedSum
@@ -315,6 +316,19 @@ def test_knocked_out_bases_change_masks_and_leave_boxes(model, dataset):
         [each.mask["AP"] - plain.mask["AP"] for each in results.changed], abs=1e-4
     )
     assert (results.ap_changes < -5).all()
+
+
+def test_bases_on_a_gpu_are_knocked_out_and_matched_as_on_the_cpu(model):
+    pictures = ShapesDataset(1, seed=7, config=ShapesConfig(size=100))  # enlarged to 128
+    alone = knock_out_bases(model, pictures)
+    moved = to_gpu(load_model(shipped_checkpoint()))
+    with pretended_gpu():
+        results = knock_out_bases(moved, pictures)
+        image = pictures.load(0).image
+        matching = compare_checkpoints(moved, moved, [image])
+        own = compare_checkpoints(moved, moved, [image.to(moved.device)])  # a picture of the GPU
+    assert torch.allclose(results.ap_changes, alone.ap_changes)
+    assert matching.order.tolist() == own.order.tolist() == [0, 1, 2, 3]
 
 
 def test_an_output_with_a_changed_base_gives_the_masks_of_these_bases(model, objects):

@@ -15,16 +15,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from pretended_gpu import pretended_gpu, to_gpu
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from blendmask_lite import PRESETS, BlendMask, Detections, InferenceConfig
+from blendmask_lite import (
+    PRESETS,
+    BlendMask,
+    Detections,
+    InferenceConfig,
+    load_model,
+    shipped_checkpoint,
+)
 from blendmask_lite.datasets.coco import CocoDataset
-from blendmask_lite.datasets.shapes import ShapesDataset, write_shapes
+from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset, write_shapes
+from blendmask_lite.evaluation import instances
 from blendmask_lite.evaluation.instance_results import ClassResult, InstanceResults
-from blendmask_lite.evaluation.instances import InstanceEvaluator, evaluate_model
+from blendmask_lite.evaluation.instances import InstanceEvaluator, detect_all, evaluate_model
 from blendmask_lite.evaluation.panoptic_quality import PanopticQuality, SegmentCounts
+from blendmask_lite.evaluation.pictures import in_batches
 from blendmask_lite.evaluation.results_file import coco_results
 from blendmask_lite.evaluation.sharing import require_same_names
 from blendmask_lite.structures import Target, UnpastedDetections
@@ -287,7 +297,9 @@ def all_gather(num, barrier_timeout=60):
         def gather(values):
             sent[rank] = pickle.dumps(values)
             barrier.wait()
-            return [pickle.loads(each) for each in sent]
+            received = [pickle.loads(each) for each in sent]
+            barrier.wait()
+            return received
 
         return gather
 
@@ -296,13 +308,8 @@ def all_gather(num, barrier_timeout=60):
 
 @pytest.mark.parametrize("num", [2, 4])  # with four, one process has no image at all
 def test_processes_that_share_the_images_all_return_the_numbers_of_one(dataset, num):
-    torch.manual_seed(0)
-    config = replace(
-        PRESETS["nano"], stem_channels=8, stage_width=8, pyramid_channels=16, bottom_channels=16
-    )
-    every = InferenceConfig(test_size=128, max_size=128, score_threshold=0.0, max_detections=20)
     models = [
-        BlendMask(config, inference=every, class_names=dataset.class_names) for _ in range(num)
+        small_model(dataset, test_size=128, max_size=128, max_detections=20) for _ in range(num)
     ]
     for model in models[1:]:
         model.load_state_dict(models[0].state_dict())
@@ -322,6 +329,41 @@ def test_processes_that_share_the_images_all_return_the_numbers_of_one(dataset, 
         assert [each.entries() for each in results.found] == [
             each.entries() for each in alone.found
         ]
+
+
+def test_of_several_processes_the_first_one_alone_scores(dataset, monkeypatch):
+    scored = []
+    whole = instances.evaluate_detections
+    monkeypatch.setattr(
+        instances, "evaluate_detections", lambda *each: scored.append(0) or whole(*each)
+    )
+    gathers = all_gather(2)
+    models = [small_model(dataset) for _ in range(2)]
+
+    def part(rank):
+        return evaluate_model(models[rank], dataset, share=(rank, 2), gather=gathers[rank])
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(part, range(2))
+    assert len(scored) == 1
+    assert first.table() == second.table()
+
+
+def test_an_error_of_the_process_that_scores_ends_all_of_them(dataset, monkeypatch):
+    def fail(*each):
+        raise ValueError("annotation 7: damaged")
+
+    monkeypatch.setattr(instances, "evaluate_detections", fail)
+    gathers = all_gather(2)
+    models = [small_model(dataset) for _ in range(2)]
+
+    def part(rank):
+        with pytest.raises(ValueError, match="annotation 7: damaged"):
+            evaluate_model(models[rank], dataset, share=(rank, 2), gather=gathers[rank])
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(part, range(2))) == [True, True]
 
 
 def test_a_share_that_cannot_be_is_refused(dataset):
@@ -349,6 +391,149 @@ def test_a_model_of_other_classes_is_refused(dataset):
     model = BlendMask(PRESETS["nano"])
     with pytest.raises(ValueError, match=r"class 0.*star"):
         evaluate_model(model, dataset)
+
+
+# Pictures on their way to the model
+
+
+def small_model(dataset, **settings):
+    """A thin one that finds something everywhere."""
+    torch.manual_seed(0)
+    config = replace(
+        PRESETS["nano"], stem_channels=8, stage_width=8, pyramid_channels=16, bottom_channels=16
+    )
+    values = {"test_size": 64, "max_size": 96, "score_threshold": 0.0, "max_detections": 10}
+    inference = InferenceConfig(**(values | settings))
+    return BlendMask(config, inference=inference, class_names=dataset.class_names)
+
+
+class Sizes(ShapesDataset):
+    """Pictures of the shapes in four sizes; at test, 64 x 70 and 64 x 80 are padded to one."""
+
+    sizes = ((64, 64), (64, 70), (70, 64), (64, 80))
+
+    def load(self, index):
+        sample = super().load(index)
+        height, width = self.sizes[index % len(self.sizes)]
+        target = replace(sample.target, stuff=None, semantic=None)
+        target = replace(target, masks=target.masks[:, :height, :width])
+        return replace(
+            sample,
+            image=sample.image[:, :height, :width],
+            target=target,
+            original_size=(height, width),
+        )
+
+
+def test_evaluation_on_a_gpu_gives_the_numbers_of_the_cpu():
+    # 100 pixels are enlarged to 128: CUDA cannot do that with bytes.
+    dataset = ShapesDataset(3, seed=3, config=ShapesConfig(size=100))
+    alone = evaluate_model(load_model(shipped_checkpoint()), dataset)
+    model = to_gpu(load_model(shipped_checkpoint()))
+    with pretended_gpu():
+        results = evaluate_model(model, dataset)
+    assert alone.mask["AP"] > 40
+    assert results.table() == alone.table()
+
+
+def test_the_pretended_gpu_refuses_what_a_gpu_refuses():
+    with pretended_gpu() as gpu:
+        byte = torch.zeros(1, 3, 4, 4, dtype=torch.uint8, device=gpu)
+        assert byte.device == gpu and byte.float().mean().item() == 0
+        with pytest.raises(RuntimeError, match="not implemented for 'Byte'"):
+            torch.nn.functional.interpolate(byte, size=(2, 2), mode="bilinear", antialias=True)
+        with pytest.raises(RuntimeError, match="some tensors are on the CPU, some on the GPU"):
+            byte + torch.ones(4)
+        with pytest.raises(RuntimeError, match="the indexed tensor on the CPU"):
+            torch.ones(4)[byte[0, 0, 0] == 0]
+        with pytest.raises(TypeError, match="needs cpu"):
+            np.asarray(byte)
+        assert byte.add(1).cpu().numpy().sum() == 48
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 50])
+def test_batches_find_what_pictures_find_alone(batch_size):
+    dataset = Sizes(9, seed=5)
+    model = small_model(dataset)
+    batches, seen = [], []
+    forward = model.forward
+    model.forward = lambda images: batches.append([i.shape for i in images]) or forward(images)
+    alone = detect_all(model, dataset)
+    assert list(map(len, batches)) == [1] * 9
+    batches.clear()
+    together = detect_all(
+        model, dataset, batch_size=batch_size, progress=lambda *each: seen.append(each)
+    )
+    assert seen == [(i, 9) for i in range(1, 10)]
+    assert 1 < max(map(len, batches)) <= batch_size
+    padded = [{(-(-h // 32), -(-w // 32)) for _, h, w in shapes} for shapes in batches]
+    assert all(len(sizes) == 1 for sizes in padded)
+    assert max(len(set(shapes)) for shapes in batches) > 1  # sizes differ, before padding
+    assert sum(map(len, alone.found)) > 40
+    for one, other in zip(alone.found, together.found, strict=True):
+        assert (one.image_id, one.size) == (other.image_id, other.size)
+        assert len(one) == len(other)
+        np.testing.assert_allclose(one.scores, other.scores, atol=2e-6)
+        np.testing.assert_allclose(one.boxes, other.boxes, atol=2e-3)
+        np.testing.assert_array_equal(one.category_ids, other.category_ids)
+
+
+def test_pictures_that_find_no_others_of_their_size_do_not_pile_up():
+    dataset = Sizes(40, seed=5)
+    dataset.sizes = tuple((32, 32 + 32 * i) for i in range(1, 41))
+    dataset.config = ShapesConfig(size=1400)
+    model = small_model(dataset, test_size=32, max_size=4000)
+    loaded = []
+    dataset.load_image = lambda index: (
+        loaded.append(index) or torch.zeros(3, *dataset.sizes[index], dtype=torch.uint8)
+    )
+    first = next(in_batches(model, dataset, range(40), batch_size=3))
+    assert [each.index for each in first] == [0]
+    assert len(loaded) == 12
+
+
+def test_a_batch_size_below_one_is_refused(dataset):
+    with pytest.raises(ValueError, match="batch_size = 0: must be at least 1"):
+        evaluate_model(small_model(dataset), dataset, batch_size=0)
+
+
+def test_pictures_for_a_gpu_are_read_ahead_in_order_and_in_batches(dataset):
+    model = to_gpu(small_model(dataset))
+    readers = set()
+
+    class Watched(ShapesDataset):
+        def load_image(self, index):
+            readers.add(threading.current_thread())
+            if index == 13:
+                raise ValueError("picture 13: damaged")
+            return super().load_image(index)
+
+    with pretended_gpu() as gpu:
+        batches = list(in_batches(model, Watched(30, seed=1), [5, 3, *range(14, 22)]))
+        with pytest.raises(ValueError, match="picture 13"):
+            list(in_batches(model, Watched(30, seed=1), range(30)))
+    assert [[each.index for each in batch] for batch in batches] == [
+        [5, 3, *range(14, 20)],
+        [20, 21],
+    ]
+    assert batches[0][0].image.device == gpu
+    assert batches[0][0].stored_size == (128, 128)
+    assert threading.main_thread() not in readers
+
+
+def test_finding_objects_decodes_no_true_mask(tmp_path, monkeypatch):
+    write_shapes(tmp_path, num_images=2, seed=6, split="val", config=ShapesConfig(size=64))
+
+    def fail(*each):
+        raise AssertionError("decoded")
+
+    dataset = CocoDataset(tmp_path, "val")
+    monkeypatch.setattr("blendmask_lite.datasets.coco.run_length", fail)
+    monkeypatch.setattr("blendmask_lite.datasets.coco.decode_region", fail)
+    found = detect_all(small_model(dataset), dataset).found
+    assert all(len(each) > 5 for each in found)
+    with pytest.raises(AssertionError, match="decoded"):
+        dataset.load(0)
 
 
 def test_ap_on_photographs_with_crowds_is_100_for_the_truth():

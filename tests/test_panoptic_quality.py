@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from hotcoco.panoptic import PanopticEval
+from pretended_gpu import pretended_gpu, to_gpu
 
 from blendmask_lite import (
     PRESETS,
@@ -441,7 +442,7 @@ def test_a_model_that_gives_the_truth_has_pq_100(tmp_path, monkeypatch):
     model.__class__ = Truth
     model.data = ShapesDataset(3, seed=8)
     monkeypatch.setattr(
-        "blendmask_lite.evaluation.panoptic.resize_for_test", lambda image, *sizes: image
+        "blendmask_lite.evaluation.pictures.resize_for_test", lambda image, *sizes: image
     )
     quality = evaluate_panoptic(model, model.data)
     assert quality.all == quality.things == quality.stuff
@@ -476,6 +477,17 @@ def test_a_model_is_evaluated_in_evaluation_mode_and_its_files_score_the_same(tm
     assert sorted(path.name for path in file.with_suffix("").iterdir()) == [
         each["file_name"] for each in entries
     ]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_panoptic_evaluation_on_a_gpu_gives_the_numbers_of_the_cpu(batch_size):
+    dataset = ShapesDataset(3, seed=6, config=ShapesConfig(size=50))  # enlarged to 64
+    alone = evaluate_panoptic(small_model().eval(), dataset)
+    model = to_gpu(small_model().eval())
+    with pretended_gpu():
+        quality = evaluate_panoptic(model, dataset, batch_size=batch_size)
+    assert quality.num_images == 3
+    assert quality.all == pytest.approx(alone.all)
 
 
 class Halves(BlendMask):

@@ -5,8 +5,9 @@ import random
 
 import pytest
 import torch
+from pretended_gpu import pretended_gpu
 
-from blendmask_lite.datasets.batch import collate, load_sample
+from blendmask_lite.datasets.batch import collate, compact, load_sample
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.datasets.transforms import (
@@ -134,6 +135,23 @@ def test_test_images_are_resized_in_their_own_type():
     byte = (image * 255).to(torch.uint8)
     assert resize_for_test(byte, 120, 100).dtype == torch.uint8
     assert resize_for_test(byte, 60, 100) is byte
+
+
+def test_bytes_on_a_gpu_are_resized_as_on_the_cpu():
+    byte = ShapesDataset(1, seed=4).load(0).image
+    with pretended_gpu() as gpu:
+        for size in (96, 200):
+            resized = resize_for_test(byte.to(gpu), size, 300)
+            assert resized.device == gpu and resized.dtype == torch.uint8
+            difference = resized.cpu().int() - resize_for_test(byte, size, 300).int()
+            assert difference.abs().max() <= 1
+
+
+def test_a_compact_sample_is_not_transformed_any_more():
+    small = compact(ShapesDataset(1, seed=4).load(0), 14)
+    for change in (flip_horizontally, lambda sample: resize_sample(sample, (64, 64))):
+        with pytest.raises(ValueError, match="image 0: transforms come before `compact`"):
+            change(small)
 
 
 def test_mask_and_picture_stay_together_on_a_generated_scene():

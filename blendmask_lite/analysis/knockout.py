@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from blendmask_lite.datasets.sample import InstanceDataset
-from blendmask_lite.datasets.transforms import resize_for_test
 from blendmask_lite.evaluation.instance_results import InstanceResults
 from blendmask_lite.evaluation.instances import InstanceEvaluator
+from blendmask_lite.evaluation.pictures import in_batches
 from blendmask_lite.evaluation.sharing import require_same_names
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.modes import evaluating
@@ -96,22 +96,19 @@ def knock_out_bases(
     """
     require_same_names("classes", model.class_names, dataset.class_names)
     total = len(dataset) if max_images is None else min(max_images, len(dataset))
-    num_bases, settings = model.config.num_bases, model.inference
+    num_bases = model.config.num_bases
     evaluators = [InstanceEvaluator(dataset) for _ in range(num_bases + 1)]
     with evaluating(model):
-        for index in range(total):
-            sample = dataset.load(index)
-            image = sample.image.to(model.device)
-            image = resize_for_test(image, settings.test_size, settings.max_size)
-            output = model([image])
+        for [picture] in in_batches(model, dataset, range(total), batch_size=1):
+            output = model([picture.image])
             outputs = [
                 output,
                 *(with_changed_base(output, base, factor=factor) for base in range(num_bases)),
             ]
             for evaluator, each in zip(evaluators, outputs, strict=True):
-                found = model.find_objects(each, output_sizes=[sample.original_size])[0]
-                evaluator.add(sample.image_id, found.to("cpu"))
+                found = model.find_objects(each, output_sizes=[picture.stored_size])[0]
+                evaluator.add(dataset.image_ids[picture.index], found.to("cpu"))
             if progress is not None:
-                progress(index + 1, total)
+                progress(picture.index + 1, total)
     baseline, *changed = [evaluator.finish() for evaluator in evaluators]
     return KnockOuts(baseline, tuple(changed), factor)

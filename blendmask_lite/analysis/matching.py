@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blendmask_lite.datasets.transforms import resize_for_test
+from blendmask_lite.evaluation.pictures import picture_for
 from blendmask_lite.model.blendmask import BlendMask
 
 __all__ = ["BaseMatching", "assign_exactly", "bases_of", "compare_checkpoints", "match_bases"]
@@ -82,8 +82,7 @@ def match_bases(
 @torch.no_grad()
 def bases_of(model: BlendMask, image: Tensor) -> Tensor:
     """(K, h, w) bases of a picture at the model's test size, without the padding."""
-    settings = model.inference
-    image = resize_for_test(image.to(model.device), settings.test_size, settings.max_size)
+    image = picture_for(model, image)
     stride = model.bottom.stride
     height, width = (-(-side // stride) for side in image.shape[-2:])
     return model([image]).bases[0, :, :height, :width].float().cpu()

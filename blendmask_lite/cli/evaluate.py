@@ -64,6 +64,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT")
     parser.add_argument("root", metavar="ROOT", help=f'COCO-layout folder, or "{SHAPES}"')
     parser.add_argument("--split", metavar="NAME", help="default the only one there is")
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="images at once, at most; 1 by default, 8 on a GPU; the numbers do not depend on it",
+    )
     parser.add_argument("--images", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--ids", metavar="ID,ID,...", help="only these image ids")
     parser.add_argument("--folder", metavar="NAME", help="LVIS: only pictures of val2017, say")
@@ -137,7 +143,7 @@ def evaluate(options: argparse.Namespace, ranks: Ranks) -> int:
     how = {
         "progress": counter("images") if ranks.is_first else None,
         "max_images": options.images,
-        "device": ranks.device,
+        "batch_size": options.batch_size,
         "share": (ranks.rank, ranks.size),
         "gather": ranks.gather,
     }

@@ -109,10 +109,8 @@ class CocoDataset:
         Raises:
             ValueError: the picture or an annotation is missing or damaged; names file and id.
         """
-        image_id = self.image_ids[index]
-        record = self._images[image_id]
-        size = (record["height"], record["width"])
-        image = self._picture(image_id, size)
+        image_id, image = self.image_ids[index], self.load_image(index)
+        size = self._size(image_id)
         annotations = self._annotations.get(image_id, [])
         runs = self._run_lengths(image_id, annotations, size)
         labels = [self._labels[each["category_id"]] for each in annotations]
@@ -134,6 +132,15 @@ class CocoDataset:
             semantic=semantic,
         )
         return Sample(image=image, target=target, image_id=image_id, original_size=size)
+
+    def load_image(self, index: int) -> Tensor:
+        """(3, H, W) uint8, RGB: the picture of `load`; no annotation is decoded.
+
+        Raises:
+            ValueError: the picture is missing or damaged; names file and id.
+        """
+        image_id = self.image_ids[index]
+        return self._picture(image_id, self._size(image_id))
 
     def select(self, image_ids: Sequence[int]) -> Self:
         """The same data set with these images only, in this order.
@@ -186,6 +193,10 @@ class CocoDataset:
             )
         return path
 
+    def _size(self, image_id: int) -> tuple[int, int]:
+        record = self._images[image_id]
+        return record["height"], record["width"]
+
     def _read(self) -> AnnotationFile:
         return read_annotations(self.annotation_file)
 
@@ -193,8 +204,7 @@ class CocoDataset:
         annotations = self._annotations.get(image_id, [])
         if all({"area", "bbox", "iscrowd"} <= set(each) for each in annotations):
             return annotations
-        record = self._images[image_id]
-        runs = self._run_lengths(image_id, annotations, (record["height"], record["width"]))
+        runs = self._run_lengths(image_id, annotations, self._size(image_id))
         return [completed(each, run) for each, run in zip(annotations, runs, strict=True)]
 
     def _picture(self, image_id: int, size: tuple[int, int]) -> Tensor:

@@ -116,7 +116,7 @@ class PanopticDataset(CocoDataset):
         record = self._segments[image_id]
         path = self._folder / record["file_name"]
         drawn = read_segment_ids(path)
-        size = (self._images[image_id]["height"], self._images[image_id]["width"])
+        size = self._size(image_id)
         if drawn.shape != size:
             height, width = drawn.shape
             raise ValueError(

@@ -59,6 +59,10 @@ class InstanceDataset(Protocol):
         """The image at a position of `image_ids`, not resized."""
         ...
 
+    def load_image(self, index: int) -> Tensor:
+        """The image of `load` alone, for those who need no objects: (3, H, W) uint8, RGB."""
+        ...
+
     def select(self: DatasetT, image_ids: Sequence[int]) -> DatasetT:
         """The same data set with these images only, in this order."""
         ...

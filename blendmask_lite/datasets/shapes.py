@@ -10,6 +10,8 @@ import copy
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
+from torch import Tensor
+
 from blendmask_lite.datasets.coco_format import (
     annotation_records,
     category_records,
@@ -68,6 +70,10 @@ class ShapesDataset:
         """The scene at a position of `image_ids`."""
         image_id = self.image_ids[index]
         return scene_sample(draw_scene(self.seed, image_id, self.config), image_id)
+
+    def load_image(self, index: int) -> Tensor:
+        """(3, H, W) uint8, RGB: the scene at a position of `image_ids`, without its objects."""
+        return self.load(index).image  # whose masks are drawn anyway
 
     def select(self, image_ids: Sequence[int]) -> Self:
         """The same data set with these images only, in this order."""

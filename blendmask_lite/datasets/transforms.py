@@ -117,7 +117,7 @@ def jitter_scale(sample: Sample, side: int, scale: float, generator: random.Rand
 
 
 def resize_for_test(image: Tensor, test_size: int, max_size: int) -> Tensor:
-    """(3, H, W) image, uint8 or float, resized for inference; see `resized_size`."""
+    """(3, H, W) image, uint8 or float, on any device, resized for inference; see `resized_size`."""
     height, width = image.shape[-2:]
     return _resize_image(image, resized_size((height, width), test_size, max_size))
 
@@ -127,7 +127,11 @@ def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:
 
     The image is resized bilinearly with antialiasing; masks and maps take the pixel under each
     new center. Boxes are scaled, so that they stay exact where a thin mask lost its pixels.
+
+    Raises:
+        ValueError: the semantic map is there at every eighth pixel only, see `compact`.
     """
+    _require_whole_map(sample)
     height, width = sample.image.shape[-2:]
     if (height, width) == size:
         return sample
@@ -147,7 +151,12 @@ def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:
 
 
 def flip_horizontally(sample: Sample) -> Sample:
-    """The sample with left and right exchanged."""
+    """The sample with left and right exchanged.
+
+    Raises:
+        ValueError: the semantic map is there at every eighth pixel only, see `compact`.
+    """
+    _require_whole_map(sample)
     width = sample.image.shape[-1]
     target = sample.target
     x0, y0, x1, y1 = target.boxes.unbind(dim=1)
@@ -172,6 +181,11 @@ def permute_channels(sample: Sample, order: Sequence[int]) -> Sample:
     return replace(sample, image=sample.image[list(order)])
 
 
+def _require_whole_map(sample: Sample) -> None:
+    if sample.target.semantic_cells is not None:
+        raise ValueError(f"image {sample.image_id}: transforms come before `compact`")
+
+
 def _without_empty(sample: Sample) -> Sample:
     """The sample without the objects whose masks are empty."""
     target = sample.target
@@ -191,6 +205,9 @@ def _without_empty(sample: Sample) -> Sample:
 def _resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(image.shape[-2:]) == size:
         return image
+    if image.dtype == torch.uint8 and image.device.type != "cpu":
+        # Only CPUs have a kernel for antialiased bytes; rounded, these are its own, to one step.
+        return _resize_image(image.float(), size).round().clamp(0, 255).to(torch.uint8)
     return F.interpolate(
         image[None], size=size, mode="bilinear", align_corners=False, antialias=True
     )[0]

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
-import torch
-
 from blendmask_lite.datasets.sample import InstanceDataset
-from blendmask_lite.datasets.transforms import resize_for_test
 from blendmask_lite.evaluation.average_precision import evaluate_detections
 from blendmask_lite.evaluation.instance_results import ClassResult, InstanceResults
+from blendmask_lite.evaluation.pictures import in_batches
 from blendmask_lite.evaluation.results_file import ImageResults, image_results
-from blendmask_lite.evaluation.sharing import own_images, require_same_names
+from blendmask_lite.evaluation.sharing import made_by_first, own_images, require_same_names
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.modes import evaluating
 from blendmask_lite.structures import FoundObjects
@@ -110,20 +109,26 @@ def evaluate_model(
     *,
     progress: Callable[[int, int], None] | None = None,
     max_images: int | None = None,
-    device: torch.device | str = "cpu",
+    batch_size: int | None = None,
     share: tuple[int, int] = (0, 1),
     gather: Callable[[list[Any]], list[list[Any]]] | None = None,
 ) -> InstanceResults:
-    """Find the objects of every image and compare them with the true ones; see `detect_all`."""
-    return detect_all(
+    """Find the objects of every image and compare them with the true ones; see `detect_all`.
+
+    Of several processes the first one compares and tells the others the numbers.
+    """
+    evaluator = detect_all(
         model,
         dataset,
         progress=progress,
         max_images=max_images,
-        device=device,
+        batch_size=batch_size,
         share=share,
         gather=gather,
-    ).finish()
+    )
+    # The detections are known to all.
+    numbers = made_by_first(lambda: replace(evaluator.finish(), found=[]), share[0], gather)
+    return replace(numbers, found=evaluator.found)
 
 
 def detect_all(
@@ -132,7 +137,7 @@ def detect_all(
     *,
     progress: Callable[[int, int], None] | None = None,
     max_images: int | None = None,
-    device: torch.device | str = "cpu",
+    batch_size: int | None = None,
     share: tuple[int, int] = (0, 1),
     gather: Callable[[list[Any]], list[list[Any]]] | None = None,
 ) -> InstanceEvaluator:
@@ -147,11 +152,12 @@ def detect_all(
         dataset: of the model's classes.
         progress: called with (done, total) of this process' images.
         max_images: the first so many only.
-        device: of the model.
+        batch_size: images that the model gets at once, at most, all of one padded size: the
+            numbers do not depend on it, up to rounding. None: 1 on the CPU, 8 on a GPU.
         share: (rank, number of processes).
         gather: takes values of this process that can be pickled and returns those of all of
-            them, in every process; such as torch.distributed's all_gather_object. Called once,
-            also by a process that had no image.
+            them, in every process; such as torch.distributed's all_gather_object. Called by all
+            processes equally often, also by one that had no image.
 
     Raises:
         ValueError: the data has other classes than the model, or no images; or a share of
@@ -162,15 +168,16 @@ def detect_all(
     mine = own_images(total, share, can_gather=gather is not None)
     evaluator = InstanceEvaluator(dataset)
     with evaluating(model):
-        for done, index in enumerate(mine, start=1):
-            sample = dataset.load(index)
-            image = resize_for_test(
-                sample.image.to(device), model.inference.test_size, model.inference.max_size
+        done = 0
+        for batch in in_batches(model, dataset, mine, batch_size):
+            found = model.predict(
+                [each.image for each in batch], output_sizes=[each.stored_size for each in batch]
             )
-            found = model.predict([image], output_sizes=[sample.original_size])[0]
-            evaluator.add(sample.image_id, found.to("cpu"))
-            if progress is not None:
-                progress(done, len(mine))
+            for picture, each in zip(batch, found, strict=True):
+                evaluator.add(dataset.image_ids[picture.index], each.to("cpu"))
+                done += 1
+                if progress is not None:
+                    progress(done, len(mine))
     if gather is None:
         return evaluator
     whole = InstanceEvaluator(dataset)

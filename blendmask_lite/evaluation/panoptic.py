@@ -17,16 +17,17 @@ from torch import Tensor
 from blendmask_lite.datasets.coco_format import encode_masks, image_record
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.datasets.segments import PanopticData, TrueSegments, panoptic_categories
-from blendmask_lite.datasets.transforms import resize_for_test
 from blendmask_lite.evaluation.panoptic_files import (
     panoptic_entry,
     write_panoptic_json,
     write_segment_ids,
 )
 from blendmask_lite.evaluation.panoptic_quality import PanopticQuality, SegmentCounts
+from blendmask_lite.evaluation.pictures import in_batches
 from blendmask_lite.evaluation.sharing import own_images, require_same_names
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.modes import evaluating
+from blendmask_lite.structures import PanopticResult
 
 __all__ = ["count_segments", "evaluate_panoptic"]
 
@@ -37,7 +38,7 @@ def evaluate_panoptic(
     *,
     progress: Callable[[int, int], None] | None = None,
     max_images: int | None = None,
-    device: torch.device | str = "cpu",
+    batch_size: int | None = None,
     share: tuple[int, int] = (0, 1),
     gather: Callable[[list[Any]], list[list[Any]]] | None = None,
     results: Path | None = None,
@@ -53,7 +54,7 @@ def evaluate_panoptic(
         dataset: of the model's classes and kinds of stuff.
         progress: called with (done, total) of this process' images.
         max_images: the first so many only.
-        device: of the model.
+        batch_size: as in `evaluate_model`.
         share: (rank, number of processes).
         gather: takes plain values of this process and returns those of all of them, in every
             process. Called once, also by a process that had no image.
@@ -75,27 +76,36 @@ def evaluate_panoptic(
     categories = panoptic_categories(dataset)
     own: list[Any] = []
     with evaluating(model):
-        for done, index in enumerate(mine, start=1):
-            sample = dataset.load(index)
-            image = resize_for_test(
-                sample.image.to(device), model.inference.test_size, model.inference.max_size
+        for batch in in_batches(model, dataset, mine, batch_size):
+            found = model.predict_panoptic(
+                [each.image for each in batch], output_sizes=[each.stored_size for each in batch]
             )
-            found = model.predict_panoptic([image], output_sizes=[sample.original_size])[0]
-            entry = panoptic_entry(sample.image_id, found, dataset.category_ids, dataset.stuff_ids)
-            ids = found.ids.cpu()
-            if results is not None:
-                write_segment_ids(results.with_suffix("") / entry["file_name"], ids)
-            category_of = {each["id"]: each["category_id"] for each in entry["segments_info"]}
-            counts = count_segments(dataset.segments(index), ids, category_of, categories)
-            own.append((index, entry, counts))
-            if progress is not None:
-                progress(done, len(mine))
+            for picture, each in zip(batch, found, strict=True):
+                own.append(_counted(dataset, picture.index, each.to("cpu"), categories, results))
+                if progress is not None:
+                    progress(len(own), len(mine))
     gathered = [own] if gather is None else gather(own)
     # In the order of the images, so that sums are the same whoever counted.
     images = sorted((each for part in gathered for each in part), key=lambda each: each[0])
     if results is not None and share[0] == 0:
         write_panoptic_json(results, [entry for _, entry, _ in images], categories)
     return _summed([counts for _, _, counts in images], categories)
+
+
+def _counted(
+    dataset: PanopticData,
+    index: int,
+    found: PanopticResult,
+    categories: list[dict[str, Any]],
+    results: Path | None,
+) -> tuple[int, dict[str, Any], dict[int, SegmentCounts]]:
+    """What is kept of one image: its index, its entry of the results, and counts."""
+    image_id = dataset.image_ids[index]
+    entry = panoptic_entry(image_id, found, dataset.category_ids, dataset.stuff_ids)
+    if results is not None:
+        write_segment_ids(results.with_suffix("") / entry["file_name"], found.ids)
+    category_of = {each["id"]: each["category_id"] for each in entry["segments_info"]}
+    return index, entry, count_segments(dataset.segments(index), found.ids, category_of, categories)
 
 
 def count_segments(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from blendmask_lite.text import printable
 
-__all__ = ["own_images", "require_same_names"]
+__all__ = ["made_by_first", "own_images", "require_same_names"]
+
+T = TypeVar("T")
 
 
 def own_images(total: int, share: tuple[int, int], *, can_gather: bool) -> range:
@@ -28,6 +31,30 @@ def own_images(total: int, share: tuple[int, int], *, can_gather: bool) -> range
     if total < 1:
         raise ValueError("there are no images to evaluate")
     return range(rank, total, num_processes)
+
+
+def made_by_first(
+    make: Callable[[], T], rank: int, gather: Callable[[list[Any]], list[list[Any]]] | None
+) -> T:
+    """What the first of several processes makes, in each of them; its error, too.
+
+    Args:
+        make: called by the first one only. What it returns or raises can be pickled.
+        rank: of this process, from 0.
+        gather: see `evaluate_model`; None: this process is alone.
+    """
+    if gather is None:
+        return make()
+    made: list[T | Exception] = []
+    if rank == 0:
+        try:
+            made.append(make())
+        except Exception as error:  # the others wait for an answer
+            made.append(error)
+    [answer] = gather(made)[0]
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def require_same_names(what: str, known: Sequence[str], present: Sequence[str]) -> None:

@@ -231,7 +231,6 @@ def _scores(
     ranks.same_buffers(model)
     how: dict[str, Any] = {
         "progress": progress,
-        "device": ranks.device,
         "share": (ranks.rank, ranks.size),
         "gather": ranks.gather,
     }

@@ -1,0 +1,124 @@
+"""From a data set to the model: pictures at the test size, in batches, on the model's device.
+
+Chapter 05 of the course.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+from torch import Tensor
+
+from blendmask_lite.datasets.sample import InstanceDataset
+from blendmask_lite.datasets.transforms import resize_for_test
+from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.model.images import padded_size
+
+__all__ = ["Picture", "in_batches", "picture_for"]
+
+GPU_BATCH = 8  # pictures that a GPU gets at once by default
+NUM_READERS = 4  # threads that read pictures for a GPU
+MOST_WAITING = 4  # batches of pictures that wait for others of their size
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a data set.
+
+    Attributes:
+        index: its position in the data set.
+        image: (3, H, W) at the model's test size, on the model's device.
+        stored_size: (height, width) before resizing.
+    """
+
+    index: int
+    image: Tensor
+    stored_size: tuple[int, int]
+
+
+def picture_for(model: BlendMask, image: Tensor) -> Tensor:
+    """(3, H, W) image, uint8 or float -> the same at the model's test size, on its device.
+
+    It is resized where it lies, which is the CPU for pictures of data sets, before it moves: so
+    uint8 is resized by the same kernel whatever device the model is on.
+    """
+    return _moved(model, _resized(model, image))
+
+
+def in_batches(
+    model: BlendMask,
+    dataset: InstanceDataset,
+    indices: Iterable[int],
+    batch_size: int | None = None,
+) -> Iterator[list[Picture]]:
+    """Some pictures of a data set, for the model.
+
+    Only pictures of one padded size make up a batch. So none gets more padding than it would have
+    alone, and the model finds in it what it finds alone, up to rounding. Some batches are
+    therefore smaller than others. For a GPU the pictures are read by threads, ahead of time.
+
+    Args:
+        model: for its test size, padding and device.
+        dataset: to read from.
+        indices: positions in it. Batches follow their order as far as sizes allow.
+        batch_size: pictures of a batch, at most; None: 1 on the CPU, 8 on a GPU.
+
+    Raises:
+        ValueError: `batch_size` is below 1, or what `dataset.load_image` refuses.
+    """
+    is_on_cpu = model.device.type == "cpu"
+    if batch_size is None:
+        batch_size = 1 if is_on_cpu else GPU_BATCH
+    if batch_size < 1:
+        raise ValueError(f"batch_size = {batch_size}: must be at least 1")
+
+    def read(index: int) -> Picture:
+        image = dataset.load_image(index)
+        height, width = image.shape[-2:]
+        return Picture(index, _resized(model, image), (height, width))
+
+    pictures = map(read, indices) if is_on_cpu else _read_ahead(read, indices)
+    for batch in _of_one_size(pictures, batch_size, model.config.size_divisor):
+        yield [Picture(each.index, _moved(model, each.image), each.stored_size) for each in batch]
+
+
+def _resized(model: BlendMask, image: Tensor) -> Tensor:
+    return resize_for_test(image, model.inference.test_size, model.inference.max_size)
+
+
+def _moved(model: BlendMask, image: Tensor) -> Tensor:
+    return image.to(model.device)
+
+
+def _of_one_size(
+    pictures: Iterable[Picture], batch_size: int, divisor: int
+) -> Iterator[list[Picture]]:
+    """Batches of one padded size; the largest one leaves early where too many are waiting."""
+    waiting: dict[tuple[int, int], list[Picture]] = {}
+    for picture in pictures:
+        height, width = picture.image.shape[-2:]
+        size = padded_size([(height, width)], divisor)
+        waiting.setdefault(size, []).append(picture)
+        if sum(map(len, waiting.values())) >= MOST_WAITING * batch_size:
+            size = max(waiting, key=lambda each: len(waiting[each]))
+        elif len(waiting[size]) < batch_size:
+            continue
+        yield waiting.pop(size)
+    yield from waiting.values()
+
+
+def _read_ahead(read: Callable[[int], Picture], indices: Iterable[int]) -> Iterator[Picture]:
+    """`read` of every index, in order, by threads that are a few pictures ahead."""
+    remaining = iter(indices)
+    with ThreadPoolExecutor(NUM_READERS) as pool:
+        started: deque[Future[Picture]] = deque(
+            pool.submit(read, index) for index in islice(remaining, 2 * NUM_READERS)
+        )
+        while started:
+            picture = started.popleft().result()
+            started.extend(pool.submit(read, index) for index in islice(remaining, 1))
+            yield picture
