@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
+from pretended_gpu import pretended_gpu, to_gpu
 
 from blendmask_lite import PRESETS, BlendMask
 from blendmask_lite.ablations import mask_rcnn_run
@@ -124,6 +125,14 @@ def test_masks_over_true_boxes_are_the_models_own_at_the_most_central_location()
         boxes = sample.target.boxes[place]
         logits = model.masks_at(output, assignment.index[rows], boxes)
     assert torch.equal(masks, paste_masks(logits, boxes, tuple(sample.image.shape[-2:])))
+
+
+def test_masks_over_true_boxes_are_the_same_on_a_gpu():
+    data = ShapesDataset(1, seed=7)
+    alone = score_true_boxes(load_model(shipped_checkpoint()), data)
+    with pretended_gpu():
+        assert score_true_boxes(to_gpu(load_model(shipped_checkpoint())), data) == alone
+    assert alone.num_objects > 2
 
 
 def test_picture_without_objects_has_no_masks_over_true_boxes():

@@ -9,6 +9,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from pretended_gpu import pretended_gpu, to_gpu
 
 from blendmask_lite import load_model, shipped_checkpoint
 from blendmask_lite.datasets.shapes import ShapesDataset
@@ -28,6 +29,7 @@ from blendmask_lite.figures import (
     paint_weights,
     save_figure,
 )
+from blendmask_lite.figures.detections import paint_masks
 from blendmask_lite.figures.layout import usual_magnitude
 from blendmask_lite.figures.palette import base_color, rgb255
 
@@ -83,6 +85,18 @@ def test_a_picture_with_nothing_is_drawn_all_the_same(model):
     nothing = torch.zeros(3, 64, 64)
     assert "no object found" in texts(figure_1(model, nothing, score_threshold=0.99))
     assert "0 objects: none" in figure_4(model, nothing, score_threshold=0.99).get_label()
+
+
+def test_what_a_model_on_a_gpu_found_is_drawn_as_on_the_cpu(model, picture):
+    moved = to_gpu(load_model(shipped_checkpoint()))
+    found = model.predict([picture], score_threshold=0.3)[0]
+    painted = paint_masks(picture, found.masks)
+    with pretended_gpu():
+        labels = [each(moved, picture).get_label() for each in (figure_1, figure_4)]
+        on_gpu = moved.predict([picture], score_threshold=0.3)[0]
+        assert on_gpu.masks.device == moved.device
+        assert torch.equal(paint_masks(picture, on_gpu.masks), painted)
+    assert labels == [each(model, picture).get_label() for each in (figure_1, figure_4)]
 
 
 # ------------------------------------------------------------------ overlays

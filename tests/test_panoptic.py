@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pretended_gpu import pretended_gpu
 
 from blendmask_lite import (
     PRESETS,
@@ -610,6 +611,16 @@ def test_segments_are_tinted_and_objects_outlined():
         assert torch.allclose(on_white[:, y, x], share * color + (1 - share))
     with pytest.raises(ValueError, match="segments of"):
         paint_segments(picture(20, 60), result)
+
+
+def test_segments_of_a_gpu_are_drawn_as_on_the_cpu():
+    names = (["star", "ring", "fish"], ["sky"])
+    painted = paint_segments(picture(40, 60), a_result())
+    with pretended_gpu() as gpu:
+        on_gpu = a_result().to(gpu)
+        assert paint_segments(picture(40, 60), on_gpu).equal(painted)
+        label = panoptic_figure(picture(40, 60), on_gpu, *names).get_label()
+    assert label == panoptic_figure(picture(40, 60), a_result(), *names).get_label()
 
 
 def test_nothing_found_is_the_picture_alone():

@@ -7,6 +7,7 @@ import weakref
 
 import pytest
 import torch
+from pretended_gpu import pretended_gpu, to_gpu
 
 from blendmask_lite import PRESETS, BlendMask, load_model, shipped_checkpoint
 from blendmask_lite.analysis.receptive_field import ReceptiveFields, chain_fields, effective_side
@@ -35,6 +36,15 @@ def explorer(model, image):
     made = ReceptiveFieldExplorer(model, images=[image, image.flip(2)])
     yield made
     made.close()
+
+
+def test_fields_of_a_network_on_a_gpu_are_those_on_the_cpu(fields, image):
+    with pretended_gpu():
+        moved = ReceptiveFields(to_gpu(load_model(shipped_checkpoint())))
+        box = moved.box((128, 128), "p3", (4, 5))
+        gradient = moved.gradient(image, "p3", (4, 5)).cpu()
+    assert box.equal(fields.box((128, 128), "p3", (4, 5)))
+    torch.testing.assert_close(gradient, fields.gradient(image, "p3", (4, 5)))
 
 
 def test_fields_of_a_chain_are_those_worked_out_by_hand():

@@ -347,7 +347,7 @@ def evaluation(part: Part) -> None:
     scores = {}
     for device in dict.fromkeys(("cpu", part.device.type)):
         start = time.perf_counter()
-        results = evaluate_model(model.to(device), data, device=device)
+        results = evaluate_model(model.to(device), data)
         scores[device] = results.mask["AP"]
         part.rows.append(
             {
@@ -367,7 +367,7 @@ def evaluation(part: Part) -> None:
     )
     model = BlendMask(config, class_names=data.class_names, stuff_names=data.stuff_names)
     model.to(part.device).eval()
-    quality = evaluate_panoptic(model, data, device=part.device)
+    quality = evaluate_panoptic(model, data)
     part.rows.append({"what": "PQ, untrained, 4 pictures", "value": quality.all["PQ"]})
 
 
@@ -612,9 +612,7 @@ def nano(part: Part) -> None:
         train_model(data, Path(folder) / "run", recipe, device=part.device)
         seconds = time.perf_counter() - start
         model = load_model(Path(folder) / "run" / "model.pt").to(part.device)
-    results = evaluate_model(
-        model, ShapesDataset(200 if part.is_full else 4, seed=1), device=part.device
-    )
+    results = evaluate_model(model, ShapesDataset(200 if part.is_full else 4, seed=1))
     part.rows.append(
         {
             "iterations": iterations,

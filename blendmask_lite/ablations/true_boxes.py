@@ -88,14 +88,15 @@ def true_box_masks(model: BlendMask, image: Tensor, target: Target) -> tuple[Ten
         target: N objects in pixels of `image`.
 
     Returns:
-        (n,) int64 positions of the objects that a location learns, ascending, and their
+        On the CPU (n,) int64 positions of the objects that a location learns, ascending, and their
         (n, H, W) bool masks. Of an object's locations the most central one is taken.
     """
-    output = model([image])
+    target = target.to(model.device)
+    output = model([image.to(model.device)])
     location, is_learned = object_locations(output, target, model.config)
     place = is_learned.nonzero()[:, 0]
     index = F.pad(location[place, None], (1, 0))  # (n, 2), image 0
     boxes = target.boxes.float()[place]
     logits = model.masks_at(output, index, boxes)
     height, width = image.shape[-2:]
-    return place, paste_masks(logits, boxes, (height, width))
+    return place.cpu(), paste_masks(logits, boxes, (height, width)).cpu()

@@ -71,7 +71,7 @@ class ReceptiveFields:
     def names(self) -> tuple[str, ...]:
         """Of the maps that have receptive fields: c2 to c5, and those of the pyramid."""
         fpn = self.network.fpn
-        pyramid = [f"p{name[1]}" for name in fpn.lateral] + list(fpn.top)
+        pyramid = [f"p{name[1]}" for name in fpn.output] + list(fpn.top)
         return (*sorted(self.network.backbone.channels), *sorted(pyramid))
 
     def gradient(self, image: Tensor, name: str, cell: tuple[int, int]) -> Tensor:
@@ -142,8 +142,11 @@ def _slopes(height: int, width: int) -> Tensor:
 
 
 def _averaging(module: nn.Module) -> nn.Module:
-    """A copy whose convolutions average and whose norms do nothing: no path is cut or cancels."""
-    made = copy.deepcopy(module).double().eval().requires_grad_(False)
+    """A copy whose convolutions average and whose norms do nothing: no path is cut or cancels.
+
+    It is on the CPU, because not every device has float64.
+    """
+    made = copy.deepcopy(module).cpu().double().eval().requires_grad_(False)
     for part in made.modules():
         if isinstance(part, nn.Conv2d):
             part.weight.fill_(1 / part.weight[0].numel())

@@ -51,6 +51,7 @@ def prepare_lessons(
         targets: one an image, with masks.
         batch_size: pictures in one lesson.
     """
+    targets = [target.to(model.device) for target in targets]
     return [
         Lesson(model(images[i : i + batch_size]), tuple(targets[i : i + batch_size]))
         for i in range(0, len(images), batch_size)
@@ -69,7 +70,8 @@ def make_sibling(
         seed: of the new layers.
 
     Returns:
-        A model in evaluation mode; only its bottom module and its top layer take gradients.
+        A model in evaluation mode, on the device of `model`; only its bottom module and its top
+        layer take gradients.
     """
     config = replace(model.config, merger=merger, num_bases=num_bases)
     with torch.random.fork_rng(devices=[]):
@@ -82,7 +84,7 @@ def make_sibling(
     sibling.load_state_dict(own | kept)
     for name, parameter in sibling.named_parameters():
         parameter.requires_grad_(name.startswith(("bottom.", "top_layer.")))
-    return sibling.eval()
+    return sibling.eval().to(model.device)
 
 
 def learn(sibling: BlendMask, lessons: Sequence[Lesson], *, num_steps: int) -> Iterator[float]:

@@ -115,13 +115,14 @@ def paint_masks(image: Tensor, masks: Tensor, colors: Sequence[str] | None = Non
         colors: N of them; without, each object has its own.
 
     Returns:
-        (3, H, W) float in [0, 1], a copy.
+        (3, H, W) float in [0, 1], a copy on the CPU.
 
     Raises:
         ValueError: masks and image differ in size.
     """
     height, width = masks.shape[-2:]
     _require_size((height, width), image)
+    image, masks = image.cpu(), masks.cpu()
     names = list(map(object_color, range(len(masks)))) if colors is None else colors
     painted = _as_float(image)
     _paint_parts(painted, reversed(list(mask_parts(masks))), names[: len(masks)][::-1])

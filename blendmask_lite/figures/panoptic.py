@@ -74,7 +74,7 @@ def paint_segments(image: Tensor, result: PanopticResult) -> Tensor:
         result: of that image, at its size.
 
     Returns:
-        (3, H, W) float in [0, 1], a copy; unlabelled pixels keep their colour.
+        (3, H, W) float in [0, 1], a copy on the CPU; unlabelled pixels keep their colour.
 
     Raises:
         ValueError: the result belongs to an image of another size.
@@ -83,14 +83,15 @@ def paint_segments(image: Tensor, result: PanopticResult) -> Tensor:
         raise ValueError(
             f"segments of {tuple(result.ids.shape)} pixels on an image of {tuple(image.shape[-2:])}"
         )
+    image, result = image.cpu(), result.to("cpu")
     painted = image.clone() if image.is_floating_point() else image.float() / 255
     for segment, name in zip(result.segments, _colors(result), strict=True):
         if not segment.is_thing:
-            color = torch.tensor(rgb255(name), device=painted.device)[:, None] / 255
+            color = torch.tensor(rgb255(name))[:, None] / 255
             mask = result.ids == segment.id
             painted[:, mask] = (1 - OPACITY) * painted[:, mask] + OPACITY * color
     things = torch.tensor([each.id for each in result.segments if each.is_thing])
-    return paint_masks(painted, result.ids == things[:, None, None].to(result.ids))
+    return paint_masks(painted, result.ids == things[:, None, None])
 
 
 def _colors(result: PanopticResult) -> list[str]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blendmask_lite.datasets.transforms import resize_for_test
+from blendmask_lite.evaluation.pictures import picture_for
 from blendmask_lite.figures.attentions import crop_picture
 from blendmask_lite.figures.blending import object_blending_figure, strongest_bases
 from blendmask_lite.figures.detections import paint_masks
@@ -118,8 +118,7 @@ def figure_4(model: BlendMask, image: Tensor, *, score_threshold: float = SCORE)
 def _look_at(
     model: BlendMask, image: Tensor, score_threshold: float
 ) -> tuple[Tensor, BlendMaskOutput, Detections]:
-    settings = model.inference
-    image = resize_for_test(image, settings.test_size, settings.max_size)
-    output = model([image.to(model.device)])
+    image = picture_for(model, image)
+    output = model([image])
     found = model.find_objects(output, score_threshold=score_threshold)[0]
-    return image, output, found.to("cpu")
+    return image, output, found
