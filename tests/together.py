@@ -195,7 +195,7 @@ def bad_box_loss():
 
 
 RECIPE = Recipe(
-    model=replace(PRESETS["nano"], stage_width=8, stem_channels=8, pyramid_channels=16),
+    model=replace(PRESETS["nano"], stage_width=16, stem_channels=16, pyramid_channels=16),
     inference=PRESET_INFERENCE["nano"],
     train=replace(
         rescale(TRAIN_PRESETS["nano"], iterations=3, batch_size=4),
