@@ -39,7 +39,7 @@ TRAIN = replace(
     max_size=64,
 )
 RECIPE = Recipe(
-    model=replace(PRESETS["nano"], stage_width=8, stem_channels=8, pyramid_channels=16),
+    model=replace(PRESETS["nano"], stage_width=16, stem_channels=16, pyramid_channels=16),
     inference=replace(PRESET_INFERENCE["nano"], test_size=64, max_size=64),
     train=TRAIN,
 )

@@ -62,7 +62,7 @@ def run_folder(tmp_path_factory):
 def recipe(iterations: int) -> Recipe:
     train = rescale(TRAIN_PRESETS["nano"], iterations=iterations, batch_size=2)
     return Recipe(
-        model=replace(PRESETS["nano"], stage_width=8, stem_channels=8, pyramid_channels=16),
+        model=replace(PRESETS["nano"], stage_width=16, stem_channels=16, pyramid_channels=16),
         inference=PRESET_INFERENCE["nano"],
         train=replace(train, ema_decay=0.9, train_sizes=(64,), max_size=64),
     )

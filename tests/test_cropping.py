@@ -190,7 +190,7 @@ def test_a_training_run_takes_its_pictures_with_jitter(tmp_path, monkeypatch):
     monkeypatch.setattr("blendmask_lite.training.run.TrainTransform", Watched)
     train = replace(TRAIN_PRESETS["nano"], iterations=1, batch_size=2, train_sizes=(64,))
     recipe = Recipe(
-        model=replace(PRESETS["nano"], stage_width=8, stem_channels=8, pyramid_channels=16),
+        model=replace(PRESETS["nano"], stage_width=16, stem_channels=16, pyramid_channels=16),
         inference=InferenceConfig(),
         train=replace(train, jitter=(0.1, 0.9)),
     )

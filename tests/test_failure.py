@@ -25,7 +25,7 @@ from blendmask_lite.training.runlog import CsvLog
 from blendmask_lite.training.schedule import TrainConfig, rescale
 
 RECIPE = Recipe(
-    model=replace(PRESETS["nano"], stage_width=8, stem_channels=8, pyramid_channels=16),
+    model=replace(PRESETS["nano"], stage_width=16, stem_channels=16, pyramid_channels=16),
     inference=PRESET_INFERENCE["nano"],
     train=replace(
         rescale(TRAIN_PRESETS["nano"], iterations=4, batch_size=2),
