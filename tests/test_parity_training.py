@@ -2,18 +2,29 @@
 
 Expected numbers were written by the released code with the same weights and inputs. Kinds: polygon
 and bitmap targets, one image of two without objects, no objects at all.
+
+Losses are continuous in the weights, so float32 has them to 1e-5 on every machine. Gradients are
+not: a ReLU whose input is 1e-6 opens or closes with the last bit of a sum, and so with the
+processor. One closed cell of a small level moves the gradient of a single parameter by percents.
+So gradients are compared in float64, where no gate is that close, and float32 with float64.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
 import pytest
 import torch
 from parity import make_model, read_case, rgb, unpack
+from torch import Tensor
 
 from blendmask_lite import Target
 from blendmask_lite.boxes import centerness
 from blendmask_lite.convert import adelaidet_name
 from blendmask_lite.masks import crop_masks
+from blendmask_lite.model.output import BlendMaskOutput
 from blendmask_lite.training.criterion import TrainingStep
 
 CASES = [
@@ -28,6 +39,41 @@ LOSSES = {
     "mask": "loss_mask",
     "semantic": "loss_basis_sem",
 }
+# The released code's numbers are float32 themselves. Measured against float64: 3.7e-5 in R_50_1x,
+# 2.8e-4 in tiny, whose levels are small; and 5.2e-3 in one parameter of tiny-all_empty, where one
+# ReLU of `head.class_tower` on P5 had an input of 1e-6 and the wrong side of 0.
+RELEASED_ROUNDING = {"R_50_1x": 1e-4, "tiny": 5e-4, "tiny-all_empty": 6e-3}
+# Float32 against float64, the length of the difference. With each weight moved by 1e-6 of itself, a
+# few roundings, as well as with other instruction sets and thread counts: up to 3e-2 of a
+# parameter's gradient, 7e-4 of the whole one.
+FLOAT32_PARAMETER, FLOAT32_WHOLE = 0.1, 3e-3
+# A bias before a GroupNorm of one channel a group has no gradient but rounding.
+NO_GRADIENT = 5e-5
+
+
+@dataclass
+class Run:
+    """A training step on a case, gradients computed."""
+
+    name: str
+    expected: Any
+    step: TrainingStep
+    output: BlendMaskOutput
+    targets: list[Target]
+    losses: dict[str, Tensor]
+
+    def gradients(self):
+        """Parameter's name in the released code -> gradient, float64."""
+        parameters = dict(self.step.model.named_parameters())
+        return {
+            theirs: parameters[our_name(self, theirs)].grad.double()
+            for theirs in self.expected["grads"]
+        }
+
+
+def our_name(run, theirs):
+    num_convs = run.step.model.config.num_bottom_convs
+    return adelaidet_name(theirs, num_bottom_convs=num_convs)
 
 
 def read_target(entry, kind):
@@ -42,18 +88,26 @@ def read_target(entry, kind):
     )
 
 
-@pytest.fixture(scope="module", params=CASES, ids="-".join)
-def run(request):
-    """(expected, step, output, targets, losses), gradients computed."""
-    case, kind = request.param
+def train(case, kind, dtype):
     expected = read_case(f"{case}.train")["train"][kind]
-    step = TrainingStep(make_model(case)).train()
+    step = TrainingStep(make_model(case).to(dtype)).train()
     images = [rgb(entry["image"]) for entry in expected["inputs"]]
     targets = [read_target(entry, kind) for entry in expected["inputs"]]
     output = step.model(images)
     losses = step.criterion(step.model, output, targets)
     torch.stack(list(losses.values())).sum().backward()
-    return expected, step, output, targets, losses
+    return Run(f"{case}-{kind}", expected, step, output, targets, losses)
+
+
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
+def run(request):
+    return train(*request.param, torch.float32)
+
+
+@lru_cache(maxsize=1)
+def exact_run(name):
+    """The same in float64."""
+    return train(*name.split("-"), torch.float64)
 
 
 def per_level(values, output):
@@ -62,14 +116,13 @@ def per_level(values, output):
 
 
 def test_losses_equal_the_released_codes(run):
-    expected, _, _, _, losses = run
-    assert set(losses) == set(LOSSES)
+    assert set(run.losses) == set(LOSSES)
     for name, theirs in LOSSES.items():
-        assert losses[name].item() == pytest.approx(expected["losses"][theirs], rel=1e-4), name
+        assert run.losses[name].item() == pytest.approx(run.expected["losses"][theirs], rel=1e-4)
 
 
 def test_assignment_equals_the_released_codes(run):
-    expected, step, output, targets, _ = run
+    expected, step, output, targets = run.expected, run.step, run.output, run.targets
     assignment = step.criterion.assign(output, targets)
     num_classes = step.model.config.num_classes
     wanted = [level.long() for level in expected["targets"]["labels"]]
@@ -92,25 +145,39 @@ def test_assignment_equals_the_released_codes(run):
     assert total == pytest.approx(expected["train"]["loss_denorm"], rel=1e-5)
 
 
-def test_gradient_norms_equal_the_released_codes(run):
-    expected, step, _, _, _ = run
-    parameters = dict(step.model.named_parameters())
-    num_convs = step.model.config.num_bottom_convs
-    names = {name: adelaidet_name(name, num_bottom_convs=num_convs) for name in expected["grads"]}
+def test_the_same_parameters_have_gradients_as_in_the_released_code(run):
+    parameters = dict(run.step.model.named_parameters())
     trained = {name for name, value in parameters.items() if value.requires_grad}
-    without = {adelaidet_name(n, num_bottom_convs=num_convs) for n in expected["no_grad_params"]}
-    assert set(names.values()) | without == trained
-    assert len(parameters) - len(trained) == expected["n_frozen"]
-    for theirs, ours in names.items():
-        norm = parameters[ours].grad.double().norm().item()
-        # abs: a bias before a GroupNorm of one channel a group has no gradient but rounding.
-        assert norm == pytest.approx(expected["grads"][theirs][0], rel=1e-3, abs=1e-5), ours
+    with_gradient = {our_name(run, theirs) for theirs in run.expected["grads"]}
+    without = {our_name(run, theirs) for theirs in run.expected["no_grad_params"]}
+    assert with_gradient | without == trained
+    assert len(parameters) - len(trained) == run.expected["n_frozen"]
     for name in without:  # a zero gradient counts as none
         assert not parameters[name].grad.any()
 
 
+@pytest.mark.slow
+def test_gradient_norms_in_float64_equal_the_released_codes(run):
+    exact = exact_run(run.name)
+    case = run.name.split("-")[0]
+    rel = RELEASED_ROUNDING.get(run.name, RELEASED_ROUNDING[case])
+    for theirs, gradient in exact.gradients().items():
+        norm, _ = run.expected["grads"][theirs]
+        assert gradient.norm().item() == pytest.approx(norm, rel=rel, abs=1e-5), theirs
+
+
+@pytest.mark.slow
+def test_gradients_in_float32_are_those_of_float64_but_for_a_few_gates(run):
+    exact, rounded = exact_run(run.name).gradients(), run.gradients()
+    errors = {name: (rounded[name] - exact[name]).norm() for name in exact}
+    for name, error in errors.items():
+        assert error <= FLOAT32_PARAMETER * exact[name].norm() + NO_GRADIENT, name
+    whole = torch.stack([gradient.norm() for gradient in exact.values()]).norm()
+    assert torch.stack(list(errors.values())).norm() <= FLOAT32_WHOLE * whole
+
+
 def test_masks_of_the_first_positives_equal_the_released_codes(run):
-    expected, step, output, targets, _ = run
+    expected, step, output, targets = run.expected, run.step, run.output, run.targets
     if "mask_logits_first16" not in expected or len(expected["train"]["pos_inds"]) == 0:
         assert sum(len(target) for target in targets) == 0
         return
@@ -131,12 +198,10 @@ def test_masks_of_the_first_positives_equal_the_released_codes(run):
 
 
 def test_batch_statistics_moved_as_in_the_released_code(run):
-    expected, step, _, _, _ = run
-    state = step.model.state_dict()
-    num_convs = step.model.config.num_bottom_convs
-    assert expected["bn_after"]
-    for theirs, value in expected["bn_after"].items():
-        got = state[adelaidet_name(theirs, num_bottom_convs=num_convs)]
+    state = run.step.model.state_dict()
+    assert run.expected["bn_after"]
+    for theirs, value in run.expected["bn_after"].items():
+        got = state[our_name(run, theirs)]
         torch.testing.assert_close(got, value.to(got.dtype), atol=2e-4, rtol=1e-4)
 
 
