@@ -44,7 +44,7 @@ MODEL_RANGES: dict[str, tuple[float, float]] = {
     "num_shared_convs": CONVS,
     "num_class_convs": CONVS,
     "num_box_convs": CONVS,
-    "center_radius": (0, 1000),
+    "center_radius": (0, math.inf),  # infinite: the whole box is positive
     "bottom_channels": CHANNELS,
     "num_bottom_convs": CONVS,
     "num_bases": (1, 1024),
@@ -125,7 +125,7 @@ class ModelConfig:
     panoptic_weight: float = 0.5  # of its loss
 
     def __post_init__(self) -> None:
-        require_types(self)
+        require_types(self, unbounded=("center_radius",))
         require_ranges(self, MODEL_RANGES)
         self._check_numbers()
         self._check_pyramid()

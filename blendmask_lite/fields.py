@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import reprlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -12,17 +13,22 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 __all__ = ["require_ranges", "require_types"]
 
 
-def require_types(config: Any) -> None:
+def require_types(config: Any, *, unbounded: Collection[str] = ()) -> None:
     """Refuse a dataclass of plain values that holds something else than its fields declare.
 
     A whole number may stand for a float. True and False are no numbers, NaN and infinity neither.
+
+    Args:
+        config: the dataclass.
+        unbounded: fields that infinity has a meaning for.
 
     Raises:
         ValueError: names the field, its value, and what it must be.
     """
     for name, kind in _declared(type(config)).items():  # type: ignore[arg-type]
         value = getattr(config, name)
-        if not _is_a(value, kind):
+        is_unbounded = name in unbounded and value == math.inf
+        if not is_unbounded and not _is_a(value, kind):
             raise ValueError(f"{name} = {reprlib.repr(value)}: must be {_in_words(kind)}")
 
 

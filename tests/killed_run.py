@@ -97,7 +97,7 @@ def die_inside_a_write(place: str, number: int) -> None:
         if writes == number and place == PLACES[2]:
             die()
 
-    files.os = SimpleNamespace(fsync=fsync, replace=rename, getpid=os.getpid)
+    files.os = SimpleNamespace(**(vars(os) | {"fsync": fsync, "replace": rename}))
 
 
 def fork(folder: Path, place: str | None = None, number: int = 0) -> tuple[int, int]:

@@ -55,7 +55,6 @@ def run(options: argparse.Namespace) -> int:
 
     from blendmask_lite.text import first_line
     from blendmask_lite.training.distributed import join_ranks, one_voice
-    from blendmask_lite.training.memory import keep_freed_memory
 
     if options.resume:
         take_stored_options(options)
@@ -65,8 +64,6 @@ def run(options: argparse.Namespace) -> int:
     if options.workers is not None:
         require_few("--workers", options.workers, least=0)
     with join_ranks(find_device(options.device or "auto")) as ranks, one_voice(ranks):
-        if ranks.device.type == "cpu":
-            keep_freed_memory()
         try:
             return train(options, ranks)
         except torch.OutOfMemoryError as error:

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from blendmask_lite.boxes import ltrb_giou
@@ -122,17 +121,21 @@ def sigmoid_entropy(logits: Tensor, target: Tensor) -> Tensor:
 class _SigmoidEntropy(torch.autograd.Function):
     """max(x, 0) - x t + log(1 + exp(-|x|)), whose gradient is sigmoid(x) - t."""
 
+    generate_vmap_rule = True  # the loss playground takes gradients of many logits at once
+
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: Tensor) -> Tensor:
-        ctx.save_for_backward(logits, target)
+    def forward(logits: Tensor, target: Tensor) -> Tensor:
         entropy = logits.abs().neg_().exp_().add_(1).log_()
         return entropy.add_(logits.clamp(min=0)).sub_(logits * target)
 
     @staticmethod
-    @once_differentiable
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         logits, target = ctx.saved_tensors
-        return logits.sigmoid().sub_(target).mul_(gradient), None
+        return (logits.sigmoid() - target) * gradient, None
 
 
 def semantic_loss(logits: Tensor, cells: Tensor, num_cells: Tensor | None = None) -> Tensor:
