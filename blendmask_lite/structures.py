@@ -146,11 +146,9 @@ class UnpastedDetections:
     """Detections whose masks are still R x R cells over their boxes.
 
     The masks of a hundred objects on a photograph of 12 million pixels take more than a gigabyte.
-    Here they come one by one, each inside its box.
+    Here they come one by one, each inside its box. All other fields are those of `Detections`.
 
     Attributes:
-        boxes, scores, labels, mask_logits, location_index, proposal_boxes, image_size: as
-            `Detections` has them.
         mask_threshold: probability from which a pixel belongs to the mask.
     """
 

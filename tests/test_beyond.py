@@ -68,10 +68,9 @@ def test_a_pictures_cost_grows_with_its_pixels_and_is_the_networks(model):
     small = picture_cost(PRESETS["nano"], (64, 64))
     large = picture_cost(PRESETS["nano"], (128, 128))
     assert list(small) == ["backbone", "pyramid", "detector", "bottom module"]
-    # Only the bottom module has a part that does not grow, its image pooling, and one that grows
-    # faster: enlarging the coarse map is two products, across and down.
+    # Only the bottom module has a part that does not grow: its image pooling.
     assert all(large[name] == 4 * small[name] for name in list(small)[:3])
-    assert 3.9 * small["bottom module"] < large["bottom module"] < 4.1 * small["bottom module"]
+    assert 3.9 * small["bottom module"] < large["bottom module"] <= 4 * small["bottom module"]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.bottom(features)
     assert large["bottom module"] == counter.get_total_flops() // 2

@@ -9,12 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torchvision.models import ResNet18_Weights, resnet18, resnet50
 
 from blendmask_lite import PRESETS, BlendMask, InferenceConfig, ModelConfig
 from blendmask_lite.model.backbones.resnet import DEPTHS, BasicBlock, Bottleneck, ResNet
-from blendmask_lite.model.bottom import DeepLabDecoder, ProtoFPN, ProtoNetP3, conv_enlarged
+from blendmask_lite.model.bottom import DeepLabDecoder, ProtoFPN, ProtoNetP3
 from blendmask_lite.model.detect import Proposals, select_candidates, suppress
 from blendmask_lite.model.fcos import FCOSHead
 from blendmask_lite.model.images import require_pixels
@@ -532,30 +531,6 @@ def test_gpu_and_cpu_find_the_same():
     cpu = model.predict([image()], score_threshold=0.0, max_detections=5)[0]
     gpu = model.to("cuda").predict([image()], score_threshold=0.0, max_detections=5)[0].to("cpu")
     assert torch.allclose(cpu.boxes, gpu.boxes, atol=0.1)
-
-
-@pytest.mark.parametrize("sizes", [((4, 4), (32, 32)), ((1, 1), (8, 8)), ((2, 3), (5, 7))])
-def test_a_convolution_of_an_enlarged_map_needs_no_enlarged_map(sizes):
-    (height, width), size = sizes
-    x = torch.randn(2, 6, height, width, dtype=torch.float64, requires_grad=True)
-    kernel = torch.randn(5, 6, 3, 3, dtype=torch.float64, requires_grad=True)
-    enlarged = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
-    expected, maps = F.conv2d(enlarged, kernel, padding=1), conv_enlarged(x, kernel, size)
-    assert torch.allclose(maps, expected, atol=1e-12)
-    weight = torch.randn_like(expected)
-    wanted = torch.autograd.grad(expected, (x, kernel), weight)
-    for gradient, own in zip(wanted, torch.autograd.grad(maps, (x, kernel), weight), strict=True):
-        assert torch.allclose(own, gradient, atol=1e-11)
-
-
-def test_deeplabs_first_layer_reads_the_enlarged_coarse_map_and_the_fine_one():
-    torch.manual_seed(0)
-    bottom = DeepLabDecoder(inputs=("p3", "p5"), in_channels=(6, 6), channels=8).eval().double()
-    coarse = torch.randn(2, 8, 3, 2, dtype=torch.float64)
-    fine = torch.randn(2, 48, 12, 8, dtype=torch.float64)
-    enlarged = F.interpolate(coarse, size=(12, 8), mode="bilinear", align_corners=False)
-    expected = bottom.tower[0](torch.cat([enlarged, fine], dim=1))
-    assert torch.allclose(bottom.join(coarse, fine), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("num_convs", [0, 1])

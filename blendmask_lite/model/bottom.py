@@ -8,7 +8,6 @@ bases, pixels), and maps a dict of features to (B, K, H/s, W/s).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from torch.nn import functional as F
 
 from blendmask_lite.model.norms import BatchNorm2d
 
-__all__ = ["BottomModule", "DeepLabDecoder", "ProtoFPN", "ProtoNetP3", "conv_enlarged"]
+__all__ = ["BottomModule", "DeepLabDecoder", "ProtoFPN", "ProtoNetP3"]
 
 STRIDES = {"c2": 4, "p2": 4, "c3": 8, "p3": 8, "c4": 16, "p4": 16, "c5": 32, "p5": 32}
 
@@ -142,30 +141,9 @@ class DeepLabDecoder(BottomModule):
         """Read both inputs; see `BottomModule`."""
         fine = self.fine(features[self.inputs[0]])
         coarse = self.pyramid(features[self.inputs[1]])
-        bases: Tensor = self.bases(self.tower[1](self.join(coarse, fine)))
+        joined = torch.cat([_resized(coarse, fine), fine], dim=1)
+        bases: Tensor = self.bases(self.tower(joined))
         return bases
-
-    def join(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        """The tower's first layer, on both maps at the size of the fine one.
-
-        A convolution of two maps side by side is a sum of two, and the coarse map need not be
-        enlarged for its own.
-
-        Args:
-            coarse: (B, channels, h, w).
-            fine: (B, 48, H/s, W/s).
-
-        Returns:
-            (B, channels, H/s, W/s).
-        """
-        layer = self.tower[0]
-        assert isinstance(layer, nn.Sequential)
-        kernel: Any = layer[0].weight
-        of_coarse, of_fine = kernel.split([coarse.shape[1], fine.shape[1]], dim=1)
-        total = F.conv2d(fine, of_fine, padding=1)
-        total = total + conv_enlarged(coarse, of_coarse, (fine.shape[-2], fine.shape[-1]))
-        joined: Tensor = layer[1:](total)  # norm and ReLU
-        return joined
 
 
 class AtrousPyramidPooling(nn.Module):
@@ -191,42 +169,6 @@ class AtrousPyramidPooling(nn.Module):
         looks.append(image.expand_as(looks[0]))
         joined: Tensor = self.join(torch.cat(looks, dim=1))
         return joined
-
-
-def conv_enlarged(x: Tensor, kernel: Tensor, size: tuple[int, int]) -> Tensor:
-    """A 3x3 convolution of a map that is enlarged first, without making the large map.
-
-    A tap of the kernel mixes channels, the enlargement mixes cells, so their order is free: the
-    nine taps are taken on the small map. Enlarging, shifting and adding up are then two products,
-    across and down.
-
-    Args:
-        x: (B, C, h, w).
-        kernel: (out channels, C, 3, 3).
-        size: (H, W) of the enlarged map, cells.
-
-    Returns:
-        (B, out channels, H, W), to rounding the convolution with padding 1 of
-        `F.interpolate(x, size, mode="bilinear")`.
-    """
-    height, width = size
-    out_channels = len(kernel)
-    taps = F.linear(x.permute(0, 2, 3, 1), kernel.permute(2, 3, 0, 1).flatten(0, 2))
-    taps = taps.unflatten(3, (3, 3, out_channels)).permute(0, 3, 1, 4, 2, 5)
-    taps = taps.flatten(1, 2).flatten(2, 3)  # (B, 3h, 3w, out channels)
-    rows = _shifted_enlargement(x.shape[3], width, like=x) @ taps  # (B, 3h, W, out channels)
-    maps = _shifted_enlargement(x.shape[2], height, like=x) @ rows.flatten(2)
-    return maps.unflatten(2, (width, out_channels)).permute(0, 3, 1, 2)
-
-
-def _shifted_enlargement(length: int, new_length: int, *, like: Tensor) -> Tensor:
-    """(new_length, 3 * length) weights of the cell before, the cell itself and the cell after."""
-    identity = torch.eye(length, dtype=like.dtype, device=like.device)
-    weights = F.interpolate(identity[None], size=new_length, mode="linear", align_corners=False)[
-        0
-    ].T
-    weights = F.pad(weights, (0, 0, 1, 1))  # beyond the border is nothing
-    return torch.cat([weights[i : i + new_length] for i in range(3)], dim=1)
 
 
 def _conv_block(
