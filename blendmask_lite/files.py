@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["require_folder", "require_writable", "write_atomically"]
+__all__ = ["is_stream", "require_folder", "require_writable", "write_atomically"]
 
 LONGEST = 200  # bytes of a name that a temporary name repeats; file systems allow 255
 
@@ -37,7 +37,7 @@ def write_atomically(path: Path, content: bytes, *, is_durable: bool = True) -> 
         OSError: it cannot be written, and is then what it was.
     """
     with _named(path):
-        if _is_stream(path):
+        if is_stream(path):
             _write_stream(path, content)
         else:
             _replace_file(_file_behind(path), content, is_durable)
@@ -54,7 +54,7 @@ def require_writable(path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     with _named(path):
-        if _is_stream(path):
+        if is_stream(path):
             stream = _open_stream(path)
             os.write(stream, b"")  # /dev/full refuses even that
             if stat.S_ISFIFO(os.fstat(stream).st_mode):
@@ -92,7 +92,7 @@ def _named(path: Path) -> Iterator[None]:
         raise named from error
 
 
-def _is_stream(path: Path) -> bool:
+def is_stream(path: Path) -> bool:
     """Whether it is something that bytes are sent to: a device, a pipe, an open file."""
     try:
         mode = path.stat().st_mode

@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -397,6 +399,18 @@ def test_results_are_on_the_disk_while_segment_works(checkpoint, pictures, tmp_p
     monkeypatch.setattr("blendmask_lite.cli.segment.read_image", look)
     assert segment(checkpoint, pictures, tmp_path / "out") == 0
     assert len(seen[0]["images"]) == 1 and seen[0]["annotations"]
+
+
+def test_results_are_written_into_a_pipe_once(checkpoint, pictures, tmp_path):
+    out, read = tmp_path / "out", []
+    out.mkdir()
+    os.mkfifo(out / "results.json")
+    reader = threading.Thread(target=lambda: read.append((out / "results.json").read_bytes()))
+    reader.start()
+    time.sleep(0.2)  # a pipe without a reader is refused
+    assert segment(checkpoint, pictures, out) == 0
+    reader.join(timeout=60)
+    assert len(json.loads(read[0])["images"]) == 4
 
 
 def test_results_of_an_earlier_call_stay_when_nothing_new_was_found(

@@ -15,6 +15,7 @@ import pytest
 from blendmask_lite import BlendMask
 from blendmask_lite.assets import shipped_checkpoint
 from blendmask_lite.cli import main
+from blendmask_lite.datasets.shapes import write_shapes
 from blendmask_lite.files import require_folder, require_writable, write_atomically
 
 
@@ -214,3 +215,13 @@ def test_commands_refuse_an_output_before_they_begin(tmp_path, capsys, monkeypat
         said = capsys.readouterr()
         assert "cannot be written (Not a directory)" in said.err, command
         assert said.err.count("\n") == 1, command
+
+
+def test_generated_pictures_remove_no_device_that_their_annotations_are_linked_to(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "out" / "annotations").mkdir(parents=True)
+    (tmp_path / "out" / "annotations" / "instances_train.json").symlink_to(pipe)
+    with pytest.raises(OSError, match="nobody reads from this pipe"):
+        write_shapes(tmp_path / "out", num_images=1, seed=0)
+    assert pipe.is_fifo()

@@ -429,3 +429,9 @@ def test_a_real_run_is_read_while_it_goes_on_and_when_it_is_finished(tmp_path):
     assert list(record.last_losses) == ["loss", "class", "box", "centerness", "mask", "semantic"]
     total = sum(value for name, value in record.last_losses.items() if name != "loss")
     assert record.last_losses["loss"] == pytest.approx(total, rel=1e-4)
+
+
+def test_a_pipe_in_the_place_of_a_table_is_not_waited_for(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    os.mkfifo(tmp_path / "metrics.csv")
+    assert "metrics.csv is no file" in read_run(tmp_path).problems

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import signal
 import sys
 import threading
@@ -28,7 +29,7 @@ from blendmask_lite.datasets.coco_format import image_record
 from blendmask_lite.datasets.transforms import resize_for_test
 from blendmask_lite.evaluation.results_file import image_results
 from blendmask_lite.figures.detections import draw_detections
-from blendmask_lite.files import require_folder, require_writable, write_atomically
+from blendmask_lite.files import is_stream, require_folder, require_writable, write_atomically
 from blendmask_lite.images import read_image
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.structures import UnpastedDetections
@@ -142,7 +143,8 @@ class Results:
         self.categories = json.dumps([{"id": number, "name": name} for number, name in pairs])
         self.images: list[str] = []
         self.annotations: list[str] = []
-        self._due = 0.0
+        # What is in a pipe cannot be written again.
+        self._due = math.inf if is_stream(path) else 0.0
 
     def __enter__(self) -> Results:
         return self

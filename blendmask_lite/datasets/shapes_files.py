@@ -24,7 +24,7 @@ from blendmask_lite.datasets.coco_format import (
 from blendmask_lite.datasets.shapes_painting import STUFF_CLASSES
 from blendmask_lite.datasets.shapes_plan import SHAPE_CLASSES, ShapesConfig
 from blendmask_lite.datasets.shapes_scene import Scene, draw_scene, scene_sample
-from blendmask_lite.files import write_atomically
+from blendmask_lite.files import is_stream, require_writable, write_atomically
 from blendmask_lite.masks import mask_boxes
 
 __all__ = ["write_shapes"]
@@ -65,7 +65,9 @@ def write_shapes(
     folder = Path(out)
     path = folder / "annotations" / f"instances_{split}.json"
     # Pictures of two runs must not be read under one annotation file.
-    path.resolve().unlink(missing_ok=True)
+    require_writable(path)
+    if not is_stream(path):  # a device is nobody's to remove
+        path.resolve().unlink(missing_ok=True)
     config = ShapesConfig() if config is None else config
     category_ids = range(1, len(SHAPE_CLASSES) + 1)
     images: list[dict[str, Any]] = []

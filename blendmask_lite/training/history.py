@@ -210,6 +210,9 @@ def _read_table(path: Path, problems: list[str], *, is_needed: bool = True) -> T
     columns: list[array[float]] = []
     odd_rows: list[int] = []
     number = 0
+    if path.exists() and not path.is_file():  # nobody may ever write into a pipe
+        problems.append(f"{path.name} is no file")
+        return {}
     try:
         with path.open(newline="", encoding="utf-8") as file:
             for number, row in enumerate(csv.reader(file)):
