@@ -37,3 +37,21 @@ def test_the_benchmark_of_a_step_compares_two_checkouts(tmp_path, capsys):
     own = result[str(BENCHMARKS.parent)]
     assert 0 < own["of them drawing"] < own["milliseconds"]
     assert result["ratio"]["mean"] > 0
+
+
+def test_the_inference_benchmark_gives_intervals_and_shares_of_the_peak(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    spec = importlib.util.spec_from_file_location("inference", BENCHMARKS / "inference.py")
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    # Ratios 2, 2, 2, 4: the median of any draw lies between them.
+    median, low, high = benchmark.ratio([2.0, 4, 6, 8], [1, 2, 3, 2])
+    assert median == 2 and low == 2 and 2 < high <= 4
+    # 2 x 2048^3 operations.
+    product = benchmark.matrix_product()
+    assert benchmark.operations(product) == 2 * 2048**3 / 1e9
+    times = {benchmark.PEAK: [100.0, 200.0], "backbone": [50.0, 100.0], "paste": [1.0, 1.0]}
+    gflops = {benchmark.PEAK: 10.0, "backbone": 4.0, "paste": 0.0}
+    lines = benchmark.rows("Stages", times, gflops=gflops)
+    # 4 in 50 ms against 10 in 100 ms: four fifths, in both rounds.
+    assert "80% [80%, 80%] of the peak" in lines[2] and lines[3].endswith("1.0 ms")
