@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
-from released import thin
+from released import random_model, thin
 from torch import nn
 from torch.nn import functional as F
 
@@ -12,7 +14,7 @@ from blendmask_lite import PRESETS, BlendMask, ModelConfig, Target
 from blendmask_lite.model.backbones.deform import DeformConv2d
 from blendmask_lite.model.backbones.dla import DLA, Tree
 from blendmask_lite.model.fcos import FCOSHead
-from blendmask_lite.model.norms import group_norm, synchronize_norms
+from blendmask_lite.model.norms import BatchNorm2d, group_norm, synchronize_norms
 from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.training.criterion import TrainingStep
 from blendmask_lite.training.presets import TRAIN_PRESETS
@@ -296,3 +298,61 @@ def test_a_deformable_convolution_samples_in_float32():
     for got in (cast, whole):
         assert got.dtype == torch.bfloat16
         assert (got - wanted).norm() < 0.02 * wanted.norm()
+
+
+def batch_norm_step(kind, x, weight, *, dtype):
+    """Output, gradients and statistics of one training step, in float64."""
+    norm = kind(x.shape[1]).to(dtype)
+    with torch.no_grad():
+        norm.weight.copy_(torch.linspace(0.5, 1.5, x.shape[1]))
+    x = x.to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+    out = norm(x)
+    (out * weight.to(dtype)).sum().backward()
+    values = (out, x.grad, norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var)
+    assert norm.num_batches_tracked == 1
+    return [value.detach().double() for value in values]
+
+
+def test_batch_statistics_on_the_cpu_are_summed_to_the_last_digits():
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, 16, 200, 304)
+    x = 2 * torch.randn(shape, generator=generator) + 3
+    weight = torch.randn(shape, generator=generator)
+    exact = batch_norm_step(nn.BatchNorm2d, x, weight, dtype=torch.float64)
+    found = batch_norm_step(BatchNorm2d, x, weight, dtype=torch.float32)
+    for own, true in zip(found, exact, strict=True):
+        # torch's own kernel for this layout: 1e-5, and 1e-4 in gradients of weights.
+        assert (own - true).norm() < 2e-6 * true.norm()
+
+
+def test_batch_norm_evaluates_and_keeps_its_names_as_torchs_does():
+    own, torchs = BatchNorm2d(4), nn.BatchNorm2d(4)
+    assert own.state_dict().keys() == torchs.state_dict().keys()
+    x = torch.randn(2, 4, 100, 80).contiguous(memory_format=torch.channels_last)
+    for _ in range(2):
+        own(x), torchs(x)
+    own.eval(), torchs.eval()
+    assert torch.allclose(own(x), torchs(x), atol=1e-5)
+    assert torch.allclose(own(x[:, :, :5]), own(x)[:, :, :5], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["dla34", "rt_r50"])
+def test_a_float32_step_has_the_gradient_of_float64(name):
+    model = random_model(thin(name, pyramid_channels=64, bottom_channels=64)).train()
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(3, 256, 320, generator=generator)
+    masks = torch.zeros(2, 256, 320, dtype=torch.bool)
+    masks[0, 30:120, 40:200], masks[1, 90:230, 150:310] = True, True
+    boxes = torch.tensor([[40.0, 30, 200, 120], [150, 90, 310, 230]])
+    target = Target(boxes, torch.tensor([0, 3]), masks=masks)
+    gradients = []
+    for dtype in (torch.float64, torch.float32):
+        copied = copy.deepcopy(model).to(dtype)
+        losses = TrainingStep(copied)([image, image.flip(2)], [target, target])
+        parameters = [p for p in copied.parameters() if p.requires_grad]
+        own = torch.autograd.grad(sum(losses.values()), parameters)
+        gradients.append(torch.stack([each.double().norm() for each in own]))
+    exact, found = gradients
+    assert found.norm().item() == pytest.approx(exact.norm().item(), rel=2e-3)
+    # Single parameters hang on ReLUs that open or close with a rounding; most do not.
+    assert ((found - exact).abs() < 2e-3 * exact).float().mean() > 0.9
