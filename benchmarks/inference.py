@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from blendmask_lite import BlendMask
 from blendmask_lite.masks import paste_masks
-from blendmask_lite.model.images import batch_images
+from blendmask_lite.model.inputs import batch_images
 
 __all__ = ["main"]
 

@@ -16,7 +16,7 @@ from blendmask_lite.boxes import clip_boxes, has_sides
 from blendmask_lite.config import LEVEL_STRIDES
 from blendmask_lite.files import write_atomically
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.model.detect import suppress
+from blendmask_lite.model.fcos import suppress
 
 __all__ = ["Deployed", "export_onnx", "export_program", "smallest_side"]
 

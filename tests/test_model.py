@@ -14,9 +14,8 @@ from torchvision.models import ResNet18_Weights, resnet18, resnet50
 from blendmask_lite import PRESETS, BlendMask, InferenceConfig, ModelConfig
 from blendmask_lite.model.backbones.resnet import DEPTHS, BasicBlock, Bottleneck, ResNet
 from blendmask_lite.model.bottom import DeepLabDecoder, ProtoFPN, ProtoNetP3
-from blendmask_lite.model.detect import Proposals, select_candidates, suppress
-from blendmask_lite.model.fcos import FCOSHead
-from blendmask_lite.model.images import require_pixels
+from blendmask_lite.model.fcos import FCOSHead, Proposals, select_candidates, suppress
+from blendmask_lite.model.inputs import require_pixels
 
 NANO = PRESETS["nano"]
 

@@ -33,8 +33,12 @@ from blendmask_lite.datasets.shapes import STUFF_CLASSES, ShapesDataset, write_s
 from blendmask_lite.datasets.transforms import TrainTransform, flip_horizontally, resize_sample
 from blendmask_lite.figures import paint_segments, panoptic_figure
 from blendmask_lite.figures.palette import object_color, rgb255, stuff_color
-from blendmask_lite.model.panoptic import PanopticHead, enlarge_logits, semantic_labels
-from blendmask_lite.model.panoptic_merge import merge_things_and_stuff
+from blendmask_lite.model.panoptic import (
+    PanopticHead,
+    enlarge_logits,
+    merge_things_and_stuff,
+    semantic_labels,
+)
 from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.training.criterion import Criterion, TrainingStep
 from blendmask_lite.training.losses import panoptic_loss

@@ -25,9 +25,9 @@ from blendmask_lite import PRESETS, BlendMask, Target
 from blendmask_lite.datasets.batch import collate
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.model import network
+from blendmask_lite.model import blendmask
 from blendmask_lite.model.fcos import pyramid_locations as locations
-from blendmask_lite.model.norms import group_norm
+from blendmask_lite.model.layers import group_norm
 from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.training import criterion
 from blendmask_lite.training.distributed import join_ranks, one_voice
@@ -122,7 +122,7 @@ def compare_ways(folder, ways, ranks):
     """Train in several ways to take the batches."""
     # Targets and locations are float32 by default; here nothing shall round.
     torch.set_default_dtype(torch.float64)
-    for module in (network, criterion):
+    for module in (blendmask, criterion):
         module.pyramid_locations = lambda *shapes, **device: locations(*shapes, **device).double()
     for way, (num_parts, wrap) in ways.items():
         config = replace(CONFIG, accumulate=num_parts)

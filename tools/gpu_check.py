@@ -45,7 +45,7 @@ from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.evaluation.panoptic import evaluate_panoptic
 from blendmask_lite.files import write_atomically
-from blendmask_lite.model.norms import synchronize_norms
+from blendmask_lite.model.layers import synchronize_norms
 from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.training.beginning import compile_network
 from blendmask_lite.training.criterion import TrainingStep

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from blendmask_lite.boxes import centerness, xyxy_to_ltrb
 from blendmask_lite.model.fcos import pyramid_locations
-from blendmask_lite.model.images import padded_size
+from blendmask_lite.model.inputs import padded_size
 from blendmask_lite.training.targets import assign_locations
 
 __all__ = ["REASONS", "ExplainedAssignment", "explain_assignment", "pyramid_shapes"]

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
 from blendmask_lite.config import ModelConfig
-from blendmask_lite.model.network import Network
+from blendmask_lite.model.blendmask import Network
 
 __all__ = ["count_parameters", "mask_head_cost", "object_cost", "picture_cost"]
 

@@ -13,8 +13,7 @@ from blendmask_lite.evaluation.instance_results import InstanceResults
 from blendmask_lite.evaluation.instances import InstanceEvaluator
 from blendmask_lite.evaluation.pictures import in_batches
 from blendmask_lite.evaluation.sharing import require_same_names
-from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.model.modes import evaluating
+from blendmask_lite.model.blendmask import BlendMask, evaluating
 from blendmask_lite.model.output import BlendMaskOutput
 
 __all__ = ["KnockOuts", "change_base", "knock_out_bases", "with_changed_base"]

@@ -12,8 +12,7 @@ from torch.nn import functional as F
 from blendmask_lite.datasets.sample import InstanceDataset, Sample
 from blendmask_lite.datasets.transforms import resize_sample, resized_size
 from blendmask_lite.masks import crop_masks
-from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.model.modes import evaluating
+from blendmask_lite.model.blendmask import BlendMask, evaluating
 from blendmask_lite.model.output import BlendMaskOutput
 from blendmask_lite.training.targets import object_locations
 

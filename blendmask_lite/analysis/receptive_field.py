@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from blendmask_lite.masks import mask_boxes
-from blendmask_lite.model.images import batch_images
-from blendmask_lite.model.modes import evaluating
-from blendmask_lite.model.network import Network
-from blendmask_lite.model.norms import FrozenBatchNorm2d
+from blendmask_lite.model.blendmask import Network, evaluating
+from blendmask_lite.model.inputs import batch_images
+from blendmask_lite.model.layers import FrozenBatchNorm2d
 
 __all__ = ["ReceptiveFields", "chain_fields", "effective_side"]
 

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from blendmask_lite.ablations.times import interleaved_times
-from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.model.postprocess import finish_detections
+from blendmask_lite.model.blendmask import BlendMask, finish_detections
 
 __all__ = ["stage_times"]
 

@@ -22,7 +22,7 @@ from blendmask_lite.figures.layout import (
 )
 from blendmask_lite.figures.palette import SIGNED
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.model.images import batch_images
+from blendmask_lite.model.inputs import batch_images
 
 __all__ = ["ShapeTrace", "Stage", "evaluate_dimension", "trace"]
 

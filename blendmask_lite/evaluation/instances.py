@@ -16,8 +16,7 @@ from blendmask_lite.evaluation.instance_results import ClassResult, InstanceResu
 from blendmask_lite.evaluation.pictures import in_batches
 from blendmask_lite.evaluation.results_file import ImageResults, image_results
 from blendmask_lite.evaluation.sharing import made_by_first, own_images, require_same_names
-from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.model.modes import evaluating
+from blendmask_lite.model.blendmask import BlendMask, evaluating
 from blendmask_lite.structures import FoundObjects
 
 __all__ = ["InstanceEvaluator", "detect_all", "evaluate_model"]

@@ -25,8 +25,7 @@ from blendmask_lite.evaluation.panoptic_files import (
 from blendmask_lite.evaluation.panoptic_quality import PanopticQuality, SegmentCounts
 from blendmask_lite.evaluation.pictures import in_batches
 from blendmask_lite.evaluation.sharing import own_images, require_same_names
-from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.model.modes import evaluating
+from blendmask_lite.model.blendmask import BlendMask, evaluating
 from blendmask_lite.structures import PanopticResult
 
 __all__ = ["count_segments", "evaluate_panoptic"]

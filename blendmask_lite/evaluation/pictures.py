@@ -16,7 +16,7 @@ from torch import Tensor
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.datasets.transforms import resize_for_test
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.model.images import padded_size
+from blendmask_lite.model.inputs import padded_size
 
 __all__ = ["Picture", "in_batches", "picture_for"]
 

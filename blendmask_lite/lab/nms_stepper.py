@@ -20,9 +20,8 @@ from blendmask_lite.lab import nms_view as view
 from blendmask_lite.lab.canvas import Canvas
 from blendmask_lite.lab.controls import SHORT, button, row, wide
 from blendmask_lite.lab.messages import LabWidget, shows_errors
-from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.model.detect import Proposals
-from blendmask_lite.model.modes import evaluating
+from blendmask_lite.model.blendmask import BlendMask, evaluating
+from blendmask_lite.model.fcos import Proposals
 
 __all__ = ["NmsStepper"]
 

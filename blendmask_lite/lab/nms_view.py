@@ -14,7 +14,7 @@ from blendmask_lite.figures.palette import PALETTE
 from blendmask_lite.figures.proposals import paint_boxes
 from blendmask_lite.lab.canvas_parts import Bar, Bars, Group, Panel
 from blendmask_lite.lab.pixels import as_png
-from blendmask_lite.model.detect import Proposals
+from blendmask_lite.model.fcos import Proposals
 
 __all__ = ["Compared", "bars", "columns", "pictures", "spoken"]
 

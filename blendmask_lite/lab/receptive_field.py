@@ -24,7 +24,7 @@ from blendmask_lite.lab.canvas_parts import Bar, Bars, CanvasEvent, Group, Mark,
 from blendmask_lite.lab.controls import SHORT, row, wide
 from blendmask_lite.lab.messages import LabWidget, shows_errors
 from blendmask_lite.lab.pixels import as_png
-from blendmask_lite.model.network import Network
+from blendmask_lite.model.blendmask import Network
 
 __all__ = ["ReceptiveFieldExplorer"]
 

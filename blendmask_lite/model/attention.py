@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blendmask_lite.model.fcos import flatten_levels, level_values
-from blendmask_lite.model.precision import at_least_float32, without_autocast
+from blendmask_lite.model.layers import at_least_float32, without_autocast
 
 __all__ = ["TopLayer", "interpolate_attentions", "normalize_attentions"]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blendmask_lite.model.norms import BatchNorm2d
+from blendmask_lite.model.layers import BatchNorm2d
 
 __all__ = ["BottomModule", "DeepLabDecoder", "ProtoFPN", "ProtoNetP3"]
 

@@ -9,8 +9,7 @@ from blendmask_lite.model.backbones.resnet import DEPTHS, BasicBlock, Bottleneck
 from blendmask_lite.model.bottom import BottomModule, DeepLabDecoder, ProtoFPN, ProtoNetP3
 from blendmask_lite.model.fpn import FPN
 from blendmask_lite.model.merge import Assembler, Blender, Merger, WeightedSum
-from blendmask_lite.model.panoptic import NUM_STEPS, PanopticHead
-from blendmask_lite.model.semantic import SemanticHead
+from blendmask_lite.model.panoptic import NUM_STEPS, PanopticHead, SemanticHead
 
 __all__ = [
     "make_backbone",

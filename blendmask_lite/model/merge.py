@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align, roi_pool
 
 from blendmask_lite.model.attention import interpolate_attentions, normalize_attentions
-from blendmask_lite.model.precision import at_least_float32
+from blendmask_lite.model.layers import at_least_float32
 
 __all__ = ["Assembler", "Blender", "Merger", "WeightedSum", "crop_bases"]
 

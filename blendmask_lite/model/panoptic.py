@@ -1,6 +1,7 @@
-"""The panoptic branch: to which kind of stuff, or to things, does each pixel belong?
+"""Semantic heads: the panoptic branch, the merge of things and stuff, and the auxiliary head.
 
-BlendMask, section 4.4; Kirillov et al., "Panoptic Feature Pyramid Networks", section 3.
+Chapters 11 and 14. BlendMask, section 4.4 and table 7; Kirillov et al., "Panoptic Feature Pyramid
+Networks", section 3, and "Panoptic Segmentation", section 6.
 """
 
 from __future__ import annotations
@@ -8,12 +9,21 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blendmask_lite.model.norms import group_norm
+from blendmask_lite.model.layers import BatchNorm2d, group_norm
+from blendmask_lite.structures import Detections, PanopticResult, Segment
 
-__all__ = ["PanopticHead", "enlarge_logits", "semantic_labels"]
+__all__ = [
+    "PanopticHead",
+    "SemanticHead",
+    "enlarge_logits",
+    "merge_things_and_stuff",
+    "semantic_labels",
+]
+
 
 STRIDE = 4  # of the branch's map, pixels
 # Convolutions between each level and stride 4: one for every doubling, at least one.
@@ -86,3 +96,89 @@ def _tower(name: str, in_channels: int, channels: int) -> nn.Sequential:
         if name != "p2":
             layers.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
     return nn.Sequential(*layers)
+
+
+def merge_things_and_stuff(
+    detections: Detections,
+    labels: Tensor,
+    *,
+    score_threshold: float,
+    overlap: float,
+    stuff_area: int,
+) -> PanopticResult:
+    """Decide for every pixel which instance or which kind of stuff it belongs to.
+
+    Instances come first, the surest at the front. One of which too much is covered already is
+    left out; of the others the free part becomes a segment. Then each kind of stuff takes what it
+    has of the free pixels. Pixels that the branch calls things, without an instance, stay
+    unlabelled.
+
+    Args:
+        detections: N instances with masks (N, H, W).
+        labels: (H, W) integers: 0 things, 1 to S stuff.
+        score_threshold: least score of an instance.
+        overlap: largest share of a mask that may be covered already.
+        stuff_area: least free pixels of a kind of stuff.
+
+    Raises:
+        ValueError: masks and labels differ in size.
+    """
+    if detections.masks.shape[1:] != labels.shape:
+        raise ValueError(
+            f"masks of {tuple(detections.masks.shape[1:])} pixels, labels of {tuple(labels.shape)}"
+        )
+    ids = torch.zeros_like(labels, dtype=torch.int32)
+    segments: list[Segment] = []
+
+    def take(
+        mask: Tensor, label: int, area: int, score: float | None, instance: int | None
+    ) -> None:
+        number = len(segments) + 1
+        ids[mask] = number
+        segments.append(Segment(number, label, area, score=score, instance_index=instance))
+
+    scores = detections.scores.tolist()
+    order = detections.scores.argsort(descending=True, stable=True).tolist()
+    for index in order:
+        if scores[index] < score_threshold:
+            break
+        mask = detections.masks[index]
+        free = mask & (ids == 0)
+        area, free_area = int(mask.count_nonzero()), int(free.count_nonzero())
+        # A free area of 0 gets this far only with `overlap` = 1.
+        if free_area == 0 or (area - free_area) / area > overlap:
+            continue
+        take(free, int(detections.labels[index]), free_area, scores[index], index)
+    for label in labels.unique().tolist():
+        free = (labels == label) & (ids == 0)
+        area = int(free.count_nonzero())
+        if label > 0 and area > 0 and area >= stuff_area:
+            take(free, label, area, None, None)
+    return PanopticResult(ids=ids, segments=segments)
+
+
+class SemanticHead(nn.Module):
+    """Class logits at stride 8 from P3, as the released code has them.
+
+    Args:
+        in_channels: of the pyramid.
+        channels: inside.
+        num_classes: C; channel 0 is the background, class c is channel c + 1.
+    """
+
+    def __init__(self, *, in_channels: int, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(in_channels, channels, 3, padding=1, bias=False),
+            BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, num_classes + 1, 1),
+        )
+
+    def forward(self, p3: Tensor) -> Tensor:
+        """(B, in_channels, H/8, W/8) -> (B, C+1, H/8, W/8) logits."""
+        logits: Tensor = self.layers(p3)
+        return logits

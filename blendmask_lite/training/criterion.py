@@ -17,9 +17,9 @@ from blendmask_lite.config import ModelConfig
 from blendmask_lite.masks import crop_masks, semantic_cells
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.fcos import pyramid_locations
-from blendmask_lite.model.images import padded_size
+from blendmask_lite.model.inputs import padded_size
+from blendmask_lite.model.layers import at_least_float32, without_autocast
 from blendmask_lite.model.output import BlendMaskOutput
-from blendmask_lite.model.precision import at_least_float32, without_autocast
 from blendmask_lite.structures import UNLABELLED, Target
 from blendmask_lite.training.losses import (
     box_loss,

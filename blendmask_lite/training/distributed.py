@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from blendmask_lite.model.norms import synchronize_norms
+from blendmask_lite.model.layers import synchronize_norms
 
 __all__ = ["ALONE", "Ranks", "join_ranks", "one_voice"]
 

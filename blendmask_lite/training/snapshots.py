@@ -18,8 +18,7 @@ from blendmask_lite.config import InferenceConfig
 from blendmask_lite.datasets.sample import InstanceDataset, Sample
 from blendmask_lite.datasets.transforms import resize_sample, resized_size
 from blendmask_lite.masks import mask_iou, paste_masks
-from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.model.modes import evaluating
+from blendmask_lite.model.blendmask import BlendMask, evaluating
 from blendmask_lite.structures import Detections, Target
 from blendmask_lite.training.targets import object_locations
 

@@ -10,7 +10,7 @@ from blendmask_lite.course.definition import Case
 from blendmask_lite.datasets.segments import TrueSegment, TrueSegments
 from blendmask_lite.evaluation.panoptic import count_segments
 from blendmask_lite.evaluation.panoptic_quality import PanopticQuality, SegmentCounts
-from blendmask_lite.model.panoptic_merge import merge_things_and_stuff
+from blendmask_lite.model.panoptic import merge_things_and_stuff
 from blendmask_lite.structures import Detections
 
 __all__ = [

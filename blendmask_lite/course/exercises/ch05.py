@@ -11,7 +11,7 @@ from blendmask_lite.course.definition import Exercise
 from blendmask_lite.course.exercises import cases05 as cases
 from blendmask_lite.course.exercises import wrong05 as wrong
 from blendmask_lite.evaluation import one_class
-from blendmask_lite.model.detect import select_candidates
+from blendmask_lite.model.fcos import select_candidates
 
 __all__ = ["EXERCISES"]
 

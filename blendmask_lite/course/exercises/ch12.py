@@ -19,7 +19,7 @@ from blendmask_lite.course.exercises.cases12 import (
     pad_cases,
     rate_cases,
 )
-from blendmask_lite.model.images import padded_size
+from blendmask_lite.model.inputs import padded_size
 from blendmask_lite.training.engine import TrainingState, train
 from blendmask_lite.training.optimizer import WeightAverage, make_optimizer
 from blendmask_lite.training.schedule import TrainConfig, learning_rate_at

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blendmask_lite.model.norms import make_norm
+from blendmask_lite.model.layers import make_norm
 
 __all__ = ["DLA", "Tree"]
 

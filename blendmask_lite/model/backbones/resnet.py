@@ -18,8 +18,7 @@ from torchvision.models import (
     WeightsEnum,
 )
 
-from blendmask_lite.model.backbones.deform import DeformConv2d
-from blendmask_lite.model.norms import conv_norm, make_norm
+from blendmask_lite.model.layers import DeformConv2d, conv_norm, make_norm
 
 __all__ = ["DEPTHS", "BasicBlock", "Bottleneck", "ResNet"]
 

@@ -1,14 +1,50 @@
-"""Normalisation layers of the backbone, and a convolution with its norm in one step."""
+"""Layers that the networks are built of: norms, deformable convolution, and their precision.
+
+Chapter 02. Reduced precision ends where geometry begins: `at_least_float32`, `without_autocast`.
+"""
 
 from __future__ import annotations
+
+import contextlib
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import deform_conv2d
 
-from blendmask_lite.model.precision import is_autocast_on, without_autocast
+__all__ = [
+    "BatchNorm2d",
+    "DeformConv2d",
+    "FrozenBatchNorm2d",
+    "at_least_float32",
+    "conv_norm",
+    "is_autocast_on",
+    "make_norm",
+    "synchronize_norms",
+    "without_autocast",
+]
 
-__all__ = ["BatchNorm2d", "FrozenBatchNorm2d", "conv_norm", "make_norm", "synchronize_norms"]
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """`x` in float32; a tensor of float64 stays what it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def is_autocast_on(device: torch.device) -> bool:
+    """Whether products on this device are autocast here; False on devices that have no autocast."""
+    kind = device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Inside of it products and convolutions keep the dtype of their inputs.
+
+    A cast alone is not enough: autocast takes float32 factors back to bfloat16.
+    """
+    if is_autocast_on(device):
+        return torch.autocast(device.type, enabled=False)
+    return contextlib.nullcontext()  # and `torch.export` sees no context at all
+
 
 LARGE = 10_000_000  # multiply-adds from which the time of a convolution matters
 MANY = 10_000  # cells a channel from which the order of a float32 sum matters
@@ -181,3 +217,44 @@ def _is_slow_pointwise(x: Tensor, conv: nn.Conv2d) -> bool:
     if conv.kernel_size != (1, 1) or x.device.type != "cpu" or torch.compiler.is_compiling():
         return False
     return x[:, 0].numel() * conv.weight.numel() > LARGE
+
+
+class DeformConv2d(nn.Conv2d):
+    """A 3x3 convolution whose nine samples each have an offset and a weight of their own.
+
+    A second convolution predicts them at every place. It starts at zero: no offsets, and weights
+    of one half.
+
+    Args:
+        in_channels, out_channels: before and after.
+        stride: of the samples, pixels.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
+        super().__init__(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+        self.offset = nn.Conv2d(in_channels, 27, 3, stride=stride, padding=1)
+        self.reset_offset()
+
+    def reset_offset(self) -> None:
+        """Look where an ordinary convolution looks."""
+        nn.init.zeros_(self.offset.weight)
+        assert self.offset.bias is not None
+        nn.init.zeros_(self.offset.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> (B, out_channels, H / stride, W / stride)."""
+        predicted = self.offset(x)
+        # In float32: torchvision has no kernel for bfloat16, and where a sample lies needs it.
+        samples = at_least_float32(predicted)
+        offsets = samples[:, :18]  # (dy, dx) of the nine samples, row by row
+        weights = samples[:, 18:].sigmoid()
+        with without_autocast(x.device):
+            out: Tensor = deform_conv2d(
+                at_least_float32(x),
+                offsets,
+                at_least_float32(self.weight),
+                stride=self.stride,
+                padding=self.padding,
+                mask=weights,
+            )
+        return out.to(predicted.dtype)
