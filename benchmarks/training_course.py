@@ -21,7 +21,6 @@ import torch
 
 from blendmask_lite import load_model
 from blendmask_lite.cli import main as blendmask_lite
-from blendmask_lite.countdown import counter
 from blendmask_lite.course.training_recipe import (
     ITERATIONS,
     HeldOutPictures,
@@ -32,6 +31,7 @@ from blendmask_lite.course.training_recipe import (
 )
 from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.files import write_atomically
+from blendmask_lite.terminal import counter
 from blendmask_lite.training.history import read_run
 from blendmask_lite.training.session import versions
 

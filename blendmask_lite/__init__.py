@@ -11,19 +11,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from blendmask_lite.assets import shipped_checkpoint
-    from blendmask_lite.checkpoint import load_model, save_model
-    from blendmask_lite.config import InferenceConfig, ModelConfig
+    from blendmask_lite.config import PRESETS, InferenceConfig, ModelConfig
+    from blendmask_lite.files import shipped_checkpoint
     from blendmask_lite.model.blendmask import BlendMask
     from blendmask_lite.model.output import BlendMaskOutput
-    from blendmask_lite.presets import PRESETS
-    from blendmask_lite.published import load_adelaidet, load_detectron2_backbone
     from blendmask_lite.structures import Detections, PanopticResult, Segment, Target
+    from blendmask_lite.weights.adelaidet import load_adelaidet
+    from blendmask_lite.weights.checkpoint import load_model, save_model
+    from blendmask_lite.weights.imagenet import load_detectron2_backbone
 else:
     # A public name brings its module along when it is first asked for: torch and torchvision take
     # seconds, which `blendmask-lite --help` does without.
     _MODULES = {
-        "PRESETS": "presets",
+        "PRESETS": "config",
         "BlendMask": "model.blendmask",
         "BlendMaskOutput": "model.output",
         "Detections": "structures",
@@ -32,11 +32,11 @@ else:
         "PanopticResult": "structures",
         "Segment": "structures",
         "Target": "structures",
-        "load_adelaidet": "published",
-        "load_detectron2_backbone": "published",
-        "load_model": "checkpoint",
-        "save_model": "checkpoint",
-        "shipped_checkpoint": "assets",
+        "load_adelaidet": "weights.adelaidet",
+        "load_detectron2_backbone": "weights.imagenet",
+        "load_model": "weights.checkpoint",
+        "save_model": "weights.checkpoint",
+        "shipped_checkpoint": "files",
     }
 
     def __getattr__(name: str) -> object:

@@ -1,9 +1,4 @@
-"""Files that are either old or new, never half written, and whether they can be written at all.
-
-The same holds for every output. A link is followed: the file that it points to is replaced, and
-the link stays. A file keeps its permissions. A device or a pipe is written to as it is. Folders
-that are missing are made.
-"""
+"""Files that are never half written, what their names allow, and where the shipped ones lie."""
 
 from __future__ import annotations
 
@@ -14,9 +9,20 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 
-__all__ = ["is_stream", "require_folder", "require_writable", "write_atomically"]
+__all__ = [
+    "cache_dir",
+    "is_stream",
+    "require_folder",
+    "require_writable",
+    "shipped_checkpoint",
+    "shipped_ledger",
+    "shipped_snapshots",
+    "write_atomically",
+]
+
 
 LONGEST = 200  # bytes of a name that a temporary name repeats; file systems allow 255
 
@@ -168,3 +174,61 @@ def _temporary(target: Path) -> Path:
     if len(os.fsencode(name)) > LONGEST:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()
     return target.with_name(f".{name}.{os.getpid()}.tmp")
+
+
+SHIPPED_CHECKPOINT = "nano_shapes.pt"
+SHIPPED_SNAPSHOTS = "snapshots_nano.zip"
+SHIPPED_LEDGER = "ablations.json"
+
+
+def shipped_checkpoint() -> Path:
+    """The checkpoint that comes with the package: preset `nano`, trained on generated shapes.
+
+    It lies inside the package, so a clone, an installed wheel and Colab find it alike.
+
+    Raises:
+        FileNotFoundError: the file is missing, with what to do about it.
+    """
+    return _shipped(SHIPPED_CHECKPOINT, "blendmask-lite train shapes -o runs/shapes")
+
+
+def shipped_snapshots() -> Path:
+    """Snapshots of a short training of `nano` on shapes, for `read_snapshots`.
+
+    20 moments of 1,500 iterations, three pictures.
+
+    Raises:
+        FileNotFoundError: the file is missing, with what to do about it.
+    """
+    return _shipped(SHIPPED_SNAPSHOTS, "blendmask-lite train shapes -o runs/shapes --snapshots 20")
+
+
+def shipped_ledger() -> Path:
+    """The ablations' numbers, one a seed, for `ablations.ledger.read_ledger`.
+
+    Raises:
+        FileNotFoundError: the file is missing, with what to do about it.
+    """
+    return _shipped(SHIPPED_LEDGER, "python tools/make_ledger.py")
+
+
+def cache_dir() -> Path:
+    """The user's cache folder for downloads of blendmask_lite, by the system's convention.
+
+    `BLENDMASK_CACHE` names another. The folder is not made here; whoever writes into it makes it.
+    """
+    if os.environ.get("BLENDMASK_CACHE"):
+        return Path(os.environ["BLENDMASK_CACHE"]).expanduser()
+    import platformdirs
+
+    return platformdirs.user_cache_path("blendmask_lite", appauthor=False)
+
+
+def _shipped(name: str, command: str) -> Path:
+    path = Path(str(files("blendmask_lite"))) / "data" / name
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: a file that comes with the package is missing. Reinstall blendmask_lite (in "
+            f"a clone: git checkout -- {path.name}), or make your own: {command}"
+        )
+    return path

@@ -22,7 +22,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from blendmask_lite.text import printable
+from blendmask_lite.terminal import printable
 
 __all__ = [
     "DEEP_MODES",

@@ -21,8 +21,8 @@ from types import SimpleNamespace
 import torch
 
 from blendmask_lite import PRESETS, files
+from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.training.presets import TRAIN_PRESETS
 from blendmask_lite.training.recipe import Recipe
 from blendmask_lite.training.run import train_model

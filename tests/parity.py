@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from blendmask_lite import PRESETS, BlendMask, InferenceConfig, ModelConfig
-from blendmask_lite.convert import load_adelaidet_state
+from blendmask_lite.weights.adelaidet import load_adelaidet_state
 
 CONFIGS = {
     "tiny": ModelConfig(

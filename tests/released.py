@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from blendmask_lite import PRESETS, BlendMask, ModelConfig
-from blendmask_lite.convert import released_name
+from blendmask_lite.weights.adelaidet import released_name
 
 RELEASED_PRESETS = [
     "r50",

@@ -23,14 +23,14 @@ from blendmask_lite.ablations.report import make_report
 from blendmask_lite.ablations.run import REGIMES, run_models
 from blendmask_lite.ablations.tables import TABLES, find_table
 from blendmask_lite.ablations.true_boxes import score_true_boxes, true_box_masks
-from blendmask_lite.assets import shipped_checkpoint
-from blendmask_lite.checkpoint import load_model
 from blendmask_lite.cli import ablations, main
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures.comparison import Column, compare_rows
+from blendmask_lite.files import shipped_checkpoint
 from blendmask_lite.masks import paste_masks
 from blendmask_lite.structures import Target
 from blendmask_lite.training.criterion import Criterion
+from blendmask_lite.weights.checkpoint import load_model
 
 TINY = replace(REGIMES["default"], name="tiny", iterations=1, num_train=16, num_test=2)
 

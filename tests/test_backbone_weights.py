@@ -14,8 +14,8 @@ from released import random_model, thin
 
 from blendmask_lite import PRESETS, BlendMask, load_detectron2_backbone, load_model
 from blendmask_lite.cli import main, train
-from blendmask_lite.published.reader import read_weights
-from blendmask_lite.web.attempts import DownloadError
+from blendmask_lite.web import DownloadError
+from blendmask_lite.weights.pickles import read_weights
 
 # Caffe2's suffixes for the four vectors of a norm, as two generations of files have them.
 NORMS = {

@@ -19,12 +19,12 @@ import torch
 from PIL import Image
 
 from blendmask_lite import PRESETS, BlendMask, load_model, save_model
-from blendmask_lite.checkpoint import read_checkpoint
 from blendmask_lite.cli import main
+from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.images import read_image
-from blendmask_lite.presets import PRESET_INFERENCE
-from blendmask_lite.text import printable
+from blendmask_lite.terminal import printable
 from blendmask_lite.training.interrupt import StopRequest
+from blendmask_lite.weights.checkpoint import read_checkpoint
 
 HUGE = "1" + 30 * "0"
 

@@ -11,18 +11,18 @@ import torch
 from released import RELEASED_PRESETS, random_model, released_state, thin
 
 from blendmask_lite import PRESETS, load_model
-from blendmask_lite.checkpoint import read_checkpoint
 from blendmask_lite.cli import convert, main
-from blendmask_lite.convert import DEAD_WEIGHTS
-from blendmask_lite.published import load, structure
-from blendmask_lite.published.zoo import PUBLISHED
+from blendmask_lite.weights import adelaidet
+from blendmask_lite.weights.adelaidet import DEAD_WEIGHTS
+from blendmask_lite.weights.checkpoint import read_checkpoint
+from blendmask_lite.weights.zoo import PUBLISHED
 
 
 @pytest.fixture
 def presets(monkeypatch, tmp_path):
     """Every preset narrow, an empty cache and no network."""
     narrow = {name: thin(name) for name in PRESETS}
-    for module in (load, structure, convert):
+    for module in (adelaidet, convert):
         monkeypatch.setattr(module, "PRESETS", narrow)
     monkeypatch.setenv("BLENDMASK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("BLENDMASK_OFFLINE", "1")

@@ -13,6 +13,7 @@ import torch
 
 from blendmask_lite.analysis import BasisScores
 from blendmask_lite.cli import train as train_command
+from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.course import training_recipe
 from blendmask_lite.course.overfit import learn_by_heart, spread_of
 from blendmask_lite.course.training_recipe import (
@@ -22,7 +23,6 @@ from blendmask_lite.course.training_recipe import (
     training_options,
     untrained_model,
 )
-from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.training.distributed import Ranks
 from blendmask_lite.training.losses import mask_loss
 from blendmask_lite.training.presets import SCHEDULES

@@ -20,14 +20,13 @@ import coco_site
 import filelock
 import pytest
 
+from blendmask_lite import web
 from blendmask_lite.cli import main
 from blendmask_lite.datasets import archives, remote_archives, remote_file
 from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.coco_download import download_coco
 from blendmask_lite.datasets.panoptic import PanopticDataset
-from blendmask_lite.web import attempts
-from blendmask_lite.web.attempts import DownloadError
-from blendmask_lite.web.ranges import receive_range
+from blendmask_lite.web import DownloadError, receive_range
 
 NUM_IMAGES = 40
 FILES = coco_site.archives(NUM_IMAGES)
@@ -38,7 +37,7 @@ ZIP = "zips/val2017.zip"
 def _quick(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.delenv("BLENDMASK_OFFLINE", raising=False)
-    monkeypatch.setattr(attempts, "PAUSE", 0.0)
+    monkeypatch.setattr(web, "PAUSE", 0.0)
 
 
 @pytest.fixture
@@ -248,7 +247,7 @@ def test_connections_that_break_off_are_taken_up_where_they_ended(site, root):
 
 
 def test_a_server_that_falls_silent_is_asked_again(site, root, monkeypatch):
-    monkeypatch.setattr(attempts, "TIMEOUT", 0.5)
+    monkeypatch.setattr(web, "TIMEOUT", 0.5)
     is_over = threading.Event()
     spoke_again = []
 

@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from blendmask_lite.assets import cache_dir
-from blendmask_lite.published.download import fetch
-from blendmask_lite.published.reader import read_weights
-from blendmask_lite.web import attempts
-from blendmask_lite.web.attempts import DownloadError
+from blendmask_lite import web
+from blendmask_lite.files import cache_dir
+from blendmask_lite.web import DownloadError, fetch
+from blendmask_lite.weights.pickles import read_weights
 
 
 def weights_file(seed: int = 0) -> bytes:
@@ -103,7 +102,7 @@ def page(request) -> None:
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.delenv("BLENDMASK_OFFLINE", raising=False)
-    monkeypatch.setattr(attempts, "PAUSE", 0.0)
+    monkeypatch.setattr(web, "PAUSE", 0.0)
     server = Server()
     yield server
     server.http.shutdown()
@@ -176,7 +175,7 @@ def test_a_connection_may_break_more_often_than_attempts_fail(server, path):
 
     server.script = [a_little]
     get(server, path)
-    assert len(server.ranges) > 2 * attempts.ATTEMPTS
+    assert len(server.ranges) > 2 * web.ATTEMPTS
     assert path.read_bytes() == CONTENT
 
 
@@ -211,7 +210,7 @@ def test_a_promise_of_too_many_bytes_ends_with_an_error(server, path):
     with pytest.raises(DownloadError, match=rf"after {len(CONTENT)} bytes") as caught:
         get(server, path)
     assert server.url in str(caught.value)
-    assert len(server.ranges) == 1 + attempts.ATTEMPTS  # the first one brought something
+    assert len(server.ranges) == 1 + web.ATTEMPTS  # the first one brought something
     assert not path.exists()
 
 
@@ -247,7 +246,7 @@ def test_a_failing_server_is_asked_again_but_not_for_ever(server, path):
     server.script, server.ranges = [failing(500)], []
     with pytest.raises(DownloadError, match=r"500 .*after 5 attempts"):
         get(server, path)
-    assert len(server.ranges) == attempts.ATTEMPTS == 5
+    assert len(server.ranges) == web.ATTEMPTS == 5
 
 
 def test_what_came_before_an_error_is_kept(server, path):
@@ -258,7 +257,7 @@ def test_what_came_before_an_error_is_kept(server, path):
 
 
 def test_a_server_that_falls_silent_is_asked_again(server, path, monkeypatch):
-    monkeypatch.setattr(attempts, "TIMEOUT", 0.2)
+    monkeypatch.setattr(web, "TIMEOUT", 0.2)
     is_over = threading.Event()
     spoke_again = []
 

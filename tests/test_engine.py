@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from blendmask_lite.countdown import duration
 from blendmask_lite.structures import Target
+from blendmask_lite.terminal import duration
 from blendmask_lite.training.engine import NonFiniteLossError, TrainingState, train
 from blendmask_lite.training.interrupt import StopRequest
 from blendmask_lite.training.optimizer import WeightAverage, make_optimizer

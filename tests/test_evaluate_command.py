@@ -17,11 +17,11 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from blendmask_lite import PRESETS, BlendMask, InferenceConfig
-from blendmask_lite.checkpoint import save_model
 from blendmask_lite.cli import main
 from blendmask_lite.datasets.lvis_classes import LVIS_NAMES
 from blendmask_lite.datasets.shapes import SHAPE_CLASSES, write_shapes
-from blendmask_lite.published.classes import COCO_THINGS
+from blendmask_lite.weights.checkpoint import save_model
+from blendmask_lite.weights.zoo import COCO_THINGS
 
 TINY = replace(
     PRESETS["nano"], stem_channels=8, stage_width=8, pyramid_channels=16, bottom_channels=16

@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from blendmask_lite import PRESETS, load_model
-from blendmask_lite.checkpoint import read_checkpoint
+from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.training import criterion
 from blendmask_lite.training.advice import what_helps
 from blendmask_lite.training.engine import NonFiniteLossError
@@ -23,6 +22,7 @@ from blendmask_lite.training.recipe import Recipe
 from blendmask_lite.training.run import train_model
 from blendmask_lite.training.runlog import CsvLog
 from blendmask_lite.training.schedule import TrainConfig, rescale
+from blendmask_lite.weights.checkpoint import read_checkpoint
 
 RECIPE = Recipe(
     model=replace(PRESETS["nano"], stage_width=16, stem_channels=16, pyramid_channels=16),

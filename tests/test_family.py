@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from blendmask_lite import PRESETS, BlendMask, ModelConfig, Target
+from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.model.backbones.dla import DLA, Tree
 from blendmask_lite.model.fcos import FCOSHead
 from blendmask_lite.model.layers import BatchNorm2d, DeformConv2d, group_norm, synchronize_norms
-from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.training.criterion import TrainingStep
 from blendmask_lite.training.presets import TRAIN_PRESETS
 

@@ -13,10 +13,14 @@ from pathlib import Path
 import pytest
 
 from blendmask_lite import BlendMask
-from blendmask_lite.assets import shipped_checkpoint
 from blendmask_lite.cli import main
 from blendmask_lite.datasets.shapes import write_shapes
-from blendmask_lite.files import require_folder, require_writable, write_atomically
+from blendmask_lite.files import (
+    require_folder,
+    require_writable,
+    shipped_checkpoint,
+    write_atomically,
+)
 
 
 def leftovers(folder):

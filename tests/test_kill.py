@@ -13,7 +13,7 @@ import pytest
 import torch
 from event_files import events_of
 
-from blendmask_lite.checkpoint import read_checkpoint
+from blendmask_lite.weights.checkpoint import read_checkpoint
 
 DRIVER = Path(__file__).with_name("killed_run.py")
 ITERATIONS = 60  # as in the driver

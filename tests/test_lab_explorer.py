@@ -26,7 +26,6 @@ from blendmask_lite.analysis import (
     with_changed_base,
 )
 from blendmask_lite.analysis.matching import bases_of, compare_checkpoints
-from blendmask_lite.assets import shipped_checkpoint
 from blendmask_lite.datasets.shapes import ShapesDataset, write_shapes
 from blendmask_lite.figures import (
     attentions_figure,
@@ -43,6 +42,7 @@ from blendmask_lite.figures import (
     matched_bases_figure,
     oracle_figure,
 )
+from blendmask_lite.files import shipped_checkpoint
 from blendmask_lite.images import decode_image
 from blendmask_lite.lab.dashboard import Dashboard
 from blendmask_lite.lab.explorer import Explorer

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from blendmask_lite import PRESETS, BlendMask
+from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures.mask_progress import margin_cells, mask_progress_figure
 from blendmask_lite.figures.palette import object_color
@@ -23,7 +24,6 @@ from blendmask_lite.lab.pixels import as_cells
 from blendmask_lite.lab.time_machine import TimeMachine
 from blendmask_lite.lab.time_reel import TimeReel
 from blendmask_lite.masks import mask_iou
-from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.training.snapshot_files import read_snapshots, write_pictures, write_snapshot
 from blendmask_lite.training.snapshots import Snapshot, choose_pictures, take_snapshot
 

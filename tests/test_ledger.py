@@ -13,8 +13,8 @@ from blendmask_lite.ablations.bootstrap import bootstrap_interval
 from blendmask_lite.ablations.estimates import estimate
 from blendmask_lite.ablations.ledger import read_ledger
 from blendmask_lite.ablations.paper import PAPER_ROWS
-from blendmask_lite.assets import shipped_ledger
 from blendmask_lite.figures.intervals import intervals_figure
+from blendmask_lite.files import shipped_ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -20,8 +20,8 @@ from blendmask_lite.datasets.lvis_classes import LVIS_NAMES
 from blendmask_lite.evaluation.average_precision import evaluate_detections
 from blendmask_lite.evaluation.instances import InstanceEvaluator
 from blendmask_lite.evaluation.results_file import ImageResults
-from blendmask_lite.published.classes import COCO_THINGS
 from blendmask_lite.structures import Detections
+from blendmask_lite.weights.zoo import COCO_THINGS
 
 CATEGORIES = [
     {"id": 30, "name": "wolf", "synonyms": ["wolf"], "frequency": "r"},

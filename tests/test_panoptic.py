@@ -26,7 +26,7 @@ from blendmask_lite import (
     save_model,
 )
 from blendmask_lite.cli import main
-from blendmask_lite.convert import adelaidet_name
+from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.panoptic import PanopticDataset, read_segment_ids
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.datasets.shapes import STUFF_CLASSES, ShapesDataset, write_shapes
@@ -39,13 +39,13 @@ from blendmask_lite.model.panoptic import (
     merge_things_and_stuff,
     semantic_labels,
 )
-from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.training.criterion import Criterion, TrainingStep
 from blendmask_lite.training.losses import panoptic_loss
 from blendmask_lite.training.presets import TRAIN_PRESETS
 from blendmask_lite.training.recipe import Recipe
 from blendmask_lite.training.run import train_model
 from blendmask_lite.training.schedule import rescale
+from blendmask_lite.weights.adelaidet import adelaidet_name
 
 COCO = Path(os.environ.get("BLENDMASK_COCO", ""))
 needs_photographs = pytest.mark.skipif(

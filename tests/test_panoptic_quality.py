@@ -27,6 +27,7 @@ from blendmask_lite import (
     save_model,
 )
 from blendmask_lite.cli import main
+from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.panoptic import PanopticDataset, read_segment_ids
 from blendmask_lite.datasets.segments import (
@@ -44,7 +45,6 @@ from blendmask_lite.evaluation.panoptic_files import (
     write_segment_ids,
 )
 from blendmask_lite.evaluation.panoptic_quality import PanopticQuality, SegmentCounts
-from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.training.presets import TRAIN_PRESETS
 from blendmask_lite.training.recipe import Recipe
 from blendmask_lite.training.run import train_model

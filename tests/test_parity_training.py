@@ -22,10 +22,10 @@ from torch import Tensor
 
 from blendmask_lite import Target
 from blendmask_lite.boxes import centerness
-from blendmask_lite.convert import adelaidet_name
 from blendmask_lite.masks import crop_masks
 from blendmask_lite.model.output import BlendMaskOutput
 from blendmask_lite.training.criterion import TrainingStep
+from blendmask_lite.weights.adelaidet import adelaidet_name
 
 CASES = [
     (case, kind)

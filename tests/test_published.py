@@ -18,11 +18,11 @@ from parity import CONFIGS, parity_folder
 from released import RELEASED_PRESETS, random_model, released_state, thin
 
 from blendmask_lite import PRESETS, BlendMask, load_adelaidet, save_model
-from blendmask_lite.convert import DEAD_WEIGHTS, adelaidet_name
-from blendmask_lite.presets import PRESET_INFERENCE
-from blendmask_lite.published import load, structure, zoo
-from blendmask_lite.published.classes import COCO_STUFF, COCO_THINGS
-from blendmask_lite.web.attempts import DownloadError
+from blendmask_lite.config import PRESET_INFERENCE
+from blendmask_lite.web import DownloadError
+from blendmask_lite.weights import adelaidet, zoo
+from blendmask_lite.weights.adelaidet import DEAD_WEIGHTS, adelaidet_name
+from blendmask_lite.weights.zoo import COCO_STUFF, COCO_THINGS
 
 HEAD = "proposal_generator.fcos_head"
 # Read in the released code's own state dicts: preset, name, shape.
@@ -97,8 +97,8 @@ def thin_r50():
 def presets(monkeypatch, tmp_path):
     """Every preset narrow, so that its files are small; an empty cache and no network."""
     narrow = {name: thin(name) for name in PRESETS}
-    monkeypatch.setattr(load, "PRESETS", narrow)
-    monkeypatch.setattr(structure, "PRESETS", narrow)
+    monkeypatch.setattr(adelaidet, "PRESETS", narrow)
+    monkeypatch.setattr(adelaidet, "PRESETS", narrow)
     monkeypatch.setenv("BLENDMASK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("BLENDMASK_OFFLINE", "1")
     return narrow

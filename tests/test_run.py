@@ -16,15 +16,15 @@ import pytest
 import torch
 
 from blendmask_lite import PRESETS, load_model
-from blendmask_lite.checkpoint import read_checkpoint
+from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.training.determinism import deterministic
 from blendmask_lite.training.interrupt import StopRequest
 from blendmask_lite.training.presets import TRAIN_PRESETS
 from blendmask_lite.training.recipe import Recipe
 from blendmask_lite.training.run import train_model
 from blendmask_lite.training.schedule import learning_rate_at, rescale
+from blendmask_lite.weights.checkpoint import read_checkpoint
 
 TRAIN = replace(
     rescale(TRAIN_PRESETS["nano"], iterations=4, batch_size=2),

@@ -19,10 +19,10 @@ from PIL import Image
 import blendmask_lite
 from blendmask_lite import PRESETS
 from blendmask_lite.cli import main
+from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures import curves_figure
 from blendmask_lite.figures.runs import smooth
-from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.training import session as session_file
 from blendmask_lite.training.history import find_runs, flat_settings, read_run
 from blendmask_lite.training.presets import TRAIN_PRESETS

@@ -10,7 +10,7 @@ import torch
 
 from blendmask_lite import PRESETS, BlendMask
 from blendmask_lite.cli import main, train
-from blendmask_lite.presets import PRESET_INFERENCE
+from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.training.beginning import compile_network
 from blendmask_lite.training.distributed import Ranks
 from blendmask_lite.training.presets import PRESET_SCHEDULES, SCHEDULES

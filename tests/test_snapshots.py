@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from blendmask_lite import PRESETS, BlendMask, assets
-from blendmask_lite.assets import shipped_snapshots
+from blendmask_lite import PRESETS, BlendMask, files
+from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.presets import PRESET_INFERENCE
+from blendmask_lite.files import shipped_snapshots
 from blendmask_lite.structures import Target
 from blendmask_lite.training.runlog import RunFolder
 from blendmask_lite.training.snapshot_arrays import as_bytes, from_bytes, narrow, widen
@@ -428,6 +428,6 @@ def test_the_shipped_sample_shows_masks_coming_into_being():
 
 
 def test_a_missing_sample_is_named_with_what_to_do(monkeypatch):
-    monkeypatch.setattr(assets, "SHIPPED_SNAPSHOTS", "no_such_file.zip")
+    monkeypatch.setattr(files, "SHIPPED_SNAPSHOTS", "no_such_file.zip")
     with pytest.raises(FileNotFoundError, match=r"no_such_file\.zip.*--snapshots 20"):
-        assets.shipped_snapshots()
+        files.shipped_snapshots()

@@ -14,9 +14,9 @@ from event_files import events_of
 from PIL import Image
 
 from blendmask_lite import PRESETS, BlendMask
+from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures import paint_masks
-from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.training.engine import StepRecord
 from blendmask_lite.training.presets import TRAIN_PRESETS
 from blendmask_lite.training.recipe import Recipe

@@ -22,13 +22,13 @@ import torch
 from torch import nn
 
 from blendmask_lite import PRESETS, BlendMask, Target
+from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.batch import collate
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.model import blendmask
 from blendmask_lite.model.fcos import pyramid_locations as locations
 from blendmask_lite.model.layers import group_norm
-from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.training import criterion
 from blendmask_lite.training.distributed import join_ranks, one_voice
 from blendmask_lite.training.engine import TrainingState, train

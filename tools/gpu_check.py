@@ -39,14 +39,13 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from blendmask_lite import PRESETS, BlendMask, Target, load_model
-from blendmask_lite.assets import shipped_checkpoint
+from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.batch import Batch, collate
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.evaluation.panoptic import evaluate_panoptic
-from blendmask_lite.files import write_atomically
+from blendmask_lite.files import shipped_checkpoint, write_atomically
 from blendmask_lite.model.layers import synchronize_norms
-from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.training.beginning import compile_network
 from blendmask_lite.training.criterion import TrainingStep
 from blendmask_lite.training.distributed import Ranks

@@ -20,7 +20,7 @@ from site_links import find_dead_links
 from site_notebooks import execute, lead_to_pages, replace_widgets
 from sphinx.cmd.build import build_main
 
-from blendmask_lite.countdown import counter
+from blendmask_lite.terminal import counter
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "site"
@@ -39,7 +39,7 @@ PARTS = {
     "course": "The course's machinery",
 }
 # Its classes refuse the attributes that autodoc sets on what it reads.
-SEALED = ("published/pickles.py",)
+SEALED = ("weights/pickles.py",)
 # Templates of the theme; and source code, where Sphinx marks names that a module only passes on
 # with a way back to a place that its reference does not have.
 SPHINX_OWN = ("_static", "_modules")

@@ -12,9 +12,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from blendmask_lite.assets import SHIPPED_CHECKPOINT
 from blendmask_lite.cli import main
-from blendmask_lite.files import write_atomically
+from blendmask_lite.files import SHIPPED_CHECKPOINT, write_atomically
 
 RUN = Path("runs/nano_shapes")
 DATA = Path(__file__).parent.parent / "blendmask_lite" / "data"

@@ -11,9 +11,8 @@ import sys
 import zipfile
 from pathlib import Path
 
-from blendmask_lite.assets import SHIPPED_SNAPSHOTS
 from blendmask_lite.cli import main
-from blendmask_lite.files import write_atomically
+from blendmask_lite.files import SHIPPED_SNAPSHOTS, write_atomically
 
 RUN = Path("runs/nano_snapshots")
 DATA = Path(__file__).parent.parent / "blendmask_lite" / "data"

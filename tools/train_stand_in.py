@@ -16,15 +16,15 @@ import torch
 
 from blendmask_lite import load_model
 from blendmask_lite.cli.options import VALIDATION_SEED
-from blendmask_lite.convert import released_name
+from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.course.released import STAND_IN_CONFIG, stand_in_weights
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.files import write_atomically
-from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.training.presets import TRAIN_PRESETS
 from blendmask_lite.training.recipe import Recipe
 from blendmask_lite.training.run import train_model
 from blendmask_lite.training.schedule import rescale
+from blendmask_lite.weights.adelaidet import released_name
 
 RUN = Path("runs/stand_in")
 ITERATIONS = 4000

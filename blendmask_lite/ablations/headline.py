@@ -19,9 +19,9 @@ from blendmask_lite.ablations.mask_rcnn_run import (
     times_by_instances,
 )
 from blendmask_lite.ablations.run import HELD_OUT_SEED, Regime, model_folder, run_models
-from blendmask_lite.checkpoint import load_model
+from blendmask_lite.config import PRESETS
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.presets import PRESETS
+from blendmask_lite.weights.checkpoint import load_model
 
 __all__ = ["LEARNING_RATES", "Headline", "run_headline"]
 

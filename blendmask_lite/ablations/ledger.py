@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from blendmask_lite.assets import shipped_ledger
+from blendmask_lite.files import shipped_ledger
 
 __all__ = ["LedgerRow", "LedgerTable", "collect_ledger", "read_ledger"]
 

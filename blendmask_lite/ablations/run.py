@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from blendmask_lite.ablations.true_boxes import score_true_boxes
-from blendmask_lite.checkpoint import load_model
-from blendmask_lite.config import ModelConfig
+from blendmask_lite.config import PRESET_INFERENCE, ModelConfig
 from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset
 from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.files import write_atomically
-from blendmask_lite.presets import PRESET_INFERENCE
 from blendmask_lite.training.presets import TRAIN_PRESETS
 from blendmask_lite.training.recipe import Recipe
 from blendmask_lite.training.run import train_model
 from blendmask_lite.training.schedule import TrainConfig, rescale
 from blendmask_lite.training.session import versions
+from blendmask_lite.weights.checkpoint import load_model
 
 __all__ = [
     "HELD_OUT_SEED",

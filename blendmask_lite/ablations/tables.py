@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from blendmask_lite.ablations.paper import PAPER_ROWS
-from blendmask_lite.config import ModelConfig
-from blendmask_lite.presets import PRESETS
+from blendmask_lite.config import PRESETS, ModelConfig
 
 __all__ = ["TABLES", "Row", "find_table"]
 

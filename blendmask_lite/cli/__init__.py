@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 from blendmask_lite import __version__
 from blendmask_lite.cli.parser import Parser
-from blendmask_lite.text import printable
+from blendmask_lite.terminal import printable
 
 __all__ = ["COMMANDS", "main"]
 

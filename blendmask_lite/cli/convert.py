@@ -8,12 +8,10 @@ from typing import Any
 
 import torch
 
-from blendmask_lite.checkpoint import save_model
-from blendmask_lite.config import ModelConfig
-from blendmask_lite.convert import DEAD_WEIGHTS
+from blendmask_lite.config import PRESETS, ModelConfig
 from blendmask_lite.files import require_writable
-from blendmask_lite.presets import PRESETS
-from blendmask_lite.published import load_adelaidet
+from blendmask_lite.weights.adelaidet import DEAD_WEIGHTS, load_adelaidet
+from blendmask_lite.weights.checkpoint import save_model
 
 __all__ = ["add_parser"]
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blendmask_lite.checkpoint import load_model
 from blendmask_lite.cli.options import (
     LVIS,
     SHAPES,
@@ -17,7 +16,6 @@ from blendmask_lite.cli.options import (
     find_device,
     open_dataset,
 )
-from blendmask_lite.countdown import counter
 from blendmask_lite.datasets.coco_files import list_splits
 from blendmask_lite.datasets.image_list import ImageListDataset
 from blendmask_lite.datasets.lvis import CocoClassesOfLvis, LvisDataset
@@ -35,8 +33,9 @@ from blendmask_lite.figures.evaluation_report import evaluation_figures, write_e
 from blendmask_lite.figures.panoptic_bars import panoptic_quality_figure
 from blendmask_lite.files import require_folder, require_writable, write_atomically
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.text import printable
+from blendmask_lite.terminal import counter, printable
 from blendmask_lite.training.distributed import Ranks, join_ranks, one_voice
+from blendmask_lite.weights.checkpoint import load_model
 
 __all__ = ["add_parser"]
 

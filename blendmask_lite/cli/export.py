@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 
-from blendmask_lite.assets import shipped_checkpoint
-from blendmask_lite.checkpoint import load_model
-from blendmask_lite.export import export_onnx, export_program, smallest_side
-from blendmask_lite.files import require_writable, write_atomically
+from blendmask_lite.files import require_writable, shipped_checkpoint, write_atomically
+from blendmask_lite.weights.checkpoint import load_model
+from blendmask_lite.weights.export import export_onnx, export_program, smallest_side
 
 __all__ = ["add_parser"]
 

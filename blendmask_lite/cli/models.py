@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from blendmask_lite.assets import cache_dir
+from blendmask_lite.config import PRESET_INFERENCE, PRESETS
+from blendmask_lite.files import cache_dir
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.presets import PRESET_INFERENCE, PRESETS
-from blendmask_lite.published.zoo import PUBLISHED, find_cached
+from blendmask_lite.weights.zoo import PUBLISHED, find_cached
 
 __all__ = ["add_parser"]
 

@@ -21,19 +21,23 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from blendmask_lite.assets import shipped_checkpoint
-from blendmask_lite.checkpoint import load_model
 from blendmask_lite.cli.options import add_device_options, apply_threads, find_device
-from blendmask_lite.countdown import clear_line, counter
 from blendmask_lite.datasets.coco_format import image_record
 from blendmask_lite.datasets.transforms import resize_for_test
 from blendmask_lite.evaluation.results_file import image_results
 from blendmask_lite.figures.detections import draw_detections
-from blendmask_lite.files import is_stream, require_folder, require_writable, write_atomically
+from blendmask_lite.files import (
+    is_stream,
+    require_folder,
+    require_writable,
+    shipped_checkpoint,
+    write_atomically,
+)
 from blendmask_lite.images import read_image
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.structures import UnpastedDetections
-from blendmask_lite.text import first_line, printable
+from blendmask_lite.terminal import clear_line, counter, first_line, printable
+from blendmask_lite.weights.checkpoint import load_model
 
 __all__ = ["add_parser"]
 

@@ -6,9 +6,9 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
-from blendmask_lite.countdown import counter
 from blendmask_lite.datasets.shapes import ShapesConfig, write_shapes
 from blendmask_lite.files import require_folder
+from blendmask_lite.terminal import counter
 
 __all__ = ["add_parser"]
 

@@ -21,9 +21,8 @@ from blendmask_lite.cli.options import (
 )
 from blendmask_lite.cli.train_options import DEFAULT_PRESET, EPILOG, MOST_WORKERS, add_train_options
 from blendmask_lite.cli.watching import make_watching
-from blendmask_lite.config import InferenceConfig
+from blendmask_lite.config import PRESET_INFERENCE, PRESETS, InferenceConfig
 from blendmask_lite.files import require_folder
-from blendmask_lite.presets import PRESET_INFERENCE, PRESETS
 from blendmask_lite.training.presets import PRESET_SCHEDULES, SCHEDULES
 from blendmask_lite.training.schedule import WARMUP_FACTORS, TrainConfig, rescale
 
@@ -53,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     """Train; 0 when finished, 130 when stopped on request."""
     import torch
 
-    from blendmask_lite.text import first_line
+    from blendmask_lite.terminal import first_line
     from blendmask_lite.training.distributed import join_ranks, one_voice
 
     if options.resume:

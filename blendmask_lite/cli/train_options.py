@@ -11,7 +11,7 @@ from blendmask_lite.cli.options import (
     integers,
 )
 from blendmask_lite.cli.watching import add_watching_options
-from blendmask_lite.presets import PRESETS
+from blendmask_lite.config import PRESETS
 from blendmask_lite.training.presets import SCHEDULES
 from blendmask_lite.training.schedule import TrainConfig
 

@@ -9,11 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from blendmask_lite.assets import shipped_checkpoint
 from blendmask_lite.course.budget import current_budget
 from blendmask_lite.course.pictures import VARIABLE
 from blendmask_lite.course.progress import progress_path
 from blendmask_lite.course.table import html_table, text_table
+from blendmask_lite.files import shipped_checkpoint
 
 __all__ = ["Environment", "environment"]
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
-from blendmask_lite.presets import PRESETS
+from blendmask_lite.config import PRESETS
 
 __all__ = ["STAND_IN_CONFIG", "stand_in_weights"]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import remotezip
 
-from blendmask_lite.text import printable
+from blendmask_lite.terminal import printable
 
 __all__ = ["DAMAGE", "Archive", "LocalArchive", "Progress", "is_member", "require_space"]
 

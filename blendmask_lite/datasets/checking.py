@@ -19,7 +19,7 @@ from blendmask_lite.datasets.checking_statistics import check_numbers, statistic
 from blendmask_lite.datasets.coco_entries import index_entries
 from blendmask_lite.datasets.coco_files import find_split, image_folders, list_splits, read_lists
 from blendmask_lite.datasets.entries import Problem
-from blendmask_lite.text import printable
+from blendmask_lite.terminal import printable
 
 __all__ = ["FolderCheck", "SplitCheck", "check_folder"]
 

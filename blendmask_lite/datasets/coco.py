@@ -32,7 +32,7 @@ from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.images import read_stored_image
 from blendmask_lite.masks import lazy_zeros
 from blendmask_lite.structures import Target
-from blendmask_lite.text import printable
+from blendmask_lite.terminal import printable
 
 __all__ = ["CocoDataset"]
 

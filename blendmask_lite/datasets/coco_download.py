@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blendmask_lite.countdown import counter
 from blendmask_lite.datasets.archives import Archive, Progress, is_member, require_space
 from blendmask_lite.datasets.coco_archives import (
     COCO_URL,
@@ -25,7 +24,8 @@ from blendmask_lite.datasets.coco_entries import index_segments, thing_categorie
 from blendmask_lite.datasets.coco_files import read_annotations, read_lists, refuse_in
 from blendmask_lite.datasets.remote_archives import open_archive
 from blendmask_lite.files import write_atomically
-from blendmask_lite.web.attempts import DownloadError, is_offline
+from blendmask_lite.terminal import counter
+from blendmask_lite.web import DownloadError, is_offline
 
 __all__ = ["CocoDownload", "download_coco"]
 

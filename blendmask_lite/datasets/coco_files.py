@@ -12,7 +12,7 @@ from typing import Any
 
 from blendmask_lite.datasets.coco_entries import AnnotationFile, index_entries
 from blendmask_lite.datasets.entries import Problem, Report
-from blendmask_lite.text import printable
+from blendmask_lite.terminal import printable
 
 __all__ = [
     "find_picture",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from blendmask_lite.text import BREAKING, printable
+from blendmask_lite.terminal import BREAKING, printable
 
 __all__ = [
     "FILE_NAME",

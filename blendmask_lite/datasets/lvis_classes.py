@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from blendmask_lite.published.classes import COCO_THINGS
+from blendmask_lite.weights.zoo import COCO_THINGS
 
 __all__ = ["LVIS_NAMES", "find_coco_classes"]
 

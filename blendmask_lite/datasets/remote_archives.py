@@ -17,7 +17,6 @@ from pathlib import Path
 
 import remotezip
 
-from blendmask_lite.countdown import in_megabytes
 from blendmask_lite.datasets.archives import (
     DAMAGE,
     Archive,
@@ -27,9 +26,8 @@ from blendmask_lite.datasets.archives import (
     require_space,
 )
 from blendmask_lite.datasets.remote_file import RemoteFile, read_ahead
-from blendmask_lite.text import printable
-from blendmask_lite.web.ranges import RangesRefusedError
-from blendmask_lite.web.whole import receive
+from blendmask_lite.terminal import in_megabytes, printable
+from blendmask_lite.web import RangesRefusedError, receive
 
 __all__ = ["RemoteArchive", "open_archive"]
 

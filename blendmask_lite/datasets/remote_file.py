@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from remotezip import PartialBuffer
 
-from blendmask_lite.web.ranges import RangesRefusedError, receive_range
+from blendmask_lite.web import RangesRefusedError, receive_range
 
 __all__ = ["RemoteFile", "read_ahead"]
 

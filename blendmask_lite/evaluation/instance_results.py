@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendmask_lite.evaluation.results_file import ImageResults
-from blendmask_lite.text import printable
+from blendmask_lite.terminal import printable
 
 __all__ = ["ClassResult", "InstanceResults"]
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
-from blendmask_lite.text import printable
+from blendmask_lite.terminal import printable
 
 __all__ = ["PanopticQuality", "SegmentCounts"]
 

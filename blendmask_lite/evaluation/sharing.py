@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from blendmask_lite.text import printable
+from blendmask_lite.terminal import printable
 
 __all__ = ["made_by_first", "own_images", "require_same_names"]
 

@@ -21,7 +21,7 @@ from blendmask_lite.figures.layout import (
 from blendmask_lite.figures.palette import object_color, rgb255, text_on
 from blendmask_lite.masks import Region, mask_parts
 from blendmask_lite.structures import Detections, UnpastedDetections
-from blendmask_lite.text import printable
+from blendmask_lite.terminal import printable
 
 __all__ = ["detections_figure", "draw_detections", "paint_masks"]
 

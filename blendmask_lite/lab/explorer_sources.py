@@ -10,16 +10,16 @@ from pathlib import Path
 
 from torch import Tensor
 
-from blendmask_lite.assets import shipped_checkpoint
-from blendmask_lite.checkpoint import load_model
 from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.sample import InstanceDataset, Sample
 from blendmask_lite.datasets.shapes import SHAPE_CLASSES, ShapesDataset
+from blendmask_lite.files import shipped_checkpoint
 from blendmask_lite.images import decode_image
 from blendmask_lite.lab.upload import MOST_BYTES
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.published.load import load_adelaidet
-from blendmask_lite.published.zoo import PUBLISHED, find_published
+from blendmask_lite.weights.adelaidet import load_adelaidet
+from blendmask_lite.weights.checkpoint import load_model
+from blendmask_lite.weights.zoo import PUBLISHED, find_published
 
 __all__ = [
     "MODEL_CHOICES",

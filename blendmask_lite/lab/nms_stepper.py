@@ -12,16 +12,16 @@ import ipywidgets as widgets
 import torch
 
 from blendmask_lite.analysis.suppression import fast_nms, greedy_nms
-from blendmask_lite.assets import shipped_checkpoint
-from blendmask_lite.checkpoint import load_model
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.files import shipped_checkpoint
 from blendmask_lite.lab import nms_view as view
 from blendmask_lite.lab.canvas import Canvas
 from blendmask_lite.lab.controls import SHORT, button, row, wide
 from blendmask_lite.lab.messages import LabWidget, shows_errors
 from blendmask_lite.model.blendmask import BlendMask, evaluating
 from blendmask_lite.model.fcos import Proposals
+from blendmask_lite.weights.checkpoint import load_model
 
 __all__ = ["NmsStepper"]
 

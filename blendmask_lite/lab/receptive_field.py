@@ -12,19 +12,19 @@ import ipywidgets as widgets
 from torch import Tensor
 
 from blendmask_lite.analysis.receptive_field import ReceptiveFields, effective_side
-from blendmask_lite.assets import shipped_checkpoint
-from blendmask_lite.checkpoint import load_model
 from blendmask_lite.config import LEVEL_STRIDES
 from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset
 from blendmask_lite.figures.layout import DescribedFigure
 from blendmask_lite.figures.palette import PALETTE
 from blendmask_lite.figures.receptive_field import CellField, paint_gradient, receptive_field_figure
+from blendmask_lite.files import shipped_checkpoint
 from blendmask_lite.lab.canvas import Canvas
 from blendmask_lite.lab.canvas_parts import Bar, Bars, CanvasEvent, Group, Mark, Panel
 from blendmask_lite.lab.controls import SHORT, row, wide
 from blendmask_lite.lab.messages import LabWidget, shows_errors
 from blendmask_lite.lab.pixels import as_png
 from blendmask_lite.model.blendmask import Network
+from blendmask_lite.weights.checkpoint import load_model
 
 __all__ = ["ReceptiveFieldExplorer"]
 

@@ -17,7 +17,7 @@ from blendmask_lite.analysis.assignment import (
     explain_assignment,
     pyramid_shapes,
 )
-from blendmask_lite.config import ModelConfig
+from blendmask_lite.config import PRESETS, ModelConfig
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures.layout import DescribedFigure
@@ -27,7 +27,6 @@ from blendmask_lite.lab.canvas import Canvas
 from blendmask_lite.lab.canvas_parts import CanvasEvent
 from blendmask_lite.lab.messages import LabWidget, shows_errors
 from blendmask_lite.lab.targets_controls import ALL, TargetsControls, limits_of, parse_limits
-from blendmask_lite.presets import PRESETS
 
 __all__ = ["TargetsExplorer"]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from blendmask_lite.assets import shipped_snapshots
 from blendmask_lite.figures.layout import largest_magnitude
+from blendmask_lite.files import shipped_snapshots
 from blendmask_lite.masks import paste_masks
 from blendmask_lite.model.merge import crop_bases
 from blendmask_lite.training.snapshot_files import Snapshots, read_snapshots

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from blendmask_lite.checkpoint import Checkpoint
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.published import load_detectron2_backbone
 from blendmask_lite.training.distributed import Ranks
 from blendmask_lite.training.engine import TrainingState
 from blendmask_lite.training.recipe import Recipe, require_same, start_from
 from blendmask_lite.training.runlog import RunFolder
+from blendmask_lite.weights.checkpoint import Checkpoint
+from blendmask_lite.weights.imagenet import load_detectron2_backbone
 
 __all__ = ["begin_state", "compile_network", "require_fitting"]
 

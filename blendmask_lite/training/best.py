@@ -8,13 +8,13 @@ from dataclasses import asdict
 
 import torch
 
-from blendmask_lite.checkpoint import read_checkpoint, save_model
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.training.engine import TrainingState
 from blendmask_lite.training.observers import Observer
 from blendmask_lite.training.recipe import Recipe
 from blendmask_lite.training.runlog import RunFolder, complete_rows
 from blendmask_lite.training.session import versions
+from blendmask_lite.weights.checkpoint import read_checkpoint, save_model
 
 __all__ = ["BestModel"]
 

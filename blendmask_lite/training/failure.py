@@ -11,13 +11,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from blendmask_lite.checkpoint import Checkpoint, build_model, read_checkpoint, write_checkpoint
 from blendmask_lite.structures import Target
 from blendmask_lite.training.criterion import TrainingStep
 from blendmask_lite.training.distributed import Ranks
 from blendmask_lite.training.engine import NonFiniteLossError, TrainingState
 from blendmask_lite.training.gradients import add_gradients
 from blendmask_lite.training.recipe import Recipe, make_checkpoint
+from blendmask_lite.weights.checkpoint import (
+    Checkpoint,
+    build_model,
+    read_checkpoint,
+    write_checkpoint,
+)
 
 __all__ = ["FailedStep", "read_failure", "replay_failure", "save_failure"]
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 
-from blendmask_lite.checkpoint import write_checkpoint
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.training.engine import StepRecord, TrainingState
 from blendmask_lite.training.progress import ProgressLine
 from blendmask_lite.training.recipe import Recipe, make_checkpoint
 from blendmask_lite.training.runlog import CsvLog, RunFolder, step_row
+from blendmask_lite.weights.checkpoint import write_checkpoint
 
 __all__ = [
     "CheckpointWriter",

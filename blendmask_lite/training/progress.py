@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TextIO
 
-from blendmask_lite.countdown import FILE_SECONDS, TERMINAL_SECONDS, duration
+from blendmask_lite.terminal import FILE_SECONDS, TERMINAL_SECONDS, duration
 from blendmask_lite.training.engine import StepRecord
 
 __all__ = ["ProgressLine"]

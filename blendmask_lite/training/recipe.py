@@ -10,13 +10,18 @@ from pathlib import Path
 
 import torch
 
-from blendmask_lite.checkpoint import Checkpoint, load_weights, read_checkpoint, save_model
 from blendmask_lite.config import InferenceConfig, ModelConfig
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.training.engine import TrainingState
 from blendmask_lite.training.runlog import RunFolder
 from blendmask_lite.training.schedule import TrainConfig
 from blendmask_lite.training.session import versions
+from blendmask_lite.weights.checkpoint import (
+    Checkpoint,
+    load_weights,
+    read_checkpoint,
+    save_model,
+)
 
 __all__ = [
     "Recipe",

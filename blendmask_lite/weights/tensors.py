@@ -18,6 +18,7 @@ __all__ = [
     "require_loadable",
 ]
 
+
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 

@@ -10,16 +10,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from blendmask_lite.assets import cache_dir
-from blendmask_lite.checkpoint import load_weights
 from blendmask_lite.config import ModelConfig
-from blendmask_lite.convert import adelaidet_name
+from blendmask_lite.files import cache_dir
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.published.download import fetch
-from blendmask_lite.published.reader import read_weights
-from blendmask_lite.published.zoo import find_file
+from blendmask_lite.web import fetch
+from blendmask_lite.weights.adelaidet import adelaidet_name
+from blendmask_lite.weights.checkpoint import load_weights
+from blendmask_lite.weights.pickles import read_weights
+from blendmask_lite.weights.zoo import find_file
 
-__all__ = ["IMAGENET", "load_detectron2_backbone"]
+__all__ = [
+    "IMAGENET",
+    "load_detectron2_backbone",
+]
+
 
 # By the config's backbone.
 IMAGENET = {

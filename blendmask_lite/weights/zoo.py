@@ -9,12 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from blendmask_lite.assets import cache_dir
-from blendmask_lite.published.download import fetch, require_unchanged
-from blendmask_lite.published.reader import read_weights
-from blendmask_lite.web.attempts import DownloadError
+from blendmask_lite.files import cache_dir
+from blendmask_lite.web import DownloadError, fetch, require_unchanged
+from blendmask_lite.weights.pickles import read_weights
 
-__all__ = ["PUBLISHED", "Published", "find_cached", "find_file", "find_published"]
+__all__ = [
+    "COCO_STUFF",
+    "COCO_THINGS",
+    "COCO_THING_IDS",
+    "PUBLISHED",
+    "Published",
+    "find_cached",
+    "find_file",
+    "find_published",
+]
+
 
 FOLDER = "https://huggingface.co/ZjuCv/AdelaiDet/resolve/main"
 
@@ -151,3 +160,31 @@ def _file_name(url: str) -> str:
     if url.startswith(FOLDER):
         return name
     return f"{hashlib.sha256(url.encode()).hexdigest()[:8]}_{name}"
+
+
+# Comma and newline separated, because names have spaces.
+_THINGS = """
+person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant,
+stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe,
+backpack, umbrella, handbag, tie, suitcase, frisbee, skis, snowboard, sports ball, kite,
+baseball bat, baseball glove, skateboard, surfboard, tennis racket, bottle, wine glass, cup, fork,
+knife, spoon, bowl, banana, apple, sandwich, orange, broccoli, carrot, hot dog, pizza, donut, cake,
+chair, couch, potted plant, bed, dining table, toilet, tv, laptop, mouse, remote, keyboard,
+cell phone, microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors, teddy bear,
+hair drier, toothbrush
+"""
+_STUFF = """
+banner, blanket, bridge, cardboard, counter, curtain, door-stuff, floor-wood, flower, fruit, gravel,
+house, light, mirror-stuff, net, pillow, platform, playingfield, railroad, river, road, roof, sand,
+sea, shelf, snow, stairs, tent, towel, wall-brick, wall-stone, wall-tile, wall-wood, water-other,
+window-blind, window-other, tree-merged, fence-merged, ceiling-merged, sky-other-merged,
+cabinet-merged, table-merged, floor-other-merged, pavement-merged, mountain-merged, grass-merged,
+dirt-merged, paper-merged, food-other-merged, building-other-merged, rock-merged,
+wall-other-merged, rug-merged
+"""
+
+COCO_THINGS: tuple[str, ...] = tuple(_THINGS.strip().replace(",\n", ", ").split(", "))
+COCO_STUFF: tuple[str, ...] = tuple(_STUFF.strip().replace(",\n", ", ").split(", "))
+
+_UNUSED = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # COCO's numbers run to 90, with gaps
+COCO_THING_IDS: tuple[int, ...] = tuple(i for i in range(1, 91) if i not in _UNUSED)

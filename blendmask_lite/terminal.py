@@ -1,12 +1,55 @@
-"""How far a long task is and how long it still takes, on one line of the terminal."""
+"""What is printed: text that is fit for a terminal, and how long a long task still takes."""
 
 from __future__ import annotations
 
 import sys
 import time
+import unicodedata
 from collections.abc import Callable
 
-__all__ = ["clear_line", "counter", "duration", "in_megabytes"]
+__all__ = [
+    "BREAKING",
+    "clear_line",
+    "counter",
+    "duration",
+    "first_line",
+    "in_megabytes",
+    "printable",
+]
+
+
+# Control characters, halves of characters, ends of lines.
+BREAKING = {"Cc", "Cs", "Zl", "Zp"}
+# What turns the direction of the text after it, so that it is read as something else.
+TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without its further lines."""
+    return (str(error).strip() or type(error).__name__).split("\n")[0][:200]
+
+
+def printable(value: object) -> str:
+    """The text of a value from a file, on one line and safe to print; what is not becomes a code.
+
+    A terminal obeys control characters, whatever name they stand in; halves of characters, as in
+    file names of another encoding, cannot be printed at all.
+    """
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(
+        each.encode("unicode_escape").decode("ascii") if _is_unprintable(each) else each
+        for each in text
+    )
+
+
+def _is_unprintable(character: str) -> bool:
+    return (
+        unicodedata.category(character) in BREAKING
+        or unicodedata.bidirectional(character) in TURNING
+    )
+
 
 TERMINAL_SECONDS = 0.2  # between two updates of the line on a terminal
 FILE_SECONDS = 15.0  # between two lines in a log file

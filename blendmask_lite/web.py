@@ -1,0 +1,344 @@
+"""Files from the web, whole or in parts: asked for again where a server fails, and checked.
+
+A whole file grows on the disk as NAME.part, so that a broken connection costs only what was on its
+way. Parts of a file never come from two versions of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import http.client
+import os
+import re
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from blendmask_lite.files import write_atomically
+from blendmask_lite.terminal import counter, in_megabytes
+
+__all__ = [
+    "CHUNK",
+    "NO_RANGES",
+    "DownloadError",
+    "RangesRefusedError",
+    "Version",
+    "content_length",
+    "content_range",
+    "fetch",
+    "insist",
+    "is_offline",
+    "open_url",
+    "part_of",
+    "receive",
+    "receive_range",
+    "require_unchanged",
+]
+
+
+ATTEMPTS = 5  # in a row that bring nothing new
+PAUSE = 0.5  # seconds before the second attempt; doubles
+TIMEOUT = 30.0  # seconds without a byte
+CHUNK = 1 << 18  # bytes
+PASSING = (408, 425, 429, 500, 502, 503, 504)  # of HTTP's errors, those that may pass
+OUR_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # not the server's fault
+NO_RANGES = (400, 403, 405, 416, 501)  # how servers refuse to send the rest only
+
+
+class DownloadError(OSError):
+    """A file that is not there and could not be fetched, with what to do about it."""
+
+
+def is_offline() -> bool:
+    """Whether `BLENDMASK_OFFLINE` forbids downloads."""
+    return os.environ.get("BLENDMASK_OFFLINE", "") not in ("", "0")
+
+
+def insist(url: str, step: Callable[[], bool], received: Callable[[], int], advice: str) -> None:
+    """Repeat a step until it says that all is there, or until several brought nothing new.
+
+    Args:
+        url: for the errors.
+        step: fetches more; whether all is there.
+        received: the number of bytes that are there.
+        advice: what to do where it fails, for the errors.
+
+    Raises:
+        DownloadError: no network, an answer that will not change, or no progress.
+        OSError: the disk is full.
+    """
+    failures = 0
+    furthest = received()
+    while True:
+        try:
+            if step():
+                return
+            reason = f"the connection ended after {received()} bytes, before the promised length"
+        except DownloadError:
+            raise
+        except urllib.error.HTTPError as error:
+            reason = f"the server answers {error.code} {error.reason}"
+            if error.code not in PASSING:
+                raise DownloadError(f"{url}: {reason}; {advice}") from None
+        except (OSError, http.client.HTTPException) as error:
+            if getattr(error, "errno", None) in OUR_DISK:
+                raise
+            cause = getattr(error, "reason", error)
+            reason = str(cause) or type(cause).__name__
+            if isinstance(cause, socket.gaierror):
+                raise DownloadError(f"no network ({reason}): {advice}") from None
+        failures = 0 if received() > furthest else failures + 1
+        furthest = max(furthest, received())
+        if failures >= ATTEMPTS:
+            raise DownloadError(f"{url}: {reason}, after {ATTEMPTS} attempts; {advice}")
+        time.sleep(PAUSE * 2**failures)
+
+
+def open_url(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+    """The answer to a request, its body not read yet."""
+    request = urllib.request.Request(url, headers={"User-Agent": "blendmask_lite", **headers})
+    response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT)
+    return response
+
+
+def content_range(response: http.client.HTTPResponse) -> tuple[int, int] | None:
+    """First byte of a part and length of the whole, -1 where the server does not say it."""
+    value = response.headers.get("Content-Range", "")
+    found = re.match(r"bytes (\d+)-\d*/(\d+|\*)", value)
+    if found is None:
+        return None
+    return int(found[1]), -1 if found[2] == "*" else int(found[2])
+
+
+def content_length(response: http.client.HTTPResponse) -> int | None:
+    """The promised number of bytes, where there is a promise."""
+    length = response.headers.get("Content-Length")
+    return None if length is None else int(length)
+
+
+def part_of(path: Path) -> Path:
+    """Where a file lies until it is complete."""
+    return path.with_name(f"{path.name}.part")
+
+
+def receive(url: str, path: Path, *, advice: str) -> Path:
+    """Fetch a whole file into `part_of(path)`, whose beginning may be there already.
+
+    Args:
+        url: http or https.
+        path: of the file in the end.
+        advice: what to do where there is no way to fetch it.
+
+    Returns:
+        `part_of(path)`, as long as the server said. It is for the caller to check and to rename.
+
+    Raises:
+        DownloadError: no network, no such file, or a server that keeps failing.
+    """
+    part = part_of(path)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    insist(url, lambda: _receive_more(url, part), lambda: _size(part), advice)
+    _tag_of(part).unlink(missing_ok=True)
+    return part
+
+
+def _receive_more(url: str, part: Path) -> bool:
+    """Append what is missing, or begin again where the server insists; whether it is complete."""
+    begun = _size(part)
+    headers = {}
+    if begun > 0:
+        headers["Range"] = f"bytes={begun}-"
+        if _tag_of(part).exists():
+            # The rest of another version is of no use: then the server sends all of it.
+            headers["If-Range"] = _tag_of(part).read_text(encoding="utf-8")
+    try:
+        response = open_url(url, headers)
+    except urllib.error.HTTPError as error:
+        if begun > 0 and error.code in NO_RANGES:
+            part.unlink()  # from the beginning, then
+            return False
+        raise
+    with response:
+        is_rest = response.status == 206
+        place = content_range(response)
+        if is_rest and (place is None or place[0] != begun):
+            part.unlink()
+            return False
+        if not is_rest:
+            begun = 0
+            _note_tag(response, part)
+        length = content_length(response)
+        total = None if length is None else begun + length
+        progress = in_megabytes(counter("MB", begun=begun // 1_000_000))
+        with part.open("ab" if is_rest else "wb") as file:
+            while chunk := response.read(CHUNK):
+                file.write(chunk)
+                if total is not None:
+                    progress(file.tell(), total)
+    return total is None or _size(part) == total
+
+
+def _note_tag(response: http.client.HTTPResponse, part: Path) -> None:
+    tag = response.headers.get("ETag")
+    _tag_of(part).unlink(missing_ok=True)
+    if tag is not None and not tag.startswith("W/"):
+        write_atomically(_tag_of(part), tag.encode())
+
+
+def _tag_of(part: Path) -> Path:
+    return part.with_name(f"{part.name}.etag")
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+class RangesRefusedError(DownloadError):
+    """The server sends a file as a whole only.
+
+    Attributes:
+        length: of the file, bytes, where the server said it.
+    """
+
+    def __init__(self, url: str, length: int | None) -> None:
+        super().__init__(f"{url}: the server does not send parts of the file")
+        self.length = length
+
+
+@dataclass(frozen=True)
+class Version:
+    """What answers have in common that are parts of one file.
+
+    Attributes:
+        length: of the whole file, bytes.
+        tag: its ETag, or else its time of change.
+    """
+
+    length: int
+    tag: str | None
+
+
+def receive_range(
+    url: str,
+    sink: BinaryIO,
+    begin: int,
+    end: int,
+    *,
+    advice: str,
+    version: Version | None = None,
+    tell: Callable[[int], None] = lambda count: None,
+) -> Version:
+    """Append the bytes [begin, end) of a file, less those that `sink` holds already.
+
+    Args:
+        url: http or https.
+        sink: open at its end; its position is the number of bytes that it holds.
+        begin: of the range.
+        end: of the range, larger than `begin`.
+        advice: what to do where there is no way to fetch it.
+        version: of the bytes fetched so far; None takes any.
+        tell: called with the number of bytes of each piece that arrives.
+
+    Returns:
+        The version that the bytes are of.
+
+    Raises:
+        RangesRefusedError: the server sends whole files only.
+        DownloadError: no network, no such file, another version, or a server that keeps failing.
+    """
+    found = version
+
+    def step() -> bool:
+        nonlocal found
+        asked = begin + sink.tell()
+        try:
+            with open_url(url, {"Range": f"bytes={asked}-{end - 1}"}) as response:
+                if response.status != 206:
+                    raise RangesRefusedError(url, content_length(response))
+                place = content_range(response)
+                if place is None or place[0] != asked:
+                    return False
+                tag = response.headers.get("ETag") or response.headers.get("Last-Modified")
+                here = Version(place[1], tag)
+                if found not in (None, here):
+                    raise DownloadError(f"{url}: changed while it was read; start again")
+                found = here
+                while chunk := response.read(min(CHUNK, end - begin - sink.tell())):
+                    sink.write(chunk)
+                    tell(len(chunk))
+        except urllib.error.HTTPError as error:
+            if error.code in NO_RANGES:
+                raise RangesRefusedError(url, None) from None
+            raise
+        return sink.tell() == end - begin
+
+    insist(url, step, sink.tell, advice)
+    assert found is not None
+    return found
+
+
+def fetch(url: str, path: Path, *, check: Callable[[Path], object]) -> Path:
+    """The file `path`, fetched from `url` where it is missing.
+
+    Args:
+        url: http or https.
+        path: in the cache; its folder is made.
+        check: reads a fresh file, raises ValueError where it is not what is wanted.
+
+    Returns:
+        `path`, unchanged since its first use.
+
+    Raises:
+        DownloadError: offline, no network, no such file, or a server that keeps failing.
+        ValueError: the file is not what is wanted, or is not what it was at its first use.
+    """
+    import filelock
+
+    if not path.exists():
+        advice = f"fetch {url} in another way and put it at {path}"
+        if is_offline():
+            raise DownloadError(f"BLENDMASK_OFFLINE is set: {advice}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A second process waits, and then finds the file.
+        with filelock.FileLock(f"{path}.lock"):
+            if not path.exists():
+                _admit(receive(url, path, advice=advice), path, url, check)
+    require_unchanged(path)
+    return path
+
+
+def require_unchanged(path: Path) -> None:
+    """Compare a file with the SHA-256 beside it; record that at first use.
+
+    Raises:
+        ValueError: the file is not what it was.
+    """
+    record = path.with_name(f"{path.name}.sha256")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not record.exists():
+        write_atomically(record, f"{digest}  {path.name}\n".encode())
+    elif record.read_text(encoding="utf-8").split()[:1] != [digest]:
+        raise ValueError(
+            f"{path}: not the file of its first use, its SHA-256 differs from {record.name}; "
+            "delete both files to fetch it again"
+        )
+
+
+def _admit(part: Path, path: Path, url: str, check: Callable[[Path], object]) -> None:
+    """Give a complete file its name if it is what is wanted."""
+    try:
+        check(part)
+    except ValueError as error:
+        part.unlink()
+        reason = str(error).removeprefix(f"{part}: ")
+        raise ValueError(f"{url}: what the server sent is refused: {reason}") from None
+    with part.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(part, path)

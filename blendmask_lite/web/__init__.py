@@ -1,1 +1,0 @@
-"""Files from the web, whole or in parts."""

@@ -1,0 +1,1 @@
+"""Files of weights: our checkpoints, the released code's, ImageNet backbones, ONNX."""

@@ -1,0 +1,418 @@
+"""The authors' models: recognised, renamed, checked and loaded in one call.
+
+Which configuration do weights belong to? Their names and sizes tell. `convert` maps names of the
+released code to ours.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from torch import Tensor
+
+from blendmask_lite.config import PRESET_INFERENCE, PRESETS, InferenceConfig, ModelConfig
+from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.weights.pickles import read_weights
+from blendmask_lite.weights.tensors import listed, misfit
+from blendmask_lite.weights.zoo import (
+    COCO_STUFF,
+    COCO_THING_IDS,
+    COCO_THINGS,
+    Published,
+    find_file,
+    find_published,
+)
+
+__all__ = [
+    "DEAD_WEIGHTS",
+    "adelaidet_name",
+    "differences",
+    "load_adelaidet",
+    "load_adelaidet_state",
+    "read_structure",
+    "recognise",
+    "released_name",
+    "with_counts_of",
+]
+
+
+LISTED = 20  # names of a kind that an error lists
+
+RES = r"backbone\.bottom_up\.res(\d)\.(\d+)\."
+FCOS_HEAD_PATTERN = r"proposal_generator\.fcos_head\."
+
+# From their names to ours, in order; the first rule that matches is the one that counts.
+RULES: tuple[tuple[str, str], ...] = (
+    (r"backbone\.bottom_up\.stem\.conv1\.norm\.(.+)", r"backbone.bn1.\1"),
+    (r"backbone\.bottom_up\.stem\.conv1\.(.+)", r"backbone.conv1.\1"),
+    (RES + r"shortcut\.norm\.(.+)", r"backbone.layer\1.\2.downsample.1.\3"),
+    (RES + r"shortcut\.(.+)", r"backbone.layer\1.\2.downsample.0.\3"),
+    (RES + r"conv2_offset\.(.+)", r"backbone.layer\1.\2.conv2.offset.\3"),
+    (RES + r"conv(\d)\.norm\.(.+)", r"backbone.layer\1.\2.bn\3.\4"),
+    (RES + r"conv(\d)\.(.+)", r"backbone.layer\1.\2.conv\3.\4"),
+    (r"backbone\.bottom_up\.((?:base_layer|level\d)\..+)", r"backbone.\1"),
+    (r"backbone\.fpn_lateral(\d)\.(.+)", r"fpn.lateral.c\1.\2"),
+    (r"backbone\.fpn_output(\d)\.(.+)", r"fpn.output.c\1.\2"),
+    (r"backbone\.top_block\.(p\d)\.(.+)", r"fpn.top.\1.\2"),
+    (FCOS_HEAD_PATTERN + r"share_tower\.(.+)", r"head.shared_tower.\1"),
+    (FCOS_HEAD_PATTERN + r"cls_tower\.(.+)", r"head.class_tower.\1"),
+    (FCOS_HEAD_PATTERN + r"bbox_tower\.(.+)", r"head.box_tower.\1"),
+    (FCOS_HEAD_PATTERN + r"cls_logits\.(.+)", r"head.class_logits.\1"),
+    (FCOS_HEAD_PATTERN + r"bbox_pred\.(.+)", r"head.ltrb.\1"),
+    (FCOS_HEAD_PATTERN + r"(?:ctrness|centerness)\.(.+)", r"head.centerness.\1"),
+    (r"top_layer\.(.+)", r"top_layer.conv.\1"),
+    (r"basis_module\.refine\.(\d)\.(.+)", r"bottom.refine.p\1.\2"),
+    (r"basis_module\.tower\.(\d+)\.(.+)", r"bottom.tower.\1.\2"),
+    (r"basis_module\.seg_head\.(.+)", r"semantic_head.layers.\1"),
+    (r"panoptic_module\.(p\d\.\d)\.norm\.(.+)", r"panoptic_head.towers.\1.norm.\2"),
+    (r"panoptic_module\.(p\d\.\d)\.(.+)", r"panoptic_head.towers.\1.conv.\2"),
+    (r"panoptic_module\.predictor\.(.+)", r"panoptic_head.predictor.\1"),
+)
+
+
+# In the files, in our DLA-34 for the tensors' sake, and without influence on any output: a tree of
+# two levels leaves the projection of its residual to the trees inside it.
+DEAD_WEIGHTS = tuple(
+    f"backbone.bottom_up.level{level}.project.{name}"
+    for level in (3, 4)
+    for name in (
+        "0.weight",
+        "1.weight",
+        "1.bias",
+        "1.running_mean",
+        "1.running_var",
+        "1.num_batches_tracked",
+    )
+)
+
+
+def adelaidet_name(name: str, *, num_bottom_convs: int) -> str | None:
+    """Our name of a tensor of the released code; None if it has no place here.
+
+    Args:
+        name: a key of their state dict.
+        num_bottom_convs: convolutions before the upsampling in their basis module: what follows
+            them in their sequence has names of its own here.
+    """
+    for pattern, replacement in RULES:
+        if re.fullmatch(pattern, name):
+            return _renumbered(re.sub(pattern, replacement, name), num_bottom_convs)
+    return None
+
+
+def released_name(name: str, *, num_bottom_convs: int) -> str | None:
+    """The released code's name of a tensor of ours: the inverse of `adelaidet_name`."""
+    numbered = _numbered_back(name, num_bottom_convs)
+    for pattern, replacement in _inverse_rules():
+        if re.fullmatch(pattern, numbered):
+            theirs = re.sub(pattern, replacement, numbered)
+            if adelaidet_name(theirs, num_bottom_convs=num_bottom_convs) == name:
+                return theirs
+    return None
+
+
+def load_adelaidet_state(
+    model: BlendMask, state: Mapping[str, Tensor], *, source: object = "AdelaiDet weights"
+) -> None:
+    """Copy a state dict of the released code into a model of the same configuration.
+
+    Args:
+        model: its config says what the weights have to be.
+        state: their names; float16 is turned into the model's float32. The batch counters of
+            norms may be left out, as they often are.
+        source: names the weights in errors.
+
+    Raises:
+        ValueError: tensors without a place, places without a tensor or with two, other shapes and
+            types, and values that are no weights; each with its names in the released code.
+    """
+    num_convs = model.config.num_bottom_convs
+    own = model.state_dict()
+    found: dict[str, str] = {}  # our names to theirs
+    misfits: dict[str, list[str]] = {"left over": [], "twice": [], "missing": []}
+    for name, value in state.items():
+        place = adelaidet_name(name, num_bottom_convs=num_convs)
+        if place not in own:
+            misfits["left over"].append(name)
+        elif place in found:
+            misfits["twice"].append(f"{name} beside {found[place]}")
+        else:
+            found[place] = name
+            if reason := misfit(place, value, own[place]):
+                kind, details = reason
+                misfits.setdefault(kind, []).append(f"{name} {details}".strip())
+    for place in own:
+        if place not in found and not place.endswith(".num_batches_tracked"):
+            theirs = released_name(place, num_bottom_convs=num_convs)
+            misfits["missing"].append(theirs or place)
+    problems = [
+        f"{len(names)} tensors {kind}: {listed(names, LISTED)}"
+        for kind, names in misfits.items()
+        if names
+    ]
+    if problems:
+        raise ValueError(f"{source}: these weights cannot be loaded: {'; '.join(problems)}")
+    model.load_state_dict({**own, **{place: state[name] for place, name in found.items()}})
+
+
+def _renumbered(name: str, num_bottom_convs: int) -> str:
+    """Stages are counted from 1 and pyramid inputs by level; the bottom's tower has three parts."""
+    if stage := re.match(r"backbone\.layer(\d)(.+)", name):
+        return f"backbone.layer{int(stage[1]) - 1}{stage[2]}"
+    if level := re.match(r"bottom\.refine\.p(\d)(.+)", name):
+        return f"bottom.refine.p{int(level[1]) + 3}{level[2]}"
+    if tower := re.match(r"bottom\.tower\.(\d+)\.(.+)", name):
+        place, rest = int(tower[1]), tower[2]
+        if place == num_bottom_convs + 1:  # after the upsampling, which has no weights
+            return f"bottom.last.{rest}"
+        if place == num_bottom_convs + 2:
+            return f"bottom.bases.{rest}"
+    return name
+
+
+def _numbered_back(name: str, num_bottom_convs: int) -> str:
+    """The inverse of `_renumbered`."""
+    if stage := re.match(r"backbone\.layer(\d)(.+)", name):
+        return f"backbone.layer{int(stage[1]) + 1}{stage[2]}"
+    if level := re.match(r"bottom\.refine\.p(\d)(.+)", name):
+        return f"bottom.refine.p{int(level[1]) - 3}{level[2]}"
+    if part := re.match(r"bottom\.(last|bases)\.(.+)", name):
+        place = num_bottom_convs + (1 if part[1] == "last" else 2)
+        return f"bottom.tower.{place}.{part[2]}"
+    return name
+
+
+@cache
+def _inverse_rules() -> tuple[tuple[str, str], ...]:
+    """RULES from our names to theirs; of several spellings there the first."""
+    group = re.compile(r"\((?!\?)(?:[^()]|\([^()]*\))*\)")  # that captures; one may be inside
+    rules = []
+    for theirs, ours in RULES:
+        groups = group.findall(theirs)
+        parts = re.split(r"\\(\d)", ours)  # text, number of a group, text, ...
+        pattern = "".join(
+            groups[int(part) - 1] if i % 2 else re.escape(part) for i, part in enumerate(parts)
+        )
+        replacement = theirs
+        for number, each in enumerate(groups, start=1):
+            replacement = replacement.replace(each, rf"\{number}", 1)
+        replacement = re.sub(r"\(\?:(.*?)\|.*?\)", r"\1", replacement).replace(r"\.", ".")
+        rules.append((pattern, replacement))
+    return tuple(rules)
+
+
+FCOS_HEAD = "proposal_generator.fcos_head."
+NECESSARY = (f"{FCOS_HEAD}cls_logits.weight", "top_layer.weight", "basis_module.tower.0.0.weight")
+RESNETS = {6: "resnet50", 23: "resnet101"}  # by the number of blocks in res4
+# What training on own data changes; it is taken from the weights.
+COUNTS = ("num_classes", "num_stuff_classes", "semantic_weight")
+
+
+def read_structure(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The fields of `ModelConfig` that names and sizes of the released code tell.
+
+    Args:
+        state: by the released code's names.
+
+    Returns:
+        Values by field; `semantic_weight` is 0 where the auxiliary head is missing, and
+        `backbone` a description where it is none of ours.
+
+    Raises:
+        ValueError: the weights are of no BlendMask.
+    """
+    missing = [name for name in NECESSARY if name not in state]
+    if missing:
+        raise ValueError(f"not AdelaiDet's BlendMask: {', '.join(missing)} missing")
+    top_levels = [p for p in ("p6", "p7") if f"backbone.top_block.{p}.weight" in state]
+    has_level_norms = _indices(state, re.escape(FCOS_HEAD) + r"\w+_tower\.1\.(\d+)\.weight") != []
+    stuff = state.get("panoptic_module.predictor.weight")
+    return {
+        "backbone": _backbone(state),
+        "deform_interval": _deform_interval(state),
+        "levels": ("p3", "p4", "p5", *top_levels),
+        "num_shared_convs": _num_convs(state, "share_tower"),
+        "num_class_convs": _num_convs(state, "cls_tower"),
+        "num_box_convs": _num_convs(state, "bbox_tower"),
+        "head_norm": "bn_per_level" if has_level_norms else "gn",
+        "bottom": "proto_fpn",  # the only one of the released code
+        "num_bottom_convs": len(_indices(state, r"basis_module\.tower\.(\d+)\.0\.weight")) - 1,
+        "num_classes": len(state[f"{FCOS_HEAD}cls_logits.weight"]),
+        "num_stuff_classes": 0 if stuff is None else len(stuff) - 1,
+        "semantic_weight": 0.3 if "basis_module.seg_head.0.weight" in state else 0.0,
+    }
+
+
+def recognise(structure: Mapping[str, Any]) -> str | None:
+    """The preset that is built so; None where there is none.
+
+    Weights of one class are taken for the published person model's.
+
+    Args:
+        structure: see `read_structure`.
+    """
+    names = [
+        name
+        for name, config in PRESETS.items()
+        if config.channel_order == "bgr" and differences(structure, config) == []
+    ]
+    exact = [n for n in names if PRESETS[n].num_classes == structure["num_classes"]]
+    return next(iter(exact + names), None)
+
+
+def differences(structure: Mapping[str, Any], config: ModelConfig) -> list[str]:
+    """What is built otherwise than the config says; numbers of classes may differ."""
+    found = [
+        f"{name} is {value!r}, not {getattr(config, name)!r}"
+        for name, value in structure.items()
+        if name not in COUNTS and value != getattr(config, name)
+    ]
+    has_branch = structure["num_stuff_classes"] > 0
+    if has_branch != (config.num_stuff_classes > 0):
+        found.append(f"there is {'a' if has_branch else 'no'} panoptic branch")
+    return found
+
+
+def with_counts_of(structure: Mapping[str, Any], config: ModelConfig) -> ModelConfig:
+    """The config with the weights' numbers of classes, and without a head that they lack."""
+    return replace(
+        config,
+        num_classes=structure["num_classes"],
+        num_stuff_classes=structure["num_stuff_classes"],
+        semantic_weight=config.semantic_weight if structure["semantic_weight"] else 0.0,
+    )
+
+
+def _backbone(state: Mapping[str, Tensor]) -> str:
+    if "backbone.bottom_up.base_layer.0.weight" in state:
+        return "dla34"
+    num_blocks = len(_blocks(state, "conv1"))
+    return RESNETS.get(num_blocks, f"one with {num_blocks} blocks in res4")
+
+
+def _deform_interval(state: Mapping[str, Tensor]) -> int:
+    num_deformable = len(_blocks(state, "conv2_offset"))
+    return math.ceil(len(_blocks(state, "conv1")) / num_deformable) if num_deformable else 0
+
+
+def _blocks(state: Mapping[str, Tensor], conv: str) -> list[int]:
+    return _indices(state, rf"backbone\.bottom_up\.res4\.(\d+)\.{conv}\.weight")
+
+
+def _num_convs(state: Mapping[str, Tensor], tower: str) -> int:
+    """A convolution, its norm and a ReLU make three places."""
+    places = _indices(state, re.escape(f"{FCOS_HEAD}{tower}.") + r"(\d+)\.weight")
+    return sum(place % 3 == 0 for place in places)
+
+
+def _indices(state: Mapping[str, Tensor], pattern: str) -> list[int]:
+    found = (re.fullmatch(pattern, name) for name in state)
+    return sorted({int(each[1]) for each in found if each})
+
+
+def load_adelaidet(
+    source: str | os.PathLike[str],
+    preset: str | ModelConfig | None = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    stuff_names: Sequence[str] | None = None,
+) -> BlendMask:
+    """A model with weights of the authors' released code, or of a training with it.
+
+    Every tensor of the file is used, and every one of the model is in the file. Reading never
+    runs code of the file.
+
+    Args:
+        source: a name of the model zoo ("R_50_3x", see `PUBLISHED`), a URL, or a file. What is
+            downloaded stays in the cache folder.
+        preset: a name of `PRESETS`, or a config where the training had one of its own; without,
+            the weights tell. Numbers of classes always come from the weights, and an auxiliary
+            semantic head that they lack is left out.
+        class_names: C names for the labels; without, COCO's for 80 classes, "person" for the
+            person model and otherwise "class 0", ... The file has no names: give them for a model
+            of your own data. With COCO's names, the labels have COCO's category ids.
+        stuff_names: S names for a panoptic model; without, COCO's where there are 53.
+
+    Returns:
+        The model in evaluation mode, float32, on the CPU, with the preset's test size.
+
+    Raises:
+        FileNotFoundError: there is no such file or name.
+        DownloadError: the file is not in the cache and cannot be fetched.
+        ValueError: the file is no such weights, would run code, is damaged, or does not fit the
+            preset; with all that does not fit.
+    """
+    published = find_published(source)
+    path = find_file(source)
+    state = read_weights(path)
+    try:
+        structure = read_structure(state)
+        wanted = preset or _expected(published, structure)
+        config = _config_of(wanted)
+        _require_no_differences(structure, config, wanted)
+    except ValueError as error:
+        hint = "" if preset or published is None else _shared_link(published)
+        raise ValueError(f"{path}: {error}{hint}") from None
+    config = with_counts_of(structure, config)
+    names = class_names or _class_names(config, wanted)
+    is_coco = names is not None and tuple(names) == COCO_THINGS
+    model = BlendMask(
+        config,
+        inference=_inference_of(wanted),
+        class_names=names,
+        category_ids=COCO_THING_IDS if is_coco else None,
+        stuff_names=stuff_names or (COCO_STUFF if config.num_stuff_classes == 53 else None),
+    )
+    load_adelaidet_state(model, state, source=path)
+    return model.eval()
+
+
+def _expected(published: Published | None, structure: Mapping[str, Any]) -> str:
+    if published is not None:
+        return published.preset
+    preset = recognise(structure)
+    if preset is None:
+        text = ", ".join(f"{name} {value}" for name, value in structure.items())
+        raise ValueError(f"no preset is built so: {text}; give a ModelConfig as the preset")
+    return preset
+
+
+def _config_of(preset: str | ModelConfig) -> ModelConfig:
+    if isinstance(preset, ModelConfig):
+        return preset
+    if preset not in PRESETS:
+        raise ValueError(f"preset {preset!r}: must be one of {', '.join(PRESETS)}")
+    return PRESETS[preset]
+
+
+def _inference_of(preset: str | ModelConfig) -> InferenceConfig:
+    return PRESET_INFERENCE[preset] if isinstance(preset, str) else InferenceConfig()
+
+
+def _class_names(config: ModelConfig, preset: str | ModelConfig) -> tuple[str, ...] | None:
+    if config.num_classes == len(COCO_THINGS):
+        return COCO_THINGS
+    return ("person",) if preset == "person_r50" and config.num_classes == 1 else None
+
+
+def _require_no_differences(
+    structure: Mapping[str, Any], config: ModelConfig, preset: str | ModelConfig
+) -> None:
+    found = differences(structure, config)
+    if found:
+        title = f"preset {preset}" if isinstance(preset, str) else "of the given config"
+        right = recognise(structure)
+        hint = f"; preset {right} is built so" if right else ""
+        raise ValueError(f"not {title}: {'; '.join(found)}{hint}")
+
+
+def _shared_link(published: Published) -> str:
+    if not published.twins:
+        return ""
+    return f" (the model zoo has one link for {published.name} and {', '.join(published.twins)})"
