@@ -29,7 +29,7 @@ import torch
 from contenders import coco_like_boxes
 
 from blendmask_lite import PRESETS, BlendMask, Target
-from blendmask_lite.datasets.batch import Batch
+from blendmask_lite.datasets.sample import Batch
 from blendmask_lite.training.criterion import TrainingStep
 from blendmask_lite.training.distributed import Ranks, join_ranks
 from blendmask_lite.training.engine import TrainingState, train

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from blendmask_lite.cli import main
-from blendmask_lite.datasets.checking import check_folder
-from blendmask_lite.datasets.checking_kinds import KINDS, SEVERITIES
-from blendmask_lite.datasets.checking_masks import crosses_itself
+from blendmask_lite.datasets.check import check_folder
+from blendmask_lite.datasets.check.annotations import crosses_itself
+from blendmask_lite.datasets.check.problems import KINDS, SEVERITIES
 from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.shapes import write_shapes
 

@@ -18,12 +18,11 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from blendmask_lite import PRESETS, BlendMask, masks
-from blendmask_lite.datasets.batch import collate, compact, load_sample
 from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.coco_format import run_boxes, run_length
-from blendmask_lite.datasets.cropping import crop_sample
+from blendmask_lite.datasets.sample import collate, compact, load_sample
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.datasets.transforms import TrainTransform
+from blendmask_lite.datasets.transforms import TrainTransform, crop_sample
 from blendmask_lite.masks import crop_masks, mask_boxes, semantic_map
 from blendmask_lite.training.criterion import Criterion, TrainingStep
 
@@ -34,7 +33,7 @@ MEASURE = """
 import random, resource, sys
 from pathlib import Path
 from test_compact import MASK_SIZE, TRANSFORM
-from blendmask_lite.datasets.batch import load_sample
+from blendmask_lite.datasets.sample import load_sample
 from blendmask_lite.datasets.coco import CocoDataset
 
 def peak():

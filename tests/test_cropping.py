@@ -12,10 +12,15 @@ import torch
 from blendmask_lite import PRESETS, InferenceConfig, Target
 from blendmask_lite.cli.options import sizes, two_numbers
 from blendmask_lite.cli.train import add_parser, make_train_config
-from blendmask_lite.datasets.cropping import crop_sample, draw_window, pad_sample
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.datasets.transforms import TrainTransform, jitter_scale
+from blendmask_lite.datasets.transforms import (
+    TrainTransform,
+    crop_sample,
+    draw_window,
+    jitter_scale,
+    pad_sample,
+)
 from blendmask_lite.structures import UNLABELLED
 from blendmask_lite.training.distributed import Ranks
 from blendmask_lite.training.presets import TRAIN_PRESETS

@@ -22,7 +22,7 @@ import pytest
 
 from blendmask_lite import web
 from blendmask_lite.cli import main
-from blendmask_lite.datasets import archives, remote_archives, remote_file
+from blendmask_lite.datasets import archives, remote_file
 from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.coco_download import download_coco
 from blendmask_lite.datasets.panoptic import PanopticDataset
@@ -370,7 +370,7 @@ def test_a_picture_that_always_arrives_damaged_is_named_and_not_kept(site, root)
 
 
 def test_damaged_annotations_are_fetched_again(site, root, monkeypatch):
-    monkeypatch.setattr(remote_archives, "TAIL", 64)
+    monkeypatch.setattr(archives, "TAIL", 64)
     site.change = only("trainval2017", lambda answer, count: flip(answer) if count == 3 else None)
     get(site, root, num_images=2)
     assert len(pictures(root)) == 2
@@ -561,7 +561,7 @@ def test_temporary_files_of_a_killed_process_are_removed(site, root):
 
 def test_the_beginning_of_a_large_file_is_kept(site, root, monkeypatch):
     # As in a large archive, the end that is fetched at first holds no member.
-    monkeypatch.setattr(remote_archives, "TAIL", 64)
+    monkeypatch.setattr(archives, "TAIL", 64)
 
     def break_off(answer, count):
         if count == 3:

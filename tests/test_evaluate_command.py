@@ -18,7 +18,7 @@ from pycocotools.coco import COCO
 
 from blendmask_lite import PRESETS, BlendMask, InferenceConfig
 from blendmask_lite.cli import main
-from blendmask_lite.datasets.lvis_classes import LVIS_NAMES
+from blendmask_lite.datasets.lvis import LVIS_NAMES
 from blendmask_lite.datasets.shapes import SHAPE_CLASSES, write_shapes
 from blendmask_lite.weights.checkpoint import save_model
 from blendmask_lite.weights.zoo import COCO_THINGS

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from fuzz_coco import KINDS, mutated
 
-from blendmask_lite.datasets.checking_kinds import KINDS as PROBLEMS
+from blendmask_lite.datasets.check.problems import KINDS as PROBLEMS
 
 pytestmark = pytest.mark.slow
 

@@ -15,8 +15,7 @@ import torch
 from PIL import Image
 
 from blendmask_lite.datasets.coco_format import decode_masks, encode_masks
-from blendmask_lite.datasets.lvis import CocoClassesOfLvis, LvisDataset
-from blendmask_lite.datasets.lvis_classes import LVIS_NAMES
+from blendmask_lite.datasets.lvis import LVIS_NAMES, CocoClassesOfLvis, LvisDataset
 from blendmask_lite.evaluation.average_precision import evaluate_detections
 from blendmask_lite.evaluation.instances import InstanceEvaluator
 from blendmask_lite.evaluation.results_file import ImageResults

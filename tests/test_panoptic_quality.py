@@ -29,12 +29,13 @@ from blendmask_lite import (
 from blendmask_lite.cli import main
 from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.coco import CocoDataset
-from blendmask_lite.datasets.panoptic import PanopticDataset, read_segment_ids
-from blendmask_lite.datasets.segments import (
+from blendmask_lite.datasets.panoptic import (
     PanopticData,
+    PanopticDataset,
     TrueSegment,
     TrueSegments,
     panoptic_categories,
+    read_segment_ids,
     segments_of,
 )
 from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset, write_shapes

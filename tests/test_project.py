@@ -17,7 +17,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_FILE_BYTES = 9_000_000
-MAX_LINES = 400
+MAX_LINES = 600
 # conda-forge's names where they differ from those of the Python package index.
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 FROM_PYPI = {"hotcoco"}  # installed with the package itself, from the Python package index

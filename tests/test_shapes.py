@@ -21,9 +21,9 @@ from blendmask_lite.datasets.shapes import (
     draw_scene,
     write_shapes,
 )
-from blendmask_lite.datasets.shapes_outlines import OUTLINES
-from blendmask_lite.datasets.shapes_plan import plan_scene
-from blendmask_lite.datasets.shapes_raster import Placement, Surface, rasterize
+from blendmask_lite.datasets.shapes.outlines import OUTLINES
+from blendmask_lite.datasets.shapes.paint import Placement, Surface, rasterize
+from blendmask_lite.datasets.shapes.scene import plan_scene
 from blendmask_lite.evaluation.instances import InstanceEvaluator
 from blendmask_lite.masks import mask_boxes
 from blendmask_lite.structures import Detections

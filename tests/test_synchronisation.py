@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from blendmask_lite import PRESETS, BlendMask
-from blendmask_lite.datasets.batch import collate, load_sample
+from blendmask_lite.datasets.sample import collate, load_sample
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.datasets.transforms import TrainTransform
 from blendmask_lite.training.criterion import TrainingStep

@@ -7,8 +7,7 @@ import pytest
 import torch
 from pretended_gpu import pretended_gpu
 
-from blendmask_lite.datasets.batch import collate, compact, load_sample
-from blendmask_lite.datasets.sample import Sample
+from blendmask_lite.datasets.sample import Sample, collate, compact, load_sample
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.datasets.transforms import (
     TrainTransform,

@@ -23,8 +23,7 @@ from torch import nn
 
 from blendmask_lite import PRESETS, BlendMask, Target
 from blendmask_lite.config import PRESET_INFERENCE
-from blendmask_lite.datasets.batch import collate
-from blendmask_lite.datasets.sample import Sample
+from blendmask_lite.datasets.sample import Sample, collate
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.model import blendmask
 from blendmask_lite.model.fcos import pyramid_locations as locations

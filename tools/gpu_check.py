@@ -40,7 +40,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from blendmask_lite import PRESETS, BlendMask, Target, load_model
 from blendmask_lite.config import PRESET_INFERENCE
-from blendmask_lite.datasets.batch import Batch, collate
+from blendmask_lite.datasets.sample import Batch, collate
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.evaluation.panoptic import evaluate_panoptic

@@ -19,7 +19,7 @@ from blendmask_lite.ablations.mask_rcnn import NanoMaskRCNN
 from blendmask_lite.ablations.run import HELD_OUT_SEED, Regime, plain_scores, settings_digest
 from blendmask_lite.ablations.times import interleaved_times
 from blendmask_lite.config import ModelConfig
-from blendmask_lite.datasets.batch import collate, load_sample
+from blendmask_lite.datasets.sample import collate, load_sample
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.evaluation.instances import InstanceEvaluator
 from blendmask_lite.files import write_atomically

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from blendmask_lite.cli.models import print_table
-from blendmask_lite.datasets.checking import FolderCheck, SplitCheck, check_folder
-from blendmask_lite.datasets.checking_kinds import KINDS, Findings
+from blendmask_lite.datasets.check import FolderCheck, SplitCheck, check_folder
+from blendmask_lite.datasets.check.problems import KINDS, Findings
 from blendmask_lite.files import require_writable, write_atomically
 from blendmask_lite.terminal import counter, printable
 

@@ -6,8 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from blendmask_lite.datasets.coco_archives import COCO_URL, SPLITS
-from blendmask_lite.datasets.coco_download import STORE, download_coco
+from blendmask_lite.datasets.coco_download import COCO_URL, SPLITS, STORE, download_coco
 from blendmask_lite.files import require_folder
 
 __all__ = ["add_coco"]

@@ -16,8 +16,8 @@ from blendmask_lite.cli.options import (
     find_device,
     open_dataset,
 )
+from blendmask_lite.datasets.coco import ImageListDataset
 from blendmask_lite.datasets.coco_files import list_splits
-from blendmask_lite.datasets.image_list import ImageListDataset
 from blendmask_lite.datasets.lvis import CocoClassesOfLvis, LvisDataset
 from blendmask_lite.datasets.panoptic import PanopticDataset
 from blendmask_lite.datasets.sample import InstanceDataset

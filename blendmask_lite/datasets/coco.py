@@ -1,40 +1,84 @@
-"""Pictures and objects of a folder in COCO's layout.
+"""Images and objects of a folder in COCO's layout.
 
-Chapter 01 of the course. Lin et al., "Microsoft COCO: Common Objects in Context". Annotations are
-indexed once; pictures and masks are decoded when they are asked for.
+Chapter 01. `CocoDataset` reads instances; `ImageListDataset` has the images of a split whose annotations a
+server keeps, such as test-dev2017.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from blendmask_lite.datasets.coco_entries import AnnotationFile
 from blendmask_lite.datasets.coco_files import (
+    AnnotationFile,
     find_picture,
     find_split,
     image_folders,
+    index_entries,
     read_annotations,
+    read_lists,
+    refuse_in,
 )
-from blendmask_lite.datasets.coco_format import (
-    completed,
-    decode_region,
-    run_boxes,
-    run_length,
-)
-from blendmask_lite.datasets.packed import PackedRecords
+from blendmask_lite.datasets.coco_format import completed, decode_region, run_boxes, run_length
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.images import read_stored_image
 from blendmask_lite.masks import lazy_zeros
 from blendmask_lite.structures import Target
 from blendmask_lite.terminal import printable
 
-__all__ = ["CocoDataset"]
+__all__ = [
+    "CocoDataset",
+    "ImageListDataset",
+    "PackedRecords",
+]
+
+
+RecordT = TypeVar("RecordT")
+
+
+class PackedRecords(Mapping[int, RecordT], Generic[RecordT]):
+    """A mapping that does not change, in ascending order; each look-up makes a new record.
+
+    Args:
+        records: id -> plain value.
+    """
+
+    def __init__(self, records: Mapping[int, RecordT]) -> None:
+        ids = sorted(records)
+        packed = [pickle.dumps(records[number], pickle.HIGHEST_PROTOCOL) for number in ids]
+        self._ids = np.array(ids, dtype=np.int64)
+        self._ends = np.array([*accumulate(map(len, packed), initial=0)], dtype=np.int64)
+        self._buffer = b"".join(packed)
+
+    def __getitem__(self, number: int) -> RecordT:
+        place = self._place(number)
+        if place is None:
+            raise KeyError(number)
+        begin, end = self._ends[place : place + 2]
+        record: RecordT = pickle.loads(memoryview(self._buffer)[begin:end])
+        return record
+
+    def __contains__(self, number: object) -> bool:
+        return isinstance(number, int) and self._place(number) is not None
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._ids.tolist())
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def _place(self, number: int) -> int | None:
+        place = int(np.searchsorted(self._ids, number))
+        return place if place < len(self._ids) and self._ids[place] == number else None
+
 
 NUM_FOLDERS = 6  # of those looked in that an error names
 
@@ -235,3 +279,25 @@ class CocoDataset:
 
 def _has_objects(annotations: Sequence[dict[str, Any]]) -> bool:
     return any(not annotation.get("iscrowd", 0) for annotation in annotations)
+
+
+class ImageListDataset(CocoDataset):
+    """A split of a COCO folder without annotations; its samples hold no objects.
+
+    ROOT/annotations/image_info_SPLIT.json lists pictures and categories. The pictures are looked
+    for as those of `CocoDataset`; COCO's test-dev2017 has its own in the folder test2017.
+    """
+
+    _prefix = "image_info_"
+
+    def ground_truth(self) -> dict[str, Any]:
+        """There is none.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"{self.annotation_file}: has no annotations, so there are no scores")
+
+    def _read(self) -> AnnotationFile:
+        content = read_lists(self.annotation_file, "images", "categories")
+        return index_entries(content | {"annotations": []}, refuse_in(self.annotation_file))

@@ -15,8 +15,8 @@ from hotcoco.panoptic import PanopticEval
 from torch import Tensor
 
 from blendmask_lite.datasets.coco_format import encode_masks, image_record
+from blendmask_lite.datasets.panoptic import PanopticData, TrueSegments, panoptic_categories
 from blendmask_lite.datasets.sample import InstanceDataset
-from blendmask_lite.datasets.segments import PanopticData, TrueSegments, panoptic_categories
 from blendmask_lite.evaluation.panoptic_files import (
     panoptic_entry,
     write_panoptic_json,

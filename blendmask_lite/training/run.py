@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 
-from blendmask_lite.datasets.batch import collate, load_sample
-from blendmask_lite.datasets.sample import InstanceDataset
-from blendmask_lite.datasets.segments import PanopticData
+from blendmask_lite.datasets.panoptic import PanopticData
+from blendmask_lite.datasets.sample import InstanceDataset, collate, load_sample
 from blendmask_lite.datasets.transforms import TrainTransform
 from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.evaluation.panoptic import evaluate_panoptic

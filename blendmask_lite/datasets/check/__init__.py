@@ -1,27 +1,41 @@
-"""Checks a folder in COCO's layout from end to end and lists all that is wrong with it.
-
-The reader refuses a split at its first problem. Here the same checks go on after it, and look for
-what would pass the reader and spoil training or evaluation.
-"""
+"""Checks a folder in COCO's layout from end to end and lists all that is wrong with it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from blendmask_lite.datasets.checking_kinds import KINDS, Finding, Findings
-from blendmask_lite.datasets.checking_masks import MaskSizes, check_masks
-from blendmask_lite.datasets.checking_panoptic import check_panoptic
-from blendmask_lite.datasets.checking_pictures import PictureCheck, unlisted_pictures
-from blendmask_lite.datasets.checking_statistics import check_numbers, statistics
-from blendmask_lite.datasets.coco_entries import index_entries
-from blendmask_lite.datasets.coco_files import find_split, image_folders, list_splits, read_lists
-from blendmask_lite.datasets.entries import Problem
+from blendmask_lite.datasets.check.annotations import (
+    MaskSizes,
+    PictureCheck,
+    check_masks,
+    check_panoptic,
+    unlisted_pictures,
+)
+from blendmask_lite.datasets.check.problems import KINDS, Finding, Findings
+from blendmask_lite.datasets.coco_files import (
+    AnnotationFile,
+    find_split,
+    image_folders,
+    index_entries,
+    list_splits,
+    read_lists,
+)
+from blendmask_lite.datasets.entries import Problem, Report
 from blendmask_lite.terminal import printable
 
-__all__ = ["FolderCheck", "SplitCheck", "check_folder"]
+__all__ = [
+    "FolderCheck",
+    "SplitCheck",
+    "check_folder",
+    "check_numbers",
+    "statistics",
+]
+
 
 Progress = Callable[[str], Callable[[int, int], None]]
 
@@ -187,3 +201,88 @@ def _plain(finding: Finding) -> dict[str, Any]:
         "meaning": KINDS[finding.kind].meaning,
         "examples": finding.examples,
     }
+
+
+SIZES = {"small": 32**2, "medium": 96**2}  # COCO's: areas up to these; all others are large
+MAX_DETECTIONS = 100  # of an image, that COCO's evaluation counts
+LEAST_FOR_A_SHARE = 20  # annotations, before a share of them means something
+
+
+def statistics(index: AnnotationFile, masks: MaskSizes) -> dict[str, Any]:
+    """Numbers of images, objects, crowds, sizes and classes.
+
+    Args:
+        index: the valid entries.
+        masks: of the annotations whose masks could be read.
+    """
+    every = [each for entries in index.annotations.values() for each in entries]
+    objects = [each for each in every if not each.get("iscrowd", 0)]
+    per_image = Counter(each["image_id"] for each in objects)
+    per_class = Counter(each["category_id"] for each in objects)
+    sizes = dict.fromkeys((*SIZES, "large"), 0)
+    for each in objects:
+        area = each.get("area", masks.get(each["id"], (0.0, False))[0])
+        sizes[next((name for name, most in SIZES.items() if area <= most), "large")] += 1
+    return {
+        "images": len(index.images),
+        "images_without_objects": len(index.images) - len(per_image),
+        "objects": len(objects),
+        "crowds": len(every) - len(objects),
+        "most_objects_in_an_image": max(per_image.values(), default=0),
+        "instances_by_size": sizes,
+        "classes": [
+            {"id": number, "name": name, "objects": per_class[number]}
+            for number, name in index.categories.items()
+        ],
+    }
+
+
+def check_numbers(
+    index: AnnotationFile, masks: MaskSizes, numbers: Mapping[str, Any], report: Report
+) -> None:
+    """Report what the numbers of a split show: unused classes, crowds, masks of boxes.
+
+    Args:
+        index: the valid entries.
+        masks: of the annotations whose masks could be read.
+        numbers: of `statistics`.
+        report: of the problems.
+    """
+    if not index.images:
+        report(Problem("no images", "images", "there is no valid one"))
+    if not index.categories:
+        report(Problem("no categories", "categories", "there is no valid one"))
+    _check_categories(numbers["classes"], report)
+    for image_id in index.images:
+        entries = index.annotations.get(image_id, [])
+        num_objects = sum(not each.get("iscrowd", 0) for each in entries)
+        if num_objects == 0:
+            report(Problem("image without objects", f"image {image_id}", "has no object"))
+        elif num_objects > MAX_DETECTIONS:
+            text = f"has {num_objects} objects"
+            report(Problem("crowded image", f"image {image_id}", text))
+    num_annotations = numbers["objects"] + numbers["crowds"]
+    if num_annotations >= LEAST_FOR_A_SHARE and numbers["crowds"] > numbers["objects"]:
+        text = f"{numbers['crowds']} of {num_annotations} are crowds"
+        report(Problem("mostly crowds", "annotations", text))
+    num_rectangles = sum(is_filled for _, is_filled in masks.values())
+    if len(masks) >= LEAST_FOR_A_SHARE and num_rectangles > len(masks) / 2:
+        text = f"{num_rectangles} of {len(masks)} masks fill their boxes"
+        report(Problem("rectangular masks", "annotations", text))
+
+
+def _check_categories(classes: list[dict[str, Any]], report: Report) -> None:
+    names: dict[str, int] = {}
+    for each in classes:
+        entry = f"category {each['id']}"
+        if not each["objects"]:
+            report(Problem("unused category", entry, f"{each['name']} has no object"))
+        other = names.setdefault(each["name"], each["id"])
+        if other != each["id"]:
+            text = f"{each['name']} is the name of category {other}, too"
+            report(Problem("category name twice", entry, text))
+    numbers = [each["id"] for each in classes]
+    for before, after in itertools.pairwise(numbers):
+        if after != before + 1:
+            text = f"follows category {before}"
+            report(Problem("gaps between category ids", f"category {after}", text))

@@ -12,17 +12,18 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from blendmask_lite.datasets.coco_format import (
-    annotation_records,
-    category_records,
-    image_record,
-)
+from blendmask_lite.datasets.coco_format import annotation_records, category_records, image_record
+from blendmask_lite.datasets.panoptic import TrueSegments, segments_of
 from blendmask_lite.datasets.sample import Sample
-from blendmask_lite.datasets.segments import TrueSegments, segments_of
-from blendmask_lite.datasets.shapes_files import write_shapes
-from blendmask_lite.datasets.shapes_painting import STUFF_CLASSES
-from blendmask_lite.datasets.shapes_plan import SHAPE_CLASSES, ShapesConfig
-from blendmask_lite.datasets.shapes_scene import Scene, draw_scene, scene_sample
+from blendmask_lite.datasets.shapes.files import write_shapes
+from blendmask_lite.datasets.shapes.paint import STUFF_CLASSES
+from blendmask_lite.datasets.shapes.scene import (
+    SHAPE_CLASSES,
+    Scene,
+    ShapesConfig,
+    draw_scene,
+    scene_sample,
+)
 
 __all__ = [
     "SHAPE_CLASSES",

@@ -16,18 +16,21 @@ import numpy as np
 import torch
 from PIL import Image
 
-from blendmask_lite.datasets.coco_format import (
-    annotation_records,
-    category_records,
-    image_record,
+from blendmask_lite.datasets.coco_format import annotation_records, category_records, image_record
+from blendmask_lite.datasets.shapes.paint import STUFF_CLASSES
+from blendmask_lite.datasets.shapes.scene import (
+    SHAPE_CLASSES,
+    Scene,
+    ShapesConfig,
+    draw_scene,
+    scene_sample,
 )
-from blendmask_lite.datasets.shapes_painting import STUFF_CLASSES
-from blendmask_lite.datasets.shapes_plan import SHAPE_CLASSES, ShapesConfig
-from blendmask_lite.datasets.shapes_scene import Scene, draw_scene, scene_sample
 from blendmask_lite.files import is_stream, require_writable, write_atomically
 from blendmask_lite.masks import mask_boxes
 
-__all__ = ["write_shapes"]
+__all__ = [
+    "write_shapes",
+]
 
 
 def write_shapes(

@@ -16,7 +16,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["OUTLINES", "Array", "Part", "Uniform"]
+__all__ = [
+    "OUTLINES",
+    "Array",
+    "Part",
+    "Uniform",
+]
+
 
 Array = NDArray[np.float32]
 Uniform = Callable[[float, float], float]  # (low, high) -> a random number between them

@@ -1,0 +1,331 @@
+"""Checks of a split's annotations: masks and boxes of one image, panoptic files, image files."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from blendmask_lite.datasets.coco_files import (
+    find_picture,
+    index_segments,
+    read_lists,
+    thing_categories,
+)
+from blendmask_lite.datasets.coco_format import run_length
+from blendmask_lite.datasets.entries import Problem, Report, is_number
+from blendmask_lite.datasets.panoptic import read_segment_ids, segments_folder
+from blendmask_lite.images import DEEP_MODES, exif_orientation, open_image, read_stored_image
+from blendmask_lite.structures import UNLABELLED
+
+__all__ = [
+    "MaskSizes",
+    "PictureCheck",
+    "check_masks",
+    "check_panoptic",
+    "crosses_itself",
+    "unlisted_pictures",
+]
+
+
+MAX_CORNERS = 1000  # of a polygon that is searched for crossings; the time grows as its square
+TOLERANCE = 2.0  # pixels by which corners and boxes may be off without a word
+RELATIVE_TOLERANCE = 0.1  # of a box' longer side; thin ends of an outline cover no pixel
+AREA_TOLERANCE = 1.5  # factor
+
+MaskSizes = dict[int, tuple[float, bool]]
+"""Annotation id -> the mask's area, pixels, and whether the mask fills its box."""
+
+
+def check_masks(
+    record: dict[str, Any], annotations: list[dict[str, Any]], report: Report
+) -> MaskSizes:
+    """Decode the masks of an image and compare them with its size and their boxes.
+
+    Args:
+        record: of the image.
+        annotations: of the image, their fields valid.
+        report: of the problems.
+
+    Returns:
+        Area and shape of the masks that could be read.
+    """
+    size = (record["height"], record["width"])
+    sizes: MaskSizes = {}
+    seen: dict[tuple[int, bytes], int] = {}
+    for annotation in annotations:
+        entry = f"annotation {annotation['id']}"
+        try:
+            run = run_length(annotation["segmentation"], size)
+        except ValueError as error:
+            kind = _kind_of_damage(annotation["segmentation"], size)
+            report(Problem(kind, entry, str(error)))
+            continue
+        _check_polygons(annotation, size, report)
+        area, mask_box = float(coco_mask.area(run)), np.asarray(coco_mask.toBbox(run))
+        sizes[annotation["id"]] = (area, area == mask_box[2] * mask_box[3])
+        if "bbox" in annotation:
+            _check_box(entry, annotation["bbox"], mask_box if area else None, size, report)
+        if area == 0:
+            report(Problem("empty mask", entry, "covers no pixel"))
+            continue
+        given = annotation.get("area", area)
+        # Of a few pixels, outline and pixels may differ by any factor.
+        if not _is_near(given, area) and max(given, area) > 32**2 / 4:
+            text = f"area = {given}, its mask has {area:.0f} pixels"
+            report(Problem("area beside its mask", entry, text))
+        other = seen.setdefault((annotation["category_id"], run["counts"]), annotation["id"])
+        if other != annotation["id"]:
+            text = f"has class and mask of annotation {other}"
+            report(Problem("same object twice", entry, text))
+    return sizes
+
+
+def crosses_itself(corners: NDArray[np.float64]) -> bool:
+    """Whether two sides of a polygon with (P, 2) corners cross; touching is allowed."""
+    start, end = corners, np.roll(corners, -1, axis=0)
+    side_of_start = _side(start[:, None], end[:, None], start[None])  # (P, P)
+    side_of_end = _side(start[:, None], end[:, None], end[None])
+    is_parted = side_of_start * side_of_end < 0
+    return bool((is_parted & is_parted.T).any())
+
+
+def _side(start: NDArray, end: NDArray, point: NDArray) -> NDArray:
+    """On which side of the line from `start` to `end` a point lies: -1, 0 or 1."""
+    along, beside = end - start, point - start
+    return np.sign(along[..., 0] * beside[..., 1] - along[..., 1] * beside[..., 0])
+
+
+def _kind_of_damage(segmentation: object, size: tuple[int, int]) -> str:
+    is_run = isinstance(segmentation, dict) and isinstance(segmentation.get("size"), list)
+    if is_run and segmentation["size"] != list(size):  # type: ignore[index]
+        return "mask of another size"
+    return "damaged mask"
+
+
+def _check_polygons(annotation: dict[str, Any], size: tuple[int, int], report: Report) -> None:
+    segmentation, entry = annotation["segmentation"], f"annotation {annotation['id']}"
+    if not isinstance(segmentation, list):
+        return
+    if annotation.get("iscrowd", 0):
+        report(Problem("crowd with polygons", entry, "has iscrowd = 1 and polygons"))
+    limits = np.array([size[1], size[0]], dtype=np.float64)
+    for polygon in segmentation:
+        corners = np.array(polygon, dtype=np.float64).reshape(-1, 2)
+        beyond = float(np.maximum(-corners, corners - limits).max())
+        if beyond > TOLERANCE:
+            text = f"a corner lies {beyond:.0f} pixels outside of the image"
+            report(Problem("polygon outside", entry, text))
+        if len(corners) > MAX_CORNERS:
+            report(Problem("long polygon", entry, f"a polygon has {len(corners)} corners"))
+        elif crosses_itself(corners):
+            text = f"a polygon of {len(corners)} corners crosses itself"
+            report(Problem("self-crossing polygon", entry, text))
+
+
+def _check_box(
+    entry: str,
+    box: list[float],
+    mask_box: NDArray[np.float64] | None,
+    size: tuple[int, int],
+    report: Report,
+) -> None:
+    """Compare x, y, width and height with the image and with those of the mask."""
+    x, y, width, height = box
+    if min(width, height) <= 0:
+        report(Problem("degenerate box", entry, f"bbox = {box}"))
+        return
+    if max(-x, -y, x + width - size[1], y + height - size[0]) > TOLERANCE:
+        text = f"bbox = {box} in an image of {size[1]} x {size[0]} pixels"
+        report(Problem("box outside", entry, text))
+    if mask_box is None:
+        return
+    own, other = np.array([x, y, x + width, y + height]), mask_box.copy()
+    other[2:] += other[:2]
+    allowed = TOLERANCE + RELATIVE_TOLERANCE * max(mask_box[2:])
+    if np.abs(own - other).max() > allowed:
+        text = f"bbox = {box}, its mask has {mask_box.round(1).tolist()}"
+        report(Problem("box beside its mask", entry, text))
+
+
+def _is_near(given: float, area: float) -> bool:
+    return area / AREA_TOLERANCE <= given <= area * AREA_TOLERANCE
+
+
+def check_panoptic(
+    root: Path,
+    split: str,
+    images: dict[int, dict[str, Any]],
+    report: Report,
+    *,
+    decode: bool,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, int]:
+    """Check annotations/panoptic_SPLIT.json and its pictures.
+
+    Args:
+        root: the folder.
+        split: its name.
+        images: image id -> record, of the instances file.
+        report: of the problems.
+        decode: compare the segments of every picture with the file; else only look for it.
+        progress: called with (annotations done, annotations in all).
+
+    Returns:
+        Numbers of annotations, segments, kinds of things and kinds of stuff.
+    """
+    path = root / "annotations" / f"panoptic_{split}.json"
+    try:
+        content = read_lists(path, "annotations", "categories")
+        folder = segments_folder(root, split)
+    except ValueError as error:
+        report(Problem("unreadable file", path.name, str(error)))
+        return {}
+
+    def report_here(problem: Problem) -> None:
+        report(Problem(problem.kind, f"{path.name}: {problem.entry}", problem.text))
+
+    categories = thing_categories(content["categories"], report_here)
+    num_stuff = sum(not each["isthing"] for each in categories.values())
+    if not 1 <= num_stuff < UNLABELLED:
+        report(Problem("no stuff", path.name, f"has {num_stuff} categories of stuff"))
+    annotations = index_segments(content["annotations"], set(categories), report_here)
+    for done, (image_id, annotation) in enumerate(annotations.items(), start=1):
+        _check_annotation(folder, annotation, images.get(image_id), report_here, decode=decode)
+        if progress is not None:
+            progress(done, len(annotations))
+    for image_id in images:
+        if image_id not in annotations:
+            report_here(Problem("image without segments", f"image {image_id}", "is not there"))
+    return {
+        "annotations": len(annotations),
+        "segments": sum(len(each["segments_info"]) for each in annotations.values()),
+        "things": len(categories) - num_stuff,
+        "stuff": num_stuff,
+    }
+
+
+def _check_annotation(
+    folder: Path,
+    annotation: dict[str, Any],
+    record: dict[str, Any] | None,
+    report: Report,
+    *,
+    decode: bool,
+) -> None:
+    entry, path = f"image {annotation['image_id']}", folder / annotation["file_name"]
+    if record is None:
+        report(Problem("segments without image", entry, "is not in the instances file"))
+        return
+    if not decode:
+        if not path.is_file():
+            report(Problem("missing picture", entry, f"{path.name} is not there"))
+        return
+    try:
+        drawn = read_segment_ids(path, (record["height"], record["width"])).numpy()
+    except FileNotFoundError as error:
+        report(Problem("missing picture", entry, str(error)))
+        return
+    except ValueError as error:
+        report(Problem("damaged picture", entry, str(error)))
+        return
+    numbers, counts = np.unique(drawn, return_counts=True)
+    pixels = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+    segments = {each["id"]: each for each in annotation["segments_info"]}
+    for number in sorted(set(pixels) - set(segments) - {0}):
+        text = f"{path.name} holds segment {number}, which the file lacks"
+        report(Problem("unknown segment", entry, text))
+    for number, segment in segments.items():
+        where = f"{entry}: segment {number}"
+        area = segment.get("area")
+        if number not in pixels:
+            report(Problem("unseen segment", where, f"is not in {path.name}"))
+        elif is_number(area) and area != pixels[number]:
+            text = f"area = {area}, {path.name} has {pixels[number]} pixels of it"
+            report(Problem("segment of another area", where, text))
+
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+class PictureCheck:
+    """Checks one picture after the other.
+
+    Args:
+        folders: in which to look, in this order.
+        report: of the problems.
+        decode: read all pixels, too.
+
+    Attributes:
+        paths: file -> image id, of the pictures that were found.
+        digests: SHA-256 of the content -> image id; with `decode` only.
+    """
+
+    def __init__(self, folders: list[Path], report: Report, *, decode: bool) -> None:
+        self.folders = folders
+        self.report = report
+        self.decode = decode
+        self.paths: dict[Path, int] = {}
+        self.digests: dict[bytes, int] = {}
+
+    def check(self, record: dict[str, Any]) -> None:
+        """Look for the file of an image's record and compare it with that."""
+        entry, name = f"image {record['id']}", record["file_name"]
+        path = find_picture(self.folders, name)
+        if path is None:
+            text = f"{name} is in none of the split's folders"
+            self.report(Problem("missing picture", entry, text))
+            return
+        if path in self.paths:
+            text = f"{name} is the file of image {self.paths[path]}, too"
+            self.report(Problem("file listed twice", entry, text))
+        self.paths.setdefault(path, record["id"])
+        size = (record["height"], record["width"])
+        try:
+            if self._fits(entry, path, size) and self.decode:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of depth, which is a finding here
+                    read_stored_image(path, size)
+                self._compare_content(entry, path, record["id"])
+        except (ValueError, OSError) as error:
+            self.report(Problem("damaged picture", entry, str(error)))
+
+    def _fits(self, entry: str, path: Path, size: tuple[int, int]) -> bool:
+        """Check what the header says; whether the size is right."""
+        with open_image(path) as picture:
+            orientation = exif_orientation(picture)
+            if orientation != 1:
+                text = f"{path.name} has the EXIF orientation {orientation}"
+                self.report(Problem("rotated picture", entry, text))
+            if picture.mode in DEEP_MODES:
+                text = f"{path.name} has Pillow's mode {picture.mode}"
+                self.report(Problem("deep picture", entry, text))
+            width, height = picture.size
+        if (height, width) == size:
+            return True
+        text = f"{path.name} is {width} x {height} pixels, the entry says {size[1]} x {size[0]}"
+        self.report(Problem("size mismatch", entry, text))
+        return False
+
+    def _compare_content(self, entry: str, path: Path, image_id: int) -> None:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+        other = self.digests.setdefault(digest, image_id)
+        if other != image_id:
+            text = f"{path.name} has the content of image {other}"
+            self.report(Problem("same picture twice", entry, text))
+
+
+def unlisted_pictures(folder: Path, listed: Sequence[Path], report: Report) -> None:
+    """Report the pictures of a split's own folder that no entry names."""
+    if folder.is_dir():
+        known = set(listed)
+        for path in sorted(folder.iterdir()):
+            if path.suffix.lower() in SUFFIXES and path not in known:
+                report(Problem("unlisted picture", folder.name, f"{path.name} has no entry"))
