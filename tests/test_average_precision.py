@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 from blendmask_lite.datasets.coco_format import encode_masks
 from blendmask_lite.evaluation.average_precision import evaluate_detections
-from blendmask_lite.evaluation.results_file import ImageResults
+from blendmask_lite.evaluation.results import ImageResults
 from blendmask_lite.masks import mask_boxes
 
 PLACES = {"AP": 0, "AP50": 1, "AP75": 2, "APS": 3, "APM": 4, "APL": 5, "AR100": 8}

@@ -31,12 +31,10 @@ from blendmask_lite import (
 from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset, write_shapes
 from blendmask_lite.evaluation import instances
-from blendmask_lite.evaluation.instance_results import ClassResult, InstanceResults
 from blendmask_lite.evaluation.instances import InstanceEvaluator, detect_all, evaluate_model
 from blendmask_lite.evaluation.panoptic_quality import PanopticQuality, SegmentCounts
-from blendmask_lite.evaluation.pictures import in_batches
-from blendmask_lite.evaluation.results_file import coco_results
-from blendmask_lite.evaluation.sharing import require_same_names
+from blendmask_lite.evaluation.pictures import in_batches, require_same_names
+from blendmask_lite.evaluation.results import ClassResult, InstanceResults, coco_results
 from blendmask_lite.structures import Target, UnpastedDetections
 
 

@@ -18,11 +18,10 @@ from blendmask_lite.cli import main
 from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.coco_format import encode_masks
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.evaluation.comparing import compare_images
 from blendmask_lite.evaluation.instances import InstanceEvaluator
-from blendmask_lite.evaluation.outcomes import best_and_worst, count_outcomes
+from blendmask_lite.evaluation.mistakes import best_and_worst, compare_images, count_outcomes
 from blendmask_lite.evaluation.panoptic_quality import PanopticQuality, SegmentCounts
-from blendmask_lite.evaluation.results_file import image_results
+from blendmask_lite.evaluation.results import image_results
 from blendmask_lite.figures import (
     ap_bars_figure,
     class_precision_recall_figure,

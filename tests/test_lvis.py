@@ -18,7 +18,7 @@ from blendmask_lite.datasets.coco_format import decode_masks, encode_masks
 from blendmask_lite.datasets.lvis import LVIS_NAMES, CocoClassesOfLvis, LvisDataset
 from blendmask_lite.evaluation.average_precision import evaluate_detections
 from blendmask_lite.evaluation.instances import InstanceEvaluator
-from blendmask_lite.evaluation.results_file import ImageResults
+from blendmask_lite.evaluation.results import ImageResults
 from blendmask_lite.structures import Detections
 from blendmask_lite.weights.zoo import COCO_THINGS
 

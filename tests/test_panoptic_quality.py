@@ -39,8 +39,9 @@ from blendmask_lite.datasets.panoptic import (
     segments_of,
 )
 from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset, write_shapes
-from blendmask_lite.evaluation.panoptic import count_segments, evaluate_panoptic
-from blendmask_lite.evaluation.panoptic_files import (
+from blendmask_lite.evaluation.panoptic import (
+    count_segments,
+    evaluate_panoptic,
     panoptic_entry,
     panoptic_results_path,
     write_segment_ids,

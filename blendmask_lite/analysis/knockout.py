@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from blendmask_lite.datasets.sample import InstanceDataset
-from blendmask_lite.evaluation.instance_results import InstanceResults
 from blendmask_lite.evaluation.instances import InstanceEvaluator
-from blendmask_lite.evaluation.pictures import in_batches
-from blendmask_lite.evaluation.sharing import require_same_names
+from blendmask_lite.evaluation.pictures import in_batches, require_same_names
+from blendmask_lite.evaluation.results import InstanceResults
 from blendmask_lite.model.blendmask import BlendMask, evaluating
 from blendmask_lite.model.output import BlendMaskOutput
 

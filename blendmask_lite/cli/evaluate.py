@@ -22,9 +22,8 @@ from blendmask_lite.datasets.lvis import CocoClassesOfLvis, LvisDataset
 from blendmask_lite.datasets.panoptic import PanopticDataset
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.evaluation.instances import detect_all, evaluate_model
-from blendmask_lite.evaluation.panoptic import evaluate_panoptic
-from blendmask_lite.evaluation.panoptic_files import panoptic_results_path
-from blendmask_lite.evaluation.results_file import (
+from blendmask_lite.evaluation.panoptic import evaluate_panoptic, panoptic_results_path
+from blendmask_lite.evaluation.results import (
     submission_path,
     write_results,
     write_submission,

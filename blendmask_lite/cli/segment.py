@@ -24,7 +24,7 @@ from PIL import Image
 from blendmask_lite.cli.options import add_device_options, apply_threads, find_device
 from blendmask_lite.datasets.coco_format import image_record
 from blendmask_lite.datasets.transforms import resize_for_test
-from blendmask_lite.evaluation.results_file import image_results
+from blendmask_lite.evaluation.results import image_results
 from blendmask_lite.figures.detections import draw_detections
 from blendmask_lite.files import (
     is_stream,

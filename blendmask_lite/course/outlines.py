@@ -23,7 +23,7 @@ from blendmask_lite.datasets.coco_format import (
     run_length,
 )
 from blendmask_lite.evaluation.average_precision import evaluate_detections
-from blendmask_lite.evaluation.results_file import image_results
+from blendmask_lite.evaluation.results import image_results
 from blendmask_lite.masks import there_and_back
 from blendmask_lite.structures import Detections, Target
 

@@ -1,7 +1,7 @@
 """Images and objects of a folder in COCO's layout.
 
-Chapter 01. `CocoDataset` reads instances; `ImageListDataset` has the images of a split whose annotations a
-server keeps, such as test-dev2017.
+Chapter 01. `CocoDataset` reads instances; `ImageListDataset` has the images of a split whose
+annotations a server keeps, such as test-dev2017.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import hotcoco.mask
 import numpy as np
 from numpy.typing import NDArray
 
-from blendmask_lite.evaluation.results_file import ImageResults
+from blendmask_lite.evaluation.results import ImageResults
 
 __all__ = [
     "COCO_METRICS",

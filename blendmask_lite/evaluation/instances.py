@@ -12,10 +12,18 @@ from typing import Any
 
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.evaluation.average_precision import evaluate_detections
-from blendmask_lite.evaluation.instance_results import ClassResult, InstanceResults
-from blendmask_lite.evaluation.pictures import in_batches
-from blendmask_lite.evaluation.results_file import ImageResults, image_results
-from blendmask_lite.evaluation.sharing import made_by_first, own_images, require_same_names
+from blendmask_lite.evaluation.pictures import (
+    in_batches,
+    made_by_first,
+    own_images,
+    require_same_names,
+)
+from blendmask_lite.evaluation.results import (
+    ClassResult,
+    ImageResults,
+    InstanceResults,
+    image_results,
+)
 from blendmask_lite.model.blendmask import BlendMask, evaluating
 from blendmask_lite.structures import FoundObjects
 

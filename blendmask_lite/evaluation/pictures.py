@@ -1,15 +1,15 @@
-"""From a data set to the model: pictures at the test size, in batches, on the model's device.
-
-Chapter 05 of the course.
+"""Images on their way to the model during evaluation: resized, in batches, and divided among
+processes.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -17,8 +17,17 @@ from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.datasets.transforms import resize_for_test
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.inputs import padded_size
+from blendmask_lite.terminal import printable
 
-__all__ = ["Picture", "in_batches", "picture_for"]
+__all__ = [
+    "Picture",
+    "in_batches",
+    "made_by_first",
+    "own_images",
+    "picture_for",
+    "require_same_names",
+]
+
 
 GPU_BATCH = 8  # pictures that a GPU gets at once by default
 NUM_READERS = 4  # threads that read pictures for a GPU
@@ -122,3 +131,73 @@ def _read_ahead(read: Callable[[int], Picture], indices: Iterable[int]) -> Itera
             picture = started.popleft().result()
             started.extend(pool.submit(read, index) for index in islice(remaining, 1))
             yield picture
+
+
+T = TypeVar("T")
+
+
+def own_images(total: int, share: tuple[int, int], *, can_gather: bool) -> range:
+    """The positions that one of several processes evaluates: every n-th.
+
+    Args:
+        total: images to evaluate.
+        share: (rank, number of processes).
+        can_gather: the processes can send each other what they found.
+
+    Raises:
+        ValueError: no images, a rank out of range, or a share of several without gathering.
+    """
+    rank, num_processes = share
+    if not 0 <= rank < num_processes:
+        raise ValueError(f"share = {share}: the rank must be from 0 to {num_processes - 1}")
+    if num_processes > 1 and not can_gather:
+        raise ValueError(f"share = {share}: needs gather, or parts of the images would be missing")
+    if total < 1:
+        raise ValueError("there are no images to evaluate")
+    return range(rank, total, num_processes)
+
+
+def made_by_first(
+    make: Callable[[], T], rank: int, gather: Callable[[list[Any]], list[list[Any]]] | None
+) -> T:
+    """What the first of several processes makes, in each of them; its error, too.
+
+    Args:
+        make: called by the first one only. What it returns or raises can be pickled.
+        rank: of this process, from 0.
+        gather: see `evaluate_model`; None: this process is alone.
+    """
+    if gather is None:
+        return make()
+    made: list[T | Exception] = []
+    if rank == 0:
+        try:
+            made.append(make())
+        except Exception as error:  # the others wait for an answer
+            made.append(error)
+    [answer] = gather(made)[0]
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def require_same_names(what: str, known: Sequence[str], present: Sequence[str]) -> None:
+    """Refuse data whose names are not the model's.
+
+    Args:
+        what: they are names of: "classes", say.
+        known: to the model.
+        present: in the data.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if tuple(known) != tuple(present):
+        raise ValueError(
+            f"the model knows {_listed(what, known)}, the data has {_listed(what, present)}"
+        )
+
+
+def _listed(what: str, names: Sequence[str], limit: int = 4) -> str:
+    more = "" if len(names) <= limit else f" and {len(names) - limit} more"
+    return f"{len(names)} {what} ({', '.join(map(printable, names[:limit]))}{more})"

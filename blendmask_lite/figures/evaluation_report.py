@@ -10,9 +10,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from blendmask_lite.datasets.sample import InstanceDataset
-from blendmask_lite.evaluation.comparing import SCORE_THRESHOLD, compare_images
-from blendmask_lite.evaluation.instance_results import InstanceResults
-from blendmask_lite.evaluation.outcomes import best_and_worst, count_outcomes
+from blendmask_lite.evaluation.mistakes import (
+    SCORE_THRESHOLD,
+    best_and_worst,
+    compare_images,
+    count_outcomes,
+)
+from blendmask_lite.evaluation.results import InstanceResults
 from blendmask_lite.figures.evaluation_bars import ap_bars_figure, mistakes_figure
 from blendmask_lite.figures.gallery import gallery_figure
 from blendmask_lite.figures.precision_recall import (

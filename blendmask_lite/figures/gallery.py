@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blendmask_lite.datasets.coco_format import decode_masks
-from blendmask_lite.evaluation.outcomes import (
+from blendmask_lite.evaluation.mistakes import (
     FOUND,
     IGNORED,
     MISSED,

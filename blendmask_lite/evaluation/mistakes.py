@@ -1,12 +1,16 @@
 """Which detections of an image are right, and what is wrong with the others.
 
-Chapter 05 of the course. Average precision says how good a model is, this says what to look at:
-the best and the worst images, and the kinds of mistakes.
+Chapter 05. Average precision says how good a model is, this says what to look at: the best and the
+worst images, and the kinds of mistakes, which are close to those of Bolya et al., "TIDE", section
+2.2, at one score threshold.
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,21 +18,18 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from blendmask_lite.datasets.coco_format import run_length
-from blendmask_lite.evaluation.outcomes import (
-    CONFUSED,
-    FOUND,
-    IGNORED,
-    INACCURATE,
-    MISSED,
-    NONE_SUCH,
-    RIGHT,
-    TWICE,
-    ComparedObject,
-    ImageComparison,
-)
-from blendmask_lite.evaluation.results_file import ImageResults
+from blendmask_lite.evaluation.panoptic_quality import SegmentCounts
+from blendmask_lite.evaluation.results import ImageResults
 
-__all__ = ["SCORE_THRESHOLD", "compare_images"]
+__all__ = [
+    "SCORE_THRESHOLD",
+    "ComparedObject",
+    "ImageComparison",
+    "best_and_worst",
+    "compare_images",
+    "count_outcomes",
+]
+
 
 SCORE_THRESHOLD = 0.4  # least score of a detection, as in `blendmask-lite segment`
 MATCH_IOU = 0.5  # a detection matches a true object of its class above it
@@ -155,3 +156,95 @@ def _checked_categories(image: dict[str, Any], present: NDArray[np.int64]) -> se
 def _unless_unchecked(outcome: str, category_id: int, checked: set[int] | None) -> str:
     is_known = outcome == RIGHT or checked is None or category_id in checked
     return outcome if is_known else IGNORED
+
+
+RIGHT, INACCURATE, CONFUSED = "right", "inaccurate", "wrong class"
+TWICE, NONE_SUCH, IGNORED = "twice", "no such object", "ignored"
+FOUND, MISSED = "found", "missed"
+FOUND_OUTCOMES = (RIGHT, INACCURATE, CONFUSED, TWICE, NONE_SUCH)
+TRUE_OUTCOMES = (FOUND, MISSED)
+
+
+@dataclass(frozen=True)
+class ComparedObject:
+    """A detection or a true object, and what became of it.
+
+    Attributes:
+        category_id: of the data set.
+        segmentation: compressed run lengths.
+        outcome: of a detection "right"; "inaccurate" (near an object of its class, IoU too low),
+            "wrong class" (IoU high enough with an object of another class), "twice" (its object
+            has a better detection), "no such object"; of a true object "found" or "missed". Crowds,
+            and detections that lie on one or that LVIS's annotators did not check, are "ignored".
+        score: of a detection.
+        iou: of a "right" detection with its object.
+    """
+
+    category_id: int
+    segmentation: dict[str, Any]
+    outcome: str
+    score: float | None = None
+    iou: float = 0.0
+
+
+@dataclass(frozen=True)
+class ImageComparison:
+    """What was found in an image beside what is there.
+
+    Attributes:
+        image_id: of the image.
+        size: (H, W) of the stored picture.
+        found: detections above the score threshold, best first.
+        true: the true objects, crowds among them.
+    """
+
+    image_id: int
+    size: tuple[int, int]
+    found: tuple[ComparedObject, ...]
+    true: tuple[ComparedObject, ...]
+
+    @property
+    def counts(self) -> SegmentCounts:
+        """Of all classes together."""
+        matched = [each.iou for each in self.found if each.outcome == RIGHT]
+        ignored = sum(each.outcome == IGNORED for each in self.found)
+        return SegmentCounts(
+            iou_sum=sum(matched),
+            matched=len(matched),
+            unmatched=len(self.found) - len(matched) - ignored,
+            missed=sum(each.outcome == MISSED for each in self.true),
+        )
+
+    @property
+    def score(self) -> float:
+        """Our choice: panoptic quality of the image's objects, all classes together, in percent.
+
+        The mean IoU of the matches times the F1 score of detections and true objects. NaN where
+        nothing is and nothing was found.
+        """
+        return self.counts.quality["PQ"]
+
+
+def count_outcomes(comparisons: Sequence[ImageComparison]) -> dict[str, dict[str, int]]:
+    """{"found": {outcome: number}, "true": {outcome: number}} without what is ignored."""
+    found = Counter(each.outcome for image in comparisons for each in image.found)
+    true = Counter(each.outcome for image in comparisons for each in image.true)
+    return {
+        "found": {name: found[name] for name in FOUND_OUTCOMES},
+        "true": {name: true[name] for name in TRUE_OUTCOMES},
+    }
+
+
+def best_and_worst(
+    comparisons: Sequence[ImageComparison], number: int
+) -> tuple[list[ImageComparison], list[ImageComparison]]:
+    """The images with the highest and those with the lowest score, most extreme first.
+
+    No image is in both; those without a score are in none. Of equal scores the image with more
+    true objects is the more telling one.
+    """
+    known = [each for each in comparisons if not math.isnan(each.score)]
+    best = sorted(known, key=lambda each: (-each.score, -len(each.true), each.image_id))
+    worst = sorted(known, key=lambda each: (each.score, -len(each.true), each.image_id))
+    half = len(known) // 2
+    return best[: min(number, len(known) - half)], worst[: min(number, half)]
