@@ -33,8 +33,7 @@ from blendmask_lite.datasets.sample import Batch
 from blendmask_lite.training.criterion import TrainingStep
 from blendmask_lite.training.distributed import Ranks, join_ranks
 from blendmask_lite.training.engine import TrainingState, train
-from blendmask_lite.training.presets import TRAIN_PRESETS
-from blendmask_lite.training.schedule import TrainConfig, rescale
+from blendmask_lite.training.schedule import TRAIN_PRESETS, TrainConfig, rescale
 
 __all__ = ["main"]
 

@@ -87,7 +87,7 @@ def measure_block(steps: int) -> dict[str, float]:
     """CPU milliseconds of a step, and of the drawing in it, of the package that is imported."""
     from blendmask_lite.cli import main as blendmask_lite
     from blendmask_lite.datasets.shapes import ShapesDataset
-    from blendmask_lite.training.presets import TRAIN_PRESETS
+    from blendmask_lite.training.schedule import TRAIN_PRESETS
 
     batch_size = TRAIN_PRESETS["nano"].batch_size
     last = (WARM_UP + steps) * batch_size

@@ -19,10 +19,9 @@ from blendmask_lite import PRESETS, BlendMask, load_model, save_model
 from blendmask_lite.cli import main
 from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.training.presets import TRAIN_PRESETS
-from blendmask_lite.training.recipe import Recipe
+from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model
-from blendmask_lite.training.schedule import rescale
+from blendmask_lite.training.schedule import TRAIN_PRESETS, rescale
 from blendmask_lite.weights.checkpoint import read_checkpoint
 
 KERNEL, VARIANCE = "head.ltrb.weight", "backbone.bn1.running_var"

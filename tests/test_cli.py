@@ -23,7 +23,7 @@ from blendmask_lite.cli import main
 from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.images import read_image
 from blendmask_lite.terminal import printable
-from blendmask_lite.training.interrupt import StopRequest
+from blendmask_lite.training.run import StopRequest
 from blendmask_lite.weights.checkpoint import read_checkpoint
 
 HUGE = "1" + 30 * "0"

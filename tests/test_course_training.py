@@ -25,8 +25,7 @@ from blendmask_lite.course.training_recipe import (
 )
 from blendmask_lite.training.distributed import Ranks
 from blendmask_lite.training.losses import mask_loss
-from blendmask_lite.training.presets import SCHEDULES
-from blendmask_lite.training.schedule import rescale
+from blendmask_lite.training.schedule import SCHEDULES, rescale
 from blendmask_lite.training.snapshot_files import read_snapshots
 from blendmask_lite.training.snapshots import choose_pictures
 

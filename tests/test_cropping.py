@@ -23,9 +23,9 @@ from blendmask_lite.datasets.transforms import (
 )
 from blendmask_lite.structures import UNLABELLED
 from blendmask_lite.training.distributed import Ranks
-from blendmask_lite.training.presets import TRAIN_PRESETS
-from blendmask_lite.training.recipe import Recipe
+from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model
+from blendmask_lite.training.schedule import TRAIN_PRESETS
 
 
 def sample_of(*boxes, size=(40, 60)):

@@ -16,10 +16,10 @@ import torch
 from together import CONFIG, NUM_IMAGES, RECIPE, objects_of
 
 from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.training.data import BatchSampler
 from blendmask_lite.training.distributed import Ranks
 from blendmask_lite.training.failure import read_failure
 from blendmask_lite.training.run import train_model
-from blendmask_lite.training.sampling import BatchSampler
 from blendmask_lite.weights.checkpoint import read_checkpoint
 
 SCRIPT = Path(__file__).with_name("together.py")

@@ -14,14 +14,12 @@ from blendmask_lite import PRESETS, load_model
 from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.training import criterion
-from blendmask_lite.training.advice import what_helps
-from blendmask_lite.training.engine import NonFiniteLossError
+from blendmask_lite.training.engine import NonFiniteLossError, what_helps
 from blendmask_lite.training.failure import read_failure, replay_failure
-from blendmask_lite.training.presets import TRAIN_PRESETS
-from blendmask_lite.training.recipe import Recipe
+from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model
-from blendmask_lite.training.runlog import CsvLog
-from blendmask_lite.training.schedule import TrainConfig, rescale
+from blendmask_lite.training.run_folder import CsvLog
+from blendmask_lite.training.schedule import TRAIN_PRESETS, TrainConfig, rescale
 from blendmask_lite.weights.checkpoint import read_checkpoint
 
 RECIPE = Recipe(

@@ -16,7 +16,7 @@ from blendmask_lite.model.backbones.dla import DLA, Tree
 from blendmask_lite.model.fcos import FCOSHead
 from blendmask_lite.model.layers import BatchNorm2d, DeformConv2d, group_norm, synchronize_norms
 from blendmask_lite.training.criterion import TrainingStep
-from blendmask_lite.training.presets import TRAIN_PRESETS
+from blendmask_lite.training.schedule import TRAIN_PRESETS
 
 FROZEN = [name for name, config in PRESETS.items() if config.backbone_norm == "frozen_bn"]
 

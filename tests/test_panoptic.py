@@ -41,10 +41,9 @@ from blendmask_lite.model.panoptic import (
 )
 from blendmask_lite.training.criterion import Criterion, TrainingStep
 from blendmask_lite.training.losses import panoptic_loss
-from blendmask_lite.training.presets import TRAIN_PRESETS
-from blendmask_lite.training.recipe import Recipe
+from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model
-from blendmask_lite.training.schedule import rescale
+from blendmask_lite.training.schedule import TRAIN_PRESETS, rescale
 from blendmask_lite.weights.adelaidet import adelaidet_name
 
 COCO = Path(os.environ.get("BLENDMASK_COCO", ""))

@@ -47,10 +47,9 @@ from blendmask_lite.evaluation.panoptic import (
     write_segment_ids,
 )
 from blendmask_lite.evaluation.panoptic_quality import PanopticQuality, SegmentCounts
-from blendmask_lite.training.presets import TRAIN_PRESETS
-from blendmask_lite.training.recipe import Recipe
+from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model
-from blendmask_lite.training.schedule import rescale
+from blendmask_lite.training.schedule import TRAIN_PRESETS, rescale
 
 COCO = Path(os.environ.get("BLENDMASK_COCO", ""))
 needs_photographs = pytest.mark.skipif(

@@ -18,12 +18,9 @@ import torch
 from blendmask_lite import PRESETS, load_model
 from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.training.determinism import deterministic
-from blendmask_lite.training.interrupt import StopRequest
-from blendmask_lite.training.presets import TRAIN_PRESETS
-from blendmask_lite.training.recipe import Recipe
-from blendmask_lite.training.run import train_model
-from blendmask_lite.training.schedule import learning_rate_at, rescale
+from blendmask_lite.training.resume import Recipe
+from blendmask_lite.training.run import StopRequest, deterministic, train_model
+from blendmask_lite.training.schedule import TRAIN_PRESETS, learning_rate_at, rescale
 from blendmask_lite.weights.checkpoint import read_checkpoint
 
 TRAIN = replace(

@@ -23,14 +23,12 @@ from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures import curves_figure
 from blendmask_lite.figures.runs import smooth
-from blendmask_lite.training import session as session_file
-from blendmask_lite.training.history import find_runs, flat_settings, read_run
-from blendmask_lite.training.presets import TRAIN_PRESETS
-from blendmask_lite.training.recipe import Recipe
+from blendmask_lite.training import run_folder as session_file
+from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model
-from blendmask_lite.training.runlog import RunFolder, is_held
-from blendmask_lite.training.schedule import rescale
-from blendmask_lite.training.session import RunSession, commit
+from blendmask_lite.training.run_folder import RunFolder, RunSession, commit, is_held
+from blendmask_lite.training.run_record import find_runs, flat_settings, read_run
+from blendmask_lite.training.schedule import TRAIN_PRESETS, rescale
 
 METRICS = """\
 iteration,learning_rate,loss,class,mask,gradient_norm,images_per_second,data_seconds,seconds

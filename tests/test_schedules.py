@@ -11,10 +11,9 @@ import torch
 from blendmask_lite import PRESETS, BlendMask
 from blendmask_lite.cli import main, train
 from blendmask_lite.config import PRESET_INFERENCE
-from blendmask_lite.training.beginning import compile_network
 from blendmask_lite.training.distributed import Ranks
-from blendmask_lite.training.presets import PRESET_SCHEDULES, SCHEDULES
-from blendmask_lite.training.schedule import learning_rate_at
+from blendmask_lite.training.resume import compile_network
+from blendmask_lite.training.schedule import PRESET_SCHEDULES, SCHEDULES, learning_rate_at
 
 # (iterations, milestones, least and largest shorter side, number of sizes, longest, crop) as the
 # paper's section 4 and AdelaiDet's configs/BlendMask have them.

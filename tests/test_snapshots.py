@@ -17,14 +17,17 @@ from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.files import shipped_snapshots
 from blendmask_lite.structures import Target
-from blendmask_lite.training.runlog import RunFolder
-from blendmask_lite.training.snapshot_arrays import as_bytes, from_bytes, narrow, widen
+from blendmask_lite.training.recording import SnapshotLog
+from blendmask_lite.training.run_folder import RunFolder
 from blendmask_lite.training.snapshot_files import (
+    as_bytes,
+    from_bytes,
+    narrow,
     read_snapshots,
+    widen,
     write_pictures,
     write_snapshot,
 )
-from blendmask_lite.training.snapshot_log import SnapshotLog
 from blendmask_lite.training.snapshots import (
     Snapshot,
     choose_pictures,

@@ -22,10 +22,9 @@ from blendmask_lite.datasets.sample import collate, load_sample
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.datasets.transforms import TrainTransform
 from blendmask_lite.training.criterion import TrainingStep
+from blendmask_lite.training.data import batches_from
 from blendmask_lite.training.engine import TrainingState, train
-from blendmask_lite.training.presets import TRAIN_PRESETS
-from blendmask_lite.training.sampling import batches_from
-from blendmask_lite.training.schedule import rescale
+from blendmask_lite.training.schedule import TRAIN_PRESETS, rescale
 
 QUESTIONS = ("item", "tolist", "cpu", "numpy", "__bool__", "__int__", "__float__", "__index__")
 OPERATORS = {

@@ -18,14 +18,12 @@ from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures import paint_masks
 from blendmask_lite.training.engine import StepRecord
-from blendmask_lite.training.presets import TRAIN_PRESETS
-from blendmask_lite.training.recipe import Recipe
+from blendmask_lite.training.recording import TensorBoardLog, Watching, masks_beside_truth
+from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model
-from blendmask_lite.training.runlog import RunFolder
-from blendmask_lite.training.schedule import rescale
+from blendmask_lite.training.run_folder import RunFolder
+from blendmask_lite.training.schedule import TRAIN_PRESETS, rescale
 from blendmask_lite.training.snapshots import choose_pictures, take_snapshot
-from blendmask_lite.training.tensorboard import TensorBoardLog, masks_beside_truth
-from blendmask_lite.training.watching import Watching
 
 SMALL = {"stage_width": 8, "stem_channels": 8, "pyramid_channels": 16, "bottom_channels": 16}
 MODEL = replace(PRESETS["nano"], **SMALL)
@@ -167,7 +165,7 @@ def test_a_whole_run_logs_its_losses_and_scores(tmp_path):
 
 
 def test_without_the_package_the_error_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "blendmask_lite.training.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "blendmask_lite.training.recording", None)
     recipe = Recipe(model=MODEL, inference=INFERENCE, train=TRAIN_PRESETS["nano"])
     with pytest.raises(ValueError, match=r"pip install 'blendmask_lite\[tensorboard\]'"):
         train_model(

@@ -29,13 +29,12 @@ from blendmask_lite.model import blendmask
 from blendmask_lite.model.fcos import pyramid_locations as locations
 from blendmask_lite.model.layers import group_norm
 from blendmask_lite.training import criterion
+from blendmask_lite.training.data import batches_from
 from blendmask_lite.training.distributed import join_ranks, one_voice
 from blendmask_lite.training.engine import TrainingState, train
-from blendmask_lite.training.presets import TRAIN_PRESETS
-from blendmask_lite.training.recipe import Recipe
+from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model
-from blendmask_lite.training.sampling import batches_from
-from blendmask_lite.training.schedule import TrainConfig, rescale
+from blendmask_lite.training.schedule import TRAIN_PRESETS, TrainConfig, rescale
 
 HEIGHT, WIDTH = 64, 96
 MODEL = replace(

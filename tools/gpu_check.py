@@ -46,14 +46,12 @@ from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.evaluation.panoptic import evaluate_panoptic
 from blendmask_lite.files import shipped_checkpoint, write_atomically
 from blendmask_lite.model.layers import synchronize_norms
-from blendmask_lite.training.beginning import compile_network
 from blendmask_lite.training.criterion import TrainingStep
 from blendmask_lite.training.distributed import Ranks
 from blendmask_lite.training.engine import TrainingState, train
-from blendmask_lite.training.presets import TRAIN_PRESETS
-from blendmask_lite.training.recipe import Recipe
+from blendmask_lite.training.resume import Recipe, compile_network
 from blendmask_lite.training.run import train_model
-from blendmask_lite.training.schedule import TrainConfig, rescale
+from blendmask_lite.training.schedule import TRAIN_PRESETS, TrainConfig, rescale
 
 EVERY_PRESET = [*RELEASED_PRESETS, "r50_paper", "nano", "nano_panoptic"]
 # Relative differences to float32 on the CPU that are allowed, of outputs and of a step's gradient.

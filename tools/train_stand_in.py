@@ -20,10 +20,9 @@ from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.course.released import STAND_IN_CONFIG, stand_in_weights
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.files import write_atomically
-from blendmask_lite.training.presets import TRAIN_PRESETS
-from blendmask_lite.training.recipe import Recipe
+from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model
-from blendmask_lite.training.schedule import rescale
+from blendmask_lite.training.schedule import TRAIN_PRESETS, rescale
 from blendmask_lite.weights.adelaidet import released_name
 
 RUN = Path("runs/stand_in")

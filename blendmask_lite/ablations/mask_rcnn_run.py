@@ -24,11 +24,11 @@ from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.evaluation.instances import InstanceEvaluator
 from blendmask_lite.files import write_atomically
 from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.training.data import batches_from
 from blendmask_lite.training.engine import StepRecord, TrainingState, train
-from blendmask_lite.training.progress import ProgressLine
+from blendmask_lite.training.observers import ProgressLine
 from blendmask_lite.training.run import train_transform
-from blendmask_lite.training.sampling import batches_from
-from blendmask_lite.training.session import versions
+from blendmask_lite.training.run_folder import versions
 
 __all__ = ["INSTANCES", "mask_rcnn_folder", "run_mask_rcnn", "times_by_instances"]
 

@@ -14,11 +14,10 @@ from blendmask_lite.config import PRESET_INFERENCE, ModelConfig
 from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset
 from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.files import write_atomically
-from blendmask_lite.training.presets import TRAIN_PRESETS
-from blendmask_lite.training.recipe import Recipe
+from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model
-from blendmask_lite.training.schedule import TrainConfig, rescale
-from blendmask_lite.training.session import versions
+from blendmask_lite.training.run_folder import versions
+from blendmask_lite.training.schedule import TRAIN_PRESETS, TrainConfig, rescale
 from blendmask_lite.weights.checkpoint import load_model
 
 __all__ = [

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from blendmask_lite.cli.train_options import DEFAULT_PRESET
-from blendmask_lite.training.runlog import RunFolder
+from blendmask_lite.training.run_folder import RunFolder
 
 __all__ = ["options_to_store", "take_stored_options"]
 

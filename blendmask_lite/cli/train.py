@@ -23,8 +23,13 @@ from blendmask_lite.cli.train_options import DEFAULT_PRESET, EPILOG, MOST_WORKER
 from blendmask_lite.cli.watching import make_watching
 from blendmask_lite.config import PRESET_INFERENCE, PRESETS, InferenceConfig
 from blendmask_lite.files import require_folder
-from blendmask_lite.training.presets import PRESET_SCHEDULES, SCHEDULES
-from blendmask_lite.training.schedule import WARMUP_FACTORS, TrainConfig, rescale
+from blendmask_lite.training.schedule import (
+    PRESET_SCHEDULES,
+    SCHEDULES,
+    WARMUP_FACTORS,
+    TrainConfig,
+    rescale,
+)
 
 if TYPE_CHECKING:
     from blendmask_lite.datasets.sample import InstanceDataset
@@ -75,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
 
 def train(options: argparse.Namespace, ranks: Ranks) -> int:
     """As one of the processes that train together."""
-    from blendmask_lite.training.recipe import Recipe
+    from blendmask_lite.training.resume import Recipe
     from blendmask_lite.training.run import train_model
 
     config = make_train_config(options, ranks)

@@ -12,8 +12,7 @@ from blendmask_lite.cli.options import (
 )
 from blendmask_lite.cli.watching import add_watching_options
 from blendmask_lite.config import PRESETS
-from blendmask_lite.training.presets import SCHEDULES
-from blendmask_lite.training.schedule import TrainConfig
+from blendmask_lite.training.schedule import SCHEDULES, TrainConfig
 
 __all__ = ["DEFAULT_PRESET", "EPILOG", "MOST_WORKERS", "add_train_options"]
 

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from blendmask_lite.training.watching import Watching
+    from blendmask_lite.training.recording import Watching
 
 __all__ = ["add_watching_options", "make_watching"]
 
@@ -45,7 +45,7 @@ def make_watching(options: argparse.Namespace) -> Watching:
     Raises:
         ValueError: a number that is too small or too large, with its option.
     """
-    from blendmask_lite.training.watching import Watching
+    from blendmask_lite.training.recording import Watching
 
     for name, (least, most) in LIMITS.items():
         value, option = getattr(options, name), f"--{name.replace('_', '-')}"

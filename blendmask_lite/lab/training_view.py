@@ -9,7 +9,7 @@ from typing import Any
 from blendmask_lite.figures.layout import DescribedFigure
 from blendmask_lite.figures.runs import curves_figure
 from blendmask_lite.lab.run_process import STOPPED, RunProcess
-from blendmask_lite.training.history import RunRecord
+from blendmask_lite.training.run_record import RunRecord
 
 __all__ = ["RunView", "curves_of", "look_at_run"]
 

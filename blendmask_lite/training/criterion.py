@@ -7,6 +7,7 @@ blender.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -30,9 +31,12 @@ from blendmask_lite.training.losses import (
     semantic_loss,
 )
 from blendmask_lite.training.targets import Assignment, assign_batch
-from blendmask_lite.training.totals import Totals
 
-__all__ = ["Criterion", "TrainingStep"]
+__all__ = [
+    "Criterion",
+    "Totals",
+    "TrainingStep",
+]
 
 
 class Criterion:
@@ -229,3 +233,38 @@ def _padded_stuff(target: Target, height: int, width: int) -> Tensor:
 def _padded(drawn: Tensor, height: int, width: int, *, value: int) -> Tensor:
     """(h, w) -> (height, width), `value` on the right and below."""
     return F.pad(drawn, (0, width - drawn.shape[1], 0, height - drawn.shape[0]), value=value)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Four scalars, float64 (float32 on MPS, which has no other): sums over any number of images.
+
+    Attributes:
+        num_positive: positive locations; of class and centerness loss.
+        centerness: sum of their centerness targets; of box and mask loss.
+        num_cells: of the padded semantic maps, stride 8; of the semantic loss.
+        num_labelled: pixels that are things or stuff; of the panoptic loss.
+    """
+
+    num_positive: Tensor
+    centerness: Tensor
+    num_cells: Tensor
+    num_labelled: Tensor
+
+    @staticmethod
+    def of(assignment: Assignment, targets: Sequence[Target], *, num_cells: int) -> Totals:
+        """The counts of one batch of padded images with `num_cells` semantic cells."""
+        weight = centerness(assignment.ltrb)
+        exact = torch.float32 if weight.device.type == "mps" else torch.float64
+        stuff = [target.stuff for target in targets if target.stuff is not None]
+        labelled = [(each != UNLABELLED).sum() for each in stuff]
+        return Totals(
+            num_positive=torch.ones_like(weight).sum(dtype=exact),
+            centerness=weight.sum(dtype=exact),
+            num_cells=weight.new_full((), float(num_cells), dtype=exact),
+            num_labelled=sum(labelled, weight.new_zeros((), dtype=exact)),
+        )
+
+    def stacked(self) -> Tensor:
+        """(4,) for adding up; `Totals(*stacked)` is the way back."""
+        return torch.stack(astuple(self))

@@ -1,24 +1,42 @@
-"""The training loop: one function, one loop, and the state that it moves forward."""
+"""The training loop: one function, one loop, and the state that it moves forward.
+
+Chapter 12. The gradient of one step may come from a whole batch, from its parts, or from the shares
+of several processes; what helps against a loss that is not finite is said where it is met.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from blendmask_lite.training.advice import what_helps
+from blendmask_lite.structures import Target
+from blendmask_lite.training.criterion import Totals
 from blendmask_lite.training.distributed import ALONE, Ranks
-from blendmask_lite.training.gradients import Losses, TotalsOf, TrainingBatch, add_gradients
-from blendmask_lite.training.optimizer import WeightAverage, make_optimizer
-from blendmask_lite.training.schedule import TrainConfig, learning_rate_at
+from blendmask_lite.training.schedule import (
+    TrainConfig,
+    WeightAverage,
+    learning_rate_at,
+    make_optimizer,
+)
 
-__all__ = ["NonFiniteLossError", "StepRecord", "TrainingState", "train"]
+__all__ = [
+    "Losses",
+    "NonFiniteLossError",
+    "StepRecord",
+    "TrainingBatch",
+    "TrainingState",
+    "add_gradients",
+    "train",
+    "what_helps",
+]
 
 
 @dataclass(frozen=True)
@@ -239,3 +257,132 @@ def _require_finite(
         batch,
         values,
     )
+
+
+Images = Sequence[Tensor]
+Targets = Sequence[Target]
+TotalsOf = Callable[[Images, Targets], Totals]
+
+
+class TrainingBatch(Protocol):
+    """What the loop needs of a batch; `datasets` makes it."""
+
+    @property
+    def images(self) -> Images:
+        """B images (3, H, W)."""
+        ...
+
+    @property
+    def targets(self) -> Targets:
+        """B targets."""
+        ...
+
+    @property
+    def image_ids(self) -> Sequence[int]:
+        """B ids."""
+        ...
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Of this process' share of a step.
+
+    Attributes:
+        names: n of them.
+        of_parts: (parts, n) each part's, divided by the counts of the whole step.
+    """
+
+    names: tuple[str, ...]
+    of_parts: Tensor
+
+    def bad_parts(self) -> list[int]:
+        """The parts with a loss that is not finite."""
+        is_bad = ~self.of_parts.isfinite().all(dim=1)
+        return is_bad.nonzero()[:, 0].tolist()
+
+
+def add_gradients(
+    step: Callable[..., dict[str, Tensor]],
+    batch: TrainingBatch,
+    *,
+    num_parts: int,
+    precision: str,
+    ranks: Ranks,
+    totals_of: TotalsOf | None = None,
+) -> Losses:
+    """Add the gradients of a batch to the parameters' `grad`.
+
+    Args:
+        step: (images, targets) or (images, targets, totals) -> losses to be added up; as
+            `Ranks.wrap` gives it.
+        batch: this process' share.
+        num_parts: that it is taken in, one after the other; a divisor of its number of images.
+        precision: of the network, "float32" or "bfloat16".
+        ranks: whose shares make up the batch.
+        totals_of: counts of some images, `Criterion.totals`; needed for several parts or processes.
+    """
+    images = [image.to(ranks.device, non_blocking=True) for image in batch.images]
+    targets = [target.to(ranks.device, non_blocking=True) for target in batch.targets]
+    length = len(images) // num_parts
+    places = [slice(i * length, (i + 1) * length) for i in range(num_parts)]
+    known: tuple[Totals, ...] = ()  # one part of one process: the criterion counts for itself
+    if num_parts > 1 or ranks.size > 1:
+        assert totals_of is not None
+        counts = [totals_of(images[place], targets[place]).stacked() for place in places]
+        known = (Totals(*ranks.sum(torch.stack(counts).sum(dim=0))),)
+    names: tuple[str, ...] = ()
+    of_parts = []
+    for number, place in enumerate(places):
+        is_last = number == num_parts - 1
+        with contextlib.nullcontext() if is_last else ranks.without_exchange(step):
+            with _autocast(ranks.device, precision):
+                losses = step(images[place], targets[place], *known)
+            values = torch.stack(list(losses.values()))
+            # The exchange takes the mean of the processes' gradients; the sum is wanted.
+            (values.sum() * ranks.size).backward()
+        names = tuple(losses)
+        of_parts.append(values.detach())
+    return Losses(names, torch.stack(of_parts))
+
+
+def _autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
+    if precision == "bfloat16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+SGD_RATE = 0.01 / 16  # per image: the paper's rate and batch (section 4)
+USUAL_WARMUP = 1000  # iterations (section 4)
+USUAL_CLIP = 5.0
+
+
+def what_helps(iteration: int, config: TrainConfig, *, has_bad_boxes: bool = False) -> str:
+    """Sentences with the options to try, the likeliest first.
+
+    Args:
+        iteration: in which it happened.
+        config: of the training.
+        has_bad_boxes: a true box of these images is not finite.
+    """
+    if has_bad_boxes:
+        return "Some of the boxes themselves are not finite: check the data"
+    advice = [_learning_rate(config)]
+    if config.precision == "bfloat16":
+        advice.append("--precision float32, because bfloat16 has 8 bits of precision only")
+    if iteration < 2 * config.warmup_iterations or config.warmup_iterations < USUAL_WARMUP:
+        longer = max(2 * config.warmup_iterations, USUAL_WARMUP)
+        advice.append(f"a longer warm-up, --warmup-iterations {longer}")
+    if config.clip_norm is None:
+        advice.append(f"clipping of the gradient, --clip-norm {USUAL_CLIP:g}")
+    return f"Try {'; or '.join(advice)}"
+
+
+def _learning_rate(config: TrainConfig) -> str:
+    images = f"{config.batch_size} image{'s' if config.batch_size > 1 else ''} a step"
+    fitting = SGD_RATE * config.batch_size
+    if config.optimizer == "sgd" and config.learning_rate > 1.01 * fitting:
+        return (
+            f"--learning-rate {fitting:g}, which is 0.01 for 16 images scaled to {images} "
+            f"(it was {config.learning_rate:g})"
+        )
+    return f"--learning-rate {config.learning_rate / 2:g}, half of what it was with {images}"

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from blendmask_lite.structures import Target
 from blendmask_lite.training.criterion import TrainingStep
 from blendmask_lite.training.distributed import Ranks
-from blendmask_lite.training.engine import NonFiniteLossError, TrainingState
-from blendmask_lite.training.gradients import add_gradients
-from blendmask_lite.training.recipe import Recipe, make_checkpoint
+from blendmask_lite.training.engine import NonFiniteLossError, TrainingState, add_gradients
+from blendmask_lite.training.resume import Recipe, make_checkpoint
 from blendmask_lite.weights.checkpoint import (
     Checkpoint,
     build_model,

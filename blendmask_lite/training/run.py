@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+import os
+import signal
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType, TracebackType
 from typing import Any
 
 import torch
@@ -16,30 +20,36 @@ from blendmask_lite.datasets.transforms import TrainTransform
 from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.evaluation.panoptic import evaluate_panoptic
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.training.beginning import begin_state, require_fitting
-from blendmask_lite.training.best import BestModel
 from blendmask_lite.training.criterion import TrainingStep
-from blendmask_lite.training.determinism import deterministic
+from blendmask_lite.training.data import batches_from
 from blendmask_lite.training.distributed import Ranks
-from blendmask_lite.training.engine import NonFiniteLossError, TrainingState, train
+from blendmask_lite.training.engine import NonFiniteLossError, TrainingBatch, TrainingState, train
 from blendmask_lite.training.failure import save_failure
-from blendmask_lite.training.gradients import TrainingBatch
-from blendmask_lite.training.interrupt import StopRequest
-from blendmask_lite.training.observers import Observer, Observers, make_observers
-from blendmask_lite.training.progress import ProgressLine
-from blendmask_lite.training.recipe import (
+from blendmask_lite.training.observers import (
+    BestModel,
+    Observer,
+    Observers,
+    ProgressLine,
+    make_observers,
+)
+from blendmask_lite.training.recording import Watching, make_watchers
+from blendmask_lite.training.resume import (
     Recipe,
+    begin_state,
     find_last_checkpoint,
     iterations_before,
+    require_fitting,
     save_finished,
 )
-from blendmask_lite.training.runlog import RunFolder, full_disk_explained
-from blendmask_lite.training.sampling import batches_from
+from blendmask_lite.training.run_folder import RunFolder, RunSession, full_disk_explained
 from blendmask_lite.training.schedule import TrainConfig
-from blendmask_lite.training.session import RunSession
-from blendmask_lite.training.watching import Watching, make_watchers
 
-__all__ = ["train_model", "train_transform"]
+__all__ = [
+    "StopRequest",
+    "deterministic",
+    "train_model",
+    "train_transform",
+]
 
 
 def train_model(
@@ -239,3 +249,90 @@ def _scores(
         quality = evaluate_panoptic(model, validation, **how)
         kinds |= {"panoptic": quality.all, "things": quality.things, "stuff": quality.stuff}
     return {f"{kind} {name}": value for kind, part in kinds.items() for name, value in part.items()}
+
+
+@contextlib.contextmanager
+def deterministic(is_asked: bool, say: Callable[[str], None]) -> Iterator[None]:
+    """Inside of it, torch takes deterministic algorithms, if that is asked for.
+
+    On a GPU, gradients that are added up by many threads come in any order, and their rounding
+    with it: those of RoIAlign, bilinear interpolation and deformable convolution. For the first two
+    there are slower versions in a fixed order, which torch (`F.interpolate`) and torchvision
+    (`roi_align`, by torch.compile) take here. What has none is computed as always, and said once by
+    its name. cuBLAS reads its setting when it begins: a process that has used it
+    before should have CUBLAS_WORKSPACE_CONFIG=:4096:8 in its environment.
+
+    Args:
+        is_asked: False does nothing.
+        say: is told, once each, what has no deterministic version.
+    """
+    if not is_asked:
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    mode = torch.get_deterministic_debug_mode()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    try:
+        cudnn.deterministic, cudnn.benchmark = True, False
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        with _said_once(say):
+            yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
+        torch.set_deterministic_debug_mode(mode)
+
+
+@contextlib.contextmanager
+def _said_once(say: Callable[[str], None]) -> Iterator[None]:
+    """Turn torch's warnings, of several lines each, into one for each operation."""
+    said: set[str] = set()
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_once(message: Any, *place: Any, **more: Any) -> None:
+            name, is_ours, _ = str(message).partition(" does not have a deterministic implement")
+            if not is_ours:
+                show(message, *place, **more)
+            elif name not in said:
+                said.add(name)
+                say(f"not deterministic on this device, as torch has nothing else: {name}")
+
+        warnings.showwarning = show_once
+        warnings.filterwarnings("always", message=".*does not have a deterministic implement")
+        yield
+
+
+class StopRequest:
+    """Inside the `with`, the first signal is only remembered; a second Ctrl-C interrupts.
+
+    Signals reach the main thread only; elsewhere entering it raises ValueError.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._remember)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def __call__(self) -> bool:
+        """Whether somebody asked to stop."""
+        return self.signal is not None
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = signal.Signals(number)

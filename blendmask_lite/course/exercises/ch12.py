@@ -21,8 +21,12 @@ from blendmask_lite.course.exercises.cases12 import (
 )
 from blendmask_lite.model.inputs import padded_size
 from blendmask_lite.training.engine import TrainingState, train
-from blendmask_lite.training.optimizer import WeightAverage, make_optimizer
-from blendmask_lite.training.schedule import TrainConfig, learning_rate_at
+from blendmask_lite.training.schedule import (
+    TrainConfig,
+    WeightAverage,
+    learning_rate_at,
+    make_optimizer,
+)
 
 __all__ = ["EXERCISES", "average_weights", "learning_rates", "pad_batch", "train_loop"]
 

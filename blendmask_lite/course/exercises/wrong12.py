@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from blendmask_lite.course.definition import WrongAnswer
-from blendmask_lite.training.optimizer import make_optimizer
-from blendmask_lite.training.schedule import TrainConfig, learning_rate_at
+from blendmask_lite.training.schedule import TrainConfig, learning_rate_at, make_optimizer
 
 __all__ = ["AVERAGE", "LOOP", "PAD", "RATES"]
 

@@ -15,9 +15,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from blendmask_lite.training.runlog import RunFolder, is_held
+from blendmask_lite.training.run_folder import RunFolder, is_held
 
-__all__ = ["RunRecord", "Table", "find_runs", "flat_settings", "read_run"]
+__all__ = [
+    "RunRecord",
+    "Table",
+    "find_runs",
+    "flat_settings",
+    "read_run",
+]
+
 
 DEEPEST = 3  # folders below the one that is searched
 DATA_OPTIONS = ("split", "validation", "images", "weights", "backbone_weights")
