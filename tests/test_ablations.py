@@ -8,26 +8,28 @@ import torch
 from pretended_gpu import pretended_gpu, to_gpu
 
 from blendmask_lite import PRESETS, BlendMask
-from blendmask_lite.ablations import mask_rcnn_run
-from blendmask_lite.ablations import run as ablation_run
-from blendmask_lite.ablations.estimates import compare_orders, estimate
-from blendmask_lite.ablations.headline import Headline
-from blendmask_lite.ablations.mask_rcnn import NanoMaskRCNN
-from blendmask_lite.ablations.mask_rcnn_run import (
-    mask_rcnn_folder,
-    run_mask_rcnn,
-    times_by_instances,
-)
-from blendmask_lite.ablations.paper import PAPER_COLUMNS, PAPER_ROWS
-from blendmask_lite.ablations.report import make_report
-from blendmask_lite.ablations.run import REGIMES, run_models
-from blendmask_lite.ablations.tables import TABLES, find_table
-from blendmask_lite.ablations.true_boxes import score_true_boxes, true_box_masks
 from blendmask_lite.cli import ablations, main
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures.comparison import Column, compare_rows
 from blendmask_lite.files import shipped_checkpoint
 from blendmask_lite.masks import paste_masks
+from blendmask_lite.research.ablations import mask_rcnn
+from blendmask_lite.research.ablations import run as ablation_run
+from blendmask_lite.research.ablations.mask_rcnn import (
+    Headline,
+    NanoMaskRCNN,
+    mask_rcnn_folder,
+    run_mask_rcnn,
+    times_by_instances,
+)
+from blendmask_lite.research.ablations.report import compare_orders, estimate, make_report
+from blendmask_lite.research.ablations.run import (
+    REGIMES,
+    run_models,
+    score_true_boxes,
+    true_box_masks,
+)
+from blendmask_lite.research.ablations.tables import PAPER_COLUMNS, PAPER_ROWS, TABLES, find_table
 from blendmask_lite.structures import Target
 from blendmask_lite.training.criterion import Criterion
 from blendmask_lite.weights.checkpoint import load_model
@@ -287,7 +289,7 @@ def test_mask_rcnn_is_trained_once_and_its_weights_are_kept(tmp_path, monkeypatc
     def refuse(*args, **kwargs):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(mask_rcnn_run, "train", refuse)
+    monkeypatch.setattr(mask_rcnn, "train", refuse)
     assert run_mask_rcnn(PRESETS["nano"], TINY, 0, 1e-3, tmp_path) == first
     with pytest.raises(AssertionError, match="trained again"):
         run_mask_rcnn(PRESETS["nano"], TINY, 0, 5e-3, tmp_path)

@@ -12,7 +12,11 @@ from pretended_gpu import pretended_gpu, to_gpu
 from torch.nn import functional as F
 
 from blendmask_lite import BlendMask, load_model, shipped_checkpoint
-from blendmask_lite.analysis import (
+from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset
+from blendmask_lite.evaluation.instances import evaluate_model
+from blendmask_lite.masks import crop_masks, mask_iou
+from blendmask_lite.model.merge import Assembler, Blender, WeightedSum
+from blendmask_lite.research import (
     attention_limit,
     best_attention,
     best_bases,
@@ -28,14 +32,10 @@ from blendmask_lite.analysis import (
     untrained_scores,
     with_changed_base,
 )
-from blendmask_lite.analysis.basis_scores import area_under_curve, mask_depths
-from blendmask_lite.analysis.best_attention import attention_channels
-from blendmask_lite.analysis.hard_cases import complexity, separation
-from blendmask_lite.analysis.matching import assign_exactly
-from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset
-from blendmask_lite.evaluation.instances import evaluate_model
-from blendmask_lite.masks import crop_masks, mask_iou
-from blendmask_lite.model.merge import Assembler, Blender, WeightedSum
+from blendmask_lite.research.basis_scores import area_under_curve, mask_depths
+from blendmask_lite.research.matching import assign_exactly
+from blendmask_lite.research.objects import complexity, separation
+from blendmask_lite.research.oracles import attention_channels
 from blendmask_lite.structures import Target
 
 NUM_IMAGES = 5

@@ -7,13 +7,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from blendmask_lite import PRESETS, load_model, shipped_checkpoint
-from blendmask_lite.analysis.costs import (
-    count_parameters,
-    mask_head_cost,
-    object_cost,
-    picture_cost,
-)
-from blendmask_lite.analysis.stage_times import stage_times
 from blendmask_lite.course.outlines import (
     best_masks,
     clicked_mask,
@@ -29,6 +22,13 @@ from blendmask_lite.figures import (
     growth_figure,
     panoptic_steps_figure,
     stages_figure,
+)
+from blendmask_lite.research.costs import (
+    count_parameters,
+    mask_head_cost,
+    object_cost,
+    picture_cost,
+    stage_times,
 )
 from blendmask_lite.structures import Target
 

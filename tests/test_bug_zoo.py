@@ -9,10 +9,10 @@ import torch
 from torchvision.ops import roi_align
 
 from blendmask_lite import PRESETS, BlendMask, load_model, shipped_checkpoint
-from blendmask_lite.analysis import look_at_objects
 from blendmask_lite.course.bug_zoo import BUGS, infected, observe
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures import specimens_figure
+from blendmask_lite.research import look_at_objects
 
 NUMBER = 39  # a picture with objects at the border and on several levels
 

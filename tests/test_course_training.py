@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from blendmask_lite.analysis import BasisScores
 from blendmask_lite.cli import train as train_command
 from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.course import training_recipe
@@ -23,6 +22,7 @@ from blendmask_lite.course.training_recipe import (
     training_options,
     untrained_model,
 )
+from blendmask_lite.research import BasisScores
 from blendmask_lite.training.distributed import Ranks
 from blendmask_lite.training.losses import mask_loss
 from blendmask_lite.training.schedule import SCHEDULES, rescale

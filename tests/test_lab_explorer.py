@@ -15,17 +15,6 @@ import torch
 from PIL import Image
 
 from blendmask_lite import PRESETS, BlendMask, InferenceConfig, load_model, save_model
-from blendmask_lite.analysis import (
-    BasisScores,
-    knock_out_bases,
-    look_at_objects,
-    oracle_swaps,
-    score_bases,
-    score_oracles,
-    untrained_scores,
-    with_changed_base,
-)
-from blendmask_lite.analysis.matching import bases_of, compare_checkpoints
 from blendmask_lite.datasets.shapes import ShapesDataset, write_shapes
 from blendmask_lite.figures import (
     attentions_figure,
@@ -52,6 +41,17 @@ from blendmask_lite.lab.explorer_sources import advice_about, open_model, read_u
 from blendmask_lite.lab.figure_view import FigureView
 from blendmask_lite.lab.upload import UploadButton
 from blendmask_lite.masks import mask_iou
+from blendmask_lite.research import (
+    BasisScores,
+    knock_out_bases,
+    look_at_objects,
+    oracle_swaps,
+    score_bases,
+    score_oracles,
+    untrained_scores,
+    with_changed_base,
+)
+from blendmask_lite.research.matching import bases_of, compare_checkpoints
 
 SCORE = 0.5**2  # the explorer's least score, as `predict` wants it
 

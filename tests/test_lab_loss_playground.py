@@ -13,13 +13,19 @@ import torch
 from PIL import Image
 from torchvision.ops import generalized_box_iou
 
-from blendmask_lite.analysis.box_losses import BOX_LOSSES, box_loss_of, follow_gradient
-from blendmask_lite.analysis.loss_curves import centerness_curve, entropy, focal_curve
 from blendmask_lite.boxes import ltrb_giou
 from blendmask_lite.figures.box_pull import PREDICTED, TRUE, paint_pull
 from blendmask_lite.figures.palette import PALETTE, rgb255
 from blendmask_lite.lab.canvas_parts import CanvasEvent
 from blendmask_lite.lab.loss_playground import LossPlayground
+from blendmask_lite.research.losses import (
+    BOX_LOSSES,
+    box_loss_of,
+    centerness_curve,
+    entropy,
+    focal_curve,
+    follow_gradient,
+)
 
 TRUTH = (40.0, 40.0, 80.0, 80.0)
 ACROSS, APART = (50.0, 50.0, 90.0, 90.0), (90.0, 50.0, 120.0, 90.0)

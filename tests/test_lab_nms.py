@@ -13,12 +13,12 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torchvision.ops import batched_nms
 
-from blendmask_lite.analysis.suppression import fast_nms, greedy_nms
 from blendmask_lite.evaluation.one_class import COCO_RECALLS, average_precision, precision_recall
 from blendmask_lite.figures.palette import PALETTE, rgb255
 from blendmask_lite.figures.precision_steps import precision_steps_figure
 from blendmask_lite.figures.proposals import paint_boxes, proposals_figure
 from blendmask_lite.lab.nms_stepper import NmsStepper
+from blendmask_lite.research.detector import fast_nms, greedy_nms
 
 # Boxes of 10 x 10 pixels in a row, each moved by 2: neighbours share 8 x 10 pixels, so their IoU is
 # 80 / 120 = 2/3, and every second one 60 / 140 = 3/7. By falling score.

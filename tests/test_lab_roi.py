@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from blendmask_lite.analysis.sampling import (
+from blendmask_lite.figures.lines import lines_figure
+from blendmask_lite.figures.sampling import paint_sampling, sampling_figure
+from blendmask_lite.lab.canvas_parts import CanvasEvent
+from blendmask_lite.lab.roi_sampler import RoiSampler
+from blendmask_lite.model.merge import crop_bases
+from blendmask_lite.research.fields import (
     BoxPooling,
     cell_weights,
     pool_box,
     pooled_region,
     sample_points,
 )
-from blendmask_lite.figures.lines import lines_figure
-from blendmask_lite.figures.sampling import paint_sampling, sampling_figure
-from blendmask_lite.lab.canvas_parts import CanvasEvent
-from blendmask_lite.lab.roi_sampler import RoiSampler
-from blendmask_lite.model.merge import crop_bases
 
 # A map whose cells say where their centers are, in cells from the edge.
 HEIGHT, WIDTH, STRIDE = 12, 16, 4

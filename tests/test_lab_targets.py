@@ -11,11 +11,6 @@ import pytest
 import torch
 
 from blendmask_lite import PRESETS, load_model, shipped_checkpoint
-from blendmask_lite.analysis.assignment import (
-    REASONS,
-    explain_assignment,
-    pyramid_shapes,
-)
 from blendmask_lite.boxes import centerness
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures.palette import object_color, rgb255
@@ -24,6 +19,7 @@ from blendmask_lite.lab.canvas_parts import CanvasEvent
 from blendmask_lite.lab.targets_controls import limits_of, parse_limits
 from blendmask_lite.lab.targets_explorer import TargetsExplorer
 from blendmask_lite.lab.targets_view import by_level
+from blendmask_lite.research.detector import REASONS, explain_assignment, pyramid_shapes
 from blendmask_lite.training.targets import assign_locations
 
 # Two levels on a picture of 32 x 32 pixels: 4 x 4 locations of stride 8, 2 x 2 of stride 16.

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from blendmask_lite.ablations.bootstrap import bootstrap_interval
-from blendmask_lite.ablations.estimates import estimate
-from blendmask_lite.ablations.ledger import read_ledger
-from blendmask_lite.ablations.paper import PAPER_ROWS
 from blendmask_lite.figures.intervals import intervals_figure
 from blendmask_lite.files import shipped_ledger
+from blendmask_lite.research.ablations.ledger import read_ledger
+from blendmask_lite.research.ablations.report import bootstrap_interval, estimate
+from blendmask_lite.research.ablations.tables import PAPER_ROWS
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -10,10 +10,10 @@ import torch
 from pretended_gpu import pretended_gpu, to_gpu
 
 from blendmask_lite import PRESETS, BlendMask, load_model, shipped_checkpoint
-from blendmask_lite.analysis.receptive_field import ReceptiveFields, chain_fields, effective_side
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures import CellField, paint_gradient, receptive_field_figure
 from blendmask_lite.lab import CanvasEvent, ReceptiveFieldExplorer
+from blendmask_lite.research.fields import ReceptiveFields, chain_fields, effective_side
 
 
 @pytest.fixture(scope="module")

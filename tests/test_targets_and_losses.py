@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 from blendmask_lite import PRESETS, BlendMask, Target
-from blendmask_lite.ablations.tables import TABLES
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.masks import semantic_cells
 from blendmask_lite.model.fcos import pyramid_locations
+from blendmask_lite.research.ablations.tables import TABLES
 from blendmask_lite.training.criterion import TrainingStep
 from blendmask_lite.training.losses import (
     centerness_loss,

@@ -15,15 +15,6 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from blendmask_lite import BlendMask, load_model, shipped_checkpoint
-from blendmask_lite.analysis import (
-    find_hard_cases,
-    knock_out_bases,
-    look_at_objects,
-    score_bases,
-    score_oracles,
-    untrained_scores,
-)
-from blendmask_lite.analysis.matching import bases_of, compare_checkpoints
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures import (
     attentions_figure,
@@ -39,6 +30,15 @@ from blendmask_lite.figures import (
     oracle_figure,
 )
 from blendmask_lite.files import write_atomically
+from blendmask_lite.research import (
+    find_hard_cases,
+    knock_out_bases,
+    look_at_objects,
+    score_bases,
+    score_oracles,
+    untrained_scores,
+)
+from blendmask_lite.research.matching import bases_of, compare_checkpoints
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "images" / "gallery"
 SCENE = 20  # of seed 7: touching objects of several classes

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from blendmask_lite.ablations.ledger import collect_ledger
 from blendmask_lite.files import write_atomically
+from blendmask_lite.research.ablations.ledger import collect_ledger
 
 __all__ = ["ledger_text"]
 

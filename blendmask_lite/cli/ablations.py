@@ -9,14 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blendmask_lite.ablations.headline import run_headline
-from blendmask_lite.ablations.report import TableReport, make_report
-from blendmask_lite.ablations.run import REGIMES, Regime, model_folder, run_models
-from blendmask_lite.ablations.tables import find_table
-from blendmask_lite.ablations.times import interleaved_times
 from blendmask_lite.cli.options import apply_threads, integers
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.files import require_folder, write_atomically
+from blendmask_lite.research.ablations.mask_rcnn import run_headline
+from blendmask_lite.research.ablations.report import TableReport, make_report
+from blendmask_lite.research.ablations.run import (
+    REGIMES,
+    Regime,
+    interleaved_times,
+    model_folder,
+    run_models,
+)
+from blendmask_lite.research.ablations.tables import find_table
 from blendmask_lite.weights.checkpoint import load_model
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blendmask_lite.analysis.objects import look_at_objects
 from blendmask_lite.boxes import clip_boxes, ltrb_to_xyxy
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.masks import mask_iou, paste_masks
@@ -22,6 +21,7 @@ from blendmask_lite.model.attention import interpolate_attentions
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.merge import Blender
 from blendmask_lite.model.output import BlendMaskOutput
+from blendmask_lite.research.objects import look_at_objects
 
 __all__ = ["BUGS", "Bug", "Specimen", "infected", "observe"]
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import torch
 
-from blendmask_lite.analysis import BasisScores, score_bases
 from blendmask_lite.config import PRESETS
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.datasets.shapes import SHAPE_CLASSES, ShapesDataset
 from blendmask_lite.lab.training_monitor import TrainingMonitor
 from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.research import BasisScores, score_bases
 
 __all__ = [
     "ITERATIONS",

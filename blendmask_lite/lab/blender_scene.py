@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from blendmask_lite.analysis.best_attention import best_attention
 from blendmask_lite.config import ModelConfig
 from blendmask_lite.lab.blender_compute import Blend, blend, crops_of, mean_weights
 from blendmask_lite.lab.blender_state import BlenderState
 from blendmask_lite.masks import crop_masks, mask_iou
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.output import BlendMaskOutput
+from blendmask_lite.research.oracles import best_attention
 from blendmask_lite.structures import Target
 
 __all__ = ["LabObject", "Scene", "look_at", "nearest_location"]

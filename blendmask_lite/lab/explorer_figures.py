@@ -11,8 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blendmask_lite.analysis.knockout import change_base
-from blendmask_lite.analysis.matching import BaseMatching, bases_of
 from blendmask_lite.figures.attentions import (
     attentions_figure,
     compare_attentions_figure,
@@ -28,6 +26,8 @@ from blendmask_lite.figures.overlays import base_overlays_figure
 from blendmask_lite.figures.paper import figure_4
 from blendmask_lite.lab.explorer_look import Look, change_masks
 from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.research.knockout import change_base
+from blendmask_lite.research.matching import BaseMatching, bases_of
 
 __all__ = [
     "Rival",

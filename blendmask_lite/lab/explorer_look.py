@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blendmask_lite.analysis.knockout import with_changed_base
-from blendmask_lite.analysis.objects import TrueObjects, look_at_objects
 from blendmask_lite.datasets.transforms import resize_for_test
 from blendmask_lite.lab.explorer_sources import Picture
 from blendmask_lite.masks import mask_iou
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.output import BlendMaskOutput
+from blendmask_lite.research.knockout import with_changed_base
+from blendmask_lite.research.objects import TrueObjects, look_at_objects
 from blendmask_lite.structures import Detections
 
 __all__ = ["ChangedMasks", "Look", "SeenObject", "change_masks", "look_at_picture"]

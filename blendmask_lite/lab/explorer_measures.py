@@ -11,9 +11,6 @@ from functools import partial
 import ipywidgets as widgets
 import torch
 
-from blendmask_lite.analysis.basis_scores import BasisScores, score_bases, untrained_scores
-from blendmask_lite.analysis.knockout import knock_out_bases
-from blendmask_lite.analysis.oracle import OracleResults, oracle_swaps, score_oracles
 from blendmask_lite.figures.analysis_charts import (
     basis_scores_figure,
     knock_out_figure,
@@ -23,6 +20,9 @@ from blendmask_lite.figures.layout import DescribedFigure
 from blendmask_lite.lab import explorer_figures as figures
 from blendmask_lite.lab.explorer_look import Look, change_masks
 from blendmask_lite.lab.explorer_page import MeasuredPage, Present, Rows
+from blendmask_lite.research.basis_scores import BasisScores, score_bases, untrained_scores
+from blendmask_lite.research.knockout import knock_out_bases
+from blendmask_lite.research.oracles import OracleResults, oracle_swaps, score_oracles
 
 __all__ = ["ChangePage", "OraclePage", "ScoresPage"]
 

@@ -11,11 +11,11 @@ from functools import partial
 import ipywidgets as widgets
 import torch
 
-from blendmask_lite.analysis.matching import compare_checkpoints
 from blendmask_lite.figures.layout import DescribedFigure
 from blendmask_lite.lab import explorer_figures as figures
 from blendmask_lite.lab.explorer_page import Page, Present, Rows
 from blendmask_lite.lab.explorer_sources import MODEL_CHOICES, open_model
+from blendmask_lite.research.matching import compare_checkpoints
 
 __all__ = ["RivalPage"]
 

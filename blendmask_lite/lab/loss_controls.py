@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipywidgets as widgets
 
-from blendmask_lite.analysis.box_losses import BOX_LOSSES
 from blendmask_lite.lab.controls import SHORT, button, row, wide
+from blendmask_lite.research.losses import BOX_LOSSES
 
 __all__ = ["PAGES", "LossControls"]
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
-from blendmask_lite.analysis.loss_curves import centerness_curve, entropy, focal_curve
 from blendmask_lite.boxes import centerness, xyxy_to_ltrb
 from blendmask_lite.figures.layout import DescribedFigure
 from blendmask_lite.figures.losses import centerness_figure, loss_and_gradient_figure
 from blendmask_lite.model.fcos import pyramid_locations
+from blendmask_lite.research.losses import centerness_curve, entropy, focal_curve
 
 __all__ = ["box_centerness_figure", "centerness_words", "focal_figure", "focal_words"]
 

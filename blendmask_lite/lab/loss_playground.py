@@ -12,7 +12,6 @@ from typing import Any
 import ipywidgets as widgets
 from torch import Tensor
 
-from blendmask_lite.analysis.box_losses import BOX_LOSSES, BoxLoss, box_loss_of, follow_gradient
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures.box_pull import paint_pull
 from blendmask_lite.lab import loss_curves_view as curves
@@ -23,6 +22,7 @@ from blendmask_lite.lab.figure_view import FigureView
 from blendmask_lite.lab.loss_controls import PAGES, LossControls
 from blendmask_lite.lab.messages import LabWidget, shows_errors
 from blendmask_lite.lab.pixels import as_png
+from blendmask_lite.research.losses import BOX_LOSSES, BoxLoss, box_loss_of, follow_gradient
 
 __all__ = ["LossPlayground"]
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from blendmask_lite.analysis.box_losses import BoxLoss
 from blendmask_lite.figures.palette import PALETTE
 from blendmask_lite.lab.canvas_parts import Bar, Bars, Group, Panel
+from blendmask_lite.research.losses import BoxLoss
 
 __all__ = ["columns", "loss_bars", "side_bars", "spoken"]
 

@@ -11,7 +11,6 @@ from typing import Any
 import ipywidgets as widgets
 import torch
 
-from blendmask_lite.analysis.suppression import fast_nms, greedy_nms
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.files import shipped_checkpoint
@@ -21,6 +20,7 @@ from blendmask_lite.lab.controls import SHORT, button, row, wide
 from blendmask_lite.lab.messages import LabWidget, shows_errors
 from blendmask_lite.model.blendmask import BlendMask, evaluating
 from blendmask_lite.model.fcos import Proposals
+from blendmask_lite.research.detector import fast_nms, greedy_nms
 from blendmask_lite.weights.checkpoint import load_model
 
 __all__ = ["NmsStepper"]

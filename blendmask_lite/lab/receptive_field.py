@@ -11,7 +11,6 @@ from typing import Any
 import ipywidgets as widgets
 from torch import Tensor
 
-from blendmask_lite.analysis.receptive_field import ReceptiveFields, effective_side
 from blendmask_lite.config import LEVEL_STRIDES
 from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset
 from blendmask_lite.figures.layout import DescribedFigure
@@ -24,6 +23,7 @@ from blendmask_lite.lab.controls import SHORT, row, wide
 from blendmask_lite.lab.messages import LabWidget, shows_errors
 from blendmask_lite.lab.pixels import as_png
 from blendmask_lite.model.blendmask import Network
+from blendmask_lite.research.fields import ReceptiveFields, effective_side
 from blendmask_lite.weights.checkpoint import load_model
 
 __all__ = ["ReceptiveFieldExplorer"]

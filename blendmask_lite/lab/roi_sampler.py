@@ -12,12 +12,12 @@ import ipywidgets as widgets
 import torch
 from torch import Tensor
 
-from blendmask_lite.analysis.sampling import BoxPooling
 from blendmask_lite.lab import roi_view as view
 from blendmask_lite.lab.canvas import Canvas
 from blendmask_lite.lab.canvas_parts import CanvasEvent
 from blendmask_lite.lab.controls import SHORT, button, row, wide
 from blendmask_lite.lab.messages import LabWidget, shows_errors
+from blendmask_lite.research.fields import BoxPooling
 
 __all__ = ["RoiSampler"]
 

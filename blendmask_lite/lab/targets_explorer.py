@@ -12,11 +12,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from blendmask_lite.analysis.assignment import (
-    ExplainedAssignment,
-    explain_assignment,
-    pyramid_shapes,
-)
 from blendmask_lite.config import PRESETS, ModelConfig
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.datasets.shapes import ShapesDataset
@@ -27,6 +22,11 @@ from blendmask_lite.lab.canvas import Canvas
 from blendmask_lite.lab.canvas_parts import CanvasEvent
 from blendmask_lite.lab.messages import LabWidget, shows_errors
 from blendmask_lite.lab.targets_controls import ALL, TargetsControls, limits_of, parse_limits
+from blendmask_lite.research.detector import (
+    ExplainedAssignment,
+    explain_assignment,
+    pyramid_shapes,
+)
 
 __all__ = ["TargetsExplorer"]
 

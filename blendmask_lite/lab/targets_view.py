@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from blendmask_lite.analysis.assignment import REASONS, ExplainedAssignment
 from blendmask_lite.figures.palette import object_color
 from blendmask_lite.figures.targets import paint_locations
 from blendmask_lite.lab.canvas_parts import Bar, Bars, Group, Mark, Panel
 from blendmask_lite.lab.pixels import as_png
+from blendmask_lite.research.detector import REASONS, ExplainedAssignment
 
 __all__ = [
     "by_level",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from blendmask_lite.analysis.costs import mask_head_cost
 from blendmask_lite.course.definition import Case
 from blendmask_lite.datasets.panoptic import TrueSegment, TrueSegments
 from blendmask_lite.evaluation.panoptic import count_segments
 from blendmask_lite.evaluation.panoptic_quality import PanopticQuality, SegmentCounts
 from blendmask_lite.model.panoptic import merge_things_and_stuff
+from blendmask_lite.research.costs import mask_head_cost
 from blendmask_lite.structures import Detections
 
 __all__ = [

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blendmask_lite.analysis.assignment import pyramid_shapes
-from blendmask_lite.analysis.receptive_field import chain_fields
 from blendmask_lite.course.definition import Exercise
 from blendmask_lite.course.exercises import cases02 as cases
 from blendmask_lite.course.exercises import wrong02 as wrong
 from blendmask_lite.model.fpn import FPN
+from blendmask_lite.research.detector import pyramid_shapes
+from blendmask_lite.research.fields import chain_fields
 
 __all__ = ["EXERCISES"]
 

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from blendmask_lite.analysis import suppression
 from blendmask_lite.course.definition import Exercise
 from blendmask_lite.course.exercises import cases05 as cases
 from blendmask_lite.course.exercises import wrong05 as wrong
 from blendmask_lite.evaluation import one_class
 from blendmask_lite.model.fcos import select_candidates
+from blendmask_lite.research import detector
 
 __all__ = ["EXERCISES"]
 
@@ -90,7 +90,7 @@ def keep_greedily(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: 
 def _reference_greedy(
     boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float
 ) -> Tensor:
-    return suppression.greedy_nms(boxes, scores, labels, iou_threshold=iou_threshold).is_kept
+    return detector.greedy_nms(boxes, scores, labels, iou_threshold=iou_threshold).is_kept
 
 
 # 05.3  Fast NMS
@@ -116,7 +116,7 @@ def keep_fast(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: floa
 
 
 def _reference_fast(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
-    return suppression.fast_nms(boxes, scores, labels, iou_threshold=iou_threshold).is_kept
+    return detector.fast_nms(boxes, scores, labels, iou_threshold=iou_threshold).is_kept
 
 
 # 05.4  Average precision

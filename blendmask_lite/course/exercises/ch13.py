@@ -7,11 +7,10 @@ import itertools
 import torch
 from torch import Generator, Tensor
 
-from blendmask_lite.ablations.bootstrap import bootstrap_interval
-from blendmask_lite.ablations.estimates import T_VALUES, estimate
-from blendmask_lite.analysis.matching import match_bases
 from blendmask_lite.course.definition import Case, Exercise
 from blendmask_lite.course.exercises import wrong13 as wrong
+from blendmask_lite.research.ablations.report import T_VALUES, bootstrap_interval, estimate
+from blendmask_lite.research.matching import match_bases
 
 __all__ = ["EXERCISES"]
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from blendmask_lite.analysis.basis_scores import area_under_curve, correlations, crop_moments
-from blendmask_lite.analysis.best_attention import attention_limit
 from blendmask_lite.course.definition import Exercise
 from blendmask_lite.course.exercises import cases15 as cases
 from blendmask_lite.course.exercises import wrong15 as wrong
 from blendmask_lite.model.attention import interpolate_attentions
 from blendmask_lite.model.merge import Blender
+from blendmask_lite.research.basis_scores import (
+    area_under_curve,
+    correlations,
+    crop_moments,
+)
+from blendmask_lite.research.oracles import attention_limit
 
 __all__ = ["EXERCISES"]
 

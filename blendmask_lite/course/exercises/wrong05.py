@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from blendmask_lite.analysis import suppression
 from blendmask_lite.course.definition import WrongAnswer
 from blendmask_lite.evaluation.one_class import precision_recall
+from blendmask_lite.research import detector
 
 __all__ = ["DECODE", "FAST", "GREEDY", "PRECISION"]
 
@@ -84,13 +84,13 @@ DECODE = (
 def _greedy_all_remove(
     boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float
 ) -> Tensor:
-    return suppression.fast_nms(boxes, scores, labels, iou_threshold=iou_threshold).is_kept
+    return detector.fast_nms(boxes, scores, labels, iou_threshold=iou_threshold).is_kept
 
 
 def _greedy_all_classes(
     boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float
 ) -> Tensor:
-    return suppression.greedy_nms(
+    return detector.greedy_nms(
         boxes, scores, labels, iou_threshold=iou_threshold, class_wise=False
     ).is_kept
 
@@ -99,7 +99,7 @@ def _greedy_in_given_order(
     boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float
 ) -> Tensor:
     order = -torch.arange(len(scores), dtype=torch.float32)
-    return suppression.greedy_nms(boxes, order, labels, iou_threshold=iou_threshold).is_kept
+    return detector.greedy_nms(boxes, order, labels, iou_threshold=iou_threshold).is_kept
 
 
 GREEDY = (
@@ -123,19 +123,19 @@ GREEDY = (
 
 
 def _fast_greedy(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
-    return suppression.greedy_nms(boxes, scores, labels, iou_threshold=iou_threshold).is_kept
+    return detector.greedy_nms(boxes, scores, labels, iou_threshold=iou_threshold).is_kept
 
 
 def _fast_all_classes(
     boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float
 ) -> Tensor:
-    return suppression.fast_nms(
+    return detector.fast_nms(
         boxes, scores, labels, iou_threshold=iou_threshold, class_wise=False
     ).is_kept
 
 
 def _fast_wrong_axis(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
-    return suppression.fast_nms(boxes, -scores, labels, iou_threshold=iou_threshold).is_kept
+    return detector.fast_nms(boxes, -scores, labels, iou_threshold=iou_threshold).is_kept
 
 
 def _fast_unsorted(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from blendmask_lite.ablations.estimates import T_VALUES
-from blendmask_lite.analysis.matching import match_bases
 from blendmask_lite.course.definition import WrongAnswer
+from blendmask_lite.research.ablations.report import T_VALUES
+from blendmask_lite.research.matching import match_bases
 
 __all__ = ["INTERVALS", "MATCH", "PAIRED", "RESAMPLED"]
 

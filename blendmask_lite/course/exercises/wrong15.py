@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from blendmask_lite.analysis.basis_scores import correlations, crop_moments
 from blendmask_lite.course.definition import WrongAnswer
 from blendmask_lite.masks import mask_iou
 from blendmask_lite.model.attention import interpolate_attentions
+from blendmask_lite.research.basis_scores import correlations, crop_moments
 
 __all__ = ["AUC", "LEAVE_OUT", "LIMIT", "POSITION"]
 

@@ -1,19 +1,29 @@
-"""What losses say of two boxes anywhere: value, and gradient on each of the four sides.
+"""What losses say of any prediction: values, and gradients on each of the four sides.
 
-Chapter 04. Training compares boxes that share a location (`boxes.ltrb_giou`) and so always touch;
-here they may lie apart, which is where the losses differ most.
+Chapter 04.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torchvision.ops import box_iou, generalized_box_iou
 
-__all__ = ["BOX_LOSSES", "BoxLoss", "box_loss_of", "follow_gradient"]
+from blendmask_lite.training.losses import centerness_loss, focal_loss
+
+__all__ = [
+    "BOX_LOSSES",
+    "BoxLoss",
+    "box_loss_of",
+    "centerness_curve",
+    "entropy",
+    "focal_curve",
+    "follow_gradient",
+]
+
 
 Box = tuple[float, float, float, float]
 STEPS = tuple(0.5**halving for halving in range(9))  # that are tried, pixels
@@ -120,3 +130,51 @@ def _loss(name: str, predicted: Tensor, true: Tensor) -> Tensor:
     compare = generalized_box_iou if name == "1 - GIoU" else box_iou
     overlap: Tensor = compare(predicted[None], true[None])[0, 0]
     return -overlap.log() if name == "-log IoU" else 1 - overlap
+
+
+def focal_curve(
+    logits: Tensor, *, is_object: bool, alpha: float, gamma: float
+) -> tuple[Tensor, Tensor]:
+    """Focal loss and its gradient by the logit, for one location and one class.
+
+    Args:
+        logits: (n,).
+        is_object: the location learns this class; otherwise background.
+        alpha: weight of objects; 1 - alpha of background.
+        gamma: 0 is a weighted cross entropy.
+
+    Returns:
+        (n,) losses and (n,) gradients.
+    """
+    label = torch.tensor([[0 if is_object else -1]])
+    one = torch.ones(())
+
+    def loss_of(logit: Tensor) -> Tensor:
+        return focal_loss(logit[None, None, None], label, one, alpha=alpha, gamma=gamma)
+
+    return _curve(loss_of, logits)
+
+
+def centerness_curve(logits: Tensor, target: float) -> tuple[Tensor, Tensor]:
+    """Centerness loss and its gradient by the logit, for one location.
+
+    Args:
+        logits: (n,).
+        target: between 0 and 1.
+
+    Returns:
+        (n,) losses and (n,) gradients.
+    """
+    soft, one = torch.tensor([target]), torch.ones(())
+    return _curve(lambda logit: centerness_loss(logit[None], soft, one), logits)
+
+
+def entropy(targets: Tensor) -> Tensor:
+    """The least binary cross entropy there is for soft targets (...): -t log t - (1-t) log(1-t)."""
+    return torch.special.entr(targets) + torch.special.entr(1 - targets)
+
+
+def _curve(loss_of: Callable[[Tensor], Tensor], logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The loss of every logit by itself: what the training sums is asked for one at a time."""
+    gradients, losses = torch.func.vmap(torch.func.grad_and_value(loss_of))(logits)
+    return losses, gradients

@@ -1,20 +1,29 @@
-"""What a picture and each object in it cost, in multiply-adds: counted, so no clock is needed.
+"""What an image and each object in it cost: multiply-adds, counted, and times of the stages.
 
-Chapter 14 of the course. BlendMask, section 4.3: time that does not grow with the number of
-objects.
+Chapter 14.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
 from blendmask_lite.config import ModelConfig
-from blendmask_lite.model.blendmask import Network
+from blendmask_lite.model.blendmask import BlendMask, Network, finish_detections
+from blendmask_lite.research.ablations.run import interleaved_times
 
-__all__ = ["count_parameters", "mask_head_cost", "object_cost", "picture_cost"]
+__all__ = [
+    "count_parameters",
+    "mask_head_cost",
+    "object_cost",
+    "picture_cost",
+    "stage_times",
+]
+
 
 TAPS = 4  # numbers that bilinear sampling weighs for one value
 
@@ -99,3 +108,53 @@ def count_parameters(config: ModelConfig) -> int:
 def _without_values(config: ModelConfig) -> Network:
     with torch.device("meta"):
         return Network(config).eval()
+
+
+@torch.no_grad()
+def stage_times(
+    model: BlendMask, image: Tensor, counts: Sequence[int], *, rounds: int = 9
+) -> dict[int, dict[str, float]]:
+    """CPU milliseconds of each stage, one thread, medians; all of them take turns.
+
+    Args:
+        model: in evaluation mode.
+        image: (3, H, W), not resized.
+        counts: of objects.
+        rounds: of everything.
+
+    Returns:
+        Count -> "picture" (network without masks), "boxes" (decoding and suppression), "masks"
+        (attentions, crops, blender), "paste" -> milliseconds.
+
+    Raises:
+        ValueError: the picture does not have so many boxes, even without a least score.
+    """
+    jobs: dict[str, Callable[[], object]] = {}
+    for count in counts:
+        for name, job in _stages(model, image, count).items():
+            jobs[f"{count} {name}"] = job
+    times = interleaved_times(jobs, rounds=rounds)
+    return {
+        count: {name: times[f"{count} {name}"] for name in ("picture", "boxes", "masks", "paste")}
+        for count in counts
+    }
+
+
+def _stages(model: BlendMask, image: Tensor, count: int) -> dict[str, Callable[[], object]]:
+    output = model([image])
+
+    def find() -> object:
+        return model.detect(output, score_threshold=0.0, max_detections=count)
+
+    [boxes] = model.detect(output, score_threshold=0.0, max_detections=count)
+    if len(boxes) != count:
+        raise ValueError(f"count = {count}: only {len(boxes)} boxes are found in this picture")
+    index = torch.stack([torch.zeros_like(boxes.location_index), boxes.location_index], dim=1)
+    logits = model.masks_at(output, index, boxes.boxes)
+    size, threshold = output.image_sizes[0], model.inference.mask_threshold
+    return {
+        "picture": lambda: model([image]),
+        "boxes": find,
+        "masks": lambda: model.masks_at(output, index, boxes.boxes),
+        "paste": lambda: finish_detections(boxes, logits, size, size, mask_threshold=threshold),
+    }

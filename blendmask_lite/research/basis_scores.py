@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blendmask_lite.analysis.objects import TrueObjects, true_objects
 from blendmask_lite.config import ModelConfig
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.research.objects import TrueObjects, true_objects
 
 __all__ = [
     "BasisScores",
@@ -26,6 +26,7 @@ __all__ = [
     "score_bases",
     "untrained_scores",
 ]
+
 
 MOST_CELLS = 4096  # of a picture, for `object_auc`
 

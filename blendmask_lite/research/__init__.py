@@ -1,23 +1,32 @@
 """What bases and attentions do: measured, improved by optimisation, knocked out, compared."""
 
-from blendmask_lite.analysis.basis_scores import BasisScores, score_bases, untrained_scores
-from blendmask_lite.analysis.best_attention import (
-    BestAttention,
-    BestBases,
-    attention_limit,
-    best_attention,
-    best_bases,
-)
-from blendmask_lite.analysis.hard_cases import HardCase, find_hard_cases
-from blendmask_lite.analysis.knockout import (
+from __future__ import annotations
+
+from blendmask_lite.research.basis_scores import BasisScores, score_bases, untrained_scores
+from blendmask_lite.research.knockout import (
     KnockOuts,
     change_base,
     knock_out_bases,
     with_changed_base,
 )
-from blendmask_lite.analysis.matching import BaseMatching, compare_checkpoints, match_bases
-from blendmask_lite.analysis.objects import TrueObjects, look_at_objects, true_objects
-from blendmask_lite.analysis.oracle import OracleResults, oracle_swaps, score_oracles
+from blendmask_lite.research.matching import BaseMatching, compare_checkpoints, match_bases
+from blendmask_lite.research.objects import (
+    HardCase,
+    TrueObjects,
+    find_hard_cases,
+    look_at_objects,
+    true_objects,
+)
+from blendmask_lite.research.oracles import (
+    BestAttention,
+    BestBases,
+    OracleResults,
+    attention_limit,
+    best_attention,
+    best_bases,
+    oracle_swaps,
+    score_oracles,
+)
 
 __all__ = [
     "BaseMatching",
