@@ -10,7 +10,7 @@ from pretended_gpu import pretended_gpu, to_gpu
 from blendmask_lite import PRESETS, BlendMask
 from blendmask_lite.cli import ablations, main
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.figures.comparison import Column, compare_rows
+from blendmask_lite.figures.plots import Column, compare_rows
 from blendmask_lite.files import shipped_checkpoint
 from blendmask_lite.masks import paste_masks
 from blendmask_lite.research.ablations import mask_rcnn

@@ -30,8 +30,7 @@ from blendmask_lite.figures import (
     save_figure,
 )
 from blendmask_lite.figures.detections import paint_masks
-from blendmask_lite.figures.layout import usual_magnitude
-from blendmask_lite.figures.palette import base_color, rgb255
+from blendmask_lite.figures.style import base_color, rgb255, usual_magnitude
 
 GREY = torch.full((3, 32, 48), 0.5)
 

@@ -34,7 +34,7 @@ from blendmask_lite.figures import (
     write_evaluation_figures,
 )
 from blendmask_lite.figures.gallery import Captions
-from blendmask_lite.figures.palette import PALETTE
+from blendmask_lite.figures.style import PALETTE
 
 SIZE = (20, 40)
 CAT, DOG = 17, 18

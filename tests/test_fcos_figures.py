@@ -17,7 +17,7 @@ from blendmask_lite.figures import (
     shares_figure,
     sides_figure,
 )
-from blendmask_lite.figures.palette import object_color
+from blendmask_lite.figures.style import object_color
 
 IMAGE = torch.full((3, 32, 48), 100, dtype=torch.uint8)
 

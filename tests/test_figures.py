@@ -26,7 +26,7 @@ from blendmask_lite.figures import (
     paint_masks,
 )
 from blendmask_lite.figures.blending import strongest_bases
-from blendmask_lite.figures.palette import base_color, object_color, rgb255, text_on
+from blendmask_lite.figures.style import base_color, object_color, rgb255, text_on
 from blendmask_lite.structures import UnpastedDetections
 
 NAMES = ("star", "ring", "fish")

@@ -7,7 +7,7 @@ import weakref
 
 import ipywidgets as widgets
 
-from blendmask_lite.figures.layout import panels
+from blendmask_lite.figures.style import panels
 from blendmask_lite.lab import Canvas, CanvasEvent, FigurePanel
 
 

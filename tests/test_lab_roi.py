@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from blendmask_lite.figures.lines import lines_figure
+from blendmask_lite.figures.plots import lines_figure
 from blendmask_lite.figures.sampling import paint_sampling, sampling_figure
 from blendmask_lite.lab.canvas_parts import CanvasEvent
 from blendmask_lite.lab.roi_sampler import RoiSampler

@@ -13,7 +13,7 @@ import torch
 from blendmask_lite import PRESETS, load_model, shipped_checkpoint
 from blendmask_lite.boxes import centerness
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.figures.palette import object_color, rgb255
+from blendmask_lite.figures.style import object_color, rgb255
 from blendmask_lite.figures.targets import paint_locations, targets_figure
 from blendmask_lite.lab.canvas_parts import CanvasEvent
 from blendmask_lite.lab.targets_controls import limits_of, parse_limits

@@ -17,8 +17,8 @@ from PIL import Image
 from blendmask_lite import PRESETS, BlendMask
 from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.figures.mask_progress import margin_cells, mask_progress_figure
-from blendmask_lite.figures.palette import object_color
+from blendmask_lite.figures.style import object_color
+from blendmask_lite.figures.training import margin_cells, mask_progress_figure
 from blendmask_lite.lab.canvas_parts import CanvasEvent
 from blendmask_lite.lab.pixels import as_cells
 from blendmask_lite.lab.time_machine import TimeMachine

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from blendmask_lite.figures.intervals import intervals_figure
+from blendmask_lite.figures.plots import intervals_figure
 from blendmask_lite.files import shipped_ledger
 from blendmask_lite.research.ablations.ledger import read_ledger
 from blendmask_lite.research.ablations.report import bootstrap_interval, estimate

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from blendmask_lite.figures import film_figure, moment_figure
-from blendmask_lite.figures.palette import base_color
+from blendmask_lite.figures.style import base_color
 
 HEIGHT, WIDTH = 40, 56
 BOX = torch.tensor([8.0, 8.0, 36.0, 22.0])  # twice as wide as high

@@ -32,7 +32,7 @@ from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.datasets.shapes import STUFF_CLASSES, ShapesDataset, write_shapes
 from blendmask_lite.datasets.transforms import TrainTransform, flip_horizontally, resize_sample
 from blendmask_lite.figures import paint_segments, panoptic_figure
-from blendmask_lite.figures.palette import object_color, rgb255, stuff_color
+from blendmask_lite.figures.style import object_color, rgb255, stuff_color
 from blendmask_lite.model.panoptic import (
     PanopticHead,
     enlarge_logits,

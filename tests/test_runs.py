@@ -22,7 +22,7 @@ from blendmask_lite.cli import main
 from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures import curves_figure
-from blendmask_lite.figures.runs import smooth
+from blendmask_lite.figures.training import smooth
 from blendmask_lite.training import run_folder as session_file
 from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model

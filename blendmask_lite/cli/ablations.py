@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run_headline(options: argparse.Namespace, regime: Regime) -> int:
-    from blendmask_lite.figures.comparison import compare_times
+    from blendmask_lite.figures.plots import compare_times
 
     report = run_headline(regime, options.seeds, Path(options.runs), note=_say)
     if report is None:
@@ -129,7 +129,7 @@ def row_times(table: int, regime: Regime, seed: int, folder: Path) -> dict[str, 
 
 def write_report(report: TableReport, folder: Path) -> None:
     """table1.json, table1.md and table1.png."""
-    from blendmask_lite.figures.comparison import Column, compare_rows
+    from blendmask_lite.figures.plots import Column, compare_rows
 
     columns = [Column("paper: COCO mask AP, %", _single(report.paper("AP")), {})]
     for column, title in (

@@ -28,8 +28,8 @@ from blendmask_lite.evaluation.results import (
     write_results,
     write_submission,
 )
-from blendmask_lite.figures.evaluation_report import evaluation_figures, write_evaluation_figures
-from blendmask_lite.figures.panoptic_bars import panoptic_quality_figure
+from blendmask_lite.figures.evaluation import evaluation_figures, write_evaluation_figures
+from blendmask_lite.figures.panoptic import panoptic_quality_figure
 from blendmask_lite.files import require_folder, require_writable, write_atomically
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.terminal import counter, printable

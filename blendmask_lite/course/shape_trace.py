@@ -13,14 +13,14 @@ from torch import Tensor
 
 from blendmask_lite.config import LEVEL_STRIDES
 from blendmask_lite.course.table import html_table, text_table
-from blendmask_lite.figures.layout import (
+from blendmask_lite.figures.style import (
+    SIGNED,
     DescribedFigure,
     draw_map,
     draw_picture,
     largest_magnitude,
     panels,
 )
-from blendmask_lite.figures.palette import SIGNED
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.inputs import batch_images
 

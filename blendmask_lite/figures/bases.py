@@ -1,22 +1,43 @@
-"""The K bases of a picture: what the bottom module gives for all objects together."""
+"""The K bases of an image: side by side, over the image, changed, and matched between models.
+
+Chapter 06.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from blendmask_lite.figures.layout import (
+from blendmask_lite.figures.detections import paint_masks
+from blendmask_lite.figures.style import (
+    INK,
+    PALETTE,
+    SIGNED,
     DescribedFigure,
     add_color_bar,
+    base_color,
     draw_map,
     draw_picture,
     largest_magnitude,
     panels,
+    rgb255,
+    signed_colors,
+    usual_magnitude,
 )
-from blendmask_lite.figures.palette import SIGNED, base_color
 
-__all__ = ["bases_figure"]
+__all__ = [
+    "base_overlays_figure",
+    "bases_figure",
+    "changed_base_figure",
+    "matched_bases_figure",
+    "paint_base",
+    "paint_weights",
+]
+
 
 FEW = 8  # up to so many bases stand in one row with units; more make a square grid without
 WIDEST = 9.0  # inches, of a row of four bases beside their picture: what a notebook shows unscaled
@@ -66,4 +87,252 @@ def bases_figure(
     add_color_bar(figure, axes, colors=SIGNED, limits=(-limit, limit), label="value (logits)")
     if title:
         figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def base_overlays_figure(
+    image: Tensor, bases: Tensor, *, stride: int, title: str = ""
+) -> DescribedFigure:
+    """Every base laid over the grey picture: red where it is positive, blue where negative.
+
+    One scale for all; the strongest 2 % of the values share the colours at its ends.
+
+    Args:
+        image: (3, H, W) uint8 or float in [0, 1].
+        bases: (K, h, w) of it; cells beyond the picture are padding and left out.
+        stride: pixels per cell.
+        title: above all of them.
+    """
+    limit = usual_magnitude(bases)
+    columns = len(bases) if len(bases) <= FEW else math.ceil(math.sqrt(len(bases)))
+    rows = math.ceil(len(bases) / columns)
+    side = 2.3 if len(bases) <= FEW else 1.3
+    height, width = image.shape[-2:]
+    figure, axes = panels(
+        rows,
+        columns,
+        cell=(side, side * height / width + 0.3),
+        description=f"{len(bases)} bases laid over their picture; red is positive, blue negative.",
+    )
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for index, base in enumerate(bases):
+        ax = axes.flat[index]
+        ax.set_axis_on()
+        draw_picture(ax, paint_base(image, base, stride=stride, limit=limit), has_units=False)
+        ax.set_title(f"base {index + 1}", fontsize=9, color=base_color(index))
+    label = "value (logits), ends: or more"
+    add_color_bar(figure, axes.ravel(), colors=SIGNED, limits=(-limit, limit), label=label)
+    if title:
+        figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def paint_base(image: Tensor, base: Tensor, *, stride: int, limit: float) -> Tensor:
+    """A base over the grey picture, the stronger the more opaque.
+
+    Args:
+        image: (3, H, W) uint8 or float in [0, 1].
+        base: (h, w).
+        stride: pixels per cell.
+        limit: magnitude at full strength, above 0.
+
+    Returns:
+        (3, H, W) float in [0, 1].
+    """
+    grey = _grey(image)
+    height, width = image.shape[-2:]
+    size = (base.shape[0] * stride, base.shape[1] * stride)
+    values = F.interpolate(
+        base.detach().cpu().float()[None, None], size=size, mode="bilinear", align_corners=False
+    )[0, 0, :height, :width]
+    share = (values / limit).clamp(-1, 1)
+    opacity = 0.9 * share.abs().sqrt()
+    return (1 - opacity) * grey + opacity * signed_colors(share)
+
+
+def paint_weights(
+    image: Tensor, scores: Tensor, boxes: Tensor, masks: Tensor | None = None
+) -> Tensor:
+    """Each object's K weights as a mixture of the bases' colours, inside its box.
+
+    The right part of BlendMask's figure 4: a part of an object has the colour of the base that its
+    mask is taken from there.
+
+    Args:
+        image: (3, H, W) uint8 or float in [0, 1].
+        scores: (N, K, R, R) score maps; magnitudes count.
+        boxes: (N, 4) corners, pixels of the image.
+        masks: (N, H, W) bool; pixels of the box outside of the mask are painted fainter.
+
+    Returns:
+        (3, H, W) float in [0, 1]; earlier objects lie on top.
+    """
+    painted = _grey(image)
+    height, width = image.shape[-2:]
+    scores = scores.detach().cpu().float().abs()
+    colors = torch.tensor([rgb255(base_color(k)) for k in range(scores.shape[1])]).float() / 255
+    for place in reversed(range(len(boxes))):
+        weights = scores[place] / scores[place].sum(dim=0).clamp(min=1e-9)
+        mixed = torch.einsum("kyx,kc->cyx", weights, colors)
+        x0, y0, x1, y1 = boxes[place].tolist()
+        columns, column_cell = _cells(x0, x1, width, scores.shape[-1])
+        rows, row_cell = _cells(y0, y1, height, scores.shape[-1])
+        if len(rows) == 0 or len(columns) == 0:
+            continue
+        region = (slice(None), slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+        opacity = torch.full((len(rows), len(columns)), 0.8)
+        if masks is not None:
+            opacity = torch.where(masks[place].cpu()[region[1:]], 0.85, 0.3)
+        own = mixed[:, row_cell[:, None], column_cell]
+        painted[region] = (1 - opacity) * painted[region] + opacity * own
+    return painted
+
+
+def _cells(low: float, high: float, length: int, resolution: int) -> tuple[Tensor, Tensor]:
+    """The pixels whose centers lie in an interval, and the cells of a mask that they fall into."""
+    pixels = torch.arange(length)
+    share = (pixels + 0.5 - low) / max(high - low, 1e-9)
+    is_inside = (share >= 0) & (share < 1)
+    return pixels[is_inside], (share[is_inside] * resolution).long()
+
+
+def _grey(image: Tensor) -> Tensor:
+    """(3, H, W) -> the same without colour and a little lighter, float in [0, 1]."""
+    pixels = image.detach().cpu().float()
+    pixels = pixels if image.is_floating_point() else pixels / 255
+    grey = (pixels * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=0)
+    return (0.25 + 0.7 * grey).expand(3, -1, -1).clone()
+
+
+GAINED, LOST = PALETTE[1], PALETTE[0]  # pixels that only one of both has
+
+
+def changed_base_figure(
+    image: Tensor,
+    before: Tensor,
+    after: Tensor,
+    *,
+    base: int,
+    base_before: Tensor,
+    base_after: Tensor,
+    stride: int,
+    title: str = "",
+) -> DescribedFigure:
+    """The base and all masks, as they are and changed, and the pixels that the masks lose or gain.
+
+    Args:
+        image: (3, H, W) uint8 or float in [0, 1].
+        before: (N, H, W) bool, the masks as they are.
+        after: (N, H, W) bool, with the base changed.
+        base: which, from 0.
+        base_before: (h, w) as it is.
+        base_after: (h, w) changed; both on the scale of the first.
+        stride: of the base, pixels per cell.
+        title: above all.
+
+    Raises:
+        ValueError: another number of masks before than after.
+    """
+    if before.shape != after.shape:
+        raise ValueError(f"masks {tuple(before.shape)} and {tuple(after.shape)} must agree")
+    lost, gained = (before & ~after), (after & ~before)
+    height, width = image.shape[-2:]
+    figure, axes = panels(
+        1,
+        5,
+        cell=(2.05, 2.05 * height / width + 0.35),
+        description=f"Base {base + 1} changed: the masks of {len(before)} objects lose "
+        f"{int(lost.sum())} and gain {int(gained.sum())} pixels.",
+    )
+    limit = usual_magnitude(base_before)
+    maps = ((base_before, f"base {base + 1}, ±{limit:.3g}"), (base_after, "the same, changed"))
+    for ax, (values, name) in zip(axes[0, :2], maps, strict=True):
+        draw_map(
+            ax,
+            values,
+            colors=SIGNED,
+            limits=(-limit, limit),
+            stride=stride,
+            title=name,
+            title_color=base_color(base),
+        )
+        ax.set_xlim(0, width)
+        ax.set_ylim(height, 0)
+    draw_picture(axes[0, 2], paint_masks(image, before), title="masks", has_units=False)
+    draw_picture(
+        axes[0, 3], paint_masks(image, after), title="masks, base changed", has_units=False
+    )
+    faded = image.float() / (1 if image.is_floating_point() else 255) * 0.35 + 0.65
+    changes = paint_masks(faded, lost, [LOST] * len(lost))
+    changes = paint_masks(changes, gained, [GAINED] * len(gained))
+    name = f"red: lost {int(lost.sum())}\nblue: gained {int(gained.sum())}"
+    draw_picture(axes[0, 4], changes, title=name, has_units=False)
+    if title:
+        figure.suptitle(title, fontsize=10)
+    return figure
+
+
+MOST = 8
+
+
+def matched_bases_figure(
+    image: Tensor,
+    first: Tensor,
+    second: Tensor,
+    *,
+    order: Tensor,
+    correlations: Tensor,
+    names: Sequence[str] = ("first", "second"),
+) -> DescribedFigure:
+    """The bases of two models for one picture, partners below each other.
+
+    Args:
+        image: (3, H, W).
+        first: (K, h, w) without padding; the eight with the best partners are drawn.
+        second: (K, h, w) of the other model.
+        order: (K,) int64, base k of the first belongs to base `order[k]` of the second.
+        correlations: (K,) of the partners, -1 to 1.
+        names: of the models.
+    """
+    shown = correlations.argsort(descending=True, stable=True)[:MOST].sort().values.tolist()
+    partners = order.tolist()
+    told = "; ".join(f"{k + 1} and {partners[k] + 1}: {float(correlations[k]):.2f}" for k in shown)
+    height, width = image.shape[-2:]
+    figure, axes = panels(
+        2,
+        len(shown) + 1,
+        cell=(1.6, 1.6 * height / width + 0.3),
+        description=f"Bases of {names[0]} above their partners of {names[1]}; correlations of "
+        f"base {told}.",
+    )
+    draw_picture(axes[0, 0], image, title="picture", has_units=False)
+    axes[1, 0].set_axis_off()
+    limits = [largest_magnitude(bases) for bases in (first, second)]
+    axes[1, 0].text(
+        0.5,
+        0.5,
+        f"r: correlation\nover all cells\n{names[0]}: ±{limits[0]:.3g}\n"
+        f"{names[1]}: ±{limits[1]:.3g}",
+        ha="center",
+        va="center",
+        fontsize=7,
+        color=INK,
+        transform=axes[1, 0].transAxes,
+    )
+    for column, k in enumerate(shown, start=1):
+        partner = partners[k]
+        note = f", r = {float(correlations[k]):.2f}"
+        pairs = ((first[k], f"base {k + 1}"), (second[partner], f"base {partner + 1}{note}"))
+        for row, (base, name) in enumerate(pairs):
+            draw_map(
+                axes[row, column],
+                base,
+                colors=SIGNED,
+                limits=(-limits[row], limits[row]),
+                title=name,
+                title_color=base_color(k),  # of the pair: its place in the second is arbitrary
+            )
+    for row in range(2):
+        axes[row, 1].set_ylabel(names[row], fontsize=8)
     return figure

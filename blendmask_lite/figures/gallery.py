@@ -1,12 +1,10 @@
-"""Images side by side: what was found, and what is there, coloured by what became of it.
-
-Chapter 05 of the course.
-"""
+"""Images side by side: what was found, hard objects in rows, and one change to many masks."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import torch
 from matplotlib.axes import Axes
@@ -23,11 +21,16 @@ from blendmask_lite.evaluation.mistakes import (
     ImageComparison,
 )
 from blendmask_lite.figures.detections import paint_masks
-from blendmask_lite.figures.layout import DescribedFigure, draw_picture, panels
-from blendmask_lite.figures.palette import PALETTE, text_on
+from blendmask_lite.figures.style import PALETTE, DescribedFigure, draw_picture, panels, text_on
 from blendmask_lite.masks import mask_boxes
 
-__all__ = ["gallery_figure"]
+__all__ = [
+    "ShownCase",
+    "gallery_figure",
+    "hard_cases_figure",
+    "specimens_figure",
+]
+
 
 GOOD, BAD, LOST, GREY = PALETTE[1], PALETTE[0], PALETTE[2], "#888888"
 COLORS = {RIGHT: GOOD, FOUND: GOOD, MISSED: LOST, IGNORED: GREY}
@@ -195,3 +198,157 @@ def _summary(comparison: ImageComparison) -> str:
     counts = comparison.counts
     mistakes = f"{counts.unmatched} mistake{'' if counts.unmatched == 1 else 's'}"
     return f"{counts.matched} right, {mistakes}, {counts.missed} missed"
+
+
+MARGIN = 0.25  # around the box, of its longer side
+MASK, TRUTH = PALETTE[1], PALETTE[2]
+MEASURES = {
+    "complex": "outline² / 4π area",
+    "separated": "share outside the largest part",
+    "overlapping": "IoU with the next box",
+}
+
+
+class ShownCase(Protocol):
+    """One hard object, as `analysis.find_hard_cases` gives them."""
+
+    @property
+    def measure(self) -> float:
+        """How hard it is."""
+        ...
+
+    @property
+    def image(self) -> Tensor:
+        """(3, H, W)."""
+        ...
+
+    @property
+    def box(self) -> Tensor:
+        """(4,) true corners, pixels."""
+        ...
+
+    @property
+    def true_mask(self) -> Tensor:
+        """(H, W) bool."""
+        ...
+
+    @property
+    def mask(self) -> Tensor:
+        """(H, W) bool."""
+        ...
+
+    @property
+    def iou(self) -> float:
+        """Of both masks, 0 to 1."""
+        ...
+
+
+def hard_cases_figure(
+    cases: Mapping[str, Sequence[ShownCase]], *, title: str = ""
+) -> DescribedFigure:
+    """A row for each kind; the network's mask in blue, the true outline in yellow.
+
+    Args:
+        cases: by kind; a kind may be empty.
+        title: above all.
+
+    Raises:
+        ValueError: no kinds.
+    """
+    if not cases:
+        raise ValueError("cases: an empty dict; at least one kind is needed")
+    columns = max(1, *(len(each) for each in cases.values()))
+    told = "; ".join(
+        f"{kind}: " + (", ".join(f"IoU {case.iou:.2f}" for case in each) or "none")
+        for kind, each in cases.items()
+    )
+    figure, axes = panels(
+        len(cases),
+        columns,
+        cell=(1.75, 2.1),
+        description=f"{title or 'Hard objects'} with the network's mask and the true outline. "
+        f"{told}.",
+    )
+    for row, (kind, each) in zip(axes, cases.items(), strict=True):
+        for ax in row[max(1, len(each)) :]:
+            ax.set_axis_off()
+        if not each:
+            row[0].set_xticks([])
+            row[0].set_yticks([])
+            row[0].text(0.5, 0.5, "none", ha="center", va="center", transform=row[0].transAxes)
+        for ax, case in zip(row, each, strict=False):
+            _draw_case(ax, case)
+        row[0].set_ylabel(f"{kind}\n{MEASURES.get(kind, 'measure')}", fontsize=8)
+    key = "blue: the network's mask   yellow line: the true one"
+    figure.suptitle(f"{title}\n{key}" if title else key, fontsize=9)
+    return figure
+
+
+def _draw_case(ax: Axes, case: ShownCase) -> None:
+    height, width = case.image.shape[-2:]
+    x0, y0, x1, y1 = case.box.tolist()
+    half = (0.5 + MARGIN) * max(x1 - x0, y1 - y0)
+    left, top = (x0 + x1) / 2 - half, (y0 + y1) / 2 - half
+    first_row, last_row = max(0, int(top)), min(height, int(top + 2 * half) + 1)
+    first, last = max(0, int(left)), min(width, int(left + 2 * half) + 1)
+    rows, columns = slice(first_row, last_row), slice(first, last)
+    shown = paint_masks(case.image[:, rows, columns], case.mask[None, rows, columns], [MASK])
+    draw_picture(ax, shown, title=f"{case.measure:.2f}   mask IoU {case.iou:.2f}", has_units=False)
+    ax.title.set_fontsize(8)
+    truth = torch.nn.functional.pad(case.true_mask[rows, columns].float(), (1, 1, 1, 1)).numpy()
+    x = torch.arange(truth.shape[1]).numpy() - 0.5
+    y = torch.arange(truth.shape[0]).numpy() - 0.5
+    ax.contour(x, y, truth, levels=[0.5], colors=[TRUTH], linewidths=1.6)
+
+
+COLUMNS = 4
+GONE, GAINED = PALETTE[0], PALETTE[1]
+
+
+def specimens_figure(
+    image: Tensor, masks: Mapping[str, Tensor], *, healthy: Tensor | None = None, title: str = ""
+) -> DescribedFigure:
+    """One picture, its masks in one panel a specimen; or where they differ from the right ones.
+
+    Args:
+        image: (3, H, W) uint8 or float in [0, 1].
+        masks: (N, H, W) bool, by the panel's name.
+        healthy: (N, H, W) bool; with it, panels show the pixels that the masks lost (red) and
+            gained (blue) against these.
+        title: above all.
+
+    Raises:
+        ValueError: no specimens, or another number of masks than healthy ones.
+    """
+    if not masks:
+        raise ValueError("masks: an empty dict; at least one specimen is needed")
+    columns = min(COLUMNS, len(masks))
+    height, width = image.shape[-2:]
+    side = 2.15
+    told = []
+    figure, axes = panels(
+        math.ceil(len(masks) / columns),
+        columns,
+        cell=(side, side * height / width + 0.3),
+        description="",
+    )
+    for ax in axes.flat[len(masks) :]:
+        ax.set_axis_off()
+    faded = image.float() / (1 if image.is_floating_point() else 255) * 0.35 + 0.65
+    for ax, (name, each) in zip(axes.flat, masks.items(), strict=False):
+        if healthy is None:
+            draw_picture(ax, paint_masks(image, each), title=name, has_units=False)
+            told.append(f"{name}: {int(each.sum())} pixels")
+            continue
+        if each.shape != healthy.shape:
+            raise ValueError(f"{name}: masks {tuple(each.shape)}, right {tuple(healthy.shape)}")
+        lost, gained = healthy & ~each, each & ~healthy
+        shown = paint_masks(faded, lost, [GONE] * len(lost))
+        shown = paint_masks(shown, gained, [GAINED] * len(gained))
+        minus, plus = int(lost.sum()), int(gained.sum())
+        draw_picture(ax, shown, title=f"{name}: -{minus} +{plus} pixels", has_units=False)
+        told.append(f"{name}: lost {minus}, gained {plus} pixels")
+    figure.set_label(f"Masks of one picture in {len(masks)} panels. {'; '.join(told)}.")
+    if title:
+        figure.suptitle(title, fontsize=10)
+    return figure

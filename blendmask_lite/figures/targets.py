@@ -1,20 +1,42 @@
-"""Which location of which level learns which object: FCOS' assignment on the picture.
+"""Which location of which level learns which object, and what FCOS' rules do.
 
-Chapter 03. Every level is a panel: a dot stands for a location, in the colour of its object.
+Chapter 03.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import BoundaryNorm, Colormap, ListedColormap
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from blendmask_lite.figures.layout import DescribedFigure, draw_box, draw_picture, panels
-from blendmask_lite.figures.palette import INK, object_color, rgb255
+from blendmask_lite.figures.style import (
+    INK,
+    PALETTE,
+    DescribedFigure,
+    draw_box,
+    draw_map,
+    draw_picture,
+    object_color,
+    panels,
+    rgb255,
+    text_on,
+)
 
-__all__ = ["paint_locations", "pale", "targets_figure"]
+__all__ = [
+    "ambiguity_figure",
+    "boxes_figure",
+    "claims_figure",
+    "paint_locations",
+    "pale",
+    "sides_figure",
+    "targets_figure",
+]
+
 
 COLUMNS = 3
 BACKGROUND = "#8a8a8a"  # dots that learn no object
@@ -178,3 +200,178 @@ def _outline(painted: Tensor, box: Sequence[float], color: Tensor, line: int) ->
         (slice(y0, y1), slice(max(x0, x1 - line), x1)),
     ):
         painted[(slice(None), *part)] = color
+
+
+SIDES = ("l", "t", "r", "b")
+WAYS = ((-1, 0), (0, -1), (1, 0), (0, 1))  # of the sides, as (x, y)
+MOST_CLAIMS = 3  # told apart by colour
+CLAIM_COLORS = ("#e8e8e8", "#56b4e9", "#e69f00", "#d55e00")  # none, one, two, three and more
+
+
+def boxes_figure(
+    image: Tensor, *, boxes: Tensor, names: Sequence[str], title: str = ""
+) -> DescribedFigure:
+    """The true boxes on the picture, each in its object's colour.
+
+    Args:
+        image: (3, H, W) uint8 or float in [0, 1].
+        boxes: (N, 4) corners, pixels.
+        names: of the objects.
+        title: above the picture.
+    """
+    height, width = image.shape[-2:]
+    figure, axes = panels(
+        1,
+        1,
+        cell=(5.0, 5.0 * height / width),
+        description=f"A picture with {len(names)} boxes: {', '.join(names) or 'none'}.",
+    )
+    ax = axes[0, 0]
+    draw_picture(ax, image, title=title)
+    for index, (box, name) in enumerate(zip(boxes.tolist(), names, strict=True)):
+        color = object_color(index)
+        draw_box(ax, box, color=color, width=2.0)
+        ax.text(
+            box[0],
+            box[1],
+            name,
+            fontsize=8,
+            color=text_on(color),
+            va="bottom",
+            bbox={"boxstyle": "square,pad=0.15", "facecolor": color, "edgecolor": "none"},
+        )
+    return figure
+
+
+def sides_figure(
+    image: Tensor, *, location: Tensor, boxes: Tensor, ltrb: Tensor, names: Mapping[int, str]
+) -> DescribedFigure:
+    """One location and one box in every panel, with the four distances as arrows.
+
+    Args:
+        image: (3, H, W) uint8 or float in [0, 1].
+        location: (2,) as (x, y), pixels.
+        boxes: (N, 4) corners of all objects, pixels.
+        ltrb: (N, 4) distances from the location, pixels; negative ones point out of the box.
+        names: by object, of those that get a panel.
+    """
+    told = "; ".join(
+        f"{name}: " + ", ".join(f"{s} {v:.0f}" for s, v in zip(SIDES, row.tolist(), strict=True))
+        for name, row in zip(names.values(), ltrb[list(names)], strict=True)
+    )
+    hull = torch.cat([boxes[list(names)].view(-1, 2), location[None]])
+    (left, top), (right, bottom) = (
+        (hull.amin(dim=0) - 20).tolist(),
+        (hull.amax(dim=0) + 20).tolist(),
+    )
+    figure, axes = panels(
+        1,
+        len(names),
+        cell=(2.9, 2.9 * (bottom - top) / (right - left) + 0.4),
+        description=f"Distances from a location to the sides of a box, in pixels. {told}.",
+    )
+    x, y = location.tolist()
+    for ax, (index, name) in zip(axes.flat, names.items(), strict=True):
+        draw_picture(ax, pale(image), title=name)
+        draw_box(ax, boxes[index].tolist(), color=object_color(index))
+        for side, value, (right_way, down) in zip(SIDES, ltrb[index].tolist(), WAYS, strict=True):
+            end = x + value * right_way, y + value * down
+            color, beyond = (object_color(index), 1) if value > 0 else (PALETTE[0], -1)
+            _arrow(ax, (x, y), end, color)
+            ax.annotate(
+                f"{side} = {value:.0f}",
+                end,
+                xytext=(18 * right_way * beyond, -9 * down * beyond),
+                textcoords="offset points",
+                fontsize=8,
+                color=INK,
+                ha="center",
+                va="center",
+                bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"},
+            )
+        ax.plot(x, y, marker="o", markersize=5, color=INK)
+        ax.set_xlim(left, right)
+        ax.set_ylim(bottom, top)
+    return figure
+
+
+def claims_figure(
+    claims: Mapping[str, Sequence[Tensor]], *, strides: Sequence[int], level_names: Sequence[str]
+) -> DescribedFigure:
+    """How many objects claim each location: a row a rule, a column a level.
+
+    Args:
+        claims: (h, w) counts of every level, by rule; at least one rule.
+        strides: of every level, pixels.
+        level_names: of every level.
+    """
+    told = [
+        f"{rule}: {sum(int((level > 1).sum()) for level in levels)} locations claimed by several"
+        for rule, levels in claims.items()
+    ]
+    figure, axes = panels(
+        len(claims), len(strides), cell=(2.2, 2.15), description=f"{'; '.join(told)}."
+    )
+    colors = ListedColormap(CLAIM_COLORS)
+    for row, (rule, levels) in zip(axes, claims.items(), strict=True):
+        for ax, level, stride, name in zip(row, levels, strides, level_names, strict=True):
+            several = int((level > 1).sum())
+            draw_map(
+                ax,
+                level.clamp(max=MOST_CLAIMS),
+                colors=colors,
+                limits=(-0.5, MOST_CLAIMS + 0.5),
+                stride=stride,
+                unit="pixels",
+                title=f"{name}: {several} by several",
+            )
+        row[0].set_ylabel(f"{rule}\ny, pixels", fontsize=8)
+    _claims_bar(figure, axes.ravel().tolist(), colors)
+    return figure
+
+
+def ambiguity_figure(rules: Mapping[str, tuple[float, float]]) -> DescribedFigure:
+    """Two bar charts: locations of a picture that learn an object, and how many are ambiguous.
+
+    Args:
+        rules: by rule the number of locations that learn, and the share (0 to 1) of them that
+            several objects claim.
+    """
+    told = "; ".join(
+        f"{rule}: {number:.0f} locations, {100 * share:.0f} % claimed by several"
+        for rule, (number, share) in rules.items()
+    )
+    figure, axes = panels(1, 2, cell=(4.2, 0.5 + 0.42 * len(rules)), description=f"{told}.")
+    places = torch.arange(len(rules)).tolist()
+    for ax, values, unit, text in (
+        (axes[0, 0], [number for number, _ in rules.values()], "locations a picture", "{:.0f}"),
+        (
+            axes[0, 1],
+            [100 * share for _, share in rules.values()],
+            "% of them, claimed by several objects",
+            "{:.1f} %",
+        ),
+    ):
+        bars = ax.barh(places, values, color=PALETTE[1], height=0.6)
+        ax.bar_label(bars, [text.format(value) for value in values], padding=3, fontsize=8)
+        ax.set_yticks(places, list(rules), fontsize=8)
+        ax.invert_yaxis()
+        ax.set_xlim(0, 1.2 * max([*values, 1e-9]))
+        ax.set_xlabel(unit, fontsize=8)
+        ax.tick_params(axis="x", labelsize=7)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0, 1].set_yticklabels([])
+    return figure
+
+
+def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], color: str) -> None:
+    arrow = {"arrowstyle": "->", "color": color, "linewidth": 1.8, "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", end, start, arrowprops=arrow)
+
+
+def _claims_bar(figure: DescribedFigure, axes: list[Axes], colors: Colormap) -> None:
+    edges = BoundaryNorm([value - 0.5 for value in range(MOST_CLAIMS + 2)], MOST_CLAIMS + 1)
+    bar = figure.colorbar(ScalarMappable(edges, colors), ax=axes, fraction=0.03, aspect=20)
+    names = [*map(str, range(MOST_CLAIMS)), f"{MOST_CLAIMS} or more"]
+    bar.set_ticks(range(MOST_CLAIMS + 1), labels=names, fontsize=7)
+    bar.set_label("objects that claim a location", fontsize=8)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from blendmask_lite.figures.palette import PALETTE, base_color
+from blendmask_lite.figures.style import PALETTE, base_color
 from blendmask_lite.lab.blender_compute import Blend
 from blendmask_lite.lab.blender_state import BlenderState
 from blendmask_lite.lab.canvas_parts import Bar, Bars, Mark

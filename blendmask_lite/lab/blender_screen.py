@@ -12,9 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from blendmask_lite.figures.attentions import crop_picture
-from blendmask_lite.figures.blending import blending_figure
-from blendmask_lite.figures.layout import DescribedFigure, largest_magnitude
+from blendmask_lite.figures.blending import blending_figure, crop_picture
+from blendmask_lite.figures.style import DescribedFigure, largest_magnitude
 from blendmask_lite.files import write_atomically
 from blendmask_lite.lab import blender_view as view
 from blendmask_lite.lab.blender_bars import iou_bars, weight_bars

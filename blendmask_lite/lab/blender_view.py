@@ -12,8 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blendmask_lite.figures.layout import largest_magnitude
-from blendmask_lite.figures.palette import PALETTE, SIGNED, base_color, weight_colormap
+from blendmask_lite.figures.style import (
+    PALETTE,
+    SIGNED,
+    base_color,
+    largest_magnitude,
+    weight_colormap,
+)
 from blendmask_lite.lab.blender_compute import Blend, attention_cells, base_pixels
 from blendmask_lite.lab.blender_scene import Scene
 from blendmask_lite.lab.blender_state import BlenderState

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.figures.instances import instances_figure, round_trip_figure
-from blendmask_lite.figures.layout import DescribedFigure
+from blendmask_lite.figures.masks import instances_figure, round_trip_figure
+from blendmask_lite.figures.style import DescribedFigure
 from blendmask_lite.lab.controls import SHORT, button, row, wide
 from blendmask_lite.lab.figure_view import FigureView
 from blendmask_lite.lab.messages import LabWidget, shows_errors

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipywidgets as widgets
 
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.figures.export import WIDTHS
+from blendmask_lite.figures.style import WIDTHS
 from blendmask_lite.lab.explorer_page import WRAP, Present, toggle
 from blendmask_lite.lab.explorer_sources import MODEL_CHOICES
 from blendmask_lite.lab.messages import MessageLine

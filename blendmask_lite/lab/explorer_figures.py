@@ -11,19 +11,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blendmask_lite.figures.attentions import (
+from blendmask_lite.figures.bases import (
+    base_overlays_figure,
+    bases_figure,
+    changed_base_figure,
+    matched_bases_figure,
+)
+from blendmask_lite.figures.blending import (
     attentions_figure,
     compare_attentions_figure,
     crop_picture,
+    object_blending_figure,
 )
-from blendmask_lite.figures.bases import bases_figure
-from blendmask_lite.figures.blending import object_blending_figure
-from blendmask_lite.figures.changed_base import changed_base_figure
 from blendmask_lite.figures.detections import detections_figure
-from blendmask_lite.figures.layout import DescribedFigure
-from blendmask_lite.figures.matched_bases import matched_bases_figure
-from blendmask_lite.figures.overlays import base_overlays_figure
 from blendmask_lite.figures.paper import figure_4
+from blendmask_lite.figures.style import DescribedFigure
 from blendmask_lite.lab.explorer_look import Look, change_masks
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.research.knockout import change_base

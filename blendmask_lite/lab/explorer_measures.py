@@ -11,12 +11,12 @@ from functools import partial
 import ipywidgets as widgets
 import torch
 
-from blendmask_lite.figures.analysis_charts import (
+from blendmask_lite.figures.research import (
     basis_scores_figure,
     knock_out_figure,
     oracle_figure,
 )
-from blendmask_lite.figures.layout import DescribedFigure
+from blendmask_lite.figures.style import DescribedFigure
 from blendmask_lite.lab import explorer_figures as figures
 from blendmask_lite.lab.explorer_look import Look, change_masks
 from blendmask_lite.lab.explorer_page import MeasuredPage, Present, Rows

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import ipywidgets as widgets
 
 from blendmask_lite.datasets.sample import InstanceDataset
-from blendmask_lite.figures.layout import DescribedFigure
+from blendmask_lite.figures.style import DescribedFigure
 from blendmask_lite.lab.explorer_look import Look
 from blendmask_lite.lab.explorer_sources import Picture
 from blendmask_lite.lab.figure_view import FigureView

@@ -10,7 +10,7 @@ from functools import partial
 
 import ipywidgets as widgets
 
-from blendmask_lite.figures.layout import DescribedFigure
+from blendmask_lite.figures.style import DescribedFigure
 from blendmask_lite.lab import explorer_figures as figures
 from blendmask_lite.lab.explorer_page import Page, Present, Rows, toggle
 from blendmask_lite.structures import Detections

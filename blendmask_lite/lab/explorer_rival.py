@@ -11,7 +11,7 @@ from functools import partial
 import ipywidgets as widgets
 import torch
 
-from blendmask_lite.figures.layout import DescribedFigure
+from blendmask_lite.figures.style import DescribedFigure
 from blendmask_lite.lab import explorer_figures as figures
 from blendmask_lite.lab.explorer_page import Page, Present, Rows
 from blendmask_lite.lab.explorer_sources import MODEL_CHOICES, open_model

@@ -12,7 +12,7 @@ import anywidget
 from matplotlib.figure import Figure
 from traitlets import Bytes, Unicode
 
-from blendmask_lite.figures.export import figure_file, fit_figure
+from blendmask_lite.figures.style import figure_file, fit_figure
 from blendmask_lite.lab.messages import STATIC
 
 __all__ = ["FigureView"]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from blendmask_lite.boxes import centerness, xyxy_to_ltrb
-from blendmask_lite.figures.layout import DescribedFigure
 from blendmask_lite.figures.losses import centerness_figure, loss_and_gradient_figure
+from blendmask_lite.figures.style import DescribedFigure
 from blendmask_lite.model.fcos import pyramid_locations
 from blendmask_lite.research.losses import centerness_curve, entropy, focal_curve
 

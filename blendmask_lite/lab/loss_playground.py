@@ -13,7 +13,7 @@ import ipywidgets as widgets
 from torch import Tensor
 
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.figures.box_pull import paint_pull
+from blendmask_lite.figures.losses import paint_pull
 from blendmask_lite.lab import loss_curves_view as curves
 from blendmask_lite.lab import loss_view as view
 from blendmask_lite.lab.canvas import Canvas

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from blendmask_lite.figures.palette import PALETTE
+from blendmask_lite.figures.style import PALETTE
 from blendmask_lite.lab.canvas_parts import Bar, Bars, Group, Panel
 from blendmask_lite.research.losses import BoxLoss
 

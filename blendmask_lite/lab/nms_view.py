@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from blendmask_lite.figures.palette import PALETTE
-from blendmask_lite.figures.proposals import paint_boxes
+from blendmask_lite.figures.detections import paint_boxes
+from blendmask_lite.figures.style import PALETTE
 from blendmask_lite.lab.canvas_parts import Bar, Bars, Group, Panel
 from blendmask_lite.lab.pixels import as_png
 from blendmask_lite.model.fcos import Proposals

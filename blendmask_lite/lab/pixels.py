@@ -10,8 +10,7 @@ from matplotlib.colors import Colormap
 from PIL import Image
 from torch import Tensor
 
-from blendmask_lite.figures.layout import as_picture
-from blendmask_lite.figures.palette import rgb255
+from blendmask_lite.figures.style import as_picture, rgb255
 
 __all__ = ["as_cells", "as_png", "layer_palette", "palette"]
 

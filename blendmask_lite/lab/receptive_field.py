@@ -13,9 +13,12 @@ from torch import Tensor
 
 from blendmask_lite.config import LEVEL_STRIDES
 from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset
-from blendmask_lite.figures.layout import DescribedFigure
-from blendmask_lite.figures.palette import PALETTE
-from blendmask_lite.figures.receptive_field import CellField, paint_gradient, receptive_field_figure
+from blendmask_lite.figures.sampling import (
+    CellField,
+    paint_gradient,
+    receptive_field_figure,
+)
+from blendmask_lite.figures.style import PALETTE, DescribedFigure
 from blendmask_lite.files import shipped_checkpoint
 from blendmask_lite.lab.canvas import Canvas
 from blendmask_lite.lab.canvas_parts import Bar, Bars, CanvasEvent, Group, Mark, Panel

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from blendmask_lite.figures.layout import largest_magnitude
-from blendmask_lite.figures.palette import PALETTE, SIGNED
 from blendmask_lite.figures.sampling import paint_sampling
+from blendmask_lite.figures.style import PALETTE, SIGNED, largest_magnitude
 from blendmask_lite.lab.canvas_parts import Bar, Bars, Group, Mark, Panel
 from blendmask_lite.lab.pixels import as_cells, as_png, palette
 from blendmask_lite.research.fields import (

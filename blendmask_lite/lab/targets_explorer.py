@@ -15,7 +15,7 @@ from typing import Any
 from blendmask_lite.config import PRESETS, ModelConfig
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.figures.layout import DescribedFigure
+from blendmask_lite.figures.style import DescribedFigure
 from blendmask_lite.figures.targets import targets_figure
 from blendmask_lite.lab import targets_view as view
 from blendmask_lite.lab.canvas import Canvas

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from blendmask_lite.figures.palette import object_color
+from blendmask_lite.figures.style import object_color
 from blendmask_lite.figures.targets import paint_locations
 from blendmask_lite.lab.canvas_parts import Bar, Bars, Group, Mark, Panel
 from blendmask_lite.lab.pixels import as_png

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from blendmask_lite.figures.layout import DescribedFigure
-from blendmask_lite.figures.moments import film_figure, moment_figure
+from blendmask_lite.figures.style import DescribedFigure
+from blendmask_lite.figures.training import film_figure, moment_figure
 from blendmask_lite.lab.time_reel import TimeReel
 from blendmask_lite.lab.time_view import object_names
 

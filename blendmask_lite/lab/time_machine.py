@@ -10,7 +10,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from blendmask_lite.figures.layout import DescribedFigure
+from blendmask_lite.figures.style import DescribedFigure
 from blendmask_lite.lab import time_view as view
 from blendmask_lite.lab.canvas import Canvas
 from blendmask_lite.lab.canvas_parts import CanvasEvent

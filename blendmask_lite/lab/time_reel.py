@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from blendmask_lite.figures.layout import largest_magnitude
+from blendmask_lite.figures.style import largest_magnitude
 from blendmask_lite.files import shipped_snapshots
 from blendmask_lite.masks import paste_masks
 from blendmask_lite.model.merge import crop_bases

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
-from blendmask_lite.figures.layout import figure_pixels
-from blendmask_lite.figures.mask_progress import margin_cells, mask_progress_figure
-from blendmask_lite.figures.palette import PALETTE, SIGNED, base_color, object_color
+from blendmask_lite.figures.style import PALETTE, SIGNED, base_color, figure_pixels, object_color
+from blendmask_lite.figures.training import margin_cells, mask_progress_figure
 from blendmask_lite.lab.blender_view import mask_overlay
 from blendmask_lite.lab.canvas_parts import Bar, Bars, Group, Mark, Overlay, Panel
 from blendmask_lite.lab.pixels import as_cells, as_png, layer_palette, palette

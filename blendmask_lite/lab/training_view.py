@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from blendmask_lite.figures.layout import DescribedFigure
-from blendmask_lite.figures.runs import curves_figure
+from blendmask_lite.figures.style import DescribedFigure
+from blendmask_lite.figures.training import curves_figure
 from blendmask_lite.lab.run_process import STOPPED, RunProcess
 from blendmask_lite.training.run_record import RunRecord
 

@@ -1,6 +1,6 @@
-"""What all figures share: a figure that carries its description, pictures and maps on axes.
+"""What all figures share: layout and descriptions, colours, and export to files.
 
-No figure touches pyplot, so none is kept alive or shown behind the caller's back.
+Colours stay apart for colour-blind eyes, and stay the same for a base in every view.
 """
 
 from __future__ import annotations
@@ -9,35 +9,101 @@ import base64
 import html
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, Normalize
+from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.text import Annotation, Text
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from blendmask_lite.figures.palette import INK
+from blendmask_lite.files import write_atomically
 
 __all__ = [
+    "INK",
+    "PALETTE",
+    "SIGNED",
+    "WIDTHS",
     "DescribedFigure",
     "add_color_bar",
     "as_picture",
+    "base_color",
     "draw_box",
     "draw_map",
     "draw_picture",
+    "figure_file",
     "figure_pixels",
+    "fit_figure",
     "largest_magnitude",
+    "object_color",
     "panels",
+    "rgb255",
+    "save_figure",
     "say_nothing_found",
+    "signed_colors",
+    "stuff_color",
+    "text_on",
     "usual_magnitude",
+    "weight_colormap",
 ]
+
+
+# Okabe and Ito's set, without black and yellow (too light for lines on a white page). The first
+# four are the paper's colours of the bases in figure 4: red, blue, yellow, green.
+PALETTE = ("#d55e00", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
+# Of the ground, in tints that no object has.
+STUFF_PALETTE = ("#7fb8f0", "#c9a26b", "#a98fd8", "#8fcc66", "#f2a0a5", "#f0dc6a", "#b0b0b0")
+INK = "#222222"  # text and lines that belong to no object and no base
+SIGNED = "RdBu_r"  # values around zero: blue below, white at it, red above
+
+
+def base_color(index: int) -> str:
+    """Colour of base `index`, counted from 0; from the seventh on they repeat."""
+    return PALETTE[index % len(PALETTE)]
+
+
+def object_color(index: int) -> str:
+    """Colour of object `index`, counted from 0; begins elsewhere than the bases' do."""
+    return PALETTE[(index + 1) % len(PALETTE)]
+
+
+def stuff_color(label: int) -> str:
+    """Colour of a kind of stuff, counted from 1; from the eighth on they repeat."""
+    return STUFF_PALETTE[(label - 1) % len(STUFF_PALETTE)]
+
+
+def rgb255(color: str) -> tuple[int, int, int]:
+    """Red, green and blue from 0 to 255: "#d55e00" gives (213, 94, 0)."""
+    red, green, blue = (round(255 * part) for part in to_rgb(color))
+    return red, green, blue
+
+
+def signed_colors(shares: Tensor) -> Tensor:
+    """(H, W) from -1 to 1 -> (3, H, W) from 0 to 1: the colours of `SIGNED`."""
+    colors = mpl.colormaps[SIGNED](((shares + 1) / 2).cpu().numpy())[..., :3]
+    return torch.from_numpy(colors).permute(2, 0, 1).float()
+
+
+def text_on(color: str) -> str:
+    """Black or white, whichever is easier to read on `color`."""
+    red, green, blue = to_rgb(color)
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+
+
+def weight_colormap(index: int) -> Colormap:
+    """From white at weight 0 to the colour of base `index` at weight 1."""
+    return LinearSegmentedColormap.from_list(f"weight {index}", ["#ffffff", base_color(index)])
 
 
 class DescribedFigure(Figure):
@@ -207,3 +273,88 @@ def _finish(axes: Axes, title: str, unit: str, title_color: str = INK) -> None:
     axes.locator_params(nbins=4)
     axes.set_xlabel(f"x, {unit}", fontsize=7, labelpad=1)
     axes.set_ylabel(f"y, {unit}", fontsize=7, labelpad=1)
+
+
+# Inches. A column and the text of a two-column paper; a slide of 16 : 9.
+WIDTHS = {"column": 3.3, "text": 6.9, "slide": 12.8}
+FORMATS = (".pdf", ".svg", ".png")
+LEAST_FONT = 5.0  # points: the smallest that prints
+
+
+def fit_figure(figure: Figure, width: float | str) -> Figure:
+    """Make a figure as wide as the page, text and lines with it; the figure itself is changed.
+
+    Text does not become smaller than 5 points, so a figure of many panels may not fit a column.
+
+    Args:
+        figure: of this package, or any with a layout that follows its size.
+        width: inches, or a name of `WIDTHS`.
+
+    Returns:
+        The same figure.
+
+    Raises:
+        ValueError: another name, or a width that is not above 0.
+    """
+    if isinstance(width, str):
+        if width not in WIDTHS:
+            raise ValueError(f"width {width!r}: choose inches or one of {', '.join(WIDTHS)}")
+        width = WIDTHS[width]
+    if not width > 0:
+        raise ValueError(f"width {width}: must be above 0 inches")
+    before, height = figure.get_size_inches()
+    scale = width / before
+    figure.set_size_inches(width, height * scale)
+    engine = figure.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        pads = {name: engine.get()[name] * scale for name in ("w_pad", "h_pad")}
+        engine.set(**pads)
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_fontsize(max(LEAST_FONT, text.get_fontsize() * scale))
+        if isinstance(text, Annotation) and text.anncoords == "offset points":
+            x, y = text.get_position()
+            text.set_position((x * scale, y * scale))
+    for line in figure.findobj(Line2D):
+        assert isinstance(line, Line2D)
+        line.set_linewidth(line.get_linewidth() * scale)
+        line.set_markersize(line.get_markersize() * scale)
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            # Ticks made later take their size from here.
+            size = max(LEAST_FONT, axis.get_tick_params().get("labelsize", 8) * scale)
+            axis.set_tick_params(labelsize=size, length=3.5 * scale, pad=2 * scale)
+        for patch in ax.patches:
+            if isinstance(patch, Rectangle):
+                patch.set_linewidth(patch.get_linewidth() * scale)
+        for spine in ax.spines.values():
+            spine.set_linewidth(spine.get_linewidth() * scale)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path | str, *, dpi: float = 300) -> Path:
+    """Write a figure; the ending says how: .pdf and .svg are vectors, .png is pixels.
+
+    Text stays text that can be searched and edited: TrueType fonts in PDF, no outlines in SVG.
+
+    Args:
+        figure: to write.
+        path: of the file.
+        dpi: of .png, and of pictures inside of the others.
+
+    Raises:
+        ValueError: another ending.
+    """
+    path = Path(path)
+    if path.suffix not in FORMATS:
+        raise ValueError(f"{path}: the name must end in one of {', '.join(FORMATS)}")
+    write_atomically(path, figure_file(figure, path.suffix, dpi=dpi))
+    return path
+
+
+def figure_file(figure: Figure, suffix: str, *, dpi: float = 300) -> bytes:
+    """What `save_figure` writes, as bytes: `suffix` is ".pdf", ".svg" or ".png"."""
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):
+        figure.savefig(buffer, format=suffix[1:], facecolor="white", dpi=dpi)
+    return buffer.getvalue()

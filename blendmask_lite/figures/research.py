@@ -1,4 +1,4 @@
-"""Charts of what bases are for, what they are worth, and where masks lose their IoU."""
+"""What bases are for and worth, where masks lose their IoU, and what an image costs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,29 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from blendmask_lite.figures.layout import DescribedFigure, draw_map, largest_magnitude, panels
-from blendmask_lite.figures.palette import INK, PALETTE, SIGNED, base_color
+from blendmask_lite.figures.plots import lines_figure
+from blendmask_lite.figures.style import (
+    INK,
+    PALETTE,
+    SIGNED,
+    DescribedFigure,
+    base_color,
+    draw_map,
+    largest_magnitude,
+    panels,
+    text_on,
+)
 
-__all__ = ["ScoredBases", "basis_scores_figure", "knock_out_figure", "oracle_figure"]
+__all__ = [
+    "ScoredBases",
+    "basis_scores_figure",
+    "cost_bars_figure",
+    "growth_figure",
+    "knock_out_figure",
+    "oracle_figure",
+    "stages_figure",
+]
+
 
 MOST_MAPS = 6
 LOSS_COLORS = {"resolution": "#999999", "bases": PALETTE[2], "attention": PALETTE[3]}
@@ -218,3 +237,155 @@ def _bars(
 
 def _write(ax: Axes, x: float, y: float, text: str, side: str) -> None:
     ax.text(x, y, text, ha=side, va="center", fontsize=7, color=INK)
+
+
+NARROW = 0.06  # share of the longest bar below which a part has no number in it
+HATCHES = ("", "///")  # of the first six stages, and of the next six
+
+
+def stages_figure(
+    costs: Mapping[str, Mapping[str, float]], *, unit: str, title: str = ""
+) -> DescribedFigure:
+    """A bar for each row, divided into its stages.
+
+    Args:
+        costs: row -> stage -> cost, the same stages in every row.
+        unit: of the costs.
+        title: above the bars.
+
+    Raises:
+        ValueError: no rows, or rows of different stages.
+    """
+    if not costs:
+        raise ValueError("costs: no rows to draw")
+    names = list(next(iter(costs.values())))
+    for row, stages in costs.items():
+        if list(stages) != names:
+            raise ValueError(f"row {row!r}: its stages are not those of the first row")
+    totals = {row: sum(stages.values()) for row, stages in costs.items()}
+    told = "; ".join(
+        f"{row} {totals[row]:.3g}, of it "
+        + ", ".join(f"{name} {value:.2g}" for name, value in stages.items())
+        for row, stages in costs.items()
+    )
+    figure, axes = panels(
+        1, 1, cell=(7.6, 1.2 + 0.45 * len(costs)), description=f"Costs in {unit}: {told}."
+    )
+    ax = axes[0, 0]
+    longest = max(totals.values())
+    left = dict.fromkeys(costs, 0.0)
+    for place, name in enumerate(names):
+        color = PALETTE[place % len(PALETTE)]
+        hatch = HATCHES[place // len(PALETTE) % len(HATCHES)]
+        values = [stages[name] for stages in costs.values()]
+        ax.barh(
+            list(costs), values, left=list(left.values()), label=name,
+            color=color, hatch=hatch, edgecolor="white", linewidth=0.5,
+        )  # fmt: skip
+        for row, value in zip(costs, values, strict=True):
+            if value > NARROW * longest:
+                middle = left[row] + value / 2
+                ax.text(
+                    middle, row, f"{value:.3g}", ha="center", va="center", fontsize=8,
+                    color=text_on(color),
+                )  # fmt: skip
+            left[row] += value
+    for row, total in totals.items():
+        ax.text(total + 0.01 * longest, row, f"{total:.3g}", va="center", fontsize=8)
+    ax.set_xlim(0, 1.1 * longest)
+    ax.invert_yaxis()
+    ax.set_xlabel(unit, fontsize=8)
+    ax.tick_params(labelsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_title(title, fontsize=9)
+    figure.legend(fontsize=8, ncols=min(len(names), 4), frameon=False, loc="outside lower center")
+    return figure
+
+
+def growth_figure(
+    costs: Mapping[str, Mapping[int, float]], *, label: str, title: str = ""
+) -> DescribedFigure:
+    """Cost over the number of objects, one line a method.
+
+    Args:
+        costs: method -> objects -> cost.
+        label: of the costs, with their unit.
+        title: above the lines.
+    """
+    curves = {name: (list(each), list(each.values())) for name, each in costs.items()}
+    figure = lines_figure(curves, x_label="objects in the picture", y_label=label, title=title)
+    largest = max(max(each.values()) for each in costs.values())
+    figure.axes[0].set_ylim(0, 1.08 * largest)  # flat or not is seen against nothing
+    return figure
+
+
+WIDEST = 9.0  # inches
+
+
+def cost_bars_figure(
+    measures: Mapping[str, Mapping[str, float]],
+    *,
+    title: str = "",
+    logarithmic: Sequence[str] = (),
+) -> DescribedFigure:
+    """Horizontal bars from zero with their numbers; the largest of each measure is filled darker.
+
+    Args:
+        measures: measure with its unit -> row -> number, at least one; all with the same rows.
+        title: above all of them.
+        logarithmic: measures whose axis counts powers of ten; their numbers must be above 0.
+
+    Raises:
+        ValueError: no measures, no rows, or measures with different rows.
+    """
+    rows = list(next(iter(measures.values()), ()))
+    if not rows or any(list(each) != rows for each in measures.values()):
+        raise ValueError("measures: at least one is needed, all with the same rows")
+    described = "; ".join(
+        f"{name}: " + ", ".join(f"{row} {_short(value)}" for row, value in each.items())
+        for name, each in measures.items()
+    )
+    width = min(2.9, WIDEST / len(measures))
+    figure, axes = panels(
+        1,
+        len(measures),
+        cell=(width, 0.9 + 0.32 * len(rows)),
+        description=f"{title or 'Costs'}. {described}.",
+    )
+    for place, (ax, (name, each)) in enumerate(zip(axes[0], measures.items(), strict=True)):
+        _draw(ax, list(each.values()), is_logarithmic=name in logarithmic)
+        ax.set_yticks(range(len(rows)), rows if place == 0 else [""] * len(rows), fontsize=8)
+        ax.set_xlabel(name, fontsize=8)
+    if title:
+        figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _draw(ax: Axes, values: Sequence[float], *, is_logarithmic: bool) -> None:
+    largest = max(values)
+    colors = [PALETTE[1] if value == largest else PALETTE[5] for value in values]
+    ax.barh(range(len(values)), values, color=colors, height=0.65, log=is_logarithmic)
+    for height, value in enumerate(values):
+        ax.annotate(
+            _short(value),
+            (value, height),
+            (3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=7.5,
+            color=INK,
+        )
+    ax.set_ylim(len(values) - 0.4, -0.6)  # the first row on top
+    if is_logarithmic:
+        ax.set_xlim(right=largest * (largest / min(values)) ** 0.5)
+    else:
+        ax.set_xlim(0, 1.32 * largest or 1)
+        ax.locator_params(axis="x", nbins=4)
+    ax.tick_params(labelsize=7)
+    ax.tick_params(axis="y", length=0)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _short(value: float) -> str:
+    """Three digits, without an exponent: 0.0123, 7.94, 118, 22,400."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

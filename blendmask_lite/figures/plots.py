@@ -1,0 +1,290 @@
+"""Any numbers and maps: curves, maps on one scale, rows of a table, and intervals around zero."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, NullLocator
+from torch import Tensor
+
+from blendmask_lite.figures.style import (
+    INK,
+    PALETTE,
+    SIGNED,
+    DescribedFigure,
+    add_color_bar,
+    draw_map,
+    largest_magnitude,
+    panels,
+)
+
+__all__ = [
+    "Column",
+    "compare_rows",
+    "compare_times",
+    "intervals_figure",
+    "lines_figure",
+    "maps_figure",
+]
+
+
+MARKERS = "osD^vP"
+
+
+def lines_figure(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    x_label: str,
+    y_label: str,
+    title: str = "",
+    is_log: bool = False,
+    levels: Mapping[str, float] | None = None,
+    has_markers: bool = True,
+) -> DescribedFigure:
+    """One line a curve, told apart by its colour, and by its marker where there are marks.
+
+    Args:
+        curves: x and y by name, as many of each.
+        x_label: what x is, with its unit.
+        y_label: what y is, with its unit.
+        title: above.
+        is_log: both axes are logarithmic; every x has a tick, so they should be few.
+        levels: heights by name that are drawn as dashed lines.
+        has_markers: a mark at every point; False for curves of many.
+
+    Raises:
+        ValueError: no curves.
+    """
+    if not curves:
+        raise ValueError("curves: an empty dict; at least one curve is needed")
+    ends = "; ".join(
+        f"{name} from {ys[0]:.3g} to {ys[-1]:.3g}" for name, (_, ys) in curves.items() if len(ys)
+    )
+    told = "".join(f"; {name} {value:.3g}" for name, value in (levels or {}).items())
+    figure, axes = panels(
+        1, 1, cell=(6.4, 3.4), description=f"{y_label} over {x_label}: {ends}{told}."
+    )
+    ax = axes[0, 0]
+    for index, (name, (xs, ys)) in enumerate(curves.items()):
+        color, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
+        marker = marker if has_markers else ""
+        ax.plot(xs, ys, color=color, marker=marker, markersize=5, linewidth=1.6, label=name)
+    for index, (name, value) in enumerate((levels or {}).items()):
+        ax.axhline(value, color=INK, linewidth=1.1, linestyle=("--", ":")[index % 2], label=name)
+    if is_log:
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.set_xticks(sorted({x for xs, _ in curves.values() for x in xs}), minor=False)
+        ax.xaxis.set_minor_locator(NullLocator())
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter(FormatStrFormatter("%g"))
+    ax.set_xlabel(x_label, fontsize=8)
+    ax.set_ylabel(y_label, fontsize=8)
+    ax.tick_params(labelsize=8)
+    ax.grid(alpha=0.25, linewidth=0.6)
+    ax.legend(fontsize=8, frameon=False)
+    if title:
+        ax.set_title(title, fontsize=9)
+    return figure
+
+
+def maps_figure(
+    maps: Mapping[str, Tensor],
+    *,
+    label: str,
+    colors: str = SIGNED,
+    limits: tuple[float, float] | None = None,
+    unit: str = "cells",
+    size: float = 2.3,
+) -> DescribedFigure:
+    """Maps in one row, as squares whatever their number of cells.
+
+    Args:
+        maps: (h, w) each, by title; at least one.
+        label: what the values are, with their unit; stands at the colour bar.
+        colors: colour map; the default suits values around zero.
+        limits: both ends of the scale; without, as wide around zero as the values need.
+        unit: of the axes.
+        size: side of a panel, inches.
+
+    Raises:
+        ValueError: no maps.
+    """
+    if not maps:
+        raise ValueError("maps: an empty dict; at least one map is needed")
+    if limits is None:
+        largest = max(largest_magnitude(values) for values in maps.values())
+        limits = (-largest, largest)
+    figure, axes = panels(
+        1, len(maps), cell=(size, size + 0.2), description=f"{label}: {', '.join(maps)}."
+    )
+    for ax, (title, values) in zip(axes.flat, maps.items(), strict=True):
+        draw_map(ax, values, colors=colors, limits=limits, unit=unit, title=title)
+    add_color_bar(figure, axes.ravel(), colors=colors, limits=limits, label=label)
+    return figure
+
+
+@dataclass(frozen=True)
+class Column:
+    """One panel of the comparison.
+
+    Attributes:
+        title: with its unit.
+        values: row -> values, one a run; their mean is the large mark.
+        half_widths: row -> half the width of the interval around the mean, where there is one.
+    """
+
+    title: str
+    values: Mapping[str, Sequence[float]]
+    half_widths: Mapping[str, float | None]
+
+
+def compare_rows(columns: Sequence[Column], *, title: str) -> Figure:
+    """Every row at its height, every column in its panel; the best row of each is filled.
+
+    Args:
+        columns: at least one, all with the same rows in the same order.
+        title: over the figure.
+
+    Raises:
+        ValueError: no columns, or columns with different rows.
+    """
+    if not columns:
+        raise ValueError("columns: there is nothing to compare")
+    names = list(columns[0].values)
+    for column in columns:
+        if list(column.values) != names:
+            raise ValueError(f"column {column.title!r}: its rows are not those of the first column")
+    means = {c.title: {n: sum(v) / len(v) for n, v in c.values.items()} for c in columns}
+    best = ", ".join(f"{max(each, key=each.__getitem__)} in {t}" for t, each in means.items())
+    figure, axes = panels(
+        1,
+        len(columns),
+        cell=(3.2, 0.9 + 0.36 * len(names)),
+        description=f"{title}, {len(names)} rows compared. Best: {best}.",
+    )
+    figure.suptitle(title, fontsize=11)
+    for place, (column, ax) in enumerate(zip(columns, axes[0], strict=True)):
+        _draw(ax, column, means[column.title], PALETTE[1 + place % 3])
+        ax.set_yticks(range(len(names)), names if place == 0 else [""] * len(names), fontsize=9)
+    return figure
+
+
+def compare_times(times: Mapping[str, Mapping[int, float]], *, title: str) -> Figure:
+    """Milliseconds over the number of objects, one line a model.
+
+    Args:
+        times: model -> objects -> milliseconds.
+        title: over the figure.
+    """
+    ends = "; ".join(
+        f"{name} from {each[min(each)]:.0f} to {each[max(each)]:.0f} ms"
+        for name, each in times.items()
+    )
+    figure, axes = panels(1, 1, cell=(5.0, 3.2), description=f"{title}. {ends}.")
+    ax: Axes = axes[0, 0]
+    for place, (name, each) in enumerate(times.items()):
+        ax.plot(list(each), list(each.values()), "o-", color=PALETTE[place], label=name)
+    ax.set_ylim(bottom=0)
+    ax.set_xlabel("objects in the picture")
+    ax.set_ylabel("CPU time, ms")
+    ax.set_title(title, fontsize=10)
+    ax.legend(frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _draw(ax: Axes, column: Column, means: Mapping[str, float], color: str) -> None:
+    best = max(means.values())
+    for height, (name, values) in enumerate(column.values.items()):
+        mean, half = means[name], column.half_widths.get(name)
+        if half is not None:
+            ax.plot([mean - half, mean + half], [height, height], color=color, linewidth=1.5)
+        if len(values) > 1:
+            ax.plot(values, [height] * len(values), "|", color=INK, markersize=7)
+        face = color if mean == best else "white"
+        ax.plot(mean, height, "o", color=color, markerfacecolor=face, markersize=7)
+        ax.annotate(
+            f"{mean:.1f}",
+            (mean, height),
+            (0, 7),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+        )
+    ax.set_ylim(len(means) - 0.5, -0.7)  # the first row on top
+    ax.margins(x=0.2)
+    ax.set_title(column.title, fontsize=9)
+    ax.tick_params(labelsize=8)
+    ax.grid(axis="x", color="#dddddd", linewidth=0.6)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+DECIDED, OPEN = PALETTE[1], PALETTE[0]
+
+
+def intervals_figure(
+    estimates: Mapping[str, tuple[float, float]],
+    *,
+    label: str,
+    title: str = "",
+    truth: float | None = None,
+    band: float | None = None,
+    band_label: str = "",
+) -> DescribedFigure:
+    """One line a number: a mark and its interval; filled where the interval leaves out zero.
+
+    Args:
+        estimates: name -> value and half width of its interval; a half width of 0 draws none, and
+            the mark is filled where it lies outside of the band.
+        label: of the values, with their unit.
+        title: above the figure.
+        truth: a dashed line.
+        band: half width of a grey band around zero.
+        band_label: of the band, for the legend.
+
+    Raises:
+        ValueError: no estimates.
+    """
+    if not estimates:
+        raise ValueError("estimates: nothing to draw")
+    limit = band or 0.0
+    is_decided = {
+        name: abs(value) > (half if half > 0 else limit)
+        for name, (value, half) in estimates.items()
+    }
+    told = "; ".join(
+        f"{name} {value:+.2f}" + (f" ± {half:.2f}" if half > 0 else "")
+        for name, (value, half) in estimates.items()
+    )
+    figure, axes = panels(
+        1,
+        1,
+        cell=(7.0, 1.0 + 0.19 * len(estimates)),
+        description=f"{label}, {sum(is_decided.values())} of {len(estimates)} apart from zero: "
+        f"{told}.",
+    )
+    ax = axes[0, 0]
+    if band is not None:
+        ax.axvspan(-band, band, color="#e3e3e3", label=band_label, zorder=0)
+    ax.axvline(0, color=INK, linewidth=0.8)
+    if truth is not None:
+        ax.axvline(truth, color=INK, linewidth=1, linestyle="--", label="the true difference")
+    for height, (name, (value, half)) in enumerate(estimates.items()):
+        color = DECIDED if is_decided[name] else OPEN
+        if half > 0:
+            ax.plot([value - half, value + half], [height, height], color=color, linewidth=1.8)
+        face = color if is_decided[name] else "white"
+        ax.plot(value, height, "o", color=color, markerfacecolor=face, markersize=5)
+    ax.set_yticks(range(len(estimates)), list(estimates), fontsize=7)
+    ax.set_ylim(len(estimates) - 0.4, -0.6)
+    ax.tick_params(axis="x", labelsize=8)
+    ax.set_xlabel(label, fontsize=8)
+    ax.set_title(title, fontsize=9)
+    ax.spines[["top", "right"]].set_visible(False)
+    if ax.get_legend_handles_labels()[1]:
+        figure.legend(fontsize=8, ncols=2, frameon=False, loc="outside lower center")
+    return figure
