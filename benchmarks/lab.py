@@ -31,7 +31,7 @@ from IPython.display import display
 from blendmask_lite import load_model, shipped_checkpoint
 from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset
 from blendmask_lite.lab import BlenderLab
-from blendmask_lite.lab.blender_state import resized
+from blendmask_lite.lab.blender.state import resized
 scenes = ShapesDataset(2, seed=7, config=ShapesConfig(size=512))
 samples = [scenes.load(0), scenes.load(1)]
 model = load_model(shipped_checkpoint())"""

@@ -27,8 +27,8 @@ from test_browser import (
 from blendmask_lite import load_model, shipped_checkpoint
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.lab import BlenderLab
-from blendmask_lite.lab import blender_view as view
-from blendmask_lite.lab.blender_state import BlenderState, painted
+from blendmask_lite.lab.blender import view as view
+from blendmask_lite.lab.blender.state import BlenderState, painted
 
 playwright = test_browser.playwright
 pytestmark = [pytest.mark.browser, pytest.mark.slow]

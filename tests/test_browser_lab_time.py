@@ -15,9 +15,9 @@ from test_browser import ERROR_OUTPUT, is_foreign, notebook
 from test_browser_lab import Page, eventually, is_near
 from test_lab_time import write_moments
 
-from blendmask_lite.lab import time_view as view
 from blendmask_lite.lab.run_process import RunProcess
-from blendmask_lite.lab.time_machine import TimeMachine
+from blendmask_lite.lab.time import TimeMachine
+from blendmask_lite.lab.time import view as view
 
 playwright = test_browser.playwright
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -27,7 +27,7 @@ chromium, lab, browser = test_browser.chromium, test_browser.lab, test_browser.b
 usual_errors = test_browser.usual_errors
 
 NAME = "time.ipynb"
-SHOW_TIME = """from blendmask_lite.lab.time_machine import TimeMachine
+SHOW_TIME = """from blendmask_lite.lab.time import TimeMachine
 TimeMachine(snapshots="snapshots")"""
 OPTIONS = "shapes --iterations 500 --batch-size 1 --threads 1 --workers 0"
 SHOW_RUN = f"""from blendmask_lite.lab.training_monitor import TrainingMonitor

@@ -13,26 +13,39 @@ import torch
 
 from blendmask_lite import PRESETS, BlendMask, InferenceConfig, load_model, shipped_checkpoint
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.lab import BlenderLab, blender_screen
-from blendmask_lite.lab import blender_view as view
-from blendmask_lite.lab.blender_compute import attention_cells, base_pixels, blend, mean_weights
-from blendmask_lite.lab.blender_controls import method_note
-from blendmask_lite.lab.blender_rivals import Rivals
-from blendmask_lite.lab.blender_scene import look_at
-from blendmask_lite.lab.blender_state import (
+from blendmask_lite.lab import BlenderLab
+from blendmask_lite.lab.blender import screen
+from blendmask_lite.lab.blender import view as view
+from blendmask_lite.lab.blender.controls import Rivals, method_note
+from blendmask_lite.lab.blender.scene import (
+    attention_cells,
+    base_pixels,
+    blend,
+    look_at,
+    mean_weights,
+)
+from blendmask_lite.lab.blender.state import (
     BlenderState,
     History,
     brushed,
     changed,
     own_numbers,
     painted,
+    read_state,
     resized,
+    write_state,
 )
-from blendmask_lite.lab.canvas import Canvas
-from blendmask_lite.lab.canvas_parts import CanvasEvent, Group, Overlay, Panel
-from blendmask_lite.lab.messages import LabWidget, shows_errors
-from blendmask_lite.lab.pixels import as_cells, layer_palette, palette
-from blendmask_lite.lab.state_file import read_state, write_state
+from blendmask_lite.lab.canvas import (
+    Canvas,
+    CanvasEvent,
+    Group,
+    Overlay,
+    Panel,
+    as_cells,
+    layer_palette,
+    palette,
+)
+from blendmask_lite.lab.parts import LabWidget, shows_errors
 from blendmask_lite.model.merge import Blender, WeightedSum
 from blendmask_lite.structures import Target
 
@@ -68,7 +81,7 @@ def lab(monkeypatch, model, sample, scene):
     def look(model, image, *others, **options):
         return scene if image is sample.image else look_at(model, image, *others, **options)
 
-    monkeypatch.setattr(blender_screen, "look_at", look)
+    monkeypatch.setattr(screen, "look_at", look)
     monkeypatch.setattr(Rivals, "plan", lambda *_: None)
     made = BlenderLab(model=model, image=sample.image, target=sample.target)
     yield made

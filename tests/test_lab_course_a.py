@@ -19,8 +19,7 @@ from blendmask_lite.figures import (
     round_trip_figure,
     run_lengths_figure,
 )
-from blendmask_lite.lab.data_browser import DataBrowser
-from blendmask_lite.lab.stored_objects import stored_objects
+from blendmask_lite.lab.data_browser import DataBrowser, stored_objects
 from blendmask_lite.masks import mask_iou, there_and_back
 
 SQUARE = [2.0, 1.0, 6.0, 1.0, 6.0, 5.0, 2.0, 5.0]

@@ -35,11 +35,10 @@ from blendmask_lite.files import shipped_checkpoint
 from blendmask_lite.images import decode_image
 from blendmask_lite.lab.dashboard import Dashboard
 from blendmask_lite.lab.explorer import Explorer
-from blendmask_lite.lab.explorer_measures import score_rows
-from blendmask_lite.lab.explorer_page import as_table
-from blendmask_lite.lab.explorer_sources import advice_about, open_model, read_upload
-from blendmask_lite.lab.figure_view import FigureView
-from blendmask_lite.lab.upload import UploadButton
+from blendmask_lite.lab.explorer.measures import score_rows
+from blendmask_lite.lab.explorer.page import as_table
+from blendmask_lite.lab.explorer.sources import UploadButton, advice_about, open_model, read_upload
+from blendmask_lite.lab.parts import FigureView
 from blendmask_lite.masks import mask_iou
 from blendmask_lite.research import (
     BasisScores,
@@ -354,7 +353,7 @@ def test_a_checkpoint_that_cannot_be_read_leaves_the_old_model(tmp_path, explore
 
 def test_names_and_files_of_the_released_code_are_read_as_such(monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr("blendmask_lite.lab.explorer_sources.load_adelaidet", asked.append)
+    monkeypatch.setattr("blendmask_lite.lab.explorer.sources.load_adelaidet", asked.append)
     for source in ("R_50_3x", "https://example.org/model", str(tmp_path / "mine.pth")):
         open_model(f" {source} ")
 

@@ -16,7 +16,7 @@ from torchvision.ops import generalized_box_iou
 from blendmask_lite.boxes import ltrb_giou
 from blendmask_lite.figures.losses import PREDICTED, TRUE, paint_pull
 from blendmask_lite.figures.style import PALETTE, rgb255
-from blendmask_lite.lab.canvas_parts import CanvasEvent
+from blendmask_lite.lab.canvas import CanvasEvent
 from blendmask_lite.lab.loss_playground import LossPlayground
 from blendmask_lite.research.losses import (
     BOX_LOSSES,

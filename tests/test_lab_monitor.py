@@ -15,8 +15,7 @@ from test_lab_time import write_moments
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.lab import run_process, training_monitor
 from blendmask_lite.lab.run_process import RunProcess, own_options
-from blendmask_lite.lab.training_monitor import TrainingMonitor
-from blendmask_lite.lab.training_view import look_at_run
+from blendmask_lite.lab.training_monitor import TrainingMonitor, look_at_run
 from blendmask_lite.training.run_folder import RunFolder, RunSession
 from blendmask_lite.training.run_record import read_run
 

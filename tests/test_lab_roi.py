@@ -7,7 +7,7 @@ import torch
 
 from blendmask_lite.figures.plots import lines_figure
 from blendmask_lite.figures.sampling import paint_sampling, sampling_figure
-from blendmask_lite.lab.canvas_parts import CanvasEvent
+from blendmask_lite.lab.canvas import CanvasEvent
 from blendmask_lite.lab.roi_sampler import RoiSampler
 from blendmask_lite.model.merge import crop_bases
 from blendmask_lite.research.fields import (

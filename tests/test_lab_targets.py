@@ -15,9 +15,8 @@ from blendmask_lite.boxes import centerness
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures.style import object_color, rgb255
 from blendmask_lite.figures.targets import paint_locations, targets_figure
-from blendmask_lite.lab.canvas_parts import CanvasEvent
-from blendmask_lite.lab.targets_controls import limits_of, parse_limits
-from blendmask_lite.lab.targets_explorer import TargetsExplorer
+from blendmask_lite.lab.canvas import CanvasEvent
+from blendmask_lite.lab.targets_explorer import TargetsExplorer, limits_of, parse_limits
 from blendmask_lite.lab.targets_view import by_level
 from blendmask_lite.research.detector import REASONS, explain_assignment, pyramid_shapes
 from blendmask_lite.training.targets import assign_locations

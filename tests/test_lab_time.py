@@ -19,10 +19,9 @@ from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures.style import object_color
 from blendmask_lite.figures.training import margin_cells, mask_progress_figure
-from blendmask_lite.lab.canvas_parts import CanvasEvent
-from blendmask_lite.lab.pixels import as_cells
-from blendmask_lite.lab.time_machine import TimeMachine
-from blendmask_lite.lab.time_reel import TimeReel
+from blendmask_lite.lab.canvas import CanvasEvent, as_cells
+from blendmask_lite.lab.time import TimeMachine
+from blendmask_lite.lab.time.moments import TimeReel
 from blendmask_lite.masks import mask_iou
 from blendmask_lite.training.snapshot_files import read_snapshots, write_pictures, write_snapshot
 from blendmask_lite.training.snapshots import Snapshot, choose_pictures, take_snapshot
@@ -258,7 +257,7 @@ def test_scrubbing_keeps_the_memory_flat(machine):
 
 
 def test_few_moments_are_kept_where_they_are_large(folder, monkeypatch):
-    monkeypatch.setattr("blendmask_lite.lab.time_reel.MOST_NUMBERS", 1)
+    monkeypatch.setattr("blendmask_lite.lab.time.moments.MOST_NUMBERS", 1)
     reel = TimeReel(folder)
     assert len(reel._moments) == 2
     assert reel.curves(0).isfinite().all()

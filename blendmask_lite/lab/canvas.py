@@ -1,23 +1,189 @@
-"""The canvas that every interactive view of the lab shares: maps, pictures, one box, a brush.
+"""The canvas of the lab: maps and images with marks on them, and what the reader does there.
 
-Chapter: the lab. The page draws, drags and paints by itself and reports what was done; Python
-answers with new pixels. One report is on its way at a time, and of waiting ones the latest wins,
-so a slow kernel makes the picture lag, but never builds up a queue.
+Numbers travel as bytes, 256 colours a map, so that little travels.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import anywidget
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import Colormap
+from PIL import Image
+from torch import Tensor
 from traitlets import Dict, Float, Int, List, Unicode
 
-from blendmask_lite.lab.canvas_parts import Bars, CanvasEvent, Group, Mark, Overlay, Panel
-from blendmask_lite.lab.messages import STATIC
+from blendmask_lite.figures.style import as_picture, rgb255
+from blendmask_lite.lab.parts import STATIC
 
-__all__ = ["Canvas"]
+__all__ = [
+    "Bar",
+    "Bars",
+    "Canvas",
+    "CanvasEvent",
+    "Group",
+    "Mark",
+    "Overlay",
+    "Panel",
+    "as_cells",
+    "as_png",
+    "layer_palette",
+    "palette",
+]
+
+
+def palette(colors: str | Colormap) -> bytes:
+    """256 colours of a matplotlib colour map: 256 x 4 bytes, opaque."""
+    table = colormaps[colors] if isinstance(colors, str) else colors
+    shades = table(np.linspace(0, 1, 256))
+    return (shades * 255).round().astype(np.uint8).tobytes()
+
+
+def layer_palette(*colors: tuple[str, int]) -> bytes:
+    """Colours for the cells 1, 2, ... of a layer above a picture; cell 0 is clear.
+
+    Args:
+        colors: colour and opacity (0 to 255) of each.
+    """
+    table = np.zeros((256, 4), np.uint8)
+    for index, (color, alpha) in enumerate(colors, start=1):
+        table[index] = (*rgb255(color), alpha)
+    return table.tobytes()
+
+
+def as_cells(values: Tensor, low: float, high: float) -> bytes:
+    """(h, w) numbers -> one byte a cell: 0 at `low` and below, 255 at `high` and above."""
+    shares = (values.detach() - low) / (high - low)
+    cells: bytes = (shares.clamp(0, 1) * 255).round().byte().contiguous().cpu().numpy().tobytes()
+    return cells
+
+
+def as_png(image: Tensor) -> bytes:
+    """(3, H, W) uint8 or float in [0, 1] -> the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(as_picture(image)).save(buffer, format="png", compress_level=1)
+    return buffer.getvalue()
+
+
+Act = Literal["box", "show box", "paint", "hover"]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture or map, drawn with crisp cells.
+
+    Attributes:
+        key: names it in pixels, marks and events.
+        label: what it shows, for screen readers.
+        width: cells.
+        height: cells.
+        title: above it; may be empty.
+        color: of the title; the text's own where empty.
+        size: its width on the page at most, CSS pixels.
+        unit: pixels of the box's picture per cell.
+        palette: name of the colours of one byte a cell; "rgba" and "png" carry their own. A PNG
+            may be finer than the cells.
+        is_live: its pixels change with every event: they travel apart from the others.
+        acts: what the hand may do here: "box" drags and resizes the box, "show box" only outlines
+            it, "paint" strokes cells, "hover" points at one.
+        overlay: palette of a layer above the picture; none where empty.
+    """
+
+    key: str
+    label: str
+    width: int
+    height: int
+    title: str = ""
+    color: str = ""
+    size: int = 96
+    unit: float = 1
+    palette: str = "rgba"
+    is_live: bool = False
+    acts: tuple[Act, ...] = ()
+    overlay: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Panels side by side under a heading; `bars` names a bar chart that stands below them."""
+
+    title: str
+    panels: tuple[Panel, ...] = ()
+    note: str = ""
+    bars: str = ""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A rectangle on a panel, in cells; `weight` from 0 to 1 is written into it where it fits."""
+
+    x: float
+    y: float
+    width: float = 1
+    height: float = 1
+    weight: float | None = None
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar: its length is `value`, beside it stands `text`."""
+
+    label: str
+    value: float
+    text: str
+    color: str
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A bar chart on the scale `low` to `high`, with a heading; bars begin at zero."""
+
+    title: str
+    bars: tuple[Bar, ...] = ()
+    low: float = 0
+    high: float = 1
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """A part of the layer above a picture: one byte a cell, row by row, of the panel's palette."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    pixels: bytes
+
+
+@dataclass(frozen=True)
+class CanvasEvent:
+    """What the hand did.
+
+    Attributes:
+        kind: "box", "paint", "hover" or "key".
+        panel: key of the panel.
+        box: (x0, y0, x1, y1) after the change, for "box".
+        cells: (x, y) that the stroke passed since the last event, for "paint"; the one pointed at,
+            for "hover", none when nothing is pointed at any more.
+        key: "+", "-", "undo" or "redo", for "key".
+        count: how often it was pressed.
+        gesture: number of the drag or stroke that it belongs to; 0 if it stands alone.
+        is_last: the drag or stroke ends with it.
+    """
+
+    kind: str
+    panel: str = ""
+    box: tuple[float, ...] = ()
+    cells: tuple[tuple[int, int], ...] = ()
+    key: str = ""
+    count: int = 1
+    gesture: int = 0
+    is_last: bool = True
 
 
 class Canvas(anywidget.AnyWidget):

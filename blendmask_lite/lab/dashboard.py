@@ -10,10 +10,10 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from blendmask_lite.lab.blender_lab import BlenderLab
+from blendmask_lite.lab.blender import BlenderLab
 from blendmask_lite.lab.explorer import Explorer
-from blendmask_lite.lab.messages import LabWidget, shows_errors
-from blendmask_lite.lab.time_machine import TimeMachine
+from blendmask_lite.lab.parts import LabWidget, shows_errors
+from blendmask_lite.lab.time import TimeMachine
 
 __all__ = ["Dashboard"]
 

@@ -20,11 +20,8 @@ from blendmask_lite.figures.sampling import (
 )
 from blendmask_lite.figures.style import PALETTE, DescribedFigure
 from blendmask_lite.files import shipped_checkpoint
-from blendmask_lite.lab.canvas import Canvas
-from blendmask_lite.lab.canvas_parts import Bar, Bars, CanvasEvent, Group, Mark, Panel
-from blendmask_lite.lab.controls import SHORT, row, wide
-from blendmask_lite.lab.messages import LabWidget, shows_errors
-from blendmask_lite.lab.pixels import as_png
+from blendmask_lite.lab.canvas import Bar, Bars, Canvas, CanvasEvent, Group, Mark, Panel, as_png
+from blendmask_lite.lab.parts import SHORT, LabWidget, row, shows_errors, wide
 from blendmask_lite.model.blendmask import Network
 from blendmask_lite.research.fields import ReceptiveFields, effective_side
 from blendmask_lite.weights.checkpoint import load_model

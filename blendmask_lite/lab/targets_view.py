@@ -8,8 +8,7 @@ from torch import Tensor
 
 from blendmask_lite.figures.style import object_color
 from blendmask_lite.figures.targets import paint_locations
-from blendmask_lite.lab.canvas_parts import Bar, Bars, Group, Mark, Panel
-from blendmask_lite.lab.pixels import as_png
+from blendmask_lite.lab.canvas import Bar, Bars, Group, Mark, Panel, as_png
 from blendmask_lite.research.detector import REASONS, ExplainedAssignment
 
 __all__ = [

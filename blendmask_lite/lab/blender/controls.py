@@ -1,19 +1,23 @@
-"""The Blender lab's controls: what can be chosen beside the canvas, and the words about it.
-
-Chapters 09 and 10.
-"""
+"""The Blender lab's controls, and its comparison with other mergers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets as widgets
 
-from blendmask_lite.lab.blender_state import BlenderState
-from blendmask_lite.lab.controls import SHORT, button, row, wide
+from blendmask_lite.lab.blender.scene import Scene
+from blendmask_lite.lab.blender.state import BlenderState, own_numbers
+from blendmask_lite.lab.parts import SHORT, button, row, wide
 
-__all__ = ["BlenderControls", "method_note"]
+__all__ = [
+    "BlenderControls",
+    "Rivals",
+    "method_note",
+]
+
 
 METHODS = {"Blender": "blender", "YOLACT": "weighted_sum", "FCIS": "assembler"}
 BRUSHES = {"value": "value", "erase (0)": "zero", "network's own": "own"}
@@ -181,3 +185,66 @@ def _toggle(description: str, options: dict[str, str], tooltip: str) -> widgets.
     )
     buttons.style.button_width = "auto"
     return buttons
+
+
+REST = 0.2  # seconds without an event after which the search begins
+
+
+class Rivals:
+    """IoU of the other masks with the true object under the box.
+
+    Args:
+        scene: what is looked at.
+        own: the network's state of the object.
+    """
+
+    def __init__(self, scene: Scene, own: BlenderState) -> None:
+        self.scene = scene
+        self.own = own
+        self._own_mask = scene.blend(own).mask
+        self._network: dict[int | None, float | None] = {}
+        self._best: tuple[object, float | None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def network(self, truth: int | None) -> float | None:
+        """IoU of the network's own mask with a true object; None without one."""
+        if truth not in self._network:
+            self._network[truth] = self.scene.iou(self._own_mask, truth)
+        return self._network[truth]
+
+    def best(self, state: BlenderState) -> float | None:
+        """IoU of the best mask found for the state's box and bases; None if not known yet."""
+        is_known = self._best is not None and self._best[0] == _question(state)
+        return self._best[1] if is_known and self._best is not None else None
+
+    def plan(self, state: BlenderState, tell: Callable[[], None]) -> None:
+        """Search the best mask for a state, and then call `tell`; an older plan is dropped."""
+        self.cancel()
+        if self._best is not None and self._best[0] == _question(state):
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # no hand is waiting: a test, or a script
+            self._search(state, tell)
+            return
+        self._timer = loop.call_later(REST, self._search, state, tell)
+
+    def cancel(self) -> None:
+        """Drop the plan, if there is one."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _search(self, state: BlenderState, tell: Callable[[], None]) -> None:
+        best = self.scene.best(state, own_numbers(self.own, state))
+        iou = None
+        if best is not None:
+            iou = self.scene.iou(self.scene.blend(best).mask, self.scene.truth_of(state))
+        self._best = _question(state), iou
+        tell()
+
+
+def _question(state: BlenderState) -> object:
+    """What the best mask depends on: all of the state but its numbers."""
+    sizes = state.num_bases, state.attention_size, state.mask_size
+    return state.box, state.merger, sizes, state.interpolation, state.pooling

@@ -13,21 +13,22 @@ from torch import Tensor
 
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.lab.explorer_page import MeasuredPage, Page
-from blendmask_lite.lab.explorer_rival import RivalPage
-from blendmask_lite.lab.explorer_screen import ExplorerScreen
-from blendmask_lite.lab.explorer_sources import (
+from blendmask_lite.lab.explorer.page import MeasuredPage, Page
+from blendmask_lite.lab.explorer.pages import RivalPage
+from blendmask_lite.lab.explorer.screen import ExplorerScreen
+from blendmask_lite.lab.explorer.sources import (
     open_folder,
     open_model,
     open_picture,
     open_shapes,
     read_upload,
 )
-from blendmask_lite.lab.figure_view import FigureView
-from blendmask_lite.lab.messages import shows_errors
+from blendmask_lite.lab.parts import FigureView, shows_errors
 from blendmask_lite.model.blendmask import BlendMask
 
-__all__ = ["Explorer"]
+__all__ = [
+    "Explorer",
+]
 
 
 class Explorer(ExplorerScreen):

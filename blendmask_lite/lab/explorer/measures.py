@@ -11,20 +11,21 @@ from functools import partial
 import ipywidgets as widgets
 import torch
 
-from blendmask_lite.figures.research import (
-    basis_scores_figure,
-    knock_out_figure,
-    oracle_figure,
-)
+from blendmask_lite.figures.research import basis_scores_figure, knock_out_figure, oracle_figure
 from blendmask_lite.figures.style import DescribedFigure
-from blendmask_lite.lab import explorer_figures as figures
-from blendmask_lite.lab.explorer_look import Look, change_masks
-from blendmask_lite.lab.explorer_page import MeasuredPage, Present, Rows
+from blendmask_lite.lab.explorer import look as figures
+from blendmask_lite.lab.explorer.look import Look, change_masks
+from blendmask_lite.lab.explorer.page import MeasuredPage, Present, Rows
 from blendmask_lite.research.basis_scores import BasisScores, score_bases, untrained_scores
 from blendmask_lite.research.knockout import knock_out_bases
 from blendmask_lite.research.oracles import OracleResults, oracle_swaps, score_oracles
 
-__all__ = ["ChangePage", "OraclePage", "ScoresPage"]
+__all__ = [
+    "ChangePage",
+    "OraclePage",
+    "ScoresPage",
+]
+
 
 NUM_UNTRAINED = 3  # networks that trained bases are compared with
 NO_TRUTH = (

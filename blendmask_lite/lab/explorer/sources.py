@@ -1,21 +1,25 @@
-"""Where the explorer's models and pictures come from, each checked before anything changes.
+"""Where the explorer's models and images come from, each checked before anything changes.
 
-Chapter: the lab.
+A button takes an image from the reader's disk without trusting its size.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import anywidget
 from torch import Tensor
+from traitlets import Int, Unicode
 
 from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.sample import InstanceDataset, Sample
 from blendmask_lite.datasets.shapes import SHAPE_CLASSES, ShapesDataset
 from blendmask_lite.files import shipped_checkpoint
 from blendmask_lite.images import decode_image
-from blendmask_lite.lab.upload import MOST_BYTES
+from blendmask_lite.lab.parts import STATIC
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.weights.adelaidet import load_adelaidet
 from blendmask_lite.weights.checkpoint import load_model
@@ -25,6 +29,7 @@ __all__ = [
     "MODEL_CHOICES",
     "SHIPPED",
     "Picture",
+    "UploadButton",
     "advice_about",
     "open_folder",
     "open_model",
@@ -32,6 +37,49 @@ __all__ = [
     "open_shapes",
     "read_upload",
 ]
+
+
+MOST_BYTES = 8_000_000
+
+
+class UploadButton(anywidget.AnyWidget):
+    """Choose or drop a file; its content goes to one function and is kept nowhere.
+
+    Args:
+        label: on the button.
+        accept: kinds of files that the browser's dialog offers, as HTML's `accept`.
+    """
+
+    _esm = STATIC / "upload.js"
+    _css = STATIC / "upload.css"
+    label = Unicode("").tag(sync=True)
+    accept = Unicode("").tag(sync=True)
+    most_bytes = Int(MOST_BYTES).tag(sync=True)
+
+    def __init__(self, *, label: str, accept: str = "image/*") -> None:
+        super().__init__(label=label, accept=accept)
+        self._callback: Callable[[str, bytes | int], None] | None = None
+        self.on_msg(self._receive)
+
+    def on_upload(self, callback: Callable[[str, bytes | int], None]) -> None:
+        """Call `callback` with name and content of every file from now on.
+
+        A file that the page does not send, because it is too large, comes as its size in bytes.
+        """
+        self._callback = callback
+
+    def close(self) -> None:
+        """Remove it from the page."""
+        self._callback = None
+        super().close()
+
+    def _receive(
+        self, _widget: Any, content: dict[str, Any], buffers: Sequence[memoryview]
+    ) -> None:
+        if self._callback is not None:
+            name, size = str(content["name"]), int(content["size"])
+            self._callback(name, bytes(buffers[0]) if buffers else size)
+
 
 SHIPPED = "shipped"
 MODEL_CHOICES = (SHIPPED, *PUBLISHED)

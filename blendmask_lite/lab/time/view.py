@@ -1,4 +1,4 @@
-"""How a moment of a training looks in the time machine: its panels, pixels, bars and words."""
+"""How a moment of a training looks in the time machine: panels, words, and figures."""
 
 from __future__ import annotations
 
@@ -7,26 +7,52 @@ from collections.abc import Sequence
 
 import torch
 
-from blendmask_lite.figures.style import PALETTE, SIGNED, base_color, figure_pixels, object_color
-from blendmask_lite.figures.training import margin_cells, mask_progress_figure
-from blendmask_lite.lab.blender_view import mask_overlay
-from blendmask_lite.lab.canvas_parts import Bar, Bars, Group, Mark, Overlay, Panel
-from blendmask_lite.lab.pixels import as_cells, as_png, layer_palette, palette
-from blendmask_lite.lab.time_reel import Moment, TimeReel
+from blendmask_lite.figures.style import (
+    PALETTE,
+    SIGNED,
+    DescribedFigure,
+    base_color,
+    figure_pixels,
+    object_color,
+)
+from blendmask_lite.figures.training import (
+    film_figure,
+    margin_cells,
+    mask_progress_figure,
+    moment_figure,
+)
+from blendmask_lite.lab.blender.view import mask_overlay
+from blendmask_lite.lab.canvas import (
+    Bar,
+    Bars,
+    Group,
+    Mark,
+    Overlay,
+    Panel,
+    as_cells,
+    as_png,
+    layer_palette,
+    palette,
+)
+from blendmask_lite.lab.time.moments import Moment, TimeReel
 
 __all__ = [
+    "MOST_COLUMNS",
     "bars",
     "columns",
     "curve_picture",
+    "film_of",
     "found_overlay",
     "moment_at",
     "moment_mark",
+    "moment_of",
     "object_names",
     "palettes",
     "pixels",
     "spoken",
     "words",
 ]
+
 
 PICTURE_SIZE, MASK_SIZE = 225, 140  # CSS pixels
 CURVE_SIZE = (437, 160)
@@ -191,3 +217,80 @@ def words(reel: TimeReel, index: int) -> str:
 def spoken(moment: Moment) -> str:
     """What a screen reader says after a change."""
     return f"after {moment.iteration:,} iterations; IoU {moment.mask_iou:.2f}"
+
+
+MOST_COLUMNS = 7  # moments in a film strip
+
+
+def moment_of(
+    reel: TimeReel,
+    picture: int,
+    object_index: int,
+    index: int,
+    *,
+    limits: tuple[float, float] | None = None,
+    is_all: bool = False,
+) -> DescribedFigure:
+    """One object at one moment.
+
+    Args:
+        reel: of the training.
+        picture: which one, from 0.
+        object_index: which of its objects, from 0.
+        index: of the moment, from 0.
+        limits: largest magnitudes of bases and attentions; without, those of the moment.
+        is_all: paint all that was detected on the picture, and not the object's mask.
+
+    Raises:
+        ValueError: the moment's file is damaged.
+    """
+    sample = reel.snapshots.samples[picture]
+    moment = reel.moment(index, picture, object_index)
+    name = object_names(reel, picture)[object_index]
+    assert sample.target.masks is not None
+    return moment_figure(
+        sample.image,
+        box=sample.target.boxes[object_index],
+        true_mask=sample.target.masks[object_index],
+        bases=moment.bases,
+        attentions=moment.attentions,
+        mask_probabilities=moment.mask_probabilities,
+        stride=reel.snapshots.stride,
+        found_masks=(moment.found if is_all else moment.mask)[None],
+        limits=limits,
+        title=f"object {name} after {moment.iteration:,} iterations, IoU {moment.mask_iou:.2f}",
+    )
+
+
+def film_of(
+    reel: TimeReel, picture: int, object_index: int, *, most: int = MOST_COLUMNS
+) -> DescribedFigure:
+    """Some moments of one object, the first and the last among them, side by side.
+
+    Args:
+        reel: of the training.
+        picture: which one, from 0.
+        object_index: which of its objects, from 0.
+        most: moments.
+
+    Raises:
+        ValueError: no moment can be read.
+    """
+    sample = reel.snapshots.samples[picture]
+    places = [place for place, each in enumerate(reel.iterations) if each not in reel.damaged]
+    num = min(most, len(places))
+    chosen = [places[round(i * (len(places) - 1) / max(num - 1, 1))] for i in range(num)]
+    moments = {place: reel.moment(place, picture, object_index) for place in chosen}
+    assert sample.target.masks is not None
+    return film_figure(
+        sample.image,
+        box=sample.target.boxes[object_index],
+        true_mask=sample.target.masks[object_index],
+        bases={
+            each.iteration: reel.base_crops(place, picture, object_index)
+            for place, each in moments.items()
+        },
+        mask_probabilities={each.iteration: each.mask_probabilities for each in moments.values()},
+        mask_iou={each.iteration: each.mask_iou for each in moments.values()},
+        title=f"object {object_names(reel, picture)[object_index]}",
+    )

@@ -11,17 +11,19 @@ from typing import Any
 
 from torch import Tensor
 
-from blendmask_lite.lab import blender_view as view
-from blendmask_lite.lab.blender_bars import spoken
-from blendmask_lite.lab.blender_controls import BlenderControls
-from blendmask_lite.lab.blender_screen import BlenderScreen
-from blendmask_lite.lab.blender_state import BlenderState, changed, own_numbers, painted
-from blendmask_lite.lab.canvas_parts import CanvasEvent
-from blendmask_lite.lab.messages import shows_errors
+from blendmask_lite.lab.blender import view as view
+from blendmask_lite.lab.blender.controls import BlenderControls
+from blendmask_lite.lab.blender.screen import BlenderScreen
+from blendmask_lite.lab.blender.state import BlenderState, changed, own_numbers, painted
+from blendmask_lite.lab.blender.view import spoken
+from blendmask_lite.lab.canvas import CanvasEvent
+from blendmask_lite.lab.parts import shows_errors
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.structures import Target
 
-__all__ = ["BlenderLab"]
+__all__ = [
+    "BlenderLab",
+]
 
 
 class BlenderLab(BlenderScreen):

@@ -14,12 +14,19 @@ import ipywidgets as widgets
 
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.figures.style import DescribedFigure
-from blendmask_lite.lab.explorer_look import Look
-from blendmask_lite.lab.explorer_sources import Picture
-from blendmask_lite.lab.figure_view import FigureView
+from blendmask_lite.lab.explorer.look import Look
+from blendmask_lite.lab.explorer.sources import Picture
+from blendmask_lite.lab.parts import FigureView
 from blendmask_lite.model.blendmask import BlendMask
 
-__all__ = ["WRAP", "MeasuredPage", "Page", "Present", "as_table"]
+__all__ = [
+    "WRAP",
+    "MeasuredPage",
+    "Page",
+    "Present",
+    "as_table",
+]
+
 
 WRAP = widgets.Layout(flex_flow="row wrap", align_items="center", overflow="visible")
 NO_OBJECTS = "No object was found in this picture; lower the least score, or take another picture."

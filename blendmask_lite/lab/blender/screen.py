@@ -15,22 +15,27 @@ from torch import Tensor
 from blendmask_lite.figures.blending import blending_figure, crop_picture
 from blendmask_lite.figures.style import DescribedFigure, largest_magnitude
 from blendmask_lite.files import write_atomically
-from blendmask_lite.lab import blender_view as view
-from blendmask_lite.lab.blender_bars import iou_bars, weight_bars
-from blendmask_lite.lab.blender_compute import Blend
-from blendmask_lite.lab.blender_rivals import Rivals
-from blendmask_lite.lab.blender_scene import Scene, look_at
-from blendmask_lite.lab.blender_state import BlenderState, History
-from blendmask_lite.lab.canvas import Canvas
-from blendmask_lite.lab.canvas_parts import Bars, Mark
-from blendmask_lite.lab.messages import LabWidget
-from blendmask_lite.lab.pixels import as_png
-from blendmask_lite.lab.state_file import picture_checksum, read_state, write_state
+from blendmask_lite.lab.blender import view as view
+from blendmask_lite.lab.blender.controls import Rivals
+from blendmask_lite.lab.blender.scene import Blend, Scene, look_at
+from blendmask_lite.lab.blender.state import (
+    BlenderState,
+    History,
+    picture_checksum,
+    read_state,
+    write_state,
+)
+from blendmask_lite.lab.blender.view import iou_bars, weight_bars
+from blendmask_lite.lab.canvas import Bars, Canvas, Mark, as_png
+from blendmask_lite.lab.parts import LabWidget
 from blendmask_lite.masks import crop_masks
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.structures import Target
 
-__all__ = ["BlenderScreen"]
+__all__ = [
+    "BlenderScreen",
+]
+
 
 LEAST_SCALE = 6.0  # of the attentions' colours, raw
 NAMES = {"blender": "Blender", "weighted_sum": "YOLACT", "assembler": "FCIS"}
