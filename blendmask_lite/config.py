@@ -16,12 +16,7 @@ from typing import Any, Literal
 
 from blendmask_lite.fields import require_ranges, require_types
 
-__all__ = [
-    "PRESETS",
-    "PRESET_INFERENCE",
-    "InferenceConfig",
-    "ModelConfig",
-]
+__all__ = ["PRESETS", "PRESET_INFERENCE", "InferenceConfig", "ModelConfig"]
 
 
 Backbone = Literal["small", "resnet18", "resnet34", "resnet50", "resnet101", "dla34"]

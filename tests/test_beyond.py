@@ -13,16 +13,13 @@ from blendmask_lite.course.outlines import (
     clicked_truth,
     mask_ap,
     mean_offset,
+    owners_as_result,
+    owners_as_segments,
+    true_owners,
     worst_window,
 )
-from blendmask_lite.course.owners import owners_as_result, owners_as_segments, true_owners
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.figures import (
-    edges_figure,
-    growth_figure,
-    panoptic_steps_figure,
-    stages_figure,
-)
+from blendmask_lite.figures import edges_figure, growth_figure, panoptic_steps_figure, stages_figure
 from blendmask_lite.research.costs import (
     count_parameters,
     mask_head_cost,

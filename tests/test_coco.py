@@ -12,12 +12,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from blendmask_lite.datasets.coco import CocoDataset, PackedRecords
-from blendmask_lite.datasets.coco_format import (
-    decode_masks,
-    encode_masks,
-    encode_part,
-    run_length,
-)
+from blendmask_lite.datasets.coco_format import decode_masks, encode_masks, encode_part, run_length
 from blendmask_lite.datasets.panoptic import PanopticDataset
 from blendmask_lite.datasets.shapes import write_shapes
 from blendmask_lite.masks import mask_parts

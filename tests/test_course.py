@@ -9,16 +9,12 @@ import torch
 from torch import Tensor
 
 from blendmask_lite import course
-from blendmask_lite.course import checking, student
-from blendmask_lite.course.checking import judge
-from blendmask_lite.course.compare import first_difference
+from blendmask_lite.course import checking, source
+from blendmask_lite.course.checking import first_difference, judge
 from blendmask_lite.course.definition import Exercise
+from blendmask_lite.course.exercises import all_exercises
 from blendmask_lite.course.progress import load_progress
-from blendmask_lite.course.registry import all_exercises
-from blendmask_lite.course.source import (
-    is_bare_stub,
-    stub_source,
-)
+from blendmask_lite.course.source import is_bare_stub, stub_source
 
 EXERCISES = {exercise.id: exercise for exercise in all_exercises()}
 WRONG = [(e.id, wrong) for e in EXERCISES.values() for wrong in e.wrong_answers]
@@ -29,9 +25,9 @@ def fresh_student(tmp_path, monkeypatch):
     """No test sees another's answers, nor the progress file of whoever runs the tests."""
     monkeypatch.setenv("BLENDMASK_PROGRESS", str(tmp_path / "progress.json"))
     monkeypatch.setattr(checking, "_hints_given", {})
-    student.forget_students()
+    source.forget_students()
     yield
-    student.forget_students()
+    source.forget_students()
 
 
 def cases_of(exercise: Exercise, seed: int = 1):

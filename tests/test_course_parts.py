@@ -11,11 +11,11 @@ import torch
 
 from blendmask_lite import course
 from blendmask_lite.course import checking
-from blendmask_lite.course.compare import first_difference
+from blendmask_lite.course.checking import first_difference
 from blendmask_lite.course.definition import Case, Exercise, WrongAnswer
 from blendmask_lite.course.display import Note
+from blendmask_lite.course.exercises import all_exercises, find_exercise
 from blendmask_lite.course.progress import load_progress, record
-from blendmask_lite.course.registry import all_exercises, find_exercise
 from blendmask_lite.course.source import exercises_in, is_bare_stub, replace_exercise
 
 EXERCISES = {exercise.id: exercise for exercise in all_exercises()}

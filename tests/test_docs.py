@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from blendmask_lite.course.registry import all_exercises
+from blendmask_lite.course.exercises import all_exercises
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [

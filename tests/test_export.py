@@ -19,12 +19,7 @@ from blendmask_lite.cli import main
 from blendmask_lite.masks import paste_masks
 from blendmask_lite.model.layers import DeformConv2d
 from blendmask_lite.training.criterion import TrainingStep
-from blendmask_lite.weights.export import (
-    Deployed,
-    export_onnx,
-    export_program,
-    smallest_side,
-)
+from blendmask_lite.weights.export import Deployed, export_onnx, export_program, smallest_side
 
 
 def make_model(name):

@@ -12,9 +12,13 @@ import nbformat
 import pytest
 
 from blendmask_lite.course.display import Note
-from blendmask_lite.course.instructor import assignment_notebook, solved_notebook
-from blendmask_lite.course.registry import chapter_exercises, chapters, find_exercise
-from blendmask_lite.course.slides import num_slides, slides_notebook
+from blendmask_lite.course.exercises import chapter_exercises, chapters, find_exercise
+from blendmask_lite.course.instructor import (
+    assignment_notebook,
+    num_slides,
+    slides_notebook,
+    solved_notebook,
+)
 from blendmask_lite.course.source import GRADED, exercises_in, is_bare_stub
 
 ROOT = Path(__file__).resolve().parent.parent

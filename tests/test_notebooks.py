@@ -15,8 +15,8 @@ import pytest
 from nbclient import NotebookClient
 from widget_states import problems_of_play
 
+from blendmask_lite.course.exercises import chapter_exercises, chapters, find_exercise
 from blendmask_lite.course.instructor import write_solutions
-from blendmask_lite.course.registry import chapter_exercises, chapters, find_exercise
 from blendmask_lite.course.source import exercises_in
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -12,9 +12,9 @@ import torch
 from blendmask_lite import PRESETS, load_adelaidet, load_model, shipped_checkpoint
 from blendmask_lite.cli.options import VALIDATION_SEED
 from blendmask_lite.config import PRESET_INFERENCE
-from blendmask_lite.course.released import STAND_IN_CONFIG, stand_in_weights
 from blendmask_lite.datasets.shapes import SHAPE_CLASSES, ShapesDataset
 from blendmask_lite.evaluation.instances import evaluate_model
+from blendmask_lite.weights.zoo import STAND_IN_CONFIG, stand_in_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 

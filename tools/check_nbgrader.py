@@ -20,8 +20,8 @@ from pathlib import Path
 
 import nbformat
 
+from blendmask_lite.course.exercises import chapter_exercises
 from blendmask_lite.course.instructor import assignment_notebook, write_solutions
-from blendmask_lite.course.registry import chapter_exercises
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "nbgrader"

@@ -22,8 +22,12 @@ import sphinx_revealjs
 from nbconvert import SlidesExporter
 from site_notebooks import execute, replace_widgets
 
-from blendmask_lite.course.instructor import assignment_notebook, solved_notebook
-from blendmask_lite.course.slides import SLIDE_TAGS, slides_notebook
+from blendmask_lite.course.instructor import (
+    SLIDE_TAGS,
+    assignment_notebook,
+    slides_notebook,
+    solved_notebook,
+)
 from blendmask_lite.files import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,7 +15,7 @@ import nbformat
 from nbclient import NotebookClient
 from site_notebooks import OFFLINE
 
-from blendmask_lite.course.registry import find_exercise
+from blendmask_lite.course.exercises import find_exercise
 from blendmask_lite.course.source import exercises_in
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"

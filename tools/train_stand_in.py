@@ -17,13 +17,13 @@ import torch
 from blendmask_lite import load_model
 from blendmask_lite.cli.options import VALIDATION_SEED
 from blendmask_lite.config import PRESET_INFERENCE
-from blendmask_lite.course.released import STAND_IN_CONFIG, stand_in_weights
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.files import write_atomically
 from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model
 from blendmask_lite.training.schedule import TRAIN_PRESETS, rescale
 from blendmask_lite.weights.adelaidet import released_name
+from blendmask_lite.weights.zoo import STAND_IN_CONFIG, stand_in_weights
 
 RUN = Path("runs/stand_in")
 ITERATIONS = 4000

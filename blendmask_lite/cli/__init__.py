@@ -12,7 +12,7 @@ from importlib import import_module
 from types import SimpleNamespace
 
 from blendmask_lite import __version__
-from blendmask_lite.cli.parser import Parser
+from blendmask_lite.cli.options import Parser
 from blendmask_lite.terminal import printable
 
 __all__ = ["COMMANDS", "main"]

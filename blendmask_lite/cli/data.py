@@ -1,14 +1,191 @@
-"""`blendmask-lite data`: what is done to data sets."""
+"""`blendmask-lite data check` and `blendmask-lite data coco`."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import sys
+import textwrap
+from pathlib import Path
 from typing import Any
 
-from blendmask_lite.cli.data_check import add_check
-from blendmask_lite.cli.data_coco import add_coco
+from blendmask_lite.cli.models import print_table
+from blendmask_lite.datasets.check import FolderCheck, SplitCheck, check_folder
+from blendmask_lite.datasets.check.problems import KINDS, Findings
+from blendmask_lite.datasets.coco_download import COCO_URL, SPLITS, STORE, download_coco
+from blendmask_lite.files import require_folder, require_writable, write_atomically
+from blendmask_lite.terminal import counter, printable
 
 __all__ = ["add_parser"]
+
+
+WIDTH = 100  # of the text, characters
+NUM_CLASSES = 20  # listed in the histogram
+BAR = 40  # characters of its longest bar
+
+
+def add_check(subcommands: Any) -> None:
+    """Add `check` to the commands of `data`."""
+    parser: argparse.ArgumentParser = subcommands.add_parser(
+        "check",
+        help="say what is wrong with a folder in COCO's layout, and what it means",
+        description="Check annotations, masks and pictures of a folder in COCO's layout, and list "
+        "every kind of problem with what it means and what to do. The status is 1 where training "
+        "or evaluation would go wrong (errors), and 0 with warnings and notes alone.",
+    )
+    parser.add_argument("root", metavar="ROOT", help="the folder")
+    parser.add_argument("--split", metavar="NAME", help="one split; without it, all of them")
+    parser.add_argument("--json", metavar="FILE", help="write all findings as JSON, too")
+    parser.add_argument(
+        "--decode",
+        action="store_true",
+        help="read every picture to its last pixel, find equal ones, and compare pictures of "
+        "segments with their file; takes some milliseconds a picture",
+    )
+    parser.set_defaults(run=run_check)
+
+
+def run_check(options: argparse.Namespace) -> int:
+    """Check, print, write."""
+    if options.json is not None:
+        require_writable(options.json)
+    check = check_folder(Path(options.root), options.split, decode=options.decode, progress=counter)
+    for split in check.splits:
+        _print_split(split)
+    if between := check.between.sorted():
+        print(f"Several files  ({len(between)} kinds of problems)\n")
+        _print_findings(check.between)
+    print(_summary(check))
+    if options.json is not None:
+        content = json.dumps(check.to_plain(), indent=1).encode()
+        write_atomically(Path(options.json), content)
+    return 1 if check.count("error") else 0
+
+
+def _print_split(split: SplitCheck) -> None:
+    print(f"{printable(split.split)}  {printable(split.annotation_file)}\n")
+    if split.numbers:
+        _print_numbers(split.numbers)
+    _print_findings(split.findings)
+
+
+def _print_numbers(numbers: dict[str, Any]) -> None:
+    total = numbers["objects"] + numbers["crowds"]
+    sizes = ", ".join(f"{count} {name}" for name, count in numbers["instances_by_size"].items())
+    print(f"  {numbers['images']} images, {numbers['images_without_objects']} of them empty")
+    print(f"  {numbers['objects']} objects of {len(numbers['classes'])} classes: {sizes}")
+    print(f"  {numbers['crowds']} crowds, {100 * numbers['crowds'] / max(total, 1):.1f} %")
+    print(f"  at most {numbers['most_objects_in_an_image']} objects in an image")
+    if panoptic := numbers.get("panoptic"):
+        print("  panoptic: " + ", ".join(f"{count} {name}" for name, count in panoptic.items()))
+    print()
+    classes = sorted(numbers["classes"], key=lambda each: -each["objects"])
+    most = max((each["objects"] for each in classes), default=0)
+    rows = [
+        [
+            printable(each["name"]),
+            str(each["id"]),
+            str(each["objects"]),
+            "#" * round(BAR * each["objects"] / max(most, 1)),
+        ]
+        for each in classes[:NUM_CLASSES]
+    ]
+    if rows:
+        print_table(["class", "id", "objects", ""], rows)
+    if len(classes) > NUM_CLASSES:
+        print(f"and {len(classes) - NUM_CLASSES} more classes; --json lists all")
+    print()
+
+
+def _print_findings(findings: Findings) -> None:
+    found = findings.sorted()
+    if found:
+        rows = [[each.severity, str(each.count), each.kind] for each in found]
+        print_table(["severity", "count", "problem"], rows)
+        print()
+    for each in found:
+        meaning = KINDS[each.kind].meaning
+        print(textwrap.fill(f"{each.severity}: {each.kind}. {meaning}", WIDTH))
+        for example in each.examples:
+            print(f"    {example}")
+        if each.count > len(each.examples):
+            print(f"    and {each.count - len(each.examples)} more")
+        print()
+
+
+def _summary(check: FolderCheck) -> str:
+    counts = [f"{check.count(severity)} {severity}s" for severity in ("error", "warning", "note")]
+    pixels = "" if check.is_decoded else "; pixels were not read, --decode does that"
+    return f"{printable(check.root)}: {', '.join(counts)}{pixels}"
+
+
+EPILOG = """examples:
+  blendmask-lite data coco --split val2017 --images 500 --root coco
+      500 of the 5,000 validation images, at random
+  blendmask-lite data coco --split train2017 --categories person,dog --images 2000 --root coco
+      images with a person or a dog; all their objects are kept
+  blendmask-lite data coco --split val2017 --root coco
+      the whole split; what is there already is not fetched again
+"""
+
+
+def add_coco(subcommands: Any) -> None:
+    """Add the subcommand to `blendmask-lite data`."""
+    parser: argparse.ArgumentParser = subcommands.add_parser(
+        "coco",
+        help="fetch COCO, or a part of it, from its official archives",
+        description="Fetch images of COCO and their annotations, and no more than is needed: the "
+        "archives are read in parts. A call that broke off is continued by the same call, and a "
+        "call for more images adds to those that are there.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--split", required=True, choices=list(SPLITS))
+    parser.add_argument("--root", required=True, metavar="DIR", help="folder to write into")
+    parser.add_argument("--images", type=int, metavar="N", help="at random; default all")
+    parser.add_argument(
+        "--categories",
+        metavar="NAME,NAME,...",
+        help="only images with an object of one of these; their other objects are kept, too",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="of the random choice; default 0"
+    )
+    parser.add_argument("--panoptic", action="store_true", help="panoptic annotations, too")
+    parser.add_argument(
+        "--url", default=COCO_URL, metavar="BASE", help=f"of a mirror; default {COCO_URL}"
+    )
+    parser.set_defaults(run=run_coco)
+
+
+def run_coco(options: argparse.Namespace) -> int:
+    """Fetch, and say what is there now."""
+    require_folder(options.root)
+    names = [name.strip() for name in (options.categories or "").split(",")]
+    try:
+        found = download_coco(
+            options.root,
+            options.split,
+            num_images=options.images,
+            categories=[name for name in names if name],
+            seed=options.seed,
+            panoptic=options.panoptic,
+            url=options.url,
+        )
+    except KeyboardInterrupt:
+        print("\nthe same command goes on from here", file=sys.stderr)
+        raise
+    print(
+        f"{found.root}: {found.num_images} of {found.num_all} images of {found.split} "
+        f"({found.num_fetched} fetched now), {found.num_objects} objects"
+    )
+    kept = sum(path.stat().st_size for path in (found.root / STORE).iterdir() if path.is_file())
+    if kept > 1_000_000:
+        print(
+            f"{found.root / STORE} keeps {kept / 1e6:.0f} MB for a call for more images; "
+            "delete it when there is none to come"
+        )
+    return 0
 
 
 def add_parser(commands: Any) -> None:

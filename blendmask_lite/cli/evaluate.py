@@ -23,11 +23,7 @@ from blendmask_lite.datasets.panoptic import PanopticDataset
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.evaluation.instances import detect_all, evaluate_model
 from blendmask_lite.evaluation.panoptic import evaluate_panoptic, panoptic_results_path
-from blendmask_lite.evaluation.results import (
-    submission_path,
-    write_results,
-    write_submission,
-)
+from blendmask_lite.evaluation.results import submission_path, write_results, write_submission
 from blendmask_lite.figures.evaluation import evaluation_figures, write_evaluation_figures
 from blendmask_lite.figures.panoptic import panoptic_quality_figure
 from blendmask_lite.files import require_folder, require_writable, write_atomically

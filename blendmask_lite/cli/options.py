@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""The parser, and options that several commands share."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from blendmask_lite.datasets.sample import InstanceDataset
 
 __all__ = [
+    "Parser",
     "add_augmentation_options",
     "add_device_options",
     "apply_threads",
@@ -24,6 +25,37 @@ __all__ = [
     "sizes",
     "two_numbers",
 ]
+
+
+class Parser(argparse.ArgumentParser):
+    """Takes --debug and refuses empty values, as do the parsers of its commands.
+
+    A script whose variable is unset gives `--weights ""`. That is no request for the default, and
+    as a folder it would be the current one.
+    """
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.register("type", None, _not_empty)  # of whatever has no type of its own
+        self.add_argument(
+            "--debug",
+            action="store_true",
+            default=argparse.SUPPRESS,  # or the command's False would replace the True before it
+            help="show the traceback of an error",
+        )
+
+    def add_subparsers(self, **settings: Any) -> Any:
+        """As ever; the words behind a command are left to the command's own parser."""
+        commands = super().add_subparsers(**settings)
+        commands.type = str
+        return commands
+
+
+def _not_empty(text: str) -> str:
+    if text == "":
+        raise argparse.ArgumentTypeError("is empty; leave the option out, or give it a value")
+    return text
+
 
 SHAPES = "shapes"  # instead of a folder: generated pictures
 LVIS = "lvis_"  # what LVIS's annotation files, and so its splits, begin with

@@ -1,13 +1,11 @@
 """What the notebooks stand on: exercises, checks and hints, the budget switch, the shape trace."""
 
-from blendmask_lite.course.budget import budget, current_budget
-from blendmask_lite.course.chapters import network_map
 from blendmask_lite.course.checking import CheckResult, check, hint, solution
-from blendmask_lite.course.environment import environment
+from blendmask_lite.course.environment import budget, current_budget, environment
 from blendmask_lite.course.pictures import unusual_picture
-from blendmask_lite.course.progress import progress
+from blendmask_lite.course.progress import network_map, progress
 from blendmask_lite.course.shape_trace import trace
-from blendmask_lite.course.student import exercise
+from blendmask_lite.course.source import exercise
 
 __all__ = [
     "CheckResult",

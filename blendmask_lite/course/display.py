@@ -1,16 +1,15 @@
-"""Notes to the student: coloured boxes in a notebook, plain text anywhere else.
-
-A status is said by a word and a sign as well as by a colour.
-"""
+"""Notes and tables for the student: boxes in a notebook, plain text anywhere else."""
 
 from __future__ import annotations
 
 import html
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["NOTE", "Note", "Status", "is_notebook", "show"]
+__all__ = ["NOTE", "Note", "Status", "html_table", "is_notebook", "show", "text_table"]
+
 
 Status = Literal["green", "amber", "red", "info"]
 NOTE = '<div role="status"'  # how the HTML of every note begins
@@ -83,3 +82,25 @@ def is_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell is not None and hasattr(shell, "kernel")
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
+    """Columns as wide as their longest text, the caption below."""
+    table = [header, *rows]
+    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
+    lines = [
+        "  ".join(text.ljust(n) for text, n in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
+    return "\n".join([*lines, caption])
+
+
+def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
+    """The same for a notebook; all texts are escaped."""
+    left = 'style="text-align:left"'
+    head = "".join(f'<th scope="col" {left}>{html.escape(text)}</th>' for text in header)
+    body = "".join(
+        "<tr>" + "".join(f"<td {left}>{html.escape(text)}</td>" for text in row) + "</tr>"
+        for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead>{body}</table><p>{html.escape(caption)}</p>"

@@ -1,4 +1,7 @@
-"""What this machine has of what the course needs, as a table: the first cell of chapter 00."""
+"""What this machine has of what the course needs, and how much the notebooks compute on it.
+
+Chapter 00 shows the table in its first cell. BLENDMASK_BUDGET = smoke | laptop | gpu is the switch.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,42 @@ import os
 import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import TypeVar
 
 import torch
 
-from blendmask_lite.course.budget import current_budget
-from blendmask_lite.course.pictures import VARIABLE
+from blendmask_lite.course.display import html_table, text_table
+from blendmask_lite.course.pictures import PHOTOGRAPHS_VARIABLE
 from blendmask_lite.course.progress import progress_path
-from blendmask_lite.course.table import html_table, text_table
 from blendmask_lite.files import shipped_checkpoint
 
-__all__ = ["Environment", "environment"]
+__all__ = ["BUDGETS", "Environment", "budget", "current_budget", "environment"]
+
+
+BUDGETS = ("smoke", "laptop", "gpu")
+BUDGET_VARIABLE = "BLENDMASK_BUDGET"
+T = TypeVar("T")
+
+
+def current_budget() -> str:
+    """The budget that the environment asks for; laptop if it says nothing.
+
+    Raises:
+        ValueError: the environment names a budget that does not exist.
+    """
+    name = os.environ.get(BUDGET_VARIABLE, "") or "laptop"
+    if name not in BUDGETS:
+        raise ValueError(f"{BUDGET_VARIABLE} = {name!r}: must be one of {', '.join(BUDGETS)}")
+    return name
+
+
+def budget(*, smoke: T, laptop: T, gpu: T) -> T:
+    """The value for the current budget: `steps = budget(smoke=5, laptop=200, gpu=2000)`.
+
+    smoke only proves that the cell runs, laptop is what students see, gpu is for a graphics card.
+    """
+    return {"smoke": smoke, "laptop": laptop, "gpu": gpu}[current_budget()]
+
 
 HEADER = ("", "what", "found")
 
@@ -68,7 +97,11 @@ def environment() -> Environment:
     findings += [
         (True, "graphics card", card),
         (True, "budget", current_budget()),
-        (True, "photographs", os.environ.get(VARIABLE, "") or f"none ({VARIABLE} is not set)"),
+        (
+            True,
+            "photographs",
+            os.environ.get(PHOTOGRAPHS_VARIABLE, "") or f"none ({PHOTOGRAPHS_VARIABLE} is not set)",
+        ),
         (True, "your progress", str(where) if where else "not kept"),
     ]
     return Environment(tuple(findings))

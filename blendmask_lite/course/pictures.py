@@ -14,7 +14,7 @@ from blendmask_lite.datasets.shapes import ShapesConfig, draw_scene
 
 __all__ = ["unusual_picture"]
 
-VARIABLE = "BLENDMASK_COCO"
+PHOTOGRAPHS_VARIABLE = "BLENDMASK_COCO"
 
 
 def unusual_picture(number: int = 0, *, size: int = 256) -> tuple[Tensor, str]:
@@ -30,14 +30,14 @@ def unusual_picture(number: int = 0, *, size: int = 256) -> tuple[Tensor, str]:
     Raises:
         ValueError: the folder has no photographs.
     """
-    root = os.environ.get(VARIABLE, "")
+    root = os.environ.get(PHOTOGRAPHS_VARIABLE, "")
     if not root:
         scene = draw_scene(1_000, number, ShapesConfig(size=size))
         image = torch.from_numpy(scene.image).permute(2, 0, 1).contiguous()
         return image, f"a generated scene of {size} x {size} pixels"
     files = sorted(Path(root).rglob("*.jpg"))
     if not files:
-        raise ValueError(f"{VARIABLE} = {root!r}: no .jpg file in this folder or below")
+        raise ValueError(f"{PHOTOGRAPHS_VARIABLE} = {root!r}: no .jpg file in this folder or below")
     with Image.open(files[number % len(files)]) as photograph:
         image = pil_to_tensor(photograph.convert("RGB"))
     return resize(image, [size], antialias=True), "a photograph"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from blendmask_lite.config import LEVEL_STRIDES
-from blendmask_lite.course.table import html_table, text_table
+from blendmask_lite.course.display import html_table, text_table
 from blendmask_lite.figures.style import (
     SIGNED,
     DescribedFigure,

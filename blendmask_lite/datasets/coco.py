@@ -34,11 +34,7 @@ from blendmask_lite.masks import lazy_zeros
 from blendmask_lite.structures import Target
 from blendmask_lite.terminal import printable
 
-__all__ = [
-    "CocoDataset",
-    "ImageListDataset",
-    "PackedRecords",
-]
+__all__ = ["CocoDataset", "ImageListDataset", "PackedRecords"]
 
 
 RecordT = TypeVar("RecordT")

@@ -11,12 +11,7 @@ from blendmask_lite.datasets.coco_files import AnnotationFile, index_entries, re
 from blendmask_lite.datasets.entries import TEXT, Problem, Report, Rule, entries_by_id, is_id
 from blendmask_lite.weights.zoo import COCO_THINGS
 
-__all__ = [
-    "LVIS_NAMES",
-    "CocoClassesOfLvis",
-    "LvisDataset",
-    "find_coco_classes",
-]
+__all__ = ["LVIS_NAMES", "CocoClassesOfLvis", "LvisDataset", "find_coco_classes"]
 
 
 # LVIS v1 calls 59 classes as COCO does, with underscores, and these otherwise.

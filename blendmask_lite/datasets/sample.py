@@ -16,14 +16,7 @@ from torch import Tensor
 from blendmask_lite.masks import crop_masks, semantic_cells
 from blendmask_lite.structures import Target
 
-__all__ = [
-    "Batch",
-    "InstanceDataset",
-    "Sample",
-    "collate",
-    "compact",
-    "load_sample",
-]
+__all__ = ["Batch", "InstanceDataset", "Sample", "collate", "compact", "load_sample"]
 
 
 DatasetT = TypeVar("DatasetT", bound="InstanceDataset")

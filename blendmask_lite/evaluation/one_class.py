@@ -9,11 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = [
-    "COCO_RECALLS",
-    "average_precision",
-    "precision_recall",
-]
+__all__ = ["COCO_RECALLS", "average_precision", "precision_recall"]
 
 
 # 0, 0.01, ..., 1 with NumPy's rounding, which decides where a recall is just reached.

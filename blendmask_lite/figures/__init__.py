@@ -29,11 +29,7 @@ from blendmask_lite.figures.evaluation import (
     write_evaluation_figures,
 )
 from blendmask_lite.figures.gallery import gallery_figure, hard_cases_figure, specimens_figure
-from blendmask_lite.figures.losses import (
-    centerness_figure,
-    loss_and_gradient_figure,
-    shares_figure,
-)
+from blendmask_lite.figures.losses import centerness_figure, loss_and_gradient_figure, shares_figure
 from blendmask_lite.figures.masks import (
     edges_figure,
     instances_figure,

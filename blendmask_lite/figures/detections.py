@@ -31,13 +31,7 @@ from blendmask_lite.masks import Region, mask_parts
 from blendmask_lite.structures import Detections, UnpastedDetections
 from blendmask_lite.terminal import printable
 
-__all__ = [
-    "detections_figure",
-    "draw_detections",
-    "paint_boxes",
-    "paint_masks",
-    "proposals_figure",
-]
+__all__ = ["detections_figure", "draw_detections", "paint_boxes", "paint_masks", "proposals_figure"]
 
 
 OPACITY = 0.45  # of a mask over the picture

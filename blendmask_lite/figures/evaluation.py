@@ -27,12 +27,7 @@ from blendmask_lite.figures.precision_recall import (
 from blendmask_lite.figures.style import PALETTE, DescribedFigure, panels, text_on
 from blendmask_lite.files import write_atomically
 
-__all__ = [
-    "ap_bars_figure",
-    "evaluation_figures",
-    "mistakes_figure",
-    "write_evaluation_figures",
-]
+__all__ = ["ap_bars_figure", "evaluation_figures", "mistakes_figure", "write_evaluation_figures"]
 
 
 # What the bars are of, in words; of the numbers that an evaluation has, those that are here.

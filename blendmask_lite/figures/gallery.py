@@ -24,12 +24,7 @@ from blendmask_lite.figures.detections import paint_masks
 from blendmask_lite.figures.style import PALETTE, DescribedFigure, draw_picture, panels, text_on
 from blendmask_lite.masks import mask_boxes
 
-__all__ = [
-    "ShownCase",
-    "gallery_figure",
-    "hard_cases_figure",
-    "specimens_figure",
-]
+__all__ = ["ShownCase", "gallery_figure", "hard_cases_figure", "specimens_figure"]
 
 
 GOOD, BAD, LOST, GREY = PALETTE[1], PALETTE[0], PALETTE[2], "#888888"

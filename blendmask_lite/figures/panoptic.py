@@ -27,12 +27,7 @@ from blendmask_lite.figures.style import (
 )
 from blendmask_lite.structures import PanopticResult, Segment
 
-__all__ = [
-    "paint_segments",
-    "panoptic_figure",
-    "panoptic_quality_figure",
-    "panoptic_steps_figure",
-]
+__all__ = ["paint_segments", "panoptic_figure", "panoptic_quality_figure", "panoptic_steps_figure"]
 
 
 OPACITY = 0.55  # of stuff over the picture

@@ -33,11 +33,7 @@ from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.output import BlendMaskOutput
 from blendmask_lite.structures import Detections
 
-__all__ = [
-    "figure_1",
-    "figure_4",
-    "overview_figure",
-]
+__all__ = ["figure_1", "figure_4", "overview_figure"]
 
 
 MOST_BASES = 4  # two by two

@@ -20,11 +20,7 @@ from torch import Tensor
 from blendmask_lite.evaluation.one_class import COCO_RECALLS, average_precision, precision_recall
 from blendmask_lite.figures.style import INK, PALETTE, DescribedFigure, add_color_bar, panels
 
-__all__ = [
-    "class_precision_recall_figure",
-    "precision_recall_figure",
-    "precision_steps_figure",
-]
+__all__ = ["class_precision_recall_figure", "precision_recall_figure", "precision_steps_figure"]
 
 
 IOUS = np.linspace(0.5, 0.95, 10)

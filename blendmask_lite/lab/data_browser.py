@@ -27,12 +27,7 @@ from blendmask_lite.figures.style import DescribedFigure
 from blendmask_lite.lab.parts import SHORT, FigureView, LabWidget, button, row, shows_errors, wide
 from blendmask_lite.masks import mask_iou, there_and_back
 
-__all__ = [
-    "GROUPS",
-    "DataBrowser",
-    "StoredObject",
-    "stored_objects",
-]
+__all__ = ["GROUPS", "DataBrowser", "StoredObject", "stored_objects"]
 
 
 GROUPS = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, float("inf"))}

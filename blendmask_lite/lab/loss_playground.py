@@ -17,11 +17,7 @@ from blendmask_lite.lab.canvas import Canvas, CanvasEvent, as_png
 from blendmask_lite.lab.parts import SHORT, FigureView, LabWidget, button, row, shows_errors, wide
 from blendmask_lite.research.losses import BOX_LOSSES, BoxLoss, box_loss_of, follow_gradient
 
-__all__ = [
-    "PAGES",
-    "LossControls",
-    "LossPlayground",
-]
+__all__ = ["PAGES", "LossControls", "LossPlayground"]
 
 
 PAGES = ("Boxes", "Focal loss", "Centerness")

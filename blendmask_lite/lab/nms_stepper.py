@@ -25,14 +25,7 @@ from blendmask_lite.model.fcos import Proposals
 from blendmask_lite.research.detector import Suppression, fast_nms, greedy_nms
 from blendmask_lite.weights.checkpoint import load_model
 
-__all__ = [
-    "Compared",
-    "NmsStepper",
-    "bars",
-    "columns",
-    "pictures",
-    "spoken",
-]
+__all__ = ["Compared", "NmsStepper", "bars", "columns", "pictures", "spoken"]
 
 
 SIZE = 330  # CSS pixels of a picture: two fit beside a file browser

@@ -13,11 +13,7 @@ from torch import Tensor
 
 from blendmask_lite.config import LEVEL_STRIDES
 from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset
-from blendmask_lite.figures.sampling import (
-    CellField,
-    paint_gradient,
-    receptive_field_figure,
-)
+from blendmask_lite.figures.sampling import CellField, paint_gradient, receptive_field_figure
 from blendmask_lite.figures.style import PALETTE, DescribedFigure
 from blendmask_lite.files import shipped_checkpoint
 from blendmask_lite.lab.canvas import Bar, Bars, Canvas, CanvasEvent, Group, Mark, Panel, as_png

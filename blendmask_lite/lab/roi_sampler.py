@@ -35,14 +35,7 @@ from blendmask_lite.research.fields import (
     sample_points,
 )
 
-__all__ = [
-    "RoiSampler",
-    "bars",
-    "columns",
-    "marks",
-    "palettes",
-    "pixels",
-]
+__all__ = ["RoiSampler", "bars", "columns", "marks", "palettes", "pixels"]
 
 
 MAP_SIZE, CROP_SIZE = 400, 240  # CSS pixels

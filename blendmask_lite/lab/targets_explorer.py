@@ -21,13 +21,7 @@ from blendmask_lite.lab.canvas import Canvas, CanvasEvent
 from blendmask_lite.lab.parts import SHORT, LabWidget, row, shows_errors, wide
 from blendmask_lite.research.detector import ExplainedAssignment, explain_assignment, pyramid_shapes
 
-__all__ = [
-    "ALL",
-    "TargetsControls",
-    "TargetsExplorer",
-    "limits_of",
-    "parse_limits",
-]
+__all__ = ["ALL", "TargetsControls", "TargetsExplorer", "limits_of", "parse_limits"]
 
 
 ALL = -1  # levels are shown

@@ -19,13 +19,7 @@ from blendmask_lite.lab.time import TimeMachine
 from blendmask_lite.training.run_record import RunRecord
 from blendmask_lite.training.snapshot_files import PICTURES, step_files
 
-__all__ = [
-    "RunView",
-    "TrainingControls",
-    "TrainingMonitor",
-    "curves_of",
-    "look_at_run",
-]
+__all__ = ["RunView", "TrainingControls", "TrainingMonitor", "curves_of", "look_at_run"]
 
 
 WINDOW = 50  # last steps that the time left is judged by

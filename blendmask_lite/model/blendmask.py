@@ -31,13 +31,7 @@ from blendmask_lite.model.output import BlendMaskOutput
 from blendmask_lite.model.panoptic import merge_things_and_stuff, semantic_labels
 from blendmask_lite.structures import Detections, PanopticResult, UnpastedDetections
 
-__all__ = [
-    "BlendMask",
-    "Network",
-    "evaluating",
-    "finish_detections",
-    "place_detections",
-]
+__all__ = ["BlendMask", "Network", "evaluating", "finish_detections", "place_detections"]
 
 
 class Network(nn.Module):

@@ -16,13 +16,7 @@ from blendmask_lite.config import ModelConfig
 from blendmask_lite.model.blendmask import BlendMask, Network, finish_detections
 from blendmask_lite.research.ablations.run import interleaved_times
 
-__all__ = [
-    "count_parameters",
-    "mask_head_cost",
-    "object_cost",
-    "picture_cost",
-    "stage_times",
-]
+__all__ = ["count_parameters", "mask_head_cost", "object_cost", "picture_cost", "stage_times"]
 
 
 TAPS = 4  # numbers that bilinear sampling weighs for one value

@@ -15,12 +15,7 @@ from blendmask_lite.evaluation.results import InstanceResults
 from blendmask_lite.model.blendmask import BlendMask, evaluating
 from blendmask_lite.model.output import BlendMaskOutput
 
-__all__ = [
-    "KnockOuts",
-    "change_base",
-    "knock_out_bases",
-    "with_changed_base",
-]
+__all__ = ["KnockOuts", "change_base", "knock_out_bases", "with_changed_base"]
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,7 @@ from torch.nn import functional as F
 from blendmask_lite.evaluation.pictures import picture_for
 from blendmask_lite.model.blendmask import BlendMask
 
-__all__ = [
-    "BaseMatching",
-    "assign_exactly",
-    "bases_of",
-    "compare_checkpoints",
-    "match_bases",
-]
+__all__ = ["BaseMatching", "assign_exactly", "bases_of", "compare_checkpoints", "match_bases"]
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,7 @@ from blendmask_lite.training.losses import (
 )
 from blendmask_lite.training.targets import Assignment, assign_batch
 
-__all__ = [
-    "Criterion",
-    "Totals",
-    "TrainingStep",
-]
+__all__ = ["Criterion", "Totals", "TrainingStep"]
 
 
 class Criterion:

@@ -18,12 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from blendmask_lite.training.schedule import TrainConfig
 
-__all__ = [
-    "BatchSampler",
-    "SampleKey",
-    "SeededSamples",
-    "batches_from",
-]
+__all__ = ["BatchSampler", "SampleKey", "SeededSamples", "batches_from"]
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,7 @@ from blendmask_lite.training.snapshots import (
     take_snapshot,
 )
 
-__all__ = [
-    "SnapshotLog",
-    "TensorBoardLog",
-    "Watching",
-    "make_watchers",
-]
+__all__ = ["SnapshotLog", "TensorBoardLog", "Watching", "make_watchers"]
 
 
 @dataclass(frozen=True)

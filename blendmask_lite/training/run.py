@@ -44,12 +44,7 @@ from blendmask_lite.training.resume import (
 from blendmask_lite.training.run_folder import RunFolder, RunSession, full_disk_explained
 from blendmask_lite.training.schedule import TrainConfig
 
-__all__ = [
-    "StopRequest",
-    "deterministic",
-    "train_model",
-    "train_transform",
-]
+__all__ = ["StopRequest", "deterministic", "train_model", "train_transform"]
 
 
 def train_model(

@@ -17,13 +17,7 @@ from typing import Any
 
 from blendmask_lite.training.run_folder import RunFolder, is_held
 
-__all__ = [
-    "RunRecord",
-    "Table",
-    "find_runs",
-    "flat_settings",
-    "read_run",
-]
+__all__ = ["RunRecord", "Table", "find_runs", "flat_settings", "read_run"]
 
 
 DEEPEST = 3  # folders below the one that is searched

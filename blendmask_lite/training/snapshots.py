@@ -22,13 +22,7 @@ from blendmask_lite.model.blendmask import BlendMask, evaluating
 from blendmask_lite.structures import Detections, Target
 from blendmask_lite.training.targets import object_locations
 
-__all__ = [
-    "PictureSnapshot",
-    "Snapshot",
-    "choose_pictures",
-    "snapshot_iterations",
-    "take_snapshot",
-]
+__all__ = ["PictureSnapshot", "Snapshot", "choose_pictures", "snapshot_iterations", "take_snapshot"]
 
 MOST_OBJECTS = 12  # followed in a picture, the largest ones
 MOST_DETECTIONS = 12  # kept of a picture, the best ones

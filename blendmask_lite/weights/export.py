@@ -18,12 +18,7 @@ from blendmask_lite.files import write_atomically
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.fcos import suppress
 
-__all__ = [
-    "Deployed",
-    "export_onnx",
-    "export_program",
-    "smallest_side",
-]
+__all__ = ["Deployed", "export_onnx", "export_program", "smallest_side"]
 
 
 OPSET = 20  # deformable convolution needs 19, RoIAlign's half pixels 16

@@ -19,10 +19,7 @@ from blendmask_lite.weights.checkpoint import load_weights
 from blendmask_lite.weights.pickles import read_weights
 from blendmask_lite.weights.zoo import find_file
 
-__all__ = [
-    "IMAGENET",
-    "load_detectron2_backbone",
-]
+__all__ = ["IMAGENET", "load_detectron2_backbone"]
 
 
 # By the config's backbone.

@@ -18,14 +18,7 @@ from blendmask_lite.terminal import first_line
 from blendmask_lite.weights.checkpoint import require_intact
 from blendmask_lite.weights.tensors import is_dense
 
-__all__ = [
-    "STAND_INS",
-    "PickledArray",
-    "RefusedError",
-    "as_tensor",
-    "load_arrays",
-    "read_weights",
-]
+__all__ = ["STAND_INS", "PickledArray", "RefusedError", "as_tensor", "load_arrays", "read_weights"]
 
 
 TYPES = {

@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from blendmask_lite.config import PRESETS
 from blendmask_lite.files import cache_dir
 from blendmask_lite.web import DownloadError, fetch, require_unchanged
 from blendmask_lite.weights.pickles import read_weights
@@ -18,10 +20,12 @@ __all__ = [
     "COCO_THINGS",
     "COCO_THING_IDS",
     "PUBLISHED",
+    "STAND_IN_CONFIG",
     "Published",
     "find_cached",
     "find_file",
     "find_published",
+    "stand_in_weights",
 ]
 
 
@@ -188,3 +192,21 @@ COCO_STUFF: tuple[str, ...] = tuple(_STUFF.strip().replace(",\n", ", ").split(",
 
 _UNUSED = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # COCO's numbers run to 90, with gaps
 COCO_THING_IDS: tuple[int, ...] = tuple(i for i in range(1, 91) if i not in _UNUSED)
+
+
+STAND_IN_CONFIG = replace(
+    PRESETS["rt_r50"],
+    stem_channels=16,
+    stage_width=16,
+    stage_channels=64,
+    pyramid_channels=64,
+    bottom_channels=32,
+    semantic_channels=32,
+    num_classes=8,
+    size_limits=(32, 64),
+)
+
+
+def stand_in_weights() -> Path:
+    """The file: RT_R_50_4x_syncbn_shtw's tensors by name, a quarter as wide, half precision."""
+    return Path(str(files("blendmask_lite"))) / "data" / "stand_in_released.pth"

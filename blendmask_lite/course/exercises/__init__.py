@@ -1,1 +1,53 @@
-"""The exercises, one file per chapter: `chNN.py` with a tuple `EXERCISES`."""
+"""The exercises of the course, one file a chapter, found by their id.
+
+A chapter's file is read when it is first asked for.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from functools import cache
+from importlib import import_module
+
+from blendmask_lite.course.definition import Exercise
+
+__all__ = ["all_exercises", "chapter_exercises", "find_exercise"]
+
+
+def find_exercise(exercise_id: str) -> Exercise:
+    """The exercise "09.2", say.
+
+    Raises:
+        ValueError: there is no such exercise; the message lists what there is.
+    """
+    chapter = str(exercise_id).split(".")[0]
+    if chapter not in chapters():
+        raise ValueError(
+            f"exercise {exercise_id!r}: no such chapter; those with exercises are "
+            + ", ".join(chapters())
+        )
+    by_id = {exercise.id: exercise for exercise in chapter_exercises(chapter)}
+    if exercise_id not in by_id:
+        raise ValueError(
+            f"exercise {exercise_id!r}: unknown; chapter {chapter} has " + ", ".join(by_id)
+        )
+    return by_id[exercise_id]
+
+
+@cache
+def chapter_exercises(chapter: str) -> tuple[Exercise, ...]:
+    """The exercises of chapter "09", say, in their order."""
+    module = import_module(f"{__name__}.ch{chapter}")
+    return tuple(module.EXERCISES)
+
+
+@cache
+def chapters() -> tuple[str, ...]:
+    """Two digits of every chapter that has exercises, ascending."""
+    names = (module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(sorted(name.removeprefix("ch") for name in names if name.startswith("ch")))
+
+
+def all_exercises() -> tuple[Exercise, ...]:
+    """Every exercise of the course, in the order of the chapters."""
+    return tuple(exercise for chapter in chapters() for exercise in chapter_exercises(chapter))

@@ -28,13 +28,7 @@ from blendmask_lite.datasets.coco_files import (
 from blendmask_lite.datasets.entries import Problem, Report
 from blendmask_lite.terminal import printable
 
-__all__ = [
-    "FolderCheck",
-    "SplitCheck",
-    "check_folder",
-    "check_numbers",
-    "statistics",
-]
+__all__ = ["FolderCheck", "SplitCheck", "check_folder", "check_numbers", "statistics"]
 
 
 Progress = Callable[[str], Callable[[int, int], None]]

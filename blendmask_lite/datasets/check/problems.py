@@ -10,13 +10,7 @@ from dataclasses import dataclass, field
 
 from blendmask_lite.datasets.entries import Problem
 
-__all__ = [
-    "KINDS",
-    "SEVERITIES",
-    "Finding",
-    "Findings",
-    "Kind",
-]
+__all__ = ["KINDS", "SEVERITIES", "Finding", "Findings", "Kind"]
 
 
 SEVERITIES = ("error", "warning", "note")

@@ -28,9 +28,7 @@ from blendmask_lite.datasets.shapes.scene import (
 from blendmask_lite.files import is_stream, require_writable, write_atomically
 from blendmask_lite.masks import mask_boxes
 
-__all__ = [
-    "write_shapes",
-]
+__all__ = ["write_shapes"]
 
 
 def write_shapes(

@@ -16,12 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "OUTLINES",
-    "Array",
-    "Part",
-    "Uniform",
-]
+__all__ = ["OUTLINES", "Array", "Part", "Uniform"]
 
 
 Array = NDArray[np.float32]

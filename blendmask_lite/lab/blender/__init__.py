@@ -21,9 +21,7 @@ from blendmask_lite.lab.parts import shows_errors
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.structures import Target
 
-__all__ = [
-    "BlenderLab",
-]
+__all__ = ["BlenderLab"]
 
 
 class BlenderLab(BlenderScreen):

@@ -12,11 +12,7 @@ from blendmask_lite.lab.blender.scene import Scene
 from blendmask_lite.lab.blender.state import BlenderState, own_numbers
 from blendmask_lite.lab.parts import SHORT, button, row, wide
 
-__all__ = [
-    "BlenderControls",
-    "Rivals",
-    "method_note",
-]
+__all__ = ["BlenderControls", "Rivals", "method_note"]
 
 
 METHODS = {"Blender": "blender", "YOLACT": "weighted_sum", "FCIS": "assembler"}

@@ -32,9 +32,7 @@ from blendmask_lite.masks import crop_masks
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.structures import Target
 
-__all__ = [
-    "BlenderScreen",
-]
+__all__ = ["BlenderScreen"]
 
 
 LEAST_SCALE = 6.0  # of the attentions' colours, raw

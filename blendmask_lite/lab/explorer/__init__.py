@@ -26,9 +26,7 @@ from blendmask_lite.lab.explorer.sources import (
 from blendmask_lite.lab.parts import FigureView, shows_errors
 from blendmask_lite.model.blendmask import BlendMask
 
-__all__ = [
-    "Explorer",
-]
+__all__ = ["Explorer"]
 
 
 class Explorer(ExplorerScreen):

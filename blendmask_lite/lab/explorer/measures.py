@@ -20,11 +20,7 @@ from blendmask_lite.research.basis_scores import BasisScores, score_bases, untra
 from blendmask_lite.research.knockout import knock_out_bases
 from blendmask_lite.research.oracles import OracleResults, oracle_swaps, score_oracles
 
-__all__ = [
-    "ChangePage",
-    "OraclePage",
-    "ScoresPage",
-]
+__all__ = ["ChangePage", "OraclePage", "ScoresPage"]
 
 
 NUM_UNTRAINED = 3  # networks that trained bases are compared with

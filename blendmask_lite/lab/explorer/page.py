@@ -19,13 +19,7 @@ from blendmask_lite.lab.explorer.sources import Picture
 from blendmask_lite.lab.parts import FigureView
 from blendmask_lite.model.blendmask import BlendMask
 
-__all__ = [
-    "WRAP",
-    "MeasuredPage",
-    "Page",
-    "Present",
-    "as_table",
-]
+__all__ = ["WRAP", "MeasuredPage", "Page", "Present", "as_table"]
 
 
 WRAP = widgets.Layout(flex_flow="row wrap", align_items="center", overflow="visible")

@@ -15,14 +15,7 @@ from blendmask_lite.lab.explorer.sources import MODEL_CHOICES, open_model
 from blendmask_lite.research.matching import compare_checkpoints
 from blendmask_lite.structures import Detections
 
-__all__ = [
-    "AttentionsPage",
-    "BasesPage",
-    "Figure1Page",
-    "Figure4Page",
-    "PicturePage",
-    "RivalPage",
-]
+__all__ = ["AttentionsPage", "BasesPage", "Figure1Page", "Figure4Page", "PicturePage", "RivalPage"]
 
 
 NO_ATTENTIONS = (

@@ -36,10 +36,7 @@ from blendmask_lite.lab.parts import LabWidget, MessageLine
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.structures import Target
 
-__all__ = [
-    "ExplorerControls",
-    "ExplorerScreen",
-]
+__all__ = ["ExplorerControls", "ExplorerScreen"]
 
 
 AS_SHOWN = "as shown"

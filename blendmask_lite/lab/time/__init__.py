@@ -17,10 +17,7 @@ from blendmask_lite.lab.time.moments import Moment, TimeReel
 from blendmask_lite.lab.time.view import MOST_COLUMNS, film_of, moment_of, object_names, words
 from blendmask_lite.training.snapshot_files import Snapshots
 
-__all__ = [
-    "TimeControls",
-    "TimeMachine",
-]
+__all__ = ["TimeControls", "TimeMachine"]
 
 
 LAYERS = {"mask of the object": "mask", "all that is found": "found"}

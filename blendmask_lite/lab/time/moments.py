@@ -21,10 +21,7 @@ from blendmask_lite.model.merge import crop_bases
 from blendmask_lite.training.snapshot_files import Snapshots, read_snapshots
 from blendmask_lite.training.snapshots import PictureSnapshot
 
-__all__ = [
-    "Moment",
-    "TimeReel",
-]
+__all__ = ["Moment", "TimeReel"]
 
 
 MOST_NUMBERS = 24_000_000  # kept of moments: 96 MB

@@ -12,12 +12,7 @@ from typing import Any
 
 from blendmask_lite.files import shipped_ledger
 
-__all__ = [
-    "LedgerRow",
-    "LedgerTable",
-    "collect_ledger",
-    "read_ledger",
-]
+__all__ = ["LedgerRow", "LedgerTable", "collect_ledger", "read_ledger"]
 
 
 COLUMNS = ("box AP", "AP", "IoU", "IoU overlapping")  # of ours that are kept

@@ -9,14 +9,7 @@ from types import MappingProxyType
 
 from blendmask_lite.config import PRESETS, ModelConfig
 
-__all__ = [
-    "PAPER_COLUMNS",
-    "PAPER_ROWS",
-    "PAPER_TITLES",
-    "TABLES",
-    "Row",
-    "find_table",
-]
+__all__ = ["PAPER_COLUMNS", "PAPER_ROWS", "PAPER_TITLES", "TABLES", "Row", "find_table"]
 
 
 PAPER_TITLES: MappingProxyType[int, str] = MappingProxyType(
