@@ -32,8 +32,8 @@ from blendmask_lite.course.training_recipe import (
 from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.files import write_atomically
 from blendmask_lite.terminal import counter
-from blendmask_lite.training.run_folder import versions
-from blendmask_lite.training.run_record import read_run
+from blendmask_lite.training.run_folder import read_run
+from blendmask_lite.training.session import versions
 
 __all__ = ["main"]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from blendmask_lite import course
-from blendmask_lite.course import checking, source
+from blendmask_lite.course import checking, student
 from blendmask_lite.course.checking import first_difference, judge
 from blendmask_lite.course.definition import Exercise
 from blendmask_lite.course.exercises import all_exercises
@@ -25,9 +25,9 @@ def fresh_student(tmp_path, monkeypatch):
     """No test sees another's answers, nor the progress file of whoever runs the tests."""
     monkeypatch.setenv("BLENDMASK_PROGRESS", str(tmp_path / "progress.json"))
     monkeypatch.setattr(checking, "_hints_given", {})
-    source.forget_students()
+    student.forget_students()
     yield
-    source.forget_students()
+    student.forget_students()
 
 
 def cases_of(exercise: Exercise, seed: int = 1):

@@ -16,8 +16,8 @@ from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.lab import run_process, training_monitor
 from blendmask_lite.lab.run_process import RunProcess, own_options
 from blendmask_lite.lab.training_monitor import TrainingMonitor, look_at_run
-from blendmask_lite.training.run_folder import RunFolder, RunSession
-from blendmask_lite.training.run_record import read_run
+from blendmask_lite.training.run_folder import RunFolder, read_run
+from blendmask_lite.training.session import RunSession
 
 ABOUT = {"command": "blendmask-lite train shapes -o x --iterations 8", "train": {"iterations": 8}}
 COLUMNS = "iteration,learning_rate,loss,class,mask,gradient_norm,images_per_second,seconds"

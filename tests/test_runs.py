@@ -23,12 +23,18 @@ from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures import curves_figure
 from blendmask_lite.figures.training import smooth
-from blendmask_lite.training import run_folder as session_file
+from blendmask_lite.training import session as session_file
 from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model
-from blendmask_lite.training.run_folder import RunFolder, RunSession, commit, is_held
-from blendmask_lite.training.run_record import find_runs, flat_settings, read_run
+from blendmask_lite.training.session import (
+    RunFolder,
+    find_runs,
+    flat_settings,
+    is_held,
+    read_run,
+)
 from blendmask_lite.training.schedule import TRAIN_PRESETS, rescale
+from blendmask_lite.training.session import RunSession, commit
 
 METRICS = """\
 iteration,learning_rate,loss,class,mask,gradient_norm,images_per_second,data_seconds,seconds

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from blendmask_lite.files import require_writable, write_atomically
-from blendmask_lite.training.run_record import RunRecord, find_runs, flat_settings, read_run
+from blendmask_lite.training.run_folder import RunRecord, find_runs, flat_settings, read_run
 
 __all__ = ["add_parser"]
 

@@ -5,7 +5,7 @@ from blendmask_lite.course.environment import budget, current_budget, environmen
 from blendmask_lite.course.pictures import unusual_picture
 from blendmask_lite.course.progress import network_map, progress
 from blendmask_lite.course.shape_trace import trace
-from blendmask_lite.course.source import exercise
+from blendmask_lite.course.student import exercise
 
 __all__ = [
     "CheckResult",

@@ -19,12 +19,8 @@ from blendmask_lite.course.definition import Case, Exercise
 from blendmask_lite.course.display import Note, Status, show
 from blendmask_lite.course.exercises import find_exercise
 from blendmask_lite.course.progress import load_progress, record
-from blendmask_lite.course.source import (
-    find_failure,
-    find_student,
-    says_not_written,
-    solution_source,
-)
+from blendmask_lite.course.source import solution_source
+from blendmask_lite.course.student import find_failure, find_student, says_not_written
 
 __all__ = ["CheckResult", "check", "first_difference", "hint", "judge", "solution"]
 

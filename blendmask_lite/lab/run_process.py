@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from blendmask_lite.files import write_atomically
-from blendmask_lite.training.run_folder import RunFolder, is_held
-from blendmask_lite.training.run_record import RunRecord, read_run
+from blendmask_lite.training.run_folder import RunFolder, RunRecord, is_held, read_run
 
 __all__ = ["RunProcess", "own_options"]
 

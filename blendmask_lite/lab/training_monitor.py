@@ -16,7 +16,7 @@ from blendmask_lite.figures.training import curves_figure
 from blendmask_lite.lab.parts import SHORT, LabWidget, button, row, shows_errors, wide
 from blendmask_lite.lab.run_process import STOPPED, RunProcess
 from blendmask_lite.lab.time import TimeMachine
-from blendmask_lite.training.run_record import RunRecord
+from blendmask_lite.training.run_folder import RunRecord
 from blendmask_lite.training.snapshot_files import PICTURES, step_files
 
 __all__ = ["RunView", "TrainingControls", "TrainingMonitor", "curves_of", "look_at_run"]

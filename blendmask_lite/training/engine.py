@@ -20,12 +20,8 @@ from torch import Tensor, nn
 from blendmask_lite.structures import Target
 from blendmask_lite.training.criterion import Totals
 from blendmask_lite.training.distributed import ALONE, Ranks
-from blendmask_lite.training.schedule import (
-    TrainConfig,
-    WeightAverage,
-    learning_rate_at,
-    make_optimizer,
-)
+from blendmask_lite.training.optimizer import WeightAverage, make_optimizer
+from blendmask_lite.training.schedule import TrainConfig, learning_rate_at
 
 __all__ = [
     "Losses",

@@ -22,7 +22,8 @@ from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.terminal import FILE_SECONDS, TERMINAL_SECONDS, duration
 from blendmask_lite.training.engine import StepRecord, TrainingState
 from blendmask_lite.training.resume import Recipe, make_checkpoint
-from blendmask_lite.training.run_folder import CsvLog, RunFolder, complete_rows, step_row, versions
+from blendmask_lite.training.run_folder import CsvLog, RunFolder, complete_rows, step_row
+from blendmask_lite.training.session import versions
 from blendmask_lite.weights.checkpoint import read_checkpoint, save_model, write_checkpoint
 
 __all__ = [

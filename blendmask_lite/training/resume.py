@@ -16,8 +16,9 @@ from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.training.distributed import Ranks
 from blendmask_lite.training.engine import TrainingState
-from blendmask_lite.training.run_folder import RunFolder, versions
+from blendmask_lite.training.run_folder import RunFolder
 from blendmask_lite.training.schedule import TrainConfig
+from blendmask_lite.training.session import versions
 from blendmask_lite.weights.checkpoint import Checkpoint, load_weights, read_checkpoint, save_model
 from blendmask_lite.weights.imagenet import load_detectron2_backbone
 

@@ -41,8 +41,9 @@ from blendmask_lite.training.resume import (
     require_fitting,
     save_finished,
 )
-from blendmask_lite.training.run_folder import RunFolder, RunSession, full_disk_explained
+from blendmask_lite.training.run_folder import RunFolder, full_disk_explained
 from blendmask_lite.training.schedule import TrainConfig
+from blendmask_lite.training.session import RunSession
 
 __all__ = ["StopRequest", "deterministic", "train_model", "train_transform"]
 

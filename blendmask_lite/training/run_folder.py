@@ -1,4 +1,15 @@
-"""The folder of a run: its logs, its checkpoints, its description, and who is training in it."""
+"""The folder of a run: written while it trains, and read by others while it goes on.
+
+run.json         settings, seed; command, versions and times of every process that trained here
+metrics.csv      one row a step
+evaluation.csv   one row an evaluation, if there were any
+last.pt          the newest training checkpoint
+model.pt         the finished model
+best.pt          the model with the best mask AP, if the run was evaluated
+failure.pt       the step whose loss was not finite, if one was
+snapshots/       what the model made of a few pictures, if that was asked for
+tensorboard/     logs for TensorBoard, if they were asked for
+"""
 
 from __future__ import annotations
 
@@ -7,21 +18,16 @@ import csv
 import errno
 import io
 import json
-import os
-import platform
-import subprocess
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+import math
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-import torchvision
 from filelock import FileLock, Timeout
 
-import blendmask_lite
 from blendmask_lite.files import write_atomically
 
 if TYPE_CHECKING:
@@ -30,13 +36,15 @@ if TYPE_CHECKING:
 __all__ = [
     "CsvLog",
     "RunFolder",
-    "RunSession",
-    "commit",
+    "RunRecord",
+    "Table",
     "complete_rows",
+    "find_runs",
+    "flat_settings",
     "full_disk_explained",
     "is_held",
+    "read_run",
     "step_row",
-    "versions",
 ]
 
 
@@ -160,193 +168,233 @@ def step_row(record: StepRecord) -> dict[str, object]:
     }
 
 
-PATIENCE = 10.0  # seconds that a killed process' workers may keep the folder
+DEEPEST = 3  # folders below the one that is searched
+DATA_OPTIONS = ("split", "validation", "images", "weights", "backbone_weights")
+WINDOW = 50  # last steps that losses and speed are averaged over
+
+Table = Mapping[str, Sequence[float]]  # columns by name, all of one length
 
 
-class RunSession:
-    """Holds the folder of a run while one process trains in it, and keeps run.json.
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as its folder tells it.
 
-    The file gets the settings once, and an entry in `sessions` for every process: its command,
-    versions, commit, device and threads, when and at which iteration it began and ended, and how:
-    running, finished, stopped on request, failed with a reason, or killed, which the next process
-    notes down.
-
-    Args:
-        run: its folder is made.
-        device: that is trained on.
-        is_recorded: False does nothing at all: of several processes one keeps the file.
+    Attributes:
+        path: of the folder.
+        description: of run.json; empty where it is missing or damaged.
+        steps: of metrics.csv; NaN where a cell is no number.
+        evaluations: of evaluation.csv.
+        is_running: a process trains in it now.
+        has_model: the finished model is there.
+        problems: what could not be read, a sentence each.
     """
 
-    def __init__(
-        self, run: RunFolder, *, device: torch.device | str = "cpu", is_recorded: bool = True
-    ) -> None:
-        self.run = run
-        self.device = torch.device(device)
-        self.is_recorded = is_recorded
-        self._lock = FileLock(run.lock, timeout=PATIENCE)
-        self._content: dict[str, Any] | None = None
+    path: Path
+    description: Mapping[str, Any]
+    steps: Table
+    evaluations: Table
+    is_running: bool
+    has_model: bool
+    problems: tuple[str, ...]
 
-    def __enter__(self) -> RunSession:
-        """Take hold of the folder.
+    @property
+    def sessions(self) -> list[Mapping[str, Any]]:
+        """The processes that trained here, in the order of time."""
+        sessions = self.description.get("sessions", [])
+        if not isinstance(sessions, list):
+            return []
+        return [each for each in sessions if isinstance(each, dict)]
 
-        Raises:
-            ValueError: another process trains in it.
-        """
-        if self.is_recorded:
-            self.run.path.mkdir(parents=True, exist_ok=True)
-            try:
-                self._lock.acquire()
-            except Timeout:
-                raise ValueError(f"{self.run.path}: another process trains in it") from None
-        return self
+    @property
+    def state(self) -> str:
+        """running, finished, stopped (on request), failed, killed, or unknown."""
+        if self.is_running:
+            return "running"
+        recorded = str(self.sessions[-1].get("state")) if self.sessions else "unknown"
+        if recorded == "running":
+            return "killed"
+        return "finished" if recorded == "unknown" and self.has_model else recorded
 
-    def require_same_data(self, num_images: int) -> None:
-        """Refuse to continue the run on other data, as far as run.json tells.
+    @property
+    def num_done(self) -> int:
+        """Iterations of which there is a row."""
+        done = [each for each in self.steps.get("iteration", []) if math.isfinite(each)]
+        return int(max(done, default=0))
 
-        Raises:
-            ValueError: there are more images now, or fewer.
-        """
-        then = self._earlier().get("num_images", num_images)
-        if num_images != then:
-            raise ValueError(
-                f"{self.run.path}: cannot continue on other data: {num_images} images, were {then}"
-            )
+    @property
+    def num_iterations(self) -> int | None:
+        """Of the whole run; None where nobody said."""
+        train = self.description.get("train")
+        value = train.get("iterations") if isinstance(train, dict) else None
+        return value if isinstance(value, int) else None
 
-    def begin(
-        self,
-        description: Mapping[str, Any],
-        *,
-        iteration: int,
-        iterations_before: int | None = None,
-    ) -> None:
-        """Write run.json, or add this process to it where the run continues.
+    @property
+    def loss_names(self) -> list[str]:
+        """Columns of the losses: the sum, named "loss", and its parts."""
+        names = list(self.steps)
+        if "loss" not in names or "gradient_norm" not in names:
+            return []
+        return names[names.index("loss") : names.index("gradient_norm")]
 
-        Args:
-            description: settings of the run; `command` is that of this process.
-            iteration: where it begins.
-            iterations_before: that were planned, of a run that becomes longer.
-        """
-        if not self.is_recorded:
-            return
-        earlier = self._earlier()
-        sessions = earlier.pop("sessions", [])
-        for session in sessions:
-            if session.get("state") == "running":
-                session["state"] = "killed"
-        content = earlier if iteration and earlier else dict(description)
-        if "options" in description:
-            content["options"] = description["options"]
-        if iterations_before is not None:
-            content["train"] = description["train"]
-            change = {
-                "at_iteration": iteration,
-                "from_iterations": iterations_before,
-                "to_iterations": description["train"]["iterations"],
-            }
-            if content.get("made_longer", [])[-1:] != [change]:
-                content["made_longer"] = [*content.get("made_longer", []), change]
-        sessions.append(
-            {
-                "state": "running",
-                "command": description.get("command"),
-                "start": _now(),
-                "end": None,
-                "from_iteration": iteration,
-                "until_iteration": None,
-                "commit": commit(),
-                "host": host(self.device),
-                "versions": versions(),
-            }
-        )
-        self._content = {**content, "sessions": sessions}
-        self.run.describe(self._content)
+    @cached_property
+    def last_losses(self) -> dict[str, float]:
+        """Means over the last 50 steps."""
+        return {name: _last_mean(self.steps[name]) for name in self.loss_names}
 
-    def finish(self, *, is_finished: bool, iteration: int, reason: str | None = None) -> None:
-        """Note down that the run is finished, or stopped on request, and why if early."""
-        self._end("finished" if is_finished else "stopped", iteration, reason)
+    @cached_property
+    def images_per_second(self) -> float:
+        """Mean over the last 50 steps; NaN without any."""
+        return _last_mean(self.steps.get("images_per_second", []))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Note down an error, and let go of the folder."""
-        if error is not None:
-            with contextlib.suppress(OSError):  # a full disk: the error itself matters more
-                self._end("failed", None, f"{type(error).__name__}: {error}")
-        self._lock.release()
+    @property
+    def scores(self) -> dict[str, float]:
+        """Of the last evaluation: "mask AP", "box AP50", ..., percent."""
+        return {
+            name: values[-1]
+            for name, values in self.evaluations.items()
+            if name != "iteration" and len(values)
+        }
 
-    def _earlier(self) -> dict[str, Any]:
-        try:
-            content = json.loads(self.run.description.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        is_ours = isinstance(content, dict) and isinstance(content.get("sessions", []), list)
-        return content if is_ours else {}
+    @property
+    def best(self) -> tuple[float, int] | None:
+        """The best mask AP, percent, and the iteration of its first evaluation, if any."""
+        scores, places = (self.evaluations.get(name, []) for name in ("mask AP", "iteration"))
+        pairs = zip(scores, places, strict=False)
+        found = [(score, int(i)) for score, i in pairs if math.isfinite(score + i)]
+        return max(found, key=lambda each: each[0], default=None)  # of equal ones the first
 
-    def _end(self, state: str, iteration: int | None, reason: str | None = None) -> None:
-        if self._content is None:
-            return
-        session = self._content["sessions"][-1]
-        session |= {"state": state, "end": _now(), "until_iteration": iteration}
-        if reason is not None:
-            session["reason"] = reason
-        self.run.describe(self._content)
+    def text(self, name: str) -> str:
+        """A plain value of run.json, such as "command"; empty where it is missing."""
+        value = self.description.get(name, "")
+        return value if isinstance(value, str) else ""
 
 
-def versions() -> dict[str, str]:
-    """Of everything that can change a result."""
-    # Plain strings: torch's own subclass of str would make a checkpoint that refuses to load.
-    return {
-        "blendmask_lite": blendmask_lite.__version__,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "torchvision": str(torchvision.__version__),
-        "numpy": str(np.__version__),
-        "platform": platform.platform(),
-    }
+def find_runs(root: Path) -> list[Path]:
+    """The folder itself if it holds a run, else the runs in it, up to three folders deep.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder")
+    return _find(root, DEEPEST)
 
 
-def commit() -> str | None:
-    """Git's commit of the package where it is a clone, "+changes" behind it if it was edited."""
-    package = Path(blendmask_lite.__file__).parent
-    git = ["git", "-C", str(package)]
+def _find(folder: Path, depth: int) -> list[Path]:
+    run = RunFolder(folder)
+    files = (run.description, run.metrics, run.last, run.model)
+    if any(path.exists() for path in files):
+        return [folder]
+    if depth == 0:
+        return []
     try:
-        # An installed package may lie inside of somebody else's clone.
-        ask = [*git, "ls-files", "--error-unmatch", "__init__.py"]
-        subprocess.run(ask, check=True, capture_output=True, timeout=10)
-        ask = [*git, "rev-parse", "HEAD"]
-        head = subprocess.run(ask, check=True, capture_output=True, text=True, timeout=10)
-        ask = [*git, "status", "--porcelain", "--", "."]
-        changes = subprocess.run(ask, check=True, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return head.stdout.strip() + ("+changes" if changes.stdout.strip() else "")
+        inside = sorted(each for each in folder.iterdir() if each.is_dir())
+    except OSError:  # a folder that may not be read holds nothing for us
+        return []
+    return [run for each in inside if each.name[0] != "." for run in _find(each, depth - 1)]
 
 
-def host(device: torch.device) -> dict[str, Any]:
-    """What the machine is; not what it is called."""
-    facts: dict[str, Any] = {
-        "device": str(device),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-    }
-    if device.type == "cuda" and torch.cuda.is_available():
-        facts["gpu"] = torch.cuda.get_device_name(device)
-        facts["cuda"] = torch.version.cuda
-    return facts
+def read_run(path: Path) -> RunRecord:
+    """Read what there is."""
+    run = RunFolder(path)
+    problems: list[str] = []
+    description = _read_description(run.description, problems)
+    steps = _read_table(run.metrics, problems)
+    evaluations = _read_table(run.evaluation, problems, is_needed=False)
+    return RunRecord(
+        path=path,
+        description=description,
+        steps=steps,
+        evaluations=evaluations,
+        is_running=is_held(run),
+        has_model=run.model.exists(),
+        problems=tuple(problems),
+    )
 
 
-def _processor() -> str:
+def flat_settings(record: RunRecord) -> dict[str, str]:
+    """Everything that can differ between two runs, as text by name: "train.seed", ...
+
+    Versions, commit and host are those of the last process.
+    """
+    left_out = ("sessions", "command", "options")  # what follows from the options is there itself
+    settings = {k: v for k, v in record.description.items() if k not in left_out}
+    options = record.description.get("options")
+    if isinstance(options, dict):
+        settings |= {name: options[name] for name in DATA_OPTIONS if name in options}
+    if record.sessions:
+        last = record.sessions[-1]
+        settings |= {name: last.get(name) for name in ("versions", "commit", "host")}
+    return dict(_flatten(settings, ""))
+
+
+def _flatten(value: Mapping[str, Any], prefix: str) -> list[tuple[str, str]]:
+    flat: list[tuple[str, str]] = []
+    for name, each in value.items():
+        if isinstance(each, dict):
+            flat += _flatten(each, f"{prefix}{name}.")
+        else:
+            flat.append((f"{prefix}{name}", each if isinstance(each, str) else json.dumps(each)))
+    return flat
+
+
+def _read_description(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        problems.append("run.json is missing")
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        problems.append(f"run.json cannot be read ({error})")
+        return {}
+    if not isinstance(content, dict):
+        problems.append("run.json is no JSON object")
+        return {}
+    return content
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def _read_table(path: Path, problems: list[str], *, is_needed: bool = True) -> Table:
+    # Row by row into arrays: a long run has millions of numbers.
+    names: list[str] = []
+    columns: list[array[float]] = []
+    odd_rows: list[int] = []
+    number = 0
+    if path.exists() and not path.is_file():  # nobody may ever write into a pipe
+        problems.append(f"{path.name} is no file")
+        return {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for number, row in enumerate(csv.reader(file)):
+                if number == 0:
+                    names, columns = row, [array("d") for _ in row]
+                elif len(row) == len(names):
+                    for column, cell in zip(columns, row, strict=True):
+                        column.append(_number(cell))
+                else:
+                    odd_rows.append(number)
+    except FileNotFoundError:
+        if is_needed:
+            problems.append(f"{path.name} is missing")
+        return {}
+    except (OSError, ValueError, csv.Error) as error:
+        problems.append(f"{path.name} cannot be read ({error})")
+        return {}
+    if names and ("iteration" not in names or len(set(names)) != len(names)):
+        problems.append(f"{path.name} is no table with a column `iteration`")
+        return {}
+    # The last row may be on its way: whoever reads a running run sees half of it.
+    if odd_rows and odd_rows != [number]:
+        problems.append(f"{path.name}: {len(odd_rows)} rows of another length")
+    return dict(zip(names, columns, strict=True))
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _last_mean(values: Sequence[float]) -> float:
+    recent = [value for value in values[-WINDOW:] if math.isfinite(value)]
+    return sum(recent) / len(recent) if recent else math.nan

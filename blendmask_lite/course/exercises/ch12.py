@@ -15,12 +15,8 @@ from torch.nn import functional as F
 from blendmask_lite.course.definition import Case, Exercise, WrongAnswer
 from blendmask_lite.model.inputs import padded_size
 from blendmask_lite.training.engine import TrainingState, train
-from blendmask_lite.training.schedule import (
-    TrainConfig,
-    WeightAverage,
-    learning_rate_at,
-    make_optimizer,
-)
+from blendmask_lite.training.optimizer import WeightAverage, make_optimizer
+from blendmask_lite.training.schedule import TrainConfig, learning_rate_at
 
 __all__ = ["EXERCISES"]
 

@@ -42,7 +42,7 @@ from blendmask_lite.training.data import batches_from
 from blendmask_lite.training.engine import StepRecord, TrainingState, train
 from blendmask_lite.training.observers import ProgressLine
 from blendmask_lite.training.run import train_transform
-from blendmask_lite.training.run_folder import versions
+from blendmask_lite.training.session import versions
 from blendmask_lite.weights.checkpoint import load_model
 
 __all__ = [

@@ -29,8 +29,8 @@ from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.structures import Target
 from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model
-from blendmask_lite.training.run_folder import versions
 from blendmask_lite.training.schedule import TRAIN_PRESETS, TrainConfig, rescale
+from blendmask_lite.training.session import versions
 from blendmask_lite.training.targets import object_locations
 from blendmask_lite.weights.checkpoint import load_model
 

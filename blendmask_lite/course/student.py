@@ -1,0 +1,141 @@
+"""The student's functions: run them where they work, stand in for them where they do not.
+
+An exercise never blocks the cells below it. The student's function is used as soon as it is
+written, unless it raises, or its last check was red: then the package's piece answers in its
+place, and a badge says so. Running the cell again gives the new version its chance.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import linecache
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any
+
+from blendmask_lite.course.definition import Exercise
+from blendmask_lite.course.display import Note, show
+from blendmask_lite.course.exercises import find_exercise
+from blendmask_lite.course.source import is_bare_stub
+
+__all__ = ["Failure", "StudentFunction", "exercise", "find_student", "forget_students"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Where and how a student's function raised."""
+
+    error: str
+    line_number: int
+    line: str
+
+    def __str__(self) -> str:
+        where = f" in line {self.line_number} of your cell: {self.line}" if self.line_number else ""
+        return f"{self.error}{where}"
+
+
+class StudentFunction:
+    """A student's version of an exercise, called like the function it wraps.
+
+    Attributes:
+        definition: the exercise.
+        function: what the student wrote.
+        is_written: False while the body is a bare stub.
+        is_refused: True after a red check; the package's piece then stands in.
+    """
+
+    def __init__(self, definition: Exercise, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.definition = definition
+        self.function = function
+        self.is_written = not _is_stub(function)
+        self.is_refused = False
+        self._said: set[str] = set()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The student's result, or the package's where there is none."""
+        if not self.is_written:
+            self._say_once("amber", "not written yet")
+        elif self.is_refused:
+            self._say_once("red", "the last check was red")
+        else:
+            try:
+                return self.function(*args, **kwargs)
+            except Exception as error:  # whatever the student's code raises
+                if says_not_written(error):
+                    self._say_once("amber", "not written to its end yet")
+                else:
+                    self._say_once("red", str(find_failure(error, self.function)))
+        return self.definition.reference(*args, **kwargs)
+
+    def _say_once(self, status: Any, reason: str) -> None:
+        """A badge for each reason, not for each call: training loops call thousands of times."""
+        if reason not in self._said:
+            self._said.add(reason)
+            exercise_id, name = self.definition.id, self.definition.name
+            line = f"{name}: {reason}. The package's piece stands in; everything below works."
+            show(Note(status, f"Exercise {exercise_id}", (line,)))
+
+
+_students: dict[str, StudentFunction] = {}
+
+
+def exercise(exercise_id: str) -> Callable[[Callable[..., Any]], StudentFunction]:
+    """Mark a function as the student's answer: `@exercise("09.2")`.
+
+    Args:
+        exercise_id: chapter and number.
+
+    Returns:
+        A decorator; what it returns is called like the function itself.
+
+    Raises:
+        ValueError: no such exercise.
+    """
+    definition = find_exercise(exercise_id)
+
+    def decorate(function: Callable[..., Any]) -> StudentFunction:
+        student = StudentFunction(definition, function)
+        _students[exercise_id] = student
+        return student
+
+    return decorate
+
+
+def find_student(exercise_id: str) -> StudentFunction | None:
+    """The latest version that ran in this process, or None."""
+    return _students.get(exercise_id)
+
+
+def forget_students() -> None:
+    """Start anew, as after a restart of the kernel."""
+    _students.clear()
+
+
+def find_failure(error: Exception, function: Callable[..., Any]) -> Failure:
+    """The last line of the student's own code that the error came through."""
+    code: CodeType | None = getattr(function, "__code__", None)
+    text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if code is not None and frame.filename == code.co_filename:
+            number = frame.lineno or 0
+            return Failure(text, number, linecache.getline(frame.filename, number).strip())
+    return Failure(text, 0, "")
+
+
+def says_not_written(error: Exception) -> bool:
+    """Whether code says `raise NotImplementedError`; torch raises the same for a wrong dtype."""
+    if not isinstance(error, NotImplementedError):
+        return False
+    line = traceback.extract_tb(error.__traceback__)[-1].line or ""
+    return not line or line.startswith("raise")
+
+
+def _is_stub(function: Callable[..., Any]) -> bool:
+    try:
+        return is_bare_stub(inspect.getsource(function))
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return False  # no source at hand: a raise inside of it tells later

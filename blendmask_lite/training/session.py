@@ -1,0 +1,215 @@
+"""One process that trains in a run's folder: it alone, and what run.json says about it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from filelock import FileLock, Timeout
+
+import blendmask_lite
+from blendmask_lite.training.run_folder import RunFolder
+
+__all__ = ["RunSession", "commit", "versions"]
+
+PATIENCE = 10.0  # seconds that a killed process' workers may keep the folder
+
+
+class RunSession:
+    """Holds the folder of a run while one process trains in it, and keeps run.json.
+
+    The file gets the settings once, and an entry in `sessions` for every process: its command,
+    versions, commit, device and threads, when and at which iteration it began and ended, and how:
+    running, finished, stopped on request, failed with a reason, or killed, which the next process
+    notes down.
+
+    Args:
+        run: its folder is made.
+        device: that is trained on.
+        is_recorded: False does nothing at all: of several processes one keeps the file.
+    """
+
+    def __init__(
+        self, run: RunFolder, *, device: torch.device | str = "cpu", is_recorded: bool = True
+    ) -> None:
+        self.run = run
+        self.device = torch.device(device)
+        self.is_recorded = is_recorded
+        self._lock = FileLock(run.lock, timeout=PATIENCE)
+        self._content: dict[str, Any] | None = None
+
+    def __enter__(self) -> RunSession:
+        """Take hold of the folder.
+
+        Raises:
+            ValueError: another process trains in it.
+        """
+        if self.is_recorded:
+            self.run.path.mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock.acquire()
+            except Timeout:
+                raise ValueError(f"{self.run.path}: another process trains in it") from None
+        return self
+
+    def require_same_data(self, num_images: int) -> None:
+        """Refuse to continue the run on other data, as far as run.json tells.
+
+        Raises:
+            ValueError: there are more images now, or fewer.
+        """
+        then = self._earlier().get("num_images", num_images)
+        if num_images != then:
+            raise ValueError(
+                f"{self.run.path}: cannot continue on other data: {num_images} images, were {then}"
+            )
+
+    def begin(
+        self,
+        description: Mapping[str, Any],
+        *,
+        iteration: int,
+        iterations_before: int | None = None,
+    ) -> None:
+        """Write run.json, or add this process to it where the run continues.
+
+        Args:
+            description: settings of the run; `command` is that of this process.
+            iteration: where it begins.
+            iterations_before: that were planned, of a run that becomes longer.
+        """
+        if not self.is_recorded:
+            return
+        earlier = self._earlier()
+        sessions = earlier.pop("sessions", [])
+        for session in sessions:
+            if session.get("state") == "running":
+                session["state"] = "killed"
+        content = earlier if iteration and earlier else dict(description)
+        if "options" in description:
+            content["options"] = description["options"]
+        if iterations_before is not None:
+            content["train"] = description["train"]
+            change = {
+                "at_iteration": iteration,
+                "from_iterations": iterations_before,
+                "to_iterations": description["train"]["iterations"],
+            }
+            if content.get("made_longer", [])[-1:] != [change]:
+                content["made_longer"] = [*content.get("made_longer", []), change]
+        sessions.append(
+            {
+                "state": "running",
+                "command": description.get("command"),
+                "start": _now(),
+                "end": None,
+                "from_iteration": iteration,
+                "until_iteration": None,
+                "commit": commit(),
+                "host": host(self.device),
+                "versions": versions(),
+            }
+        )
+        self._content = {**content, "sessions": sessions}
+        self.run.describe(self._content)
+
+    def finish(self, *, is_finished: bool, iteration: int, reason: str | None = None) -> None:
+        """Note down that the run is finished, or stopped on request, and why if early."""
+        self._end("finished" if is_finished else "stopped", iteration, reason)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Note down an error, and let go of the folder."""
+        if error is not None:
+            with contextlib.suppress(OSError):  # a full disk: the error itself matters more
+                self._end("failed", None, f"{type(error).__name__}: {error}")
+        self._lock.release()
+
+    def _earlier(self) -> dict[str, Any]:
+        try:
+            content = json.loads(self.run.description.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        is_ours = isinstance(content, dict) and isinstance(content.get("sessions", []), list)
+        return content if is_ours else {}
+
+    def _end(self, state: str, iteration: int | None, reason: str | None = None) -> None:
+        if self._content is None:
+            return
+        session = self._content["sessions"][-1]
+        session |= {"state": state, "end": _now(), "until_iteration": iteration}
+        if reason is not None:
+            session["reason"] = reason
+        self.run.describe(self._content)
+
+
+def versions() -> dict[str, str]:
+    """Of everything that can change a result."""
+    # Plain strings: torch's own subclass of str would make a checkpoint that refuses to load.
+    return {
+        "blendmask_lite": blendmask_lite.__version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "torchvision": str(torchvision.__version__),
+        "numpy": str(np.__version__),
+        "platform": platform.platform(),
+    }
+
+
+def commit() -> str | None:
+    """Git's commit of the package where it is a clone, "+changes" behind it if it was edited."""
+    package = Path(blendmask_lite.__file__).parent
+    git = ["git", "-C", str(package)]
+    try:
+        # An installed package may lie inside of somebody else's clone.
+        ask = [*git, "ls-files", "--error-unmatch", "__init__.py"]
+        subprocess.run(ask, check=True, capture_output=True, timeout=10)
+        ask = [*git, "rev-parse", "HEAD"]
+        head = subprocess.run(ask, check=True, capture_output=True, text=True, timeout=10)
+        ask = [*git, "status", "--porcelain", "--", "."]
+        changes = subprocess.run(ask, check=True, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head.stdout.strip() + ("+changes" if changes.stdout.strip() else "")
+
+
+def host(device: torch.device) -> dict[str, Any]:
+    """What the machine is; not what it is called."""
+    facts: dict[str, Any] = {
+        "device": str(device),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+    if device.type == "cuda" and torch.cuda.is_available():
+        facts["gpu"] = torch.cuda.get_device_name(device)
+        facts["cuda"] = torch.version.cuda
+    return facts
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
