@@ -26,7 +26,7 @@ from blendmask_lite.figures.training import smooth
 from blendmask_lite.training import session as session_file
 from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model
-from blendmask_lite.training.session import (
+from blendmask_lite.training.run_folder import (
     RunFolder,
     find_runs,
     flat_settings,
