@@ -168,3 +168,16 @@ def test_pasting_stays_on_its_device():
     shapes = {"logits": ((5, 28, 28), torch.float32), "boxes": ((5, 4), torch.float32)}
     pasted = pretend_on_gpu(shapes, call)
     assert pasted.device.type == "cuda" and pasted.shape == (5, 60, 80)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_an_exported_program_may_find_one_object_or_none(number):
+    model, picture = make_model("nano"), image(75, 129)
+    best = model.predict([picture])[0].scores.square()[:2]  # as the threshold counts
+    threshold = best.mean() if number else best.max()
+    model.inference = replace(model.inference, score_threshold=float(threshold))
+    wanted = model.predict([picture])[0]
+    boxes, _, labels, masks = export_program(model).module()(picture)
+    assert len(wanted) == len(masks) == number
+    torch.testing.assert_close(boxes, wanted.boxes)
+    assert labels.equal(wanted.labels)

@@ -16,7 +16,7 @@ from blendmask_lite.boxes import clip_boxes, has_sides
 from blendmask_lite.config import LEVEL_STRIDES
 from blendmask_lite.files import write_atomically
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.model.fcos import suppress
+from blendmask_lite.model.fcos import Proposals, suppress
 
 __all__ = ["Deployed", "export_onnx", "export_program", "smallest_side"]
 
@@ -53,13 +53,31 @@ class Deployed(nn.Module):
         output = self.model([image])
         candidates = self.model.candidates(output, 0)
         found = suppress(
-            candidates, nms_iou=settings.nms_iou, max_detections=settings.max_detections
+            _with_two_empty(candidates),
+            nms_iou=settings.nms_iou,
+            max_detections=settings.max_detections,
         )
         index = torch.stack([torch.zeros_like(found.labels), found.location_index], dim=1)
         masks = self.model.masks_at(output, index, found.boxes).sigmoid()
         boxes = clip_boxes(found.boxes, (image.shape[1], image.shape[2]))
         place = has_sides(boxes).nonzero()[:, 0]
         return boxes[place], found.scores[place], found.labels[place], masks[place]
+
+
+def _with_two_empty(candidates: Proposals) -> Proposals:
+    """Two boxes without area added at the end, which `Deployed` drops with all such boxes.
+
+    torch.export takes it from torchvision that suppression keeps at least two boxes, and the graph
+    checks it: an image with one object would be an error.
+    """
+    two = candidates.boxes.new_zeros(2, 4)
+    index = candidates.labels.new_zeros(2)
+    return Proposals(
+        boxes=torch.cat([candidates.boxes, two]),
+        scores=torch.cat([candidates.scores, two[:, 0]]),
+        labels=torch.cat([candidates.labels, index]),
+        location_index=torch.cat([candidates.location_index, index]),
+    )
 
 
 def smallest_side(model: BlendMask) -> int:
