@@ -57,7 +57,7 @@ def notebook_cells() -> list[tuple[str, dict]]:
 def test_conda_environment_has_the_same_packages_and_floors_as_pyproject():
     project = tomllib.loads(read("pyproject.toml"))["project"]
     expected = {f"python{project['requires-python']}"}
-    for requirement in project["dependencies"]:
+    for requirement in [*project["dependencies"], *project["optional-dependencies"]["course"]]:
         name, floor = re.fullmatch(r"([a-z_-]+)(>=[\d.]+(?:,<\d+)?)", requirement).groups()
         if name not in FROM_PYPI:
             expected.add(CONDA_NAMES.get(name, name) + floor)
@@ -176,6 +176,38 @@ def test_help_and_lists_of_runs_load_nothing_heavy(words, tmp_path):
     words = [*words, str(tmp_path)] if words == ["runs"] else words
     code = f"from blendmask_lite.cli import main\ntry: main({words!r})\nexcept SystemExit: pass"
     assert heavy_modules_after(code) == set()
+
+
+WITHOUT_JUPYTER = """
+import importlib.abc, os, sys
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("IPython", "ipywidgets", "anywidget", "ipykernel"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Missing())
+"""
+
+
+def test_the_command_line_works_without_jupyter(tmp_path):
+    words = "--images 2 --size 128"
+    training = "-o run --iterations 1 --batch-size 2 --size 128 --snapshots 2"
+    lines = [
+        f"shapes data {words}",
+        f"train data {training}",
+        "evaluate run/model.pt data --plot figures",
+        "segment data/train/000000.png --weights run/model.pt -o out",
+        "data check data",
+        "runs run",
+        "models",
+    ]
+    code = f"{WITHOUT_JUPYTER}os.chdir({str(tmp_path)!r})\nfrom blendmask_lite.cli import main\n"
+    code += f"print([main(line.split()) for line in {lines!r}])"
+    assert run_python(code).splitlines()[-1] == str([0] * len(lines))
+
+
+def test_the_lab_says_what_it_needs():
+    code = "try:\n    import blendmask_lite.lab\nexcept ImportError as error:\n    print(error)"
+    assert "blendmask_lite[course]" in run_python(WITHOUT_JUPYTER + code)
 
 
 def test_every_public_name_can_be_imported():

@@ -127,7 +127,12 @@ def install() -> None:
         if torch_index:
             requirements = [name for name in dependencies() if name.startswith("torch")]
             pip(log, "install", "--upgrade", "--index-url", torch_index, *requirements)
-        pip(log, "install", "--editable", ".[export,tensorboard,dashboard,site,test,dev]")
+        pip(
+            log,
+            "install",
+            "--editable",
+            ".[course,timm,export,tensorboard,dashboard,site,test,dev]",
+        )
 
 
 def check_space() -> None:

@@ -1,5 +1,13 @@
 """Look inside BlendMask by hand: widgets that arrange figures and canvases in a notebook."""
 
+from importlib import import_module
+
+try:
+    for _name in ("anywidget", "ipywidgets"):
+        import_module(_name)
+except ImportError as error:
+    raise ImportError(f'{error}: pip install "blendmask_lite[course]"') from None
+
 from blendmask_lite.lab.blender import BlenderLab
 from blendmask_lite.lab.canvas import Canvas, CanvasEvent
 from blendmask_lite.lab.dashboard import Dashboard
