@@ -203,7 +203,7 @@ def parts(model: BlendMask, image: Tensor) -> dict[str, Job]:
     boxes = coco_like_boxes(NUM_DETECTIONS, size)
     image_index = torch.zeros(len(boxes), dtype=torch.int64)
     generator = torch.Generator().manual_seed(1)
-    attentions = torch.randn(len(boxes), model.config.attention_channels, generator=generator)
+    attentions = torch.randn(len(boxes), model.merger.attention_channels, generator=generator)
 
     def blend() -> Tensor:
         logits: Tensor = model.merger(model.crops_at(output, image_index, boxes), attentions)

@@ -180,7 +180,7 @@ def measure_blender(options: argparse.Namespace, device: torch.device) -> float:
     output = model([torch.rand(3, *options.size, device=device)])
     boxes = coco_like_boxes(NUM_BOXES, options.size).to(device)
     image = torch.zeros(NUM_BOXES, dtype=torch.int64, device=device)
-    attentions = torch.randn(NUM_BOXES, model.config.attention_channels, device=device)
+    attentions = torch.randn(NUM_BOXES, model.merger.attention_channels, device=device)
 
     def blend() -> None:
         model.merger(model.crops_at(output, image, boxes), attentions)

@@ -19,7 +19,6 @@ from blendmask_lite.fields import require_ranges, require_types
 __all__ = ["PRESETS", "PRESET_INFERENCE", "InferenceConfig", "ModelConfig"]
 
 
-Backbone = Literal["small", "resnet18", "resnet34", "resnet50", "resnet101", "dla34"]
 Norm = Literal["frozen_bn", "bn", "gn"]
 HeadNorm = Literal["gn", "bn_per_level"]
 Bottom = Literal["proto_fpn", "proto_p3", "deeplab"]
@@ -27,6 +26,9 @@ MergerKind = Literal["blender", "weighted_sum", "assembler"]
 Interpolation = Literal["bilinear", "nearest"]
 Pooling = Literal["align", "pool"]
 
+# Our own; another name is LIBRARY/NAME, such as timm/convnext_tiny.
+OWN_BACKBONES = ("small", "resnet18", "resnet34", "resnet50", "resnet101", "dla34")
+BACKBONE_LIBRARIES = ("timm", "torchvision")
 # Layers of the backbone whose strides are 4, 8, 16, 32, and levels of the pyramid.
 BACKBONE_STRIDES = {"c2": 4, "c3": 8, "c4": 16, "c5": 32}
 LEVEL_STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64, "p7": 128}
@@ -89,7 +91,7 @@ class ModelConfig:
     pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     size_divisor: int = 32  # images are padded right and below to a multiple, pixels
     # Backbone
-    backbone: Backbone = "resnet50"
+    backbone: str = "resnet50"  # one of ours, or "timm/NAME" or "torchvision/NAME"
     stem_channels: int = 64
     stage_width: int = 64  # channels inside the first stage; doubles from stage to stage
     stage_channels: int = 256  # channels after the first stage; doubles from stage to stage
@@ -132,6 +134,7 @@ class ModelConfig:
         require_types(self, unbounded=("center_radius",))
         require_ranges(self, MODEL_RANGES)
         self._check_numbers()
+        self._check_backbone()
         self._check_pyramid()
         self._check_bottom()
         self._check_merger()
@@ -147,22 +150,23 @@ class ModelConfig:
         edges = (-1.0, *self.size_limits, math.inf)
         return tuple(pairwise(edges))
 
-    @property
-    def attention_channels(self) -> int:
-        """A: attention numbers per object."""
-        return {
-            "blender": self.num_bases * self.attention_size**2,
-            "weighted_sum": self.num_bases,
-            "assembler": 0,
-        }[self.merger]
-
     def _check_numbers(self) -> None:
         self._require("center_radius", self.center_radius > 0, "must be above 0")
         self._require("pixel_std", min(self.pixel_std) > 0, "must be above 0")
+
+    def _check_backbone(self) -> None:
+        library, _, name = self.backbone.partition("/")
+        is_of_library = library in BACKBONE_LIBRARIES and name != ""
+        names = ", ".join((*OWN_BACKBONES, *(f"{each}/NAME" for each in BACKBONE_LIBRARIES)))
+        is_known = is_of_library or self.backbone in OWN_BACKBONES
+        self._require("backbone", is_known, f"must be one of {names}")
         is_possible = self.backbone != "dla34" or self.frozen_stages == 0
         self._require("frozen_stages", is_possible, "dla34 trains all of it or nothing of it")
         is_possible = self.deform_interval == 0 or self.backbone in ("resnet50", "resnet101")
         self._require("deform_interval", is_possible, "only resnet50 and resnet101 deform")
+        if is_of_library:
+            self._require("frozen_stages", self.frozen_stages != 1, f"{library} marks no stem")
+            self._require("backbone_norm", self.backbone_norm != "gn", f"{library} has its own")
 
     def _check_pyramid(self) -> None:
         names = list(LEVEL_STRIDES)

@@ -75,5 +75,5 @@ def _in_words(kind: Any) -> str:
         number = "" if parts[-1] is Ellipsis else f"{len(parts)} "
         plurals = {int: "whole numbers", float: "finite numbers", str: "texts"}
         return f"a tuple of {number}{plurals[parts[0]]}"
-    words = {int: "a whole number", float: "a finite number", bool: "True or False"}
+    words = {int: "a whole number", float: "a finite number", bool: "True or False", str: "a text"}
     return words.get(kind, "None")

@@ -35,7 +35,6 @@ from blendmask_lite.research import (
 from blendmask_lite.research.basis_scores import area_under_curve, mask_depths
 from blendmask_lite.research.matching import assign_exactly
 from blendmask_lite.research.objects import complexity, separation
-from blendmask_lite.research.oracles import attention_channels
 from blendmask_lite.structures import Target
 
 NUM_IMAGES = 5
@@ -99,7 +98,7 @@ def test_best_attention_finds_a_mask_that_the_bases_allow_completely():
 )
 def test_best_attention_is_never_worse_than_its_start_and_reaches_what_it_says(merger):
     crops, truth = random_crops(3, merger.num_bases, 28), a_square(3, 28)
-    channels = attention_channels(merger)
+    channels = merger.attention_channels
     start = torch.randn(3, channels, generator=torch.Generator().manual_seed(1))
     best = best_attention(merger, crops, truth, start=start, steps=15)
     assert best.attentions.shape == (3, channels)

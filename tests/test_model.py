@@ -310,7 +310,7 @@ def test_impossible_configs_are_refused_by_field(changes, field):
         (NANO, {"num_classes": True}, "num_classes = True: must be a whole number"),
         (NANO, {"num_classes": 8.0}, "num_classes = 8.0: must be a whole number"),
         (NANO, {"size_divisor": None}, "size_divisor = None: must be a whole number"),
-        (NANO, {"backbone": 3}, "backbone = 3: must be one of small, "),
+        (NANO, {"backbone": 3}, "backbone = 3: must be a text"),
         (NANO, {"channel_order": ["rgb"]}, "channel_order = ['rgb']: must be rgb or bgr"),
         (NANO, {"levels": 5}, "levels = 5: must be a tuple of texts"),
         (NANO, {"levels": (2, 3)}, "levels = (2, 3): must be a tuple of texts"),

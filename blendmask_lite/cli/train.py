@@ -171,8 +171,8 @@ def train(options: argparse.Namespace, ranks: Ranks) -> int:
 
     config = make_train_config(options, ranks)
     architecture = PRESETS[_preset(options)]
-    if options.frozen_stages is not None:
-        architecture = replace(architecture, frozen_stages=options.frozen_stages)
+    changes = {"frozen_stages": options.frozen_stages, "backbone": options.backbone}
+    architecture = replace(architecture, **{k: v for k, v in changes.items() if v is not None})
     try:
         dataset = open_dataset(
             options.root,

@@ -58,13 +58,19 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="continue the run in DIR, with its options"
     )
     parser.add_argument("--preset", choices=list(PRESETS), help=f"default {DEFAULT_PRESET}")
+    parser.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help="in place of the preset's: timm/NAME or torchvision/NAME takes any network of these "
+        "libraries that gives maps at strides 4 to 32",
+    )
     beginning = parser.add_mutually_exclusive_group()
     beginning.add_argument("--weights", metavar="FILE", help="start from this checkpoint")
     beginning.add_argument(
         "--backbone-weights",
         metavar="FILE",
         help='start from a backbone trained on ImageNet: a file, or "imagenet" to download the '
-        "one that the authors took",
+        "one that the authors took, or that the backbone's library has",
     )
     data = parser.add_argument_group("data")
     data.add_argument("--split", metavar="NAME", help="to train on; default the only one there is")

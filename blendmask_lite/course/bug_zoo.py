@@ -96,7 +96,7 @@ def observe(model: BlendMask, sample: Sample) -> Specimen:
     boxes = ltrb_to_xyxy(output.locations[location], output.ltrb[0, location].float())
     logits = model.masks_at(output, index, boxes)
     height, width = objects.masks.shape[-2:]
-    # As `finish_detections` does it: masks go into the part of the box inside the picture.
+    # As `place_detections` does it: masks go into the part of the box inside the picture.
     pasted = paste_masks(logits, clip_boxes(boxes, (height, width)), (height, width))
     return Specimen(pasted, mask_iou(pasted, objects.masks[objects.is_learned]))
 

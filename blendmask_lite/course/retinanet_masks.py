@@ -19,8 +19,8 @@ from torchvision.ops import box_iou, clip_boxes_to_image
 from blendmask_lite.boxes import scale_boxes
 from blendmask_lite.masks import crop_masks, paste_masks
 from blendmask_lite.model.attention import TopLayer
-from blendmask_lite.model.blendmask import evaluating
 from blendmask_lite.model.bottom import ProtoFPN
+from blendmask_lite.model.layers import evaluating
 from blendmask_lite.model.merge import Blender, crop_bases
 from blendmask_lite.structures import Detections, Target
 from blendmask_lite.training.losses import mask_loss

@@ -23,6 +23,7 @@ from blendmask_lite.figures.style import (
 )
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.inputs import batch_images
+from blendmask_lite.model.merge import Blender, Merger, WeightedSum, score_maps
 
 __all__ = ["ShapeTrace", "Stage", "evaluate_dimension", "trace"]
 
@@ -168,12 +169,12 @@ def trace(model: BlendMask, image: Tensor, *, score_threshold: float | None = No
         Stage("centerness_logits", ("B", "L"), output.centerness_logits, "how central"),
         Stage("boxes", ("N", "4"), found.boxes, "detected, pixels"),
         Stage("bases", ("B", "K", f"H/{stride}", f"W/{stride}"), output.bases, "shared by all"),
-        Stage("attentions", _attention_symbols(config.merger), attentions, "raw, of each object"),
+        Stage("attentions", _attention_symbols(model.merger), attentions, "raw, of each object"),
         Stage("crops", ("N", "K", "R", "R"), crops, "bases, cut out along the boxes"),
         Stage(
             "scores",
             ("N", "K", "R", "R"),
-            model.merger.scores(attentions, config.mask_size),
+            score_maps(model.merger, attentions, config.mask_size),
             "attentions as weights",
         ),
         Stage("mask_logits", ("N", "R", "R"), model.merger(crops, attentions), "masks"),
@@ -201,5 +202,6 @@ def _check(stage: Stage, letters: dict[str, int]) -> None:
         )
 
 
-def _attention_symbols(merger: str) -> tuple[str, str]:
-    return "N", {"blender": "K*M*M", "weighted_sum": "K", "assembler": "0"}[merger]
+def _attention_symbols(merger: Merger) -> tuple[str, str]:
+    known = {Blender: "K*M*M", WeightedSum: "K"}
+    return "N", known.get(type(merger), str(merger.attention_channels))

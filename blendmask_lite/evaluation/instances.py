@@ -24,7 +24,8 @@ from blendmask_lite.evaluation.results import (
     InstanceResults,
     image_results,
 )
-from blendmask_lite.model.blendmask import BlendMask, evaluating
+from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.model.layers import evaluating
 from blendmask_lite.structures import FoundObjects
 
 __all__ = ["InstanceEvaluator", "detect_all", "evaluate_model"]

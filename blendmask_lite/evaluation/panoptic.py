@@ -23,7 +23,8 @@ from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.evaluation.panoptic_quality import PanopticQuality, SegmentCounts
 from blendmask_lite.evaluation.pictures import in_batches, own_images, require_same_names
 from blendmask_lite.files import write_atomically
-from blendmask_lite.model.blendmask import BlendMask, evaluating
+from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.model.layers import evaluating
 from blendmask_lite.structures import PanopticResult
 
 __all__ = [

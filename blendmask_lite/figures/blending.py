@@ -25,7 +25,7 @@ from blendmask_lite.figures.style import (
     weight_colormap,
 )
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.model.merge import WeightedSum
+from blendmask_lite.model.merge import WeightedSum, score_maps
 from blendmask_lite.model.output import BlendMaskOutput
 
 __all__ = [
@@ -250,7 +250,7 @@ def object_blending_figure(
         crops = crops.relu()  # YOLACT's prototypes are never negative
     return blending_figure(
         crops[0],
-        model.merger.scores(attentions, crops.shape[-1])[0],
+        score_maps(model.merger, attentions, crops.shape[-1])[0],
         logits=model.merger(crops, attentions)[0],
         picture=picture,
         true_mask=true_mask,

@@ -30,6 +30,7 @@ from blendmask_lite.figures.style import (
     usual_magnitude,
 )
 from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.model.merge import score_maps
 from blendmask_lite.model.output import BlendMaskOutput
 from blendmask_lite.structures import Detections
 
@@ -90,7 +91,7 @@ def figure_4(model: BlendMask, image: Tensor, *, score_threshold: float = SCORE)
     image, output, found = _look_at(model, image, score_threshold)
     index = F.pad(found.location_index[:, None], (1, 0))
     crops = model.crops_at(output, index[:, 0], found.proposal_boxes)
-    scores = model.merger.scores(model.attentions_at(output, index), model.config.mask_size)
+    scores = score_maps(model.merger, model.attentions_at(output, index), model.config.mask_size)
     shown = strongest_bases((crops * scores).abs().sum(dim=0), MOST_BASES)
     height, width = image.shape[-2:]
     ratio = height / width

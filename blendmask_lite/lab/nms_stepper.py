@@ -20,8 +20,9 @@ from blendmask_lite.figures.style import PALETTE
 from blendmask_lite.files import shipped_checkpoint
 from blendmask_lite.lab.canvas import Bar, Bars, Canvas, Group, Panel, as_png
 from blendmask_lite.lab.parts import SHORT, LabWidget, button, row, shows_errors, wide
-from blendmask_lite.model.blendmask import BlendMask, evaluating
+from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.fcos import Proposals
+from blendmask_lite.model.layers import evaluating
 from blendmask_lite.research.detector import Suppression, fast_nms, greedy_nms
 from blendmask_lite.weights.checkpoint import load_model
 

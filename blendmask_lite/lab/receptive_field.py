@@ -18,7 +18,7 @@ from blendmask_lite.figures.style import PALETTE, DescribedFigure
 from blendmask_lite.files import shipped_checkpoint
 from blendmask_lite.lab.canvas import Bar, Bars, Canvas, CanvasEvent, Group, Mark, Panel, as_png
 from blendmask_lite.lab.parts import SHORT, LabWidget, row, shows_errors, wide
-from blendmask_lite.model.blendmask import Network
+from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.research.fields import ReceptiveFields, effective_side
 from blendmask_lite.weights.checkpoint import load_model
 
@@ -41,7 +41,7 @@ class ReceptiveFieldExplorer(LabWidget):
     """
 
     def __init__(
-        self, model: Network | None = None, *, images: Sequence[Tensor] | None = None
+        self, model: BlendMask | None = None, *, images: Sequence[Tensor] | None = None
     ) -> None:
         super().__init__(title="Receptive field explorer")
         if images is None:

@@ -6,8 +6,7 @@ Chapters 00 and 05. `forward` predicts on every location, `predict` finds object
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,8 @@ from torch.nn import functional as F
 from blendmask_lite.boxes import clip_boxes, has_sides, scale_boxes
 from blendmask_lite.config import InferenceConfig, ModelConfig
 from blendmask_lite.model import build
+from blendmask_lite.model.backbones import Backbone, make_backbone, require_backbone
+from blendmask_lite.model.bottom import BottomModule, require_bottom
 from blendmask_lite.model.fcos import (
     FCOSHead,
     Proposals,
@@ -25,27 +26,61 @@ from blendmask_lite.model.fcos import (
     suppress,
 )
 from blendmask_lite.model.inputs import batch_images, require_output_sizes, require_pixels
-from blendmask_lite.model.layers import at_least_float32, without_autocast
-from blendmask_lite.model.merge import crop_bases
+from blendmask_lite.model.mask_head import MaskHead
+from blendmask_lite.model.merge import Merger, require_merger
 from blendmask_lite.model.output import BlendMaskOutput
 from blendmask_lite.model.panoptic import merge_things_and_stuff, semantic_labels
 from blendmask_lite.structures import Detections, PanopticResult, UnpastedDetections
 
-__all__ = ["BlendMask", "Network", "evaluating", "finish_detections", "place_detections"]
+__all__ = ["BlendMask", "place_detections"]
 
 
-class Network(nn.Module):
-    """Predicts on every location, and masks where they are asked for (BlendMask, section 3).
+class BlendMask(nn.Module):
+    """The complete model (BlendMask, section 3).
 
     Args:
         config: architecture and input convention; `PRESETS` has the named ones.
+        backbone: a module of your own in place of the config's; see `Backbone`.
+        bottom: in place of the config's bottom module; see `BottomModule`. It has to predict the
+            config's `num_bases`, unless the merger is your own, too.
+        merger: in place of the config's; see `Merger`.
+        inference: test size and thresholds; by default as in the released code.
+        class_names: C names for the labels; by default "class 0", "class 1", ...
+        stuff_names: S names for the kinds of stuff; by default "stuff 1", "stuff 2", ...
+        category_ids: C numbers that the labels have in the data's own files, and get in files of
+            results; by default 1 to C.
+
+    Attributes:
+        own_parts: the kind of each part that was passed, by its argument. A checkpoint keeps these
+            names, and `load_model` asks for the parts.
+
+    Raises:
+        ValueError: a part lacks what its protocol asks for, the number of names or ids is not the
+            config's number of classes, or two classes have one id.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        backbone: Backbone | None = None,
+        bottom: BottomModule | None = None,
+        merger: Merger | None = None,
+        inference: InferenceConfig | None = None,
+        class_names: Sequence[str] | None = None,
+        stuff_names: Sequence[str] | None = None,
+        category_ids: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
-        self.backbone = build.make_backbone(config)
-        self.fpn = build.make_fpn(config, self.backbone.channels)
+        own = {"backbone": backbone, "bottom": bottom, "merger": merger}
+        self.own_parts = {name: _kind(part) for name, part in own.items() if part is not None}
+        self.backbone = backbone or make_backbone(config)
+        require_backbone(self.backbone)
+        if bottom is not None:
+            require_bottom(bottom)
+        inputs = config.bottom_inputs if bottom is None else bottom.inputs
+        self.fpn = build.make_fpn(config, self.backbone.channels, bottom_inputs=inputs)
         self.head = FCOSHead(
             in_channels=config.pyramid_channels,
             num_classes=config.num_classes,
@@ -55,13 +90,27 @@ class Network(nn.Module):
             norm=config.head_norm,
             num_levels=len(config.levels),
         )
-        self.bottom = build.make_bottom(config, self.backbone.channels)
-        self.top_layer = build.make_top_layer(config)
-        self.merger = build.make_merger(config)
+        self.bottom = bottom or build.make_bottom(config, self.backbone.channels)
+        self.merger = merger or build.make_merger(config)
+        require_merger(self.merger)
+        self.top_layer = build.make_top_layer(config, self.merger.attention_channels)
         self.semantic_head = build.make_semantic_head(config)
         self.panoptic_head = build.make_panoptic_head(config)
         # Convolutions on the CPU are up to 1.6 times as fast in this layout.
         self.to(memory_format=torch.channels_last)
+        self.inference = inference or InferenceConfig()
+        self.name_labels(class_names, stuff_names, category_ids)
+
+    @property
+    def mask_head(self) -> MaskHead:
+        """The mask branch; it shares the layers, which stand in the model by their own names."""
+        return MaskHead(
+            self.bottom,
+            self.top_layer,
+            self.merger,
+            mask_size=self.config.mask_size,
+            pooling=self.config.bases_pooling,
+        )
 
     @property
     def device(self) -> torch.device:
@@ -96,7 +145,7 @@ class Network(nn.Module):
             class_logits=flatten_levels(head.class_logits),
             ltrb=flatten_levels(pixels),
             centerness_logits=flatten_levels(head.centerness_logits)[..., 0],
-            bases=self.bottom(features),
+            bases=self.mask_head.bases(features),
             locations=pyramid_locations(shapes, strides, device=batch.device),
             level_shapes=shapes,
             level_strides=strides,
@@ -135,10 +184,7 @@ class Network(nn.Module):
         Returns:
             (N, A); A = 0 for the assembler.
         """
-        if self.top_layer is None:
-            return output.bases.new_zeros(len(index), 0)
-        attentions: Tensor = self.top_layer(output.box_features, index)
-        return attentions
+        return self.mask_head.attentions(output.box_features, index)
 
     def crops_at(
         self,
@@ -149,14 +195,7 @@ class Network(nn.Module):
         bases: Tensor | None = None,
     ) -> Tensor:
         """(N, K, R, R) bases cut out along (N, 4) boxes; `bases` stand in for the output's."""
-        return crop_bases(
-            output.bases if bases is None else bases,
-            boxes,
-            image_index,
-            size=self.config.mask_size,
-            stride=self.bottom.stride,
-            pooling=self.config.bases_pooling,
-        )
+        return self.mask_head.crops(output.bases if bases is None else bases, image_index, boxes)
 
     def masks_at(
         self,
@@ -182,65 +221,7 @@ class Network(nn.Module):
         crops = self.crops_at(output, index[:, 0], boxes, bases=bases)
         if attentions is None:
             attentions = self.attentions_at(output, index)
-        return self.merge(crops, attentions)
-
-    def merge(self, crops: Tensor, attentions: Tensor) -> Tensor:
-        """(N, K, R, R) crops and (N, A) raw attentions -> (N, R, R) mask logits, in float32."""
-        with without_autocast(crops.device):
-            logits: Tensor = self.merger(at_least_float32(crops), at_least_float32(attentions))
-        return logits
-
-
-class BlendMask(Network):
-    """The complete model (BlendMask, section 3).
-
-    Args:
-        config: architecture and input convention; `PRESETS` has the named ones.
-        inference: test size and thresholds; defaults as in the released code.
-        class_names: C names for the labels; "class 0", "class 1", ... without.
-        stuff_names: S names for the kinds of stuff; "stuff 1", "stuff 2", ... without.
-        category_ids: C numbers that the labels have in the data's own files, and get in files of
-            results; by default 1 to C.
-
-    Raises:
-        ValueError: the number of names or ids is not the config's number of classes, or two
-            classes have one id.
-    """
-
-    def __init__(
-        self,
-        config: ModelConfig,
-        *,
-        inference: InferenceConfig | None = None,
-        class_names: Sequence[str] | None = None,
-        stuff_names: Sequence[str] | None = None,
-        category_ids: Sequence[int] | None = None,
-    ) -> None:
-        super().__init__(config)
-        self.inference = inference or InferenceConfig()
-        num_classes, num_stuff = config.num_classes, config.num_stuff_classes
-        if class_names is None:
-            class_names = [f"class {i}" for i in range(num_classes)]
-        if stuff_names is None:
-            stuff_names = [f"stuff {i + 1}" for i in range(num_stuff)]
-        if category_ids is None:
-            category_ids = range(1, num_classes + 1)
-        if len(class_names) != num_classes:
-            raise ValueError(
-                f"class_names: {len(class_names)} names for num_classes = {num_classes}"
-            )
-        if len(stuff_names) != num_stuff:
-            raise ValueError(
-                f"stuff_names: {len(stuff_names)} names for num_stuff_classes = {num_stuff}"
-            )
-        if not len(category_ids) == len(set(category_ids)) == num_classes:
-            raise ValueError(
-                f"category_ids: {len(set(category_ids))} different numbers for num_classes = "
-                f"{num_classes}"
-            )
-        self.class_names = tuple(class_names)
-        self.stuff_names = tuple(stuff_names)
-        self.category_ids = tuple(category_ids)
+        return self.mask_head.merge(crops, attentions)
 
     @torch.no_grad()
     def detect(
@@ -257,11 +238,13 @@ class BlendMask(Network):
         """
         settings = self.inference.changed(max_detections=max_detections)
         limit = settings.max_detections
-        crowds = (
+        candidates = (
             self.candidates(output, number, score_threshold=score_threshold)
             for number in range(len(output.ltrb))
         )
-        return [suppress(crowd, nms_iou=settings.nms_iou, max_detections=limit) for crowd in crowds]
+        return [
+            suppress(boxes, nms_iou=settings.nms_iou, max_detections=limit) for boxes in candidates
+        ]
 
     def candidates(
         self, output: BlendMaskOutput, number: int, *, score_threshold: float | None = None
@@ -413,6 +396,37 @@ class BlendMask(Network):
             for objects, each, size in zip(found, logits, output.image_sizes, strict=True)
         ]
 
+    def name_labels(
+        self,
+        class_names: Sequence[str] | None,
+        stuff_names: Sequence[str] | None = None,
+        category_ids: Sequence[int] | None = None,
+    ) -> None:
+        """Give the labels their names and ids; arguments, defaults and errors as the model's."""
+        num_classes, num_stuff = self.config.num_classes, self.config.num_stuff_classes
+        if class_names is None:
+            class_names = [f"class {i}" for i in range(num_classes)]
+        if stuff_names is None:
+            stuff_names = [f"stuff {i + 1}" for i in range(num_stuff)]
+        if category_ids is None:
+            category_ids = range(1, num_classes + 1)
+        if len(class_names) != num_classes:
+            raise ValueError(
+                f"class_names: {len(class_names)} names for num_classes = {num_classes}"
+            )
+        if len(stuff_names) != num_stuff:
+            raise ValueError(
+                f"stuff_names: {len(stuff_names)} names for num_stuff_classes = {num_stuff}"
+            )
+        if not len(category_ids) == len(set(category_ids)) == num_classes:
+            raise ValueError(
+                f"category_ids: {len(set(category_ids))} different numbers for num_classes = "
+                f"{num_classes}"
+            )
+        self.class_names = tuple(class_names)
+        self.stuff_names = tuple(stuff_names)
+        self.category_ids = tuple(category_ids)
+
     def _require_predictable(
         self, images: Sequence[Tensor], output_sizes: Sequence[tuple[int, int]] | None
     ) -> None:
@@ -422,20 +436,6 @@ class BlendMask(Network):
         require_pixels(images)
         if output_sizes is not None:
             require_output_sizes(output_sizes, len(images))
-
-
-def finish_detections(
-    proposals: Proposals,
-    mask_logits: Tensor,
-    image_size: tuple[int, int],
-    output_size: tuple[int, int],
-    *,
-    mask_threshold: float,
-) -> Detections:
-    """Detections at the size that the user wants; arguments as `place_detections`'s."""
-    return place_detections(
-        proposals, mask_logits, image_size, output_size, mask_threshold=mask_threshold
-    ).pasted()
 
 
 def place_detections(
@@ -477,12 +477,5 @@ def place_detections(
     )
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside of it the model is in evaluation mode, afterwards in the mode it was in."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
+def _kind(part: nn.Module) -> str:
+    return f"{type(part).__module__}.{type(part).__qualname__}"

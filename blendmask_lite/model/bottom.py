@@ -1,8 +1,7 @@
 """Bottom modules: from feature maps to the K bases that all objects of an image share.
 
 Chapter 06. BlendMask, section 3.1 and table 7. Where the paper gives no numbers, these are our
-choices, marked as such. A bottom module has `inputs` (names of feature maps) and `stride` (of the
-bases, pixels), and maps a dict of features to (B, K, H/s, W/s).
+choices, marked as such.
 """
 
 from __future__ import annotations
@@ -15,13 +14,19 @@ from torch.nn import functional as F
 
 from blendmask_lite.model.layers import BatchNorm2d
 
-__all__ = ["BottomModule", "DeepLabDecoder", "ProtoFPN", "ProtoNetP3"]
+__all__ = ["BottomModule", "DeepLabDecoder", "ProtoFPN", "ProtoNetP3", "require_bottom"]
 
 STRIDES = {"c2": 4, "p2": 4, "c3": 8, "p3": 8, "c4": 16, "p4": 16, "c5": 32, "p5": 32}
 
 
 class BottomModule(nn.Module):
-    """The interface; see the module's first lines."""
+    """What a bottom module has; any `nn.Module` with these two attributes is one.
+
+    Attributes:
+        inputs: names of the feature maps that it reads: c2 to c5 of the backbone, p2 to p7 of the
+            pyramid.
+        stride: s, of the bases, pixels.
+    """
 
     inputs: tuple[str, ...]
     stride: int
@@ -29,6 +34,26 @@ class BottomModule(nn.Module):
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """{name: (B, channels, h, w)} -> (B, K, H/s, W/s) bases, without a last activation."""
         raise NotImplementedError
+
+
+def require_bottom(module: nn.Module) -> None:
+    """Refuse what is no bottom module.
+
+    Raises:
+        ValueError: it lacks `inputs` or `stride`, or reads a map that there is not.
+    """
+    inputs, stride = getattr(module, "inputs", None), getattr(module, "stride", None)
+    maps = [*STRIDES, "p6", "p7"]
+    if not isinstance(inputs, tuple | list) or not inputs or not set(inputs) <= set(maps):
+        raise ValueError(
+            f"bottom: {type(module).__name__}.inputs = {inputs!r}: must name maps out of "
+            f"{', '.join(sorted(maps))}"
+        )
+    if not isinstance(stride, int) or stride < 1:
+        raise ValueError(
+            f"bottom: {type(module).__name__}.stride = {stride!r}: must be the stride of its "
+            "bases, pixels"
+        )
 
 
 class ProtoFPN(BottomModule):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from blendmask_lite.config import LEVEL_STRIDES, ModelConfig
 from blendmask_lite.model.attention import TopLayer
-from blendmask_lite.model.backbones.dla import DLA
-from blendmask_lite.model.backbones.resnet import DEPTHS, BasicBlock, Bottleneck, ResNet
 from blendmask_lite.model.bottom import BottomModule, DeepLabDecoder, ProtoFPN, ProtoNetP3
 from blendmask_lite.model.fpn import FPN
 from blendmask_lite.model.merge import Assembler, Blender, Merger, WeightedSum
 from blendmask_lite.model.panoptic import NUM_STEPS, PanopticHead, SemanticHead
 
 __all__ = [
-    "make_backbone",
     "make_bottom",
     "make_fpn",
     "make_merger",
@@ -22,43 +21,12 @@ __all__ = [
 ]
 
 
-def make_backbone(config: ModelConfig) -> ResNet | DLA:
-    """A ResNet of the published depths, the small one, or DLA-34."""
-    doubling = (1, 2, 4, 8)
-    if config.backbone == "dla34":
-        return DLA(norm=config.backbone_norm)
-    if config.backbone == "small":
-        widths = tuple(config.stage_width * i for i in (1, 2, 4, 6))
-        return ResNet(
-            block=BasicBlock,
-            num_blocks=(1, 1, 1, 1),
-            stem="3x3",
-            stem_channels=config.stem_channels,
-            widths=widths,
-            channels=widths,
-            norm=config.backbone_norm,
-            frozen_stages=config.frozen_stages,
-        )
-    depth = int(config.backbone.removeprefix("resnet"))
-    return ResNet(
-        block=Bottleneck if depth >= 50 else BasicBlock,
-        num_blocks=DEPTHS[depth],
-        stem_channels=config.stem_channels,
-        widths=tuple(config.stage_width * i for i in doubling),
-        channels=tuple(config.stage_channels * i for i in doubling),
-        stride_in_1x1=config.stride_in_1x1,
-        norm=config.backbone_norm,
-        frozen_stages=config.frozen_stages,
-        deform_interval=config.deform_interval,
-    )
-
-
-def make_fpn(config: ModelConfig, channels: dict[str, int]) -> FPN:
+def make_fpn(config: ModelConfig, channels: dict[str, int], *, bottom_inputs: Sequence[str]) -> FPN:
     """The levels that the detector, the bottom module or one of the semantic heads reads.
 
     No others: weights without a gradient would stop a training by several processes.
     """
-    needs = {name for name in (*config.levels, *config.bottom_inputs, "p3") if name[0] == "p"}
+    needs = {name for name in (*config.levels, *bottom_inputs, "p3") if name[0] == "p"}
     if config.num_stuff_classes:
         needs |= set(NUM_STEPS)
     if "p6" in needs:
@@ -105,17 +73,15 @@ def make_merger(config: ModelConfig) -> Merger:
     )
 
 
-def make_top_layer(config: ModelConfig) -> TopLayer | None:
-    """The layer that predicts attentions; none where the merger needs none."""
-    if config.attention_channels == 0:
+def make_top_layer(config: ModelConfig, attention_channels: int) -> TopLayer | None:
+    """The layer that predicts attentions; None if the merger needs none."""
+    if attention_channels == 0:
         return None
-    return TopLayer(
-        in_channels=config.pyramid_channels, attention_channels=config.attention_channels
-    )
+    return TopLayer(in_channels=config.pyramid_channels, attention_channels=attention_channels)
 
 
 def make_semantic_head(config: ModelConfig) -> SemanticHead | None:
-    """The auxiliary head; none where its loss has no weight."""
+    """The auxiliary head; None if its loss has no weight."""
     if config.semantic_weight == 0:
         return None
     return SemanticHead(
@@ -126,7 +92,7 @@ def make_semantic_head(config: ModelConfig) -> SemanticHead | None:
 
 
 def make_panoptic_head(config: ModelConfig) -> PanopticHead | None:
-    """The panoptic branch; none without stuff."""
+    """The panoptic branch; None if there is no stuff."""
     if config.num_stuff_classes == 0:
         return None
     return PanopticHead(

@@ -6,6 +6,7 @@ Chapter 02. Reduced precision ends where geometry begins: `at_least_float32`, `w
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ __all__ = [
     "FrozenBatchNorm2d",
     "at_least_float32",
     "conv_norm",
+    "evaluating",
     "is_autocast_on",
     "make_norm",
     "synchronize_norms",
@@ -258,3 +260,14 @@ class DeformConv2d(nn.Conv2d):
                 mask=weights,
             )
         return out.to(predicted.dtype)
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside of it the model is in evaluation mode, afterwards in the mode it was in."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

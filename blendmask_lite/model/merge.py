@@ -15,7 +15,15 @@ from torchvision.ops import roi_align, roi_pool
 from blendmask_lite.model.attention import interpolate_attentions, normalize_attentions
 from blendmask_lite.model.layers import at_least_float32
 
-__all__ = ["Assembler", "Blender", "Merger", "WeightedSum", "crop_bases"]
+__all__ = [
+    "Assembler",
+    "Blender",
+    "Merger",
+    "WeightedSum",
+    "crop_bases",
+    "require_merger",
+    "score_maps",
+]
 
 
 def crop_bases(
@@ -51,8 +59,15 @@ def crop_bases(
 class Merger(nn.Module):
     """Equation 4: a mask is the sum of its bases, weighted by score maps.
 
-    The kinds differ only in where the score maps come from.
+    The kinds differ only in where the score maps come from. A merger of your own may be any
+    `nn.Module` with `attention_channels` and the `forward` below; one that has score maps gives
+    them in `scores`, and is shown with them.
+
+    Attributes:
+        attention_channels: A, attention numbers of an object.
     """
+
+    attention_channels: int
 
     def scores(self, attentions: Tensor, size: int) -> Tensor:
         """(N, A) raw attentions -> (N, K, size, size) score maps."""
@@ -69,6 +84,33 @@ class Merger(nn.Module):
             (N, R, R) mask logits.
         """
         return (crops * self.scores(attentions, crops.shape[-1])).sum(dim=1)
+
+
+def require_merger(module: nn.Module) -> None:
+    """Refuse what is no merger.
+
+    Raises:
+        ValueError: its `attention_channels` are no whole number from 0.
+    """
+    channels = getattr(module, "attention_channels", None)
+    if not isinstance(channels, int) or channels < 0:
+        raise ValueError(
+            f"merger: {type(module).__name__}.attention_channels = {channels!r}: must be the "
+            "number of attentions of an object, 0 if it needs none"
+        )
+
+
+def score_maps(merger: nn.Module, attentions: Tensor, size: int) -> Tensor:
+    """(N, A) raw attentions -> (N, K, size, size) score maps of a merger that has some.
+
+    Raises:
+        ValueError: the merger is one without `scores`.
+    """
+    scores = getattr(merger, "scores", None)
+    if scores is None:
+        raise ValueError(f"{type(merger).__name__} has no score maps to show")
+    maps: Tensor = scores(attentions, size)
+    return maps
 
 
 class Blender(Merger):
@@ -88,6 +130,7 @@ class Blender(Merger):
         super().__init__()
         self.num_bases = num_bases
         self.attention_size = attention_size
+        self.attention_channels = num_bases * attention_size**2
         self.mode = mode
 
     def enlarge(self, attentions: Tensor, size: int) -> Tensor:
@@ -123,7 +166,7 @@ class WeightedSum(Merger):
 
     def __init__(self, *, num_bases: int, has_tanh: bool = False, has_relu: bool = False) -> None:
         super().__init__()
-        self.num_bases = num_bases
+        self.num_bases = self.attention_channels = num_bases
         self.has_tanh = has_tanh
         self.has_relu = has_relu
 
@@ -149,6 +192,7 @@ class Assembler(Merger):
     def __init__(self, *, num_bases: int) -> None:
         super().__init__()
         self.num_bases = num_bases
+        self.attention_channels = 0
         self.num_tiles = math.isqrt(num_bases)
         if self.num_tiles**2 != num_bases:
             raise ValueError(f"num_bases = {num_bases}: must be a square number of tiles")

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
 from blendmask_lite.config import ModelConfig
-from blendmask_lite.model.blendmask import BlendMask, Network, finish_detections
+from blendmask_lite.model.blendmask import BlendMask, place_detections
 from blendmask_lite.research.ablations.run import interleaved_times
 
 __all__ = ["count_parameters", "mask_head_cost", "object_cost", "picture_cost", "stage_times"]
@@ -64,8 +64,9 @@ def object_cost(config: ModelConfig) -> dict[str, int]:
         four to crop, four to enlarge, one to weigh (equations 1, 2 and 4).
     """
     cells = config.num_bases * config.mask_size**2
+    cells_of_attention = config.num_bases * config.attention_size**2
     return {
-        "attentions": config.attention_channels * config.pyramid_channels * 9,
+        "attentions": cells_of_attention * config.pyramid_channels * 9,
         "blender": cells * (2 * TAPS + 1),
     }
 
@@ -99,9 +100,9 @@ def count_parameters(config: ModelConfig) -> int:
     return sum(each.numel() for each in _without_values(config).parameters())
 
 
-def _without_values(config: ModelConfig) -> Network:
+def _without_values(config: ModelConfig) -> BlendMask:
     with torch.device("meta"):
-        return Network(config).eval()
+        return BlendMask(config).eval()
 
 
 @torch.no_grad()
@@ -150,5 +151,7 @@ def _stages(model: BlendMask, image: Tensor, count: int) -> dict[str, Callable[[
         "picture": lambda: model([image]),
         "boxes": find,
         "masks": lambda: model.masks_at(output, index, boxes.boxes),
-        "paste": lambda: finish_detections(boxes, logits, size, size, mask_threshold=threshold),
+        "paste": lambda: place_detections(
+            boxes, logits, size, size, mask_threshold=threshold
+        ).pasted(),
     }

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align, roi_pool
 
 from blendmask_lite.masks import mask_boxes
-from blendmask_lite.model.blendmask import Network, evaluating
+from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.inputs import batch_images
-from blendmask_lite.model.layers import FrozenBatchNorm2d
+from blendmask_lite.model.layers import FrozenBatchNorm2d, evaluating
 
 __all__ = [
     "BoxPooling",
@@ -175,7 +175,7 @@ class ReceptiveFields:
         network: whose backbone and pyramid are looked at; left as it is.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: BlendMask) -> None:
         self.network = network
         self._reach = _averaging(network.backbone), _averaging(network.fpn)
 

@@ -12,7 +12,8 @@ from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.evaluation.instances import InstanceEvaluator
 from blendmask_lite.evaluation.pictures import in_batches, require_same_names
 from blendmask_lite.evaluation.results import InstanceResults
-from blendmask_lite.model.blendmask import BlendMask, evaluating
+from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.model.layers import evaluating
 from blendmask_lite.model.output import BlendMaskOutput
 
 __all__ = ["KnockOuts", "change_base", "knock_out_bases", "with_changed_base"]

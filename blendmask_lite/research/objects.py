@@ -17,7 +17,8 @@ from torchvision.ops import box_iou
 from blendmask_lite.datasets.sample import InstanceDataset, Sample
 from blendmask_lite.datasets.transforms import resize_sample, resized_size
 from blendmask_lite.masks import crop_masks, mask_iou, paste_masks
-from blendmask_lite.model.blendmask import BlendMask, evaluating
+from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.model.layers import evaluating
 from blendmask_lite.model.output import BlendMaskOutput
 from blendmask_lite.training.targets import object_locations
 

@@ -16,14 +16,13 @@ from blendmask_lite.boxes import ltrb_to_xyxy
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.masks import mask_iou, paste_masks
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.model.merge import Blender, Merger, WeightedSum, crop_bases
+from blendmask_lite.model.merge import Merger, crop_bases
 from blendmask_lite.research.objects import TrueObjects, true_objects
 
 __all__ = [
     "BestAttention",
     "BestBases",
     "OracleResults",
-    "attention_channels",
     "attention_limit",
     "best_attention",
     "best_bases",
@@ -63,13 +62,6 @@ class BestBases:
     start_iou: Tensor
 
 
-def attention_channels(merger: Merger) -> int:
-    """A: how many attention numbers the merger wants of an object."""
-    if isinstance(merger, Blender):
-        return merger.num_bases * merger.attention_size**2
-    return merger.num_bases if isinstance(merger, WeightedSum) else 0
-
-
 def best_attention(
     merger: Merger,
     crops: Tensor,
@@ -96,7 +88,7 @@ def best_attention(
     Raises:
         ValueError: shapes that do not fit.
     """
-    num, channels = len(crops), attention_channels(merger)
+    num, channels = len(crops), merger.attention_channels
     _require_masks(true_masks, crops)
     if start is None:
         start = crops.new_zeros(num, channels)

@@ -174,7 +174,7 @@ class Criterion:
         image = torch.cat([torch.full_like(target.labels, i) for i, target in enumerate(targets)])
         crops = model.crops_at(output, image, boxes)[assignment.object_index]
         attentions = model.attentions_at(output, assignment.index)
-        return model.merge(crops, attentions)
+        return model.mask_head.merge(crops, attentions)
 
     def mask_targets(self, targets: Sequence[Target]) -> Tensor:
         """(objects of the batch, R, R) bool."""

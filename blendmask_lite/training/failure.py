@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
 
@@ -58,7 +58,6 @@ def save_failure(
     if not ranks.is_first:
         return
     images, targets, ids = (list(chain(*column)) for column in zip(*shares, strict=True))
-    model = make_checkpoint(state, recipe)
     step = {
         "iteration": state.iteration,
         "images": images,
@@ -67,12 +66,8 @@ def save_failure(
         "num_parts": recipe.train.accumulate * ranks.size,
         "values": error.values,
     }
-    content = Checkpoint(
-        config=model.config,
-        inference=model.inference,
-        class_names=model.class_names,
-        stuff_names=model.stuff_names,
-        category_ids=model.category_ids,
+    content = replace(
+        make_checkpoint(state, recipe),
         state=state.model.state_dict(),
         metadata={"failure": str(error)},
         training={"step": step, "config": asdict(recipe.train)},
@@ -95,7 +90,11 @@ def read_failure(path: str | os.PathLike[str]) -> FailedStep:
 
 
 def replay_failure(
-    path: str | os.PathLike[str], *, precision: str | None = None, device: str = "cpu"
+    path: str | os.PathLike[str],
+    *,
+    precision: str | None = None,
+    device: str = "cpu",
+    **own_parts: nn.Module,
 ) -> dict[str, float]:
     """Compute losses and gradient of a failed step again.
 
@@ -103,6 +102,7 @@ def replay_failure(
         path: the run's failure.pt.
         precision: "float32" or "bfloat16"; None: that of the run.
         device: to compute on.
+        own_parts: see `load_model`.
 
     Returns:
         The losses by name, and "gradient norm".
@@ -110,7 +110,7 @@ def replay_failure(
     failed = read_failure(path)
     config = failed.checkpoint.training["config"]  # type: ignore[index]
     # The norms' statistics have seen the images already, and may be what is not finite.
-    model = build_model(failed.checkpoint, source=path, must_be_finite=False)
+    model = build_model(failed.checkpoint, source=path, must_be_finite=False, **own_parts)
     model = model.to(device).train()
     torch.manual_seed(config["seed"] + 1_000_003 * failed.iteration)
     step = TrainingStep(model)

@@ -20,7 +20,7 @@ from blendmask_lite.training.run_folder import RunFolder
 from blendmask_lite.training.schedule import TrainConfig
 from blendmask_lite.training.session import versions
 from blendmask_lite.weights.checkpoint import Checkpoint, load_weights, read_checkpoint, save_model
-from blendmask_lite.weights.imagenet import load_detectron2_backbone
+from blendmask_lite.weights.imagenet import load_backbone_weights
 
 __all__ = [
     "Recipe",
@@ -54,7 +54,7 @@ class Recipe:
         inference: stored with the weights; evaluations during training use it, too.
         train: schedule, optimizer, sizes.
         start_from: a checkpoint whose fitting weights are the beginning, or None.
-        backbone_from: ImageNet weights of the backbone, as `load_detectron2_backbone` takes them,
+        backbone_from: ImageNet weights of the backbone, as `load_backbone_weights` takes them,
             or None.
     """
 
@@ -88,15 +88,10 @@ def make_checkpoint(state: TrainingState, recipe: Recipe) -> Checkpoint:
     """Weights to evaluate, and all that continuing needs."""
     model = state.best_model
     assert isinstance(model, BlendMask)
-    return Checkpoint(
-        config=model.config,
-        inference=model.inference,
-        class_names=model.class_names,
-        state=model.state_dict(),
+    return Checkpoint.of(
+        model,
         metadata={"iterations": state.iteration},
         training={"state": state.state_dict(), "config": asdict(recipe.train)},
-        stuff_names=model.stuff_names,
-        category_ids=model.category_ids,
     )
 
 
@@ -188,24 +183,29 @@ def require_fitting(dataset: InstanceDataset, recipe: Recipe, ranks: Ranks) -> N
 
 
 def begin_state(
-    dataset: InstanceDataset, recipe: Recipe, run: RunFolder, last: Checkpoint | None, ranks: Ranks
+    dataset: InstanceDataset,
+    recipe: Recipe,
+    run: RunFolder,
+    last: Checkpoint | None,
+    ranks: Ranks,
+    model: BlendMask | None = None,
 ) -> TrainingState:
     """Model, optimizer and averages on the process' device: new ones, or those of a checkpoint.
+
+    A `model` of the caller's is trained in place of a new one of the recipe.
 
     Raises:
         ValueError: the recipe differs from that of the run to continue, or the processes see
             different checkpoints.
     """
     torch.manual_seed(recipe.train.seed)
-    model = BlendMask(
-        recipe.model,
-        inference=recipe.inference,
-        class_names=dataset.class_names,
-        stuff_names=dataset.stuff_names if recipe.model.num_stuff_classes else None,
-        category_ids=dataset.category_ids,
-    )
+    stuff_names = dataset.stuff_names if recipe.model.num_stuff_classes else None
+    if model is None:
+        model = BlendMask(recipe.model)
+    model.inference = recipe.inference
+    model.name_labels(dataset.class_names, stuff_names, dataset.category_ids)
     if recipe.backbone_from is not None and last is None:
-        load_detectron2_backbone(model, recipe.backbone_from)
+        load_backbone_weights(model, recipe.backbone_from)
     if recipe.start_from is not None and last is None:
         start_from(model, recipe.start_from)
     model.to(ranks.device)
@@ -213,6 +213,11 @@ def begin_state(
     state = TrainingState(model, recipe.train)
     if last is not None:
         require_same(recipe, last, run)
+        if last.own_parts != model.own_parts:
+            raise ValueError(
+                f"{run.path}: cannot continue with other parts: the model has "
+                f"{model.own_parts or 'none of its own'}, had {last.own_parts or 'none'}"
+            )
         if tuple(last.class_names) != tuple(dataset.class_names):
             raise ValueError(f"{run.path}: cannot continue on other data: its classes are others")
         assert last.training is not None

@@ -53,6 +53,7 @@ def train_model(
     folder: str | Path,
     recipe: Recipe,
     *,
+    model: BlendMask | None = None,
     validation: InstanceDataset | None = None,
     is_resumed: bool = False,
     device: str | torch.device = "cpu",
@@ -70,6 +71,8 @@ def train_model(
         dataset: to learn from; its names of classes and stuff go into the checkpoint.
         folder: of the run; see `RunFolder`.
         recipe: what and how.
+        model: trained in place of a new one of `recipe.model`: one with parts of your own, say.
+            It gets the data's names and the recipe's inference settings.
         validation: evaluated every `recipe.train.evaluate_every` iterations and at the end; the
             model with the best mask AP is kept in best.pt.
         is_resumed: continue the run in `folder`, or begin it if there is no checkpoint yet.
@@ -86,7 +89,8 @@ def train_model(
 
     Raises:
         FileExistsError: the folder holds a run and `is_resumed` is False.
-        ValueError: the recipe differs from that of the run to continue in more than a greater
+        ValueError: `model` has another config than the recipe; the recipe differs from that of the
+            run to continue in more than a greater
             length, or the data from it or from the model's number of classes or kinds of stuff;
             or there is a patience without an evaluation.
         NonFiniteLossError: see `engine.train`; the step is in failure.pt.
@@ -94,6 +98,10 @@ def train_model(
     """
     ranks = ranks or Ranks(device=torch.device(device))
     require_fitting(dataset, recipe, ranks)
+    if model is not None and model.config != recipe.model:
+        raise ValueError(
+            "model: its config is not the recipe's; pass Recipe(model=model.config, ...)"
+        )
     config = recipe.train
     if config.patience is not None and (validation is None or config.evaluate_every is None):
         raise ValueError(f"patience = {config.patience}: needs data to evaluate on, and how often")
@@ -103,7 +111,7 @@ def train_model(
     say = line.note if ranks.is_first else _say_nothing
     with full_disk_explained(run), own as session, deterministic(config.is_deterministic, say):
         last = find_last_checkpoint(run, is_resumed)
-        state = begin_state(dataset, recipe, run, last, ranks)
+        state = begin_state(dataset, recipe, run, last, ranks, model)
         if last is not None:
             session.require_same_data(len(dataset))
         observers: list[Observer] = []

@@ -18,7 +18,8 @@ from blendmask_lite.config import InferenceConfig
 from blendmask_lite.datasets.sample import InstanceDataset, Sample
 from blendmask_lite.datasets.transforms import resize_sample, resized_size
 from blendmask_lite.masks import mask_iou, paste_masks
-from blendmask_lite.model.blendmask import BlendMask, evaluating
+from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.model.layers import evaluating
 from blendmask_lite.structures import Detections, Target
 from blendmask_lite.training.targets import object_locations
 
@@ -152,7 +153,7 @@ def _look_at(model: BlendMask, sample: Sample) -> PictureSnapshot:
     boxes = target.boxes.float()
     logits = model.masks_at(output, index, boxes).float()
     attentions = model.attentions_at(output, index).float()
-    size = model.config.attention_size if model.config.merger == "blender" else 1
+    size = getattr(model.merger, "attention_size", 1)
     num_maps = attentions.shape[1] // size**2
     class_logits = output.class_logits[0, location, target.labels].float()
     centerness = output.centerness_logits[0, location].float().sigmoid()

@@ -57,6 +57,8 @@ class Checkpoint:
         stuff_names: S names of the kinds of stuff; empty without a panoptic branch.
         category_ids: C numbers of the labels in the data's files; None in a file of an older
             version, which did not keep them.
+        own_parts: the kinds of parts that the config does not name, by their argument of
+            `BlendMask`; whoever builds the model has to bring them.
     """
 
     config: ModelConfig
@@ -67,6 +69,21 @@ class Checkpoint:
     training: dict[str, Any] | None = None
     stuff_names: tuple[str, ...] = ()
     category_ids: tuple[int, ...] | None = None
+    own_parts: dict[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def of(model: BlendMask, **content: Any) -> Checkpoint:
+        """All that a model says of itself; `content` is the rest, or stands for some of it."""
+        own: dict[str, Any] = {
+            "config": model.config,
+            "inference": model.inference,
+            "class_names": model.class_names,
+            "stuff_names": model.stuff_names,
+            "category_ids": model.category_ids,
+            "own_parts": model.own_parts,
+            "state": model.state_dict(),
+        }
+        return Checkpoint(**(own | content))
 
 
 def save_model(
@@ -86,33 +103,37 @@ def save_model(
             turns them back to float32.
     """
     state = {name: _as_stored(value, dtype) for name, value in model.state_dict().items()}
-    checkpoint = Checkpoint(
-        config=model.config,
-        inference=model.inference,
-        class_names=model.class_names,
-        state=state,
-        metadata=dict(metadata or {}),
-        stuff_names=model.stuff_names,
-        category_ids=model.category_ids,
-    )
-    write_checkpoint(checkpoint, path)
+    write_checkpoint(Checkpoint.of(model, state=state, metadata=dict(metadata or {})), path)
 
 
-def load_model(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> BlendMask:
+def load_model(
+    path: str | os.PathLike[str], *, device: str | torch.device = "cpu", **own_parts: Any
+) -> BlendMask:
     """The model of a checkpoint in evaluation mode, float32, on `device`.
 
     Training checkpoints are read, too: the weights are those that an evaluation would use.
 
+    Args:
+        path: the file.
+        device: for the model.
+        own_parts: `backbone`, `bottom` and `merger` of a model that was built with parts of its
+            own; their weights come from the file.
+
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is no checkpoint, is damaged, would run code, comes from a newer
-            version, or its weights do not fit its config, are no floats, or not finite.
+            version, or its weights do not fit its config, are no floats, or not finite; or it
+            needs a part that is missing, and says which.
     """
-    return build_model(read_checkpoint(path), source=path).eval().to(device)
+    return build_model(read_checkpoint(path), source=path, **own_parts).eval().to(device)
 
 
 def build_model(
-    checkpoint: Checkpoint, *, source: object = "the checkpoint", must_be_finite: bool = True
+    checkpoint: Checkpoint,
+    *,
+    source: object = "the checkpoint",
+    must_be_finite: bool = True,
+    **own_parts: Any,
 ) -> BlendMask:
     """A model with the checkpoint's weights, on the CPU.
 
@@ -120,10 +141,12 @@ def build_model(
         checkpoint: whose weights are compared with its config before memory is taken for them.
         source: names it in errors.
         must_be_finite: False admits NaN and infinity, for looking into a step that failed.
+        own_parts: see `load_model`.
 
     Raises:
         ValueError: see `load_model`.
     """
+    _require_parts(checkpoint, own_parts, source)
 
     def build() -> BlendMask:
         return BlendMask(
@@ -132,6 +155,7 @@ def build_model(
             class_names=checkpoint.class_names,
             stuff_names=checkpoint.stuff_names,
             category_ids=checkpoint.category_ids,
+            **own_parts,
         )
 
     try:
@@ -144,6 +168,19 @@ def build_model(
     model = build()
     model.load_state_dict(checkpoint.state)
     return model
+
+
+def _require_parts(checkpoint: Checkpoint, own_parts: Mapping[str, object], source: object) -> None:
+    missing = {name: kind for name, kind in checkpoint.own_parts.items() if name not in own_parts}
+    if missing:
+        name, kind = next(iter(missing.items()))
+        call = f"load_model(..., {name}={kind.rpartition('.')[2]}(...))"
+        raise ValueError(
+            f"{source}: the model was built with a {name} of its own, {kind}: pass it, {call}"
+        )
+    for name in own_parts:
+        if name not in checkpoint.own_parts:
+            raise ValueError(f"{source}: {name}: the model has the {name} of its config")
 
 
 def load_weights(model: torch.nn.Module, state: Mapping[str, Tensor], *, source: object) -> None:
@@ -175,6 +212,8 @@ def write_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> No
     }
     if checkpoint.category_ids is not None:
         content["category_ids"] = list(checkpoint.category_ids)
+    if checkpoint.own_parts:
+        content["own_parts"] = checkpoint.own_parts
     if checkpoint.training is not None:
         content["training"] = checkpoint.training
     # Through memory: torch would store the file's name, and call a full disk a broken archive.
@@ -211,7 +250,16 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         training=checked_training(content.get("training"), state, path),
         stuff_names=_names(content.get("stuff_names", ()), "stuff_names", path),
         category_ids=_category_ids(content, path),
+        own_parts=_own_parts(content.get("own_parts", {}), path),
     )
+
+
+def _own_parts(values: object, path: Path) -> dict[str, str]:
+    if not isinstance(values, dict) or not set(values) <= {"backbone", "bottom", "merger"}:
+        raise ValueError(f"{path}: own_parts: expected the kinds of backbone, bottom and merger")
+    if not all(isinstance(kind, str) for kind in values.values()):
+        raise ValueError(f"{path}: own_parts: expected texts")
+    return values
 
 
 def _category_ids(content: Mapping[str, Any], path: Path) -> tuple[int, ...] | None:

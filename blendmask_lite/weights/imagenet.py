@@ -6,20 +6,24 @@ import os
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
+import torchvision
 from torch import Tensor
 
 from blendmask_lite.config import ModelConfig
 from blendmask_lite.files import cache_dir
+from blendmask_lite.model.backbones.library import LibraryBackbone, timm
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.web import fetch
+from blendmask_lite.terminal import first_line
+from blendmask_lite.web import DownloadError, fetch
 from blendmask_lite.weights.adelaidet import adelaidet_name
 from blendmask_lite.weights.checkpoint import load_weights
 from blendmask_lite.weights.pickles import read_weights
 from blendmask_lite.weights.zoo import find_file
 
-__all__ = ["IMAGENET", "load_detectron2_backbone"]
+__all__ = ["IMAGENET", "load_backbone_weights", "load_detectron2_backbone"]
 
 
 # By the config's backbone.
@@ -46,6 +50,75 @@ UNUSED = re.compile(
     r"(stem\.)?(fc1000|fc|pred|linear)[._].*|.*_momentum|conv1_b|stem\.conv1\.bias|"
     r".*\.num_batches_tracked"
 )
+
+
+def load_backbone_weights(model: BlendMask, source: str | os.PathLike[str]) -> None:
+    """Start from a backbone that was trained on ImageNet, whosever network it is.
+
+    Args:
+        model: its backbone is changed, nothing else. Its config has to treat images as the weights
+            are used to; for most of timm's and torchvision's that is the default.
+        source: "imagenet" for the weights of the authors, or of the library that the backbone is
+            from; or a file of such weights.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DownloadError: the weights cannot be fetched.
+        ValueError: there are none, or they are of another network or other images.
+    """
+    backbone = model.backbone
+    if not isinstance(backbone, LibraryBackbone):
+        load_detectron2_backbone(model, source)
+        return
+    file = None if source == "imagenet" else find_file(source)
+    read = _timm_weights if backbone.library == "timm" else _torchvision_weights
+    state, mean, std = read(backbone, file)
+    config = model.config
+    for name, values, own in (("mean", mean, config.pixel_mean), ("std", std, config.pixel_std)):
+        if any(abs(theirs * 255 - ours) > 0.5 for theirs, ours in zip(values, own, strict=True)):
+            raise ValueError(
+                f"pixel_{name} = {own}: the weights of {config.backbone} are used to "
+                f"{tuple(round(each * 255, 3) for each in values)} and RGB images"
+            )
+    if config.channel_order != "rgb":
+        raise ValueError(f"channel_order = bgr: {config.backbone} is used to RGB images")
+    load_weights(backbone.body, state, source=f"{source} for {config.backbone}")
+
+
+Pixels = tuple[float, float, float]
+
+
+def _timm_weights(
+    backbone: LibraryBackbone, file: Path | None
+) -> tuple[dict[str, Tensor], Pixels, Pixels]:
+    """Weights by the names of the body, and the mean and deviation of the images behind them."""
+    given: dict[str, Any] = {} if file is None else {"pretrained_cfg_overlay": {"file": str(file)}}
+    try:
+        trained = timm().create_model(backbone.name, features_only=True, pretrained=True, **given)
+    except (RuntimeError, KeyError) as error:
+        raise ValueError(
+            f"{file or 'imagenet'}: no weights of timm/{backbone.name} ({first_line(error)})"
+        ) from None
+    except Exception as error:  # of whichever client timm downloads with
+        raise DownloadError(f"timm/{backbone.name}: {first_line(error)}") from None
+    about = trained.pretrained_cfg
+    return trained.state_dict(), about["mean"], about["std"]
+
+
+def _torchvision_weights(
+    backbone: LibraryBackbone, file: Path | None
+) -> tuple[dict[str, Tensor], Pixels, Pixels]:
+    """As `_timm_weights`; the classifier is left out."""
+    weights = torchvision.models.get_model_weights(backbone.name).DEFAULT
+    if file is not None:
+        state = read_weights(file)
+    else:
+        try:
+            state = weights.get_state_dict(progress=True, check_hash=True)
+        except OSError as error:
+            raise DownloadError(f"{weights.url}: {first_line(error)}") from None
+    own, images = backbone.body.state_dict(), weights.transforms()
+    return {name: state[name] for name in own if name in state}, images.mean, images.std
 
 
 def load_detectron2_backbone(model: BlendMask, source: str | os.PathLike[str]) -> None:

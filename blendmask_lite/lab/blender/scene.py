@@ -265,6 +265,8 @@ def look_at(
     nearest = [nearest_location(output, box, model.config) for box in added]
     index = torch.cat([proposals.location_index, *nearest])
     index = torch.stack([torch.zeros_like(index), index], dim=1)
+    if "merger" in model.own_parts:
+        raise ValueError(f"merger {model.own_parts['merger']}: the Blender lab has no page for it")
     numbers = model.attentions_at(output, index).float().cpu()
     corners = torch.cat([proposals.boxes, added]).float().cpu()
     owns = [_own_state(model.config, *each) for each in zip(corners, numbers, strict=True)]

@@ -28,6 +28,7 @@ from blendmask_lite.figures.style import DescribedFigure
 from blendmask_lite.lab.explorer.sources import Picture
 from blendmask_lite.masks import mask_iou
 from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.model.merge import score_maps
 from blendmask_lite.model.output import BlendMaskOutput
 from blendmask_lite.research.knockout import change_base, with_changed_base
 from blendmask_lite.research.matching import BaseMatching, bases_of
@@ -228,7 +229,7 @@ def pair_view(model: BlendMask, look: Look, first: int, second: int) -> Describe
     pair = [look.objects[first], look.objects[second]]
     raw = model.attentions_at(look.output, torch.stack([each.index for each in pair]))
     return compare_attentions_figure(
-        model.merger.scores(raw, model.config.mask_size).cpu(),
+        score_maps(model.merger, raw, model.config.mask_size).cpu(),
         names=[each.name for each in pair],
         image=look.image,
         boxes=torch.stack([each.box for each in pair]).cpu(),

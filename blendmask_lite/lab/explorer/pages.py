@@ -76,7 +76,7 @@ class AttentionsPage(Page):
 
     def missing(self, present: Present) -> str:
         """No object, or a merger without attentions."""
-        if present.model.config.merger == "assembler":
+        if present.model.merger.attention_channels == 0:
             return NO_ATTENTIONS
         return super().missing(present)
 

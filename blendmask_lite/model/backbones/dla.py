@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from blendmask_lite.model.backbones.interface import Backbone
 from blendmask_lite.model.layers import make_norm
 
 __all__ = ["DLA", "Tree"]
@@ -18,7 +19,7 @@ __all__ = ["DLA", "Tree"]
 CHANNELS = (16, 32, 64, 128, 256, 512)  # of level 0 to level 5 of DLA-34
 
 
-class DLA(nn.Module):
+class DLA(Backbone):
     """DLA-34: two plain convolutions and four trees (DLA, figure 3 and table 1).
 
     Args:

@@ -18,6 +18,7 @@ from torchvision.models import (
     WeightsEnum,
 )
 
+from blendmask_lite.model.backbones.interface import Backbone
 from blendmask_lite.model.layers import DeformConv2d, conv_norm, make_norm
 
 __all__ = ["DEPTHS", "BasicBlock", "Bottleneck", "ResNet"]
@@ -106,7 +107,7 @@ class Bottleneck(nn.Module):
         return F.relu(out + _identity(x, self.downsample))
 
 
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """A stem and four stages of residual blocks.
 
     Args:

@@ -25,8 +25,9 @@ from blendmask_lite.datasets.sample import collate, load_sample
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.evaluation.instances import InstanceEvaluator
 from blendmask_lite.files import write_atomically
+from blendmask_lite.model.backbones import make_backbone
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.model.build import make_backbone, make_fpn
+from blendmask_lite.model.build import make_fpn
 from blendmask_lite.research.ablations.report import Estimate, estimate, table_lines
 from blendmask_lite.research.ablations.run import (
     HELD_OUT_SEED,
@@ -133,7 +134,7 @@ class _BackboneWithPyramid(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.backbone = make_backbone(config)
-        self.fpn = make_fpn(config, self.backbone.channels)
+        self.fpn = make_fpn(config, self.backbone.channels, bottom_inputs=config.bottom_inputs)
         self.levels = config.levels
         self.out_channels = config.pyramid_channels
 

@@ -1,0 +1,114 @@
+"""The paper's mask branch: bases, attentions, and the merger that makes masks of both.
+
+Chapters 06 to 09. `BlendMask` uses it, and any other detector can: it needs feature maps, boxes,
+and something to predict an object's attentions from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from blendmask_lite.model.bottom import BottomModule, require_bottom
+from blendmask_lite.model.layers import at_least_float32, without_autocast
+from blendmask_lite.model.merge import Merger, crop_bases, require_merger
+
+__all__ = ["MaskHead"]
+
+
+class MaskHead(nn.Module):
+    """Masks for the boxes of any detector (BlendMask, figure 2 and section 3).
+
+    Args:
+        bottom: predicts the K bases that all objects of an image share; see `BottomModule`.
+        top_layer: predicts attentions: called with what the detector knows of its objects and an
+            index of the objects, it returns (N, A) raw attentions. `TopLayer` reads the maps of a
+            box tower. None if the merger needs no attentions (A = 0).
+        merger: makes masks of crops and attentions; see `Merger`.
+        mask_size: R, side of a crop and of a predicted mask, cells.
+        pooling: "align" (RoIAlign, one sample a cell) or "pool" (RoIPool).
+
+    Raises:
+        ValueError: a part lacks what its protocol asks for, or the merger needs attentions and
+            there is no top layer.
+    """
+
+    def __init__(
+        self,
+        bottom: BottomModule,
+        top_layer: nn.Module | None,
+        merger: Merger,
+        *,
+        mask_size: int = 56,
+        pooling: str = "align",
+    ) -> None:
+        super().__init__()
+        require_bottom(bottom)
+        require_merger(merger)
+        if top_layer is None and merger.attention_channels > 0:
+            raise ValueError(
+                f"top_layer = None: {type(merger).__name__} needs "
+                f"{merger.attention_channels} attentions an object"
+            )
+        self.bottom = bottom
+        self.top_layer = top_layer
+        self.merger = merger
+        self.mask_size = mask_size
+        self.pooling = pooling
+
+    def bases(self, features: Mapping[str, Tensor]) -> Tensor:
+        """(B, K, H/s, W/s) bases of all images, from feature maps by name."""
+        bases: Tensor = self.bottom(features)
+        return bases
+
+    def attentions(self, known: Any, index: Tensor) -> Tensor:
+        """Raw attentions of N objects.
+
+        Args:
+            known: what the top layer reads, such as the box tower's maps of all levels.
+            index: (N, ...) which objects; (image, location) pairs for `TopLayer`.
+
+        Returns:
+            (N, A); A = 0 if the merger needs none.
+        """
+        if self.top_layer is None:
+            return torch.zeros(len(index), 0, device=index.device)
+        attentions: Tensor = self.top_layer(known, index)
+        return attentions
+
+    def crops(self, bases: Tensor, image_index: Tensor, boxes: Tensor) -> Tensor:
+        """Equation 1: (N, K, R, R) bases, cut out along (N, 4) boxes of their (N,) images."""
+        return crop_bases(
+            bases,
+            boxes,
+            image_index,
+            size=self.mask_size,
+            stride=self.bottom.stride,
+            pooling=self.pooling,
+        )
+
+    def merge(self, crops: Tensor, attentions: Tensor) -> Tensor:
+        """Equations 2 to 4, in float32: crops and (N, A) raw attentions -> (N, R, R) logits."""
+        with without_autocast(crops.device):
+            logits: Tensor = self.merger(at_least_float32(crops), at_least_float32(attentions))
+        return logits
+
+    def forward(
+        self, bases: Tensor, attentions: Tensor, image_index: Tensor, boxes: Tensor
+    ) -> Tensor:
+        """Masks of N objects (equations 1 to 4).
+
+        Args:
+            bases: (B, K, H/s, W/s), of `bases`.
+            attentions: (N, A) raw, of `attentions`.
+            image_index: (N,) int64, which image each object is in.
+            boxes: (N, 4) corners, pixels of the detector's input.
+
+        Returns:
+            (N, R, R) mask logits over the boxes; `paste_masks` brings their probabilities to the
+            size of an image.
+        """
+        return self.merge(self.crops(bases, image_index, boxes), attentions)
