@@ -81,6 +81,37 @@ def test_every_package_that_setup_verifies_is_declared():
         assert module.partition(".")[0] in names
 
 
+ROOMS = {
+    path.relative_to(ROOT / "blendmask_lite").as_posix() + "/"
+    for path in (ROOT / "blendmask_lite").rglob("*")
+    if path.is_dir() and (path / "__init__.py").exists()
+}
+
+
+def test_the_house_on_one_page_has_every_room_and_no_other():
+    [house] = re.findall(r"## The house\n(.*?)\n## ", read("CONTRIBUTING.md"), flags=re.DOTALL)
+    firsts = [row.split("|")[1] for row in house.splitlines() if row.startswith("| `")]
+    named = set(re.findall(r"`([\w/.]+)`", " ".join(firsts)))
+    files = {path.name for path in (ROOT / "blendmask_lite").glob("*.py")}
+    assert named == ROOMS | files - {"__init__.py", "__main__.py"}
+    for row in house.splitlines():
+        if row.startswith("| `"):  # files that a room's sentence names lie in it
+            _, first, sentence, *_ = row.split("|")
+            rooms = [ROOT / "blendmask_lite" / each for each in re.findall(r"`([\w/]+/)`", first)]
+            for name in re.findall(r"`(\w+\.py)`", sentence):
+                assert not rooms or any((room / name).exists() for room in rooms), name
+
+
+def test_the_map_of_the_readme_has_every_room_of_the_ground_floor():
+    [text] = re.findall(r"## The map\n(.*?)\n## ", read("README.md"), flags=re.DOTALL)
+    rows = [row.split("|")[1] for row in text.splitlines() if row.startswith("| `")]
+    names = re.findall(r"`([^`]+)`", " ".join(rows))
+    named = {name.removeprefix("blendmask_lite/") for name in names}
+    assert {room for room in ROOMS if room.count("/") == 1} <= named
+    for name in named:
+        assert (ROOT / name).exists() or (ROOT / "blendmask_lite" / name).exists(), name
+
+
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
 def test_every_make_command_of_the_documents_exists(document):
     targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), flags=re.MULTILINE))
