@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,7 +16,15 @@ from torch import Tensor
 from blendmask_lite.masks import crop_masks, semantic_cells
 from blendmask_lite.structures import Target
 
-__all__ = ["Batch", "InstanceDataset", "Sample", "collate", "compact", "load_sample"]
+__all__ = [
+    "Batch",
+    "InstanceDataset",
+    "Sample",
+    "TrainingDataset",
+    "collate",
+    "compact",
+    "load_sample",
+]
 
 
 DatasetT = TypeVar("DatasetT", bound="InstanceDataset")
@@ -39,32 +47,43 @@ class Sample:
     original_size: tuple[int, int]
 
 
-class InstanceDataset(Protocol):
-    """What training and evaluation need of a data set.
+@runtime_checkable
+class TrainingDataset(Protocol):
+    """What training needs of a data set.
 
     Attributes:
         class_names: C names, in the order of the labels.
-        category_ids: C category ids of the COCO format, in the order of the labels.
-        stuff_names: S names, of label 1 upwards in `Target.stuff`; empty where the targets have no
+        category_ids: C category ids of the COCO format, in the order of the labels; the checkpoint
+            keeps them.
+        stuff_names: S names, of label 1 upwards in `Target.stuff`; empty if the targets have no
             such map.
-        image_ids: in the order of the indices.
     """
 
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     stuff_names: tuple[str, ...]
-    image_ids: tuple[int, ...]
 
     def __len__(self) -> int:
         """Number of images."""
         ...
 
     def load(self, index: int) -> Sample:
-        """The image at a position of `image_ids`, not resized."""
+        """The image at a position from 0 on, not resized, and its objects."""
         ...
 
+
+@runtime_checkable
+class InstanceDataset(TrainingDataset, Protocol):
+    """What evaluation needs of a data set.
+
+    Attributes:
+        image_ids: in the order of the positions.
+    """
+
+    image_ids: tuple[int, ...]
+
     def load_image(self, index: int) -> Tensor:
-        """The image of `load` alone, for those who need no objects: (3, H, W) uint8, RGB."""
+        """The image of `load` without its objects: (3, H, W) uint8, RGB."""
         ...
 
     def select(self: DatasetT, image_ids: Sequence[int]) -> DatasetT:
@@ -112,7 +131,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def load_sample(
-    dataset: InstanceDataset,
+    dataset: TrainingDataset,
     transform: Callable[[Sample, random.Random], Sample],
     *,
     mask_size: int | None = None,
@@ -159,7 +178,7 @@ def compact(sample: Sample, mask_size: int) -> Sample:
 class _LoadSample:
     """A function that worker processes can receive."""
 
-    dataset: InstanceDataset
+    dataset: TrainingDataset
     transform: Callable[[Sample, random.Random], Sample]
     mask_size: int | None
 

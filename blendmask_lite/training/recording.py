@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blendmask_lite.datasets.sample import InstanceDataset, Sample
+from blendmask_lite.datasets.sample import Sample, TrainingDataset
 from blendmask_lite.figures import bases_figure, figure_pixels, paint_masks
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.training.engine import StepRecord, TrainingState
@@ -59,7 +59,7 @@ class Watching:
 
 
 def make_watchers(
-    watching: Watching, run: RunFolder, recipe: Recipe, dataset: InstanceDataset
+    watching: Watching, run: RunFolder, recipe: Recipe, dataset: TrainingDataset
 ) -> list[Observer]:
     """The observers that were asked for.
 

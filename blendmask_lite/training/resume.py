@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from blendmask_lite.config import InferenceConfig, ModelConfig
-from blendmask_lite.datasets.sample import InstanceDataset
+from blendmask_lite.datasets.sample import InstanceDataset, TrainingDataset
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.training.distributed import Ranks
 from blendmask_lite.training.engine import TrainingState
@@ -159,13 +159,25 @@ def start_from(model: BlendMask, path: Path) -> None:
     load_weights(model, state, source=path)
 
 
-def require_fitting(dataset: InstanceDataset, recipe: Recipe, ranks: Ranks) -> None:
+def require_fitting(
+    dataset: TrainingDataset, validation: InstanceDataset | None, recipe: Recipe, ranks: Ranks
+) -> None:
     """Refuse what cannot be trained.
 
     Raises:
-        ValueError: the data has another number of classes or kinds of stuff than the model, or the
-            batch cannot be divided among the processes and their parts.
+        ValueError: something is no data set for training or evaluation; the data has another
+            number of classes or kinds of stuff than the model; or the batch cannot be divided
+            among the processes and their parts.
     """
+    for name, data, protocol in (
+        ("dataset", dataset, TrainingDataset),
+        ("validation", validation, InstanceDataset),
+    ):
+        if data is not None and not isinstance(data, protocol):
+            raise ValueError(
+                f"{name}: {type(data).__name__} is no {protocol.__name__}; a data set of images "
+                "and torchvision's target dicts becomes one by TorchvisionDataset"
+            )
     num_classes, num_stuff = recipe.model.num_classes, recipe.model.num_stuff_classes
     if len(dataset.class_names) != num_classes:
         raise ValueError(f"num_classes = {num_classes}: the data has {len(dataset.class_names)}")
@@ -183,7 +195,7 @@ def require_fitting(dataset: InstanceDataset, recipe: Recipe, ranks: Ranks) -> N
 
 
 def begin_state(
-    dataset: InstanceDataset,
+    dataset: TrainingDataset,
     recipe: Recipe,
     run: RunFolder,
     last: Checkpoint | None,

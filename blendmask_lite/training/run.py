@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from blendmask_lite.datasets.panoptic import PanopticData
-from blendmask_lite.datasets.sample import InstanceDataset, collate, load_sample
+from blendmask_lite.datasets.sample import InstanceDataset, TrainingDataset, collate, load_sample
 from blendmask_lite.datasets.transforms import TrainTransform
 from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.evaluation.panoptic import evaluate_panoptic
@@ -49,7 +49,7 @@ __all__ = ["StopRequest", "deterministic", "train_model", "train_transform"]
 
 
 def train_model(
-    dataset: InstanceDataset,
+    dataset: TrainingDataset,
     folder: str | Path,
     recipe: Recipe,
     *,
@@ -68,7 +68,8 @@ def train_model(
     is, bit by bit.
 
     Args:
-        dataset: to learn from; its names of classes and stuff go into the checkpoint.
+        dataset: to learn from; its names of classes and stuff go into the checkpoint. A data set
+            of images and torchvision's target dicts is wrapped into a `TorchvisionDataset`.
         folder: of the run; see `RunFolder`.
         recipe: what and how.
         model: trained in place of a new one of `recipe.model`: one with parts of your own, say.
@@ -89,15 +90,15 @@ def train_model(
 
     Raises:
         FileExistsError: the folder holds a run and `is_resumed` is False.
-        ValueError: `model` has another config than the recipe; the recipe differs from that of the
-            run to continue in more than a greater
+        ValueError: `dataset` or `validation` lacks what it needs; `model` has another config than
+            the recipe; the recipe differs from that of the run to continue in more than a greater
             length, or the data from it or from the model's number of classes or kinds of stuff;
             or there is a patience without an evaluation.
         NonFiniteLossError: see `engine.train`; the step is in failure.pt.
         OSError: the disk is full, or cannot be written to; the last checkpoint is whole.
     """
     ranks = ranks or Ranks(device=torch.device(device))
-    require_fitting(dataset, recipe, ranks)
+    require_fitting(dataset, validation, recipe, ranks)
     if model is not None and model.config != recipe.model:
         raise ValueError(
             "model: its config is not the recipe's; pass Recipe(model=model.config, ...)"
@@ -159,7 +160,7 @@ def _say_nothing(text: str) -> None:
 
 def _loop(
     state: TrainingState,
-    dataset: InstanceDataset,
+    dataset: TrainingDataset,
     validation: InstanceDataset | None,
     recipe: Recipe,
     observers: Observers,
@@ -203,7 +204,7 @@ def _loop(
 
 
 def _batches(
-    start: int, dataset: InstanceDataset, recipe: Recipe, ranks: Ranks
+    start: int, dataset: TrainingDataset, recipe: Recipe, ranks: Ranks
 ) -> Iterable[TrainingBatch]:
     config = recipe.train
     return batches_from(

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from blendmask_lite.boxes import ltrb_to_xyxy
 from blendmask_lite.config import InferenceConfig
-from blendmask_lite.datasets.sample import InstanceDataset, Sample
+from blendmask_lite.datasets.sample import Sample, TrainingDataset
 from blendmask_lite.datasets.transforms import resize_sample, resized_size
 from blendmask_lite.masks import mask_iou, paste_masks
 from blendmask_lite.model.blendmask import BlendMask
@@ -93,7 +93,7 @@ def snapshot_iterations(number: int, iterations: int) -> tuple[int, ...]:
 
 
 def choose_pictures(
-    dataset: InstanceDataset, inference: InferenceConfig, number: int
+    dataset: TrainingDataset, inference: InferenceConfig, number: int
 ) -> tuple[Sample, ...]:
     """The first pictures with objects, at the size that the model sees in a test.
 

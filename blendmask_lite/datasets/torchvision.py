@@ -1,0 +1,281 @@
+"""Data sets of images and torchvision's target dicts, for training and evaluation.
+
+Chapter 12 of the course. torchvision's guide "TorchVision Object Detection Finetuning" says what
+such a dict holds; `TorchvisionDataset` refuses what does not fit, with the item and the field.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn, Protocol, Self
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
+
+from blendmask_lite.datasets.coco_format import annotation_records, category_records, image_record
+from blendmask_lite.datasets.sample import Sample
+from blendmask_lite.masks import mask_boxes, semantic_map
+from blendmask_lite.structures import Target
+
+__all__ = ["ImagesWithTargets", "TorchvisionDataset"]
+
+
+class ImagesWithTargets(Protocol):
+    """A `torch.utils.data.Dataset` whose items are pairs of an image and a target dict."""
+
+    def __len__(self) -> int:
+        """Number of items."""
+        ...
+
+    def __getitem__(self, index: int, /) -> Any:
+        """(image, target) at a position from 0 on."""
+        ...
+
+
+class TorchvisionDataset:
+    """A data set of images and target dicts as torchvision's detection models learn from them.
+
+    An image is a tensor or tv_tensor (3, H, W), uint8 or float in [0, 1], or a PIL image. Its dict
+    has, for N objects (N may be 0):
+
+    - "boxes": (N, 4) corners (x0, y0, x1, y1), pixels, x0 < x1 and y0 < y1;
+    - "labels": (N,) integers from `first_label` on;
+    - "masks": (N, H, W) bool, or uint8 of 0 and 1;
+    - "iscrowd", if it is there: (N,) 0 or 1. Crowds are not learned, nor is what is found in them
+      counted as wrong;
+    - "area", if it is there: (N,) pixels, which decide in evaluation what is small and large. If
+      not, the masks' pixels count.
+
+    Anything else in it, "image_id" too, is not read: an image's id is its position. A dict without
+    any of the first three is of an image without objects. Objects whose masks have no pixels are
+    left out.
+
+    Items are read again at every use. Random augmentation belongs into the settings of a training;
+    if items change from use to use, a killed run does not continue bit by bit, and evaluation
+    compares with something else than what was seen.
+
+    Args:
+        dataset: of pairs (image, dict).
+        class_names: C names, in the order of the labels, without background.
+        first_label: the label of `class_names[0]` in the dicts: 1 as in torchvision's models, in
+            which 0 is background, or 0.
+
+    Attributes:
+        class_names: C names.
+        category_ids: C ids for results, the labels of the dicts.
+        stuff_names: empty.
+        image_ids: positions in `dataset`.
+
+    Raises:
+        ValueError: no class, a name that comes twice, or another first label. `load`, `load_image`
+            and `ground_truth` raise it for an item that does not fit.
+    """
+
+    stuff_names: tuple[str, ...] = ()
+
+    def __init__(
+        self, dataset: ImagesWithTargets, *, class_names: Sequence[str], first_label: int
+    ) -> None:
+        self.class_names = tuple(class_names)
+        if isinstance(class_names, str) or not 0 < len(set(self.class_names)) == len(class_names):
+            raise ValueError(f"class_names = {class_names!r}: must be different names, at least 1")
+        if first_label not in (0, 1):
+            raise ValueError(
+                f"first_label = {first_label!r}: must be 1 if label 0 is background, as in "
+                "torchvision's models, or 0 if it is the first class"
+            )
+        self.dataset = dataset
+        self.first_label = first_label
+        self.category_ids = tuple(range(first_label, first_label + len(self.class_names)))
+        self.image_ids = tuple(range(len(dataset)))
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def load(self, index: int) -> Sample:
+        """The image at a position of `image_ids`, not resized, and its objects."""
+        image, target, is_crowd, _ = self._item(index)
+        assert target.masks is not None
+        is_object = target.masks.flatten(1).any(dim=1) & ~is_crowd
+        height, width = image.shape[-2:]
+        return Sample(
+            image=image,
+            target=Target(
+                boxes=target.boxes[is_object],
+                labels=target.labels[is_object],
+                masks=target.masks[is_object],
+                semantic=semantic_map(target.masks, target.labels),
+            ),
+            image_id=self.image_ids[index],
+            original_size=(height, width),
+        )
+
+    def load_image(self, index: int) -> Tensor:
+        """(3, H, W) uint8, RGB: the image of `load`."""
+        return self._item(index)[0]
+
+    def select(self, image_ids: Sequence[int]) -> Self:
+        """The same data set with these images only, in this order."""
+        if unknown := sorted(set(image_ids) - set(self.image_ids)):
+            raise ValueError(f"image ids {unknown[:5]}: the data set does not have them")
+        chosen = copy.copy(self)
+        chosen.image_ids = tuple(image_ids)
+        return chosen
+
+    def ground_truth(self) -> dict[str, Any]:
+        """Images, annotations and categories of `image_ids` in COCO's format; reads every item."""
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for index, image_id in enumerate(self.image_ids):
+            image, target, is_crowd, areas = self._item(index)
+            height, width = image.shape[-2:]
+            images.append(image_record(image_id, (height, width)))
+            own = annotation_records(
+                target, image_id, self.category_ids, first_id=len(annotations) + 1
+            )
+            for record, crowd in zip(own, is_crowd.tolist(), strict=True):
+                record["iscrowd"] = int(crowd)
+            if areas is not None:
+                for record, area in zip(own, areas.tolist(), strict=True):
+                    record["area"] = area
+            annotations += own
+        categories = category_records(self.class_names, self.category_ids)
+        return {"images": images, "annotations": annotations, "categories": categories}
+
+    def _item(self, index: int) -> tuple[Tensor, Target, Tensor, Tensor | None]:
+        """The image, all its objects, which of them are crowds, and their areas if given."""
+        item = _Item(self.image_ids[index], self.dataset)
+        labels = item.labels(self.first_label, len(self.class_names))
+        masks = item.masks(len(labels))
+        target = Target(boxes=item.boxes(masks), labels=labels, masks=masks)
+        return item.image, target, item.crowds(len(labels)), item.areas(len(labels))
+
+
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+NUMBERS = (torch.float32, torch.float64, torch.float16, torch.bfloat16, *INTEGERS)
+
+
+class _Item:
+    """One pair (image, dict), each part checked when it is asked for."""
+
+    def __init__(self, place: int, dataset: ImagesWithTargets) -> None:
+        self.place = place
+        item = dataset[place]
+        if not (isinstance(item, tuple | list) and len(item) == 2):
+            self._refuse(f"is {_described(item)}, expected a pair (image, target)")
+        image, target = item
+        if not isinstance(target, Mapping):
+            self._refuse(f"its target is {_described(target)}, expected a dict")
+        self.image = self._read_image(image)
+        self.target: Mapping[str, Any] = target
+        if not target.keys() & {"boxes", "labels", "masks"}:
+            masks = torch.zeros((0, *self.image.shape[-2:]), dtype=torch.bool)
+            self.target = {
+                "boxes": torch.zeros(0, 4),
+                "labels": masks.long()[:, 0, 0],
+                "masks": masks,
+            }
+
+    def labels(self, first: int, num_classes: int) -> Tensor:
+        """(N,) int64, 0 to C-1."""
+        labels = self._field("labels", (None,), INTEGERS, "(N,) integers").long() - first
+        if len(wrong := labels[(labels < 0) | (labels >= num_classes)]):
+            self._refuse(
+                f"target['labels'] holds {int(wrong[0]) + first}, expected {first} to "
+                f"{first + num_classes - 1} ({num_classes} class names, first_label = {first})"
+            )
+        return labels
+
+    def masks(self, num: int) -> Tensor:
+        """(N, H, W) bool."""
+        height, width = self.image.shape[-2:]
+        words = f"({num}, {height}, {width}) bool, or uint8 of 0 and 1, by its labels and image"
+        masks = self._field("masks", (num, height, width), (torch.bool, torch.uint8), words)
+        if masks.dtype == torch.uint8 and masks.numel() and (most := int(masks.max())) > 1:
+            self._refuse(f"target['masks'] holds {most}, expected {words}")
+        return masks.bool()
+
+    def boxes(self, masks: Tensor) -> Tensor:
+        """(N, 4) float32 corners, pixels."""
+        given = self.target.get("boxes")
+        if isinstance(given, BoundingBoxes) and given.format != BoundingBoxFormat.XYXY:
+            self._refuse(f"target['boxes'] is in the format {given.format.name}, expected XYXY")
+        words = f"({len(masks)}, 4) numbers, by its labels"
+        boxes = self._field("boxes", (len(masks), 4), NUMBERS, words).float()
+        tight = mask_boxes(masks)
+        shared = torch.minimum(boxes, tight)[:, 2:] - torch.maximum(boxes, tight)[:, :2]
+        is_apart = (shared <= 0).any(dim=1) & (tight[:, 2] > 0)
+        format_of = "expected x0, y0, x1, y1 with x0 < x1 and y0 < y1, not x, y, width, height"
+        for is_wrong, reason in (
+            (~boxes.isfinite().all(dim=1), "which is not finite"),
+            ((boxes[:, 2:] <= boxes[:, :2]).any(dim=1), format_of),
+            (is_apart, f"which its mask does not meet; {format_of}"),
+        ):
+            for place in is_wrong.nonzero().flatten().tolist():
+                numbers = ", ".join(f"{side:g}" for side in boxes[place].tolist())
+                self._refuse(f"target['boxes'] holds ({numbers}) for object {place}, {reason}")
+        return boxes
+
+    def crowds(self, num: int) -> Tensor:
+        """(N,) bool."""
+        if "iscrowd" not in self.target:
+            return torch.zeros(num, dtype=torch.bool)
+        words = f"({num},) of 0 and 1, by its labels"
+        crowds = self._field("iscrowd", (num,), (torch.bool, *NUMBERS), words)
+        if not bool(((crowds == 0) | (crowds == 1)).all()):
+            self._refuse(f"target['iscrowd'] holds {crowds.tolist()}, expected {words}")
+        return crowds.bool()
+
+    def areas(self, num: int) -> Tensor | None:
+        """(N,) pixels, if they are given."""
+        if "area" not in self.target:
+            return None
+        words = f"({num},) numbers of at least 0, by its labels"
+        areas = self._field("area", (num,), NUMBERS, words)
+        if not bool((areas.isfinite() & (areas >= 0)).all()):
+            self._refuse(f"target['area'] holds {areas.tolist()}, expected {words}")
+        return areas
+
+    def _read_image(self, image: object) -> Tensor:
+        """(3, H, W) uint8, RGB."""
+        if isinstance(image, Image.Image):
+            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+        words = "(3, H, W) uint8, or float in [0, 1], or a PIL image"
+        if not isinstance(image, Tensor) or image.dim() != 3 or len(image) != 3:
+            self._refuse(f"its image is {_described(image)}, expected {words}")
+        pixels = image.detach().cpu().as_subclass(Tensor)
+        if pixels.dtype == torch.uint8:
+            return pixels
+        least, most = pixels.min().item(), pixels.max().item()
+        if not (pixels.is_floating_point() and 0 <= least <= most <= 1):
+            self._refuse(
+                f"its image is {_described(pixels)} from {least:.3g} to {most:.3g}, expected "
+                f"{words}; the model normalizes"
+            )
+        return (pixels * 255).round().to(torch.uint8)
+
+    def _field(
+        self, name: str, shape: tuple[int | None, ...], dtypes: Sequence[torch.dtype], words: str
+    ) -> Tensor:
+        if name not in self.target:
+            self._refuse(f"target[{name!r}] is missing, expected {words}")
+        value = self.target[name]
+        fits = isinstance(value, Tensor) and value.dtype in dtypes and value.dim() == len(shape)
+        if not fits or any(
+            side not in (None, own) for side, own in zip(shape, value.shape, strict=True)
+        ):
+            self._refuse(f"target[{name!r}] is {_described(value)}, expected {words}")
+        return value.detach().cpu().as_subclass(Tensor)
+
+    def _refuse(self, text: str) -> NoReturn:
+        raise ValueError(f"item {self.place}: {text}")
+
+
+def _described(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+    return f"of type {type(value).__name__}"
