@@ -6,6 +6,7 @@ import contextlib
 import copy
 import io
 import random
+import sys
 
 import hotcoco
 import numpy as np
@@ -111,8 +112,16 @@ def reference(truth, results, kind):
     return evaluation
 
 
+@pytest.fixture(params=["hotcoco", "pycocotools"])
+def library(request, monkeypatch):
+    """Which of the two evaluates."""
+    if request.param == "pycocotools":
+        monkeypatch.setitem(sys.modules, "hotcoco", None)  # importing it fails
+    return request.param
+
+
 @pytest.mark.parametrize("kind", ["mask", "box"])
-def test_numbers_are_those_of_pycocotools(kind):
+def test_numbers_are_those_of_pycocotools(kind, library):
     measured = 0
     for seed in range(60):
         truth, results = random_case(seed)
@@ -191,7 +200,7 @@ def one_object(*, image_id=1, annotation_id=1, category_id=1):
     return truth, [found]
 
 
-def test_an_annotation_of_id_0_can_be_found():
+def test_an_annotation_of_id_0_can_be_found(library):
     # In pycocotools 0 stands for "not matched": this object would count as missed and as a false
     # alarm.
     truth, found = one_object(annotation_id=0)
@@ -199,7 +208,7 @@ def test_an_annotation_of_id_0_can_be_found():
     assert evaluate_detections(truth, found)["mask"].numbers["AP"] == 100
 
 
-def test_ids_may_be_as_large_as_they_like():
+def test_ids_may_be_as_large_as_they_like(library):
     # The next one is the same float64.
     truth, found = one_object(image_id=2**53 + 1, category_id=2**53 + 3)
     truth["images"].append({"id": 2**53, "height": 20, "width": 20})
@@ -210,9 +219,40 @@ def test_ids_may_be_as_large_as_they_like():
     assert np.isnan(scores["mask"].classes[1]["AP"])
 
 
-def test_nothing_found_is_zero_and_nothing_to_find_is_no_number():
+def test_nothing_found_is_zero_and_nothing_to_find_is_no_number(library):
     truth, found = one_object()
     assert evaluate_detections(truth, [])["mask"].numbers["AP"] == 0
     scores = evaluate_detections({**truth, "annotations": []}, found)
     assert np.isnan(scores["box"].numbers["AP"])
     assert np.isnan(scores["box"].classes[0]["AP"])
+
+
+def test_both_libraries_give_the_same_numbers_classes_and_curves(monkeypatch):
+    cases = [random_case(seed) for seed in range(200, 220)]
+    fast = [evaluate_detections(*case) for case in cases]
+    monkeypatch.setitem(sys.modules, "hotcoco", None)
+    for case, wanted in zip(cases, fast, strict=True):
+        kept = copy.deepcopy(case[0])
+        slow = evaluate_detections(*case)
+        assert case[0] == kept
+        for kind in ("mask", "box"):
+            assert slow[kind].numbers == pytest.approx(wanted[kind].numbers, abs=1e-4, nan_ok=True)
+            assert slow[kind].numbers.keys() == wanted[kind].numbers.keys()
+            assert np.allclose(slow[kind].precision, wanted[kind].precision, equal_nan=True)
+            for own, other in zip(slow[kind].classes, wanted[kind].classes, strict=True):
+                assert own == pytest.approx(other, abs=1e-4, nan_ok=True)
+
+
+def test_polygons_are_evaluated_by_both_libraries(library):
+    truth, found = one_object()
+    truth["annotations"][0]["segmentation"] = [[5, 5, 15, 5, 15, 15, 5, 15]]
+    assert evaluate_detections(truth, found)["mask"].numbers["AP"] == 100
+
+
+def test_lvis_without_hotcoco_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "hotcoco", None)
+    truth, found = one_object()
+    truth["images"][0] |= {"neg_category_ids": [], "not_exhaustive_category_ids": []}
+    truth["categories"][0]["frequency"] = "f"
+    with pytest.raises(ValueError, match=r"LVIS's AP needs hotcoco .*: pip install hotcoco"):
+        evaluate_detections(truth, found)

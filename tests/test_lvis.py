@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from PIL import Image
 from blendmask_lite.datasets.coco_format import decode_masks, encode_masks
 from blendmask_lite.datasets.lvis import LVIS_NAMES, CocoClassesOfLvis, LvisDataset
 from blendmask_lite.evaluation.average_precision import evaluate_detections
-from blendmask_lite.evaluation.instances import InstanceEvaluator
+from blendmask_lite.evaluation.instances import InstanceEvaluator, evaluate_model
 from blendmask_lite.evaluation.results import ImageResults
 from blendmask_lite.structures import Detections
 from blendmask_lite.weights.zoo import COCO_THINGS
@@ -182,6 +183,13 @@ def test_the_best_300_detections_of_a_picture_count_over_all_classes(tmp_path):
         boxes = [ELSEWHERE] * num + [BOX]
         found = detections(boxes, [1] * num + [2], [0.9] * num + [0.5])
         assert evaluated(LvisDataset(tmp_path), (1, found)).mask["APr"] == wanted
+
+
+def test_without_hotcoco_the_model_does_not_work_in_vain(tmp_path, monkeypatch):
+    write_lvis(tmp_path, [image(1)], [annotation(1, 1, 4, 2, 2, 9)])
+    monkeypatch.setitem(sys.modules, "hotcoco", None)
+    with pytest.raises(ValueError, match="LVIS's AP needs hotcoco"):
+        evaluate_model(None, LvisDataset(tmp_path))
 
 
 def random_lvis(seed):

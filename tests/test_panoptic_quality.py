@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pickle
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -545,6 +546,12 @@ def test_models_and_data_that_do_not_fit_are_refused(tmp_path):
         evaluate_panoptic(model, ShapesDataset(1))
     with pytest.raises(ValueError, match="no images"):
         evaluate_panoptic(small_model(), ShapesDataset(0))
+
+
+def test_without_hotcoco_the_model_does_not_work_in_vain(monkeypatch):
+    monkeypatch.setitem(sys.modules, "hotcoco.panoptic", None)
+    with pytest.raises(ValueError, match=r"panoptic quality needs hotcoco .*pip install hotcoco"):
+        evaluate_panoptic(None, ShapesDataset(1))
 
 
 def test_segment_numbers_beyond_a_byte_survive_their_picture(tmp_path):

@@ -1,20 +1,24 @@
 """Average precision of boxes and masks, by COCO's rules or LVIS's.
 
 Chapter 05 of the course. Lin et al., "Microsoft COCO"; Gupta et al., "LVIS", section 2.1.
-hotcoco computes the numbers, which are those of pycocotools, bit by bit; the tests compare them,
-`benchmarks/evaluation.py` the time.
+hotcoco computes the numbers. If it cannot be imported, pycocotools does, which is slower and knows
+COCO's rules only; the tests compare the numbers, `benchmarks/evaluation.py` the time.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import hotcoco
-import hotcoco.mask
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from blendmask_lite.evaluation.results import ImageResults
 
@@ -23,6 +27,7 @@ __all__ = [
     "LVIS_METRICS",
     "AveragePrecision",
     "evaluate_detections",
+    "import_hotcoco",
     "is_federated",
 ]
 
@@ -35,6 +40,7 @@ LVIS_METRICS = {
     **{"AP": "AP", "AP50": "AP50", "AP75": "AP75", "APS": "APs", "APM": "APm", "APL": "APl"},
     **{"APr": "APr", "APc": "APc", "APf": "APf", "AR300": "AR@300"},
 }
+IOU_TYPES = {"mask": "segm", "box": "bbox"}  # the libraries' words
 IOU_THRESHOLDS = {"AP50": 0, "AP75": 5}  # places among 0.50, 0.55, ..., 0.95
 
 
@@ -76,21 +82,52 @@ def evaluate_detections(
 
     Returns:
         For "mask" and "box".
+
+    Raises:
+        ValueError: federated truth, and hotcoco cannot be imported.
     """
     federated = is_federated(truth)
-    # Ids may be beyond float64. They are counted anew, images in their order, because ties are
+    # Ids may be beyond float64. They are numbered again, images in their order, because ties are
     # decided by it.
     images = {each: n for n, each in enumerate(sorted(x["id"] for x in truth["images"]), start=1)}
     labels = {each: n for n, each in enumerate((x["id"] for x in truth["categories"]), start=1)}
-    true = hotcoco.COCO(_renumbered(truth, images, labels))
-    found = _load(true, results, images, labels)
-    areas = {"box": None, "mask": _mask_areas(results)}
+    renumbered = _renumbered(truth, images, labels)
+    rows = _rows(results, images, labels)
+    runs = [run for each in results for run in each.segmentations()]
+    areas = {
+        # One by one: pycocotools refuses to measure more than 255 together.
+        "mask": np.array([coco_mask.area(run) for run in runs], dtype=np.float64),
+        "box": rows[:, 3] * rows[:, 4],
+    }
+    try:
+        hotcoco = import_hotcoco("hotcoco", purpose="LVIS's AP")
+    except ValueError:
+        if federated:
+            raise
+        return {
+            kind: _by_pycocotools(renumbered, rows, runs, area, kind)
+            for kind, area in areas.items()
+        }
+    true = hotcoco.COCO(renumbered)
+    found = true.load_res(rows, segmentation=runs)
     evaluated = {}
     for kind, area in areas.items():
-        if area is not None and len(area):
+        if len(area):
             found.update_anns(ids=np.arange(1, len(area) + 1), area=area)
-        evaluated[kind] = _evaluate(true, found, kind, federated)
-    return {kind: evaluated[kind] for kind in ("mask", "box")}
+        evaluated[kind] = _by_hotcoco(hotcoco, true, found, kind, federated)
+    return evaluated
+
+
+def import_hotcoco(module: str, *, purpose: str) -> Any:
+    """A module of the library hotcoco.
+
+    Raises:
+        ValueError: it cannot be imported; what needs it, and what to install.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(f"{purpose} needs hotcoco ({error}): pip install hotcoco") from None
 
 
 def _renumbered(
@@ -125,12 +162,10 @@ def _renumbered(
     }
 
 
-def _load(
-    true: hotcoco.COCO,
-    results: Sequence[ImageResults],
-    images: dict[int, int],
-    labels: dict[int, int],
-) -> hotcoco.COCO:
+def _rows(
+    results: Sequence[ImageResults], images: dict[int, int], labels: dict[int, int]
+) -> NDArray[np.float64]:
+    """(N, 7): image, x, y, width, height, score, class."""
     rows = [np.zeros((0, 7))]
     for each in results:
         row = np.empty((len(each), 7))
@@ -139,32 +174,63 @@ def _load(
         row[:, 5] = each.scores
         row[:, 6] = [labels[category] for category in each.category_ids.tolist()]
         rows.append(row)
-    segmentations: list[Any] = [run for each in results for run in each.segmentations()]
-    return true.load_res(np.concatenate(rows), segmentation=segmentations)
+    return np.concatenate(rows)
 
 
-def _mask_areas(results: Sequence[ImageResults]) -> NDArray[np.float64]:
-    areas = [hotcoco.mask.area(each.segmentations()) for each in results if len(each)]
-    return np.concatenate([np.zeros(0), *areas])
-
-
-def _evaluate(
-    true: hotcoco.COCO, found: hotcoco.COCO, kind: str, federated: bool
+def _by_hotcoco(
+    hotcoco: Any, true: Any, found: Any, kind: str, federated: bool
 ) -> AveragePrecision:
-    iou_type = {"mask": "segm", "box": "bbox"}[kind]
-    evaluation = hotcoco.COCOeval(true, found, iou_type, lvis_style=federated)
+    evaluation = hotcoco.COCOeval(true, found, IOU_TYPES[kind], lvis_style=federated)
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summary_lines()  # fills the numbers in, without printing as `summarize` does
     values = evaluation.get_results()
-    assert evaluation.eval is not None
-    every: NDArray[np.float64] = evaluation.eval["precision"][:, :, :, 0, -1]
-    precision = np.where(every < 0, np.nan, every)  # (10, 101, C)
     metrics = LVIS_METRICS if federated else COCO_METRICS
+    numbers = {name: values[key] for name, key in metrics.items()}
+    return _as_result(numbers, evaluation.eval["precision"])
+
+
+def _by_pycocotools(
+    truth: dict[str, Any],
+    rows: NDArray[np.float64],
+    runs: Sequence[dict[str, Any]],
+    areas: NDArray[np.float64],
+    kind: str,
+) -> AveragePrecision:
+    entries = [
+        {
+            "id": number,
+            "image_id": int(row[0]),
+            "category_id": int(row[6]),
+            "bbox": row[1:5].tolist(),
+            "score": row[5],
+            "segmentation": run,
+            "area": area,
+            "iscrowd": 0,
+        }
+        for number, (row, run, area) in enumerate(zip(rows, runs, areas, strict=True), start=1)
+    ]
+    with contextlib.redirect_stdout(io.StringIO()):
+        true, found = COCO(), COCO()
+        true.dataset, found.dataset = truth, truth | {"annotations": entries}
+        true.createIndex()
+        found.createIndex()
+        evaluation = COCOeval(true, found, IOU_TYPES[kind])
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    numbers = dict(zip(COCO_METRICS, evaluation.stats[[0, 1, 2, 3, 4, 5, 8]], strict=True))
+    return _as_result(numbers, evaluation.eval["precision"])
+
+
+def _as_result(numbers: dict[str, float], precision: NDArray[np.float64]) -> AveragePrecision:
+    """Args: numbers from 0 to 1, and (10, 101, C, sizes, limits of detections); -1 for nothing."""
+    every = precision[:, :, :, 0, -1]
+    every = np.where(every < 0, np.nan, every)
     return AveragePrecision(
-        numbers={name: _percent(values[key]) for name, key in metrics.items()},
-        classes=[_class_numbers(precision[:, :, label]) for label in range(precision.shape[2])],
-        precision=precision,
+        numbers={name: _percent(value) for name, value in numbers.items()},
+        classes=[_class_numbers(every[:, :, label]) for label in range(every.shape[2])],
+        precision=every,
     )
 
 

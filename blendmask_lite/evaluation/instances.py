@@ -11,7 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 from blendmask_lite.datasets.sample import InstanceDataset
-from blendmask_lite.evaluation.average_precision import evaluate_detections
+from blendmask_lite.evaluation.average_precision import (
+    evaluate_detections,
+    import_hotcoco,
+    is_federated,
+)
 from blendmask_lite.evaluation.pictures import (
     in_batches,
     made_by_first,
@@ -124,7 +128,12 @@ def evaluate_model(
     """Find the objects of every image and compare them with the true ones; see `detect_all`.
 
     Of several processes the first one compares and tells the others the numbers.
+
+    Raises:
+        ValueError: see `detect_all`; or the data is LVIS's, and hotcoco cannot be imported.
     """
+    if is_federated(dataset.select(dataset.image_ids[:1]).ground_truth()):
+        import_hotcoco("hotcoco", purpose="LVIS's AP")  # before the work
     evaluator = detect_all(
         model,
         dataset,

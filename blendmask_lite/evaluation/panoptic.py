@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from hotcoco.panoptic import PanopticEval
 from PIL import Image
 from torch import Tensor
 
 from blendmask_lite.datasets.coco_format import encode_masks, image_record
 from blendmask_lite.datasets.panoptic import PanopticData, TrueSegments, panoptic_categories
 from blendmask_lite.datasets.sample import InstanceDataset
+from blendmask_lite.evaluation.average_precision import import_hotcoco
 from blendmask_lite.evaluation.panoptic_quality import PanopticQuality, SegmentCounts
 from blendmask_lite.evaluation.pictures import in_batches, own_images, require_same_names
 from blendmask_lite.files import write_atomically
@@ -119,8 +119,10 @@ def evaluate_panoptic(
 
     Raises:
         ValueError: the model has no panoptic branch; the data has no segments, or others than
-            the model; no images; or a share of several without `gather`.
+            the model; no images; a share of several without `gather`; or hotcoco, which counts,
+            cannot be imported.
     """
+    _counter()  # before the work
     if not model.stuff_names:
         raise ValueError("the model has no panoptic branch: it knows objects and no stuff")
     if not isinstance(dataset, PanopticData):
@@ -187,7 +189,8 @@ def count_segments(
         Counts by category id, of the categories that occur.
 
     Raises:
-        ValueError: sizes differ, or a segment is of none of the categories.
+        ValueError: sizes differ, a segment is of none of the categories, or hotcoco cannot be
+            imported.
     """
     if ids.shape != truth.ids.shape:
         raise ValueError(
@@ -200,7 +203,7 @@ def count_segments(
     crowds = {each.id for each in truth.segments if each.is_crowd}
     height, width = ids.shape
     common = {"images": [image_record(1, (height, width), "")], "categories": categories}
-    evaluation = PanopticEval(
+    evaluation = _counter().PanopticEval(
         {**common, "annotations": _annotations(truth.ids, true, crowds)},
         {**common, "annotations": _annotations(ids, category_of, set())},
     )
@@ -210,6 +213,10 @@ def count_segments(
         for category_id, each in evaluation.results()["per_class"].items()
     }
     return {category_id: counts for category_id, counts in found.items() if counts.occurs}
+
+
+def _counter() -> Any:
+    return import_hotcoco("hotcoco.panoptic", purpose="panoptic quality")
 
 
 def _annotations(
