@@ -409,14 +409,23 @@ def test_an_annotation_that_fits_nothing_is_named_with_its_file(tmp_path, entry,
         {"size": [6, 5], "counts": "~~~~"},
         {"size": [6, 5], "counts": 30},
         {"counts": [30]},
+        {"size": [6, 5]},
+        {"size": [6, 5], "counts": "é"},
+        {"size": [6, 5], "counts": [True, 29]},
+        [[float("nan")] * 6],
+        [[True] * 6],
+        [[]],
+        [[1e300, 0, 5, 5, 0, 5]],
     ],
 )
 def test_a_damaged_mask_is_named_with_its_file_and_annotation(tmp_path, segmentation):
-    path = write_folder(tmp_path, [annotation(17, segmentation=segmentation)])
+    whole = annotation(17, segmentation=segmentation, area=4, bbox=[1, 1, 2, 2], iscrowd=0)
+    path = write_folder(tmp_path, [whole])
     dataset = CocoDataset(tmp_path)
-    with pytest.raises(ValueError, match="annotation 17: segmentation") as caught:
-        dataset.load(0)
-    assert str(path) in str(caught.value)
+    for read in (lambda: dataset.load(0), dataset.ground_truth):
+        with pytest.raises(ValueError, match="annotation 17: segmentation") as caught:
+            read()
+        assert str(path) in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ['{"images": [', "[]", '{"images": []}', "\x00\xff"])

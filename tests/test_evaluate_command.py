@@ -85,6 +85,18 @@ def test_a_row_for_each_class_is_printed_and_stored(shapes_root, tmp_path, capsy
     assert 30 <= sum(each["num_detections"] for each in classes) <= 40
 
 
+def test_a_damaged_true_mask_is_refused_before_the_work(shapes_root, tmp_path, capsys, monkeypatch):
+    model = write_model(tmp_path / "model.pt", SHAPE_CLASSES)
+    path = next((shapes_root / "annotations").glob("*.json"))
+    content = json.loads(path.read_text())
+    content["annotations"][3]["segmentation"] = {"size": [64, 256], "counts": [16384]}
+    path.write_text(json.dumps(content))
+    monkeypatch.delattr(BlendMask, "predict")
+    assert main(["evaluate", model, str(shapes_root)]) == 1
+    number = content["annotations"][3]["id"]
+    assert f"{path}: annotation {number}: segmentation: for [64, 256]" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_two_processes_share_the_images_and_say_the_results_once(shapes_root, tmp_path):
     model = write_model(tmp_path / "model.pt", SHAPE_CLASSES)

@@ -6,6 +6,7 @@ annotations a server keeps, such as test-dev2017.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +28,13 @@ from blendmask_lite.datasets.coco_files import (
     read_lists,
     refuse_in,
 )
-from blendmask_lite.datasets.coco_format import completed, decode_region, run_boxes, run_length
+from blendmask_lite.datasets.coco_format import (
+    check_segmentation,
+    completed,
+    decode_region,
+    run_boxes,
+    run_length,
+)
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.images import read_stored_image
 from blendmask_lite.masks import lazy_zeros
@@ -201,6 +208,9 @@ class CocoDataset:
         """Images, annotations and categories of `image_ids` as the annotation file has them.
 
         Annotations without area, box or crowd flag get them from their masks.
+
+        Raises:
+            ValueError: a segmentation that `load` would refuse, too; names file and id.
         """
         return {
             "images": [self._images[image_id] for image_id in self.image_ids],
@@ -242,9 +252,13 @@ class CocoDataset:
 
     def _completed_annotations(self, image_id: int) -> list[dict[str, Any]]:
         annotations = self._annotations.get(image_id, [])
+        size = self._size(image_id)
         if all({"area", "bbox", "iscrowd"} <= set(each) for each in annotations):
+            for each in annotations:
+                with self._named(each):
+                    check_segmentation(each["segmentation"], size)
             return annotations
-        runs = self._run_lengths(image_id, annotations, self._size(image_id))
+        runs = self._run_lengths(image_id, annotations, size)
         return [completed(each, run) for each, run in zip(annotations, runs, strict=True)]
 
     def _picture(self, image_id: int, size: tuple[int, int]) -> Tensor:
@@ -262,15 +276,20 @@ class CocoDataset:
             return self._runs[image_id]
         runs = []
         for annotation in annotations:
-            try:
+            with self._named(annotation):
                 runs.append(run_length(annotation["segmentation"], size))
-            except ValueError as error:
-                raise ValueError(
-                    f"{self.annotation_file}: annotation {annotation['id']}: {error}"
-                ) from None
         if self._runs is not None:
             self._runs[image_id] = runs
         return runs
+
+    @contextlib.contextmanager
+    def _named(self, annotation: dict[str, Any]) -> Iterator[None]:
+        """Let an error say which annotation of which file it is about."""
+        try:
+            yield
+        except ValueError as error:
+            place = f"{printable(self.annotation_file)}: annotation {annotation['id']}"
+            raise ValueError(f"{place}: {error}") from None
 
 
 def _has_objects(annotations: Sequence[dict[str, Any]]) -> bool:

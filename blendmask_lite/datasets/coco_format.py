@@ -20,6 +20,7 @@ from blendmask_lite.structures import Target
 __all__ = [
     "annotation_records",
     "category_records",
+    "check_segmentation",
     "completed",
     "decode_masks",
     "decode_region",
@@ -117,13 +118,28 @@ def run_length(segmentation: object, size: tuple[int, int]) -> dict[str, Any]:
         ValueError: what is wrong with the segmentation.
     """
     height, width = size
+    counts = check_segmentation(segmentation, size)
+    if counts is None:
+        assert isinstance(segmentation, list)
+        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    run = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+    # pycocotools takes a run of no pixels for one pixel when it looks for the box.
+    return coco_mask.encode(coco_mask.decode(run)) if 0 in counts[1:] else run
+
+
+def check_segmentation(segmentation: object, size: tuple[int, int]) -> list[int] | None:
+    """Refuse what `run_length` refuses, without making the mask.
+
+    Returns:
+        The run lengths; None for polygons, of which there is one at least.
+
+    Raises:
+        ValueError: what is wrong with the segmentation.
+    """
+    height, width = size
     if isinstance(segmentation, list):
         _require_polygons(segmentation)
-        if not segmentation:
-            return coco_mask.frPyObjects(
-                {"size": [height, width], "counts": [height * width]}, *size
-            )
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+        return None if segmentation else [height * width]
     if not isinstance(segmentation, dict) or not {"size", "counts"} <= set(segmentation):
         raise ValueError("segmentation: neither polygons nor run lengths")
     if segmentation["size"] != [height, width]:
@@ -132,16 +148,15 @@ def run_length(segmentation: object, size: tuple[int, int]) -> dict[str, Any]:
             f"the image has [{height}, {width}]"
         )
     counts = segmentation["counts"]
-    if isinstance(counts, list):
-        if not set(map(type, counts)) <= {int} or min(counts, default=0) < 0:
-            raise ValueError("segmentation: run lengths must be whole numbers of at least 0")
-        if sum(counts) != height * width:
-            raise ValueError(
-                f"segmentation: the run lengths cover {sum(counts)} of {height * width} pixels"
-            )
-        run = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, *size)
-        return _without_empty_runs(run, counts)
-    return _checked_text(counts, size)
+    if not isinstance(counts, list):
+        return _counts_in_text(counts, height * width)
+    if not set(map(type, counts)) <= {int} or min(counts, default=0) < 0:
+        raise ValueError("segmentation: run lengths must be whole numbers of at least 0")
+    if sum(counts) != height * width:
+        raise ValueError(
+            f"segmentation: the run lengths cover {sum(counts)} of {height * width} pixels"
+        )
+    return counts
 
 
 def _require_polygons(polygons: list[Any]) -> None:
@@ -165,8 +180,8 @@ def _require_polygons(polygons: list[Any]) -> None:
         raise ValueError(f"segmentation: the outline is {length:.3g} pixels long")
 
 
-def _checked_text(counts: object, size: tuple[int, int]) -> dict[str, Any]:
-    """Compressed run lengths as pycocotools takes them, once they cover the image exactly.
+def _counts_in_text(counts: object, num_pixels: int) -> list[int]:
+    """The run lengths in compressed text, once they cover the image exactly.
 
     pycocotools would write past the mask's end if they covered more.
     """
@@ -189,14 +204,9 @@ def _checked_text(counts: object, size: tuple[int, int]) -> dict[str, Any]:
             value -= 1 << shift
         runs.append(value + runs[-2] if len(runs) > 2 else value)
         value, shift = 0, 0
-    if shift or min(runs, default=0) < 0 or sum(runs) != size[0] * size[1]:
+    if shift or min(runs, default=0) < 0 or sum(runs) != num_pixels:
         raise ValueError("segmentation: the compressed run lengths are damaged")
-    return _without_empty_runs({"size": list(size), "counts": text}, runs)
-
-
-def _without_empty_runs(run: dict[str, Any], counts: list[int]) -> dict[str, Any]:
-    """The same mask, its box tight: pycocotools takes a run of no pixels for one pixel there."""
-    return coco_mask.encode(coco_mask.decode(run)) if 0 in counts[1:] else run
+    return runs
 
 
 def completed(annotation: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:

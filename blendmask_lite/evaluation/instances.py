@@ -76,10 +76,15 @@ class InstanceEvaluator:
             for results in state:
                 self._add(results)
 
-    def finish(self) -> InstanceResults:
-        """Evaluate the images that were added."""
+    def finish(self, truth: dict[str, Any] | None = None) -> InstanceResults:
+        """Evaluate the images that were added.
+
+        Args:
+            truth: their `ground_truth`, if it is known; by default the data set's.
+        """
         found = self.found
-        truth = self.dataset.select([each.image_id for each in found]).ground_truth()
+        if truth is None:
+            truth = self.dataset.select([each.image_id for each in found]).ground_truth()
         scores = evaluate_detections(truth, found)
         objects = Counter(
             each["category_id"] for each in truth["annotations"] if not each.get("iscrowd", 0)
@@ -130,10 +135,13 @@ def evaluate_model(
     Of several processes the first one compares and tells the others the numbers.
 
     Raises:
-        ValueError: see `detect_all`; or the data is LVIS's, and hotcoco cannot be imported.
+        ValueError: see `detect_all`; a true object is damaged, which is found out before the work;
+            or the data is LVIS's, and hotcoco cannot be imported.
     """
-    if is_federated(dataset.select(dataset.image_ids[:1]).ground_truth()):
-        import_hotcoco("hotcoco", purpose="LVIS's AP")  # before the work
+    require_same_names("classes", model.class_names, dataset.class_names)
+    truth = dataset.select(dataset.image_ids[:max_images]).ground_truth()
+    if is_federated(truth):
+        import_hotcoco("hotcoco", purpose="LVIS's AP")
     evaluator = detect_all(
         model,
         dataset,
@@ -144,7 +152,7 @@ def evaluate_model(
         gather=gather,
     )
     # The detections are known to all.
-    numbers = made_by_first(lambda: replace(evaluator.finish(), found=[]), share[0], gather)
+    numbers = made_by_first(lambda: replace(evaluator.finish(truth), found=[]), share[0], gather)
     return replace(numbers, found=evaluator.found)
 
 
