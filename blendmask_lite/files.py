@@ -8,13 +8,14 @@ import hashlib
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from pathlib import Path
 
 __all__ = [
     "cache_dir",
     "is_stream",
+    "require_apart",
     "require_folder",
     "require_writable",
     "shipped_checkpoint",
@@ -85,6 +86,24 @@ def require_folder(path: str | os.PathLike[str]) -> None:
         if path.exists() and not path.is_dir():
             raise OSError(errno.ENOTDIR, "it is no folder")
         _require_room(_file_behind(path) / "file")
+
+
+def require_apart(
+    output: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]], what: str
+) -> None:
+    """Refuse an output that would replace one of the same command's inputs, through links, too.
+
+    Args:
+        output: a file to write.
+        inputs: files to read; not gone through if the output is not there yet.
+        what: one of them is, for the error: "the checkpoint", say.
+
+    Raises:
+        ValueError: the output is an input.
+    """
+    target = os.path.realpath(output)
+    if os.path.exists(target) and target in map(os.path.realpath, inputs):
+        raise ValueError(f"{output}: is {what} and would be lost; choose another place")
 
 
 @contextlib.contextmanager

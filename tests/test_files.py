@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -219,6 +220,49 @@ def test_commands_refuse_an_output_before_they_begin(tmp_path, capsys, monkeypat
         said = capsys.readouterr()
         assert "cannot be written (Not a directory)" in said.err, command
         assert said.err.count("\n") == 1, command
+
+
+def test_commands_refuse_an_output_that_is_their_own_input(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["shapes", "data", "--images", "1"]) == 0
+    shutil.copy(shipped_checkpoint(), "m.pt")
+    for folder in ("run", "out", "begun"):
+        Path(folder).mkdir()
+    shutil.copy("m.pt", "begun/best.pt")
+    shutil.copy("m.pt", "out/results.json")
+    Path("run/metrics.csv").write_text("iteration,loss,gradient_norm\n1,2,3\n")
+    links = {
+        "annotations.json": "data/annotations/instances_train.json",
+        "picture.json": "data/train/000000.png",
+        "m.onnx": "m.pt",
+        "curves.png": "run/metrics.csv",
+        "one.json": "two.json",
+    }
+    for link, target in links.items():
+        Path(link).symlink_to(target)
+    annotations, picture = links["annotations.json"], links["picture.json"]
+    evaluate = ["evaluate", "m.pt", "data"]
+    commands = [
+        (["data", "check", "data", "--json", annotations], "an annotation file"),
+        (["data", "check", "data", "--json", "annotations.json"], "an annotation file"),
+        (["data", "check", "data", "--json", picture], "one of the pictures"),
+        (["data", "check", "data", "--decode", "--json", "picture.json"], "one of the pictures"),
+        ([*evaluate, "--json", "m.pt"], "the checkpoint"),
+        ([*evaluate, "--results", "annotations.json"], "a file of the data set"),
+        ([*evaluate, "--json", picture], "a file of the data set"),
+        ([*evaluate, "--json", "one.json", "--results", "two.json"], "--json and --results: both"),
+        (["export", "m.pt", "-o", "m.onnx"], "the checkpoint"),
+        (["convert", "m.pt", "-o", "m.pt"], "the file to convert"),
+        (["segment", picture, "--weights", "out/results.json", "-o", "out"], "the checkpoint"),
+        (["train", "data", "-o", "begun", "--weights", "begun/best.pt"], "the run starts from"),
+        (["runs", "run", "--plot", "curves.png"], "a file of one of the runs"),
+    ]
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for command, words in commands:
+        capsys.readouterr()
+        assert main(command) == 1, command
+        assert words in capsys.readouterr().err.splitlines()[-1], command
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_generated_pictures_remove_no_device_that_their_annotations_are_linked_to(tmp_path):

@@ -13,7 +13,12 @@ from blendmask_lite.cli.models import print_table
 from blendmask_lite.datasets.check import FolderCheck, SplitCheck, check_folder
 from blendmask_lite.datasets.check.problems import KINDS, Findings
 from blendmask_lite.datasets.coco_download import COCO_URL, SPLITS, STORE, download_coco
-from blendmask_lite.files import require_folder, require_writable, write_atomically
+from blendmask_lite.files import (
+    require_apart,
+    require_folder,
+    require_writable,
+    write_atomically,
+)
 from blendmask_lite.terminal import counter, printable
 
 __all__ = ["add_parser"]
@@ -47,9 +52,14 @@ def add_check(subcommands: Any) -> None:
 
 def run_check(options: argparse.Namespace) -> int:
     """Check, print, write."""
+    root = Path(options.root)
     if options.json is not None:
+        require_apart(options.json, root.glob("annotations/**/*"), "an annotation file")
         require_writable(options.json)
-    check = check_folder(Path(options.root), options.split, decode=options.decode, progress=counter)
+    check = check_folder(root, options.split, decode=options.decode, progress=counter)
+    if options.json is not None:
+        pictures = (file for split in check.splits for file in split.files)
+        require_apart(options.json, pictures, "one of the pictures")
     for split in check.splits:
         _print_split(split)
     if between := check.between.sorted():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from blendmask_lite.cli.options import (
     find_device,
     open_dataset,
 )
-from blendmask_lite.datasets.coco import ImageListDataset
+from blendmask_lite.datasets.coco import CocoDataset, ImageListDataset
 from blendmask_lite.datasets.coco_files import list_splits
 from blendmask_lite.datasets.lvis import CocoClassesOfLvis, LvisDataset
 from blendmask_lite.datasets.panoptic import PanopticDataset
@@ -26,7 +28,12 @@ from blendmask_lite.evaluation.panoptic import evaluate_panoptic, panoptic_resul
 from blendmask_lite.evaluation.results import submission_path, write_results, write_submission
 from blendmask_lite.figures.evaluation import evaluation_figures, write_evaluation_figures
 from blendmask_lite.figures.panoptic import panoptic_quality_figure
-from blendmask_lite.files import require_folder, require_writable, write_atomically
+from blendmask_lite.files import (
+    require_apart,
+    require_folder,
+    require_writable,
+    write_atomically,
+)
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.terminal import counter, printable
 from blendmask_lite.training.distributed import Ranks, join_ranks, one_voice
@@ -184,18 +191,26 @@ def _open(options: argparse.Namespace, model: BlendMask) -> InstanceDataset:
 
 
 def _require_outputs(options: argparse.Namespace, dataset: InstanceDataset) -> None:
-    """Find out before the work what cannot be written."""
+    """Find out before the work what cannot be written, or would be lost by it."""
+    outputs = [Path(file) for file in (options.json, options.results) if file]
+    if len({os.path.realpath(path) for path in outputs}) < len(outputs):
+        raise ValueError(f"--json and --results: both would be written to {options.json}")
     if options.results and isinstance(dataset, ImageListDataset):
         path = submission_path(Path(options.results), dataset.split)
+        outputs = [path, path.with_suffix(".zip")]
+    for path in outputs:
+        require_apart(path, [options.checkpoint], "the checkpoint")
+        require_apart(path, _files_of(dataset), "a file of the data set")
         require_writable(path)
-        require_writable(path.with_suffix(".zip"))
-    elif options.results:
-        require_writable(options.results)
-    if options.json:
-        require_writable(options.json)
     for folder in (options.plot, options.panoptic_results):
         if folder:
             require_folder(folder)
+
+
+def _files_of(dataset: InstanceDataset) -> Iterator[Path]:
+    if isinstance(dataset, CocoDataset):
+        yield from dataset.root.glob("annotations/**/*")
+        yield from map(dataset.image_path, dataset.image_ids)
 
 
 def _run_without_truth(

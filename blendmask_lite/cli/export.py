@@ -9,7 +9,12 @@ from typing import Any
 
 import torch
 
-from blendmask_lite.files import require_writable, shipped_checkpoint, write_atomically
+from blendmask_lite.files import (
+    require_apart,
+    require_writable,
+    shipped_checkpoint,
+    write_atomically,
+)
 from blendmask_lite.weights.checkpoint import load_model
 from blendmask_lite.weights.export import export_onnx, export_program, smallest_side
 
@@ -37,8 +42,10 @@ def run(options: argparse.Namespace) -> int:
     out = Path(options.out)
     if out.suffix not in (".onnx", ".pt2"):
         raise ValueError(f"--out {out}: must end in .onnx or .pt2")
+    checkpoint = options.checkpoint or shipped_checkpoint()
+    require_apart(out, [checkpoint], "the checkpoint")
     require_writable(out)
-    model = load_model(options.checkpoint or shipped_checkpoint())
+    model = load_model(checkpoint)
     if out.suffix == ".onnx":
         export_onnx(model, out)
     else:

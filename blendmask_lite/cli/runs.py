@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from blendmask_lite.files import require_writable, write_atomically
+from blendmask_lite.files import require_apart, require_writable, write_atomically
 from blendmask_lite.training.run_folder import RunRecord, find_runs, flat_settings, read_run
 
 __all__ = ["add_parser"]
@@ -64,6 +64,8 @@ def run(options: argparse.Namespace) -> int:
     if is_comparison and len(records) < 2:
         raise ValueError(f"compare: needs two runs, {', '.join(roots)} has {len(records)}")
     if options.plot is not None:
+        files = (file for path in paths for file in path.rglob("*"))
+        require_apart(options.plot, files, "a file of one of the runs")
         require_writable(options.plot)
     print(comparison(records) if is_comparison else listing(records))
     if options.plot is not None:

@@ -28,6 +28,7 @@ from blendmask_lite.evaluation.results import image_results
 from blendmask_lite.figures.detections import draw_detections
 from blendmask_lite.files import (
     is_stream,
+    require_apart,
     require_folder,
     require_writable,
     shipped_checkpoint,
@@ -72,8 +73,11 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--threshold {options.threshold}: must lie between 0 and 1")
     paths = list_images(options.images)
     targets = drawn_paths(paths, Path(options.out))
-    device = find_device(options.device)
-    model = load_model(options.weights or shipped_checkpoint(), device=device)
+    weights = options.weights or shipped_checkpoint()
+    for target in [*targets, Path(options.out) / RESULTS]:
+        require_apart(target, paths, "one of the pictures")
+        require_apart(target, [weights], "the checkpoint")
+    model = load_model(weights, device=find_device(options.device))
     require_folder(options.out)
     require_writable(Path(options.out) / RESULTS)
     results = Results(Path(options.out) / RESULTS, model)
@@ -201,21 +205,11 @@ def list_images(names: list[str]) -> list[Path]:
 
 
 def drawn_paths(pictures: list[Path], out: Path) -> list[Path]:
-    """Where each picture goes with its objects drawn: its number and its name.
-
-    Raises:
-        ValueError: a picture itself lies there and would be lost.
-    """
+    """Where each picture goes with its objects drawn: its number and its name."""
     targets = []
     for image_id, path in enumerate(pictures, start=1):
         stem = path.stem.encode(errors="surrogateescape")[:LONGEST].decode(errors="ignore")
         targets.append(out / f"{image_id:04}_{stem}.png")
-    originals = {path.resolve() for path in pictures}
-    for target in [*targets, out / RESULTS]:
-        if target.resolve() in originals:
-            raise ValueError(
-                f"{target}: is one of the pictures and would be lost; choose another --out"
-            )
     return targets
 
 

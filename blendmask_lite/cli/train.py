@@ -27,7 +27,7 @@ from blendmask_lite.cli.train_options import (
     make_watching,
 )
 from blendmask_lite.config import PRESET_INFERENCE, PRESETS, InferenceConfig
-from blendmask_lite.files import require_folder
+from blendmask_lite.files import require_apart, require_folder
 from blendmask_lite.training.run_folder import RunFolder
 from blendmask_lite.training.schedule import (
     PRESET_SCHEDULES,
@@ -199,6 +199,10 @@ def train(options: argparse.Namespace, ranks: Ranks) -> int:
         start_from=Path(options.weights) if options.weights else None,
         backbone_from=options.backbone_weights,
     )
+    run = RunFolder(options.out)
+    begun_from = [each for each in (options.weights, options.backbone_weights) if each]
+    for path in (run.last, run.model, run.best, run.failure):
+        require_apart(path, begun_from, "what the run starts from")
     require_folder(options.out)
     is_finished = train_model(
         dataset,

@@ -47,6 +47,7 @@ class SplitCheck:
         numbers: see `statistics`; empty where the file could not be read. With a panoptic file
             also "panoptic", the numbers of that.
         pictures: file of an image, or with `decode` a digest of its content -> image id.
+        files: of the images that were found.
     """
 
     split: str
@@ -54,6 +55,7 @@ class SplitCheck:
     findings: Findings = field(default_factory=Findings)
     numbers: dict[str, Any] = field(default_factory=dict)
     pictures: dict[Any, int] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
 
 
 @dataclass
@@ -150,7 +152,8 @@ def _check_split(root: Path, split: str, *, decode: bool, progress: Progress | N
         masks |= check_masks(record, index.annotations.get(image_id, []), report)
         if count is not None:
             count(done, len(index.images))
-    unlisted_pictures(root / split, list(pictures.paths), report)
+    check.files = list(pictures.paths)
+    unlisted_pictures(root / split, check.files, report)
     check.pictures = dict(pictures.digests if decode else pictures.paths)
     check.numbers = statistics(index, masks)
     check_numbers(index, masks, check.numbers, report)
