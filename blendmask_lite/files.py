@@ -15,6 +15,7 @@ from pathlib import Path
 __all__ = [
     "cache_dir",
     "is_stream",
+    "read_text",
     "require_apart",
     "require_folder",
     "require_writable",
@@ -48,6 +49,22 @@ def write_atomically(path: Path, content: bytes, *, is_durable: bool = True) -> 
             _write_stream(path, content)
         else:
             _replace_file(_file_behind(path), content, is_durable)
+
+
+def read_text(path: Path) -> str:
+    """The text of a regular file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is something else, such as a pipe that nobody may ever write into, or holds
+            no text in UTF-8.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: is no regular file")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is no text in UTF-8 ({error.reason})") from None
 
 
 def require_writable(path: str | os.PathLike[str]) -> None:

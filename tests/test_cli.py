@@ -167,6 +167,11 @@ def test_without_a_run_there_is_nothing_to_continue(tmp_path, capsys):
     (tmp_path / "run.json").write_text("{")
     assert main(["train", "-o", str(tmp_path), "--resume"]) == 1
     assert "run.json: cannot be read" in capsys.readouterr().err
+    (tmp_path / "run.json").unlink()
+    os.mkfifo(tmp_path / "run.json")
+    assert main(["train", "-o", str(tmp_path), "--resume"]) == 1
+    assert "run.json: is no regular file" in capsys.readouterr().err
+    (tmp_path / "run.json").unlink()
     assert main(["train", "-o", str(tmp_path)]) == 1
     assert "ROOT: needed, unless --resume continues a run" in capsys.readouterr().err
 

@@ -373,6 +373,32 @@ def test_a_log_killed_in_its_header_starts_again(tmp_path):
     assert path.read_text() == "iteration,loss\n1,2\n"
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\xef\xbb\xbfiteration,loss\n1,2\n", "line 1: is no head of a log"),
+        (b"Xteration,loss\n1,2\n", "line 1: is no head of a log"),
+        (b"iteration,loss\n1,2\nfoo\n3,2\n", "line 3: is no row of the log"),
+        (b"iteration,loss\nX,2\n", "line 2: is no row of the log"),
+        (b"iteration,loss\n1,2,3\n", "line 2: is no row of the log"),
+        (b"a letter\n", "line 1: is no head of a log"),
+        (b"iteration,loss\n1,\xff\n", "is no text in UTF-8"),
+    ],
+)
+def test_a_damaged_log_is_refused_and_stays_as_it_is(tmp_path, content, words):
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"metrics\.csv[,:] {words}"):
+        CsvLog(path, keep_until=10)
+    assert path.read_bytes() == content
+
+
+def test_a_pipe_in_the_place_of_a_log_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "metrics.csv")
+    with pytest.raises(ValueError, match=r"metrics\.csv: is no regular file"):
+        CsvLog(tmp_path / "metrics.csv", keep_until=10)
+
+
 def test_progress_names_losses_speed_and_time_left():
     stream = io.StringIO()
     line = ProgressLine(CONFIG.iterations, stream=stream)

@@ -438,4 +438,7 @@ def test_a_real_run_is_read_while_it_goes_on_and_when_it_is_finished(tmp_path):
 def test_a_pipe_in_the_place_of_a_table_is_not_waited_for(tmp_path):
     (tmp_path / "run.json").write_text("{}")
     os.mkfifo(tmp_path / "metrics.csv")
-    assert "metrics.csv is no file" in read_run(tmp_path).problems
+    assert "metrics.csv is no regular file" in read_run(tmp_path).problems
+    (tmp_path / "run.json").unlink()
+    os.mkfifo(tmp_path / "run.json")
+    assert "run.json: is no regular file" in read_run(tmp_path).problems[0]

@@ -27,7 +27,7 @@ from blendmask_lite.cli.train_options import (
     make_watching,
 )
 from blendmask_lite.config import PRESET_INFERENCE, PRESETS, InferenceConfig
-from blendmask_lite.files import require_apart, require_folder
+from blendmask_lite.files import read_text, require_apart, require_folder
 from blendmask_lite.training.run_folder import RunFolder
 from blendmask_lite.training.schedule import (
     PRESET_SCHEDULES,
@@ -99,9 +99,11 @@ def take_stored_options(options: argparse.Namespace) -> None:
 
 def _read_stored(run: RunFolder) -> dict[str, Any] | None:
     try:
-        content = json.loads(run.description.read_text(encoding="utf-8"))
+        text = read_text(run.description)
     except FileNotFoundError:
         return None
+    try:
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{run.description}: cannot be read ({error})") from None
     stored = content.get("options") if isinstance(content, dict) else None

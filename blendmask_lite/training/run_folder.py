@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from blendmask_lite.files import write_atomically
+from blendmask_lite.files import read_text, write_atomically
 
 if TYPE_CHECKING:
     from blendmask_lite.training.engine import StepRecord
@@ -114,6 +114,9 @@ class CsvLog:
         path: the file; its first column is `iteration`.
         keep_until: rows of later iterations are cut, because they will come again; 0 starts an
             empty table.
+
+    Raises:
+        ValueError: the file is damaged; see `complete_rows`. It stays as it is.
     """
 
     def __init__(self, path: Path, *, keep_until: int) -> None:
@@ -142,16 +145,27 @@ class CsvLog:
 
 
 def complete_rows(path: Path, keep_until: int) -> list[dict[str, str]]:
-    """The rows of a `CsvLog` up to an iteration; those that were cut off are left out."""
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [
-        row
-        for row in rows
-        if None not in row.values()
-        and row.get("iteration", "").isdigit()
-        and int(row["iteration"]) <= keep_until
-    ]
+    """The rows of a `CsvLog` up to an iteration.
+
+    The last line is left out if a kill cut it off.
+
+    Raises:
+        ValueError: the file is damaged elsewhere, or something else; names file and line.
+    """
+    text = read_text(path)
+    reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
+    rows = []
+    try:
+        if reader.fieldnames and reader.fieldnames[0] != "iteration":
+            raise ValueError("is no head of a log, whose first column is `iteration`")
+        for row in reader:
+            if None in row or None in row.values() or not row["iteration"].isdecimal():
+                raise ValueError("is no row of the log")
+            if int(row["iteration"]) <= keep_until:
+                rows.append(row)
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path}, line {max(reader.line_num, 1)}: {error}") from None
+    return rows
 
 
 def step_row(record: StepRecord) -> dict[str, object]:
@@ -340,7 +354,7 @@ def _flatten(value: Mapping[str, Any], prefix: str) -> list[tuple[str, str]]:
 
 def _read_description(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except FileNotFoundError:
         problems.append("run.json is missing")
         return {}
@@ -360,7 +374,7 @@ def _read_table(path: Path, problems: list[str], *, is_needed: bool = True) -> T
     odd_rows: list[int] = []
     number = 0
     if path.exists() and not path.is_file():  # nobody may ever write into a pipe
-        problems.append(f"{path.name} is no file")
+        problems.append(f"{path.name} is no regular file")
         return {}
     try:
         with path.open(newline="", encoding="utf-8") as file:

@@ -19,6 +19,7 @@ import torchvision
 from filelock import FileLock, Timeout
 
 import blendmask_lite
+from blendmask_lite.files import read_text
 from blendmask_lite.training.run_folder import RunFolder
 
 __all__ = ["RunSession", "commit", "versions"]
@@ -142,7 +143,7 @@ class RunSession:
 
     def _earlier(self) -> dict[str, Any]:
         try:
-            content = json.loads(self.run.description.read_text(encoding="utf-8"))
+            content = json.loads(read_text(self.run.description))
         except (OSError, ValueError):
             return {}
         is_ours = isinstance(content, dict) and isinstance(content.get("sessions", []), list)
