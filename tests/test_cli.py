@@ -114,6 +114,10 @@ def test_a_run_continues_with_its_folder_alone(stopped, capsys):
         (["--seed", "4"], "seed is 4, was 3"),
         (["--split", "val"], "--split is 'val', was 'train'"),
         (["--images", "1,3"], "--images is (1, 3), was [1, 3, 2]"),
+        (["--validation", "val"], "--validation is 'val', was None"),
+        (["--snapshots", "3"], "--snapshots is 3, was None"),
+        (["--tensorboard"], "--tensorboard is 500, was None"),
+        (["--watched-pictures", "2"], "--watched-pictures is 2, was None"),
         (["--weights", "other.pt"], "--weights is 'other.pt', was None"),
         (["--preset", "nano_panoptic"], "--preset is 'nano_panoptic', was 'nano'"),
         (["--frozen-stages", "3"], "frozen_stages is 3, was 0"),
@@ -132,6 +136,13 @@ def test_a_run_does_not_continue_with_options_that_contradict_its_own(
     assert last_line.startswith(f"blendmask-lite train: {out}: cannot continue with other settings")
     assert message in last_line
     assert (out / "run.json").read_bytes() == before
+
+
+def test_a_run_in_single_precision_does_not_end_in_half(root, tmp_path, capsys):
+    out = str(tmp_path / "run")
+    assert main(["train", str(root), "-o", out, *TINY_RUN, "--split", "train"]) == 0
+    assert main(["train", "-o", out, "--resume", "--half"]) == 1
+    assert "--half is True, was None" in capsys.readouterr().err
 
 
 def test_a_longer_run_continues_and_is_continued_as_such(stopped, monkeypatch, capsys):

@@ -46,8 +46,11 @@ __all__ = ["add_parser", "options_to_store", "take_stored_options"]
 
 # Said anew by every process.
 NOT_STORED = ("run", "command", "command_line", "out", "resume", "debug")
-# Where a run begins and what it sees. Everything else is compared as the settings that follow.
-KEPT = ("preset", "split", "validation", "images", "weights", "backbone_weights")
+# Where a run begins, what it sees and leaves. All else is compared as the settings that follow.
+KEPT = (
+    *("preset", "split", "validation", "images", "weights", "backbone_weights"),
+    *("half", "snapshots", "tensorboard", "watched_pictures"),
+)
 PLACES = ("root", "weights", "backbone_weights")  # files and folders, or a word
 
 
@@ -84,8 +87,9 @@ def take_stored_options(options: argparse.Namespace) -> None:
     for name in KEPT:
         default = DEFAULT_PRESET if name == "preset" else None
         value, known = getattr(options, name), stored.get(name, default)
-        is_new = known is None and name in ("split", "validation", "images")
-        if not _is_missing(value) and not is_new and _comparable(value) != _comparable(known):
+        if name == "split" and known is None:
+            continue  # it was the only one, and there may be others beside it now
+        if not _is_missing(value) and _comparable(value) != _comparable(known):
             option = f"--{name.replace('_', '-')}"
             raise ValueError(
                 f"{run.path}: cannot continue with other settings: {option} is {value!r}, "
