@@ -106,6 +106,25 @@ def test_a_folder_with_a_run_is_not_overwritten(dataset, tmp_path):
         train_model(dataset, tmp_path, RECIPE)
 
 
+@pytest.mark.parametrize("is_resumed", [False, True])
+@pytest.mark.parametrize("name", ["model.pt", "best.pt"])
+def test_a_model_of_something_else_is_not_overwritten(name, is_resumed, dataset, tmp_path):
+    (tmp_path / name).write_bytes(b"precious")
+    with pytest.raises(FileExistsError, match=f"{name}: is there already"):
+        train_model(dataset, tmp_path, RECIPE, is_resumed=is_resumed)
+    assert (tmp_path / name).read_bytes() == b"precious"
+
+
+def test_a_finished_run_without_its_checkpoint_does_not_begin_again(dataset, tmp_path):
+    train_model(dataset, tmp_path, RECIPE)
+    (tmp_path / "last.pt").unlink()
+    before = (tmp_path / "model.pt").read_bytes()
+    for is_resumed in (False, True):
+        with pytest.raises(FileExistsError, match=r"model\.pt: is there already, without a last"):
+            train_model(dataset, tmp_path, RECIPE, is_resumed=is_resumed)
+    assert (tmp_path / "model.pt").read_bytes() == before
+
+
 def test_a_run_does_not_continue_with_other_settings(dataset, tmp_path):
     train_model(dataset, tmp_path, RECIPE)
     other = replace(RECIPE, train=replace(TRAIN, learning_rate=1.0))

@@ -69,10 +69,18 @@ def find_last_checkpoint(run: RunFolder, is_resumed: bool) -> Checkpoint | None:
     """The newest checkpoint of a run; None where there is none.
 
     Raises:
-        FileExistsError: there is one, and the run is not to be continued.
+        FileExistsError: there is one, and the run is not to be continued; or there is none beside
+            a model that the run would replace.
         ValueError: the file is no training checkpoint.
     """
     if not run.last.exists():
+        # A run that was killed before its first checkpoint may have a best model; its own.
+        for path in (run.model,) if run.description.exists() else (run.model, run.best):
+            if path.exists():
+                raise FileExistsError(
+                    f"{path}: is there already, without a last.pt to continue from, and would be "
+                    "lost; choose another folder"
+                )
         return None
     if not is_resumed:
         raise FileExistsError(

@@ -89,7 +89,8 @@ def train_model(
         request.
 
     Raises:
-        FileExistsError: the folder holds a run and `is_resumed` is False.
+        FileExistsError: the folder holds a run and `is_resumed` is False, or a model without a
+            checkpoint to continue from.
         ValueError: `dataset` or `validation` lacks what it needs; `model` has another config than
             the recipe; the recipe differs from that of the run to continue in more than a greater
             length, or the data from it or from the model's number of classes or kinds of stuff;
