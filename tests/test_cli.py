@@ -48,6 +48,19 @@ def checkpoint(tmp_path_factory):
     return path
 
 
+def test_shapes_do_not_replace_a_data_set_and_leave_nothing_when_refused(tmp_path, capsys):
+    data, new = tmp_path / "data", tmp_path / "new"
+    assert main(["shapes", str(data), "--images", "1"]) == 0
+    before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
+    assert main(["shapes", str(data), "--images", "1", "--seed", "1"]) == 1
+    assert "instances_train.json: is there already" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in data.rglob("*") if path.is_file()} == before
+    for words in (["--split", "a/b"], ["--seed", "-1"], ["--size", "31"], ["--images", "0"]):
+        assert main(["shapes", str(new), *words]) == 1
+        assert not new.exists()
+    assert main(["shapes", str(new), "--images", "1", "--size", "32"]) == 0
+
+
 def test_training_and_evaluating_on_a_folder(root, tmp_path, capsys):
     out = tmp_path / "run"
     options = [

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from blendmask_lite.datasets.shapes import ShapesConfig, write_shapes
-from blendmask_lite.files import require_folder
 from blendmask_lite.terminal import counter
 
 __all__ = ["add_parser"]
@@ -24,7 +24,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="default 0")
     parser.add_argument("--split", default="train", metavar="NAME", help="default train")
     parser.add_argument(
-        "--size", type=int, default=128, metavar="N", help="side, 128 to 512 pixels"
+        "--size", type=int, default=128, metavar="N", help="side, 32 to 2048 pixels; default 128"
     )
     parser.add_argument("--stuff", action="store_true", help="panoptic JSON and PNG, too")
     parser.set_defaults(run=run)
@@ -35,7 +35,12 @@ def run(options: argparse.Namespace) -> int:
     if options.images < 1:
         raise ValueError(f"--images {options.images}: must be at least 1")
     config = replace(ShapesConfig(), size=options.size)
-    require_folder(options.out)
+    path = Path(options.out) / "annotations" / f"instances_{options.split}.json"
+    if path.is_file():
+        raise FileExistsError(
+            f"{path}: is there already, and its pictures would be lost; choose another folder or "
+            "--split, or remove them first"
+        )
     write_shapes(
         options.out,
         num_images=options.images,

@@ -58,11 +58,16 @@ def write_shapes(
 
     Returns:
         The annotation file.
+
+    Raises:
+        ValueError: a number or a name that cannot be; nothing is made then.
     """
     if num_images < 1:
         raise ValueError(f"num_images = {num_images}: must be at least 1")
     if not split or "/" in split or "\\" in split or split.startswith("."):
         raise ValueError(f"split = {split!r}: must be a plain folder name")
+    if seed < 0:
+        raise ValueError(f"seed = {seed}: must be at least 0")
     folder = Path(out)
     path = folder / "annotations" / f"instances_{split}.json"
     # Pictures of two runs must not be read under one annotation file.
