@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -35,100 +35,12 @@ __all__ = [
 GREY = 128  # of filled pixels
 
 
-def draw_window(
-    sample: Sample, least_share: float, generator: random.Random
-) -> tuple[int, int, int, int]:
-    """A window (y0, x0, y1, x1), half open, pixels.
-
-    Height and width are each drawn between `least_share` of the picture's and all of it. Where
-    there are objects, one is drawn, and the window holds its box' center.
-    """
-    height, width = sample.image.shape[-2:]
-    sizes = [int(side * generator.uniform(least_share, 1) + 0.5) or 1 for side in (height, width)]
-    boxes = sample.target.boxes
-    center: list[float] | None = None
-    if len(boxes):
-        x0, y0, x1, y1 = boxes[generator.randrange(len(boxes))].tolist()
-        center = [(y0 + y1) / 2, (x0 + x1) / 2]
-    first = []
-    for axis, side in enumerate((height, width)):
-        low, high = 0, side - sizes[axis]
-        if center is not None:
-            low = min(max(math.ceil(center[axis]) - sizes[axis], low), high)
-            high = max(min(math.floor(center[axis]), high), low)
-        first.append(generator.randint(low, high))
-    return first[0], first[1], first[0] + sizes[0], first[1] + sizes[1]
-
-
-def crop_sample(sample: Sample, window: tuple[int, int, int, int]) -> Sample:
-    """The part of a sample inside a window (y0, x0, y1, x1), half open, pixels.
-
-    Boxes are those of the masks' remaining parts; objects without any are left out.
-
-    Raises:
-        ValueError: the sample has no masks, so its boxes cannot be found again.
-    """
-    target = sample.target
-    if target.masks is None or target.mask_crops is not None:
-        raise ValueError(f"image {sample.image_id}: cropping needs whole masks")
-    y0, x0, y1, x1 = window
-
-    def part(maps: Tensor) -> Tensor:
-        return maps[..., y0:y1, x0:x1]
-
-    masks = part(target.masks)
-    is_left = masks.flatten(1).any(dim=1)
-    return replace(
-        sample,
-        image=part(sample.image),
-        target=replace(
-            target,
-            boxes=mask_boxes(masks[is_left]).to(target.boxes.dtype),
-            labels=target.labels[is_left],
-            masks=masks[is_left],
-            semantic=None if target.semantic is None else part(target.semantic),
-            stuff=None if target.stuff is None else part(target.stuff),
-        ),
-    )
-
-
-def pad_sample(sample: Sample, side: int) -> Sample:
-    """The sample in the upper left corner of a square of `side` pixels, the rest grey.
-
-    There is nothing in the rest: no object, and nobody said what its ground is made of.
-
-    Raises:
-        ValueError: the picture is larger than the square.
-    """
-    height, width = sample.image.shape[-2:]
-    if max(height, width) > side:
-        raise ValueError(f"image {sample.image_id}: {height} x {width} does not fit into {side}")
-    missing = (0, side - width, 0, side - height)
-
-    def filled(maps: Tensor | None, value: int) -> Tensor | None:
-        return None if maps is None else F.pad(maps, missing, value=value)
-
-    target = sample.target
-    image = filled(sample.image, GREY)
-    assert image is not None
-    return replace(
-        sample,
-        image=image,
-        target=replace(
-            target,
-            masks=filled(target.masks, 0),
-            semantic=filled(target.semantic, 0),
-            stuff=filled(target.stuff, UNLABELLED),
-        ),
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class TrainTransform:
     """Random crop, multi-scale resizing, flip and colour permutation of training samples.
 
-    torchvision's transforms v2 draw from torch's global generator; here a sample depends on the
-    generator that is passed in alone, so that a training can be continued bit by bit.
+    A sample depends on the generator that is passed in alone, so that a training can be continued
+    bit by bit. CONTRIBUTING.md, decision 15, says why these are not torchvision's transforms.
 
     Attributes:
         train_sizes: shorter sides to draw from, pixels.
@@ -171,6 +83,52 @@ class TrainTransform:
         return sample
 
 
+def draw_window(
+    sample: Sample, least_share: float, generator: random.Random
+) -> tuple[int, int, int, int]:
+    """A window (y0, x0, y1, x1), half open, pixels.
+
+    Height and width are each drawn between `least_share` of the picture's and all of it. Where
+    there are objects, one is drawn, and the window holds its box' center.
+    """
+    height, width = sample.image.shape[-2:]
+    sizes = [int(side * generator.uniform(least_share, 1) + 0.5) or 1 for side in (height, width)]
+    boxes = sample.target.boxes
+    center: list[float] | None = None
+    if len(boxes):
+        x0, y0, x1, y1 = boxes[generator.randrange(len(boxes))].tolist()
+        center = [(y0 + y1) / 2, (x0 + x1) / 2]
+    first = []
+    for axis, side in enumerate((height, width)):
+        low, high = 0, side - sizes[axis]
+        if center is not None:
+            low = min(max(math.ceil(center[axis]) - sizes[axis], low), high)
+            high = max(min(math.floor(center[axis]), high), low)
+        first.append(generator.randint(low, high))
+    return first[0], first[1], first[0] + sizes[0], first[1] + sizes[1]
+
+
+def crop_sample(sample: Sample, window: tuple[int, int, int, int]) -> Sample:
+    """The part of a sample inside a window (y0, x0, y1, x1), half open, pixels.
+
+    Boxes are those of the masks' remaining parts; objects of which nothing remains are left out.
+
+    Raises:
+        ValueError: the sample has no masks, so its boxes cannot be found again.
+    """
+    if sample.target.masks is None or sample.target.mask_crops is not None:
+        raise ValueError(f"image {sample.image_id}: cropping needs whole masks")
+    y0, x0, y1, x1 = window
+    part = _with_maps(
+        sample, lambda maps, _: maps[..., y0:y1, x0:x1], image=sample.image[..., y0:y1, x0:x1]
+    )
+    part = _without_empty(part)
+    masks = part.target.masks
+    assert masks is not None
+    boxes = mask_boxes(masks).to(part.target.boxes.dtype)
+    return replace(part, target=replace(part.target, boxes=boxes))
+
+
 def resized_size(size: tuple[int, int], shorter: int, longest: int) -> tuple[int, int]:
     """(H, W) after resizing: the shorter side becomes `shorter`, unless the longer would exceed.
 
@@ -186,6 +144,58 @@ def resized_size(size: tuple[int, int], shorter: int, longest: int) -> tuple[int
         scale = longest / max(size)
     height, width = (max(int(side * scale + 0.5), 1) for side in size)
     return height, width
+
+
+def resize_for_test(image: Tensor, test_size: int, max_size: int) -> Tensor:
+    """(3, H, W) image, uint8 or float, on any device, resized for inference; see `resized_size`."""
+    height, width = image.shape[-2:]
+    return _resize_image(image, resized_size((height, width), test_size, max_size))
+
+
+def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:
+    """The sample at another size (H, W); a sample of that size is returned as it is.
+
+    The image is resized bilinearly with antialiasing; masks and maps take the pixel under each
+    new center. Boxes are scaled, so that they stay exact where a thin mask lost its pixels.
+
+    Raises:
+        ValueError: the sample is `compact`.
+    """
+    _require_whole_maps(sample)
+    height, width = sample.image.shape[-2:]
+    if (height, width) == size:
+        return sample
+    boxes = sample.target.boxes
+    return _with_maps(
+        sample,
+        lambda maps, _: _resize_nearest(maps, size),
+        image=_resize_image(sample.image, size),
+        boxes=boxes * boxes.new_tensor([size[1] / width, size[0] / height]).repeat(2),
+    )
+
+
+def flip_horizontally(sample: Sample) -> Sample:
+    """The sample with left and right exchanged.
+
+    Raises:
+        ValueError: the sample is `compact`.
+    """
+    _require_whole_maps(sample)
+    width = sample.image.shape[-1]
+    x0, y0, x1, y1 = sample.target.boxes.unbind(dim=1)
+    return _with_maps(
+        sample,
+        lambda maps, _: maps.flip(-1),
+        image=sample.image.flip(-1),
+        boxes=torch.stack([width - x1, y0, width - x0, y1], dim=1),
+    )
+
+
+def permute_channels(sample: Sample, order: Sequence[int]) -> Sample:
+    """The sample with its colour channels in another order, a permutation of 0, 1, 2."""
+    if sorted(order) != [0, 1, 2]:
+        raise ValueError(f"order = {list(order)}: must be a permutation of 0, 1, 2")
+    return replace(sample, image=sample.image[list(order)])
 
 
 def jitter_scale(sample: Sample, side: int, scale: float, generator: random.Random) -> Sample:
@@ -211,73 +221,54 @@ def jitter_scale(sample: Sample, side: int, scale: float, generator: random.Rand
     return pad_sample(_without_empty(sample), side)
 
 
-def resize_for_test(image: Tensor, test_size: int, max_size: int) -> Tensor:
-    """(3, H, W) image, uint8 or float, on any device, resized for inference; see `resized_size`."""
-    height, width = image.shape[-2:]
-    return _resize_image(image, resized_size((height, width), test_size, max_size))
+def pad_sample(sample: Sample, side: int) -> Sample:
+    """The sample in the upper left corner of a square of `side` pixels, the rest grey.
 
-
-def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:
-    """The sample at another size (H, W); a sample of that size is returned as it is.
-
-    The image is resized bilinearly with antialiasing; masks and maps take the pixel under each
-    new center. Boxes are scaled, so that they stay exact where a thin mask lost its pixels.
+    There is nothing in the rest: no object, and nobody said what its ground is made of.
 
     Raises:
-        ValueError: the semantic map is there at every eighth pixel only, see `compact`.
+        ValueError: the picture is larger than the square.
     """
-    _require_whole_map(sample)
     height, width = sample.image.shape[-2:]
-    if (height, width) == size:
-        return sample
-    target = sample.target
-    scale = target.boxes.new_tensor([size[1] / width, size[0] / height]).repeat(2)
-    return replace(
+    if max(height, width) > side:
+        raise ValueError(f"image {sample.image_id}: {height} x {width} does not fit into {side}")
+    missing = (0, side - width, 0, side - height)
+    return _with_maps(
         sample,
-        image=_resize_image(sample.image, size),
-        target=replace(
-            target,
-            boxes=target.boxes * scale,
-            masks=None if target.masks is None else _resize_nearest(target.masks, size),
-            semantic=_resize_map(target.semantic, size),
-            stuff=_resize_map(target.stuff, size),
-        ),
+        lambda maps, nothing: F.pad(maps, missing, value=nothing),
+        image=F.pad(sample.image, missing, value=GREY),
     )
 
 
-def flip_horizontally(sample: Sample) -> Sample:
-    """The sample with left and right exchanged.
+def _with_maps(
+    sample: Sample,
+    change: Callable[[Tensor, int], Tensor],
+    *,
+    image: Tensor,
+    boxes: Tensor | None = None,
+) -> Sample:
+    """The sample with another image and boxes, and with all its masks and maps changed alike.
 
-    Raises:
-        ValueError: the semantic map is there at every eighth pixel only, see `compact`.
+    Args:
+        sample: to change.
+        change: (n, H, W) of any type, and the value that stands for nothing -> (n, H', W').
+        image: in the place of the sample's.
+        boxes: in the place of the sample's; None keeps them.
     """
-    _require_whole_map(sample)
-    width = sample.image.shape[-1]
     target = sample.target
-    x0, y0, x1, y1 = target.boxes.unbind(dim=1)
-    return replace(
-        sample,
-        image=sample.image.flip(-1),
-        target=replace(
-            target,
-            boxes=torch.stack([width - x1, y0, width - x0, y1], dim=1),
-            masks=None if target.masks is None else target.masks.flip(-1),
-            mask_crops=None if target.mask_crops is None else target.mask_crops.flip(-1),
-            semantic=None if target.semantic is None else target.semantic.flip(-1),
-            stuff=None if target.stuff is None else target.stuff.flip(-1),
-        ),
+    semantic, stuff = target.semantic, target.stuff
+    changed = replace(
+        target,
+        boxes=target.boxes if boxes is None else boxes,
+        masks=None if target.masks is None else change(target.masks, 0),
+        semantic=None if semantic is None else change(semantic[None], 0)[0],
+        stuff=None if stuff is None else change(stuff[None], UNLABELLED)[0],
     )
+    return replace(sample, image=image, target=changed)
 
 
-def permute_channels(sample: Sample, order: Sequence[int]) -> Sample:
-    """The sample with its colour channels in another order, a permutation of 0, 1, 2."""
-    if sorted(order) != [0, 1, 2]:
-        raise ValueError(f"order = {list(order)}: must be a permutation of 0, 1, 2")
-    return replace(sample, image=sample.image[list(order)])
-
-
-def _require_whole_map(sample: Sample) -> None:
-    if sample.target.semantic_cells is not None:
+def _require_whole_maps(sample: Sample) -> None:
+    if sample.target.mask_crops is not None or sample.target.semantic_cells is not None:
         raise ValueError(f"image {sample.image_id}: transforms come before `compact`")
 
 
@@ -306,10 +297,6 @@ def _resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(
         image[None], size=size, mode="bilinear", align_corners=False, antialias=True
     )[0]
-
-
-def _resize_map(drawn: Tensor | None, size: tuple[int, int]) -> Tensor | None:
-    return None if drawn is None else _resize_nearest(drawn[None], size)[0]
 
 
 def _resize_nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
