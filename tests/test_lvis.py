@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -134,6 +135,16 @@ def test_an_image_that_makes_no_sense_is_refused(tmp_path, change, message):
         LvisDataset(tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["image", "category"])
+def test_an_entry_without_an_id_is_refused(tmp_path, kind):
+    path = write_lvis(tmp_path, [image(1)], [])
+    content = json.loads(path.read_text())
+    del content[{"image": "images", "category": "categories"}[kind]][0]["id"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"{kind} number 0: has no 'id'"):
+        LvisDataset(tmp_path)
+
+
 def test_a_category_without_frequency_is_refused(tmp_path):
     write_lvis(tmp_path, [image(1)], [], [{"id": 3, "name": "wolf"}])
     with pytest.raises(ValueError, match="category 3: has no 'frequency'"):
@@ -187,9 +198,10 @@ def test_the_best_300_detections_of_a_picture_count_over_all_classes(tmp_path):
 
 def test_without_hotcoco_the_model_does_not_work_in_vain(tmp_path, monkeypatch):
     write_lvis(tmp_path, [image(1)], [annotation(1, 1, 4, 2, 2, 9)])
+    dataset = LvisDataset(tmp_path)
     monkeypatch.setitem(sys.modules, "hotcoco", None)
     with pytest.raises(ValueError, match="LVIS's AP needs hotcoco"):
-        evaluate_model(None, LvisDataset(tmp_path))
+        evaluate_model(SimpleNamespace(class_names=dataset.class_names), dataset)
 
 
 def random_lvis(seed):

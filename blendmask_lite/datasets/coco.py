@@ -18,16 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blendmask_lite.datasets.coco_files import (
+from blendmask_lite.datasets.coco_entries import (
     AnnotationFile,
-    find_picture,
-    find_split,
-    image_folders,
     index_entries,
     read_annotations,
     read_lists,
     refuse_in,
 )
+from blendmask_lite.datasets.coco_files import find_picture, find_split, image_folders
 from blendmask_lite.datasets.coco_format import (
     check_segmentation,
     completed,

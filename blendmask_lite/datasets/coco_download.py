@@ -17,7 +17,7 @@ from blendmask_lite.datasets.archives import (
     open_archive,
     require_space,
 )
-from blendmask_lite.datasets.coco_files import (
+from blendmask_lite.datasets.coco_entries import (
     AnnotationFile,
     index_entries,
     index_segments,

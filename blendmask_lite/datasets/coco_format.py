@@ -13,7 +13,7 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from blendmask_lite.datasets.entries import shortened
+from blendmask_lite.datasets.coco_entries import shortened
 from blendmask_lite.masks import Region, lazy_zeros
 from blendmask_lite.structures import Target
 

@@ -7,8 +7,18 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from blendmask_lite.datasets.coco import CocoDataset
-from blendmask_lite.datasets.coco_files import AnnotationFile, index_entries, read_lists, refuse_in
-from blendmask_lite.datasets.entries import TEXT, Problem, Report, Rule, entries_by_id, is_id
+from blendmask_lite.datasets.coco_entries import (
+    TEXT,
+    AnnotationFile,
+    Problem,
+    Report,
+    Rule,
+    entries_by_id,
+    index_entries,
+    is_id,
+    read_lists,
+    refuse_in,
+)
 from blendmask_lite.weights.zoo import COCO_THINGS
 
 __all__ = ["LVIS_NAMES", "CocoClassesOfLvis", "LvisDataset", "find_coco_classes"]

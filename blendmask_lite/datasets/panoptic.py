@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from blendmask_lite.datasets.coco import CocoDataset, PackedRecords
-from blendmask_lite.datasets.coco_files import (
+from blendmask_lite.datasets.coco_entries import (
     index_segments,
     read_lists,
     refuse_in,

@@ -17,15 +17,14 @@ from blendmask_lite.datasets.check.annotations import (
     unlisted_pictures,
 )
 from blendmask_lite.datasets.check.problems import KINDS, Finding, Findings
-from blendmask_lite.datasets.coco_files import (
+from blendmask_lite.datasets.coco_entries import (
     AnnotationFile,
-    find_split,
-    image_folders,
+    Problem,
+    Report,
     index_entries,
-    list_splits,
     read_lists,
 )
-from blendmask_lite.datasets.entries import Problem, Report
+from blendmask_lite.datasets.coco_files import find_split, image_folders, list_splits
 from blendmask_lite.terminal import printable
 
 __all__ = ["FolderCheck", "SplitCheck", "check_folder", "check_numbers", "statistics"]

@@ -12,14 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from blendmask_lite.datasets.coco_files import (
-    find_picture,
+from blendmask_lite.datasets.coco_entries import (
+    Problem,
+    Report,
     index_segments,
+    is_number,
     read_lists,
     thing_categories,
 )
+from blendmask_lite.datasets.coco_files import find_picture
 from blendmask_lite.datasets.coco_format import run_length
-from blendmask_lite.datasets.entries import Problem, Report, is_number
 from blendmask_lite.datasets.panoptic import read_segment_ids, segments_folder
 from blendmask_lite.images import DEEP_MODES, exif_orientation, open_image, read_stored_image
 from blendmask_lite.structures import UNLABELLED

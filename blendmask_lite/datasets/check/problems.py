@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from blendmask_lite.datasets.entries import Problem
+from blendmask_lite.datasets.coco_entries import Problem
 
 __all__ = ["KINDS", "SEVERITIES", "Finding", "Findings", "Kind"]
 

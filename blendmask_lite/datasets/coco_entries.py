@@ -1,0 +1,331 @@
+"""Why an annotation file is refused: what its entries must hold, and how a broken one is named.
+
+Chapter 01 of the course. Files of COCO, LVIS and COCO's panoptic format are read here. The reader
+refuses a file at its first `Problem`; `blendmask-lite data check` lists all of them, by the same
+rules. Polygons and run lengths are checked when they are decoded, in `coco_format.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import reprlib
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from blendmask_lite.images import MAX_PIXELS
+from blendmask_lite.terminal import BREAKING, printable
+
+__all__ = [
+    "TEXT",
+    "AnnotationFile",
+    "Problem",
+    "Report",
+    "Rule",
+    "entries_by_id",
+    "index_entries",
+    "index_segments",
+    "is_id",
+    "is_number",
+    "read_annotations",
+    "read_lists",
+    "refuse_in",
+    "shortened",
+    "thing_categories",
+]
+
+
+MAX_FILE_BYTES = 2**31  # of an annotation file, which takes about ten times that in memory
+MAX_ID = 2**63  # NumPy's whole numbers end there
+MAX_NAME_BYTES = 255  # of a file's or folder's name, on all usual systems
+MAX_MASK_PIXELS = 2**32  # of all masks of an image together
+MAX_SEGMENT_ID = 2**24  # three bytes of a picture of segments
+MAX_COORDINATE = 1e9  # pixels
+
+
+@dataclass(frozen=True)
+class AnnotationFile:
+    """What an instances file says, indexed.
+
+    Attributes:
+        images: image id -> record with id, file_name, height, width.
+        annotations: image id -> its annotations, in the file's order.
+        categories: category id -> name, ascending ids.
+    """
+
+    images: dict[int, dict[str, Any]]
+    annotations: dict[int, list[dict[str, Any]]]
+    categories: dict[int, str]
+
+
+def read_annotations(path: Path) -> AnnotationFile:
+    """Read and check an instances file; segmentations are checked when they are decoded.
+
+    Raises:
+        ValueError: with the file, and the id of the entry that is wrong.
+    """
+    content = read_lists(path, "images", "annotations", "categories")
+    return index_entries(content, refuse_in(path))
+
+
+def read_lists(path: Path, *keys: str) -> dict[str, Any]:
+    """The content of a JSON file that has a list at each of `keys`.
+
+    Raises:
+        ValueError: the file is damaged, too large, or lacks one of the lists.
+    """
+    name = printable(path)
+    if not path.is_file():
+        raise ValueError(f"{name}: is no file")
+    if (num_bytes := path.stat().st_size) > MAX_FILE_BYTES:
+        raise ValueError(f"{name}: has {num_bytes} bytes, more than {MAX_FILE_BYTES}; split it")
+    try:
+        content = json.loads(path.read_bytes())
+    except RecursionError:
+        raise ValueError(f"{name}: is nested too deep") from None
+    except ValueError as error:  # no JSON, no UTF-8, or a number of thousands of digits
+        raise ValueError(f"{name}: is damaged or not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{name}: is not a COCO annotation file")
+    for key in keys:
+        if not isinstance(content.get(key), list):
+            raise ValueError(f"{name}: is not a COCO annotation file, it has no list {key!r}")
+    return content
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with one entry of a file.
+
+    Attributes:
+        kind: a key of `check.problems.KINDS`.
+        entry: such as "annotation 17".
+        text: what is wrong with it.
+    """
+
+    kind: str
+    entry: str
+    text: str
+
+    def __str__(self) -> str:
+        return printable(f"{self.entry}: {self.text}")
+
+
+Report = Callable[[Problem], None]
+
+
+def refuse_in(path: Path) -> Report:
+    """The report that raises a ValueError at the first problem of a file."""
+    name = printable(path)
+
+    def refuse(problem: Problem) -> None:
+        raise ValueError(f"{name}: {problem}")
+
+    return refuse
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What the value of a field must be."""
+
+    words: str
+    holds: Callable[[Any], bool]
+    is_required: bool = True
+
+
+def is_number(value: object) -> bool:
+    """Whether a value of a JSON file is a finite number, and no truth value."""
+    if type(value) is int:
+        return abs(value) < MAX_ID
+    return type(value) is float and math.isfinite(value)
+
+
+def is_id(value: object) -> bool:
+    """Whether a value of a JSON file can be an id: a whole number that NumPy can hold."""
+    return type(value) is int and abs(value) < MAX_ID
+
+
+def _is_text(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    return value.isprintable() or not {unicodedata.category(each) for each in value} & BREAKING
+
+
+def _is_inside(name: object) -> bool:
+    if not _is_text(name):
+        return False
+    path = PurePath(str(name))
+    is_long = any(len(part.encode()) > MAX_NAME_BYTES for part in path.parts)
+    return bool(path.parts) and not (path.is_absolute() or ".." in path.parts or is_long)
+
+
+ID = Rule("a whole number", is_id)
+TEXT = Rule("text on one line", _is_text)
+SIDE = Rule("a whole number of at least 1", lambda value: is_id(value) and value >= 1)
+FLAG = Rule("0 or 1", lambda value: isinstance(value, int | float) and value in (0, 1))
+FILE_NAME = Rule("the name of a file inside the folder", _is_inside)
+
+
+def _is_box(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 4
+        and all(is_number(side) and abs(side) <= MAX_COORDINATE for side in value)
+    )
+
+
+CATEGORY = {"name": TEXT}
+IMAGE = {"file_name": FILE_NAME, "height": SIDE, "width": SIDE}
+ANNOTATION = {
+    "image_id": ID,
+    "category_id": ID,
+    "segmentation": Rule("polygons or run lengths", lambda value: isinstance(value, list | dict)),
+    "iscrowd": Rule(FLAG.words, FLAG.holds, is_required=False),
+    "area": Rule(
+        "a number of at least 0",
+        lambda value: is_number(value) and value >= 0,
+        is_required=False,
+    ),
+    "bbox": Rule("four numbers, x, y, width and height", _is_box, is_required=False),
+}
+PANOPTIC_CATEGORY = CATEGORY | {"isthing": FLAG}
+PANOPTIC_ANNOTATION = {
+    "file_name": FILE_NAME,
+    "segments_info": Rule("a list", lambda value: isinstance(value, list)),
+}
+SEGMENT = {
+    "id": Rule(
+        f"a whole number from 1 to {MAX_SEGMENT_ID - 1}",
+        lambda value: type(value) is int and 0 < value < MAX_SEGMENT_ID,
+    ),
+    "category_id": ID,
+}
+
+
+def index_entries(content: Mapping[str, Any], report: Report) -> AnnotationFile:
+    """Check the entries of an instances file; those with a problem are reported and left out.
+
+    Segmentations are checked when they are decoded.
+
+    Args:
+        content: with the lists images, annotations and categories.
+        report: is called with every problem, and may raise.
+    """
+    categories = entries_by_id("category", content["categories"], CATEGORY, report)
+    images = entries_by_id("image", content["images"], IMAGE, report)
+    for image in list(images.values()):
+        if image["height"] * image["width"] > MAX_PIXELS:
+            text = f"has {image['width']} x {image['height']} pixels, more than {MAX_PIXELS}"
+            report(Problem("image too large", f"image {image['id']}", text))
+            del images[image["id"]]
+    known = {"image_id": _ids(content["images"]), "category_id": _ids(content["categories"])}
+    annotations: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    every = entries_by_id("annotation", content["annotations"], ANNOTATION, report)
+    for annotation in every.values():
+        for key, ids in known.items():
+            if annotation[key] not in ids:
+                place = "images" if key == "image_id" else "categories"
+                text = f"{key} {annotation[key]} is not among the file's {place}"
+                report(Problem(f"unknown {key}", f"annotation {annotation['id']}", text))
+        if annotation["image_id"] in images and annotation["category_id"] in categories:
+            annotations[annotation["image_id"]].append(annotation)
+    for image_id, own in annotations.items():
+        height, width = images[image_id]["height"], images[image_id]["width"]
+        if len(own) * height * width > MAX_MASK_PIXELS:
+            text = f"has {len(own)} masks of {width} x {height} pixels, too many for the memory"
+            report(Problem("image too large", f"image {image_id}", text))
+            del images[image_id]
+    return AnnotationFile(
+        images=images,
+        annotations=dict(annotations),
+        categories={number: categories[number]["name"] for number in sorted(categories)},
+    )
+
+
+def thing_categories(categories: list[Any], report: Report) -> dict[int, dict[str, Any]]:
+    """Category id -> category of a panoptic file, each with "isthing"; see `index_entries`."""
+    return entries_by_id("category", categories, PANOPTIC_CATEGORY, report)
+
+
+def index_segments(
+    annotations: list[Any], category_ids: set[int], report: Report
+) -> dict[int, dict[str, Any]]:
+    """Image id -> annotation of a panoptic file; see `index_entries`.
+
+    Args:
+        annotations: the file's list.
+        category_ids: that segments may have.
+        report: is called with every problem, and may raise.
+    """
+    kind = "annotation of image"
+    found = entries_by_id(kind, annotations, PANOPTIC_ANNOTATION, report, id_field="image_id")
+    for image_id, annotation in found.items():
+        place = f"{kind} {image_id}"
+
+        def report_here(problem: Problem, place: str = place) -> None:
+            report(Problem(problem.kind, f"{place}: {problem.entry}", problem.text))
+
+        segments = entries_by_id("segment", annotation["segments_info"], SEGMENT, report_here)
+        for segment_id, segment in segments.items():
+            if segment["category_id"] not in category_ids:
+                text = (
+                    f"is of category {segment['category_id']}, "
+                    "which is not among the file's categories"
+                )
+                report_here(Problem("unknown category_id", f"segment {segment_id}", text))
+        found[image_id] = annotation | {"segments_info": list(segments.values())}
+    return found
+
+
+def _ids(entries: list[Any]) -> set[Any]:
+    """The ids that a list names, also of entries that have another problem."""
+    named = (entry.get("id") for entry in entries if isinstance(entry, dict))
+    return {number for number in named if is_id(number)}
+
+
+def entries_by_id(
+    kind: str,
+    entries: list[Any],
+    rules: Mapping[str, Rule],
+    report: Report,
+    *,
+    id_field: str = "id",
+) -> dict[int, dict[str, Any]]:
+    """Id -> entry, of those that have an id and the fields of `rules`; all others are reported."""
+    found: dict[int, dict[str, Any]] = {}
+    for place, entry in enumerate(entries):
+        number = entry.get(id_field) if isinstance(entry, dict) else None
+        name = f"{kind} {number}" if is_id(number) else f"{kind} number {place}"
+        wrong = _what_is_wrong(entry, {id_field: ID, **rules})
+        if wrong is not None:
+            report(Problem("malformed entry", name, wrong))
+        elif entry[id_field] in found:
+            report(Problem("duplicate id", name, f"its {id_field} comes twice"))
+        else:
+            found[entry[id_field]] = entry
+    return found
+
+
+def _what_is_wrong(entry: object, rules: Mapping[str, Rule]) -> str | None:
+    if not isinstance(entry, dict):
+        return f"is {shortened(entry)}, which is no entry"
+    for name, rule in rules.items():
+        if name not in entry:
+            if rule.is_required:
+                return f"has no {name!r}"
+        elif not rule.holds(entry[name]):
+            return f"{name} = {shortened(entry[name])} is not {rule.words}"
+    return None
+
+
+def shortened(value: object) -> str:
+    """A value of a JSON file for an error: on one line, however large or deep it is."""
+    return _SHORT.repr(value)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = 60
