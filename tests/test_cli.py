@@ -356,6 +356,30 @@ def test_a_picture_is_not_overwritten_by_the_result_of_another(checkpoint, pictu
     assert taken.read_bytes() == before
 
 
+def test_only_pictures_of_an_earlier_call_are_replaced(checkpoint, pictures, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert segment(checkpoint, pictures, out) == 0
+    assert segment(checkpoint, pictures, out) == 0
+    (pictures / "e.png").write_bytes((pictures / "d.png").read_bytes())
+    (out / "0005_e.png").write_bytes(b"precious")
+    assert segment(checkpoint, pictures, out) == 1
+    assert "0005_e.png: is there already" in capsys.readouterr().err
+    assert (out / "0005_e.png").read_bytes() == b"precious"
+    (out / "results.json").write_text("[]")
+    assert segment(checkpoint, pictures, out) == 1
+    assert "results.json: is there already and was not" in capsys.readouterr().err
+    assert (out / "results.json").read_text() == "[]"
+
+
+def test_results_stay_if_no_picture_can_be_read(checkpoint, pictures, tmp_path):
+    out = tmp_path / "out"
+    assert segment(checkpoint, pictures, out) == 0
+    before = (out / "results.json").read_bytes()
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    assert segment(checkpoint, tmp_path / "broken.png", out) == 1
+    assert (out / "results.json").read_bytes() == before
+
+
 def test_nothing_found_is_an_empty_list(checkpoint, pictures, tmp_path, capsys):
     assert segment(checkpoint, pictures, tmp_path / "out", "--threshold", "1") == 0
     content = json.loads((tmp_path / "out" / "results.json").read_text())

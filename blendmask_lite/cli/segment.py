@@ -28,6 +28,7 @@ from blendmask_lite.evaluation.results import image_results
 from blendmask_lite.figures.detections import draw_detections
 from blendmask_lite.files import (
     is_stream,
+    read_text,
     require_apart,
     require_folder,
     require_writable,
@@ -77,6 +78,7 @@ def run(options: argparse.Namespace) -> int:
     for target in [*targets, Path(options.out) / RESULTS]:
         require_apart(target, paths, "one of the pictures")
         require_apart(target, [weights], "the checkpoint")
+    require_own(targets, Path(options.out) / RESULTS)
     model = load_model(weights, device=find_device(options.device))
     require_folder(options.out)
     require_writable(Path(options.out) / RESULTS)
@@ -137,8 +139,7 @@ def write_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
 class Results:
     """results.json, which grows: written again whenever that costs little beside the work.
 
-    Leaving the `with` writes it, too. Nothing is written where the work ends before the first
-    picture is done.
+    Leaving the `with` writes it, too. Nothing is written if no picture was done.
 
     Args:
         path: of the file.
@@ -157,8 +158,8 @@ class Results:
     def __enter__(self) -> Results:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is None or self.images:
+    def __exit__(self, *error: object) -> None:
+        if self.images:
             self.write()
 
     def add(self, image: dict[str, Any], entries: list[dict[str, Any]]) -> None:
@@ -205,12 +206,37 @@ def list_images(names: list[str]) -> list[Path]:
 
 
 def drawn_paths(pictures: list[Path], out: Path) -> list[Path]:
-    """Where each picture goes with its objects drawn: its number and its name."""
-    targets = []
-    for image_id, path in enumerate(pictures, start=1):
-        stem = path.stem.encode(errors="surrogateescape")[:LONGEST].decode(errors="ignore")
-        targets.append(out / f"{image_id:04}_{stem}.png")
-    return targets
+    """Where each picture goes with its objects drawn."""
+    return [out / drawn_name(image_id, path) for image_id, path in enumerate(pictures, start=1)]
+
+
+def drawn_name(image_id: int, picture: Path) -> str:
+    """The name of a picture with its objects drawn: its number and its own name."""
+    stem = picture.stem.encode(errors="surrogateescape")[:LONGEST].decode(errors="ignore")
+    return f"{image_id:04}_{stem}.png"
+
+
+def require_own(targets: list[Path], results: Path) -> None:
+    """Refuse to replace what no earlier call has written: it is not in the results.json there.
+
+    Raises:
+        ValueError: names the file.
+    """
+    written = set()
+    if results.is_file():
+        try:
+            images = json.loads(read_text(results))["images"]
+            written = {drawn_name(each["id"], Path(each["file_name"])) for each in images}
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise ValueError(
+                f"{results}: is there already and was not written by segment; choose another --out"
+            ) from None
+    for target in targets:
+        if target.is_file() and target.name not in written:
+            raise ValueError(
+                f"{target}: is there already, and {RESULTS} names no earlier call that wrote it; "
+                "choose another --out, or remove it"
+            )
 
 
 @contextmanager
