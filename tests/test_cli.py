@@ -521,6 +521,11 @@ def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path, picture
         (["train", "shapes", "-o", "{tmp}", "--learning-rate", "1e99"], "learning_rate = 1e+99"),
         (["train", "shapes", "-o", "{tmp}", "--clip-norm", "nan"], "clip_norm = nan"),
         (["train", "shapes", "-o", "{tmp}", "--jitter", "1,inf"], "jitter = (1.0, inf)"),
+        (["train", "shapes", "-o", "{tmp}", "--jitter", "0.005,0.006"], "jitter = (0.005, 0.006)"),
+        (["train", "shapes", "-o", "{tmp}", "--max-size", "0"], "max_size = 0"),
+        (["evaluate", "{checkpoint}", "shapes", "--size", "1"], "--size 1: must be at least 16"),
+        (["evaluate", "{checkpoint}", "shapes", "--images", "0"], "--images 0: must be at least 1"),
+        (["evaluate", "{checkpoint}", "shapes", "--images", "-1"], "--images -1: must be"),
         (["train", "shapes", "-o", "{tmp}", "--accumulate", "3"], "accumulate = 3"),
         (["train", "shapes", "-o", "{tmp}", "--frozen-stages", "99"], "frozen_stages = 99"),
     ],
@@ -531,6 +536,18 @@ def test_bad_input_is_one_line_and_a_status(command, message, checkpoint, tmp_pa
     said = capsys.readouterr().err.strip()
     assert message in said
     assert said.count("\n") == 0
+
+
+@pytest.mark.parametrize("ids", ["a", "0,,1", "1.0", "", "0,0"])
+def test_ids_that_are_none_are_an_error_that_names_the_option(ids, capsys):
+    for command, option in (
+        (["evaluate", "model.pt", "data", "--ids", ids], "--ids"),
+        (["train", "data", "-o", "x", "--images", ids], "--images"),
+        (["ablations", "1", "--seeds", ids], "--seeds"),
+    ):
+        with pytest.raises(SystemExit):
+            main(command)
+        assert f"argument {option}: {ids!r}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -179,3 +179,8 @@ def test_a_batch_keeps_images_of_different_sizes():
     assert batch.image_ids == [5, 5]
     assert len(batch) == 2
     assert len(collate([])) == 0
+
+
+def test_bytes_become_a_single_pixel():
+    image = torch.full((3, 7, 9), 77, dtype=torch.uint8)
+    assert resize_for_test(image, 1, 1).tolist() == [[[77]], [[77]], [[77]]]

@@ -72,8 +72,6 @@ def run(options: argparse.Namespace) -> int:
     """Train what is missing, then write the report; 130 when stopped on request."""
     apply_threads(options)
     regime = REGIMES[options.regime]
-    if len(set(options.seeds)) < len(options.seeds):
-        raise ValueError(f"--seeds {','.join(map(str, options.seeds))}: a seed stands there twice")
     if options.iterations is not None:
         regime = replace(regime, iterations=options.iterations)
     number = None if options.table == HEADLINE else _number(options.table)

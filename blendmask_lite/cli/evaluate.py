@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from blendmask_lite.cli.options import (
+    LEAST_SIDE,
     LVIS,
     SHAPES,
     VALIDATION_SEED,
     add_device_options,
     apply_threads,
     find_device,
+    integers,
     open_dataset,
 )
 from blendmask_lite.datasets.coco import CocoDataset, ImageListDataset
@@ -72,7 +74,7 @@ def add_parser(commands: Any) -> None:
         help="images at once, at most; 1 by default, 8 on a GPU; the numbers do not depend on it",
     )
     parser.add_argument("--images", type=int, metavar="N", help="only the first N images")
-    parser.add_argument("--ids", metavar="ID,ID,...", help="only these image ids")
+    parser.add_argument("--ids", type=integers, metavar="ID,ID,...", help="only these image ids")
     parser.add_argument("--folder", metavar="NAME", help="LVIS: only pictures of val2017, say")
     parser.add_argument("--size", type=int, metavar="N", help="shorter side at test, pixels")
     parser.add_argument("--max-size", type=int, metavar="N", help="longest side at test, pixels")
@@ -119,6 +121,10 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError("--panoptic-results: needs --panoptic")
     if options.results and options.panoptic:
         raise ValueError("--results: detections are not found with --panoptic")
+    if options.size is not None and options.size < LEAST_SIDE:
+        raise ValueError(f"--size {options.size}: must be at least {LEAST_SIDE}")
+    if options.images is not None and options.images < 1:
+        raise ValueError(f"--images {options.images}: must be at least 1")
     apply_threads(options)
     with join_ranks(find_device(options.device)) as ranks, one_voice(ranks):
         return evaluate(options, ranks)
@@ -185,9 +191,7 @@ def _open(options: argparse.Namespace, model: BlendMask) -> InstanceDataset:
         if not isinstance(dataset, LvisDataset):
             raise ValueError("--folder: is for LVIS, whose pictures lie in several folders")
         dataset = dataset.of_folder(options.folder)
-    if options.ids is None:
-        return dataset
-    return dataset.select([int(each) for each in options.ids.split(",")])
+    return dataset if options.ids is None else dataset.select(options.ids)
 
 
 def _require_outputs(options: argparse.Namespace, dataset: InstanceDataset) -> None:

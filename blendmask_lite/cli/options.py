@@ -161,13 +161,16 @@ def require_few(option: str, number: int, *, least: int) -> None:
 
 
 def integers(text: str) -> tuple[int, ...]:
-    """Read `9,25,30` as (9, 25, 30), for argparse."""
+    """Read `9,25,30` as (9, 25, 30), for argparse; none of them twice."""
     try:
-        return tuple(int(part) for part in text.split(","))
+        numbers = tuple(int(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(
             f"{text!r}: expected whole numbers with commas between"
         ) from None
+    if len(set(numbers)) < len(numbers):
+        raise argparse.ArgumentTypeError(f"{text!r}: a number stands there twice")
+    return numbers
 
 
 def sizes(text: str) -> tuple[int, ...]:

@@ -272,7 +272,8 @@ def make_train_config(options: argparse.Namespace, ranks: Ranks) -> TrainConfig:
     if options.size is not None or options.max_size is not None:
         # Without a word on it, pictures of up to 5 : 3 keep their shorter side.
         largest = max(options.size or config.train_sizes)
-        changes["max_size"] = options.max_size or round(largest * 5 / 3)
+        fitting = round(largest * 5 / 3)
+        changes["max_size"] = fitting if options.max_size is None else options.max_size
     given = {name: value for name, value in changes.items() if value is not None}
     config = replace(config, **given)
     is_validated = options.validation is not None or options.root == SHAPES

@@ -291,8 +291,9 @@ def _without_empty(sample: Sample) -> Sample:
 def _resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(image.shape[-2:]) == size:
         return image
-    if image.dtype == torch.uint8 and image.device.type != "cpu":
-        # Only CPUs have a kernel for antialiased bytes; rounded, these are its own, to one step.
+    if image.dtype == torch.uint8 and (image.device.type != "cpu" or size == (1, 1)):
+        # Only CPUs have a kernel for antialiased bytes, which fails at a single pixel; rounded,
+        # these are its own, to one step.
         return _resize_image(image.float(), size).round().clamp(0, 255).to(torch.uint8)
     return F.interpolate(
         image[None], size=size, mode="bilinear", align_corners=False, antialias=True

@@ -113,6 +113,8 @@ class TrainConfig:
         self._require(
             "jitter", is_range, f"two ascending scales above 0 and up to {LARGEST_SCALE}, or None"
         )
+        has_pixels = self.jitter is None or self.jitter[0] * min(self.train_sizes) >= 1
+        self._require("jitter", has_pixels, f"a pixel at least of train_sizes {self.train_sizes}")
         self._require("clip_norm", self.clip_norm is None or self.clip_norm > 0, "above 0, or None")
         self._require(
             "ema_decay", self.ema_decay is None or 0 < self.ema_decay < 1, "between 0 and 1"
