@@ -59,11 +59,12 @@ def test_stub_is_amber_and_the_package_stands_in(exercise_id, tmp_path, capsys):
 @pytest.mark.parametrize(("exercise_id", "wrong"), WRONG)
 def test_wrong_answer_is_plausible_yet_red_with_its_own_message(exercise_id, wrong):
     exercise = EXERCISES[exercise_id]
-    result = judge(exercise, wrong.function, seed=3)
+    function = wrong.function(exercise.solution)
+    result = judge(exercise, function, seed=3)
     assert result.status == "red"
     assert result.lines[0] == wrong.message
     for case in cases_of(exercise):
-        answer, expected = wrong.function(*case.arguments), exercise.reference(*case.arguments)
+        answer, expected = function(*case.arguments), exercise.reference(*case.arguments)
         assert answer.shape == expected.shape
         assert answer.dtype == expected.dtype
         assert answer.isfinite().all()

@@ -197,5 +197,17 @@ def test_impossible_definition_is_refused(field, value):
         Exercise(**{**fields, field: value})
 
 
+def test_wrong_answer_is_the_solution_with_its_pieces_replaced():
+    def halve(number):
+        """Not 2 in here."""
+        return number / 2 + 2
+
+    assert WrongAnswer({"2": "4"}, "").function(halve)(8) == 6  # 8 / 4 + 4
+    assert WrongAnswer({"/ 2": "* 3", " + 2": ""}, "").function(halve)(8) == 24
+    assert WrongAnswer(abs, "").function(halve) is abs
+    with pytest.raises(ValueError, match=r"halve: its body has no 'Not'"):
+        WrongAnswer({"Not": ""}, "").function(halve)
+
+
 def test_find_exercise_gives_the_one_asked_for():
     assert find_exercise("10.2").name == "assemble"

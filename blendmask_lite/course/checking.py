@@ -137,7 +137,8 @@ def _recognise(
 ) -> tuple[str, ...]:
     """The message of the stored wrong answer that gives the student's results in every case."""
     for wrong in definition.wrong_answers:
-        expected = (wrong.function(*copy.deepcopy(case.arguments)) for case in cases)
+        function = wrong.function(definition.solution)
+        expected = (function(*copy.deepcopy(case.arguments)) for case in cases)
         if not any(
             first_difference(one, other, tolerance=definition.tolerance)
             for one, other in zip(expected, answers, strict=True)

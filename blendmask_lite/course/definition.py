@@ -1,19 +1,19 @@
 """What an exercise is: task, solution, cases, hints, and the answers that students get wrong.
 
-One file per chapter in `course/exercises/` holds the definitions. Solutions and wrong answers are
-ordinary functions, so they are linted and tested like everything else.
+One file per chapter in `course/exercises/` holds the definitions. Solutions are ordinary functions;
+most wrong answers are solutions with a piece of their code replaced.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Generator
 
-from blendmask_lite.course.source import solution_source, stub_source
+from blendmask_lite.course.source import changed, solution_source, stub_source
 
 __all__ = ["Case", "Exercise", "WrongAnswer"]
 
@@ -36,13 +36,18 @@ class WrongAnswer:
     """A mistake that students make, and what to tell them.
 
     Attributes:
-        function: gives the wrong result; of the right shape and type, finite, and yet different
-            from the reference in at least one case.
+        mistake: what stands in place of the solution's code, as {code: replacement}; or a
+            function, if the mistake is another way altogether. The result is of the right shape
+            and type, finite, and yet different from the reference in at least one case.
         message: names the mistake and points at the way out, without giving the code away.
     """
 
-    function: Callable[..., Any]
+    mistake: Mapping[str, str] | Callable[..., Any]
     message: str
+
+    def function(self, solution: Callable[..., Any]) -> Callable[..., Any]:
+        """The wrong answer to the exercise that has this solution."""
+        return self.mistake if callable(self.mistake) else changed(solution, self.mistake)
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,82 @@ def polygon_mask(corners: Tensor, size: tuple[int, int]) -> Tensor:
     return (is_crossed & (x < crossing)).sum(dim=0) % 2 == 1
 
 
+def coco_polygon(corners: Tensor, size: tuple[int, int]) -> Tensor:
+    """(H, W) bool: the polygon as the package reads it from an annotation file."""
+    polygons = [corners.flatten().tolist()] if len(corners) else []
+    return decode_masks([run_length(polygons, size)], size)[0]
+
+
+def _polygon_cases(generator: Generator) -> list[Case]:
+    rectangle = torch.tensor([[1.0, 2.0], [5.0, 2.0], [5.0, 4.0], [1.0, 4.0]])
+    angle = [[1.0, 1.0], [7.0, 1.0], [7.0, 3.0], [3.0, 3.0], [3.0, 7.0], [1.0, 7.0]]
+    return [
+        Case("a rectangle of 4 x 2 pixels", (rectangle, (5, 7))),
+        Case("the letter L upside down, 6 corners", (torch.tensor(angle), (8, 9))),
+        Case("a triangle", (_polygon(generator, 3), (20, 24))),
+        Case("a star of 8 corners", (_polygon(generator, 8), (20, 24))),
+        Case("no corners", (torch.zeros(0, 2), (4, 6))),
+    ]
+
+
+def _polygon(generator: Generator, num: int) -> Tensor:
+    """Corners around (12, 10) for which COCO's rule and that of the centers agree."""
+    y, x = torch.meshgrid(torch.arange(20) + 0.5, torch.arange(24) + 0.5, indexing="ij")
+    centers = torch.stack([x, y], dim=-1).flatten(0, 1).numpy()
+    while True:
+        turns = (torch.arange(num) + torch.rand(num, generator=generator)) / num * 2 * math.pi
+        radius = 4 + 5 * torch.rand(num, generator=generator)
+        offsets = torch.stack([turns.cos(), turns.sin()], dim=1) * radius[:, None]
+        corners = offsets + torch.tensor([12.0, 10.0])
+        inside = torch.from_numpy(Path(corners.numpy()).contains_points(centers))
+        if inside.view(20, 24).equal(coco_polygon(corners, (20, 24))):
+            return corners
+
+
+POLYGON = Exercise(
+    id="01.1",
+    title="Fill a polygon",
+    minutes=15,
+    difficulty=3,
+    solution=polygon_mask,
+    reference=coco_polygon,
+    make_cases=_polygon_cases,
+    result_axes="H, W",
+    wrong_answers=(
+        WrongAnswer(
+            {"+ 0.5": "+ 0"},
+            "You asked about the corners of the pixels: pixel 0 covers 0 to 1, its center is at "
+            "0.5.",
+        ),
+        WrongAnswer(
+            {"corners": "corners.flip(1)"},
+            "x and y are exchanged: corners are (x, y), while a mask has its rows, y, first.",
+        ),
+        WrongAnswer(
+            {
+                "is_crossed & (x < crossing)": "(x1 - x0) * (y - y0) <= (y1 - y0) * (x - x0)",
+                "% 2 == 1": "== 0",
+            },
+            "To lie on the same side of all sides is enough for convex polygons only. Count the "
+            "crossings of a ray instead; the L has a notch.",
+        ),
+        WrongAnswer(
+            {
+                "is_crossed & (x < crossing)": "x0 < x",
+                "sum(dim=0)": "any(0)",
+                "% 2 == 1": "& (x < x0).any(0) & (y0 < y).any(0) & (y < y0).any(0)",
+            },
+            "This is the polygon's box, filled.",
+        ),
+    ),
+    hints=(
+        "A side crosses a row if one of its ends is above the row's center and one is not.",
+        "Where? y grows from y0 to y1 while x grows from x0 to x1, at the same pace.",
+        "(y0 > y) != (y1 > y) and x < x0 + (y - y0) / (y1 - y0) * (x1 - x0), added up.",
+    ),
+)
+
+
 # 01.2  Run lengths
 
 
@@ -72,6 +148,67 @@ def _reference_decode_runs(counts: Tensor, size: tuple[int, int]) -> Tensor:
     return decode_masks([run_length(segmentation, size)], size)[0]
 
 
+def _runs_cases(generator: Generator) -> list[Case]:
+    noise = torch.rand(9, 14, generator=generator) < 0.4
+    blocks = (torch.rand(3, 4, generator=generator) < 0.5).repeat_interleave(5, 0)
+    first = blocks.repeat_interleave(4, 1)
+    first[0, 0] = True  # so that the first run, of zeros, is of length 0
+    return [
+        Case("4 rows, 3 columns", (torch.tensor([1, 2, 5, 3, 1]), (4, 3))),
+        Case("noise, 9 x 14", (_runs(noise), (9, 14))),
+        Case("the first pixel belongs to it, 15 x 16", (_runs(first), (15, 16))),
+        Case("no pixel of it: one run", (torch.tensor([30]), (5, 6))),
+    ]
+
+
+def _runs(mask: Tensor) -> Tensor:
+    pixels = torch.cat([torch.zeros(1, dtype=torch.bool), mask.T.flatten()])
+    counts = torch.unique_consecutive(pixels, return_counts=True)[1]
+    counts[0] -= 1  # the 0 put in front
+    return counts
+
+
+def _runs_as_starts_and_lengths(counts: Tensor, size: tuple[int, int]) -> Tensor:
+    pixels = torch.zeros(size[0] * size[1], dtype=torch.bool)
+    starts, lengths = counts[0 : len(counts) // 2 * 2 : 2], counts[1::2]
+    for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+        pixels[start : start + length] = True
+    return pixels.view(size[1], size[0]).T
+
+
+RUNS = Exercise(
+    id="01.2",
+    title="Decode run lengths",
+    minutes=10,
+    difficulty=2,
+    solution=decode_runs,
+    reference=_reference_decode_runs,
+    make_cases=_runs_cases,
+    result_axes="H, W",
+    wrong_answers=(
+        WrongAnswer(
+            {"pixels.view(width, height).T": "pixels.view(size)"},
+            "You went along the rows. COCO goes down the columns: it comes from MATLAB, which "
+            "stores matrices that way.",
+        ),
+        WrongAnswer(
+            {"% 2 == 1": "% 2 == 0"},
+            "Inside and outside are exchanged: the first run is of zeros, of length 0 where the "
+            "first pixel belongs to the mask.",
+        ),
+        WrongAnswer(
+            _runs_as_starts_and_lengths,
+            "These counts are all lengths. Pairs of start and length are another format.",
+        ),
+    ),
+    hints=(
+        "Which value does the first run have, and which the second?",
+        "repeat_interleave copies entry i of a tensor counts[i] times.",
+        "A view as (W, H) has a column in each of its rows; .T makes (H, W) of it.",
+    ),
+)
+
+
 # 01.3  Crop and resize
 
 
@@ -95,6 +232,65 @@ def crop_and_resize(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
     )
     # Step 3: half or more
     return shares[:, 0] >= 0.5
+
+
+def _crop_cases(generator: Generator) -> list[Case]:
+    step = torch.zeros(1, 6, 8, dtype=torch.bool)
+    step[0, 1:5, 2:4] = step[0, 3, 4:6] = True  # one cell is covered by exactly one half
+    y, x = torch.meshgrid(torch.arange(48) + 0.5, torch.arange(64) + 0.5, indexing="ij")
+    middle = 16 + 16 * torch.rand(3, 2, 1, 1, generator=generator)
+    radius = 7 + 8 * torch.rand(3, 1, 1, generator=generator)
+    far = ((x - middle[:, 0]) ** 2 + (y - middle[:, 1]) ** 2).sqrt()
+    rings = (far < radius) & (far > 0.6 * radius)
+    around = torch.cat([middle[..., 0, 0], middle[..., 0, 0]], dim=1)
+    boxes = around + radius[:, 0] * torch.tensor([-1.0, -1.0, 1.0, 1.0])
+    stripes = (x + 2 * y)[None] % 6 < 3
+    whole = torch.tensor([[3.0, 2.0, 61.0, 45.0]])
+    return [
+        Case("one mask, 4 x 4 pixels -> 2 x 2", (step, torch.tensor([[2.0, 1.0, 6.0, 5.0]]), 2)),
+        Case("three rings -> 7 x 7", (rings, boxes, 7)),
+        Case("three rings -> 28 x 28, finer than the pixels", (rings, boxes, 28)),
+        Case("stripes -> 14 x 14", (stripes, whole, 14)),
+        Case("no object", (torch.zeros(0, 6, 8, dtype=torch.bool), torch.zeros(0, 4), 14)),
+    ]
+
+
+CROP = Exercise(
+    id="01.3",
+    title="Crop and resize a mask to R x R",
+    minutes=10,
+    difficulty=3,
+    solution=crop_and_resize,
+    reference=crop_masks,
+    make_cases=_crop_cases,
+    result_axes="N, R, R",
+    wrong_answers=(
+        WrongAnswer(
+            {"aligned=True": "aligned=False"},
+            "Everything is half a pixel off: without aligned=True roi_align takes pixel 0's "
+            "center for 0, not for 0.5. Chapter 07 is about this half pixel.",
+        ),
+        WrongAnswer(
+            {">= 0.5": "> 0"},
+            "Every cell that the mask touches was taken, so the object grows. A cell counts when "
+            "half of it is covered.",
+        ),
+        WrongAnswer(
+            {"sampling_ratio=0": "sampling_ratio=1"},
+            "One sample a cell (sampling_ratio=1) sees one place of it only; a target averages "
+            "over the cell's pixels, sampling_ratio=0.",
+        ),
+        WrongAnswer(
+            {">= 0.5": "> 0.5"},
+            "A cell that is covered by exactly one half belongs to the mask, too: >=.",
+        ),
+    ),
+    hints=(
+        "What share of a cell does the mask cover, and which share is enough?",
+        "masks[:, None].float() are the maps; torch.cat puts the index in front of each box.",
+        "roi_align(maps, regions, size, sampling_ratio=0, aligned=True)[:, 0] >= 0.5",
+    ),
+)
 
 
 # 01.4  Sizes
@@ -134,96 +330,7 @@ def _counts_for(area: float) -> list[bool]:
     return [not math.isnan(numbers[name]) for name in ("APS", "APM", "APL")]
 
 
-# 01.1
-
-
-def coco_polygon(corners: Tensor, size: tuple[int, int]) -> Tensor:
-    """(H, W) bool: the polygon as the package reads it from an annotation file."""
-    polygons = [corners.flatten().tolist()] if len(corners) else []
-    return decode_masks([run_length(polygons, size)], size)[0]
-
-
-def polygon_cases(generator: Generator) -> list[Case]:
-    """Corners and image sizes."""
-    rectangle = torch.tensor([[1.0, 2.0], [5.0, 2.0], [5.0, 4.0], [1.0, 4.0]])
-    angle = [[1.0, 1.0], [7.0, 1.0], [7.0, 3.0], [3.0, 3.0], [3.0, 7.0], [1.0, 7.0]]
-    return [
-        Case("a rectangle of 4 x 2 pixels", (rectangle, (5, 7))),
-        Case("the letter L upside down, 6 corners", (torch.tensor(angle), (8, 9))),
-        Case("a triangle", (_polygon(generator, 3), (20, 24))),
-        Case("a star of 8 corners", (_polygon(generator, 8), (20, 24))),
-        Case("no corners", (torch.zeros(0, 2), (4, 6))),
-    ]
-
-
-def _polygon(generator: Generator, num: int) -> Tensor:
-    """Corners around (12, 10) for which COCO's rule and that of the centers agree."""
-    y, x = torch.meshgrid(torch.arange(20) + 0.5, torch.arange(24) + 0.5, indexing="ij")
-    centers = torch.stack([x, y], dim=-1).flatten(0, 1).numpy()
-    while True:
-        turns = (torch.arange(num) + torch.rand(num, generator=generator)) / num * 2 * math.pi
-        radius = 4 + 5 * torch.rand(num, generator=generator)
-        offsets = torch.stack([turns.cos(), turns.sin()], dim=1) * radius[:, None]
-        corners = offsets + torch.tensor([12.0, 10.0])
-        inside = torch.from_numpy(Path(corners.numpy()).contains_points(centers))
-        if inside.view(20, 24).equal(coco_polygon(corners, (20, 24))):
-            return corners
-
-
-# 01.2
-
-
-def runs_cases(generator: Generator) -> list[Case]:
-    """Run lengths and image sizes."""
-    noise = torch.rand(9, 14, generator=generator) < 0.4
-    blocks = (torch.rand(3, 4, generator=generator) < 0.5).repeat_interleave(5, 0)
-    first = blocks.repeat_interleave(4, 1)
-    first[0, 0] = True  # so that the first run, of zeros, is of length 0
-    return [
-        Case("4 rows, 3 columns", (torch.tensor([1, 2, 5, 3, 1]), (4, 3))),
-        Case("noise, 9 x 14", (_runs(noise), (9, 14))),
-        Case("the first pixel belongs to it, 15 x 16", (_runs(first), (15, 16))),
-        Case("no pixel of it: one run", (torch.tensor([30]), (5, 6))),
-    ]
-
-
-def _runs(mask: Tensor) -> Tensor:
-    pixels = torch.cat([torch.zeros(1, dtype=torch.bool), mask.T.flatten()])
-    counts = torch.unique_consecutive(pixels, return_counts=True)[1]
-    counts[0] -= 1  # the 0 put in front
-    return counts
-
-
-# 01.3
-
-
-def crop_cases(generator: Generator) -> list[Case]:
-    """Masks, boxes and R."""
-    step = torch.zeros(1, 6, 8, dtype=torch.bool)
-    step[0, 1:5, 2:4] = step[0, 3, 4:6] = True  # one cell is covered by exactly one half
-    y, x = torch.meshgrid(torch.arange(48) + 0.5, torch.arange(64) + 0.5, indexing="ij")
-    middle = 16 + 16 * torch.rand(3, 2, 1, 1, generator=generator)
-    radius = 7 + 8 * torch.rand(3, 1, 1, generator=generator)
-    far = ((x - middle[:, 0]) ** 2 + (y - middle[:, 1]) ** 2).sqrt()
-    rings = (far < radius) & (far > 0.6 * radius)
-    around = torch.cat([middle[..., 0, 0], middle[..., 0, 0]], dim=1)
-    boxes = around + radius[:, 0] * torch.tensor([-1.0, -1.0, 1.0, 1.0])
-    stripes = (x + 2 * y)[None] % 6 < 3
-    whole = torch.tensor([[3.0, 2.0, 61.0, 45.0]])
-    return [
-        Case("one mask, 4 x 4 pixels -> 2 x 2", (step, torch.tensor([[2.0, 1.0, 6.0, 5.0]]), 2)),
-        Case("three rings -> 7 x 7", (rings, boxes, 7)),
-        Case("three rings -> 28 x 28, finer than the pixels", (rings, boxes, 28)),
-        Case("stripes -> 14 x 14", (stripes, whole, 14)),
-        Case("no object", (torch.zeros(0, 6, 8, dtype=torch.bool), torch.zeros(0, 4), 14)),
-    ]
-
-
-# 01.4
-
-
-def size_cases(generator: Generator) -> list[Case]:
-    """Areas."""
+def _size_cases(generator: Generator) -> list[Case]:
     sides = 200 * torch.rand(6, generator=generator)
     return [
         Case("one of each", (torch.tensor([100.0, 5000.0, 40000.0]),)),
@@ -233,254 +340,35 @@ def size_cases(generator: Generator) -> list[Case]:
     ]
 
 
-# 01.1
-
-
-def _polygon_at(corners: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Whether points are inside; x and y broadcast."""
-    inside = torch.zeros(torch.broadcast_shapes(x.shape, y.shape), dtype=torch.bool)
-    for (x0, y0), (x1, y1) in zip(corners, corners.roll(-1, dims=0), strict=True):
-        is_crossed = (y0 > y) != (y1 > y)
-        inside ^= is_crossed & (x < x0 + (y - y0) / (y1 - y0) * (x1 - x0))
-    return inside
-
-
-def _polygon_of_pixel_corners(corners: Tensor, size: tuple[int, int]) -> Tensor:
-    return _polygon_at(corners, torch.arange(size[1]), torch.arange(size[0])[:, None])
-
-
-def _polygon_swapped(corners: Tensor, size: tuple[int, int]) -> Tensor:
-    x, y = torch.arange(size[1]) + 0.5, torch.arange(size[0])[:, None] + 0.5
-    return _polygon_at(corners.flip(1), x, y)
-
-
-def _polygon_as_convex(corners: Tensor, size: tuple[int, int]) -> Tensor:
-    x, y = torch.arange(size[1]) + 0.5, torch.arange(size[0])[:, None] + 0.5
-    sides = []
-    for (x0, y0), (x1, y1) in zip(corners, corners.roll(-1, dims=0), strict=True):
-        sides.append((x1 - x0) * (y - y0) - (y1 - y0) * (x - x0) > 0)
-    every = torch.stack(sides) if sides else torch.zeros(1, *size, dtype=torch.bool)
-    return every.all(dim=0)
-
-
-def _polygon_box(corners: Tensor, size: tuple[int, int]) -> Tensor:
-    x, y = torch.arange(size[1]) + 0.5, torch.arange(size[0])[:, None] + 0.5
-    if len(corners) == 0:
-        return torch.zeros(size, dtype=torch.bool)
-    (x0, y0), (x1, y1) = corners.amin(dim=0), corners.amax(dim=0)
-    return (x > x0) & (x < x1) & (y > y0) & (y < y1)
-
-
-POLYGON = (
-    WrongAnswer(
-        _polygon_of_pixel_corners,
-        "You asked about the corners of the pixels: pixel 0 covers 0 to 1, its center is at 0.5.",
-    ),
-    WrongAnswer(
-        _polygon_swapped,
-        "x and y are exchanged: corners are (x, y), while a mask has its rows, y, first.",
-    ),
-    WrongAnswer(
-        _polygon_as_convex,
-        "To lie on the same side of all sides is enough for convex polygons only. Count the "
-        "crossings of a ray instead; the L has a notch.",
-    ),
-    WrongAnswer(_polygon_box, "This is the polygon's box, filled."),
-)
-
-
-# 01.2
-
-
-def _values(counts: Tensor, first: int) -> Tensor:
-    return ((torch.arange(len(counts)) + first) % 2 == 1).repeat_interleave(counts)
-
-
-def _runs_along_rows(counts: Tensor, size: tuple[int, int]) -> Tensor:
-    return _values(counts, 0).view(size)
-
-
-def _runs_from_one(counts: Tensor, size: tuple[int, int]) -> Tensor:
-    return _values(counts, 1).view(size[1], size[0]).T
-
-
-def _runs_as_starts_and_lengths(counts: Tensor, size: tuple[int, int]) -> Tensor:
-    pixels = torch.zeros(size[0] * size[1], dtype=torch.bool)
-    starts, lengths = counts[0 : len(counts) // 2 * 2 : 2], counts[1::2]
-    for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
-        pixels[start : start + length] = True
-    return pixels.view(size[1], size[0]).T
-
-
-RUNS = (
-    WrongAnswer(
-        _runs_along_rows,
-        "You went along the rows. COCO goes down the columns: it comes from MATLAB, which "
-        "stores matrices that way.",
-    ),
-    WrongAnswer(
-        _runs_from_one,
-        "Inside and outside are exchanged: the first run is of zeros, of length 0 where the "
-        "first pixel belongs to the mask.",
-    ),
-    WrongAnswer(
-        _runs_as_starts_and_lengths,
-        "These counts are all lengths. Pairs of start and length are another format.",
-    ),
-)
-
-
-# 01.3
-
-
-def _shares(
-    masks: Tensor, boxes: Tensor, size: int, *, ratio: int = 0, aligned: bool = True
-) -> Tensor:
-    regions = torch.cat([torch.arange(len(masks))[:, None].to(boxes), boxes], dim=1)
-    return roi_align(
-        masks[:, None].to(boxes), regions, size, sampling_ratio=ratio, aligned=aligned
-    )[:, 0]
-
-
-def _crop_unaligned(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
-    return _shares(masks, boxes, size, aligned=False) >= 0.5
-
-
-def _crop_any(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
-    return _shares(masks, boxes, size) > 0
-
-
-def _crop_one_sample(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
-    return _shares(masks, boxes, size, ratio=1) >= 0.5
-
-
-def _crop_more_than_half(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
-    return _shares(masks, boxes, size) > 0.5
-
-
-CROP = (
-    WrongAnswer(
-        _crop_unaligned,
-        "Everything is half a pixel off: without aligned=True roi_align takes pixel 0's center "
-        "for 0, not for 0.5. Chapter 07 is about this half pixel.",
-    ),
-    WrongAnswer(
-        _crop_any,
-        "Every cell that the mask touches was taken, so the object grows. A cell counts when half "
-        "of it is covered.",
-    ),
-    WrongAnswer(
-        _crop_one_sample,
-        "One sample a cell (sampling_ratio=1) sees one place of it only; a target averages "
-        "over the cell's pixels, sampling_ratio=0.",
-    ),
-    WrongAnswer(
-        _crop_more_than_half,
-        "A cell that is covered by exactly one half belongs to the mask, too: >=.",
-    ),
-)
-
-
-# 01.4
-
-
-def _groups(sizes: Tensor) -> Tensor:
-    low, high = torch.tensor([0, 32, 96]), torch.tensor([32, 96, torch.inf])
-    return (sizes[:, None] >= low) & (sizes[:, None] <= high)
-
-
-def _sizes_one_group(areas: Tensor) -> Tensor:
-    low, high = torch.tensor([0, 32**2, 96**2]), torch.tensor([32**2, 96**2, torch.inf])
-    return (areas[:, None] >= low) & (areas[:, None] < high)
-
-
-def _sizes_of_sides(areas: Tensor) -> Tensor:
-    return _groups(areas)
-
-
-def _sizes_up_to(areas: Tensor) -> Tensor:
-    return areas[:, None] <= torch.tensor([32**2, 96**2, torch.inf])
-
-
-SIZES = (
-    WrongAnswer(
-        _sizes_one_group,
-        "Nearly: an area right on a border counts for both of its neighbours, since both ends "
-        "of every range belong to it.",
-    ),
-    WrongAnswer(
-        _sizes_of_sides,
-        "The area was compared with 32 and 96; these are sides of squares. Areas need 32 ** 2.",
-    ),
-    WrongAnswer(
-        _sizes_up_to,
-        "Only the upper ends are asked for, so every small object is medium and large as well.",
-    ),
-)
-
-
-EXERCISES = (
-    Exercise(
-        id="01.1",
-        title="Fill a polygon",
-        minutes=15,
-        difficulty=3,
-        solution=polygon_mask,
-        reference=coco_polygon,
-        make_cases=polygon_cases,
-        result_axes="H, W",
-        wrong_answers=POLYGON,
-        hints=(
-            "A side crosses a row if one of its ends is above the row's center and one is not.",
-            "Where? y grows from y0 to y1 while x grows from x0 to x1, at the same pace.",
-            "(y0 > y) != (y1 > y) and x < x0 + (y - y0) / (y1 - y0) * (x1 - x0), added up.",
+SIZES = Exercise(
+    id="01.4",
+    title="Small, medium, large",
+    minutes=5,
+    difficulty=1,
+    solution=size_groups,
+    reference=_reference_size_groups,
+    make_cases=_size_cases,
+    wrong_answers=(
+        WrongAnswer(
+            {"<= high": "< high"},
+            "Nearly: an area right on a border counts for both of its neighbours, since both ends "
+            "of every range belong to it.",
+        ),
+        WrongAnswer(
+            {"**2": ""},
+            "The area was compared with 32 and 96; these are sides of squares. Areas need 32 ** 2.",
+        ),
+        WrongAnswer(
+            {"(areas[:, None] >= low) & ": ""},
+            "Only the upper ends are asked for, so every small object is medium and large as well.",
         ),
     ),
-    Exercise(
-        id="01.2",
-        title="Decode run lengths",
-        minutes=10,
-        difficulty=2,
-        solution=decode_runs,
-        reference=_reference_decode_runs,
-        make_cases=runs_cases,
-        result_axes="H, W",
-        wrong_answers=RUNS,
-        hints=(
-            "Which value does the first run have, and which the second?",
-            "repeat_interleave copies entry i of a tensor counts[i] times.",
-            "A view as (W, H) has a column in each of its rows; .T makes (H, W) of it.",
-        ),
-    ),
-    Exercise(
-        id="01.3",
-        title="Crop and resize a mask to R x R",
-        minutes=10,
-        difficulty=3,
-        solution=crop_and_resize,
-        reference=crop_masks,
-        make_cases=crop_cases,
-        result_axes="N, R, R",
-        wrong_answers=CROP,
-        hints=(
-            "What share of a cell does the mask cover, and which share is enough?",
-            "masks[:, None].float() are the maps; torch.cat puts the index in front of each box.",
-            "roi_align(maps, regions, size, sampling_ratio=0, aligned=True)[:, 0] >= 0.5",
-        ),
-    ),
-    Exercise(
-        id="01.4",
-        title="Small, medium, large",
-        minutes=5,
-        difficulty=1,
-        solution=size_groups,
-        reference=_reference_size_groups,
-        make_cases=size_cases,
-        wrong_answers=SIZES,
-        hints=(
-            "What is an object of exactly 32 x 32 pixels: small, or medium?",
-            "areas[:, None] has the shape (N, 1): compared with (3,) it gives (N, 3).",
-            "(areas[:, None] >= low) & (areas[:, None] <= high), with torch.inf as the last high.",
-        ),
+    hints=(
+        "What is an object of exactly 32 x 32 pixels: small, or medium?",
+        "areas[:, None] has the shape (N, 1): compared with (3,) it gives (N, 3).",
+        "(areas[:, None] >= low) & (areas[:, None] <= high), with torch.inf as the last high.",
     ),
 )
+
+
+EXERCISES = (POLYGON, RUNS, CROP, SIZES)

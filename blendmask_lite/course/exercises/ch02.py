@@ -40,6 +40,54 @@ def _reference_level_sizes(image_sizes: Tensor, strides: Tensor) -> Tensor:
     return torch.tensor(rows, dtype=torch.int64).reshape(-1, len(steps), 2)
 
 
+def _size_cases(generator: Generator) -> list[Case]:
+    strides = torch.tensor([8, 16, 32, 64, 128])
+    sizes = torch.randint(33, 1400, (6, 2), generator=generator)
+    return [
+        Case("128 x 256 pixels: all divide", (torch.tensor([[128, 256]]), strides)),
+        Case("100 x 130 pixels: padded", (torch.tensor([[100, 130]]), strides)),
+        Case("800 x 1333 pixels: COCO at test size", (torch.tensor([[800, 1333]]), strides)),
+        Case("six pictures", (sizes, strides)),
+        Case("no picture", (torch.zeros(0, 2, dtype=torch.int64), strides)),
+    ]
+
+
+SIZES = Exercise(
+    id="02.1",
+    title="How large every level is",
+    minutes=10,
+    difficulty=2,
+    solution=level_sizes,
+    reference=_reference_level_sizes,
+    make_cases=_size_cases,
+    result_axes="N, level, side",
+    wrong_answers=(
+        WrongAnswer(
+            {"(image_sizes + 31) // 32 * 32": "image_sizes"},
+            "The network never sees 100 rows: the picture is padded to a multiple of 32 first.",
+        ),
+        WrongAnswer(
+            {" + strides[:, None] - 1": ""},
+            "Right up to stride 32. Above it a convolution of stride 2 rounds an odd size up: 25 "
+            "rows give 13.",
+        ),
+        WrongAnswer(
+            {"(image_sizes +": "(image_sizes.flip(1) +"},
+            "Height and width are exchanged: sizes are (height, width).",
+        ),
+        WrongAnswer(
+            {"31": "127", "32": "128"},
+            "Pictures are padded to the stride of the backbone's last map, 32, not to that of P7.",
+        ),
+    ),
+    hints=(
+        "Which size does the network see if the picture has 100 rows?",
+        "Rounding up with whole numbers: add the divisor minus one, then divide with //.",
+        "padded = (image_sizes + 31) // 32 * 32, then the same with strides[:, None].",
+    ),
+)
+
+
 # 02.2  Receptive fields
 
 
@@ -62,6 +110,55 @@ def field_sides(kernels: Tensor, strides: Tensor) -> Tensor:
 
 def _reference_field_sides(kernels: Tensor, strides: Tensor) -> Tensor:
     return torch.tensor(chain_fields(kernels.tolist(), strides.tolist()), dtype=torch.int64)
+
+
+def _field_cases(generator: Generator) -> list[Case]:
+    kernels = torch.randint(0, 4, (9,), generator=generator) * 2 + 1
+    strides = torch.randint(1, 3, (9,), generator=generator)
+    none = torch.zeros(0, dtype=torch.int64)
+    return [
+        Case("three 3 x 3, stride 1", (torch.tensor([3, 3, 3]), torch.tensor([1, 1, 1]))),
+        Case("7 / 2, 3 / 2, 3 / 1", (torch.tensor([7, 3, 3]), torch.tensor([2, 2, 1]))),
+        Case(
+            "1 / 2 between: 3 / 1, 1 / 2, 3 / 1", (torch.tensor([3, 1, 3]), torch.tensor([1, 2, 1]))
+        ),
+        Case("nine convolutions", (kernels, strides)),
+        Case("none", (none, none)),
+    ]
+
+
+FIELDS = Exercise(
+    id="02.2",
+    title="Theoretical receptive fields",
+    minutes=10,
+    difficulty=3,
+    solution=field_sides,
+    reference=_reference_field_sides,
+    make_cases=_field_cases,
+    result_axes="layer",
+    wrong_answers=(
+        WrongAnswer(
+            {"* steps": "* strides.cumprod(dim=0)"},
+            "A convolution's own stride spreads its results apart, not what it reads: only the "
+            "strides below it count.",
+        ),
+        WrongAnswer(
+            {"1 + ((kernels - 1) * steps)": "(kernels * steps)"},
+            "The whole kernel was added. Its middle is seen already: a kernel of 3 adds 2 "
+            "neighbours, one on each side.",
+        ),
+        WrongAnswer(
+            {" * steps": ""},
+            "Neighbours were taken to be one pixel apart everywhere. After two strides of 2 they "
+            "are 4 pixels apart.",
+        ),
+    ),
+    hints=(
+        "Two neighbours on a map of stride 4: how many pixels are they apart?",
+        "The first convolution reads pixels, one apart; the second reads cells of the first.",
+        "steps = 1, s1, s1 * s2, ... (cumprod); 1 + ((kernels - 1) * steps).cumsum(dim=0).",
+    ),
+)
 
 
 # 02.3  Lateral and top-down
@@ -118,6 +215,61 @@ def _passing(num: int) -> Tensor:
     return kernel
 
 
+def _merge_cases(generator: Generator) -> list[Case]:
+    fine, above = torch.ones(1, 1, 3, 3), torch.tensor([[[[10.0, 20.0], [30.0, 40.0]]]])
+    two, three = torch.full((1, 1, 1, 1), 2.0), torch.full((1,), 3.0)
+
+    def drawn(batch: int, height: int, width: int) -> tuple[Tensor, ...]:
+        half = (height + 1) // 2, (width + 1) // 2
+        shapes = (batch, 5, height, width), (batch, 4, *half), (4, 5, 1, 1), (4,)
+        return tuple(torch.randn(shape, generator=generator) for shape in shapes)
+
+    return [
+        Case("3 x 3 below 2 x 2: lateral 2 * 1 + 3", (fine, above, two, three)),
+        Case("two pictures, 8 x 12", drawn(2, 8, 12)),
+        Case("odd: 7 x 13", drawn(1, 7, 13)),
+        Case("no picture", drawn(0, 4, 4)),
+    ]
+
+
+MERGE = Exercise(
+    id="02.3",
+    title="Lateral plus top-down",
+    minutes=10,
+    difficulty=2,
+    solution=merge_levels,
+    reference=_reference_merge_levels,
+    make_cases=_merge_cases,
+    result_axes="B, channel, H, W",
+    wrong_answers=(
+        WrongAnswer(
+            {"nearest": "bilinear"},
+            "The level above was interpolated. The pyramid copies every cell (nearest) and leaves "
+            "the smoothing to the 3x3 convolution that follows.",
+        ),
+        WrongAnswer(
+            {": fine.shape[2], : fine.shape[3]": "-fine.shape[2] :, -fine.shape[3] :"},
+            "The surplus row or column was cut off in front. Cell 0 begins at pixel 0 on every "
+            "level, so it is the last one that is too much.",
+        ),
+        WrongAnswer(
+            {"return lateral + ": "return 0.5 * lateral + 0.5 * "},
+            "The two were averaged. The pyramid adds them.",
+        ),
+        WrongAnswer(
+            {"return lateral": "return lateral.relu()"},
+            "The lateral convolution passed a ReLU. The pyramid has none between its levels: what "
+            "is negative is an argument, too.",
+        ),
+    ),
+    hints=(
+        "H = 7 below h = 4: how many rows does the enlarged map have, and which is too much?",
+        "F.conv2d(fine, weight, bias), and F.interpolate with scale_factor=2.0.",
+        'mode="nearest", then enlarged[:, :, : fine.shape[2], : fine.shape[3]].',
+    ),
+)
+
+
 # 02.4  Levels above the backbone
 
 
@@ -155,67 +307,7 @@ def _reference_two_levels_up(p5: Tensor, weights: Tensor, biases: Tensor) -> Ten
     return p7
 
 
-# 02.1
-
-
-def size_cases(generator: Generator) -> list[Case]:
-    """Sizes of pictures and strides."""
-    strides = torch.tensor([8, 16, 32, 64, 128])
-    sizes = torch.randint(33, 1400, (6, 2), generator=generator)
-    return [
-        Case("128 x 256 pixels: all divide", (torch.tensor([[128, 256]]), strides)),
-        Case("100 x 130 pixels: padded", (torch.tensor([[100, 130]]), strides)),
-        Case("800 x 1333 pixels: COCO at test size", (torch.tensor([[800, 1333]]), strides)),
-        Case("six pictures", (sizes, strides)),
-        Case("no picture", (torch.zeros(0, 2, dtype=torch.int64), strides)),
-    ]
-
-
-# 02.2
-
-
-def field_cases(generator: Generator) -> list[Case]:
-    """Kernels and strides."""
-    kernels = torch.randint(0, 4, (9,), generator=generator) * 2 + 1
-    strides = torch.randint(1, 3, (9,), generator=generator)
-    none = torch.zeros(0, dtype=torch.int64)
-    return [
-        Case("three 3 x 3, stride 1", (torch.tensor([3, 3, 3]), torch.tensor([1, 1, 1]))),
-        Case("7 / 2, 3 / 2, 3 / 1", (torch.tensor([7, 3, 3]), torch.tensor([2, 2, 1]))),
-        Case(
-            "1 / 2 between: 3 / 1, 1 / 2, 3 / 1", (torch.tensor([3, 1, 3]), torch.tensor([1, 2, 1]))
-        ),
-        Case("nine convolutions", (kernels, strides)),
-        Case("none", (none, none)),
-    ]
-
-
-# 02.3
-
-
-def merge_cases(generator: Generator) -> list[Case]:
-    """Two maps, a lateral weight and its bias."""
-    fine, above = torch.ones(1, 1, 3, 3), torch.tensor([[[[10.0, 20.0], [30.0, 40.0]]]])
-    two, three = torch.full((1, 1, 1, 1), 2.0), torch.full((1,), 3.0)
-
-    def drawn(batch: int, height: int, width: int) -> tuple[Tensor, ...]:
-        half = (height + 1) // 2, (width + 1) // 2
-        shapes = (batch, 5, height, width), (batch, 4, *half), (4, 5, 1, 1), (4,)
-        return tuple(torch.randn(shape, generator=generator) for shape in shapes)
-
-    return [
-        Case("3 x 3 below 2 x 2: lateral 2 * 1 + 3", (fine, above, two, three)),
-        Case("two pictures, 8 x 12", drawn(2, 8, 12)),
-        Case("odd: 7 x 13", drawn(1, 7, 13)),
-        Case("no picture", drawn(0, 4, 4)),
-    ]
-
-
-# 02.4
-
-
-def top_cases(generator: Generator) -> list[Case]:
-    """P5, two weights and their biases."""
+def _top_cases(generator: Generator) -> list[Case]:
     middle = torch.zeros(2, 1, 1, 3, 3)
     middle[:, 0, 0, 1, 1] = torch.tensor([1.0, 2.0])  # pass on, and double
     row = torch.tensor([3.0, 0, -3, 0, 1]).expand(1, 1, 5, 5).contiguous()
@@ -233,230 +325,43 @@ def top_cases(generator: Generator) -> list[Case]:
     ]
 
 
-# 02.1
-
-
-def _sizes_without_padding(image_sizes: Tensor, strides: Tensor) -> Tensor:
-    return (image_sizes[:, None] + strides[:, None] - 1) // strides[:, None]
-
-
-def _sizes_rounded_down(image_sizes: Tensor, strides: Tensor) -> Tensor:
-    return ((image_sizes + 31) // 32 * 32)[:, None] // strides[:, None]
-
-
-def _sizes_swapped(image_sizes: Tensor, strides: Tensor) -> Tensor:
-    padded = ((image_sizes + 31) // 32 * 32).flip(1)
-    return (padded[:, None] + strides[:, None] - 1) // strides[:, None]
-
-
-def _sizes_padded_to_128(image_sizes: Tensor, strides: Tensor) -> Tensor:
-    return ((image_sizes + 127) // 128 * 128)[:, None] // strides[:, None]
-
-
-SIZES = (
-    WrongAnswer(
-        _sizes_without_padding,
-        "The network never sees 100 rows: the picture is padded to a multiple of 32 first.",
-    ),
-    WrongAnswer(
-        _sizes_rounded_down,
-        "Right up to stride 32. Above it a convolution of stride 2 rounds an odd size up: 25 "
-        "rows give 13.",
-    ),
-    WrongAnswer(_sizes_swapped, "Height and width are exchanged: sizes are (height, width)."),
-    WrongAnswer(
-        _sizes_padded_to_128,
-        "Pictures are padded to the stride of the backbone's last map, 32, not to that of P7.",
-    ),
-)
-
-
-# 02.2
-
-
-def _fields_own_stride(kernels: Tensor, strides: Tensor) -> Tensor:
-    return 1 + ((kernels - 1) * strides.cumprod(dim=0)).cumsum(dim=0)
-
-
-def _fields_whole_kernel(kernels: Tensor, strides: Tensor) -> Tensor:
-    steps = torch.cat([strides.new_ones(1), strides.cumprod(dim=0)])[: len(strides)]
-    return (kernels * steps).cumsum(dim=0)
-
-
-def _fields_without_strides(kernels: Tensor, strides: Tensor) -> Tensor:
-    return 1 + (kernels - 1).cumsum(dim=0)
-
-
-FIELDS = (
-    WrongAnswer(
-        _fields_own_stride,
-        "A convolution's own stride spreads its results apart, not what it reads: only the "
-        "strides below it count.",
-    ),
-    WrongAnswer(
-        _fields_whole_kernel,
-        "The whole kernel was added. Its middle is seen already: a kernel of 3 adds 2 "
-        "neighbours, one on each side.",
-    ),
-    WrongAnswer(
-        _fields_without_strides,
-        "Neighbours were taken to be one pixel apart everywhere. After two strides of 2 they "
-        "are 4 pixels apart.",
-    ),
-)
-
-
-# 02.3
-
-
-def _enlarged(above: Tensor, fine: Tensor) -> Tensor:
-    whole = F.interpolate(above, scale_factor=2.0, mode="nearest")
-    return whole[:, :, : fine.shape[2], : fine.shape[3]]
-
-
-def _merge_bilinear(fine: Tensor, above: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    large = F.interpolate(above, scale_factor=2.0, mode="bilinear", align_corners=False)
-    return F.conv2d(fine, weight, bias) + large[:, :, : fine.shape[2], : fine.shape[3]]
-
-
-def _merge_cut_in_front(fine: Tensor, above: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    large = F.interpolate(above, scale_factor=2.0, mode="nearest")
-    extra_y, extra_x = large.shape[2] - fine.shape[2], large.shape[3] - fine.shape[3]
-    return F.conv2d(fine, weight, bias) + large[:, :, extra_y:, extra_x:]
-
-
-def _merge_mean(fine: Tensor, above: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return (F.conv2d(fine, weight, bias) + _enlarged(above, fine)) / 2
-
-
-def _merge_relu(fine: Tensor, above: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return F.relu(F.conv2d(fine, weight, bias)) + _enlarged(above, fine)
-
-
-MERGE = (
-    WrongAnswer(
-        _merge_bilinear,
-        "The level above was interpolated. The pyramid copies every cell (nearest) and leaves "
-        "the smoothing to the 3x3 convolution that follows.",
-    ),
-    WrongAnswer(
-        _merge_cut_in_front,
-        "The surplus row or column was cut off in front. Cell 0 begins at pixel 0 on every "
-        "level, so it is the last one that is too much.",
-    ),
-    WrongAnswer(_merge_mean, "The two were averaged. The pyramid adds them."),
-    WrongAnswer(
-        _merge_relu,
-        "The lateral convolution passed a ReLU. The pyramid has none between its levels: what "
-        "is negative is an argument, too.",
-    ),
-)
-
-
-# 02.4
-
-
-def _top_without_relu(p5: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
-    p6 = F.conv2d(p5, weights[0], biases[0], stride=2, padding=1)
-    return F.conv2d(p6, weights[1], biases[1], stride=2, padding=1)
-
-
-def _top_relu_after(p5: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
-    return F.relu(_top_without_relu(p5, weights, biases))
-
-
-def _top_relu_first(p5: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
-    p6 = F.conv2d(F.relu(p5), weights[0], biases[0], stride=2, padding=1)
-    return F.conv2d(F.relu(p6), weights[1], biases[1], stride=2, padding=1)
-
-
-def _top_by_pooling(p5: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
-    return F.max_pool2d(F.max_pool2d(p5, 1, stride=2), 1, stride=2)
-
-
-TOP = (
-    WrongAnswer(
-        _top_without_relu,
-        "Without a ReLU between them two convolutions are one larger convolution.",
-    ),
-    WrongAnswer(
-        _top_relu_after, "The ReLU belongs between the two convolutions, not behind the second."
-    ),
-    WrongAnswer(
-        _top_relu_first,
-        "P5 passed a ReLU as well. It enters the first convolution as it is; only P6 is cut.",
-    ),
-    WrongAnswer(
-        _top_by_pooling,
-        "Every second cell was taken: that is P6 of the first pyramid paper. FCOS has "
-        "convolutions here.",
-    ),
-)
-
-
-EXERCISES = (
-    Exercise(
-        id="02.1",
-        title="How large every level is",
-        minutes=10,
-        difficulty=2,
-        solution=level_sizes,
-        reference=_reference_level_sizes,
-        make_cases=size_cases,
-        result_axes="N, level, side",
-        wrong_answers=SIZES,
-        hints=(
-            "Which size does the network see if the picture has 100 rows?",
-            "Rounding up with whole numbers: add the divisor minus one, then divide with //.",
-            "padded = (image_sizes + 31) // 32 * 32, then the same with strides[:, None].",
+TOP = Exercise(
+    id="02.4",
+    title="P6 and P7",
+    minutes=5,
+    difficulty=2,
+    solution=two_levels_up,
+    reference=_reference_two_levels_up,
+    make_cases=_top_cases,
+    result_axes="B, channel, H, W",
+    wrong_answers=(
+        WrongAnswer(
+            {"F.relu(p6)": "p6"},
+            "Without a ReLU between them two convolutions are one larger convolution.",
+        ),
+        WrongAnswer(
+            {
+                "F.relu(p6)": "p6",
+                "biases[1], stride=2, padding=1)": "biases[1], stride=2, padding=1).relu()",
+            },
+            "The ReLU belongs between the two convolutions, not behind the second.",
+        ),
+        WrongAnswer(
+            {"conv2d(p5": "conv2d(F.relu(p5)"},
+            "P5 passed a ReLU as well. It enters the first convolution as it is; only P6 is cut.",
+        ),
+        WrongAnswer(
+            lambda p5, weights, biases: p5[:, :, ::4, ::4],
+            "Every second cell was taken: that is P6 of the first pyramid paper. FCOS has "
+            "convolutions here.",
         ),
     ),
-    Exercise(
-        id="02.2",
-        title="Theoretical receptive fields",
-        minutes=10,
-        difficulty=3,
-        solution=field_sides,
-        reference=_reference_field_sides,
-        make_cases=field_cases,
-        result_axes="layer",
-        wrong_answers=FIELDS,
-        hints=(
-            "Two neighbours on a map of stride 4: how many pixels are they apart?",
-            "The first convolution reads pixels, one apart; the second reads cells of the first.",
-            "steps = 1, s1, s1 * s2, ... (cumprod); 1 + ((kernels - 1) * steps).cumsum(dim=0).",
-        ),
-    ),
-    Exercise(
-        id="02.3",
-        title="Lateral plus top-down",
-        minutes=10,
-        difficulty=2,
-        solution=merge_levels,
-        reference=_reference_merge_levels,
-        make_cases=merge_cases,
-        result_axes="B, channel, H, W",
-        wrong_answers=MERGE,
-        hints=(
-            "H = 7 below h = 4: how many rows does the enlarged map have, and which is too much?",
-            "F.conv2d(fine, weight, bias), and F.interpolate with scale_factor=2.0.",
-            'mode="nearest", then enlarged[:, :, : fine.shape[2], : fine.shape[3]].',
-        ),
-    ),
-    Exercise(
-        id="02.4",
-        title="P6 and P7",
-        minutes=5,
-        difficulty=2,
-        solution=two_levels_up,
-        reference=_reference_two_levels_up,
-        make_cases=top_cases,
-        result_axes="B, channel, H, W",
-        wrong_answers=TOP,
-        hints=(
-            "How many cells of a row of 5 does a kernel of 3 with stride 2 and padding 1 visit?",
-            "F.conv2d(p5, weights[0], biases[0], stride=2, padding=1) is P6.",
-            "P7 is the same of F.relu(p6), with weights[1] and biases[1]; no ReLU after it.",
-        ),
+    hints=(
+        "How many cells of a row of 5 does a kernel of 3 with stride 2 and padding 1 visit?",
+        "F.conv2d(p5, weights[0], biases[0], stride=2, padding=1) is P6.",
+        "P7 is the same of F.relu(p6), with weights[1] and biases[1]; no ReLU after it.",
     ),
 )
+
+
+EXERCISES = (SIZES, FIELDS, MERGE, TOP)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from blendmask_lite.boxes import box_areas, xyxy_to_ltrb
+from blendmask_lite.boxes import xyxy_to_ltrb
 from blendmask_lite.course.definition import Case, Exercise, WrongAnswer
 from blendmask_lite.model.fcos import pyramid_locations
 from blendmask_lite.training.targets import assign_locations
@@ -43,6 +43,48 @@ def _reference_level_locations(level: Tensor, stride: int) -> Tensor:
     return pyramid_locations([(height, width)], [stride])
 
 
+def _level_cases(generator: Generator) -> list[Case]:
+    return [
+        Case("2 rows, 3 columns, stride 8", (torch.randn(1, 1, 2, 3, generator=generator), 8)),
+        Case("5 rows, 4 columns, stride 16", (torch.randn(2, 8, 5, 4, generator=generator), 16)),
+        Case("one cell, stride 128", (torch.randn(1, 8, 1, 1, generator=generator), 128)),
+        Case("a level without rows", (torch.zeros(1, 8, 0, 3), 32)),
+    ]
+
+
+LEVEL_LOCATIONS = Exercise(
+    id="03.1",
+    title="Locations of a level",
+    minutes=5,
+    difficulty=2,
+    solution=level_locations,
+    reference=_reference_level_locations,
+    make_cases=_level_cases,
+    result_axes="L, xy",
+    wrong_answers=(
+        WrongAnswer(
+            {" + stride // 2": ""},
+            "These are the cells' upper left corners. A location is the middle of its cell: half "
+            "a stride further to the right and down.",
+        ),
+        WrongAnswer(
+            {"columns.flatten(), rows.flatten()": "rows.flatten(), columns.flatten()"},
+            "x and y are exchanged: a location is (x, y), x first.",
+        ),
+        WrongAnswer(
+            {".flatten()": ".T.flatten()"},
+            "The locations run down the columns. A map is flattened row by row, so x has to run "
+            "fastest; else every location gets another cell's predictions.",
+        ),
+    ),
+    hints=(
+        "Cell 0 of a level of stride 8 covers pixels 0 to 8. Where is its middle?",
+        "torch.arange gives the columns and the rows, torch.meshgrid every pair of them.",
+        'rows, columns = torch.meshgrid(y, x, indexing="ij"); flatten both and stack x first.',
+    ),
+)
+
+
 # 03.2  Distances
 
 
@@ -61,6 +103,59 @@ def side_distances(locations: Tensor, boxes: Tensor) -> Tensor:
     x0, y0, x1, y1 = boxes[None].unbind(dim=2)
     # Step 2: four differences, in the order l, t, r, b
     return torch.stack([x - x0, y - y0, x1 - x, y1 - y], dim=2)
+
+
+def _distance_cases(generator: Generator) -> list[Case]:
+    locations = torch.tensor([[12.0, 4.0], [20.0, 28.0]])
+    box = torch.tensor([[10.0, 0.0, 30.0, 24.0]])
+    some = _some_locations(generator, 50)
+    return [
+        Case("two locations, one box; the second lies below it", (locations, box)),
+        Case("50 locations, three boxes", (some, _some_boxes(generator, 3))),
+        Case("no box", (locations, torch.zeros(0, 4))),
+    ]
+
+
+def _some_locations(generator: Generator, num: int) -> Tensor:
+    return torch.randint(0, 24, (num, 2), generator=generator) * 4.0 + 2
+
+
+def _some_boxes(generator: Generator, num: int) -> Tensor:
+    """Large ones around the middle of 96 x 96 pixels, so that they overlap."""
+    corner = torch.rand(num, 2, generator=generator) * 40
+    return torch.cat([corner, corner + 24 + torch.rand(num, 2, generator=generator) * 48], dim=1)
+
+
+SIDE_DISTANCES = Exercise(
+    id="03.2",
+    title="Distances to the four sides",
+    minutes=5,
+    difficulty=2,
+    solution=side_distances,
+    reference=xyxy_to_ltrb,
+    make_cases=_distance_cases,
+    result_axes="L, N, side",
+    wrong_answers=(
+        WrongAnswer(
+            {"[x - x0, y - y0, x1 - x, y1 - y]": "[y - y0, x - x0, y1 - y, x1 - x]"},
+            "The order is top, left, bottom, right. The paper's is left, top, right, bottom.",
+        ),
+        WrongAnswer(
+            {"y1 - y], dim=2)": "y1 - y], dim=2).abs()"},
+            "The sign is gone (abs). A negative distance says that the location lies beyond that "
+            "side, and that is how outside is told from inside.",
+        ),
+        WrongAnswer(
+            {"x1 - x, y1 - y": "x - x1, y - y1"},
+            "Right and bottom have the wrong sign: inside a box all four distances are positive.",
+        ),
+    ),
+    hints=(
+        "Left and top are the location minus a corner. And right and bottom?",
+        "locations[:, None] has shape (L, 1, 2) and boxes[None] (1, N, 4): they broadcast.",
+        "torch.stack([x - x0, y - y0, x1 - x, y1 - y], dim=2).",
+    ),
+)
 
 
 # 03.3  Center sampling
@@ -106,6 +201,64 @@ def _reference_is_central(
         for box in boxes
     ]
     return torch.stack(alone, dim=1) == 0 if alone else torch.zeros(num, 0, dtype=torch.bool)
+
+
+def _central_cases(generator: Generator) -> list[Case]:
+    # The square reaches 12 pixels from (20, 20): 8 lies on its edge, 32 too; 12 and 28 are inside.
+    x = torch.tensor([8.0, 12.0, 20.0, 28.0, 32.0])
+    line = torch.stack([x, torch.full_like(x, 20)], dim=1)
+    box = torch.tensor([[0.0, 0.0, 40.0, 40.0]])
+    small = torch.tensor([[20.0, 12.0, 36.0, 28.0]])  # narrower than the square of stride 16
+    strides = torch.tensor([8.0, 16.0, 32.0])[torch.randint(3, (50,), generator=generator)]
+    some = _some_locations(generator, 50), _some_boxes(generator, 4), strides
+    return [
+        Case("a row of five locations, stride 8, radius 1.5", (line, box, _all(line, 8.0), 1.5)),
+        Case("a box smaller than the square", (line, small, _all(line, 16.0), 1.5)),
+        Case("50 locations of three levels, four boxes", (*some, 1.5)),
+        Case("no center sampling", (*some, math.inf)),
+        Case("no box", (line, torch.zeros(0, 4), _all(line, 8.0), 1.5)),
+    ]
+
+
+def _all(rows: Tensor, value: float) -> Tensor:
+    """(len(rows),) of one value."""
+    return torch.full((len(rows),), value)
+
+
+IS_CENTRAL = Exercise(
+    id="03.3",
+    title="In the box and near its center",
+    minutes=10,
+    difficulty=3,
+    solution=is_central,
+    reference=_reference_is_central,
+    make_cases=_central_cases,
+    result_axes="L, N",
+    wrong_answers=(
+        WrongAnswer(
+            {"is_inside & is_near": "is_inside"},
+            "The whole box counts. Center sampling keeps only what is nearer to the center than "
+            "radius * stride.",
+        ),
+        WrongAnswer(
+            {"is_inside & is_near": "is_near"},
+            "The square reaches out of small boxes: a location has to lie inside the box, too.",
+        ),
+        WrongAnswer(
+            {"radius * strides[:, None, None]": "radius"},
+            "The radius is taken for pixels. It counts strides: the square grows with the level.",
+        ),
+        WrongAnswer(
+            {"offset < radius": "offset <= radius"},
+            "Locations on the square's edge count here (<=). Only those strictly inside do.",
+        ),
+    ),
+    hints=(
+        "When is a location inside a box, in terms of its four distances?",
+        "The square's half side is radius * stride, and every location has its own stride.",
+        "(offset < radius * strides[:, None, None]).all(dim=2), and the smallest distance > 0.",
+    ),
+)
 
 
 # 03.4  The assignment
@@ -155,48 +308,7 @@ def _reference_assign(
     )
 
 
-def level_cases(generator: Generator) -> list[Case]:
-    """Of 03.1: a level and its stride."""
-    return [
-        Case("2 rows, 3 columns, stride 8", (torch.randn(1, 1, 2, 3, generator=generator), 8)),
-        Case("5 rows, 4 columns, stride 16", (torch.randn(2, 8, 5, 4, generator=generator), 16)),
-        Case("one cell, stride 128", (torch.randn(1, 8, 1, 1, generator=generator), 128)),
-        Case("a level without rows", (torch.zeros(1, 8, 0, 3), 32)),
-    ]
-
-
-def distance_cases(generator: Generator) -> list[Case]:
-    """Of 03.2: locations and boxes."""
-    locations = torch.tensor([[12.0, 4.0], [20.0, 28.0]])
-    box = torch.tensor([[10.0, 0.0, 30.0, 24.0]])
-    some = _some_locations(generator, 50)
-    return [
-        Case("two locations, one box; the second lies below it", (locations, box)),
-        Case("50 locations, three boxes", (some, _some_boxes(generator, 3))),
-        Case("no box", (locations, torch.zeros(0, 4))),
-    ]
-
-
-def central_cases(generator: Generator) -> list[Case]:
-    """Of 03.3: locations, boxes, strides and the radius."""
-    # The square reaches 12 pixels from (20, 20): 8 lies on its edge, 32 too; 12 and 28 are inside.
-    x = torch.tensor([8.0, 12.0, 20.0, 28.0, 32.0])
-    line = torch.stack([x, torch.full_like(x, 20)], dim=1)
-    box = torch.tensor([[0.0, 0.0, 40.0, 40.0]])
-    small = torch.tensor([[20.0, 12.0, 36.0, 28.0]])  # narrower than the square of stride 16
-    strides = torch.tensor([8.0, 16.0, 32.0])[torch.randint(3, (50,), generator=generator)]
-    some = _some_locations(generator, 50), _some_boxes(generator, 4), strides
-    return [
-        Case("a row of five locations, stride 8, radius 1.5", (line, box, _all(line, 8.0), 1.5)),
-        Case("a box smaller than the square", (line, small, _all(line, 16.0), 1.5)),
-        Case("50 locations of three levels, four boxes", (*some, 1.5)),
-        Case("no center sampling", (*some, math.inf)),
-        Case("no box", (line, torch.zeros(0, 4), _all(line, 8.0), 1.5)),
-    ]
-
-
-def assignment_cases(generator: Generator) -> list[Case]:
-    """Of 03.4: the same, and size ranges before the radius."""
+def _assignment_cases(generator: Generator) -> list[Case]:
     # The first location lies in both boxes: it learns the small one, its farthest side is 12.
     # For the second, in the large one only, the farthest side is 28; for the third it is 36.
     locations = torch.tensor([[20.0, 20.0], [12.0, 12.0], [4.0, 20.0]])
@@ -216,277 +328,41 @@ def assignment_cases(generator: Generator) -> list[Case]:
     ]
 
 
-def _all(rows: Tensor, value: float) -> Tensor:
-    """(len(rows),) of one value."""
-    return torch.full((len(rows),), value)
-
-
-def _some_locations(generator: Generator, num: int) -> Tensor:
-    return torch.randint(0, 24, (num, 2), generator=generator) * 4.0 + 2
-
-
-def _some_boxes(generator: Generator, num: int) -> Tensor:
-    """Large ones around the middle of 96 x 96 pixels, so that they overlap."""
-    corner = torch.rand(num, 2, generator=generator) * 40
-    return torch.cat([corner, corner + 24 + torch.rand(num, 2, generator=generator) * 48], dim=1)
-
-
-# 03.1
-
-
-def _locations(level: Tensor, stride: int) -> Tensor:
-    height, width = level.shape[-2:]
-    return pyramid_locations([(height, width)], [stride])
-
-
-def _corners(level: Tensor, stride: int) -> Tensor:
-    return _locations(level, stride) - stride // 2
-
-
-def _y_before_x(level: Tensor, stride: int) -> Tensor:
-    return _locations(level, stride).flip(1)
-
-
-def _columns_outside(level: Tensor, stride: int) -> Tensor:
-    return _locations(level.transpose(2, 3), stride).flip(1)
-
-
-LEVEL_LOCATIONS = (
-    WrongAnswer(
-        _corners,
-        "These are the cells' upper left corners. A location is the middle of its cell: half a "
-        "stride further to the right and down.",
-    ),
-    WrongAnswer(_y_before_x, "x and y are exchanged: a location is (x, y), x first."),
-    WrongAnswer(
-        _columns_outside,
-        "The locations run down the columns. A map is flattened row by row, so x has to run "
-        "fastest; else every location gets another cell's predictions.",
-    ),
-)
-
-
-# 03.2
-
-
-def _top_left_swapped(locations: Tensor, boxes: Tensor) -> Tensor:
-    return xyxy_to_ltrb(locations, boxes)[..., [1, 0, 3, 2]]
-
-
-def _never_negative(locations: Tensor, boxes: Tensor) -> Tensor:
-    return xyxy_to_ltrb(locations, boxes).abs()
-
-
-def _location_minus_corners(locations: Tensor, boxes: Tensor) -> Tensor:
-    return locations.repeat(1, 2)[:, None] - boxes[None]
-
-
-SIDE_DISTANCES = (
-    WrongAnswer(
-        _top_left_swapped,
-        "The order is top, left, bottom, right. The paper's is left, top, right, bottom.",
-    ),
-    WrongAnswer(
-        _never_negative,
-        "The sign is gone (abs). A negative distance says that the location lies beyond that "
-        "side, and that is how outside is told from inside.",
-    ),
-    WrongAnswer(
-        _location_minus_corners,
-        "Right and bottom have the wrong sign: inside a box all four distances are positive.",
-    ),
-)
-
-
-# 03.3
-
-
-def _is_inside(locations: Tensor, boxes: Tensor) -> Tensor:
-    return xyxy_to_ltrb(locations, boxes).amin(dim=2) > 0
-
-
-def _offset(locations: Tensor, boxes: Tensor) -> Tensor:
-    return (locations[:, None] - (boxes[:, :2] + boxes[:, 2:])[None] / 2).abs()
-
-
-def _whole_box(locations: Tensor, boxes: Tensor, strides: Tensor, radius: float) -> Tensor:
-    return _is_inside(locations, boxes)
-
-
-def _square_only(locations: Tensor, boxes: Tensor, strides: Tensor, radius: float) -> Tensor:
-    return (_offset(locations, boxes) < radius * strides[:, None, None]).all(dim=2)
-
-
-def _radius_in_pixels(locations: Tensor, boxes: Tensor, strides: Tensor, radius: float) -> Tensor:
-    is_near = (_offset(locations, boxes) < radius).all(dim=2)
-    return is_near & _is_inside(locations, boxes)
-
-
-def _edges_included(locations: Tensor, boxes: Tensor, strides: Tensor, radius: float) -> Tensor:
-    is_near = (_offset(locations, boxes) <= radius * strides[:, None, None]).all(dim=2)
-    return is_near & _is_inside(locations, boxes)
-
-
-IS_CENTRAL = (
-    WrongAnswer(
-        _whole_box,
-        "The whole box counts. Center sampling keeps only what is nearer to the center than "
-        "radius * stride.",
-    ),
-    WrongAnswer(
-        _square_only,
-        "The square reaches out of small boxes: a location has to lie inside the box, too.",
-    ),
-    WrongAnswer(
-        _radius_in_pixels,
-        "The radius is taken for pixels. It counts strides: the square grows with the level.",
-    ),
-    WrongAnswer(
-        _edges_included,
-        "Locations on the square's edge count here (<=). Only those strictly inside do.",
-    ),
-)
-
-
-# 03.4
-
-
-def _central(locations: Tensor, boxes: Tensor, strides: Tensor, radius: float) -> Tensor:
-    near = _square_only(locations, boxes, strides, radius)
-    return near & _is_inside(locations, boxes)
-
-
-def _least(values: Tensor, is_candidate: Tensor) -> Tensor:
-    """(N,) or (L, N) values -> (L,) place of the least one of the candidates, -1 for none."""
-    if is_candidate.shape[1] == 0:
-        return torch.full((len(is_candidate),), -1)
-    least, owner = torch.where(is_candidate, values, math.inf).min(dim=1)
-    return torch.where(least < math.inf, owner, -1)
-
-
-def _is_of_size(reach: Tensor, size_ranges: Tensor) -> Tensor:
-    return (size_ranges[:, :1] <= reach) & (reach <= size_ranges[:, 1:])
-
-
-def _farthest(locations: Tensor, boxes: Tensor) -> Tensor:
-    return xyxy_to_ltrb(locations, boxes).amax(dim=2)
-
-
-def _any_size(
-    locations: Tensor, boxes: Tensor, strides: Tensor, size_ranges: Tensor, radius: float
-) -> Tensor:
-    return _least(box_areas(boxes), _central(locations, boxes, strides, radius))
-
-
-def _largest_area(
-    locations: Tensor, boxes: Tensor, strides: Tensor, size_ranges: Tensor, radius: float
-) -> Tensor:
-    central = _central(locations, boxes, strides, radius)
-    of_size = _is_of_size(_farthest(locations, boxes), size_ranges)
-    return _least(-box_areas(boxes), central & of_size)
-
-
-def _size_of_the_box(
-    locations: Tensor, boxes: Tensor, strides: Tensor, size_ranges: Tensor, radius: float
-) -> Tensor:
-    longest = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1)[None]
-    central = _central(locations, boxes, strides, radius)
-    return _least(box_areas(boxes), central & _is_of_size(longest, size_ranges))
-
-
-def _first_box(
-    locations: Tensor, boxes: Tensor, strides: Tensor, size_ranges: Tensor, radius: float
-) -> Tensor:
-    central = _central(locations, boxes, strides, radius)
-    of_size = _is_of_size(_farthest(locations, boxes), size_ranges)
-    return _least(torch.arange(len(boxes)).float(), central & of_size)
-
-
-ASSIGN = (
-    WrongAnswer(
-        _any_size,
-        "The size ranges are not asked: every level learns every object.",
-    ),
-    WrongAnswer(
-        _largest_area,
-        "Where boxes overlap, the largest wins here. Take the smallest: the large one has many "
-        "other locations to be learned at.",
-    ),
-    WrongAnswer(
-        _size_of_the_box,
-        "The box' longer side is compared with the range. FCOS compares the farthest side, "
-        "max(l, t, r, b), which depends on the location as well.",
-    ),
-    WrongAnswer(
-        _first_box,
-        "Where boxes overlap, the first in the list wins here, not the one of least area.",
-    ),
-)
-
-
-EXERCISES = (
-    Exercise(
-        id="03.1",
-        title="Locations of a level",
-        minutes=5,
-        difficulty=2,
-        solution=level_locations,
-        reference=_reference_level_locations,
-        make_cases=level_cases,
-        result_axes="L, xy",
-        wrong_answers=LEVEL_LOCATIONS,
-        hints=(
-            "Cell 0 of a level of stride 8 covers pixels 0 to 8. Where is its middle?",
-            "torch.arange gives the columns and the rows, torch.meshgrid every pair of them.",
-            'rows, columns = torch.meshgrid(y, x, indexing="ij"); flatten both and stack x first.',
+ASSIGN = Exercise(
+    id="03.4",
+    title="Which box a location learns",
+    minutes=15,
+    difficulty=4,
+    solution=assign,
+    reference=_reference_assign,
+    make_cases=_assignment_cases,
+    result_axes="L",
+    wrong_answers=(
+        WrongAnswer(
+            {"is_of_size & is_central": "is_central"},
+            "The size ranges are not asked: every level learns every object.",
+        ),
+        WrongAnswer(
+            {"areas = (boxes": "areas = -(boxes"},
+            "Where boxes overlap, the largest wins here. Take the smallest: the large one has "
+            "many other locations to be learned at.",
+        ),
+        WrongAnswer(
+            {"side_distances(locations, boxes)": "(boxes[:, 2:] - boxes[:, :2])[None]"},
+            "The box' longer side is compared with the range. FCOS compares the farthest side, "
+            "max(l, t, r, b), which depends on the location as well.",
+        ),
+        WrongAnswer(
+            {"is_candidate, areas,": "is_candidate, torch.arange(float(len(boxes))),"},
+            "Where boxes overlap, the first in the list wins here, not the one of least area.",
         ),
     ),
-    Exercise(
-        id="03.2",
-        title="Distances to the four sides",
-        minutes=5,
-        difficulty=2,
-        solution=side_distances,
-        reference=xyxy_to_ltrb,
-        make_cases=distance_cases,
-        result_axes="L, N, side",
-        wrong_answers=SIDE_DISTANCES,
-        hints=(
-            "Left and top are the location minus a corner. And right and bottom?",
-            "locations[:, None] has shape (L, 1, 2) and boxes[None] (1, N, 4): they broadcast.",
-            "torch.stack([x - x0, y - y0, x1 - x, y1 - y], dim=2).",
-        ),
-    ),
-    Exercise(
-        id="03.3",
-        title="In the box and near its center",
-        minutes=10,
-        difficulty=3,
-        solution=is_central,
-        reference=_reference_is_central,
-        make_cases=central_cases,
-        result_axes="L, N",
-        wrong_answers=IS_CENTRAL,
-        hints=(
-            "When is a location inside a box, in terms of its four distances?",
-            "The square's half side is radius * stride, and every location has its own stride.",
-            "(offset < radius * strides[:, None, None]).all(dim=2), and the smallest distance > 0.",
-        ),
-    ),
-    Exercise(
-        id="03.4",
-        title="Which box a location learns",
-        minutes=15,
-        difficulty=4,
-        solution=assign,
-        reference=_reference_assign,
-        make_cases=assignment_cases,
-        result_axes="L",
-        wrong_answers=ASSIGN,
-        hints=(
-            "Three questions to every pair: of the right size? central? And then, which is least?",
-            "Boxes that do not qualify get an infinite area; then a minimum does the choosing.",
-            "area, owner = areas.min(dim=1), and owner becomes -1 where area is infinite.",
-        ),
+    hints=(
+        "Three questions to every pair: of the right size? central? And then, which is least?",
+        "Boxes that do not qualify get an infinite area; then a minimum does the choosing.",
+        "area, owner = areas.min(dim=1), and owner becomes -1 where area is infinite.",
     ),
 )
+
+
+EXERCISES = (LEVEL_LOCATIONS, SIDE_DISTANCES, IS_CENTRAL, ASSIGN)

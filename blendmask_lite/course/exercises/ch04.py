@@ -50,6 +50,64 @@ def _reference_focal_loss(
     return losses.focal_loss(logits, labels, num_positive, alpha=alpha, gamma=gamma)
 
 
+def _focal_cases(generator: Generator) -> list[Case]:
+    # Probabilities 1/2: an object costs 0.25 * 0.25 * ln 2, background 0.75 * 0.25 * ln 2.
+    zero = torch.zeros(1, 2, 1), torch.tensor([[0, -1]])
+    logits = torch.randn(2, 30, 4, generator=generator) * 3
+    labels = torch.randint(-1, 4, (2, 30), generator=generator)
+    large = torch.tensor([[[100.0, -100.0], [-100.0, 100.0]]]), torch.tensor([[0, -1]])
+    nothing = torch.zeros(1, 0, 4), torch.zeros(1, 0, dtype=torch.int64)
+    return [
+        Case("an object and a background location, one class", (*zero, _number(1), 0.25, 2.0)),
+        Case("two images, 30 locations, four classes", (logits, labels, _number(48), 0.25, 2.0)),
+        Case("gamma 0, alpha 0.5: half cross entropy", (logits, labels, _number(1), 0.5, 0.0)),
+        Case("logits of +-100", (*large, _number(1), 0.25, 2.0)),
+        Case("no location", (*nothing, _number(1), 0.25, 2.0)),
+    ]  # fmt: skip
+
+
+def _number(value: float) -> Tensor:
+    return torch.tensor(float(value))
+
+
+FOCAL_LOSS = Exercise(
+    id="04.1",
+    title="Focal loss",
+    minutes=15,
+    difficulty=4,
+    solution=focal_loss,
+    reference=_reference_focal_loss,
+    make_cases=_focal_cases,
+    wrong_answers=(
+        WrongAnswer(
+            {"torch.where(is_class > 0, alpha, 1 - alpha)": "alpha"},
+            "Objects and background have the same weight. alpha is the objects'; background's is "
+            "1 - alpha.",
+        ),
+        WrongAnswer(
+            {"(1 - of_truth) ** gamma": "of_truth**gamma"},
+            "The easy examples are kept and the hard ones silenced. The weight is (1 - "
+            "p_t)^gamma, with p_t the probability of what is true.",
+        ),
+        WrongAnswer(
+            {"labels[..., None]": "labels[..., None].clamp(min=0)"},
+            "Background (-1) is taken for class 0. It belongs to no class: its row of is_class is "
+            "0.",
+        ),
+        WrongAnswer(
+            {"* entropy)": "* -of_truth.clamp(min=1e-6).log())"},
+            "Right in the middle, but for large logits the probability rounds to 0 and its "
+            "logarithm is cut off. Take the cross entropy from the logits.",
+        ),
+    ),
+    hints=(
+        "A location of class 2 is right about class 2, and background to all other classes.",
+        "F.binary_cross_entropy_with_logits of logits and is_class is -log p_t.",
+        "(alpha_t * (1 - p_t) ** gamma * entropy).sum() / num_positive, with torch.where.",
+    ),
+)
+
+
 # 04.2  Centerness
 
 
@@ -67,6 +125,57 @@ def centerness(ltrb: Tensor) -> Tensor:
     horizontal = torch.minimum(left, right) / torch.maximum(left, right)
     vertical = torch.minimum(top, bottom) / torch.maximum(top, bottom)
     return (horizontal * vertical).sqrt()
+
+
+def _centerness_cases(generator: Generator) -> list[Case]:
+    # The center; l / r = 1/4 alone gives 1/2; 1/4 both ways gives 1/4; and the mirrored ones.
+    few = torch.tensor([[8.0, 4, 8, 4], [2, 4, 8, 4], [2, 1, 8, 4], [8, 4, 2, 4], [8, 4, 2, 1]])
+    return [
+        Case("five locations", (few,)),
+        Case("two rows of 20 locations", (_sides(generator, 2, 20),)),
+        Case("no location", (torch.zeros(0, 4),)),
+    ]
+
+
+def _sides(generator: Generator, *shape: int) -> Tensor:
+    """(..., 4) distances from 0.5 to 4.5."""
+    return torch.rand(*shape, 4, generator=generator) * 4 + 0.5
+
+
+CENTERNESS = Exercise(
+    id="04.2",
+    title="Centerness",
+    minutes=5,
+    difficulty=2,
+    solution=centerness,
+    reference=package_boxes.centerness,
+    make_cases=_centerness_cases,
+    result_axes="P",
+    wrong_answers=(
+        WrongAnswer(
+            {".sqrt()": ""},
+            "The square root is missing. It keeps the centerness from falling too fast.",
+        ),
+        WrongAnswer(
+            {
+                "torch.minimum(left, right) / torch.maximum(left, right)": "left / right",
+                "torch.minimum(top, bottom) / torch.maximum(top, bottom)": "top / bottom",
+            },
+            "left / right is above 1 in the right half of the box. The smaller one goes above the "
+            "line, wherever the location is.",
+        ),
+        WrongAnswer(
+            {"left, top, right, bottom =": "left, right, top, bottom ="},
+            "Left is compared with top, and right with bottom. The order is l, t, r, b: opposite "
+            "sides are two places apart.",
+        ),
+    ),
+    hints=(
+        "What are l / r and t / b at the center? And on which side of 1 may a ratio lie?",
+        "The smaller of two opposite distances goes above the line, the larger below.",
+        "left, top, right, bottom = ltrb.unbind(dim=-1), torch.minimum and torch.maximum.",
+    ),
+)
 
 
 # 04.3  Boxes
@@ -103,6 +212,59 @@ def _reference_box_loss(predicted: Tensor, target: Tensor, weight: Tensor) -> Te
     return losses.box_loss(predicted, target, unit, weight, weight.sum())
 
 
+def _box_cases(generator: Generator) -> list[Case]:
+    # The same center, half as wide: intersection 8, union 16, hull 16: IoU 9 / 17.
+    one = torch.tensor([[1.0, 2.0, 1.0, 2.0]]), torch.tensor([[2.0, 2.0, 2.0, 2.0]])
+    # Wide against high: intersection 4, union 12, hull 16.
+    two = torch.tensor([[2.0, 1.0, 2.0, 1.0]]), torch.tensor([[1.0, 2.0, 1.0, 2.0]])
+    both = torch.cat([one[0], two[0]]), torch.cat([one[1], two[1]])
+    weight = torch.rand(20, generator=generator) + 0.1
+    some = _sides(generator, 20), _sides(generator, 20)
+    collapsed = torch.zeros(20, 4), some[1]
+    return [
+        Case("one box inside the other", (*one, torch.ones(1))),
+        Case("a wide and a high box, weights 1 and 3", (*both, torch.tensor([1.0, 3.0]))),
+        Case("20 boxes", (*some, weight)),
+        Case("predictions without area", (*collapsed, weight)),
+    ]
+
+
+BOX_LOSS = Exercise(
+    id="04.3",
+    title="1 - GIoU",
+    minutes=15,
+    difficulty=4,
+    solution=box_loss,
+    reference=_reference_box_loss,
+    make_cases=_box_cases,
+    wrong_answers=(
+        WrongAnswer(
+            {" - (hull - union) / hull": ""},
+            "This is 1 - IoU: the part of the hull that belongs to neither box is missing.",
+        ),
+        WrongAnswer(
+            {" + 1)": ")"},
+            "Without the + 1 above and below the line. The released code smooths the IoU by one "
+            "square stride.",
+        ),
+        WrongAnswer(
+            {"((1 - giou) * weight).sum() / weight.sum()": "(1 - giou).mean()"},
+            "All locations count the same. Central ones should count more: weigh with the "
+            "centerness.",
+        ),
+        WrongAnswer(
+            {".sum() / weight.sum()": ".mean()"},
+            "Divided by the number of boxes. The weights have to add up to 1: divide by their sum.",
+        ),
+    ),
+    hints=(
+        "Two boxes share a location: how far to its left does their intersection reach?",
+        "torch.minimum(predicted, target) are the four distances of the intersection.",
+        "union = area + area - intersection; the hull is the area of torch.maximum.",
+    ),
+)
+
+
 # 04.4  Centerness loss
 
 
@@ -120,54 +282,7 @@ def centerness_loss(logits: Tensor, target: Tensor, num_positive: Tensor) -> Ten
     return F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / num_positive
 
 
-def focal_cases(generator: Generator) -> list[Case]:
-    """Of 04.1: logits, labels, number of positives, alpha, gamma."""
-    # Probabilities 1/2: an object costs 0.25 * 0.25 * ln 2, background 0.75 * 0.25 * ln 2.
-    zero = torch.zeros(1, 2, 1), torch.tensor([[0, -1]])
-    logits = torch.randn(2, 30, 4, generator=generator) * 3
-    labels = torch.randint(-1, 4, (2, 30), generator=generator)
-    large = torch.tensor([[[100.0, -100.0], [-100.0, 100.0]]]), torch.tensor([[0, -1]])
-    nothing = torch.zeros(1, 0, 4), torch.zeros(1, 0, dtype=torch.int64)
-    return [
-        Case("an object and a background location, one class", (*zero, _number(1), 0.25, 2.0)),
-        Case("two images, 30 locations, four classes", (logits, labels, _number(48), 0.25, 2.0)),
-        Case("gamma 0, alpha 0.5: half cross entropy", (logits, labels, _number(1), 0.5, 0.0)),
-        Case("logits of +-100", (*large, _number(1), 0.25, 2.0)),
-        Case("no location", (*nothing, _number(1), 0.25, 2.0)),
-    ]  # fmt: skip
-
-
-def centerness_cases(generator: Generator) -> list[Case]:
-    """Of 04.2: distances."""
-    # The center; l / r = 1/4 alone gives 1/2; 1/4 both ways gives 1/4; and the mirrored ones.
-    few = torch.tensor([[8.0, 4, 8, 4], [2, 4, 8, 4], [2, 1, 8, 4], [8, 4, 2, 4], [8, 4, 2, 1]])
-    return [
-        Case("five locations", (few,)),
-        Case("two rows of 20 locations", (_sides(generator, 2, 20),)),
-        Case("no location", (torch.zeros(0, 4),)),
-    ]
-
-
-def box_cases(generator: Generator) -> list[Case]:
-    """Of 04.3: predicted and true distances in strides, and weights."""
-    # The same center, half as wide: intersection 8, union 16, hull 16: IoU 9 / 17.
-    one = torch.tensor([[1.0, 2.0, 1.0, 2.0]]), torch.tensor([[2.0, 2.0, 2.0, 2.0]])
-    # Wide against high: intersection 4, union 12, hull 16.
-    two = torch.tensor([[2.0, 1.0, 2.0, 1.0]]), torch.tensor([[1.0, 2.0, 1.0, 2.0]])
-    both = torch.cat([one[0], two[0]]), torch.cat([one[1], two[1]])
-    weight = torch.rand(20, generator=generator) + 0.1
-    some = _sides(generator, 20), _sides(generator, 20)
-    collapsed = torch.zeros(20, 4), some[1]
-    return [
-        Case("one box inside the other", (*one, torch.ones(1))),
-        Case("a wide and a high box, weights 1 and 3", (*both, torch.tensor([1.0, 3.0]))),
-        Case("20 boxes", (*some, weight)),
-        Case("predictions without area", (*collapsed, weight)),
-    ]
-
-
-def centerness_loss_cases(generator: Generator) -> list[Case]:
-    """Of 04.4: logits, targets, number of positives."""
+def _centerness_loss_cases(generator: Generator) -> list[Case]:
     # A probability of 1/2 costs ln 2, whatever the target.
     logits, target = torch.randn(20, generator=generator), torch.rand(20, generator=generator)
     large = torch.tensor([100.0, -100.0]), torch.tensor([0.9, 0.9])
@@ -179,257 +294,35 @@ def centerness_loss_cases(generator: Generator) -> list[Case]:
     ]
 
 
-def _number(value: float) -> Tensor:
-    return torch.tensor(float(value))
-
-
-def _sides(generator: Generator, *shape: int) -> Tensor:
-    """(..., 4) distances from 0.5 to 4.5."""
-    return torch.rand(*shape, 4, generator=generator) * 4 + 0.5
-
-
-# 04.1
-
-
-def _parts(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Whether a location learns a class, the cross entropy, and the probability of the truth."""
-    is_class = labels[..., None] == torch.arange(logits.shape[-1])
-    target = is_class.to(logits.dtype)
-    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    probability = logits.sigmoid()
-    return is_class, entropy, torch.where(is_class, probability, 1 - probability)
-
-
-def _same_alpha(
-    logits: Tensor, labels: Tensor, num_positive: Tensor, alpha: float, gamma: float
-) -> Tensor:
-    _, entropy, of_truth = _parts(logits, labels)
-    return (alpha * (1 - of_truth) ** gamma * entropy).sum() / num_positive
-
-
-def _hard_ones_silenced(
-    logits: Tensor, labels: Tensor, num_positive: Tensor, alpha: float, gamma: float
-) -> Tensor:
-    is_class, entropy, of_truth = _parts(logits, labels)
-    weight = torch.where(is_class, alpha, 1 - alpha)
-    return (weight * of_truth**gamma * entropy).sum() / num_positive
-
-
-def _background_as_class_0(
-    logits: Tensor, labels: Tensor, num_positive: Tensor, alpha: float, gamma: float
-) -> Tensor:
-    return losses.focal_loss(logits, labels.clamp(min=0), num_positive, alpha=alpha, gamma=gamma)
-
-
-def _logarithm_of_the_probability(
-    logits: Tensor, labels: Tensor, num_positive: Tensor, alpha: float, gamma: float
-) -> Tensor:
-    is_class, _, of_truth = _parts(logits, labels)
-    weight = torch.where(is_class, alpha, 1 - alpha)
-    entropy = -of_truth.clamp(min=1e-6).log()
-    return (weight * (1 - of_truth) ** gamma * entropy).sum() / num_positive
-
-
-FOCAL_LOSS = (
-    WrongAnswer(
-        _same_alpha,
-        "Objects and background have the same weight. alpha is the objects'; background's is "
-        "1 - alpha.",
-    ),
-    WrongAnswer(
-        _hard_ones_silenced,
-        "The easy examples are kept and the hard ones silenced. The weight is (1 - p_t)^gamma, "
-        "with p_t the probability of what is true.",
-    ),
-    WrongAnswer(
-        _background_as_class_0,
-        "Background (-1) is taken for class 0. It belongs to no class: its row of is_class is 0.",
-    ),
-    WrongAnswer(
-        _logarithm_of_the_probability,
-        "Right in the middle, but for large logits the probability rounds to 0 and its logarithm "
-        "is cut off. Take the cross entropy from the logits.",
-    ),
-)
-
-
-# 04.2
-
-
-def _without_root(ltrb: Tensor) -> Tensor:
-    return package_boxes.centerness(ltrb) ** 2
-
-
-def _one_sided(ltrb: Tensor) -> Tensor:
-    left, top, right, bottom = ltrb.unbind(dim=-1)
-    return (left / right * top / bottom).sqrt()
-
-
-def _sides_mixed_up(ltrb: Tensor) -> Tensor:
-    return package_boxes.centerness(ltrb[..., [0, 2, 1, 3]])
-
-
-CENTERNESS = (
-    WrongAnswer(
-        _without_root,
-        "The square root is missing. It keeps the centerness from falling too fast.",
-    ),
-    WrongAnswer(
-        _one_sided,
-        "left / right is above 1 in the right half of the box. The smaller one goes above the "
-        "line, wherever the location is.",
-    ),
-    WrongAnswer(
-        _sides_mixed_up,
-        "Left is compared with top, and right with bottom. The order is l, t, r, b: opposite "
-        "sides are two places apart.",
-    ),
-)
-
-
-# 04.3
-
-
-def _giou(predicted: Tensor, target: Tensor, smoothing: float, *, has_hull: bool = True) -> Tensor:
-    inner, outer = torch.minimum(predicted, target), torch.maximum(predicted, target)
-    intersection, hull, own, true = (
-        (sides[:, 0] + sides[:, 2]) * (sides[:, 1] + sides[:, 3])
-        for sides in (inner, outer, predicted, target)
-    )
-    union = own + true - intersection
-    iou = (intersection + smoothing) / (union + smoothing)
-    return iou - (hull - union) / hull if has_hull else iou
-
-
-def _plain_iou(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    return ((1 - _giou(predicted, target, 1, has_hull=False)) * weight).sum() / weight.sum()
-
-
-def _not_smoothed(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    return ((1 - _giou(predicted, target, 0)) * weight).sum() / weight.sum()
-
-
-def _plain_mean(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    return (1 - _giou(predicted, target, 1)).mean()
-
-
-def _divided_by_number(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    return ((1 - _giou(predicted, target, 1)) * weight).mean()
-
-
-BOX_LOSS = (
-    WrongAnswer(
-        _plain_iou,
-        "This is 1 - IoU: the part of the hull that belongs to neither box is missing.",
-    ),
-    WrongAnswer(
-        _not_smoothed,
-        "Without the + 1 above and below the line. The released code smooths the IoU by one "
-        "square stride.",
-    ),
-    WrongAnswer(
-        _plain_mean,
-        "All locations count the same. Central ones should count more: weigh with the centerness.",
-    ),
-    WrongAnswer(
-        _divided_by_number,
-        "Divided by the number of boxes. The weights have to add up to 1: divide by their sum.",
-    ),
-)
-
-
-# 04.4
-
-
-def _forgotten_half(logits: Tensor, target: Tensor, num_positive: Tensor) -> Tensor:
-    return -(target * F.logsigmoid(logits)).sum() / num_positive
-
-
-def _rounded_targets(logits: Tensor, target: Tensor, num_positive: Tensor) -> Tensor:
-    return losses.centerness_loss(logits, target.round(), num_positive)
-
-
-def _squared_error(logits: Tensor, target: Tensor, num_positive: Tensor) -> Tensor:
-    return (logits.sigmoid() - target).square().sum() / num_positive
-
-
-CENTERNESS_LOSS = (
-    WrongAnswer(
-        _forgotten_half,
-        "The second half is missing: (1 - t) log(1 - p). Without it a prediction of 1 is best "
-        "everywhere.",
-    ),
-    WrongAnswer(
-        _rounded_targets,
-        "The targets were rounded to 0 and 1. They are soft: 0.7 shall be predicted as 0.7.",
-    ),
-    WrongAnswer(
-        _squared_error,
-        "This is the squared error. FCOS trains the centerness by cross entropy.",
-    ),
-)
-
-
-EXERCISES = (
-    Exercise(
-        id="04.1",
-        title="Focal loss",
-        minutes=15,
-        difficulty=4,
-        solution=focal_loss,
-        reference=_reference_focal_loss,
-        make_cases=focal_cases,
-        wrong_answers=FOCAL_LOSS,
-        hints=(
-            "A location of class 2 is right about class 2, and background to all other classes.",
-            "F.binary_cross_entropy_with_logits of logits and is_class is -log p_t.",
-            "(alpha_t * (1 - p_t) ** gamma * entropy).sum() / num_positive, with torch.where.",
+CENTERNESS_LOSS = Exercise(
+    id="04.4",
+    title="Centerness loss",
+    minutes=5,
+    difficulty=1,
+    solution=centerness_loss,
+    reference=losses.centerness_loss,
+    make_cases=_centerness_loss_cases,
+    wrong_answers=(
+        WrongAnswer(
+            lambda logits, target, num: -(target * F.logsigmoid(logits)).sum() / num,
+            "The second half is missing: (1 - t) log(1 - p). Without it a prediction of 1 is best "
+            "everywhere.",
+        ),
+        WrongAnswer(
+            {"(logits, target,": "(logits, target.round(),"},
+            "The targets were rounded to 0 and 1. They are soft: 0.7 shall be predicted as 0.7.",
+        ),
+        WrongAnswer(
+            lambda logits, target, num: (logits.sigmoid() - target).square().sum() / num,
+            "This is the squared error. FCOS trains the centerness by cross entropy.",
         ),
     ),
-    Exercise(
-        id="04.2",
-        title="Centerness",
-        minutes=5,
-        difficulty=2,
-        solution=centerness,
-        reference=package_boxes.centerness,
-        make_cases=centerness_cases,
-        result_axes="P",
-        wrong_answers=CENTERNESS,
-        hints=(
-            "What are l / r and t / b at the center? And on which side of 1 may a ratio lie?",
-            "The smaller of two opposite distances goes above the line, the larger below.",
-            "left, top, right, bottom = ltrb.unbind(dim=-1), torch.minimum and torch.maximum.",
-        ),
-    ),
-    Exercise(
-        id="04.3",
-        title="1 - GIoU",
-        minutes=15,
-        difficulty=4,
-        solution=box_loss,
-        reference=_reference_box_loss,
-        make_cases=box_cases,
-        wrong_answers=BOX_LOSS,
-        hints=(
-            "Two boxes share a location: how far to its left does their intersection reach?",
-            "torch.minimum(predicted, target) are the four distances of the intersection.",
-            "union = area + area - intersection; the hull is the area of torch.maximum.",
-        ),
-    ),
-    Exercise(
-        id="04.4",
-        title="Centerness loss",
-        minutes=5,
-        difficulty=1,
-        solution=centerness_loss,
-        reference=losses.centerness_loss,
-        make_cases=centerness_loss_cases,
-        wrong_answers=CENTERNESS_LOSS,
-        hints=(
-            "Which function of torch takes logits and targets that are not only 0 and 1?",
-            "F.binary_cross_entropy_with_logits has an argument reduction.",
-            'reduction="sum", divided by num_positive.',
-        ),
+    hints=(
+        "Which function of torch takes logits and targets that are not only 0 and 1?",
+        "F.binary_cross_entropy_with_logits has an argument reduction.",
+        'reduction="sum", divided by num_positive.',
     ),
 )
+
+
+EXERCISES = (FOCAL_LOSS, CENTERNESS, BOX_LOSS, CENTERNESS_LOSS)

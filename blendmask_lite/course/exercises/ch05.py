@@ -8,7 +8,6 @@ from torchvision.ops import box_iou
 
 from blendmask_lite.course.definition import Case, Exercise, WrongAnswer
 from blendmask_lite.evaluation import one_class
-from blendmask_lite.evaluation.one_class import precision_recall
 from blendmask_lite.model.fcos import select_candidates
 from blendmask_lite.research import detector
 
@@ -61,6 +60,69 @@ def _reference_decode(
     return torch.cat([boxes, scores], dim=1)
 
 
+def _decode_cases(generator: Generator) -> list[Case]:
+    # 20 and 30 px wide and high; probabilities 1/2 and 0.8, centerness 1/2: scores 0.5 and 0.632.
+    by_hand = (
+        torch.tensor([[40.0, 60.0]]),
+        torch.tensor([[5.0, 10.0, 15.0, 20.0]]),
+        torch.tensor([[0.0, 1.3863]]),
+        torch.tensor([0.0]),
+    )
+
+    def some(num: int, num_classes: int) -> tuple[Tensor, ...]:
+        return (
+            torch.rand(num, 2, generator=generator) * 128,
+            torch.rand(num, 4, generator=generator) * 40,
+            torch.randn(num, num_classes, generator=generator) * 3,
+            torch.randn(num, generator=generator) * 2,
+        )
+
+    return [
+        Case("one location, two classes", by_hand),
+        Case("six locations, eight classes", some(6, 8)),
+        Case("no location", some(0, 8)),
+    ]
+
+
+DECODE = Exercise(
+    id="05.1",
+    title="Decode: boxes and scores",
+    minutes=10,
+    difficulty=1,
+    solution=decode,
+    reference=_reference_decode,
+    make_cases=_decode_cases,
+    result_axes="L, 4 + C",
+    wrong_answers=(
+        WrongAnswer(
+            {"locations - ltrb": "locations + ltrb"},
+            "All four distances were added. The left and the upper side lie at smaller x and y "
+            "than the location.",
+        ),
+        WrongAnswer(
+            {".sqrt()": ""},
+            "The product is right, but the score is its square root: without it a pair of 0.7 and "
+            "0.7 would look like 0.49.",
+        ),
+        WrongAnswer(
+            {"class_logits.sigmoid()": "class_logits.softmax(dim=1)"},
+            "The classes passed a softmax. In FCOS every class has a sigmoid of its own, and none "
+            "stands for background.",
+        ),
+        WrongAnswer(
+            {" * centerness_logits.sigmoid()[:, None]": ""},
+            "The centerness is missing: boxes of locations near an edge would score as high as "
+            "those of the center.",
+        ),
+    ),
+    hints=(
+        "Which two of the four distances are subtracted, and which are added?",
+        "torch.cat of the corners; class probabilities (L, C) times centerness (L, 1).",
+        "(class_logits.sigmoid() * centerness_logits.sigmoid()[:, None]).sqrt()",
+    ),
+)
+
+
 # 05.2  Greedy non-maximum suppression
 
 
@@ -92,6 +154,61 @@ def _reference_greedy(
     return detector.greedy_nms(boxes, scores, labels, iou_threshold=iou_threshold).is_kept
 
 
+def _suppression_cases(generator: Generator) -> list[Case]:
+    # In a row, each moved by 2 of 10 px: neighbours have IoU 2/3, every second one 3/7. The worst
+    # is given first, and the last is of another class.
+    left = torch.tensor([4.0, 2.0, 0.0, 1.0])
+    chain = torch.stack([left, left * 0, left + 10, left * 0 + 10], dim=1)
+    by_hand = (chain, torch.tensor([0.7, 0.8, 0.9, 0.6]), torch.tensor([0, 0, 0, 1]), 0.5)
+
+    def crowd(num: int) -> tuple[Tensor, ...]:
+        corner = torch.rand(num, 2, generator=generator) * 60
+        size = 10 + 30 * torch.rand(num, 2, generator=generator)
+        labels = torch.randint(0, 3, (num,), generator=generator)
+        scores = torch.randperm(num, generator=generator) / max(num, 1)  # all different
+        return torch.cat([corner, corner + size], dim=1), scores, labels
+
+    return [
+        Case("four boxes, two classes", by_hand),
+        Case("200 boxes, three classes, above 0.4", (*crowd(200), 0.4)),
+        Case("200 boxes, three classes, above 0.6", (*crowd(200), 0.6)),
+        Case("no box", (*crowd(0), 0.6)),
+    ]
+
+
+GREEDY = Exercise(
+    id="05.2",
+    title="Greedy suppression",
+    minutes=15,
+    difficulty=3,
+    solution=keep_greedily,
+    reference=_reference_greedy,
+    make_cases=_suppression_cases,
+    result_axes="N",
+    wrong_answers=(
+        WrongAnswer(
+            {"is_kept & (labels": "(scores > scores[index]) & (labels"},
+            "Removed boxes still remove others: a box goes although nobody who is kept overlaps "
+            "it. That is Fast NMS, the next exercise.",
+        ),
+        WrongAnswer(
+            {" & (labels == labels[index])": ""},
+            "Boxes of different classes remove each other. A mug in front of a ring is two "
+            "objects.",
+        ),
+        WrongAnswer(
+            {"scores.argsort(descending=True).tolist()": "range(len(scores))"},
+            "The boxes are taken in the order in which they come, not from the best score down.",
+        ),
+    ),
+    hints=(
+        "Who may remove a box: all better ones, or only those that were kept?",
+        "Begin with is_kept all False, and go through scores.argsort(descending=True).",
+        "A box stays if no kept box of its class has box_iou above the threshold with it.",
+    ),
+)
+
+
 # 05.3  Fast NMS
 
 
@@ -116,6 +233,43 @@ def keep_fast(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: floa
 
 def _reference_fast(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
     return detector.fast_nms(boxes, scores, labels, iou_threshold=iou_threshold).is_kept
+
+
+FAST = Exercise(
+    id="05.3",
+    title="Fast NMS, without a loop",
+    minutes=10,
+    difficulty=3,
+    solution=keep_fast,
+    reference=_reference_fast,
+    make_cases=_suppression_cases,
+    result_axes="N",
+    wrong_answers=(
+        WrongAnswer(
+            keep_greedily,
+            "This is greedy suppression. In Fast NMS removed boxes remove others, too.",
+        ),
+        WrongAnswer(
+            {" & (labels[:, None] == labels)": ""},
+            "Boxes of different classes remove each other; compare the labels of each pair, too.",
+        ),
+        WrongAnswer(
+            {"any(dim=0)": "any(dim=1)"},
+            "Worse boxes remove better ones. Rows are who removes, columns who is removed: take "
+            "`any` over dim=0.",
+        ),
+        WrongAnswer(
+            {"scores[:, None] > scores": "torch.ones(len(scores), len(scores)).triu(1) > 0"},
+            "The upper triangle is the better box only where boxes are sorted by score; these are "
+            "not.",
+        ),
+    ),
+    hints=(
+        "One (N, N) matrix holds all pairs. Which of them may remove?",
+        "scores[:, None] > scores says for every pair whether the row is better.",
+        "Combine better, same class and IoU above; a column without any True is kept.",
+    ),
+)
 
 
 # 05.4  Average precision
@@ -143,56 +297,7 @@ def average_precision(is_right: Tensor, num_objects: int, recalls: Tensor) -> Te
     return best.mean()
 
 
-def decode_cases(generator: Generator) -> list[Case]:
-    """Of `decode`."""
-    # 20 and 30 px wide and high; probabilities 1/2 and 0.8, centerness 1/2: scores 0.5 and 0.632.
-    by_hand = (
-        torch.tensor([[40.0, 60.0]]),
-        torch.tensor([[5.0, 10.0, 15.0, 20.0]]),
-        torch.tensor([[0.0, 1.3863]]),
-        torch.tensor([0.0]),
-    )
-
-    def some(num: int, num_classes: int) -> tuple[Tensor, ...]:
-        return (
-            torch.rand(num, 2, generator=generator) * 128,
-            torch.rand(num, 4, generator=generator) * 40,
-            torch.randn(num, num_classes, generator=generator) * 3,
-            torch.randn(num, generator=generator) * 2,
-        )
-
-    return [
-        Case("one location, two classes", by_hand),
-        Case("six locations, eight classes", some(6, 8)),
-        Case("no location", some(0, 8)),
-    ]
-
-
-def suppression_cases(generator: Generator) -> list[Case]:
-    """Of `keep_greedily` and `keep_fast`."""
-    # In a row, each moved by 2 of 10 px: neighbours have IoU 2/3, every second one 3/7. The worst
-    # is given first, and the last is of another class.
-    left = torch.tensor([4.0, 2.0, 0.0, 1.0])
-    chain = torch.stack([left, left * 0, left + 10, left * 0 + 10], dim=1)
-    by_hand = (chain, torch.tensor([0.7, 0.8, 0.9, 0.6]), torch.tensor([0, 0, 0, 1]), 0.5)
-
-    def crowd(num: int) -> tuple[Tensor, ...]:
-        corner = torch.rand(num, 2, generator=generator) * 60
-        size = 10 + 30 * torch.rand(num, 2, generator=generator)
-        labels = torch.randint(0, 3, (num,), generator=generator)
-        scores = torch.randperm(num, generator=generator) / max(num, 1)  # all different
-        return torch.cat([corner, corner + size], dim=1), scores, labels
-
-    return [
-        Case("four boxes, two classes", by_hand),
-        Case("200 boxes, three classes, above 0.4", (*crowd(200), 0.4)),
-        Case("200 boxes, three classes, above 0.6", (*crowd(200), 0.6)),
-        Case("no box", (*crowd(0), 0.6)),
-    ]
-
-
-def precision_cases(generator: Generator) -> list[Case]:
-    """Of `average_precision`."""
+def _precision_cases(generator: Generator) -> list[Case]:
     by_hand = torch.tensor([True, False, True])  # 1, 1/2, 2/3 at recall 1/4, 1/4, 1/2
     quarters = torch.tensor([0, 0.25, 0.5, 0.75, 1], dtype=torch.float64)
 
@@ -209,274 +314,43 @@ def precision_cases(generator: Generator) -> list[Case]:
     ]
 
 
-# 05.1
-
-
-def _decoded(corners: Tensor, scores: Tensor) -> Tensor:
-    return torch.cat([corners, scores], dim=1)
-
-
-def _corners(locations: Tensor, ltrb: Tensor) -> Tensor:
-    return torch.cat([locations - ltrb[:, :2], locations + ltrb[:, 2:]], dim=1)
-
-
-def _products(class_logits: Tensor, centerness_logits: Tensor) -> Tensor:
-    return class_logits.sigmoid() * centerness_logits.sigmoid()[:, None]
-
-
-def _decode_added(
-    locations: Tensor, ltrb: Tensor, class_logits: Tensor, centerness_logits: Tensor
-) -> Tensor:
-    corners = torch.cat([locations + ltrb[:, :2], locations + ltrb[:, 2:]], dim=1)
-    return _decoded(corners, _products(class_logits, centerness_logits).sqrt())
-
-
-def _decode_without_root(
-    locations: Tensor, ltrb: Tensor, class_logits: Tensor, centerness_logits: Tensor
-) -> Tensor:
-    return _decoded(_corners(locations, ltrb), _products(class_logits, centerness_logits))
-
-
-def _decode_softmax(
-    locations: Tensor, ltrb: Tensor, class_logits: Tensor, centerness_logits: Tensor
-) -> Tensor:
-    products = class_logits.softmax(dim=1) * centerness_logits.sigmoid()[:, None]
-    return _decoded(_corners(locations, ltrb), products.sqrt())
-
-
-def _decode_class_alone(
-    locations: Tensor, ltrb: Tensor, class_logits: Tensor, centerness_logits: Tensor
-) -> Tensor:
-    return _decoded(_corners(locations, ltrb), class_logits.sigmoid().sqrt())
-
-
-DECODE = (
-    WrongAnswer(
-        _decode_added,
-        "All four distances were added. The left and the upper side lie at smaller x and y than "
-        "the location.",
-    ),
-    WrongAnswer(
-        _decode_without_root,
-        "The product is right, but the score is its square root: without it a pair of 0.7 and "
-        "0.7 would look like 0.49.",
-    ),
-    WrongAnswer(
-        _decode_softmax,
-        "The classes passed a softmax. In FCOS every class has a sigmoid of its own, and none "
-        "stands for background.",
-    ),
-    WrongAnswer(
-        _decode_class_alone,
-        "The centerness is missing: boxes of locations near an edge would score as high as "
-        "those of the center.",
-    ),
-)
-
-
-# 05.2
-
-
-def _greedy_all_remove(
-    boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float
-) -> Tensor:
-    return detector.fast_nms(boxes, scores, labels, iou_threshold=iou_threshold).is_kept
-
-
-def _greedy_all_classes(
-    boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float
-) -> Tensor:
-    return detector.greedy_nms(
-        boxes, scores, labels, iou_threshold=iou_threshold, class_wise=False
-    ).is_kept
-
-
-def _greedy_in_given_order(
-    boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float
-) -> Tensor:
-    order = -torch.arange(len(scores), dtype=torch.float32)
-    return detector.greedy_nms(boxes, order, labels, iou_threshold=iou_threshold).is_kept
-
-
-GREEDY = (
-    WrongAnswer(
-        _greedy_all_remove,
-        "Removed boxes still remove others: a box goes although nobody who is kept overlaps it. "
-        "That is Fast NMS, the next exercise.",
-    ),
-    WrongAnswer(
-        _greedy_all_classes,
-        "Boxes of different classes remove each other. A mug in front of a ring is two objects.",
-    ),
-    WrongAnswer(
-        _greedy_in_given_order,
-        "The boxes are taken in the order in which they come, not from the best score down.",
-    ),
-)
-
-
-# 05.3
-
-
-def _fast_greedy(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
-    return detector.greedy_nms(boxes, scores, labels, iou_threshold=iou_threshold).is_kept
-
-
-def _fast_all_classes(
-    boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float
-) -> Tensor:
-    return detector.fast_nms(
-        boxes, scores, labels, iou_threshold=iou_threshold, class_wise=False
-    ).is_kept
-
-
-def _fast_wrong_axis(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
-    return detector.fast_nms(boxes, -scores, labels, iou_threshold=iou_threshold).is_kept
-
-
-def _fast_unsorted(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
-    overlaps = box_iou(boxes, boxes).triu(diagonal=1) * (labels[:, None] == labels)
-    return ~(overlaps > iou_threshold).any(dim=0)
-
-
-FAST = (
-    WrongAnswer(
-        _fast_greedy,
-        "This is greedy suppression. In Fast NMS removed boxes remove others, too.",
-    ),
-    WrongAnswer(
-        _fast_all_classes,
-        "Boxes of different classes remove each other; compare the labels of each pair, too.",
-    ),
-    WrongAnswer(
-        _fast_wrong_axis,
-        "Worse boxes remove better ones. Rows are who removes, columns who is removed: take "
-        "`any` over dim=0.",
-    ),
-    WrongAnswer(
-        _fast_unsorted,
-        "The upper triangle is the better box only where boxes are sorted by score; these are not.",
-    ),
-)
-
-
-# 05.4
-
-
-def _precision_at_levels(is_right: Tensor, num_objects: int, recalls: Tensor) -> Tensor:
-    precision, recall = precision_recall(is_right, num_objects)
-    place = torch.searchsorted(recall, recalls)
-    return torch.cat([precision, precision.new_zeros(1)])[place].mean()
-
-
-def _precision_at_right(is_right: Tensor, num_objects: int, recalls: Tensor) -> Tensor:
-    precision, _ = precision_recall(is_right, num_objects)
-    return (precision * is_right).sum() / num_objects
-
-
-def _precision_of_reached(is_right: Tensor, num_objects: int, recalls: Tensor) -> Tensor:
-    precision, recall = precision_recall(is_right, num_objects)
-    if len(precision) == 0:
-        return recalls.new_zeros(())
-    best = precision.flip(0).cummax(dim=0).values.flip(0)
-    place = torch.searchsorted(recall, recalls)
-    return best[place[place < len(best)]].mean()
-
-
-def _precision_over_found(is_right: Tensor, num_objects: int, recalls: Tensor) -> Tensor:
-    num_right = int(is_right.sum())
-    if num_right == 0:
-        return recalls.new_zeros(())
-    return _precision_of_reached(is_right, num_right, recalls)
-
-
-PRECISION = (
-    WrongAnswer(
-        _precision_at_levels,
-        "You took the precision where a level is first reached. COCO takes the best precision "
-        "from there on: the envelope of the curve.",
-    ),
-    WrongAnswer(
-        _precision_at_right,
-        "You averaged the precision at each right detection, without levels and envelope. It is "
-        "near, but it is not COCO's number.",
-    ),
-    WrongAnswer(
-        _precision_of_reached,
-        "Levels of recall that are never reached were left out. They count as 0, or missing "
-        "objects would cost nothing.",
-    ),
-    WrongAnswer(
-        _precision_over_found,
-        "Recall is divided by the objects that were found. It has to be all true objects, the "
-        "missed ones, too.",
-    ),
-)
-
-
-EXERCISES = (
-    Exercise(
-        id="05.1",
-        title="Decode: boxes and scores",
-        minutes=10,
-        difficulty=1,
-        solution=decode,
-        reference=_reference_decode,
-        make_cases=decode_cases,
-        result_axes="L, 4 + C",
-        wrong_answers=DECODE,
-        hints=(
-            "Which two of the four distances are subtracted, and which are added?",
-            "torch.cat of the corners; class probabilities (L, C) times centerness (L, 1).",
-            "(class_logits.sigmoid() * centerness_logits.sigmoid()[:, None]).sqrt()",
+PRECISION = Exercise(
+    id="05.4",
+    title="Average precision at one IoU",
+    minutes=20,
+    difficulty=3,
+    solution=average_precision,
+    reference=one_class.average_precision,
+    make_cases=_precision_cases,
+    tolerance=1e-9,
+    wrong_answers=(
+        WrongAnswer(
+            {"reaches * precision": "(reaches & (reaches.cumsum(dim=1) == 1)) * precision"},
+            "You took the precision where a level is first reached. COCO takes the best precision "
+            "from there on: the envelope of the curve.",
+        ),
+        WrongAnswer(
+            {"best.mean()": "(precision * is_right).sum() / num_objects"},
+            "You averaged the precision at each right detection, without levels and envelope. It "
+            "is near, but it is not COCO's number.",
+        ),
+        WrongAnswer(
+            {"best.mean()": "best.sum() / (best > 0).sum().clamp(min=1)"},
+            "Levels of recall that are never reached were left out. They count as 0, or missing "
+            "objects would cost nothing.",
+        ),
+        WrongAnswer(
+            {"/ num_objects": "/ num_right[-1:].clamp(min=1)"},
+            "Recall is divided by the objects that were found. It has to be all true objects, the "
+            "missed ones, too.",
         ),
     ),
-    Exercise(
-        id="05.2",
-        title="Greedy suppression",
-        minutes=15,
-        difficulty=3,
-        solution=keep_greedily,
-        reference=_reference_greedy,
-        make_cases=suppression_cases,
-        result_axes="N",
-        wrong_answers=GREEDY,
-        hints=(
-            "Who may remove a box: all better ones, or only those that were kept?",
-            "Begin with is_kept all False, and go through scores.argsort(descending=True).",
-            "A box stays if no kept box of its class has box_iou above the threshold with it.",
-        ),
-    ),
-    Exercise(
-        id="05.3",
-        title="Fast NMS, without a loop",
-        minutes=10,
-        difficulty=3,
-        solution=keep_fast,
-        reference=_reference_fast,
-        make_cases=suppression_cases,
-        result_axes="N",
-        wrong_answers=FAST,
-        hints=(
-            "One (N, N) matrix holds all pairs. Which of them may remove?",
-            "scores[:, None] > scores says for every pair whether the row is better.",
-            "Combine better, same class and IoU above; a column without any True is kept.",
-        ),
-    ),
-    Exercise(
-        id="05.4",
-        title="Average precision at one IoU",
-        minutes=20,
-        difficulty=3,
-        solution=average_precision,
-        reference=one_class.average_precision,
-        make_cases=precision_cases,
-        tolerance=1e-9,
-        wrong_answers=PRECISION,
-        hints=(
-            "After the best d detections: how many are right, of how many, of how many objects?",
-            "is_right.double().cumsum(0) is divided by 1, 2, 3, ... and by num_objects.",
-            "Of all points with recall >= level take the largest precision, or 0; then the mean.",
-        ),
+    hints=(
+        "After the best d detections: how many are right, of how many, of how many objects?",
+        "is_right.double().cumsum(0) is divided by 1, 2, 3, ... and by num_objects.",
+        "Of all points with recall >= level take the largest precision, or 0; then the mean.",
     ),
 )
+
+
+EXERCISES = (DECODE, GREEDY, FAST, PRECISION)

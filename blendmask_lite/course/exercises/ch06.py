@@ -46,6 +46,97 @@ def _reference_conv_block(x: Tensor, kernel: Tensor, norm: Tensor) -> Tensor:
     return _run(bottom.eval().refine["p3"], x)
 
 
+def _fill(block: nn.Module, kernel: Tensor, norm: Tensor) -> None:
+    mean, variance, scale, shift = norm
+    values = {
+        "0.weight": kernel,
+        "1.running_mean": mean,
+        "1.running_var": variance,
+        "1.weight": scale,
+        "1.bias": shift,
+    }
+    block.load_state_dict(block.state_dict() | values)
+
+
+@torch.no_grad()
+def _run(module: nn.Module, features: Tensor | Mapping[str, Tensor]) -> Tensor:
+    result: Tensor = module(features)
+    return result
+
+
+def _block_cases(generator: Generator) -> list[Case]:
+    middle = torch.zeros(1, 1, 3, 3)
+    middle[..., 1, 1] = 1.0  # copies its input
+    ramp = torch.tensor([[[[0.0, 2.0], [4.0, 6.0]]]])
+    norm = torch.tensor([[2.0], [4.0 - EPSILON], [3.0], [-1.0]])  # -> 3 (x - 2) / 2 - 1
+    return [
+        Case("2 x 2, a kernel that copies", (ramp, middle, norm)),
+        Case(
+            "two images, 5 -> 3 channels",
+            (_normal(generator, 2, 5, 6, 7), *_layer(generator, 5, 3)),
+        ),
+        Case("no image", (torch.zeros(0, 2, 4, 4), *_layer(generator, 2, 3))),
+    ]
+
+
+EPSILON = 1e-5  # added to variances
+
+
+def _normal(generator: Generator, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=generator)
+
+
+def _layer(generator: Generator, num_in: int, num_out: int) -> tuple[Tensor, Tensor]:
+    """Kernel (num_out, num_in, 3, 3) and norm (4, num_out)."""
+    kernel = _normal(generator, num_out, num_in, 3, 3) / num_in
+    variance = 0.2 + 3 * torch.rand(num_out, generator=generator)
+    mean, scale, shift = _normal(generator, 3, num_out)
+    return kernel, torch.stack([mean, variance, scale, shift])
+
+
+CONV_BLOCK = Exercise(
+    id="06.1",
+    title="Convolution, norm, ReLU",
+    minutes=10,
+    difficulty=2,
+    solution=conv_block,
+    reference=_reference_conv_block,
+    make_cases=_block_cases,
+    result_axes="B, channel, H, W",
+    wrong_answers=(
+        WrongAnswer(
+            {"padding=1)": "padding=1).relu()", "return x.relu()": "return x"},
+            "The ReLU came before the norm. What is negative after the norm stays negative then; "
+            "the ReLU is the last step.",
+        ),
+        WrongAnswer(
+            {
+                "x = (x - mean)": "mean = x.mean(dim=(0, 2, 3), keepdim=True)\n"
+                "    variance = (x - mean).square().mean(dim=(0, 2, 3), keepdim=True)\n"
+                "    x = (x - mean)"
+            },
+            "You normalised with mean and variance of this very batch. A trained model uses the "
+            "ones it kept, which are in `norm`: a picture's result must not depend on its "
+            "neighbours.",
+        ),
+        WrongAnswer(
+            {".sqrt()": ""},
+            "Divide by the deviation, the root of the variance, not by the variance.",
+        ),
+        WrongAnswer(
+            {"return x.relu()": "return x"},
+            "There are negative numbers in the result: the ReLU is missing.",
+        ),
+    ),
+    hints=(
+        "Which of the three steps can make a number negative, and which comes last?",
+        "norm[:, :, None, None] has four parts, each (C', 1, 1); they broadcast over B, h, w.",
+        "F.conv2d(x, kernel, padding=1), then (x - mean) / (variance + 1e-5).sqrt() * scale + "
+        "shift, and .relu() on the result.",
+    ),
+)
+
+
 # 06.2  Three sizes become one
 
 
@@ -72,6 +163,59 @@ def _reference_join_levels(p3: Tensor, p4: Tensor, p5: Tensor) -> Tensor:
     bottom = ProtoFPN(in_channels=1, channels=1)
     bottom.refine = nn.ModuleDict({name: nn.Identity() for name in bottom.inputs})
     return bottom.join({"p3": p3, "p4": p4, "p5": p5})
+
+
+def _join_cases(generator: Generator) -> list[Case]:
+    p4 = torch.tensor([[[[0.0, 4.0], [8.0, 12.0]]]])
+    sizes = ((16, 24), (8, 12), (4, 6))
+    odd = ((7, 11), (4, 6), (2, 3))
+    return [
+        Case(
+            "1 + bilinear + 100, on 4 x 4",
+            (torch.ones(1, 1, 4, 4), p4, torch.full((1, 1, 1, 1), 100.0)),
+        ),
+        Case("two images, 16 x 24", tuple(_normal(generator, 2, 5, *size) for size in sizes)),
+        Case("sizes that are no multiples", tuple(_normal(generator, 1, 3, *size) for size in odd)),
+        Case("no image", tuple(torch.zeros(0, 3, *size) for size in sizes)),
+    ]
+
+
+JOIN_LEVELS = Exercise(
+    id="06.2",
+    title="Join the levels",
+    minutes=5,
+    difficulty=1,
+    solution=join_levels,
+    reference=_reference_join_levels,
+    make_cases=_join_cases,
+    result_axes="B, channel, H, W",
+    wrong_answers=(
+        WrongAnswer(
+            {', mode="bilinear", align_corners=False': ""},
+            "The cells were copied (nearest, the default of interpolate). The task asks for "
+            "bilinear.",
+        ),
+        WrongAnswer(
+            {"align_corners=False": "align_corners=True"},
+            "The outermost cell centers were put on each other (align_corners=True). All levels "
+            "cover the same picture, so their outer edges coincide.",
+        ),
+        WrongAnswer(
+            {"(p4,": '(p4 + F.interpolate(p5, p4.shape[-2:], mode="bilinear"),', "p4 + p5": "p4"},
+            "P5 went over P4 to P3, as in the feature pyramid. Two bilinear steps blur more than "
+            "one: enlarge each level to the size of p3 directly.",
+        ),
+        WrongAnswer(
+            {"p3 + p4 + p5": "(p3 + p4 + p5) / 3"},
+            "This is the mean. The levels are added up.",
+        ),
+    ),
+    hints=(
+        "What has to be equal before two maps can be added cell by cell?",
+        "torch.nn.functional.interpolate with size=p3.shape[-2:], for p4 and for p5.",
+        'mode="bilinear", align_corners=False for both, then p3 + p4 + p5.',
+    ),
+)
 
 
 # 06.3  From the sum to the bases
@@ -102,13 +246,6 @@ def make_bases(x: Tensor, kernels: Tensor, norms: Tensor, weight: Tensor, bias: 
     return F.conv2d(x, weight, bias)
 
 
-class _FromSum(ProtoFPN):
-    """The package's module with the sum of the levels given."""
-
-    def join(self, features: Mapping[str, Tensor]) -> Tensor:
-        return features["sum"]
-
-
 def _reference_make_bases(
     x: Tensor, kernels: Tensor, norms: Tensor, weight: Tensor, bias: Tensor
 ) -> Tensor:
@@ -122,6 +259,83 @@ def _reference_make_bases(
         _fill(block, kernel, norm)
     bottom.bases.load_state_dict({"weight": weight, "bias": bias})
     return _run(bottom.eval(), {"sum": x})
+
+
+class _FromSum(ProtoFPN):
+    """The package's module with the sum of the levels given."""
+
+    def join(self, features: Mapping[str, Tensor]) -> Tensor:
+        return features["sum"]
+
+
+def _bases_cases(generator: Generator) -> list[Case]:
+    middle = torch.zeros(2, 1, 1, 3, 3)
+    middle[..., 1, 1] = 1.0
+    plain = torch.tensor([0.0, 1.0 - EPSILON, 1.0, 0.0])[None, :, None].repeat(2, 1, 1)
+    plain[1, 3] = -2.0  # the second block subtracts 2 before its ReLU
+    ramp = torch.tensor([[[[0.0, 4.0], [8.0, 12.0]]]])
+    last = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1)
+    return [
+        Case("2 x 2 -> two bases of 4 x 4", (ramp, middle, plain, last, torch.tensor([0.0, -1.0]))),
+        Case("a tower of three, four bases", _stack(generator, 2, 5, convs=3, bases=4)),
+        Case("no tower, one base", _stack(generator, 1, 4, convs=0, bases=1)),
+        Case("no image", _stack(generator, 0, 4, convs=2, bases=4)),
+    ]
+
+
+def _stack(
+    generator: Generator, images: int, channels: int, *, convs: int, bases: int
+) -> tuple[Tensor, ...]:
+    layers = [_layer(generator, channels, channels) for _ in range(convs + 1)]
+    return (
+        _normal(generator, images, channels, 6, 5),
+        torch.stack([kernel for kernel, _ in layers]),
+        torch.stack([norm for _, norm in layers]),
+        _normal(generator, bases, channels, 1, 1),
+        _normal(generator, bases),
+    )
+
+
+MAKE_BASES = Exercise(
+    id="06.3",
+    title="Tower, doubling, bases",
+    minutes=15,
+    difficulty=3,
+    solution=make_bases,
+    reference=_reference_make_bases,
+    make_cases=_bases_cases,
+    result_axes="B, K, H, W",
+    wrong_answers=(
+        WrongAnswer(
+            {"[:-1]": "", "x = conv_block(x, kernels[-1], norms[-1])": "pass"},
+            "The bases were made at the small size and then enlarged: twice the cells, no more "
+            "detail. The last block has to work at twice the size.",
+        ),
+        WrongAnswer(
+            {
+                "scale_factor=2.0": "scale_factor=1.0",
+                "for kernel,": 'x = F.interpolate(x, None, 2.0, "bilinear")\n    for kernel,',
+            },
+            "The map was doubled before the tower. All blocks then work on four times the cells; "
+            "only the last one should.",
+        ),
+        WrongAnswer(
+            {"weight, bias)": "weight, bias).relu()"},
+            "The bases passed a ReLU, as YOLACT's do. BlendMask's may be negative: that is how "
+            "one of them suppresses.",
+        ),
+        WrongAnswer(
+            {"weight, bias)": "weight)"},
+            "The bias of the last convolution is missing. The blocks have none; this layer has.",
+        ),
+    ),
+    hints=(
+        "How many of the n + 1 blocks work at the size of x, and how many at twice the size?",
+        "A loop over kernels[:-1] and norms[:-1] with conv_block, then F.interpolate with "
+        "scale_factor=2.0, then the last block.",
+        "It ends with F.conv2d(x, weight, bias), and nothing after it: bases have both signs.",
+    ),
+)
 
 
 # 06.4  What it costs
@@ -157,80 +371,7 @@ def _reference_cost_of(convs: Tensor) -> Tensor:
     return costs
 
 
-# What the cases share
-
-
-def _fill(block: nn.Module, kernel: Tensor, norm: Tensor) -> None:
-    mean, variance, scale, shift = norm
-    values = {
-        "0.weight": kernel,
-        "1.running_mean": mean,
-        "1.running_var": variance,
-        "1.weight": scale,
-        "1.bias": shift,
-    }
-    block.load_state_dict(block.state_dict() | values)
-
-
-@torch.no_grad()
-def _run(module: nn.Module, features: Tensor | Mapping[str, Tensor]) -> Tensor:
-    result: Tensor = module(features)
-    return result
-
-
-EPSILON = 1e-5  # added to variances
-
-
-def block_cases(generator: Generator) -> list[Case]:
-    """Of `conv_block`."""
-    middle = torch.zeros(1, 1, 3, 3)
-    middle[..., 1, 1] = 1.0  # copies its input
-    ramp = torch.tensor([[[[0.0, 2.0], [4.0, 6.0]]]])
-    norm = torch.tensor([[2.0], [4.0 - EPSILON], [3.0], [-1.0]])  # -> 3 (x - 2) / 2 - 1
-    return [
-        Case("2 x 2, a kernel that copies", (ramp, middle, norm)),
-        Case(
-            "two images, 5 -> 3 channels",
-            (_normal(generator, 2, 5, 6, 7), *_layer(generator, 5, 3)),
-        ),
-        Case("no image", (torch.zeros(0, 2, 4, 4), *_layer(generator, 2, 3))),
-    ]
-
-
-def join_cases(generator: Generator) -> list[Case]:
-    """Of `join_levels`."""
-    p4 = torch.tensor([[[[0.0, 4.0], [8.0, 12.0]]]])
-    sizes = ((16, 24), (8, 12), (4, 6))
-    odd = ((7, 11), (4, 6), (2, 3))
-    return [
-        Case(
-            "1 + bilinear + 100, on 4 x 4",
-            (torch.ones(1, 1, 4, 4), p4, torch.full((1, 1, 1, 1), 100.0)),
-        ),
-        Case("two images, 16 x 24", tuple(_normal(generator, 2, 5, *size) for size in sizes)),
-        Case("sizes that are no multiples", tuple(_normal(generator, 1, 3, *size) for size in odd)),
-        Case("no image", tuple(torch.zeros(0, 3, *size) for size in sizes)),
-    ]
-
-
-def bases_cases(generator: Generator) -> list[Case]:
-    """Of `make_bases`."""
-    middle = torch.zeros(2, 1, 1, 3, 3)
-    middle[..., 1, 1] = 1.0
-    plain = torch.tensor([0.0, 1.0 - EPSILON, 1.0, 0.0])[None, :, None].repeat(2, 1, 1)
-    plain[1, 3] = -2.0  # the second block subtracts 2 before its ReLU
-    ramp = torch.tensor([[[[0.0, 4.0], [8.0, 12.0]]]])
-    last = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1)
-    return [
-        Case("2 x 2 -> two bases of 4 x 4", (ramp, middle, plain, last, torch.tensor([0.0, -1.0]))),
-        Case("a tower of three, four bases", _stack(generator, 2, 5, convs=3, bases=4)),
-        Case("no tower, one base", _stack(generator, 1, 4, convs=0, bases=1)),
-        Case("no image", _stack(generator, 0, 4, convs=2, bases=4)),
-    ]
-
-
-def cost_cases(generator: Generator) -> list[Case]:
-    """Of `cost_of`."""
+def _cost_cases(generator: Generator) -> list[Case]:
     channels = torch.randint(1, 300, (4, 2), generator=generator)
     side = 2 * torch.randint(0, 3, (4, 1), generator=generator) + 1
     size = torch.randint(2, 200, (4, 2), generator=generator)
@@ -241,299 +382,36 @@ def cost_cases(generator: Generator) -> list[Case]:
     ]
 
 
-def _stack(
-    generator: Generator, images: int, channels: int, *, convs: int, bases: int
-) -> tuple[Tensor, ...]:
-    layers = [_layer(generator, channels, channels) for _ in range(convs + 1)]
-    return (
-        _normal(generator, images, channels, 6, 5),
-        torch.stack([kernel for kernel, _ in layers]),
-        torch.stack([norm for _, norm in layers]),
-        _normal(generator, bases, channels, 1, 1),
-        _normal(generator, bases),
-    )
-
-
-def _normal(generator: Generator, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=generator)
-
-
-def _layer(generator: Generator, num_in: int, num_out: int) -> tuple[Tensor, Tensor]:
-    """Kernel (num_out, num_in, 3, 3) and norm (4, num_out)."""
-    kernel = _normal(generator, num_out, num_in, 3, 3) / num_in
-    variance = 0.2 + 3 * torch.rand(num_out, generator=generator)
-    mean, scale, shift = _normal(generator, 3, num_out)
-    return kernel, torch.stack([mean, variance, scale, shift])
-
-
-# 06.1
-
-
-def _normalized(x: Tensor, norm: Tensor) -> Tensor:
-    mean, variance, scale, shift = norm
-    return F.batch_norm(x, mean, variance, scale, shift, training=False)
-
-
-def _block(x: Tensor, kernel: Tensor, norm: Tensor) -> Tensor:
-    return _normalized(F.conv2d(x, kernel, padding=1), norm).relu()
-
-
-def _block_relu_before_norm(x: Tensor, kernel: Tensor, norm: Tensor) -> Tensor:
-    return _normalized(F.conv2d(x, kernel, padding=1).relu(), norm)
-
-
-def _block_of_this_batch(x: Tensor, kernel: Tensor, norm: Tensor) -> Tensor:
-    x = F.conv2d(x, kernel, padding=1)
-    if len(x) == 0:
-        return x
-    variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
-    return _normalized(x, torch.stack([mean, variance, norm[2], norm[3]])).relu()
-
-
-def _block_without_root(x: Tensor, kernel: Tensor, norm: Tensor) -> Tensor:
-    mean, variance, scale, shift = norm[:, :, None, None]
-    x = F.conv2d(x, kernel, padding=1)
-    return ((x - mean) / (variance + 1e-5) * scale + shift).relu()
-
-
-def _block_without_relu(x: Tensor, kernel: Tensor, norm: Tensor) -> Tensor:
-    return _normalized(F.conv2d(x, kernel, padding=1), norm)
-
-
-CONV_BLOCK = (
-    WrongAnswer(
-        _block_relu_before_norm,
-        "The ReLU came before the norm. What is negative after the norm stays negative then; the "
-        "ReLU is the last step.",
-    ),
-    WrongAnswer(
-        _block_of_this_batch,
-        "You normalised with mean and variance of this very batch. A trained model uses the ones "
-        "it kept, which are in `norm`: a picture's result must not depend on its neighbours.",
-    ),
-    WrongAnswer(
-        _block_without_root,
-        "Divide by the deviation, the root of the variance, not by the variance.",
-    ),
-    WrongAnswer(
-        _block_without_relu,
-        "There are negative numbers in the result: the ReLU is missing.",
-    ),
-)
-
-
-# 06.2
-
-
-def _enlarged(x: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
-
-
-def _join_nearest(p3: Tensor, p4: Tensor, p5: Tensor) -> Tensor:
-    size = p3.shape[-2:]
-    return p3 + F.interpolate(p4, size=size) + F.interpolate(p5, size=size)
-
-
-def _join_with_corners_aligned(p3: Tensor, p4: Tensor, p5: Tensor) -> Tensor:
-    size = p3.shape[-2:]
-    enlarged = [F.interpolate(x, size=size, mode="bilinear", align_corners=True) for x in (p4, p5)]
-    return p3 + enlarged[0] + enlarged[1]
-
-
-def _join_step_by_step(p3: Tensor, p4: Tensor, p5: Tensor) -> Tensor:
-    return p3 + _enlarged(p4 + _enlarged(p5, p4), p3)
-
-
-def _join_mean(p3: Tensor, p4: Tensor, p5: Tensor) -> Tensor:
-    return (p3 + _enlarged(p4, p3) + _enlarged(p5, p3)) / 3
-
-
-JOIN_LEVELS = (
-    WrongAnswer(
-        _join_nearest,
-        "The cells were copied (nearest, the default of interpolate). The task asks for bilinear.",
-    ),
-    WrongAnswer(
-        _join_with_corners_aligned,
-        "The outermost cell centers were put on each other (align_corners=True). All levels cover "
-        "the same picture, so their outer edges coincide.",
-    ),
-    WrongAnswer(
-        _join_step_by_step,
-        "P5 went over P4 to P3, as in the feature pyramid. Two bilinear steps blur more than one: "
-        "enlarge each level to the size of p3 directly.",
-    ),
-    WrongAnswer(
-        _join_mean,
-        "This is the mean. The levels are added up.",
-    ),
-)
-
-
-# 06.3
-
-
-def _doubled(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-
-
-def _tower(x: Tensor, kernels: Tensor, norms: Tensor) -> Tensor:
-    for kernel, norm in zip(kernels, norms, strict=True):
-        x = _block(x, kernel, norm)
-    return x
-
-
-def _bases_doubled_last(
-    x: Tensor, kernels: Tensor, norms: Tensor, weight: Tensor, bias: Tensor
-) -> Tensor:
-    return _doubled(F.conv2d(_tower(x, kernels, norms), weight, bias))
-
-
-def _bases_doubled_first(
-    x: Tensor, kernels: Tensor, norms: Tensor, weight: Tensor, bias: Tensor
-) -> Tensor:
-    return F.conv2d(_tower(_doubled(x), kernels, norms), weight, bias)
-
-
-def _bases_with_relu(
-    x: Tensor, kernels: Tensor, norms: Tensor, weight: Tensor, bias: Tensor
-) -> Tensor:
-    x = _doubled(_tower(x, kernels[:-1], norms[:-1]))
-    return F.conv2d(_block(x, kernels[-1], norms[-1]), weight, bias).relu()
-
-
-def _bases_without_bias(
-    x: Tensor, kernels: Tensor, norms: Tensor, weight: Tensor, bias: Tensor
-) -> Tensor:
-    x = _doubled(_tower(x, kernels[:-1], norms[:-1]))
-    return F.conv2d(_block(x, kernels[-1], norms[-1]), weight)
-
-
-MAKE_BASES = (
-    WrongAnswer(
-        _bases_doubled_last,
-        "The bases were made at the small size and then enlarged: twice the cells, no more detail. "
-        "The last block has to work at twice the size.",
-    ),
-    WrongAnswer(
-        _bases_doubled_first,
-        "The map was doubled before the tower. All blocks then work on four times the cells; only "
-        "the last one should.",
-    ),
-    WrongAnswer(
-        _bases_with_relu,
-        "The bases passed a ReLU, as YOLACT's do. BlendMask's may be negative: that is how one of "
-        "them suppresses.",
-    ),
-    WrongAnswer(
-        _bases_without_bias,
-        "The bias of the last convolution is missing. The blocks have none; this layer has.",
-    ),
-)
-
-
-# 06.4
-
-
-def _cost_with_side_once(convs: Tensor) -> Tensor:
-    num_in, num_out, side, height, width = convs.unbind(dim=1)
-    weights = num_out * num_in * side
-    return torch.stack([weights, weights * height * width], dim=1)
-
-
-def _cost_channel_by_channel(convs: Tensor) -> Tensor:
-    _, num_out, side, height, width = convs.unbind(dim=1)
-    weights = num_out * side * side
-    return torch.stack([weights, weights * height * width], dim=1)
-
-
-def _cost_as_operations(convs: Tensor) -> Tensor:
-    num_in, num_out, side, height, width = convs.unbind(dim=1)
-    weights = num_out * num_in * side * side
-    return torch.stack([weights, 2 * weights * height * width], dim=1)
-
-
-COST_OF = (
-    WrongAnswer(
-        _cost_with_side_once,
-        "A kernel is a square: a side of 3 has 9 places.",
-    ),
-    WrongAnswer(
-        _cost_channel_by_channel,
-        "Every channel that comes out reads all channels that go in; the channels in are missing.",
-    ),
-    WrongAnswer(
-        _cost_as_operations,
-        "A multiplication with its addition counts as one here, not as two.",
-    ),
-)
-
-
-EXERCISES = (
-    Exercise(
-        id="06.1",
-        title="Convolution, norm, ReLU",
-        minutes=10,
-        difficulty=2,
-        solution=conv_block,
-        reference=_reference_conv_block,
-        make_cases=block_cases,
-        result_axes="B, channel, H, W",
-        wrong_answers=CONV_BLOCK,
-        hints=(
-            "Which of the three steps can make a number negative, and which comes last?",
-            "norm[:, :, None, None] has four parts, each (C', 1, 1); they broadcast over B, h, w.",
-            "F.conv2d(x, kernel, padding=1), then (x - mean) / (variance + 1e-5).sqrt() * scale "
-            "+ shift, and .relu() on the result.",
+COST_OF = Exercise(
+    id="06.4",
+    title="Count weights and multiplications",
+    minutes=10,
+    difficulty=2,
+    solution=cost_of,
+    reference=_reference_cost_of,
+    make_cases=_cost_cases,
+    wrong_answers=(
+        WrongAnswer(
+            {"side * side": "side"},
+            "A kernel is a square: a side of 3 has 9 places.",
+        ),
+        WrongAnswer(
+            {"channels_out * channels_in *": "channels_out *"},
+            "Every channel that comes out reads all channels that go in; the channels in are "
+            "missing.",
+        ),
+        WrongAnswer(
+            {"weights * height": "2 * weights * height"},
+            "A multiplication with its addition counts as one here, not as two.",
         ),
     ),
-    Exercise(
-        id="06.2",
-        title="Join the levels",
-        minutes=5,
-        difficulty=1,
-        solution=join_levels,
-        reference=_reference_join_levels,
-        make_cases=join_cases,
-        result_axes="B, channel, H, W",
-        wrong_answers=JOIN_LEVELS,
-        hints=(
-            "What has to be equal before two maps can be added cell by cell?",
-            "torch.nn.functional.interpolate with size=p3.shape[-2:], for p4 and for p5.",
-            'mode="bilinear", align_corners=False for both, then p3 + p4 + p5.',
-        ),
-    ),
-    Exercise(
-        id="06.3",
-        title="Tower, doubling, bases",
-        minutes=15,
-        difficulty=3,
-        solution=make_bases,
-        reference=_reference_make_bases,
-        make_cases=bases_cases,
-        result_axes="B, K, H, W",
-        wrong_answers=MAKE_BASES,
-        hints=(
-            "How many of the n + 1 blocks work at the size of x, and how many at twice the size?",
-            "A loop over kernels[:-1] and norms[:-1] with conv_block, then F.interpolate with "
-            "scale_factor=2.0, then the last block.",
-            "It ends with F.conv2d(x, weight, bias), and nothing after it: bases have both signs.",
-        ),
-    ),
-    Exercise(
-        id="06.4",
-        title="Count weights and multiplications",
-        minutes=10,
-        difficulty=2,
-        solution=cost_of,
-        reference=_reference_cost_of,
-        make_cases=cost_cases,
-        wrong_answers=COST_OF,
-        hints=(
-            "How many numbers does one cell of one channel out read?",
-            "A weight is stored once, and used once at every cell of the map that comes out.",
-            "weights = out * in * side * side; multiply-adds = weights * height * width; stack "
-            "both with dim=1.",
-        ),
+    hints=(
+        "How many numbers does one cell of one channel out read?",
+        "A weight is stored once, and used once at every cell of the map that comes out.",
+        "weights = out * in * side * side; multiply-adds = weights * height * width; stack both "
+        "with dim=1.",
     ),
 )
+
+
+EXERCISES = (CONV_BLOCK, JOIN_LEVELS, MAKE_BASES, COST_OF)

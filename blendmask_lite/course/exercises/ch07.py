@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Generator, Tensor
-from torchvision.ops import roi_align, roi_pool
+from torchvision.ops import roi_align
 from torchvision.ops import roi_align as torchvision_roi_align
 
 from blendmask_lite.course.definition import Case, Exercise, WrongAnswer
@@ -52,6 +52,53 @@ def _reference_sample(values: Tensor, points: Tensor) -> Tensor:
     return crops[:, 0, 0, 0]
 
 
+def _sample_cases(generator: Generator) -> list[Case]:
+    # Centers at (0.5, 0.5), (1.5, 0.5), ...: a center, half way between two, the middle of four.
+    by_hand = torch.tensor([[0.0, 4.0, 8.0], [2.0, 6.0, 10.0]])
+    places = torch.tensor([[0.5, 0.5], [1.0, 0.5], [2.0, 1.0], [1.75, 1.5]])
+    values = torch.randn(6, 9, generator=generator)
+    inside = torch.rand(50, 2, generator=generator) * torch.tensor([9.0, 6.0])
+    around = torch.rand(50, 2, generator=generator) * torch.tensor([13.0, 10.0]) - 2
+    return [
+        Case("four points on a map of 2 x 3", (by_hand, places)),
+        Case("50 points on a map of 6 x 9", (values, inside)),
+        Case("50 points, some of them outside", (values, around)),
+        Case("no point", (values, inside[:0])),
+    ]
+
+
+SAMPLE = Exercise(
+    id="07.1",
+    title="Read a map between its cells",
+    minutes=15,
+    difficulty=3,
+    solution=sample_bilinear,
+    reference=_reference_sample,
+    make_cases=_sample_cases,
+    result_axes="P",
+    wrong_answers=(
+        WrongAnswer(
+            {"points - 0.5": "points"},
+            "The map is read half a cell too far to the right and below: the value of cell i "
+            "belongs to i + 0.5, not to i.",
+        ),
+        WrongAnswer(
+            {"= x - x0, y - y0": "= (x - x0 >= 0.5).float(), (y - y0 >= 0.5).float()"},
+            "This is the cell that the point lies in (nearest). Blend the four cells around it.",
+        ),
+        WrongAnswer(
+            {"x, y = (points": "y, x = (points"},
+            "x and y are exchanged: a point is (x, y), a map is indexed [row, column], y first.",
+        ),
+    ),
+    hints=(
+        "The value of cell 0 belongs to 0.5. Which cells surround the point 1.75, and how far?",
+        "Subtract 0.5, clamp to 0 .. size - 1, floor for the first cell, + 1 for the second.",
+        "(1 - down) * ((1 - right) * values[y0, x0] + right * values[y0, x1]) + down * ...",
+    ),
+)
+
+
 # 07.2  Where RoIAlign reads
 
 
@@ -78,15 +125,76 @@ def bin_centers(boxes: Tensor, size: int, stride: int) -> Tensor:
     return torch.stack([x, y], dim=-1)
 
 
-RULER = 40  # cells a side of a map that says where its cells are
-
-
 def _reference_centers(boxes: Tensor, size: int, stride: int) -> Tensor:
     """The package's crop of a map whose values are the places of its cells."""
     place = torch.arange(RULER) + 0.5
     maps = torch.stack([place.expand(RULER, -1), place[:, None].expand(-1, RULER)])[None]
     image_index = torch.zeros(len(boxes), dtype=torch.int64)
     return crop_bases(maps, boxes, image_index, size=size, stride=stride).permute(0, 2, 3, 1)
+
+
+RULER = 40  # cells a side of a map that says where its cells are
+
+
+def _center_cases(generator: Generator) -> list[Case]:
+    # At stride 4: cells 2.5 to 10.5 and 3 to 7. With R = 2 the middles are 4.5, 8.5 and 4, 6.
+    by_hand = torch.tensor([[10.0, 12.0, 42.0, 28.0]])
+    return [
+        Case("one box, R = 2, stride 4", (by_hand, 2, 4)),
+        Case("three boxes, R = 7, stride 4", (_boxes(generator, 3, 4.0), 7, 4)),
+        Case("two boxes, R = 5, stride 8", (_boxes(generator, 2, 8.0), 5, 8)),
+        Case("no box", (_boxes(generator, 0, 8.0), 5, 8)),
+    ]
+
+
+def _boxes(generator: Generator, num: int, stride: float) -> Tensor:
+    """Boxes inside of a map of 24 x 24 cells."""
+    corner = (1 + 9 * torch.rand(num, 2, generator=generator)) * stride
+    side = (3 + 10 * torch.rand(num, 2, generator=generator)) * stride
+    return torch.cat([corner, corner + side], dim=1)
+
+
+CENTERS = Exercise(
+    id="07.2",
+    title="Where RoIAlign reads",
+    minutes=10,
+    difficulty=2,
+    solution=bin_centers,
+    reference=_reference_centers,
+    make_cases=_center_cases,
+    result_axes="N, row, column, xy",
+    tolerance=1e-3,  # the ruler's float32 products
+    wrong_answers=(
+        WrongAnswer(
+            {"(torch.arange(size) + 0.5)": "torch.arange(size)"},
+            "These are the upper left corners of the bins. The middles are half a bin further.",
+        ),
+        WrongAnswer(
+            {"(torch.arange(size) + 0.5) / size": "torch.linspace(0, 1, size)"},
+            "The first and the last point lie on the sides of the box (align_corners). R bins "
+            "have their middles half a bin inside.",
+        ),
+        WrongAnswer(
+            {"boxes / stride": "boxes"},
+            "The points are in pixels of the picture; divide by the stride to get cells of the "
+            "map.",
+        ),
+        WrongAnswer(
+            {"dim=-1)": "dim=-1).transpose(1, 2)"},
+            "Rows and columns are exchanged: along the third axis x grows, along the second y.",
+        ),
+        WrongAnswer(
+            {"(boxes / stride)": "(boxes / stride).round()"},
+            "The corners were rounded to whole cells, as RoIPool does. RoIAlign rounds nothing.",
+        ),
+    ),
+    hints=(
+        "A side of length 8 in 4 bins: where does the first bin begin and end, where is its "
+        "middle?",
+        "Middle i is at x0 + (i + 0.5) / R * (x1 - x0), all of it in cells.",
+        "torch.stack of x[:, None, :] and y[:, :, None], both expanded to (N, R, R).",
+    ),
+)
 
 
 # 07.3  RoIAlign
@@ -113,6 +221,54 @@ def align(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
 def _reference_align(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
     image_index = torch.zeros(len(boxes), dtype=torch.int64)
     return crop_bases(bases[None], boxes, image_index, size=size, stride=stride)
+
+
+def _align_cases(generator: Generator) -> list[Case]:
+    # At stride 4 the box is 0.5 to 2.5: the middles of the bins are the edges 1 and 2 of cells.
+    by_hand = torch.arange(9.0).reshape(1, 3, 3)
+    bases = torch.randn(4, 24, 24, generator=generator)
+    outside = _boxes(generator, 3, 4.0) - 30
+    return [
+        Case("one base of 3 x 3, R = 2", (by_hand, torch.tensor([[2.0, 2.0, 10.0, 10.0]]), 2, 4)),
+        Case("four bases, three boxes, R = 7", (bases, _boxes(generator, 3, 4.0), 7, 4)),
+        Case("boxes that stick out", (bases, outside, 7, 4)),
+        Case("no box", (bases, outside[:0], 7, 4)),
+    ]
+
+
+ALIGN = Exercise(
+    id="07.3",
+    title="RoIAlign with one sample a bin",
+    minutes=10,
+    difficulty=2,
+    solution=align,
+    reference=_reference_align,
+    make_cases=_align_cases,
+    result_axes="N, K, R, R",
+    tolerance=1e-3,
+    wrong_answers=(
+        WrongAnswer(
+            {"centers.flatten(0, 2)": "centers.flatten(0, 2) + 0.5"},
+            "Every crop is read half a cell too far to the right and below. In sample_bilinear, "
+            "center i is at i + 0.5.",
+        ),
+        WrongAnswer(
+            lambda bases, boxes, size, stride: roi_align(
+                bases[None], [boxes], size, 1 / stride, sampling_ratio=2, aligned=True
+            ),
+            "Four samples a bin were averaged. The paper takes one, the middle.",
+        ),
+        WrongAnswer(
+            {"transpose(0, 1)": "permute(1, 0, 3, 2)"},
+            "The crops are transposed: rows of a crop are y, columns x.",
+        ),
+    ),
+    hints=(
+        "How many points are there for N boxes of R x R bins? They are the same for all bases.",
+        "flatten(0, 2) makes them (P, 2); sample every base; unflatten brings N, R, R back.",
+        "torch.stack over the bases gives (K, N, R, R): transpose(0, 1) at the end.",
+    ),
+)
 
 
 # 07.4  RoIPool
@@ -157,57 +313,7 @@ def _reference_pool(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Ten
     return crop_bases(bases[None], boxes, image_index, size=size, stride=stride, pooling="pool")
 
 
-def sample_cases(generator: Generator) -> list[Case]:
-    """Of `sample_bilinear`."""
-    # Centers at (0.5, 0.5), (1.5, 0.5), ...: a center, half way between two, the middle of four.
-    by_hand = torch.tensor([[0.0, 4.0, 8.0], [2.0, 6.0, 10.0]])
-    places = torch.tensor([[0.5, 0.5], [1.0, 0.5], [2.0, 1.0], [1.75, 1.5]])
-    values = torch.randn(6, 9, generator=generator)
-    inside = torch.rand(50, 2, generator=generator) * torch.tensor([9.0, 6.0])
-    around = torch.rand(50, 2, generator=generator) * torch.tensor([13.0, 10.0]) - 2
-    return [
-        Case("four points on a map of 2 x 3", (by_hand, places)),
-        Case("50 points on a map of 6 x 9", (values, inside)),
-        Case("50 points, some of them outside", (values, around)),
-        Case("no point", (values, inside[:0])),
-    ]
-
-
-def center_cases(generator: Generator) -> list[Case]:
-    """Of `bin_centers`."""
-    # At stride 4: cells 2.5 to 10.5 and 3 to 7. With R = 2 the middles are 4.5, 8.5 and 4, 6.
-    by_hand = torch.tensor([[10.0, 12.0, 42.0, 28.0]])
-    return [
-        Case("one box, R = 2, stride 4", (by_hand, 2, 4)),
-        Case("three boxes, R = 7, stride 4", (_boxes(generator, 3, 4.0), 7, 4)),
-        Case("two boxes, R = 5, stride 8", (_boxes(generator, 2, 8.0), 5, 8)),
-        Case("no box", (_boxes(generator, 0, 8.0), 5, 8)),
-    ]
-
-
-def _boxes(generator: Generator, num: int, stride: float) -> Tensor:
-    """Boxes inside of a map of 24 x 24 cells."""
-    corner = (1 + 9 * torch.rand(num, 2, generator=generator)) * stride
-    side = (3 + 10 * torch.rand(num, 2, generator=generator)) * stride
-    return torch.cat([corner, corner + side], dim=1)
-
-
-def align_cases(generator: Generator) -> list[Case]:
-    """Of `align`."""
-    # At stride 4 the box is 0.5 to 2.5: the middles of the bins are the edges 1 and 2 of cells.
-    by_hand = torch.arange(9.0).reshape(1, 3, 3)
-    bases = torch.randn(4, 24, 24, generator=generator)
-    outside = _boxes(generator, 3, 4.0) - 30
-    return [
-        Case("one base of 3 x 3, R = 2", (by_hand, torch.tensor([[2.0, 2.0, 10.0, 10.0]]), 2, 4)),
-        Case("four bases, three boxes, R = 7", (bases, _boxes(generator, 3, 4.0), 7, 4)),
-        Case("boxes that stick out", (bases, outside, 7, 4)),
-        Case("no box", (bases, outside[:0], 7, 4)),
-    ]
-
-
-def pool_cases(generator: Generator) -> list[Case]:
-    """Of `pool`."""
+def _pool_cases(generator: Generator) -> list[Case]:
     # At stride 4 the corners 0.5 and 2.5 round up to 1 and 3: three cells for two bins, which
     # share the middle one.
     by_hand = torch.arange(16.0).reshape(1, 4, 4)
@@ -222,281 +328,45 @@ def pool_cases(generator: Generator) -> list[Case]:
     ]
 
 
-# 07.1
-
-
-def _read(values: Tensor, points: Tensor) -> Tensor:
-    boxes = torch.cat([points - 0.5, points + 0.5], dim=1)
-    crops = roi_align(
-        values[None, None], [boxes], 1, spatial_scale=1.0, sampling_ratio=1, aligned=True
-    )
-    return crops[:, 0, 0, 0]
-
-
-def _read_half_off(values: Tensor, points: Tensor) -> Tensor:
-    return _read(values, points + 0.5)
-
-
-def _read_nearest(values: Tensor, points: Tensor) -> Tensor:
-    height, width = values.shape
-    x, y = points.floor().long().unbind(dim=1)
-    near = ((points >= -0.5) & (points <= points.new_tensor([width, height]) + 0.5)).all(dim=1)
-    return values[y.clamp(0, height - 1), x.clamp(0, width - 1)] * near
-
-
-def _read_transposed(values: Tensor, points: Tensor) -> Tensor:
-    return _read(values, points.flip(1))
-
-
-SAMPLE = (
-    WrongAnswer(
-        _read_half_off,
-        "The map is read half a cell too far to the right and below: the value of cell i belongs "
-        "to i + 0.5, not to i.",
-    ),
-    WrongAnswer(
-        _read_nearest,
-        "This is the cell that the point lies in (nearest). Blend the four cells around it.",
-    ),
-    WrongAnswer(
-        _read_transposed,
-        "x and y are exchanged: a point is (x, y), a map is indexed [row, column], y first.",
-    ),
-)
-
-
-# 07.2
-
-
-def _places(boxes: Tensor, stride: float, share: Tensor) -> Tensor:
-    """Points at shares of both sides."""
-    x0, y0, x1, y1 = (boxes / stride)[:, :, None].unbind(dim=1)
-    x, y = x0 + share * (x1 - x0), y0 + share * (y1 - y0)
-    size = len(share)
-    grid = x[:, None, :].expand(-1, size, -1), y[:, :, None].expand(-1, -1, size)
-    return torch.stack(grid, dim=-1)
-
-
-def _middles(size: int) -> Tensor:
-    return (torch.arange(size) + 0.5) / size
-
-
-def _centers_at_corners(boxes: Tensor, size: int, stride: int) -> Tensor:
-    return _places(boxes, stride, torch.arange(size) / size)
-
-
-def _centers_end_to_end(boxes: Tensor, size: int, stride: int) -> Tensor:
-    return _places(boxes, stride, torch.linspace(0, 1, size))
-
-
-def _centers_in_pixels(boxes: Tensor, size: int, stride: int) -> Tensor:
-    return _places(boxes, 1.0, _middles(size))
-
-
-def _centers_transposed(boxes: Tensor, size: int, stride: int) -> Tensor:
-    return _places(boxes, stride, _middles(size)).transpose(1, 2)
-
-
-def _centers_rounded(boxes: Tensor, size: int, stride: int) -> Tensor:
-    return _places((boxes / stride).round(), 1.0, _middles(size))
-
-
-CENTERS = (
-    WrongAnswer(
-        _centers_at_corners,
-        "These are the upper left corners of the bins. The middles are half a bin further.",
-    ),
-    WrongAnswer(
-        _centers_end_to_end,
-        "The first and the last point lie on the sides of the box (align_corners). R bins have "
-        "their middles half a bin inside.",
-    ),
-    WrongAnswer(
-        _centers_in_pixels,
-        "The points are in pixels of the picture; divide by the stride to get cells of the map.",
-    ),
-    WrongAnswer(
-        _centers_transposed,
-        "Rows and columns are exchanged: along the third axis x grows, along the second y.",
-    ),
-    WrongAnswer(
-        _centers_rounded,
-        "The corners were rounded to whole cells, as RoIPool does. RoIAlign rounds nothing.",
-    ),
-)
-
-
-# 07.3
-
-
-def _regions(boxes: Tensor) -> list[Tensor]:
-    return [boxes]
-
-
-def _aligned(bases: Tensor, boxes: Tensor, size: int, stride: int, *, samples: int = 1) -> Tensor:
-    return roi_align(
-        bases[None],
-        _regions(boxes),
-        size,
-        spatial_scale=1 / stride,
-        sampling_ratio=samples,
-        aligned=True,
-    )
-
-
-def _align_half_off(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
-    return _aligned(bases, boxes + stride / 2, size, stride)
-
-
-def _align_four_samples(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
-    return _aligned(bases, boxes, size, stride, samples=2)
-
-
-def _align_transposed(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
-    return _aligned(bases, boxes, size, stride).transpose(2, 3)
-
-
-ALIGN = (
-    WrongAnswer(
-        _align_half_off,
-        "Every crop is read half a cell too far to the right and below. In sample_bilinear, "
-        "center i is at i + 0.5.",
-    ),
-    WrongAnswer(
-        _align_four_samples,
-        "Four samples a bin were averaged. The paper takes one, the middle.",
-    ),
-    WrongAnswer(
-        _align_transposed,
-        "The crops are transposed: rows of a crop are y, columns x.",
-    ),
-)
-
-
-# 07.4
-
-
-def _pooled(bases: Tensor, corners: Tensor, size: int) -> Tensor:
-    """RoIPool of boxes in cells."""
-    return roi_pool(bases[None], _regions(corners), size, spatial_scale=1.0)
-
-
-def _rounded(boxes: Tensor, stride: int) -> Tensor:
-    return (boxes / stride + 0.5).floor()
-
-
-def _pool_floor(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
-    return _pooled(bases, (boxes / stride).floor(), size)
-
-
-def _pool_even(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
-    return _pooled(bases, (boxes / stride).round(), size)
-
-
-def _pool_without_last(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
-    corners = _rounded(boxes, stride)
-    return _pooled(bases, torch.cat([corners[:, :2], corners[:, 2:] - 1], dim=1), size)
-
-
-def _pool_sampled(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
-    return _aligned(bases, boxes, size, stride)
-
-
-def _pool_smallest(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
-    return -_pooled(-bases, _rounded(boxes, stride), size)
-
-
-POOL = (
-    WrongAnswer(
-        _pool_floor,
-        "The corners were cut down to whole cells (floor). RoIPool rounds them.",
-    ),
-    WrongAnswer(
-        _pool_even,
-        "torch.round and Python's round take halves to the nearest even number, 0.5 to 0 and 2.5 "
-        "to 2. Here halves go up: add 0.5, then floor.",
-    ),
-    WrongAnswer(
-        _pool_without_last,
-        "The cell of the right and lower corner is missing: the region is last - first + 1 wide.",
-    ),
-    WrongAnswer(
-        _pool_sampled,
-        "This is RoIAlign. RoIPool rounds the box and takes the largest cell of each bin.",
-    ),
-    WrongAnswer(
-        _pool_smallest,
-        "You took the smallest value of each bin; it is the largest.",
-    ),
-)
-
-
-EXERCISES = (
-    Exercise(
-        id="07.1",
-        title="Read a map between its cells",
-        minutes=15,
-        difficulty=3,
-        solution=sample_bilinear,
-        reference=_reference_sample,
-        make_cases=sample_cases,
-        result_axes="P",
-        wrong_answers=SAMPLE,
-        hints=(
-            "The value of cell 0 belongs to 0.5. Which cells surround the point 1.75, and how far?",
-            "Subtract 0.5, clamp to 0 .. size - 1, floor for the first cell, + 1 for the second.",
-            "(1 - down) * ((1 - right) * values[y0, x0] + right * values[y0, x1]) + down * ...",
+POOL = Exercise(
+    id="07.4",
+    title="RoIPool",
+    minutes=20,
+    difficulty=4,
+    solution=pool,
+    reference=_reference_pool,
+    make_cases=_pool_cases,
+    result_axes="N, K, R, R",
+    wrong_answers=(
+        WrongAnswer(
+            {" + 0.5)": ")"},
+            "The corners were cut down to whole cells (floor). RoIPool rounds them.",
+        ),
+        WrongAnswer(
+            {"(boxes / stride + 0.5).floor()": "(boxes / stride).round()"},
+            "torch.round and Python's round take halves to the nearest even number, 0.5 to 0 and "
+            "2.5 to 2. Here halves go up: add 0.5, then floor.",
+        ),
+        WrongAnswer(
+            {"x1 - x0 + 1": "x1 - x0", "y1 - y0 + 1": "y1 - y0"},
+            "The cell of the right and lower corner is missing: the region is last - first + 1 "
+            "wide.",
+        ),
+        WrongAnswer(
+            align,
+            "This is RoIAlign. RoIPool rounds the box and takes the largest cell of each bin.",
+        ),
+        WrongAnswer(
+            {"amax": "amin"},
+            "You took the smallest value of each bin; it is the largest.",
         ),
     ),
-    Exercise(
-        id="07.2",
-        title="Where RoIAlign reads",
-        minutes=10,
-        difficulty=2,
-        solution=bin_centers,
-        reference=_reference_centers,
-        make_cases=center_cases,
-        result_axes="N, row, column, xy",
-        tolerance=1e-3,  # the ruler's float32 products
-        wrong_answers=CENTERS,
-        hints=(
-            "A side of length 8 in 4 bins: where does the first bin begin and end, where is its "
-            "middle?",
-            "Middle i is at x0 + (i + 0.5) / R * (x1 - x0), all of it in cells.",
-            "torch.stack of x[:, None, :] and y[:, :, None], both expanded to (N, R, R).",
-        ),
-    ),
-    Exercise(
-        id="07.3",
-        title="RoIAlign with one sample a bin",
-        minutes=10,
-        difficulty=2,
-        solution=align,
-        reference=_reference_align,
-        make_cases=align_cases,
-        result_axes="N, K, R, R",
-        tolerance=1e-3,
-        wrong_answers=ALIGN,
-        hints=(
-            "How many points are there for N boxes of R x R bins? They are the same for all bases.",
-            "flatten(0, 2) makes them (P, 2); sample every base; unflatten brings N, R, R back.",
-            "torch.stack over the bases gives (K, N, R, R): transpose(0, 1) at the end.",
-        ),
-    ),
-    Exercise(
-        id="07.4",
-        title="RoIPool",
-        minutes=20,
-        difficulty=4,
-        solution=pool,
-        reference=_reference_pool,
-        make_cases=pool_cases,
-        result_axes="N, K, R, R",
-        wrong_answers=POOL,
-        hints=(
-            "Work the first case out by hand: which whole cells does the box become?",
-            "A loop over boxes, rows and columns is fine: slice the cells of a bin, then amax.",
-            "Cut the limits of a bin to 0 .. width before slicing; skip it where it is empty.",
-        ),
+    hints=(
+        "Work the first case out by hand: which whole cells does the box become?",
+        "A loop over boxes, rows and columns is fine: slice the cells of a bin, then amax.",
+        "Cut the limits of a bin to 0 .. width before slicing; skip it where it is empty.",
     ),
 )
+
+
+EXERCISES = (SAMPLE, CENTERS, ALIGN, POOL)

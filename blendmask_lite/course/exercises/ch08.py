@@ -45,6 +45,52 @@ def _reference_find_cells(location: Tensor, shapes: Tensor) -> Tensor:
     return torch.stack([level, xy[:, 1], xy[:, 0]], dim=1)[location]
 
 
+def _cell_cases(generator: Generator) -> list[Case]:
+    small = torch.tensor([[2, 3], [1, 2]])
+    pyramid = torch.tensor([[32, 40], [16, 20], [8, 10]])
+    total = int(pyramid.prod(dim=1).sum())
+    some = torch.randint(0, total, (20,), generator=generator)
+    return [
+        Case("2 x 3 and 1 x 2 cells, all of them", (torch.arange(8), small)),
+        Case("twenty locations of three levels", (some, pyramid)),
+        Case("no location", (some[:0], pyramid)),
+    ]
+
+
+FIND_CELLS = Exercise(
+    id="08.1",
+    title="From a flat index to level, row, column",
+    minutes=10,
+    difficulty=3,
+    solution=find_cells,
+    reference=_reference_find_cells,
+    make_cases=_cell_cases,
+    result_axes="N, number",
+    wrong_answers=(
+        WrongAnswer(
+            {"inside // width, inside % width": "inside % width, inside // width"},
+            "Row and column are exchanged. Cells are counted row by row, so that the column moves "
+            "fastest.",
+        ),
+        WrongAnswer(
+            {"shapes[level, 1]": "shapes[level, 0]"},
+            "You divided by the height. A row is as long as the level is wide.",
+        ),
+        WrongAnswer(
+            {" - begins[level]": ""},
+            "Right on the first level only: subtract the cells of all levels before.",
+        ),
+    ),
+    hints=(
+        "How many cells come before the first cell of the second level?",
+        "shapes.prod(dim=1) are the cells of each level, their cumsum is where each ends; a "
+        "location's level is the number of ends that it has passed.",
+        "inside = location - begin of its level; the row is inside // width, the column inside % "
+        "width.",
+    ),
+)
+
+
 # 08.2  What a 3x3 convolution reads
 
 
@@ -74,6 +120,59 @@ def _reference_windows_at(features: Tensor, cells: Tensor) -> Tensor:
     return gather_windows([features[None]], index).transpose(1, 2).unflatten(2, (3, 3))
 
 
+def _window_cases(generator: Generator) -> list[Case]:
+    ramp = torch.arange(1.0, 13.0).view(1, 3, 4)
+    high, wide = 7, 9
+    rows = torch.randint(0, high, (10,), generator=generator)
+    columns = torch.randint(0, wide, (10,), generator=generator)
+    features = _normal(generator, 5, high, wide)
+    return [
+        Case("a 3 x 4 map, its middle and a corner", (ramp, torch.tensor([[1, 1], [0, 0]]))),
+        Case("ten cells of 7 x 9", (features, torch.stack([rows, columns], dim=1))),
+        Case("the last cell", (features, torch.tensor([[high - 1, wide - 1]]))),
+        Case("no cell", (features, rows[:0, None].expand(0, 2))),
+    ]
+
+
+def _normal(generator: Generator, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=generator)
+
+
+WINDOWS_AT = Exercise(
+    id="08.2",
+    title="Gather the neighbourhoods",
+    minutes=15,
+    difficulty=3,
+    solution=windows_at,
+    reference=_reference_windows_at,
+    make_cases=_window_cases,
+    result_axes="N, C, row, column",
+    wrong_answers=(
+        WrongAnswer(
+            {"(features, (1, 1, 1, 1))": '(features[None], (1, 1, 1, 1), mode="replicate")[0]'},
+            "Beyond the border you repeated the last cell, which is what clamped indices do. A "
+            "convolution with padding=1 reads zeros there.",
+        ),
+        WrongAnswer(
+            {"(1, 1, 1, 1)": "(0, 2, 0, 2)"},
+            "The windows begin at the cell. It has to stand in their middle: one row above, one "
+            "below.",
+        ),
+        WrongAnswer(
+            {"transpose(0, 1)": "permute(1, 0, 3, 2)"},
+            "Rows and columns of the windows are exchanged: the third axis is y, the fourth is x.",
+        ),
+    ),
+    hints=(
+        "What does a convolution with padding=1 read to the left of the first column?",
+        "After F.pad(features, (1, 1, 1, 1)) the window of cell (y, x) begins at row y and column "
+        "x of the padded map.",
+        "Rows (N, 3, 1) and columns (N, 1, 3) of indices: padded[:, row, column] is then (C, N, "
+        "3, 3). Transpose its first two axes.",
+    ),
+)
+
+
 # 08.3  The convolution at these places
 
 
@@ -101,6 +200,58 @@ def _reference_attend(windows: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
     return attentions
 
 
+def _attend_cases(generator: Generator) -> list[Case]:
+    window = torch.arange(9.0).view(1, 1, 3, 3)
+    kernel = torch.zeros(2, 1, 3, 3)
+    kernel[0, 0, 0, 1] = 1.0  # reads the cell above
+    kernel[1, 0, 1, 1] = 2.0  # twice the middle
+    channels, attentions = 6, 12
+    weights = _normal(generator, attentions, channels, 3, 3)
+    bias = _normal(generator, attentions)
+    return [
+        Case("above + 10, and twice the middle", (window, kernel, torch.tensor([10.0, 0.0]))),
+        Case("five windows", (_normal(generator, 5, channels, 3, 3), weights, bias)),
+        Case("no window", (torch.zeros(0, channels, 3, 3), weights, bias)),
+    ]
+
+
+ATTEND = Exercise(
+    id="08.3",
+    title="The top layer on windows",
+    minutes=5,
+    difficulty=2,
+    solution=attend,
+    reference=_reference_attend,
+    make_cases=_attend_cases,
+    result_axes="N, A",
+    wrong_answers=(
+        WrongAnswer(
+            {"kernel.flatten": "kernel.flip(2, 3).flatten"},
+            "The kernel is turned upside down. Mathematics' convolution does so; the networks' "
+            "does not.",
+        ),
+        WrongAnswer(
+            {" + bias": ""},
+            "The bias is missing: a number for each of the A channels.",
+        ),
+        WrongAnswer(
+            {".flatten(1)": "[:, :, 1, 1]"},
+            "Only the middle cell was used. That is a 1 x 1 convolution; all nine cells count.",
+        ),
+        WrongAnswer(
+            {"windows.flatten": "windows.transpose(1, 3).flatten"},
+            "Windows and kernel were flattened in different orders, so that numbers meet the "
+            "weights of others.",
+        ),
+    ),
+    hints=(
+        "How many numbers does a channel out read, and with how many weights?",
+        "Both flatten to rows of C * 9 numbers, in the same order: a matrix product.",
+        "windows.flatten(1) @ kernel.flatten(1).T, plus the bias.",
+    ),
+)
+
+
 # 08.4  Channels become grids
 
 
@@ -125,52 +276,7 @@ def _reference_to_grids(raw: Tensor, num_bases: int) -> Tensor:
     return Blender(num_bases=num_bases, attention_size=size).enlarge(raw, size)
 
 
-def cell_cases(generator: Generator) -> list[Case]:
-    """Of `find_cells`."""
-    small = torch.tensor([[2, 3], [1, 2]])
-    pyramid = torch.tensor([[32, 40], [16, 20], [8, 10]])
-    total = int(pyramid.prod(dim=1).sum())
-    some = torch.randint(0, total, (20,), generator=generator)
-    return [
-        Case("2 x 3 and 1 x 2 cells, all of them", (torch.arange(8), small)),
-        Case("twenty locations of three levels", (some, pyramid)),
-        Case("no location", (some[:0], pyramid)),
-    ]
-
-
-def window_cases(generator: Generator) -> list[Case]:
-    """Of `windows_at`."""
-    ramp = torch.arange(1.0, 13.0).view(1, 3, 4)
-    high, wide = 7, 9
-    rows = torch.randint(0, high, (10,), generator=generator)
-    columns = torch.randint(0, wide, (10,), generator=generator)
-    features = _normal(generator, 5, high, wide)
-    return [
-        Case("a 3 x 4 map, its middle and a corner", (ramp, torch.tensor([[1, 1], [0, 0]]))),
-        Case("ten cells of 7 x 9", (features, torch.stack([rows, columns], dim=1))),
-        Case("the last cell", (features, torch.tensor([[high - 1, wide - 1]]))),
-        Case("no cell", (features, rows[:0, None].expand(0, 2))),
-    ]
-
-
-def attend_cases(generator: Generator) -> list[Case]:
-    """Of `attend`."""
-    window = torch.arange(9.0).view(1, 1, 3, 3)
-    kernel = torch.zeros(2, 1, 3, 3)
-    kernel[0, 0, 0, 1] = 1.0  # reads the cell above
-    kernel[1, 0, 1, 1] = 2.0  # twice the middle
-    channels, attentions = 6, 12
-    weights = _normal(generator, attentions, channels, 3, 3)
-    bias = _normal(generator, attentions)
-    return [
-        Case("above + 10, and twice the middle", (window, kernel, torch.tensor([10.0, 0.0]))),
-        Case("five windows", (_normal(generator, 5, channels, 3, 3), weights, bias)),
-        Case("no window", (torch.zeros(0, channels, 3, 3), weights, bias)),
-    ]
-
-
-def grid_cases(generator: Generator) -> list[Case]:
-    """Of `to_grids`."""
+def _grid_cases(generator: Generator) -> list[Case]:
     return [
         Case("one object, K = 2, M = 2", (torch.arange(8.0)[None], 2)),
         Case("three objects, K = 4, M = 7", (_normal(generator, 3, 196), 4)),
@@ -179,239 +285,36 @@ def grid_cases(generator: Generator) -> list[Case]:
     ]
 
 
-def _normal(generator: Generator, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=generator)
-
-
-# 08.1
-
-
-def _parts(location: Tensor, shapes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Level, place inside it, and (N, 2) its shape."""
-    sizes = shapes.prod(dim=1)
-    ends = sizes.cumsum(dim=0)
-    level = (location[:, None] >= ends).sum(dim=1)
-    return level, location - (ends - sizes)[level], shapes[level]
-
-
-def _cells_x_before_y(location: Tensor, shapes: Tensor) -> Tensor:
-    level, inside, shape = _parts(location, shapes)
-    return torch.stack([level, inside % shape[:, 1], inside // shape[:, 1]], dim=1)
-
-
-def _cells_by_height(location: Tensor, shapes: Tensor) -> Tensor:
-    level, inside, shape = _parts(location, shapes)
-    return torch.stack([level, inside // shape[:, 0], inside % shape[:, 0]], dim=1)
-
-
-def _cells_without_beginning(location: Tensor, shapes: Tensor) -> Tensor:
-    level, _, shape = _parts(location, shapes)
-    return torch.stack([level, location // shape[:, 1], location % shape[:, 1]], dim=1)
-
-
-FIND_CELLS = (
-    WrongAnswer(
-        _cells_x_before_y,
-        "Row and column are exchanged. Cells are counted row by row, so that the column moves "
-        "fastest.",
-    ),
-    WrongAnswer(
-        _cells_by_height,
-        "You divided by the height. A row is as long as the level is wide.",
-    ),
-    WrongAnswer(
-        _cells_without_beginning,
-        "Right on the first level only: subtract the cells of all levels before.",
-    ),
-)
-
-
-# 08.2
-
-
-def _cut(padded: Tensor, cells: Tensor) -> Tensor:
-    offset = torch.arange(3)
-    row = cells[:, 0, None, None] + offset[:, None]
-    column = cells[:, 1, None, None] + offset
-    return padded[:, row, column].transpose(0, 1)
-
-
-def _windows_that_repeat_the_border(features: Tensor, cells: Tensor) -> Tensor:
-    return _cut(F.pad(features[None], (1, 1, 1, 1), mode="replicate")[0], cells)
-
-
-def _windows_that_begin_at_the_cell(features: Tensor, cells: Tensor) -> Tensor:
-    return _cut(F.pad(features, (0, 2, 0, 2)), cells)
-
-
-def _windows_transposed(features: Tensor, cells: Tensor) -> Tensor:
-    return _cut(F.pad(features, (1, 1, 1, 1)), cells).transpose(2, 3)
-
-
-WINDOWS_AT = (
-    WrongAnswer(
-        _windows_that_repeat_the_border,
-        "Beyond the border you repeated the last cell, which is what clamped indices do. A "
-        "convolution with padding=1 reads zeros there.",
-    ),
-    WrongAnswer(
-        _windows_that_begin_at_the_cell,
-        "The windows begin at the cell. It has to stand in their middle: one row above, one below.",
-    ),
-    WrongAnswer(
-        _windows_transposed,
-        "Rows and columns of the windows are exchanged: the third axis is y, the fourth is x.",
-    ),
-)
-
-
-# 08.3
-
-
-def _attend_flipped(windows: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-    return windows.flatten(1) @ kernel.flip(2, 3).flatten(1).T + bias
-
-
-def _attend_without_bias(windows: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-    return windows.flatten(1) @ kernel.flatten(1).T
-
-
-def _attend_middle(windows: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-    return windows[:, :, 1, 1] @ kernel[:, :, 1, 1].T + bias
-
-
-def _attend_in_another_order(windows: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-    return windows.permute(0, 3, 2, 1).flatten(1) @ kernel.flatten(1).T + bias
-
-
-ATTEND = (
-    WrongAnswer(
-        _attend_flipped,
-        "The kernel is turned upside down. Mathematics' convolution does so; the networks' does "
-        "not.",
-    ),
-    WrongAnswer(
-        _attend_without_bias,
-        "The bias is missing: a number for each of the A channels.",
-    ),
-    WrongAnswer(
-        _attend_middle,
-        "Only the middle cell was used. That is a 1 x 1 convolution; all nine cells count.",
-    ),
-    WrongAnswer(
-        _attend_in_another_order,
-        "Windows and kernel were flattened in different orders, so that numbers meet the weights "
-        "of others.",
-    ),
-)
-
-
-# 08.4
-
-
-def _size(raw: Tensor, num_bases: int) -> int:
-    return round((raw.shape[1] / num_bases) ** 0.5)
-
-
-def _grids_bases_last(raw: Tensor, num_bases: int) -> Tensor:
-    size = _size(raw, num_bases)
-    return raw.unflatten(1, (size, size, num_bases)).permute(0, 3, 1, 2)
-
-
-def _grids_x_before_y(raw: Tensor, num_bases: int) -> Tensor:
-    size = _size(raw, num_bases)
-    return raw.unflatten(1, (num_bases, size, size)).transpose(2, 3)
-
-
-def _grids_bases_between(raw: Tensor, num_bases: int) -> Tensor:
-    size = _size(raw, num_bases)
-    return raw.unflatten(1, (size, num_bases, size)).transpose(1, 2)
-
-
-TO_GRIDS = (
-    WrongAnswer(
-        _grids_bases_last,
-        "The channels were read as (M, M, K), the base moving fastest. They are (K, M, M): all "
-        "cells of base 1 first.",
-    ),
-    WrongAnswer(
-        _grids_x_before_y,
-        "Rows and columns are exchanged: of y and x it is x that moves fastest.",
-    ),
-    WrongAnswer(
-        _grids_bases_between,
-        "The channels were read as (M, K, M). They are (K, M, M): the base moves most slowly.",
-    ),
-)
-
-
-EXERCISES = (
-    Exercise(
-        id="08.1",
-        title="From a flat index to level, row, column",
-        minutes=10,
-        difficulty=3,
-        solution=find_cells,
-        reference=_reference_find_cells,
-        make_cases=cell_cases,
-        result_axes="N, number",
-        wrong_answers=FIND_CELLS,
-        hints=(
-            "How many cells come before the first cell of the second level?",
-            "shapes.prod(dim=1) are the cells of each level, their cumsum is where each ends; a "
-            "location's level is the number of ends that it has passed.",
-            "inside = location - begin of its level; the row is inside // width, the column "
-            "inside % width.",
+TO_GRIDS = Exercise(
+    id="08.4",
+    title="Channels become grids",
+    minutes=5,
+    difficulty=1,
+    solution=to_grids,
+    reference=_reference_to_grids,
+    make_cases=_grid_cases,
+    result_axes="N, K, M, M",
+    wrong_answers=(
+        WrongAnswer(
+            {"(num_bases, size, size))": "(size, size, num_bases)).permute(0, 3, 1, 2)"},
+            "The channels were read as (M, M, K), the base moving fastest. They are (K, M, M): "
+            "all cells of base 1 first.",
+        ),
+        WrongAnswer(
+            {"size, size))": "size, size)).transpose(2, 3)"},
+            "Rows and columns are exchanged: of y and x it is x that moves fastest.",
+        ),
+        WrongAnswer(
+            {"(num_bases, size, size))": "(size, num_bases, size)).transpose(1, 2)"},
+            "The channels were read as (M, K, M). They are (K, M, M): the base moves most slowly.",
         ),
     ),
-    Exercise(
-        id="08.2",
-        title="Gather the neighbourhoods",
-        minutes=15,
-        difficulty=3,
-        solution=windows_at,
-        reference=_reference_windows_at,
-        make_cases=window_cases,
-        result_axes="N, C, row, column",
-        wrong_answers=WINDOWS_AT,
-        hints=(
-            "What does a convolution with padding=1 read to the left of the first column?",
-            "After F.pad(features, (1, 1, 1, 1)) the window of cell (y, x) begins at row y and "
-            "column x of the padded map.",
-            "Rows (N, 3, 1) and columns (N, 1, 3) of indices: padded[:, row, column] is then "
-            "(C, N, 3, 3). Transpose its first two axes.",
-        ),
-    ),
-    Exercise(
-        id="08.3",
-        title="The top layer on windows",
-        minutes=5,
-        difficulty=2,
-        solution=attend,
-        reference=_reference_attend,
-        make_cases=attend_cases,
-        result_axes="N, A",
-        wrong_answers=ATTEND,
-        hints=(
-            "How many numbers does a channel out read, and with how many weights?",
-            "Both flatten to rows of C * 9 numbers, in the same order: a matrix product.",
-            "windows.flatten(1) @ kernel.flatten(1).T, plus the bias.",
-        ),
-    ),
-    Exercise(
-        id="08.4",
-        title="Channels become grids",
-        minutes=5,
-        difficulty=1,
-        solution=to_grids,
-        reference=_reference_to_grids,
-        make_cases=grid_cases,
-        result_axes="N, K, M, M",
-        wrong_answers=TO_GRIDS,
-        hints=(
-            "Which of k, y, x moves when the channel goes up by one, and which the most slowly?",
-            "unflatten and reshape let the last axis move fastest.",
-            "raw.unflatten(1, (num_bases, size, size)) with size * size = channels / num_bases.",
-        ),
+    hints=(
+        "Which of k, y, x moves when the channel goes up by one, and which the most slowly?",
+        "unflatten and reshape let the last axis move fastest.",
+        "raw.unflatten(1, (num_bases, size, size)) with size * size = channels / num_bases.",
     ),
 )
+
+
+EXERCISES = (FIND_CELLS, WINDOWS_AT, ATTEND, TO_GRIDS)

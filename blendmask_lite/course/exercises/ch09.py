@@ -41,6 +41,43 @@ def _attention_cases(generator: Generator) -> list[Case]:
     ]
 
 
+def _normal(generator: Generator, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=generator) * 2
+
+
+ENLARGE = Exercise(
+    id="09.1",
+    title="Enlarge the attentions, M x M to R x R",
+    minutes=5,
+    difficulty=1,
+    solution=enlarge,
+    reference=interpolate_attentions,
+    make_cases=_attention_cases,
+    result_axes="N, K, R, R",
+    wrong_answers=(
+        WrongAnswer(
+            {"align_corners=False": "align_corners=True"},
+            "The outermost cell centers were put on each other (align_corners=True). The two maps "
+            "cover the same box, so their outer edges coincide, not their centers.",
+        ),
+        WrongAnswer(
+            {'mode="bilinear", align_corners=False': 'mode="nearest"'},
+            "Every cell was copied (nearest). The final models blend the neighbours; see Table 5 "
+            "for what that is worth.",
+        ),
+        WrongAnswer(
+            {"(attentions,": "(attentions.transpose(2, 3),"},
+            "Rows and columns are exchanged: the third axis is y, the fourth is x.",
+        ),
+    ),
+    hints=(
+        "Where is the center of cell 0 of a map of 4 cells, on the axis of a map of 2 cells?",
+        "torch.nn.functional.interpolate does this for (N, K, M, M); it wants size and mode.",
+        'mode="bilinear", and align_corners=False, so that the outer edges coincide.',
+    ),
+)
+
+
 # 09.2  Equation 3
 
 
@@ -65,6 +102,45 @@ def _reference_score_maps(attentions: Tensor, size: int) -> Tensor:
     return blender.scores(attentions.flatten(1), size)
 
 
+SCORE_MAPS = Exercise(
+    id="09.2",
+    title="Let the bases compete",
+    minutes=10,
+    difficulty=2,
+    solution=score_maps,
+    reference=_reference_score_maps,
+    make_cases=_attention_cases,
+    result_axes="N, K, R, R",
+    wrong_answers=(
+        WrongAnswer(
+            {"(attentions,": "(attentions.softmax(dim=1),", "maps.softmax(dim=1)": "maps"},
+            "You took the softmax before the interpolation. The weights still sum to 1, but the "
+            "border between two bases is washed out over a whole attention cell.",
+        ),
+        WrongAnswer(
+            {"maps.softmax(dim=1)": "maps.flatten(2).softmax(dim=2).view_as(maps)"},
+            "The softmax runs over the cells of a map. It is the K bases that compete, at each "
+            "cell by themselves.",
+        ),
+        WrongAnswer(
+            {"dim=1": "dim=0"},
+            "The softmax runs over the objects (dim=0). Objects do not compete; the K bases of "
+            "one object do.",
+        ),
+        WrongAnswer(
+            {"softmax(dim=1)": "sigmoid()"},
+            "A sigmoid weighs every base by itself, so that nothing competes and the K weights do "
+            "not sum to 1.",
+        ),
+    ),
+    hints=(
+        "Which K numbers have to sum to 1, and in which axis do they stand?",
+        "Equation 2 comes first: enlarge, then normalise at the full resolution.",
+        "enlarge(attentions, size), and then .softmax(dim=1) on it.",
+    ),
+)
+
+
 # 09.3  Equation 4
 
 
@@ -81,15 +157,15 @@ def blend(crops: Tensor, scores: Tensor) -> Tensor:
     return (crops * scores).sum(dim=1)
 
 
+def _reference_blend(crops: Tensor, scores: Tensor) -> Tensor:
+    return _GivenScores()(crops, scores)
+
+
 class _GivenScores(Merger):
     """Equation 4 of the package with score maps that are given."""
 
     def scores(self, attentions: Tensor, size: int) -> Tensor:
         return attentions
-
-
-def _reference_blend(crops: Tensor, scores: Tensor) -> Tensor:
-    return _GivenScores()(crops, scores)
 
 
 def _blend_cases(generator: Generator) -> list[Case]:
@@ -102,6 +178,44 @@ def _blend_cases(generator: Generator) -> list[Case]:
         Case("three objects, four bases, 14 x 14", (_normal(generator, 3, 4, 14, 14), weights)),
         Case("no object", (torch.zeros(0, 4, 7, 7), torch.zeros(0, 4, 7, 7))),
     ]
+
+
+BLEND = Exercise(
+    id="09.3",
+    title="Multiply and add: the mask",
+    minutes=5,
+    difficulty=1,
+    solution=blend,
+    reference=_reference_blend,
+    make_cases=_blend_cases,
+    result_axes="N, R, R",
+    wrong_answers=(
+        WrongAnswer(
+            {".sum(": ".mean("},
+            "The products are averaged, so the logits are K times too small. The scores sum to 1 "
+            "already; add the products up.",
+        ),
+        WrongAnswer(
+            lambda crops, scores: crops.gather(1, scores.argmax(dim=1, keepdim=True))[:, 0],
+            "Only the base with the largest score was kept. Equation 4 adds all K of them, each "
+            "with its weight.",
+        ),
+        WrongAnswer(
+            {".sum(dim=1)": ".sum(dim=1).sigmoid()"},
+            "These are probabilities. Equation 4 gives logits; the sigmoid belongs to whoever "
+            "uses them, the loss or the paste.",
+        ),
+        WrongAnswer(
+            {"* scores": "* scores.softmax(dim=1)"},
+            "The scores passed a softmax a second time: they are normalised already.",
+        ),
+    ),
+    hints=(
+        "How many numbers go into one cell of the mask, and which axis disappears?",
+        "Multiply element by element: the shapes agree, nothing has to be reshaped.",
+        "(crops * scores), summed over the axis of the bases, dim=1.",
+    ),
+)
 
 
 # 09.4  Section 4.1, one base
@@ -139,234 +253,41 @@ def _one_base_cases(generator: Generator) -> list[Case]:
     ]
 
 
-def _normal(generator: Generator, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=generator) * 2
-
-
-# 09.1
-
-
-def _enlarge_with_corners_aligned(attentions: Tensor, size: int) -> Tensor:
-    return F.interpolate(attentions, size=(size, size), mode="bilinear", align_corners=True)
-
-
-def _enlarge_to_nearest(attentions: Tensor, size: int) -> Tensor:
-    return F.interpolate(attentions, size=(size, size), mode="nearest")
-
-
-def _enlarge_transposed(attentions: Tensor, size: int) -> Tensor:
-    return interpolate_attentions(attentions.transpose(2, 3), size)
-
-
-ENLARGE = (
-    WrongAnswer(
-        _enlarge_with_corners_aligned,
-        "The outermost cell centers were put on each other (align_corners=True). The two "
-        "maps cover the same box, so their outer edges coincide, not their centers.",
-    ),
-    WrongAnswer(
-        _enlarge_to_nearest,
-        "Every cell was copied (nearest). The final models blend the neighbours; see "
-        "Table 5 for what that is worth.",
-    ),
-    WrongAnswer(
-        _enlarge_transposed,
-        "Rows and columns are exchanged: the third axis is y, the fourth is x.",
-    ),
-)
-
-
-# 09.2
-
-
-def _scores_softmax_first(attentions: Tensor, size: int) -> Tensor:
-    return interpolate_attentions(attentions.softmax(dim=1), size)
-
-
-def _scores_over_cells(attentions: Tensor, size: int) -> Tensor:
-    cells = interpolate_attentions(attentions, size).flatten(2)
-    return cells.softmax(dim=2).unflatten(2, (size, size))
-
-
-def _scores_over_objects(attentions: Tensor, size: int) -> Tensor:
-    return interpolate_attentions(attentions, size).softmax(dim=0)
-
-
-def _scores_sigmoid(attentions: Tensor, size: int) -> Tensor:
-    return interpolate_attentions(attentions, size).sigmoid()
-
-
-SCORE_MAPS = (
-    WrongAnswer(
-        _scores_softmax_first,
-        "You took the softmax before the interpolation. The weights still sum to 1, but "
-        "the border between two bases is washed out over a whole attention cell.",
-    ),
-    WrongAnswer(
-        _scores_over_cells,
-        "The softmax runs over the cells of a map. It is the K bases that compete, at "
-        "each cell by themselves.",
-    ),
-    WrongAnswer(
-        _scores_over_objects,
-        "The softmax runs over the objects (dim=0). Objects do not compete; the K bases of "
-        "one object do.",
-    ),
-    WrongAnswer(
-        _scores_sigmoid,
-        "A sigmoid weighs every base by itself, so that nothing competes and the K weights "
-        "do not sum to 1.",
-    ),
-)
-
-
-# 09.3
-
-
-def _blend_mean(crops: Tensor, scores: Tensor) -> Tensor:
-    return (crops * scores).mean(dim=1)
-
-
-def _blend_winner(crops: Tensor, scores: Tensor) -> Tensor:
-    winner = scores.argmax(dim=1, keepdim=True)
-    return crops.gather(1, winner).flatten(1, 2)
-
-
-def _blend_probability(crops: Tensor, scores: Tensor) -> Tensor:
-    return (crops * scores).sum(dim=1).sigmoid()
-
-
-def _blend_softmax_again(crops: Tensor, scores: Tensor) -> Tensor:
-    return (crops * scores.softmax(dim=1)).sum(dim=1)
-
-
-BLEND = (
-    WrongAnswer(
-        _blend_mean,
-        "The products are averaged, so the logits are K times too small. The scores sum "
-        "to 1 already; add the products up.",
-    ),
-    WrongAnswer(
-        _blend_winner,
-        "Only the base with the largest score was kept. Equation 4 adds all K of them, "
-        "each with its weight.",
-    ),
-    WrongAnswer(
-        _blend_probability,
-        "These are probabilities. Equation 4 gives logits; the sigmoid belongs to whoever "
-        "uses them, the loss or the paste.",
-    ),
-    WrongAnswer(
-        _blend_softmax_again,
-        "The scores passed a softmax a second time: they are normalised already.",
-    ),
-)
-
-
-# 09.4
-
-
-def _one_base_probability(crop: Tensor, attention: Tensor) -> Tensor:
-    return crop.sigmoid() * attention.sigmoid()
-
-
-def _one_base_product(crop: Tensor, attention: Tensor) -> Tensor:
-    return crop * attention.sigmoid()
-
-
-def _one_base_softmax(crop: Tensor, attention: Tensor) -> Tensor:
-    return crop * attention[:, None].softmax(dim=1)[:, 0]
-
-
-def _one_base_clamped(crop: Tensor, attention: Tensor) -> Tensor:
-    return torch.logit(_one_base_probability(crop, attention), eps=1e-6)
-
-
-ONE_BASE = (
-    WrongAnswer(
-        _one_base_probability,
-        "This is the probability. The rest of the code expects its logit, log(p / (1 - p)).",
-    ),
-    WrongAnswer(
-        _one_base_product,
-        "Only the attention passed a sigmoid: then a negative base under a small attention "
-        "gives a logit near 0, which is a probability of one half.",
-    ),
-    WrongAnswer(
-        _one_base_softmax,
-        "A softmax over one number is always 1, so the attention has no say.",
-    ),
-    WrongAnswer(
-        _one_base_clamped,
-        "Right in the middle, but for large values the probability rounds to 0 or 1 and "
-        "the logit is cut off. Simplify 1 / p - 1 on paper first.",
-    ),
-)
-
-
-EXERCISES = (
-    Exercise(
-        id="09.1",
-        title="Enlarge the attentions, M x M to R x R",
-        minutes=5,
-        difficulty=1,
-        solution=enlarge,
-        reference=interpolate_attentions,
-        make_cases=_attention_cases,
-        result_axes="N, K, R, R",
-        wrong_answers=ENLARGE,
-        hints=(
-            "Where is the center of cell 0 of a map of 4 cells, on the axis of a map of 2 cells?",
-            "torch.nn.functional.interpolate does this for (N, K, M, M); it wants size and mode.",
-            'mode="bilinear", and align_corners=False, so that the outer edges coincide.',
+ONE_BASE = Exercise(
+    id="09.4",
+    title="One base alone",
+    minutes=15,
+    difficulty=4,
+    solution=blend_one_base,
+    reference=_reference_blend_one_base,
+    make_cases=_one_base_cases,
+    result_axes="N, R, R",
+    wrong_answers=(
+        WrongAnswer(
+            {"-terms.logsumexp(dim=0)": "crop.sigmoid() * attention.sigmoid()"},
+            "This is the probability. The rest of the code expects its logit, log(p / (1 - p)).",
+        ),
+        WrongAnswer(
+            {"-terms.logsumexp(dim=0)": "crop * attention.sigmoid()"},
+            "Only the attention passed a sigmoid: then a negative base under a small attention "
+            "gives a logit near 0, which is a probability of one half.",
+        ),
+        WrongAnswer(
+            {"-terms.logsumexp(dim=0)": "crop * attention[:, None].softmax(dim=1)[:, 0]"},
+            "A softmax over one number is always 1, so the attention has no say.",
+        ),
+        WrongAnswer(
+            {"-terms.logsumexp(dim=0)": "(crop.sigmoid() * attention.sigmoid()).logit(eps=1e-6)"},
+            "Right in the middle, but for large values the probability rounds to 0 or 1 and the "
+            "logit is cut off. Simplify 1 / p - 1 on paper first.",
         ),
     ),
-    Exercise(
-        id="09.2",
-        title="Let the bases compete",
-        minutes=10,
-        difficulty=2,
-        solution=score_maps,
-        reference=_reference_score_maps,
-        make_cases=_attention_cases,
-        result_axes="N, K, R, R",
-        wrong_answers=SCORE_MAPS,
-        hints=(
-            "Which K numbers have to sum to 1, and in which axis do they stand?",
-            "Equation 2 comes first: enlarge, then normalise at the full resolution.",
-            "enlarge(attentions, size), and then .softmax(dim=1) on it.",
-        ),
-    ),
-    Exercise(
-        id="09.3",
-        title="Multiply and add: the mask",
-        minutes=5,
-        difficulty=1,
-        solution=blend,
-        reference=_reference_blend,
-        make_cases=_blend_cases,
-        result_axes="N, R, R",
-        wrong_answers=BLEND,
-        hints=(
-            "How many numbers go into one cell of the mask, and which axis disappears?",
-            "Multiply element by element: the shapes agree, nothing has to be reshaped.",
-            "(crops * scores), summed over the axis of the bases, dim=1.",
-        ),
-    ),
-    Exercise(
-        id="09.4",
-        title="One base alone",
-        minutes=15,
-        difficulty=4,
-        solution=blend_one_base,
-        reference=_reference_blend_one_base,
-        make_cases=_one_base_cases,
-        result_axes="N, R, R",
-        wrong_answers=ONE_BASE,
-        hints=(
-            "What is 1 / sigmoid(x)? Multiply two of these out.",
-            "1 / p - 1 = e^-b + e^-a + e^(-a - b), and the logit is minus its logarithm.",
-            "torch.logsumexp of the three stacked exponents, with a minus in front.",
-        ),
+    hints=(
+        "What is 1 / sigmoid(x)? Multiply two of these out.",
+        "1 / p - 1 = e^-b + e^-a + e^(-a - b), and the logit is minus its logarithm.",
+        "torch.logsumexp of the three stacked exponents, with a minus in front.",
     ),
 )
+
+
+EXERCISES = (ENLARGE, SCORE_MAPS, BLEND, ONE_BASE)

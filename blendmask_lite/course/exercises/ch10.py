@@ -50,6 +50,48 @@ def _weighted_cases(generator: Generator) -> list[Case]:
     ]
 
 
+def _normal(generator: Generator, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=generator) * 2
+
+
+WEIGHTED_SUM = Exercise(
+    id="10.1",
+    title="YOLACT's weighted sum",
+    minutes=10,
+    difficulty=2,
+    solution=weighted_sum,
+    reference=_reference_weighted_sum,
+    make_cases=_weighted_cases,
+    result_axes="N, R, R",
+    wrong_answers=(
+        WrongAnswer(
+            {"tanh()": "softmax(dim=1)"},
+            "The coefficients passed a softmax. YOLACT's do not compete, and may be negative: a "
+            "prototype can be subtracted.",
+        ),
+        WrongAnswer(
+            {".tanh()": ""},
+            "The tanh is missing: a single coefficient can now outvote all the others.",
+        ),
+        WrongAnswer(
+            {".relu()": "", "weights, prototypes)": "weights, prototypes).relu()"},
+            "The ReLU came after the sum, so no logit is negative and no cell is ever less than "
+            "half likely. It belongs to the prototypes.",
+        ),
+        WrongAnswer(
+            {".relu()": ""},
+            "The prototypes still have negative values: YOLACT passes them through a ReLU.",
+        ),
+    ),
+    hints=(
+        "Two limits come before the sum: which one for the prototypes, which one for the "
+        "coefficients?",
+        "A coefficient has to spread over R x R cells: index it with [:, :, None, None].",
+        "(crops.relu() * coefficients.tanh()[:, :, None, None]).sum(dim=1)",
+    ),
+)
+
+
 # 10.2  FCIS
 
 
@@ -90,6 +132,55 @@ def _assemble_cases(generator: Generator) -> list[Case]:
     ]
 
 
+def _assemble_shrunk(crops: Tensor) -> Tensor:
+    """Each base, shrunk as a whole, stands in its tile."""
+    size, tiles = crops.shape[2], math.isqrt(crops.shape[1])
+    step = -(-size // tiles)
+    small = F.adaptive_avg_pool2d(crops, step).unflatten(1, (tiles, tiles))
+    mosaic = small.permute(0, 1, 3, 2, 4).flatten(3, 4).flatten(1, 2)
+    return mosaic[:, :size, :size]
+
+
+def _assemble_smoothly(crops: Tensor) -> Tensor:
+    tiles = math.isqrt(crops.shape[1])
+    one_hot = torch.eye(tiles * tiles).unflatten(1, (tiles, tiles))[None]
+    scores = F.interpolate(one_hot, size=crops.shape[2:], mode="bilinear", align_corners=False)
+    return (crops * scores).sum(dim=1)
+
+
+ASSEMBLE = Exercise(
+    id="10.2",
+    title="FCIS' assembler",
+    minutes=15,
+    difficulty=3,
+    solution=assemble,
+    reference=_reference_assemble,
+    make_cases=_assemble_cases,
+    result_axes="N, R, R",
+    wrong_answers=(
+        WrongAnswer(
+            {"tile[:, None] * num_tiles + tile": "tile * num_tiles + tile[:, None]"},
+            "The tiles are counted by columns. They go row by row: base 1 is right of base 0.",
+        ),
+        WrongAnswer(
+            _assemble_shrunk,
+            "Every base was shrunk into its tile. The crop already covers the box: take only the "
+            "part of base k that lies in tile k, where it lies.",
+        ),
+        WrongAnswer(
+            _assemble_smoothly,
+            "The tiles fade into each other (bilinear). FCIS copies, so the weights are exactly 0 "
+            "or 1: nearest.",
+        ),
+    ),
+    hints=(
+        "For R = 4 and 2 x 2 tiles, write down on paper which base owns each of the 16 cells.",
+        "The owner of cell (y, x) is tile(y) * T + tile(x), with tile(i) = i * T // R.",
+        "crops[:, owner, rows, columns] picks, for every cell, one base at that same cell.",
+    ),
+)
+
+
 # 10.3  Section 4.1: the blender at M = 1
 
 
@@ -123,6 +214,38 @@ def _one_cell_cases(generator: Generator) -> list[Case]:
         ),
         Case("no object", (torch.zeros(0, 4, 7, 7), torch.zeros(0, 4))),
     ]
+
+
+ONE_CELL = Exercise(
+    id="10.3",
+    title="The blender with a single cell",
+    minutes=10,
+    difficulty=2,
+    solution=blend_with_one_cell,
+    reference=_reference_one_cell,
+    make_cases=_one_cell_cases,
+    result_axes="N, R, R",
+    wrong_answers=(
+        WrongAnswer(
+            {".softmax(dim=1)": ""},
+            "The raw attentions were used as weights. In the blender they compete, also with M = "
+            "1: their weights are positive and sum to 1.",
+        ),
+        WrongAnswer(
+            {"softmax(dim=1)": "tanh()"},
+            "The tanh is YOLACT's own choice. The blender's weights come from a softmax.",
+        ),
+        WrongAnswer(
+            {"dim=1": "dim=0"},
+            "The softmax runs over the objects (dim=0), it belongs over the bases.",
+        ),
+    ),
+    hints=(
+        "What does a 1 x 1 map look like after it was enlarged to R x R?",
+        "Equal numbers at every cell have equal softmaxes at every cell: compute it once.",
+        "attentions.softmax(dim=1), and then exercise 10.1 without its two limits.",
+    ),
+)
 
 
 # 10.4  The two orders of YOLACT
@@ -174,232 +297,38 @@ def _sum_cases(generator: Generator) -> list[Case]:
     ]
 
 
-def _normal(generator: Generator, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=generator) * 2
-
-
-def _crop_sums(bases: Tensor, coefficients: Tensor, boxes: Tensor, size: int) -> Tensor:
-    maps = torch.einsum("nk,kyx->nyx", coefficients, bases)
-    own = torch.arange(len(boxes))
-    return crop_bases(maps[:, None], boxes, own, size=size, stride=4)[:, 0]
-
-
-# 10.1
-
-
-def _weighted_softmax(crops: Tensor, coefficients: Tensor) -> Tensor:
-    return torch.einsum("nk,nkyx->nyx", coefficients.softmax(dim=1), crops.relu())
-
-
-def _weighted_without_tanh(crops: Tensor, coefficients: Tensor) -> Tensor:
-    return torch.einsum("nk,nkyx->nyx", coefficients, crops.relu())
-
-
-def _weighted_relu_last(crops: Tensor, coefficients: Tensor) -> Tensor:
-    return torch.einsum("nk,nkyx->nyx", coefficients.tanh(), crops).relu()
-
-
-def _weighted_without_relu(crops: Tensor, coefficients: Tensor) -> Tensor:
-    return torch.einsum("nk,nkyx->nyx", coefficients.tanh(), crops)
-
-
-WEIGHTED_SUM = (
-    WrongAnswer(
-        _weighted_softmax,
-        "The coefficients passed a softmax. YOLACT's do not compete, and may be negative: "
-        "a prototype can be subtracted.",
-    ),
-    WrongAnswer(
-        _weighted_without_tanh,
-        "The tanh is missing: a single coefficient can now outvote all the others.",
-    ),
-    WrongAnswer(
-        _weighted_relu_last,
-        "The ReLU came after the sum, so no logit is negative and no cell is ever less "
-        "than half likely. It belongs to the prototypes.",
-    ),
-    WrongAnswer(
-        _weighted_without_relu,
-        "The prototypes still have negative values: YOLACT passes them through a ReLU.",
-    ),
-)
-
-
-# 10.2
-
-
-def _assemble_by_columns(crops: Tensor) -> Tensor:
-    tiles = math.isqrt(crops.shape[1])
-    crops = crops.unflatten(1, (tiles, tiles)).transpose(1, 2).flatten(1, 2)
-    return Assembler(num_bases=crops.shape[1])(crops, crops.new_zeros(len(crops), 0))
-
-
-def _assemble_shrunk(crops: Tensor) -> Tensor:
-    """Each base, shrunk as a whole, stands in its tile."""
-    size, tiles = crops.shape[2], math.isqrt(crops.shape[1])
-    step = -(-size // tiles)
-    small = F.adaptive_avg_pool2d(crops, step).unflatten(1, (tiles, tiles))
-    mosaic = small.permute(0, 1, 3, 2, 4).flatten(3, 4).flatten(1, 2)
-    return mosaic[:, :size, :size]
-
-
-def _assemble_smoothly(crops: Tensor) -> Tensor:
-    tiles = math.isqrt(crops.shape[1])
-    one_hot = torch.eye(tiles * tiles).unflatten(1, (tiles, tiles))[None]
-    scores = F.interpolate(one_hot, size=crops.shape[2:], mode="bilinear", align_corners=False)
-    return (crops * scores).sum(dim=1)
-
-
-ASSEMBLE = (
-    WrongAnswer(
-        _assemble_by_columns,
-        "The tiles are counted by columns. They go row by row: base 1 is right of base 0.",
-    ),
-    WrongAnswer(
-        _assemble_shrunk,
-        "Every base was shrunk into its tile. The crop already covers the box: take only "
-        "the part of base k that lies in tile k, where it lies.",
-    ),
-    WrongAnswer(
-        _assemble_smoothly,
-        "The tiles fade into each other (bilinear). FCIS copies, so the weights are "
-        "exactly 0 or 1: nearest.",
-    ),
-)
-
-
-# 10.3
-
-
-def _one_cell_without_softmax(crops: Tensor, attentions: Tensor) -> Tensor:
-    return torch.einsum("nk,nkyx->nyx", attentions, crops)
-
-
-def _one_cell_tanh(crops: Tensor, attentions: Tensor) -> Tensor:
-    return torch.einsum("nk,nkyx->nyx", attentions.tanh(), crops)
-
-
-def _one_cell_over_objects(crops: Tensor, attentions: Tensor) -> Tensor:
-    return torch.einsum("nk,nkyx->nyx", attentions.softmax(dim=0), crops)
-
-
-ONE_CELL = (
-    WrongAnswer(
-        _one_cell_without_softmax,
-        "The raw attentions were used as weights. In the blender they compete, also with "
-        "M = 1: their weights are positive and sum to 1.",
-    ),
-    WrongAnswer(
-        _one_cell_tanh,
-        "The tanh is YOLACT's own choice. The blender's weights come from a softmax.",
-    ),
-    WrongAnswer(
-        _one_cell_over_objects,
-        "The softmax runs over the objects (dim=0), it belongs over the bases.",
-    ),
-)
-
-
-# 10.4
-
-
-def _sum_with_relu(bases: Tensor, coefficients: Tensor, boxes: Tensor, size: int) -> Tensor:
-    return _crop_sums(bases.relu(), coefficients, boxes, size)
-
-
-def _sum_without_stride(bases: Tensor, coefficients: Tensor, boxes: Tensor, size: int) -> Tensor:
-    return _crop_sums(bases, coefficients, boxes * 4, size)
-
-
-def _sum_sigmoid_first(bases: Tensor, coefficients: Tensor, boxes: Tensor, size: int) -> Tensor:
-    maps = torch.einsum("nk,kyx->nyx", coefficients, bases).sigmoid()
-    own = torch.arange(len(boxes))
-    return crop_bases(maps[:, None], boxes, own, size=size, stride=4)[:, 0].logit(eps=1e-6)
-
-
-SUM_THEN_CROP = (
-    WrongAnswer(
-        _sum_with_relu,
-        "A ReLU passed over the bases: the two orders agree also with it, but the task "
-        "uses the bases as they are.",
-    ),
-    WrongAnswer(
-        _sum_without_stride,
-        "The boxes were scaled before the crop as well: crop_bases divides by the stride "
-        "itself, it wants pixels.",
-    ),
-    WrongAnswer(
-        _sum_sigmoid_first,
-        "A sigmoid came before the crop. The two orders agree because both steps are "
-        "linear; a sigmoid in between is not.",
-    ),
-)
-
-
-EXERCISES = (
-    Exercise(
-        id="10.1",
-        title="YOLACT's weighted sum",
-        minutes=10,
-        difficulty=2,
-        solution=weighted_sum,
-        reference=_reference_weighted_sum,
-        make_cases=_weighted_cases,
-        result_axes="N, R, R",
-        wrong_answers=WEIGHTED_SUM,
-        hints=(
-            "Two limits come before the sum: which one for the prototypes, which one for the "
-            "coefficients?",
-            "A coefficient has to spread over R x R cells: index it with [:, :, None, None].",
-            "(crops.relu() * coefficients.tanh()[:, :, None, None]).sum(dim=1)",
+SUM_THEN_CROP = Exercise(
+    id="10.4",
+    title="Sum first or crop first",
+    minutes=15,
+    difficulty=3,
+    solution=sum_then_crop,
+    reference=_crop_then_sum,
+    make_cases=_sum_cases,
+    result_axes="N, R, R",
+    wrong_answers=(
+        WrongAnswer(
+            {"bases)": "bases.relu())"},
+            "A ReLU passed over the bases: the two orders agree also with it, but the task uses "
+            "the bases as they are.",
+        ),
+        WrongAnswer(
+            {"boxes, own": "boxes * 4, own"},
+            "The boxes were scaled before the crop as well: crop_bases divides by the stride "
+            "itself, it wants pixels.",
+        ),
+        WrongAnswer(
+            {"bases)": "bases).sigmoid()", "[:, 0]": "[:, 0].logit(eps=1e-6)"},
+            "A sigmoid came before the crop. The two orders agree because both steps are linear; "
+            "a sigmoid in between is not.",
         ),
     ),
-    Exercise(
-        id="10.2",
-        title="FCIS' assembler",
-        minutes=15,
-        difficulty=3,
-        solution=assemble,
-        reference=_reference_assemble,
-        make_cases=_assemble_cases,
-        result_axes="N, R, R",
-        wrong_answers=ASSEMBLE,
-        hints=(
-            "For R = 4 and 2 x 2 tiles, write down on paper which base owns each of the 16 cells.",
-            "The owner of cell (y, x) is tile(y) * T + tile(x), with tile(i) = i * T // R.",
-            "crops[:, owner, rows, columns] picks, for every cell, one base at that same cell.",
-        ),
-    ),
-    Exercise(
-        id="10.3",
-        title="The blender with a single cell",
-        minutes=10,
-        difficulty=2,
-        solution=blend_with_one_cell,
-        reference=_reference_one_cell,
-        make_cases=_one_cell_cases,
-        result_axes="N, R, R",
-        wrong_answers=ONE_CELL,
-        hints=(
-            "What does a 1 x 1 map look like after it was enlarged to R x R?",
-            "Equal numbers at every cell have equal softmaxes at every cell: compute it once.",
-            "attentions.softmax(dim=1), and then exercise 10.1 without its two limits.",
-        ),
-    ),
-    Exercise(
-        id="10.4",
-        title="Sum first or crop first",
-        minutes=15,
-        difficulty=3,
-        solution=sum_then_crop,
-        reference=_crop_then_sum,
-        make_cases=_sum_cases,
-        result_axes="N, R, R",
-        wrong_answers=SUM_THEN_CROP,
-        hints=(
-            "How many maps are there after the sum: K, or N?",
-            "crop_bases takes a batch of images: here every object's map is an image of its own.",
-            "image = torch.arange(N), maps[:, None] as the bases, and [:, 0] on the result.",
-        ),
+    hints=(
+        "How many maps are there after the sum: K, or N?",
+        "crop_bases takes a batch of images: here every object's map is an image of its own.",
+        "image = torch.arange(N), maps[:, None] as the bases, and [:, 0] on the result.",
     ),
 )
+
+
+EXERCISES = (WEIGHTED_SUM, ASSEMBLE, ONE_CELL, SUM_THEN_CROP)

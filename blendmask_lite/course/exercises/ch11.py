@@ -39,6 +39,60 @@ def _reference_masks_to_learn(owner: Tensor, num_objects: Tensor, mask_crops: Te
     return torch.cat([own[row[row >= 0]] for row, own in pairs])
 
 
+def _owner_cases(generator: Generator) -> list[Case]:
+    def crops(num: int, size: int) -> Tensor:
+        return torch.rand(num, size, size, generator=generator) > 0.5
+
+    counts = torch.tensor([2, 0, 3, 1])
+    owner = torch.stack(
+        [torch.randint(-1, int(count), (40,), generator=generator) for count in counts]
+    )
+    return [
+        Case(
+            "two pictures with 1 and 2 objects, 3 locations each, masks of 2 x 2",
+            (torch.tensor([[0, -1, 0], [1, 0, -1]]), torch.tensor([1, 2]), crops(3, 2)),
+        ),
+        Case("four pictures, one without objects, 28 x 28", (owner, counts, crops(6, 28))),
+        Case("no location learns", (torch.full((2, 5), -1), torch.tensor([1, 1]), crops(2, 4))),
+    ]
+
+
+MASKS = Exercise(
+    id="11.1",
+    title="The mask that each positive location learns",
+    minutes=10,
+    difficulty=2,
+    solution=masks_to_learn,
+    reference=_reference_masks_to_learn,
+    make_cases=_owner_cases,
+    result_axes="P, R, R",
+    wrong_answers=(
+        WrongAnswer(
+            {" + first[:, None]": ""},
+            "Every picture begins at object 0 of the first one. The objects of the pictures "
+            "before have to be counted in.",
+        ),
+        WrongAnswer(
+            {
+                "first[:, None]": "torch.arange(len(owner))[:, None]",
+                "numbers[owner >= 0]": "numbers[owner >= 0].clamp(max=len(mask_crops) - 1)",
+            },
+            "The number of the picture was added, not the number of objects before it.",
+        ),
+        WrongAnswer(
+            {"numbers[owner >= 0]": "numbers.T[owner.T >= 0]"},
+            "The order goes location by location. It goes picture by picture, so that logits and "
+            "masks belong together.",
+        ),
+    ),
+    hints=(
+        "Object 0 of the second picture: at which place of mask_crops is it?",
+        "num_objects.cumsum(dim=0) - num_objects counts the objects of the pictures before.",
+        "numbers = owner + first[:, None]; then mask_crops[numbers[owner >= 0]].",
+    ),
+)
+
+
 # 11.2  The mask loss
 
 
@@ -60,6 +114,63 @@ def average_mask_loss(
     entropy = F.binary_cross_entropy_with_logits(logits, target.float(), reduction="none")
     # Step 2: the mean over the cells of each mask, then the weighted sum over the masks
     return (entropy.mean(dim=(1, 2)) * weight).sum() / total_weight
+
+
+def _loss_cases(generator: Generator) -> list[Case]:
+    logits, target, weight = _masks(generator, 12, 28)
+    far = _masks(generator, 3, 7, scale=80.0)
+    zero = torch.zeros(2, 2, 2)  # an entropy of log 2 = 0.693 in every cell
+    nothing = (torch.zeros(0, 28, 28), torch.zeros(0, 28, 28).bool(), torch.zeros(0))
+    return [
+        Case(
+            "two masks of 2 x 2, all logits 0: (1 + 0.5) * 0.693 / 2",
+            (zero, zero == 0, torch.tensor([1.0, 0.5]), torch.tensor(2.0)),
+        ),
+        Case("12 masks of 28 x 28", (logits, target, weight, weight.sum())),
+        Case("logits of +-80", (*far, torch.tensor(2.5))),
+        Case("no positive location", (*nothing, torch.tensor(1e-6))),
+    ]
+
+
+def _masks(
+    generator: Generator, num: int, size: int, scale: float = 2.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, targets and weights."""
+    logits = torch.randn(num, size, size, generator=generator) * scale
+    target = torch.rand(num, size, size, generator=generator) > 0.5
+    return logits, target, torch.rand(num, generator=generator)
+
+
+LOSS = Exercise(
+    id="11.2",
+    title="The mask loss",
+    minutes=10,
+    difficulty=2,
+    solution=average_mask_loss,
+    reference=mask_loss,
+    make_cases=_loss_cases,
+    wrong_answers=(
+        WrongAnswer(
+            {".mean(": ".sum("},
+            "The cells of a mask are added up, so that the loss is R * R times too large and "
+            "grows with the resolution. It is their mean.",
+        ),
+        WrongAnswer(
+            {" * weight)": ")"},
+            "All positive locations count the same: the weights are missing in the sum.",
+        ),
+        WrongAnswer(
+            {"/ total_weight": "/ max(len(weight), 1)"},
+            "The sum is divided by the number of masks. It is divided by total_weight, as the box "
+            "loss is.",
+        ),
+    ),
+    hints=(
+        "Two different means hide in it: one over cells, one over masks.",
+        "F.binary_cross_entropy_with_logits with reduction='none' keeps the cells.",
+        "(entropy.mean(dim=(1, 2)) * weight).sum() / total_weight.",
+    ),
+)
 
 
 # 11.3  One normaliser
@@ -94,6 +205,59 @@ def _reference_losses_of_parts(
     total = weight.sum().clamp(min=1e-6)
     own = [part == i for i in range(num_parts)]
     return torch.stack([mask_loss(logits[i], target[i], weight[i], total) for i in own])
+
+
+def _part_cases(generator: Generator) -> list[Case]:
+    few, many = _masks(generator, 4, 2), _masks(generator, 30, 14)
+    drawn = torch.randint(0, 3, (30,), generator=generator)
+    nothing = (torch.zeros(0, 4, 4), torch.zeros(0, 4, 4).bool(), torch.zeros(0))
+    return [
+        Case(
+            "four masks of 2 x 2, three of them in the first part",
+            (*few, torch.tensor([0, 0, 0, 1]), 2),
+        ),
+        Case("30 masks in four parts, the last one empty", (*many, drawn, 4)),
+        Case("no positive location", (*nothing, torch.zeros(0, dtype=torch.int64), 2)),
+    ]
+
+
+PARTS = Exercise(
+    id="11.3",
+    title="A batch in parts, one normaliser",
+    minutes=10,
+    difficulty=3,
+    solution=losses_of_parts,
+    reference=_reference_losses_of_parts,
+    make_cases=_part_cases,
+    wrong_answers=(
+        WrongAnswer(
+            {
+                ".sum() for i": ".sum() / weight[part == i].sum().clamp(min=1e-6) for i",
+                "]) / total": "])",
+            },
+            "Each part is divided by its own weight: the sum of the parts is then about num_parts "
+            "times the undivided loss.",
+        ),
+        WrongAnswer(
+            {
+                ".sum() for i": ".sum() / weight[part == i].sum().clamp(min=1e-6) for i",
+                "]) / total": "]) / num_parts",
+            },
+            "Each part is divided by its own weight, then by the number of parts. The size is "
+            "right, but an object in a part with few of them weighs more than one among many.",
+        ),
+        WrongAnswer(
+            {"weight.sum().clamp(min=1e-6)": "max(len(weight), 1)"},
+            "The parts share one normaliser, but the wrong one: the number of masks, not the sum "
+            "of their weights.",
+        ),
+    ),
+    hints=(
+        "A part with one object and a part with nine: should that one weigh as much as nine?",
+        "Divide each part by what the undivided batch is divided by; 1e-6 where that is 0.",
+        "average_mask_loss of the part's masks (part == i) with the whole weight.sum().",
+    ),
+)
 
 
 # 11.4  What reaches the bases
@@ -132,70 +296,7 @@ def _reference_gradient_of_crops(
         return torch.autograd.grad(loss, change)[0]
 
 
-def owner_cases(generator: Generator) -> list[Case]:
-    """Cases of 11.1."""
-
-    def crops(num: int, size: int) -> Tensor:
-        return torch.rand(num, size, size, generator=generator) > 0.5
-
-    counts = torch.tensor([2, 0, 3, 1])
-    owner = torch.stack(
-        [torch.randint(-1, int(count), (40,), generator=generator) for count in counts]
-    )
-    return [
-        Case(
-            "two pictures with 1 and 2 objects, 3 locations each, masks of 2 x 2",
-            (torch.tensor([[0, -1, 0], [1, 0, -1]]), torch.tensor([1, 2]), crops(3, 2)),
-        ),
-        Case("four pictures, one without objects, 28 x 28", (owner, counts, crops(6, 28))),
-        Case("no location learns", (torch.full((2, 5), -1), torch.tensor([1, 1]), crops(2, 4))),
-    ]
-
-
-def _masks(
-    generator: Generator, num: int, size: int, scale: float = 2.0
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, targets and weights."""
-    logits = torch.randn(num, size, size, generator=generator) * scale
-    target = torch.rand(num, size, size, generator=generator) > 0.5
-    return logits, target, torch.rand(num, generator=generator)
-
-
-def loss_cases(generator: Generator) -> list[Case]:
-    """Cases of 11.2."""
-    logits, target, weight = _masks(generator, 12, 28)
-    far = _masks(generator, 3, 7, scale=80.0)
-    zero = torch.zeros(2, 2, 2)  # an entropy of log 2 = 0.693 in every cell
-    nothing = (torch.zeros(0, 28, 28), torch.zeros(0, 28, 28).bool(), torch.zeros(0))
-    return [
-        Case(
-            "two masks of 2 x 2, all logits 0: (1 + 0.5) * 0.693 / 2",
-            (zero, zero == 0, torch.tensor([1.0, 0.5]), torch.tensor(2.0)),
-        ),
-        Case("12 masks of 28 x 28", (logits, target, weight, weight.sum())),
-        Case("logits of +-80", (*far, torch.tensor(2.5))),
-        Case("no positive location", (*nothing, torch.tensor(1e-6))),
-    ]
-
-
-def part_cases(generator: Generator) -> list[Case]:
-    """Cases of 11.3."""
-    few, many = _masks(generator, 4, 2), _masks(generator, 30, 14)
-    drawn = torch.randint(0, 3, (30,), generator=generator)
-    nothing = (torch.zeros(0, 4, 4), torch.zeros(0, 4, 4).bool(), torch.zeros(0))
-    return [
-        Case(
-            "four masks of 2 x 2, three of them in the first part",
-            (*few, torch.tensor([0, 0, 0, 1]), 2),
-        ),
-        Case("30 masks in four parts, the last one empty", (*many, drawn, 4)),
-        Case("no positive location", (*nothing, torch.zeros(0, dtype=torch.int64), 2)),
-    ]
-
-
-def gradient_cases(generator: Generator) -> list[Case]:
-    """Cases of 11.4."""
-
+def _gradient_cases(generator: Generator) -> list[Case]:
     def case(what: str, num: int, num_bases: int, size: int) -> Case:
         logits, target, weight = _masks(generator, num, size)
         scores = torch.randn(num, num_bases, size, size, generator=generator).softmax(dim=1)
@@ -212,257 +313,43 @@ def gradient_cases(generator: Generator) -> list[Case]:
     ]
 
 
-# 11.1
-
-
-def _masks_without_offset(owner: Tensor, num_objects: Tensor, mask_crops: Tensor) -> Tensor:
-    del num_objects
-    return mask_crops[owner[owner >= 0]]
-
-
-def _masks_offset_by_picture(owner: Tensor, num_objects: Tensor, mask_crops: Tensor) -> Tensor:
-    numbers = owner + torch.arange(len(num_objects))[:, None]
-    return mask_crops[numbers[owner >= 0].clamp(max=len(mask_crops) - 1)]
-
-
-def _masks_by_location(owner: Tensor, num_objects: Tensor, mask_crops: Tensor) -> Tensor:
-    numbers = owner + (num_objects.cumsum(dim=0) - num_objects)[:, None]
-    return mask_crops[numbers.T[owner.T >= 0]]
-
-
-MASKS = (
-    WrongAnswer(
-        _masks_without_offset,
-        "Every picture begins at object 0 of the first one. The objects of the pictures before "
-        "have to be counted in.",
-    ),
-    WrongAnswer(
-        _masks_offset_by_picture,
-        "The number of the picture was added, not the number of objects before it.",
-    ),
-    WrongAnswer(
-        _masks_by_location,
-        "The order goes location by location. It goes picture by picture, so that logits and "
-        "masks belong together.",
-    ),
-)
-
-
-# 11.2
-
-
-def _entropy(logits: Tensor, target: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits, target.float(), reduction="none")
-
-
-def _loss_summed(logits: Tensor, target: Tensor, weight: Tensor, total_weight: Tensor) -> Tensor:
-    return (_entropy(logits, target).sum(dim=(1, 2)) * weight).sum() / total_weight
-
-
-def _loss_unweighted(
-    logits: Tensor, target: Tensor, weight: Tensor, total_weight: Tensor
-) -> Tensor:
-    del weight
-    return _entropy(logits, target).mean(dim=(1, 2)).sum() / total_weight
-
-
-def _loss_by_count(logits: Tensor, target: Tensor, weight: Tensor, total_weight: Tensor) -> Tensor:
-    del total_weight
-    return (_entropy(logits, target).mean(dim=(1, 2)) * weight).sum() / max(len(weight), 1)
-
-
-LOSS = (
-    WrongAnswer(
-        _loss_summed,
-        "The cells of a mask are added up, so that the loss is R * R times too large and grows "
-        "with the resolution. It is their mean.",
-    ),
-    WrongAnswer(
-        _loss_unweighted,
-        "All positive locations count the same: the weights are missing in the sum.",
-    ),
-    WrongAnswer(
-        _loss_by_count,
-        "The sum is divided by the number of masks. It is divided by total_weight, as the box "
-        "loss is.",
-    ),
-)
-
-
-# 11.3
-
-
-def _sums(
-    logits: Tensor, target: Tensor, weight: Tensor, part: Tensor, num_parts: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Of every part: weighted entropy, weight, number of masks."""
-    of_masks = _entropy(logits, target).mean(dim=(1, 2)) * weight
-    rows = [
-        (of_masks[part == i].sum(), weight[part == i].sum(), (part == i).sum())
-        for i in range(num_parts)
-    ]
-    sums, weights, counts = zip(*rows, strict=True)
-    return torch.stack(sums), torch.stack(weights), torch.stack(counts)
-
-
-def _parts_by_own_weight(
-    logits: Tensor, target: Tensor, weight: Tensor, part: Tensor, num_parts: int
-) -> Tensor:
-    sums, weights, _ = _sums(logits, target, weight, part, num_parts)
-    return sums / weights.clamp(min=1e-6)
-
-
-def _parts_averaged(
-    logits: Tensor, target: Tensor, weight: Tensor, part: Tensor, num_parts: int
-) -> Tensor:
-    return _parts_by_own_weight(logits, target, weight, part, num_parts) / num_parts
-
-
-def _parts_by_count(
-    logits: Tensor, target: Tensor, weight: Tensor, part: Tensor, num_parts: int
-) -> Tensor:
-    sums, _, counts = _sums(logits, target, weight, part, num_parts)
-    return sums / counts.sum().clamp(min=1)
-
-
-PARTS = (
-    WrongAnswer(
-        _parts_by_own_weight,
-        "Each part is divided by its own weight: the sum of the parts is then about num_parts "
-        "times the undivided loss.",
-    ),
-    WrongAnswer(
-        _parts_averaged,
-        "Each part is divided by its own weight, then by the number of parts. The size is right, "
-        "but an object in a part with few of them weighs more than one among many.",
-    ),
-    WrongAnswer(
-        _parts_by_count,
-        "The parts share one normaliser, but the wrong one: the number of masks, not the sum of "
-        "their weights.",
-    ),
-)
-
-
-# 11.4
-
-
-def _gradient(error: Tensor, scores: Tensor, weight: Tensor, total_weight: Tensor) -> Tensor:
-    return (error * weight[:, None, None] / total_weight)[:, None] * scores
-
-
-def _gradient_summed(
-    logits: Tensor, scores: Tensor, target: Tensor, weight: Tensor, total_weight: Tensor
-) -> Tensor:
-    return _gradient(logits.sigmoid() - target.float(), scores, weight, total_weight)
-
-
-def _gradient_turned(
-    logits: Tensor, scores: Tensor, target: Tensor, weight: Tensor, total_weight: Tensor
-) -> Tensor:
-    error = (target.float() - logits.sigmoid()) / (logits.shape[1] * logits.shape[2])
-    return _gradient(error, scores, weight, total_weight)
-
-
-def _gradient_without_scores(
-    logits: Tensor, scores: Tensor, target: Tensor, weight: Tensor, total_weight: Tensor
-) -> Tensor:
-    error = (logits.sigmoid() - target.float()) / (logits.shape[1] * logits.shape[2])
-    return _gradient(error, torch.ones_like(scores), weight, total_weight)
-
-
-def _gradient_of_logits(
-    logits: Tensor, scores: Tensor, target: Tensor, weight: Tensor, total_weight: Tensor
-) -> Tensor:
-    error = (logits - target.float()) / (logits.shape[1] * logits.shape[2])
-    return _gradient(error, scores, weight, total_weight)
-
-
-GRADIENT = (
-    WrongAnswer(
-        _gradient_summed,
-        "The mean over the R * R cells is missing: each cell has a share of 1 / (R * R).",
-    ),
-    WrongAnswer(
-        _gradient_turned,
-        "The sign is turned. Where the probability is too high the gradient is positive; the "
-        "optimizer walks against it.",
-    ),
-    WrongAnswer(
-        _gradient_without_scores,
-        "All bases get the same. The blender multiplies crop k with s_k, so what comes back is "
-        "multiplied with it, too.",
-    ),
-    WrongAnswer(
-        _gradient_of_logits,
-        "The logit minus the target is the derivative of a squared error. That of the entropy "
-        "has the probability in its place.",
-    ),
-)
-
-
-EXERCISES = (
-    Exercise(
-        id="11.1",
-        title="The mask that each positive location learns",
-        minutes=10,
-        difficulty=2,
-        solution=masks_to_learn,
-        reference=_reference_masks_to_learn,
-        make_cases=owner_cases,
-        result_axes="P, R, R",
-        wrong_answers=MASKS,
-        hints=(
-            "Object 0 of the second picture: at which place of mask_crops is it?",
-            "num_objects.cumsum(dim=0) - num_objects counts the objects of the pictures before.",
-            "numbers = owner + first[:, None]; then mask_crops[numbers[owner >= 0]].",
+GRADIENT = Exercise(
+    id="11.4",
+    title="The gradient that reaches the bases",
+    minutes=15,
+    difficulty=4,
+    solution=gradient_of_crops,
+    reference=_reference_gradient_of_crops,
+    make_cases=_gradient_cases,
+    result_axes="P, K, R, R",
+    tolerance=1e-5,
+    wrong_answers=(
+        WrongAnswer(
+            {" * logits.shape[1] * logits.shape[2]": ""},
+            "The mean over the R * R cells is missing: each cell has a share of 1 / (R * R).",
+        ),
+        WrongAnswer(
+            {"logits.sigmoid() - target.float()": "target.float() - logits.sigmoid()"},
+            "The sign is turned. Where the probability is too high the gradient is positive; the "
+            "optimizer walks against it.",
+        ),
+        WrongAnswer(
+            {"* scores": "* torch.ones_like(scores)"},
+            "All bases get the same. The blender multiplies crop k with s_k, so what comes back "
+            "is multiplied with it, too.",
+        ),
+        WrongAnswer(
+            {"logits.sigmoid()": "logits"},
+            "The logit minus the target is the derivative of a squared error. That of the entropy "
+            "has the probability in its place.",
         ),
     ),
-    Exercise(
-        id="11.2",
-        title="The mask loss",
-        minutes=10,
-        difficulty=2,
-        solution=average_mask_loss,
-        reference=mask_loss,
-        make_cases=loss_cases,
-        wrong_answers=LOSS,
-        hints=(
-            "Two different means hide in it: one over cells, one over masks.",
-            "F.binary_cross_entropy_with_logits with reduction='none' keeps the cells.",
-            "(entropy.mean(dim=(1, 2)) * weight).sum() / total_weight.",
-        ),
-    ),
-    Exercise(
-        id="11.3",
-        title="A batch in parts, one normaliser",
-        minutes=10,
-        difficulty=3,
-        solution=losses_of_parts,
-        reference=_reference_losses_of_parts,
-        make_cases=part_cases,
-        wrong_answers=PARTS,
-        hints=(
-            "A part with one object and a part with nine: should that one weigh as much as nine?",
-            "Divide each part by what the undivided batch is divided by; 1e-6 where that is 0.",
-            "average_mask_loss of the part's masks (part == i) with the whole weight.sum().",
-        ),
-    ),
-    Exercise(
-        id="11.4",
-        title="The gradient that reaches the bases",
-        minutes=15,
-        difficulty=4,
-        solution=gradient_of_crops,
-        reference=_reference_gradient_of_crops,
-        make_cases=gradient_cases,
-        result_axes="P, K, R, R",
-        wrong_answers=GRADIENT,
-        tolerance=1e-5,
-        hints=(
-            "The derivative of the entropy by the logit m is sigma(m) - t: derive it once.",
-            "The chain: 1 / total_weight, the mask's weight, 1 / (R * R), sigma(m) - t, and dm/dr.",
-            "dm / dr_k = s_k: multiply the error (P, 1, R, R) with the scores (P, K, R, R).",
-        ),
+    hints=(
+        "The derivative of the entropy by the logit m is sigma(m) - t: derive it once.",
+        "The chain: 1 / total_weight, the mask's weight, 1 / (R * R), sigma(m) - t, and dm/dr.",
+        "dm / dr_k = s_k: multiply the error (P, 1, R, R) with the scores (P, K, R, R).",
     ),
 )
+
+
+EXERCISES = (MASKS, LOSS, PARTS, GRADIENT)

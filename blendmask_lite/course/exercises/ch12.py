@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -50,6 +49,57 @@ def _reference_pad_batch(divisor: int, *images: Tensor) -> Tensor:
     return torch.stack(padded)
 
 
+def _pad_cases(generator: Generator) -> list[Case]:
+    def picture(height: int, width: int) -> Tensor:
+        return torch.rand(3, height, width, generator=generator)
+
+    return [
+        Case("two pictures, 2 x 3 and 3 x 1, in multiples of 2", (2, picture(2, 3), picture(3, 1))),
+        Case(
+            "two of 40 x 70 and 64 x 33, in multiples of 32", (32, picture(40, 70), picture(64, 33))
+        ),
+        Case("one alone whose size fits", (32, picture(32, 64))),
+        Case("three, in multiples of 64", (64, picture(30, 50), picture(65, 20), picture(9, 60))),
+    ]
+
+
+PAD = Exercise(
+    id="12.1",
+    title="Pictures of different sizes in one batch",
+    minutes=10,
+    difficulty=2,
+    solution=pad_batch,
+    reference=_reference_pad_batch,
+    make_cases=_pad_cases,
+    result_axes="B, C, H, W",
+    wrong_answers=(
+        WrongAnswer(
+            {
+                "place, :,": "place, :, (height - image.shape[1]) // 2 :, "
+                "(width - image.shape[2]) // 2 :][:,"
+            },
+            "The pictures lie in the middle. Boxes and masks count from the upper left corner, so "
+            "that every picture has to begin there.",
+        ),
+        WrongAnswer(
+            {": image.shape[1], : image.shape[2]]": "-image.shape[1] :, -image.shape[2] :]"},
+            "The zeros are on the left and above: all true boxes would be off. Padding belongs on "
+            "the right and below.",
+        ),
+        WrongAnswer(
+            {"torch.zeros(": "torch.ones("},
+            "The rest is filled with 1. After the normalisation 0 is the mean colour; that is "
+            "what the padding has.",
+        ),
+    ),
+    hints=(
+        "Which two numbers of all pictures decide the size of the batch?",
+        "(size + divisor - 1) // divisor is the number of strides, rounded up.",
+        "torch.zeros(B, 3, height, width), then batch[i, :, :h, :w] = picture i.",
+    ),
+)
+
+
 # 12.2  Warm-up and decay
 
 
@@ -78,6 +128,55 @@ def _reference_learning_rates(iteration: Tensor, length: int, peak: float, warmu
     steps = TrainConfig(iterations=length, learning_rate=peak, warmup_iterations=warmup)
     config = replace(steps, schedule="cosine", milestones=())
     return torch.tensor([learning_rate_at(int(i), config) for i in iteration])
+
+
+def _rate_cases(generator: Generator) -> list[Case]:
+    drawn = torch.randint(0, 2000, (20,), generator=generator).float()
+    return [
+        # The factors of the warm-up are 0.001 and 0.5005, those of the cosine 1 and 0.5.
+        Case("4 iterations, 2 of them warm-up", (torch.arange(4.0), 4, 1.0, 2)),
+        Case("20 of 2,000 iterations, drawn by chance", (drawn, 2000, 5e-3, 200)),
+        Case("a warm-up of one iteration", (torch.arange(12.0), 12, 0.01, 1)),
+        Case("no iteration", (torch.zeros(0), 100, 0.01, 10)),
+    ]
+
+
+RATES = Exercise(
+    id="12.2",
+    title="Warm-up and decay of the learning rate",
+    minutes=10,
+    difficulty=2,
+    solution=learning_rates,
+    reference=_reference_learning_rates,
+    make_cases=_rate_cases,
+    tolerance=1e-6,
+    wrong_answers=(
+        WrongAnswer(
+            {" + (1 - share) / 1000": ""},
+            "The warm-up begins at 0, so that the first step does nothing. It begins at a "
+            "thousandth of the peak.",
+        ),
+        WrongAnswer(
+            {"(iteration - warmup) / (length - warmup)": "iteration / length"},
+            "The cosine runs from iteration 0. It begins where the warm-up ends, or the peak is "
+            "never reached.",
+        ),
+        WrongAnswer(
+            {"(1 + torch.cos(torch.pi * progress)) / 2": "(1 - progress)"},
+            "The rate falls along a straight line. Half a cosine stays high for long and comes "
+            "down softly.",
+        ),
+        WrongAnswer(
+            {"(1 + torch.cos(torch.pi * progress)) / 2": "torch.cos(torch.pi * progress)"},
+            "The cosine becomes negative: it walks uphill. (1 + cosine) / 2 goes from 1 to 0.",
+        ),
+    ),
+    hints=(
+        "Two factors multiply the peak: one of the warm-up, one of the cosine.",
+        "In the warm-up the cosine stands at 1, after it the warm-up does: clamp helps.",
+        "factor = share + (1 - share) / 1000, and (1 + torch.cos(torch.pi * progress)) / 2.",
+    ),
+)
 
 
 # 12.3  The loop
@@ -132,12 +231,103 @@ def _reference_train_loop(
         train(
             TrainingState(model, config),
             model,
-            Steps(images, targets),
+            _Steps(images, targets),
             config,
             on_step=lambda record: totals.append(record.total),
             on_checkpoint=lambda state: None,
         )
     return torch.tensor(totals)
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """Batches as the package's loop wants them."""
+
+    images: Sequence[Any]
+    targets: Sequence[Any]
+
+    def __iter__(self) -> Iterator[_Batch]:
+        for images, targets in zip(self.images, self.targets, strict=True):
+            yield _Batch(images, targets, range(len(images)))
+
+
+@dataclass(frozen=True)
+class _Batch:
+    images: Any
+    targets: Any
+    image_ids: Sequence[int]
+
+
+def _loop_cases(generator: Generator) -> list[Case]:
+    def case(what: str, steps: int, num: int, num_inputs: int, config: TrainConfig) -> Case:
+        inputs = torch.randn(steps, num, num_inputs, generator=generator)
+        wanted = 3 * torch.randn(steps, num, generator=generator)
+        return Case(what, (functools.partial(_Line, num_inputs), inputs, wanted, config))
+
+    def config(iterations: int, clip_norm: float) -> TrainConfig:
+        return TrainConfig(
+            iterations=iterations,
+            optimizer="sgd",
+            learning_rate=0.1,
+            warmup_iterations=2,
+            warmup_factor=0.1,
+            milestones=(iterations - 1,),
+            clip_norm=clip_norm,
+        )
+
+    return [
+        case("three steps of one number", 3, 1, 1, config(3, 100.0)),
+        case("eight steps of four times three numbers", 8, 4, 3, config(8, 100.0)),
+        case("six steps with a gradient that has to be clipped", 6, 4, 3, config(6, 0.5)),
+        case("no step", 0, 4, 3, config(3, 1.0)),
+    ]
+
+
+class _Line(nn.Module):
+    """Two losses of a line through points, so that they have to be added up."""
+
+    def __init__(self, num_inputs: int) -> None:
+        super().__init__()
+        self.line = nn.Linear(num_inputs, 1)
+        nn.init.constant_(self.line.weight, 0.5)
+        nn.init.constant_(self.line.bias, 0.0)
+
+    def forward(self, inputs: Sequence[Tensor], wanted: Sequence[Tensor]) -> dict[str, Tensor]:
+        found, true = self.line(torch.stack(tuple(inputs)))[:, 0], torch.stack(tuple(wanted))
+        return {"square": F.mse_loss(found, true), "absolute": F.l1_loss(found, true)}
+
+
+LOOP = Exercise(
+    id="12.3",
+    title="The training loop",
+    minutes=15,
+    difficulty=3,
+    solution=train_loop,
+    reference=_reference_train_loop,
+    make_cases=_loop_cases,
+    result_axes="T",
+    wrong_answers=(
+        WrongAnswer(
+            {"optimizer.zero_grad()": "pass"},
+            "The gradients of all steps so far are added up: backward() adds to .grad. Forget the "
+            "old one first.",
+        ),
+        WrongAnswer(
+            {"config.clip_norm or torch.inf": "torch.inf"},
+            "The gradient is clipped after the step, when it has moved the weights already; or "
+            "not at all.",
+        ),
+        WrongAnswer(
+            {"learning_rate_at(iteration, config)": 'group["lr"]'},
+            "The learning rate stays what the optimizer began with: the schedule is never asked.",
+        ),
+    ),
+    hints=(
+        "make_model() and make_optimizer(model, config) come first. What is done in each step?",
+        "zero_grad, forward, backward, clip, set the rate, step: in this order.",
+        'group["lr"] = ... for all param_groups; nn.utils.clip_grad_norm_(parameters, norm).',
+    ),
+)
 
 
 # 12.4  Averaged weights
@@ -173,101 +363,7 @@ def _reference_average_weights(weights: Tensor, decay: float) -> Tensor:
     return average.model.get_parameter("weight")[0]
 
 
-@dataclass(frozen=True)
-class _Batch:
-    images: Any
-    targets: Any
-    image_ids: Sequence[int]
-
-
-@dataclass(frozen=True)
-class Steps:
-    """Batches as the package's loop wants them.
-
-    Attributes:
-        images: of T batches.
-        targets: of T batches.
-    """
-
-    images: Sequence[Any]
-    targets: Sequence[Any]
-
-    def __iter__(self) -> Iterator[_Batch]:
-        for images, targets in zip(self.images, self.targets, strict=True):
-            yield _Batch(images, targets, range(len(images)))
-
-
-def pad_cases(generator: Generator) -> list[Case]:
-    """Cases of 12.1."""
-
-    def picture(height: int, width: int) -> Tensor:
-        return torch.rand(3, height, width, generator=generator)
-
-    return [
-        Case("two pictures, 2 x 3 and 3 x 1, in multiples of 2", (2, picture(2, 3), picture(3, 1))),
-        Case(
-            "two of 40 x 70 and 64 x 33, in multiples of 32", (32, picture(40, 70), picture(64, 33))
-        ),
-        Case("one alone whose size fits", (32, picture(32, 64))),
-        Case("three, in multiples of 64", (64, picture(30, 50), picture(65, 20), picture(9, 60))),
-    ]
-
-
-def rate_cases(generator: Generator) -> list[Case]:
-    """Cases of 12.2."""
-    drawn = torch.randint(0, 2000, (20,), generator=generator).float()
-    return [
-        # The factors of the warm-up are 0.001 and 0.5005, those of the cosine 1 and 0.5.
-        Case("4 iterations, 2 of them warm-up", (torch.arange(4.0), 4, 1.0, 2)),
-        Case("20 of 2,000 iterations, drawn by chance", (drawn, 2000, 5e-3, 200)),
-        Case("a warm-up of one iteration", (torch.arange(12.0), 12, 0.01, 1)),
-        Case("no iteration", (torch.zeros(0), 100, 0.01, 10)),
-    ]
-
-
-class _Line(nn.Module):
-    """Two losses of a line through points, so that they have to be added up."""
-
-    def __init__(self, num_inputs: int) -> None:
-        super().__init__()
-        self.line = nn.Linear(num_inputs, 1)
-        nn.init.constant_(self.line.weight, 0.5)
-        nn.init.constant_(self.line.bias, 0.0)
-
-    def forward(self, inputs: Sequence[Tensor], wanted: Sequence[Tensor]) -> dict[str, Tensor]:
-        found, true = self.line(torch.stack(tuple(inputs)))[:, 0], torch.stack(tuple(wanted))
-        return {"square": F.mse_loss(found, true), "absolute": F.l1_loss(found, true)}
-
-
-def loop_cases(generator: Generator) -> list[Case]:
-    """Cases of 12.3."""
-
-    def case(what: str, steps: int, num: int, num_inputs: int, config: TrainConfig) -> Case:
-        inputs = torch.randn(steps, num, num_inputs, generator=generator)
-        wanted = 3 * torch.randn(steps, num, generator=generator)
-        return Case(what, (functools.partial(_Line, num_inputs), inputs, wanted, config))
-
-    def config(iterations: int, clip_norm: float) -> TrainConfig:
-        return TrainConfig(
-            iterations=iterations,
-            optimizer="sgd",
-            learning_rate=0.1,
-            warmup_iterations=2,
-            warmup_factor=0.1,
-            milestones=(iterations - 1,),
-            clip_norm=clip_norm,
-        )
-
-    return [
-        case("three steps of one number", 3, 1, 1, config(3, 100.0)),
-        case("eight steps of four times three numbers", 8, 4, 3, config(8, 100.0)),
-        case("six steps with a gradient that has to be clipped", 6, 4, 3, config(6, 0.5)),
-        case("no step", 0, 4, 3, config(3, 1.0)),
-    ]
-
-
-def average_cases(generator: Generator) -> list[Case]:
-    """Cases of 12.4."""
+def _average_cases(generator: Generator) -> list[Case]:
     weights = torch.randn(30, 5, generator=generator)
     return [
         Case("one weight: 11, then 0", (torch.tensor([[11.0], [0.0]]), 0.999)),  # 11 * 2 / 11 = 2
@@ -277,281 +373,38 @@ def average_cases(generator: Generator) -> list[Case]:
     ]
 
 
-# 12.1
-
-
-def _pad(
-    divisor: int, images: Sequence[Tensor], *, value: float = 0.0, place: str = "corner"
-) -> Tensor:
-    height, width = (math.ceil(max(i.shape[d] for i in images) / divisor) * divisor for d in (1, 2))
-    batch = torch.full((len(images), 3, height, width), value)
-    for row, image in zip(batch, images, strict=True):
-        h, w = image.shape[1:]
-        top, left = {
-            "corner": (0, 0),
-            "center": ((height - h) // 2, (width - w) // 2),
-            "opposite": (height - h, width - w),
-        }[place]
-        row[:, top : top + h, left : left + w] = image
-    return batch
-
-
-def _pad_centered(divisor: int, *images: Tensor) -> Tensor:
-    return _pad(divisor, images, place="center")
-
-
-def _pad_left(divisor: int, *images: Tensor) -> Tensor:
-    return _pad(divisor, images, place="opposite")
-
-
-def _pad_with_ones(divisor: int, *images: Tensor) -> Tensor:
-    return _pad(divisor, images, value=1.0)
-
-
-PAD = (
-    WrongAnswer(
-        _pad_centered,
-        "The pictures lie in the middle. Boxes and masks count from the upper left corner, so "
-        "that every picture has to begin there.",
-    ),
-    WrongAnswer(
-        _pad_left,
-        "The zeros are on the left and above: all true boxes would be off. Padding belongs on "
-        "the right and below.",
-    ),
-    WrongAnswer(
-        _pad_with_ones,
-        "The rest is filled with 1. After the normalisation 0 is the mean colour; that is what "
-        "the padding has.",
-    ),
-)
-
-
-# 12.2
-
-
-def _rates(
-    iteration: Tensor, length: int, peak: float, warmup: int, *, begin: int, floor: float
-) -> Tensor:
-    share = (iteration / warmup).clamp(max=1)
-    progress = ((iteration - begin) / (length - begin)).clamp(min=0)
-    return peak * (share + (1 - share) * floor) * (1 + torch.cos(math.pi * progress)) / 2
-
-
-def _rates_from_zero(iteration: Tensor, length: int, peak: float, warmup: int) -> Tensor:
-    return _rates(iteration, length, peak, warmup, begin=warmup, floor=0.0)
-
-
-def _rates_cosine_from_start(iteration: Tensor, length: int, peak: float, warmup: int) -> Tensor:
-    return _rates(iteration, length, peak, warmup, begin=0, floor=1 / 1000)
-
-
-def _rates_linear_decay(iteration: Tensor, length: int, peak: float, warmup: int) -> Tensor:
-    share = (iteration / warmup).clamp(max=1)
-    progress = ((iteration - warmup) / (length - warmup)).clamp(min=0)
-    return peak * (share + (1 - share) / 1000) * (1 - progress)
-
-
-def _rates_full_cosine(iteration: Tensor, length: int, peak: float, warmup: int) -> Tensor:
-    share = (iteration / warmup).clamp(max=1)
-    progress = ((iteration - warmup) / (length - warmup)).clamp(min=0)
-    return peak * (share + (1 - share) / 1000) * torch.cos(math.pi * progress)
-
-
-RATES = (
-    WrongAnswer(
-        _rates_from_zero,
-        "The warm-up begins at 0, so that the first step does nothing. It begins at a "
-        "thousandth of the peak.",
-    ),
-    WrongAnswer(
-        _rates_cosine_from_start,
-        "The cosine runs from iteration 0. It begins where the warm-up ends, or the peak is "
-        "never reached.",
-    ),
-    WrongAnswer(
-        _rates_linear_decay,
-        "The rate falls along a straight line. Half a cosine stays high for long and comes "
-        "down softly.",
-    ),
-    WrongAnswer(
-        _rates_full_cosine,
-        "The cosine becomes negative: it walks uphill. (1 + cosine) / 2 goes from 1 to 0.",
-    ),
-)
-
-
-# 12.3
-
-
-def _loop(
-    make_model: Callable[[], nn.Module],
-    images: Sequence[Any],
-    targets: Sequence[Any],
-    config: TrainConfig,
-    *,
-    forgets: bool = True,
-    clips: str = "before",
-    moves_rate: bool = True,
-) -> Tensor:
-    model = make_model()
-    optimizer = make_optimizer(model, config)
-    totals = []
-    for iteration in range(len(images)):
-        if forgets:
-            optimizer.zero_grad()
-        total = sum(model(images[iteration], targets[iteration]).values())
-        total.backward()
-        if clips == "before":
-            nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or math.inf)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(iteration, config) if moves_rate else group["lr"]
-        optimizer.step()
-        if clips == "after":
-            nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or math.inf)
-        totals.append(total.item())
-    return torch.tensor(totals)
-
-
-def _loop_adding_up(make_model: Any, images: Any, targets: Any, config: TrainConfig) -> Tensor:
-    return _loop(make_model, images, targets, config, forgets=False)
-
-
-def _loop_clipping_late(make_model: Any, images: Any, targets: Any, config: TrainConfig) -> Tensor:
-    return _loop(make_model, images, targets, config, clips="after")
-
-
-def _loop_at_the_peak(make_model: Any, images: Any, targets: Any, config: TrainConfig) -> Tensor:
-    return _loop(make_model, images, targets, config, moves_rate=False)
-
-
-LOOP = (
-    WrongAnswer(
-        _loop_adding_up,
-        "The gradients of all steps so far are added up: backward() adds to .grad. Forget the "
-        "old one first.",
-    ),
-    WrongAnswer(
-        _loop_clipping_late,
-        "The gradient is clipped after the step, when it has moved the weights already; or not "
-        "at all.",
-    ),
-    WrongAnswer(
-        _loop_at_the_peak,
-        "The learning rate stays what the optimizer began with: the schedule is never asked.",
-    ),
-)
-
-
-# 12.4
-
-
-def _average(
-    weights: Tensor, decay: float, *, is_bounded: bool = True, is_turned: bool = False
-) -> Tensor:
-    average = weights[0]
-    for step in range(1, len(weights)):
-        share = min(decay, (1 + step) / (10 + step)) if is_bounded else decay
-        share = 1 - share if is_turned else share
-        average = share * average + (1 - share) * weights[step]
-    return average
-
-
-def _average_without_bound(weights: Tensor, decay: float) -> Tensor:
-    return _average(weights, decay, is_bounded=False)
-
-
-def _average_turned(weights: Tensor, decay: float) -> Tensor:
-    return _average(weights, decay, is_turned=True)
-
-
-def _average_of_all(weights: Tensor, decay: float) -> Tensor:
-    del decay
-    return weights.mean(dim=0)
-
-
-AVERAGE = (
-    WrongAnswer(
-        _average_without_bound,
-        "The share is `decay` from the first step on, so that the random initial weights stay "
-        "in the average for a thousand steps.",
-    ),
-    WrongAnswer(
-        _average_turned,
-        "The shares are exchanged: the old average keeps the large share, the new weights enter "
-        "with the small one.",
-    ),
-    WrongAnswer(
-        _average_of_all,
-        "This is the plain mean of all moments. A moving average forgets: late weights count "
-        "more than early ones.",
-    ),
-)
-
-
-EXERCISES = (
-    Exercise(
-        id="12.1",
-        title="Pictures of different sizes in one batch",
-        minutes=10,
-        difficulty=2,
-        solution=pad_batch,
-        reference=_reference_pad_batch,
-        make_cases=pad_cases,
-        result_axes="B, C, H, W",
-        wrong_answers=PAD,
-        hints=(
-            "Which two numbers of all pictures decide the size of the batch?",
-            "(size + divisor - 1) // divisor is the number of strides, rounded up.",
-            "torch.zeros(B, 3, height, width), then batch[i, :, :h, :w] = picture i.",
+AVERAGE = Exercise(
+    id="12.4",
+    title="Average the weights over the training",
+    minutes=10,
+    difficulty=2,
+    solution=average_weights,
+    reference=_reference_average_weights,
+    make_cases=_average_cases,
+    result_axes="P",
+    wrong_answers=(
+        WrongAnswer(
+            {"min(decay, (1 + step) / (10 + step))": "decay"},
+            "The share is `decay` from the first step on, so that the random initial weights stay "
+            "in the average for a thousand steps.",
+        ),
+        WrongAnswer(
+            {"share = min(": "share = 1 - min("},
+            "The shares are exchanged: the old average keeps the large share, the new weights "
+            "enter with the small one.",
+        ),
+        WrongAnswer(
+            {"return average": "return weights.mean(dim=0)"},
+            "This is the plain mean of all moments. A moving average forgets: late weights count "
+            "more than early ones.",
         ),
     ),
-    Exercise(
-        id="12.2",
-        title="Warm-up and decay of the learning rate",
-        minutes=10,
-        difficulty=2,
-        solution=learning_rates,
-        reference=_reference_learning_rates,
-        make_cases=rate_cases,
-        wrong_answers=RATES,
-        tolerance=1e-6,
-        hints=(
-            "Two factors multiply the peak: one of the warm-up, one of the cosine.",
-            "In the warm-up the cosine stands at 1, after it the warm-up does: clamp helps.",
-            "factor = share + (1 - share) / 1000, and (1 + torch.cos(torch.pi * progress)) / 2.",
-        ),
-    ),
-    Exercise(
-        id="12.3",
-        title="The training loop",
-        minutes=15,
-        difficulty=3,
-        solution=train_loop,
-        reference=_reference_train_loop,
-        make_cases=loop_cases,
-        result_axes="T",
-        wrong_answers=LOOP,
-        hints=(
-            "make_model() and make_optimizer(model, config) come first. What is done in each step?",
-            "zero_grad, forward, backward, clip, set the rate, step: in this order.",
-            'group["lr"] = ... for all param_groups; nn.utils.clip_grad_norm_(parameters, norm).',
-        ),
-    ),
-    Exercise(
-        id="12.4",
-        title="Average the weights over the training",
-        minutes=10,
-        difficulty=2,
-        solution=average_weights,
-        reference=_reference_average_weights,
-        make_cases=average_cases,
-        result_axes="P",
-        wrong_answers=AVERAGE,
-        hints=(
-            "After step 1 the share is 2 / 11: how much of the random initial weights is left?",
-            "A loop over the rows from 1 on; the row's number is n.",
-            "average = share * average + (1 - share) * weights[n].",
-        ),
+    hints=(
+        "After step 1 the share is 2 / 11: how much of the random initial weights is left?",
+        "A loop over the rows from 1 on; the row's number is n.",
+        "average = share * average + (1 - share) * weights[n].",
     ),
 )
+
+
+EXERCISES = (PAD, RATES, LOOP, AVERAGE)

@@ -51,6 +51,41 @@ def _seed_cases(generator: Generator) -> list[Case]:
     ]
 
 
+def _scores(generator: Generator, *shape: int) -> Tensor:
+    return 20 + 5 * torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+INTERVALS = Exercise(
+    id="13.1",
+    title="Mean and interval over seeds",
+    minutes=10,
+    difficulty=2,
+    solution=intervals,
+    reference=_reference_intervals,
+    make_cases=_seed_cases,
+    wrong_answers=(
+        WrongAnswer(
+            {"std(dim=1)": "std(dim=1, correction=0)"},
+            "The spread is divided by S. The mean was taken from the same values, so S - 1 is "
+            "left.",
+        ),
+        WrongAnswer(
+            {" / values.shape[1] ** 0.5": ""},
+            "This is where one more seed would land. The mean of S seeds spreads less by root S.",
+        ),
+        WrongAnswer(
+            {"T_VALUES[values.shape[1]]": "1.96"},
+            "1.96 belongs to a spread that is known. Three seeds estimate it badly: t is 4.303.",
+        ),
+    ),
+    hints=(
+        "How far does one seed lie from the mean, and how far the mean of S seeds?",
+        "values.std(dim=1) divides by S - 1, as it has to be; then divide by S ** 0.5.",
+        "Half width: T_VALUES[S] * values.std(dim=1) / S**0.5; stack it behind the mean.",
+    ),
+)
+
+
 # 13.2  Pairs
 
 
@@ -84,6 +119,44 @@ def _pair_cases(generator: Generator) -> list[Case]:
     ]
 
 
+PAIRED = Exercise(
+    id="13.2",
+    title="Compare seed by seed",
+    minutes=5,
+    difficulty=2,
+    solution=paired_intervals,
+    reference=_reference_paired_intervals,
+    make_cases=_pair_cases,
+    wrong_answers=(
+        WrongAnswer(
+            lambda better, worse: torch.stack(
+                [
+                    (better - worse).mean(dim=1),
+                    intervals(better)[:, 1].hypot(intervals(worse)[:, 1]),
+                ],
+                dim=1,
+            ),
+            "The two spreads were combined as if the runs had nothing in common. Equal seeds saw "
+            "equal pictures: take differences first.",
+        ),
+        WrongAnswer(
+            {"better - worse)": "better) + intervals(worse) * torch.tensor([-1, 1])"},
+            "The two half widths were added. That asks whether the intervals overlap, which is "
+            "another and a much harder question.",
+        ),
+        WrongAnswer(
+            {"better - worse": "better.sort(dim=1).values - worse.sort(dim=1).values"},
+            "Both rows were sorted, so that best meets best. Pairs are made by seed.",
+        ),
+    ),
+    hints=(
+        "What do two runs with the same seed have in common, and where does it cancel?",
+        "Take differences first, one a seed; they are values like any others.",
+        "intervals(better - worse)",
+    ),
+)
+
+
 # 13.3  Resampled pictures
 
 
@@ -113,6 +186,37 @@ def _draw_cases(generator: Generator) -> list[Case]:
         Case("thirty pictures, 200 draws", (several, random)),
         Case("one picture", (values[1:], torch.zeros(3, 1, dtype=torch.int64))),
     ]
+
+
+RESAMPLED = Exercise(
+    id="13.3",
+    title="Draw the pictures anew",
+    minutes=10,
+    difficulty=3,
+    solution=resampled_interval,
+    reference=bootstrap_interval,
+    make_cases=_draw_cases,
+    wrong_answers=(
+        WrongAnswer(
+            {".mean(dim=1)": ".flatten()"},
+            "These are quantiles of single pictures. Every draw of I pictures gives one mean; the "
+            "means spread far less.",
+        ),
+        WrongAnswer(
+            {"[0.025, 0.975]": "[0.05, 0.95]"},
+            "5 % were left out at either end; that leaves 90 %. The middle 95 % begins at 2.5 %.",
+        ),
+        WrongAnswer(
+            {"[0.025, 0.975]": "[0.0, 1.0]"},
+            "The smallest and the largest mean were taken. More draws would widen that forever.",
+        ),
+    ),
+    hints=(
+        "values[draws] has the shape (B, I). Which axis are the pictures of one draw?",
+        "B means; sort them in your mind and cut 2.5 % off at both ends.",
+        "torch.quantile(values[draws].mean(dim=1), torch.tensor([0.025, 0.975], dtype=...))",
+    ),
+)
 
 
 # 13.4  Which base is which
@@ -167,226 +271,43 @@ def _match_cases(generator: Generator) -> list[Case]:
     ]
 
 
-def _scores(generator: Generator, *shape: int) -> Tensor:
-    return 20 + 5 * torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
-def _half_widths(values: Tensor) -> Tensor:
-    num = values.shape[1]
-    return T_VALUES[num] * values.std(dim=1) / num**0.5
-
-
-# 13.1
-
-
-def _intervals_biased(values: Tensor) -> Tensor:
-    num = values.shape[1]
-    half = T_VALUES[num] * values.std(dim=1, correction=0) / num**0.5
-    return torch.stack([values.mean(dim=1), half], dim=1)
-
-
-def _intervals_of_one_seed(values: Tensor) -> Tensor:
-    num = values.shape[1]
-    return torch.stack([values.mean(dim=1), T_VALUES[num] * values.std(dim=1)], dim=1)
-
-
-def _intervals_normal(values: Tensor) -> Tensor:
-    half = 1.96 * values.std(dim=1) / values.shape[1] ** 0.5
-    return torch.stack([values.mean(dim=1), half], dim=1)
-
-
-INTERVALS = (
-    WrongAnswer(
-        _intervals_biased,
-        "The spread is divided by S. The mean was taken from the same values, so S - 1 is left.",
-    ),
-    WrongAnswer(
-        _intervals_of_one_seed,
-        "This is where one more seed would land. The mean of S seeds spreads less by root S.",
-    ),
-    WrongAnswer(
-        _intervals_normal,
-        "1.96 belongs to a spread that is known. Three seeds estimate it badly: t is 4.303.",
-    ),
-)
-
-
-# 13.2
-
-
-def _paired_as_independent(better: Tensor, worse: Tensor) -> Tensor:
-    half = (_half_widths(better).square() + _half_widths(worse).square()).sqrt()
-    return torch.stack([better.mean(dim=1) - worse.mean(dim=1), half], dim=1)
-
-
-def _paired_added(better: Tensor, worse: Tensor) -> Tensor:
-    half = _half_widths(better) + _half_widths(worse)
-    return torch.stack([better.mean(dim=1) - worse.mean(dim=1), half], dim=1)
-
-
-def _paired_sorted(better: Tensor, worse: Tensor) -> Tensor:
-    ours, theirs = better.sort(dim=1).values, worse.sort(dim=1).values
-    return torch.stack([(ours - theirs).mean(dim=1), _half_widths(ours - theirs)], dim=1)
-
-
-PAIRED = (
-    WrongAnswer(
-        _paired_as_independent,
-        "The two spreads were combined as if the runs had nothing in common. Equal seeds saw "
-        "equal pictures: take differences first.",
-    ),
-    WrongAnswer(
-        _paired_added,
-        "The two half widths were added. That asks whether the intervals overlap, which is "
-        "another and a much harder question.",
-    ),
-    WrongAnswer(
-        _paired_sorted,
-        "Both rows were sorted, so that best meets best. Pairs are made by seed.",
-    ),
-)
-
-
-# 13.3
-
-
-def _resampled_over_draws(values: Tensor, draws: Tensor) -> Tensor:
-    ends = torch.tensor([0.025, 0.975], dtype=values.dtype)
-    return torch.quantile(values[draws].flatten(), ends)
-
-
-def _resampled_one_sided(values: Tensor, draws: Tensor) -> Tensor:
-    ends = torch.tensor([0.05, 0.95], dtype=values.dtype)
-    return torch.quantile(values[draws].mean(dim=1), ends)
-
-
-def _resampled_extremes(values: Tensor, draws: Tensor) -> Tensor:
-    means = values[draws].mean(dim=1)
-    return torch.stack([means.min(), means.max()])
-
-
-RESAMPLED = (
-    WrongAnswer(
-        _resampled_over_draws,
-        "These are quantiles of single pictures. Every draw of I pictures gives one mean; the "
-        "means spread far less.",
-    ),
-    WrongAnswer(
-        _resampled_one_sided,
-        "5 % were left out at either end; that leaves 90 %. The middle 95 % begins at 2.5 %.",
-    ),
-    WrongAnswer(
-        _resampled_extremes,
-        "The smallest and the largest mean were taken. More draws would widen that forever.",
-    ),
-)
-
-
-# 13.4
-
-
-def _match_each_alone(first: Tensor, second: Tensor) -> Tensor:
-    return match_bases([first], [second]).all_correlations.argmax(dim=1)
-
-
-def _match_by_products(first: Tensor, second: Tensor) -> Tensor:
-    one, other = first.flatten(1), second.flatten(1)
-    products = one @ other.T
-    return products.argmax(dim=1)
-
-
-def _match_without_sign(first: Tensor, second: Tensor) -> Tensor:
-    return match_bases([first], [second], ignore_sign=True).order
-
-
-def _match_the_other_way(first: Tensor, second: Tensor) -> Tensor:
-    return match_bases([first], [second]).order.argsort()
-
-
-MATCH = (
-    WrongAnswer(
-        _match_each_alone,
-        "Every base took the partner that it likes best, and two took the same one. The sum over "
-        "all pairs is to be largest, with each partner once.",
-    ),
-    WrongAnswer(
-        _match_by_products,
-        "Products were compared, not correlations: a base that is large everywhere wins against "
-        "all. Subtract the means and divide by the lengths first.",
-    ),
-    WrongAnswer(
-        _match_without_sign,
-        "A base was paired with a negative. The blender's weights are positive, so a base and its "
-        "negative do opposite things: the sign counts.",
-    ),
-    WrongAnswer(
-        _match_the_other_way,
-        "This tells for each base of the second run its partner in the first.",
-    ),
-)
-
-
-EXERCISES = (
-    Exercise(
-        id="13.1",
-        title="Mean and interval over seeds",
-        minutes=10,
-        difficulty=2,
-        solution=intervals,
-        reference=_reference_intervals,
-        make_cases=_seed_cases,
-        wrong_answers=INTERVALS,
-        hints=(
-            "How far does one seed lie from the mean, and how far the mean of S seeds?",
-            "values.std(dim=1) divides by S - 1, as it has to be; then divide by S ** 0.5.",
-            "Half width: T_VALUES[S] * values.std(dim=1) / S**0.5; stack it behind the mean.",
+MATCH = Exercise(
+    id="13.4",
+    title="Which base is which?",
+    minutes=15,
+    difficulty=3,
+    solution=match,
+    reference=_reference_match,
+    make_cases=_match_cases,
+    result_axes="K",
+    wrong_answers=(
+        WrongAnswer(
+            {"orders[sums.argmax()]": "correlations.argmax(dim=1)"},
+            "Every base took the partner that it likes best, and two took the same one. The sum "
+            "over all pairs is to be largest, with each partner once.",
+        ),
+        WrongAnswer(
+            {"orders[sums.argmax()]": "(first.flatten(1) @ second.flatten(1).T).argmax(dim=1)"},
+            "Products were compared, not correlations: a base that is large everywhere wins "
+            "against all. Subtract the means and divide by the lengths first.",
+        ),
+        WrongAnswer(
+            {"orders].sum": "orders].abs().sum"},
+            "A base was paired with a negative. The blender's weights are positive, so a base and "
+            "its negative do opposite things: the sign counts.",
+        ),
+        WrongAnswer(
+            {"orders[sums.argmax()]": "orders[sums.argmax()].argsort()"},
+            "This tells for each base of the second run its partner in the first.",
         ),
     ),
-    Exercise(
-        id="13.2",
-        title="Compare seed by seed",
-        minutes=5,
-        difficulty=2,
-        solution=paired_intervals,
-        reference=_reference_paired_intervals,
-        make_cases=_pair_cases,
-        wrong_answers=PAIRED,
-        hints=(
-            "What do two runs with the same seed have in common, and where does it cancel?",
-            "Take differences first, one a seed; they are values like any others.",
-            "intervals(better - worse)",
-        ),
-    ),
-    Exercise(
-        id="13.3",
-        title="Draw the pictures anew",
-        minutes=10,
-        difficulty=3,
-        solution=resampled_interval,
-        reference=bootstrap_interval,
-        make_cases=_draw_cases,
-        wrong_answers=RESAMPLED,
-        hints=(
-            "values[draws] has the shape (B, I). Which axis are the pictures of one draw?",
-            "B means; sort them in your mind and cut 2.5 % off at both ends.",
-            "torch.quantile(values[draws].mean(dim=1), torch.tensor([0.025, 0.975], dtype=...))",
-        ),
-    ),
-    Exercise(
-        id="13.4",
-        title="Which base is which?",
-        minutes=15,
-        difficulty=3,
-        solution=match,
-        reference=_reference_match,
-        make_cases=_match_cases,
-        result_axes="K",
-        wrong_answers=MATCH,
-        hints=(
-            "Would the sum of products still find the partner if a base were shifted by 20?",
-            "After centring and normalising, one @ other.T is the (K, K) matrix of correlations.",
-            "For each order of itertools.permutations(range(K)) add correlations[k, order[k]]; "
-            "return the order with the largest sum as an int64 tensor.",
-        ),
+    hints=(
+        "Would the sum of products still find the partner if a base were shifted by 20?",
+        "After centring and normalising, one @ other.T is the (K, K) matrix of correlations.",
+        "For each order of itertools.permutations(range(K)) add correlations[k, order[k]]; return "
+        "the order with the largest sum as an int64 tensor.",
     ),
 )
+
+
+EXERCISES = (INTERVALS, PAIRED, RESAMPLED, MATCH)

@@ -57,6 +57,114 @@ def merge(
     return owner
 
 
+def _reference_merge(
+    masks: Tensor,
+    scores: Tensor,
+    stuff: Tensor,
+    score_threshold: float,
+    overlap: float,
+    stuff_area: int,
+) -> Tensor:
+    num, (height, width) = len(masks), stuff.shape
+    found = Detections(
+        boxes=torch.zeros(num, 4),
+        scores=scores,
+        labels=torch.zeros(num, dtype=torch.int64),
+        masks=masks,
+        mask_logits=torch.zeros(num, 1, 1),
+        location_index=torch.zeros(num, dtype=torch.int64),
+        proposal_boxes=torch.zeros(num, 4),
+        image_size=(height, width),
+    )
+    merged = merge_things_and_stuff(
+        found, stuff, score_threshold=score_threshold, overlap=overlap, stuff_area=stuff_area
+    )
+    owner = torch.zeros_like(stuff)
+    for each in merged.segments:
+        index = each.instance_index
+        owner[merged.ids == each.id] = num + each.label if index is None else index + 1
+    return owner
+
+
+def _merge_cases(generator: Generator) -> list[Case]:
+    # By hand: the second object is the best and takes rows 0 and 1; the first keeps row 2 only,
+    # half of its mask is covered. Of the stuff row 3 is left.
+    masks = torch.zeros(2, 4, 3, dtype=torch.bool)
+    masks[0, 1:3], masks[1, 0:2] = True, True
+    stuff = torch.tensor([[1, 1, 1], [0, 0, 0], [0, 0, 0], [2, 2, 1]])
+    scores = torch.tensor([0.6, 0.9])
+    several = _rectangles(generator, 6, 12, 16) | _rectangles(generator, 6, 12, 16)
+    random = torch.rand(6, generator=generator)
+    kinds = _ids(_rectangles(generator, 3, 12, 16))
+    return [
+        Case("two objects, half of one is covered: kept", (masks, scores, stuff, 0.3, 0.5, 1)),
+        Case("the same with overlap 0.4: left out", (masks, scores, stuff, 0.3, 0.4, 1)),
+        Case("the same with stuff of 2 pixels or more", (masks, scores, stuff, 0.3, 0.5, 2)),
+        Case("six objects, 12 x 16 pixels", (several, random, kinds, 0.2, 0.4, 12)),
+        Case("no object", (masks[:0], scores[:0], stuff, 0.3, 0.5, 1)),
+    ]
+
+
+def _rectangles(generator: Generator, num: int, height: int, width: int) -> Tensor:
+    """(num, height, width) bool, a rectangle each."""
+    masks = torch.zeros(num, height, width, dtype=torch.bool)
+    for mask in masks:
+        y, x = (
+            int(torch.randint(0, side - 5, (), generator=generator)) for side in (height, width)
+        )
+        h, w = torch.randint(3, 9, (2,), generator=generator).tolist()
+        mask[y : y + h, x : x + w] = True
+    return masks
+
+
+def _ids(masks: Tensor) -> Tensor:
+    """(H, W) int64: the number of the last mask at each pixel, from 1; 0 without one."""
+    numbers = torch.arange(1, len(masks) + 1)[:, None, None]
+    return (masks * numbers).amax(dim=0)
+
+
+MERGE = Exercise(
+    id="14.1",
+    title="Merge objects and stuff",
+    minutes=20,
+    difficulty=3,
+    solution=merge,
+    reference=_reference_merge,
+    make_cases=_merge_cases,
+    result_axes="H, W",
+    wrong_answers=(
+        WrongAnswer(
+            {"scores.argsort(descending=True, stable=True).tolist()": "range(len(scores))"},
+            "The objects come in the order of `masks`. The surest one comes first; sort by score.",
+        ),
+        WrongAnswer(
+            {"(area - free_area) / area <= overlap": "True"},
+            "Every object with a free pixel is kept. One of which more than `overlap` is covered "
+            "already is most likely the same object again.",
+        ),
+        WrongAnswer(
+            {"(area - free_area) / area <= overlap": "free_area / area >= overlap"},
+            "`overlap` is compared with the free share. It limits the covered one, 1 minus that.",
+        ),
+        WrongAnswer(
+            {" & (owner == 0)\n        if free.sum()": "\n        if free.sum()"},
+            "Stuff lies over the objects. It gets what they leave free.",
+        ),
+        WrongAnswer(
+            {"free.sum() >=": "(stuff == label).sum() >="},
+            "`stuff_area` is compared with all pixels of the kind. Only its free ones count, "
+            "those that no object has.",
+        ),
+    ),
+    hints=(
+        "Which pixels of an object are free when its turn comes, and whose turn is first?",
+        "free = masks[index] & (owner == 0); the covered share is 1 - free area / area.",
+        "Loop over scores.argsort(descending=True), write index + 1 into owner[free]; then loop "
+        "over stuff.unique() without 0 and write len(masks) + label the same way.",
+    ),
+)
+
+
 # 14.2  Matching segments
 
 
@@ -100,6 +208,88 @@ def count_matches(
     return counts
 
 
+def _reference_count_matches(
+    true_ids: Tensor, true_labels: Tensor, found_ids: Tensor, found_labels: Tensor, num_classes: int
+) -> Tensor:
+    segments = [TrueSegment(n, label) for n, label in enumerate(true_labels.tolist(), start=1)]
+    categories = [{"id": n, "name": str(n), "isthing": 1} for n in range(num_classes)]
+    found = dict(enumerate(found_labels.tolist(), start=1))
+    counted = count_segments(TrueSegments(true_ids, tuple(segments)), found_ids, found, categories)
+    counts = torch.zeros(num_classes, 4, dtype=torch.float64)
+    for label, each in counted.items():
+        row = [each.iou_sum, each.matched, each.unmatched, each.missed]
+        counts[label] = torch.tensor(row, dtype=torch.float64)
+    return counts
+
+
+def _match_cases(generator: Generator) -> list[Case]:
+    # By hand: segment 1 has 6 pixels, 4 of them found; a fifth found one is void: IoU 4/6.
+    # Segments 2 share 2 of 4 pixels that are not void, which is not above 1/2. Half of the second
+    # found one is void, so it is held against the model; the third is void as a whole.
+    true = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 0], [2, 2, 2, 2], [0, 0, 0, 0]])
+    found = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 1], [0, 0, 2, 2], [3, 3, 2, 2]])
+    labels = torch.tensor([0, 1])
+    shifted = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [0, 2, 2, 2], [0, 3, 3, 3]])
+    nothing = torch.zeros(4, 4, dtype=torch.int64)
+    big, big_labels = _segments(generator, 7, 20, 24)
+    moved = big.roll(int(torch.randint(1, 3, (), generator=generator)), dims=1)
+    moved_labels = big_labels.clone()
+    moved_labels[0] = (moved_labels[0] + 1) % 3
+    big = torch.where(torch.arange(24) < 4, 0, big)
+    kept, big = big.unique(return_inverse=True)
+    big_labels = big_labels[kept[kept > 0] - 1]
+    return [
+        Case(
+            "two true segments, three found, some void",
+            (true, labels, found, torch.tensor([0, 1, 1]), 2),
+        ),
+        Case("classes exchanged", (true, labels, found, torch.tensor([1, 0, 0]), 2)),
+        Case("all a little off", (true, labels, shifted, torch.tensor([0, 1, 0]), 2)),
+        Case("random segments of three classes", (big, big_labels, moved, moved_labels, 3)),
+        Case("nothing found", (true, labels, nothing, labels[:0], 2)),
+        Case("nothing true, all void", (nothing, labels[:0], found, torch.tensor([0, 1, 1]), 2)),
+    ]
+
+
+def _segments(generator: Generator, num: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """(H, W) ids that cover all pixels, numbered without gaps, and a class of three for each."""
+    kept, ids = _ids(_rectangles(generator, num, height, width)).unique(return_inverse=True)
+    return ids + 1, torch.randint(0, 3, (len(kept),), generator=generator)
+
+
+COUNT_MATCHES = Exercise(
+    id="14.2",
+    title="Match segments",
+    minutes=25,
+    difficulty=4,
+    solution=count_matches,
+    reference=_reference_count_matches,
+    make_cases=_match_cases,
+    wrong_answers=(
+        WrongAnswer(
+            {"(found_labels == label).nonzero()[:, 0].tolist()": "range(len(found_labels))"},
+            "Segments of two classes were matched. A star that is called a disk is one unmatched "
+            "disk and one missed star.",
+        ),
+        WrongAnswer(
+            {" & ~void": ""},
+            "Void pixels stand in the union. Nobody said what they are, so they cannot be wrong.",
+        ),
+        WrongAnswer(
+            {" and not is_void": ""},
+            "Every found segment without a partner counts. One that lies mostly on void pixels "
+            "may well be right; it is left out.",
+        ),
+    ),
+    hints=(
+        "Can a true segment have two partners with an IoU above 1/2, if segments are disjoint?",
+        "So no best partner has to be searched: try all pairs of one class, keep the matched.",
+        "IoU: (true & found).sum() / ((true | found) & ~void).sum(). An unmatched found one "
+        "counts unless void[found_ids == f].float().mean() > 0.5.",
+    ),
+)
+
+
 # 14.3  Panoptic quality
 
 
@@ -121,6 +311,67 @@ def average_quality(counts: Tensor) -> Tensor:
     # Step 3: multiply class by class, then average
     qualities = torch.stack([segmentation * recognition, segmentation, recognition])
     return 100 * qualities.mean(dim=1)
+
+
+def _reference_average_quality(counts: Tensor) -> Tensor:
+    classes = {}
+    for number, (iou_sum, *numbers) in enumerate(counts.tolist()):
+        classes[str(number)] = SegmentCounts(iou_sum, *(int(each) for each in numbers))
+    quality = PanopticQuality(thing_classes=classes, stuff_classes={}, num_images=1).all
+    return torch.tensor([quality[name] for name in ("PQ", "SQ", "RQ")], dtype=torch.float64)
+
+
+def _quality_cases(generator: Generator) -> list[Case]:
+    # By hand: the first class has SQ 0.8 and RQ 2 / (2 + 1) = 2/3, the second SQ 1 and RQ 1.
+    two = torch.tensor([[1.6, 2, 1, 1], [1, 1, 0, 0]], dtype=torch.float64)
+    absent = torch.cat([two, torch.zeros(1, 4, dtype=torch.float64)])
+    random = torch.randint(0, 9, (6, 4), generator=generator).double()
+    random[:, 0] = random[:, 1] * (0.5 + 0.5 * torch.rand(6, generator=generator).double())
+    random[:, 2] += 1
+    return [
+        Case("two classes", (two,)),
+        Case("and a third that does not occur", (absent,)),
+        Case("six classes", (random,)),
+        Case("nothing matches", (torch.tensor([[0.0, 0, 2, 3]], dtype=torch.float64),)),
+    ]
+
+
+AVERAGE_QUALITY = Exercise(
+    id="14.3",
+    title="PQ = SQ x RQ, class by class",
+    minutes=10,
+    difficulty=2,
+    solution=average_quality,
+    reference=_reference_average_quality,
+    make_cases=_quality_cases,
+    wrong_answers=(
+        WrongAnswer(
+            {"counts[counts[:, 1:].sum(dim=1) > 0].T": "counts.T", " / 2)": " / 2).clamp(min=0.5)"},
+            "A class without any segment counts as 0. It says nothing about the model: leave it "
+            "out.",
+        ),
+        WrongAnswer(
+            {"[segmentation *": "[segmentation.mean() *"},
+            "The averages of SQ and RQ were multiplied. PQ = SQ x RQ holds class by class; the "
+            "average comes last.",
+        ),
+        WrongAnswer(
+            {"counts[counts[:, 1:].sum(dim=1) > 0].T": "counts.sum(dim=0, keepdim=True).T"},
+            "The segments of all classes were thrown together. Every class counts the same, "
+            "however many segments it has.",
+        ),
+        WrongAnswer(
+            {" / 2)": ")"},
+            "Mistakes count in full. RQ is an F1 score: an unmatched and a missed segment count "
+            "half.",
+        ),
+    ),
+    hints=(
+        "Which classes have no segment at all, and should they pull the average down?",
+        "SQ = sum of IoUs / matched; RQ = matched / (matched + half of all mistakes).",
+        "Multiply SQ and RQ of each class first; .mean(dim=1) of the stacked three afterwards.",
+    ),
+)
 
 
 # 14.4  What the objects cost a mask head
@@ -150,147 +401,13 @@ def head_cost(num_objects: Tensor, channels: int, num_convs: int, size: int) -> 
     return num_objects * (convs + doubling + predictor)
 
 
-# 14.1
-
-
-def reference_merge(
-    masks: Tensor,
-    scores: Tensor,
-    stuff: Tensor,
-    score_threshold: float,
-    overlap: float,
-    stuff_area: int,
-) -> Tensor:
-    """The package's merge; see `ch14.merge`."""
-    num, (height, width) = len(masks), stuff.shape
-    found = Detections(
-        boxes=torch.zeros(num, 4),
-        scores=scores,
-        labels=torch.zeros(num, dtype=torch.int64),
-        masks=masks,
-        mask_logits=torch.zeros(num, 1, 1),
-        location_index=torch.zeros(num, dtype=torch.int64),
-        proposal_boxes=torch.zeros(num, 4),
-        image_size=(height, width),
-    )
-    merged = merge_things_and_stuff(
-        found, stuff, score_threshold=score_threshold, overlap=overlap, stuff_area=stuff_area
-    )
-    owner = torch.zeros_like(stuff)
-    for each in merged.segments:
-        index = each.instance_index
-        owner[merged.ids == each.id] = num + each.label if index is None else index + 1
-    return owner
-
-
-def merge_cases(generator: Generator) -> list[Case]:
-    """Two objects by hand, six at random, none."""
-    # By hand: the second object is the best and takes rows 0 and 1; the first keeps row 2 only,
-    # half of its mask is covered. Of the stuff row 3 is left.
-    masks = torch.zeros(2, 4, 3, dtype=torch.bool)
-    masks[0, 1:3], masks[1, 0:2] = True, True
-    stuff = torch.tensor([[1, 1, 1], [0, 0, 0], [0, 0, 0], [2, 2, 1]])
-    scores = torch.tensor([0.6, 0.9])
-    several = _rectangles(generator, 6, 12, 16) | _rectangles(generator, 6, 12, 16)
-    random = torch.rand(6, generator=generator)
-    kinds = _ids(_rectangles(generator, 3, 12, 16))
-    return [
-        Case("two objects, half of one is covered: kept", (masks, scores, stuff, 0.3, 0.5, 1)),
-        Case("the same with overlap 0.4: left out", (masks, scores, stuff, 0.3, 0.4, 1)),
-        Case("the same with stuff of 2 pixels or more", (masks, scores, stuff, 0.3, 0.5, 2)),
-        Case("six objects, 12 x 16 pixels", (several, random, kinds, 0.2, 0.4, 12)),
-        Case("no object", (masks[:0], scores[:0], stuff, 0.3, 0.5, 1)),
-    ]
-
-
-# 14.2
-
-
-def reference_count_matches(
-    true_ids: Tensor, true_labels: Tensor, found_ids: Tensor, found_labels: Tensor, num_classes: int
-) -> Tensor:
-    """The evaluation's counts; see `ch14.count_matches`."""
-    segments = [TrueSegment(n, label) for n, label in enumerate(true_labels.tolist(), start=1)]
-    categories = [{"id": n, "name": str(n), "isthing": 1} for n in range(num_classes)]
-    found = dict(enumerate(found_labels.tolist(), start=1))
-    counted = count_segments(TrueSegments(true_ids, tuple(segments)), found_ids, found, categories)
-    counts = torch.zeros(num_classes, 4, dtype=torch.float64)
-    for label, each in counted.items():
-        row = [each.iou_sum, each.matched, each.unmatched, each.missed]
-        counts[label] = torch.tensor(row, dtype=torch.float64)
-    return counts
-
-
-def match_cases(generator: Generator) -> list[Case]:
-    """Three pictures by hand, one at random, nothing found, nothing true."""
-    # By hand: segment 1 has 6 pixels, 4 of them found; a fifth found one is void: IoU 4/6.
-    # Segments 2 share 2 of 4 pixels that are not void, which is not above 1/2. Half of the second
-    # found one is void, so it is held against the model; the third is void as a whole.
-    true = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 0], [2, 2, 2, 2], [0, 0, 0, 0]])
-    found = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 1], [0, 0, 2, 2], [3, 3, 2, 2]])
-    labels = torch.tensor([0, 1])
-    shifted = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [0, 2, 2, 2], [0, 3, 3, 3]])
-    nothing = torch.zeros(4, 4, dtype=torch.int64)
-    big, big_labels = _segments(generator, 7, 20, 24)
-    moved = big.roll(int(torch.randint(1, 3, (), generator=generator)), dims=1)
-    moved_labels = big_labels.clone()
-    moved_labels[0] = (moved_labels[0] + 1) % 3
-    big = torch.where(torch.arange(24) < 4, 0, big)
-    kept, big = big.unique(return_inverse=True)
-    big_labels = big_labels[kept[kept > 0] - 1]
-    return [
-        Case(
-            "two true segments, three found, some void",
-            (true, labels, found, torch.tensor([0, 1, 1]), 2),
-        ),
-        Case("classes exchanged", (true, labels, found, torch.tensor([1, 0, 0]), 2)),
-        Case("all a little off", (true, labels, shifted, torch.tensor([0, 1, 0]), 2)),
-        Case("random segments of three classes", (big, big_labels, moved, moved_labels, 3)),
-        Case("nothing found", (true, labels, nothing, labels[:0], 2)),
-        Case("nothing true, all void", (nothing, labels[:0], found, torch.tensor([0, 1, 1]), 2)),
-    ]
-
-
-# 14.3
-
-
-def reference_average_quality(counts: Tensor) -> Tensor:
-    """The evaluation's averages; see `ch14.average_quality`."""
-    classes = {}
-    for number, (iou_sum, *numbers) in enumerate(counts.tolist()):
-        classes[str(number)] = SegmentCounts(iou_sum, *(int(each) for each in numbers))
-    quality = PanopticQuality(thing_classes=classes, stuff_classes={}, num_images=1).all
-    return torch.tensor([quality[name] for name in ("PQ", "SQ", "RQ")], dtype=torch.float64)
-
-
-def quality_cases(generator: Generator) -> list[Case]:
-    """Two classes by hand, one that does not occur, six at random, no match."""
-    # By hand: the first class has SQ 0.8 and RQ 2 / (2 + 1) = 2/3, the second SQ 1 and RQ 1.
-    two = torch.tensor([[1.6, 2, 1, 1], [1, 1, 0, 0]], dtype=torch.float64)
-    absent = torch.cat([two, torch.zeros(1, 4, dtype=torch.float64)])
-    random = torch.randint(0, 9, (6, 4), generator=generator).double()
-    random[:, 0] = random[:, 1] * (0.5 + 0.5 * torch.rand(6, generator=generator).double())
-    random[:, 2] += 1
-    return [
-        Case("two classes", (two,)),
-        Case("and a third that does not occur", (absent,)),
-        Case("six classes", (random,)),
-        Case("nothing matches", (torch.tensor([[0.0, 0, 2, 3]], dtype=torch.float64),)),
-    ]
-
-
-# 14.4
-
-
-def reference_head_cost(num_objects: Tensor, channels: int, num_convs: int, size: int) -> Tensor:
-    """Torchvision's layers, counted; see `ch14.head_cost`."""
+def _reference_head_cost(num_objects: Tensor, channels: int, num_convs: int, size: int) -> Tensor:
     settings = {"channels": channels, "num_convs": num_convs, "size": size, "classes": 1}
     one = mask_head_cost(1, **settings)
     return torch.tensor([n * one for n in num_objects.tolist()], dtype=torch.int64)
 
 
-def cost_cases(generator: Generator) -> list[Case]:
-    """One of everything by hand, Mask R-CNN's head, another one, no object."""
+def _cost_cases(generator: Generator) -> list[Case]:
     random = torch.randint(1, 100, (5,), generator=generator)
     return [
         Case("one object, one channel, one convolution, one cell", (torch.tensor([1]), 1, 1, 1)),
@@ -300,295 +417,37 @@ def cost_cases(generator: Generator) -> list[Case]:
     ]
 
 
-def _rectangles(generator: Generator, num: int, height: int, width: int) -> Tensor:
-    """(num, height, width) bool, a rectangle each."""
-    masks = torch.zeros(num, height, width, dtype=torch.bool)
-    for mask in masks:
-        y, x = (
-            int(torch.randint(0, side - 5, (), generator=generator)) for side in (height, width)
-        )
-        h, w = torch.randint(3, 9, (2,), generator=generator).tolist()
-        mask[y : y + h, x : x + w] = True
-    return masks
-
-
-def _ids(masks: Tensor) -> Tensor:
-    """(H, W) int64: the number of the last mask at each pixel, from 1; 0 without one."""
-    numbers = torch.arange(1, len(masks) + 1)[:, None, None]
-    return (masks * numbers).amax(dim=0)
-
-
-def _segments(generator: Generator, num: int, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """(H, W) ids that cover all pixels, numbered without gaps, and a class of three for each."""
-    kept, ids = _ids(_rectangles(generator, num, height, width)).unique(return_inverse=True)
-    return ids + 1, torch.randint(0, 3, (len(kept),), generator=generator)
-
-
-# 14.1
-
-
-def _merge_in_the_given_order(
-    masks: Tensor, scores: Tensor, stuff: Tensor, threshold: float, overlap: float, area: int
-) -> Tensor:
-    falling = torch.linspace(1, 0.9, len(scores))
-    scores = torch.where(scores >= threshold, falling, 0.0)
-    return reference_merge(masks, scores, stuff, threshold, overlap, area)
-
-
-def _merge_without_overlap_rule(
-    masks: Tensor, scores: Tensor, stuff: Tensor, threshold: float, overlap: float, area: int
-) -> Tensor:
-    return reference_merge(masks, scores, stuff, threshold, 1.0, area)
-
-
-def _merge_with_free_share(
-    masks: Tensor, scores: Tensor, stuff: Tensor, threshold: float, overlap: float, area: int
-) -> Tensor:
-    return reference_merge(masks, scores, stuff, threshold, 1 - overlap, area)
-
-
-def _merge_stuff_first(
-    masks: Tensor, scores: Tensor, stuff: Tensor, threshold: float, overlap: float, area: int
-) -> Tensor:
-    owner = reference_merge(masks, scores, stuff, threshold, overlap, area)
-    return torch.where(stuff > 0, len(masks) + stuff, owner)
-
-
-def _merge_with_whole_stuff_area(
-    masks: Tensor, scores: Tensor, stuff: Tensor, threshold: float, overlap: float, area: int
-) -> Tensor:
-    owner = reference_merge(masks, scores, stuff, threshold, overlap, 0)
-    for label in stuff[stuff > 0].unique().tolist():
-        if (stuff == label).sum() < area:
-            owner[owner == len(masks) + label] = 0
-    return owner
-
-
-MERGE = (
-    WrongAnswer(
-        _merge_in_the_given_order,
-        "The objects come in the order of `masks`. The surest one comes first; sort by score.",
-    ),
-    WrongAnswer(
-        _merge_without_overlap_rule,
-        "Every object with a free pixel is kept. One of which more than `overlap` is covered "
-        "already is most likely the same object again.",
-    ),
-    WrongAnswer(
-        _merge_with_free_share,
-        "`overlap` is compared with the free share. It limits the covered one, 1 minus that.",
-    ),
-    WrongAnswer(
-        _merge_stuff_first,
-        "Stuff lies over the objects. It gets what they leave free.",
-    ),
-    WrongAnswer(
-        _merge_with_whole_stuff_area,
-        "`stuff_area` is compared with all pixels of the kind. Only its free ones count, those "
-        "that no object has.",
-    ),
-)
-
-
-# 14.2
-
-
-def _match_whatever_the_class(
-    true_ids: Tensor, true_labels: Tensor, found_ids: Tensor, found_labels: Tensor, num_classes: int
-) -> Tensor:
-    labels = found_labels.clone()
-    for f in range(1, len(labels) + 1):
-        for t in range(1, len(true_labels) + 1):
-            true, found = true_ids == t, found_ids == f
-            if (true & found).sum() > 0.5 * ((true | found) & (true_ids > 0)).sum():
-                labels[f - 1] = true_labels[t - 1]
-    return reference_count_matches(true_ids, true_labels, found_ids, labels, num_classes)
-
-
-def _match_with_void(
-    true_ids: Tensor, true_labels: Tensor, found_ids: Tensor, found_labels: Tensor, num_classes: int
-) -> Tensor:
-    counts = reference_count_matches(true_ids, true_labels, found_ids, found_labels, num_classes)
-    counts[:, 0] = 0
-    for t, label in enumerate(true_labels.tolist(), start=1):
-        for f in (found_labels == label).nonzero()[:, 0].tolist():
-            true, found = true_ids == t, found_ids == f + 1
-            shared = (true & found).sum().double()
-            if shared > 0.5 * ((true | found) & (true_ids > 0)).sum():
-                counts[label, 0] += shared / (true | found).sum()
-    return counts
-
-
-def _match_void_held_against(
-    true_ids: Tensor, true_labels: Tensor, found_ids: Tensor, found_labels: Tensor, num_classes: int
-) -> Tensor:
-    counts = reference_count_matches(true_ids, true_labels, found_ids, found_labels, num_classes)
-    every = torch.bincount(found_labels, minlength=num_classes)
-    counts[:, 2] = every - counts[:, 1]
-    return counts
-
-
-COUNT_MATCHES = (
-    WrongAnswer(
-        _match_whatever_the_class,
-        "Segments of two classes were matched. A star that is called a disk is one unmatched "
-        "disk and one missed star.",
-    ),
-    WrongAnswer(
-        _match_with_void,
-        "Void pixels stand in the union. Nobody said what they are, so they cannot be wrong.",
-    ),
-    WrongAnswer(
-        _match_void_held_against,
-        "Every found segment without a partner counts. One that lies mostly on void pixels may "
-        "well be right; it is left out.",
-    ),
-)
-
-
-# 14.3
-
-
-def _quality_all_classes(counts: Tensor) -> Tensor:
-    occurs = (counts[:, 1:].sum(dim=1) > 0).double().mean()
-    return reference_average_quality(counts) * occurs
-
-
-def _quality_product_of_averages(counts: Tensor) -> Tensor:
-    _, segmentation, recognition = reference_average_quality(counts)
-    return torch.stack([segmentation * recognition / 100, segmentation, recognition])
-
-
-def _quality_pooled(counts: Tensor) -> Tensor:
-    return reference_average_quality(counts.sum(dim=0, keepdim=True))
-
-
-def _quality_whole_mistakes(counts: Tensor) -> Tensor:
-    doubled = counts.clone()
-    doubled[:, 2:] *= 2
-    return reference_average_quality(doubled)
-
-
-AVERAGE_QUALITY = (
-    WrongAnswer(
-        _quality_all_classes,
-        "A class without any segment counts as 0. It says nothing about the model: leave it out.",
-    ),
-    WrongAnswer(
-        _quality_product_of_averages,
-        "The averages of SQ and RQ were multiplied. PQ = SQ x RQ holds class by class; the "
-        "average comes last.",
-    ),
-    WrongAnswer(
-        _quality_pooled,
-        "The segments of all classes were thrown together. Every class counts the same, however "
-        "many segments it has.",
-    ),
-    WrongAnswer(
-        _quality_whole_mistakes,
-        "Mistakes count in full. RQ is an F1 score: an unmatched and a missed segment count half.",
-    ),
-)
-
-
-# 14.4
-
-
-def _cost_of_one(num_objects: Tensor, channels: int, num_convs: int, size: int) -> Tensor:
-    return reference_head_cost(num_objects.clamp(max=1), channels, num_convs, size)
-
-
-def _cost_without_doubling(num_objects: Tensor, channels: int, num_convs: int, size: int) -> Tensor:
-    cells = size**2 * channels * (num_convs * 9 * channels + channels + 1)
-    return num_objects * cells
-
-
-def _cost_four_taps(num_objects: Tensor, channels: int, num_convs: int, size: int) -> Tensor:
-    extra = num_objects * 3 * (2 * size) ** 2 * channels**2
-    return reference_head_cost(num_objects, channels, num_convs, size) + extra
-
-
-HEAD_COST = (
-    WrongAnswer(
-        _cost_of_one,
-        "The cost does not depend on the number of objects. This head runs once an object.",
-    ),
-    WrongAnswer(
-        _cost_without_doubling,
-        "The last two layers were counted at size x size cells. They make 2 size x 2 size.",
-    ),
-    WrongAnswer(
-        _cost_four_taps,
-        "Each doubled cell was given a 2 x 2 kernel's four inputs. With stride 2 the kernels do "
-        "not overlap: every new cell comes from one old cell.",
-    ),
-)
-
-
-EXERCISES = (
-    Exercise(
-        id="14.1",
-        title="Merge objects and stuff",
-        minutes=20,
-        difficulty=3,
-        solution=merge,
-        reference=reference_merge,
-        make_cases=merge_cases,
-        result_axes="H, W",
-        wrong_answers=MERGE,
-        hints=(
-            "Which pixels of an object are free when its turn comes, and whose turn is first?",
-            "free = masks[index] & (owner == 0); the covered share is 1 - free area / area.",
-            "Loop over scores.argsort(descending=True), write index + 1 into owner[free]; then "
-            "loop over stuff.unique() without 0 and write len(masks) + label the same way.",
+HEAD_COST = Exercise(
+    id="14.4",
+    title="What objects cost a mask head",
+    minutes=10,
+    difficulty=2,
+    solution=head_cost,
+    reference=_reference_head_cost,
+    make_cases=_cost_cases,
+    tolerance=0.0,
+    wrong_answers=(
+        WrongAnswer(
+            {"num_objects *": "num_objects.clamp(max=1) *"},
+            "The cost does not depend on the number of objects. This head runs once an object.",
+        ),
+        WrongAnswer(
+            {"(2 * size) ** 2": "size**2"},
+            "The last two layers were counted at size x size cells. They make 2 size x 2 size.",
+        ),
+        WrongAnswer(
+            {"doubling, predictor = ": "doubling, predictor = 4 * "},
+            "Each doubled cell was given a 2 x 2 kernel's four inputs. With stride 2 the kernels "
+            "do not overlap: every new cell comes from one old cell.",
         ),
     ),
-    Exercise(
-        id="14.2",
-        title="Match segments",
-        minutes=25,
-        difficulty=4,
-        solution=count_matches,
-        reference=reference_count_matches,
-        make_cases=match_cases,
-        wrong_answers=COUNT_MATCHES,
-        hints=(
-            "Can a true segment have two partners with an IoU above 1/2, if segments are disjoint?",
-            "So no best partner has to be searched: try all pairs of one class, keep the matched.",
-            "IoU: (true & found).sum() / ((true | found) & ~void).sum(). An unmatched found one "
-            "counts unless void[found_ids == f].float().mean() > 0.5.",
-        ),
-    ),
-    Exercise(
-        id="14.3",
-        title="PQ = SQ x RQ, class by class",
-        minutes=10,
-        difficulty=2,
-        solution=average_quality,
-        reference=reference_average_quality,
-        make_cases=quality_cases,
-        wrong_answers=AVERAGE_QUALITY,
-        hints=(
-            "Which classes have no segment at all, and should they pull the average down?",
-            "SQ = sum of IoUs / matched; RQ = matched / (matched + half of all mistakes).",
-            "Multiply SQ and RQ of each class first; .mean(dim=1) of the stacked three afterwards.",
-        ),
-    ),
-    Exercise(
-        id="14.4",
-        title="What objects cost a mask head",
-        minutes=10,
-        difficulty=2,
-        solution=head_cost,
-        reference=reference_head_cost,
-        make_cases=cost_cases,
-        tolerance=0.0,
-        wrong_answers=HEAD_COST,
-        hints=(
-            "How many cells does each layer make, and how many numbers does a cell need?",
-            "The doubling makes (2 size)^2 cells, each of `channels` products per channel.",
-            "num_objects * (num_convs * size**2 * 9 * channels**2 + (2 * size)**2 * "
-            "(channels**2 + channels)).",
-        ),
+    hints=(
+        "How many cells does each layer make, and how many numbers does a cell need?",
+        "The doubling makes (2 size)^2 cells, each of `channels` products per channel.",
+        "num_objects * (num_convs * size**2 * 9 * channels**2 + (2 * size)**2 * (channels**2 + "
+        "channels)).",
     ),
 )
+
+
+EXERCISES = (MERGE, COUNT_MATCHES, AVERAGE_QUALITY, HEAD_COST)

@@ -44,6 +44,56 @@ def _reference_object_auc(values: Tensor, is_object: Tensor) -> Tensor:
     return scores.nan_to_num(nan=0.5)
 
 
+def _auc_cases(generator: Generator) -> list[Case]:
+    few = torch.tensor([[3.0, 1.0, 2.0, 2.0, 0.0]])  # pairs: 3 > 2, 3 > 0, 1 > 0, 2 = 2, 2 > 0
+    on_few = torch.tensor([True, True, True, False, False])
+    steps = torch.randint(-3, 4, (4, 60), generator=generator).float()
+    on_some = torch.rand(60, generator=generator) < 0.3
+    on_some[:2] = torch.tensor([True, False])
+    return [
+        Case(
+            "one base, three cells of an object, two of background: 4.5 of 6 pairs", (few, on_few)
+        ),
+        Case("four bases, 60 cells, many equal values", (steps, on_some)),
+        Case("no cell of an object", (torch.zeros(2, 3), torch.zeros(3, dtype=torch.bool))),
+    ]
+
+
+AUC = Exercise(
+    id="15.1",
+    title="Object or background: the area under the curve",
+    minutes=10,
+    difficulty=2,
+    solution=object_auc,
+    reference=_reference_object_auc,
+    make_cases=_auc_cases,
+    result_axes="K",
+    wrong_answers=(
+        WrongAnswer(
+            {" + 0.5 * (difference == 0).float()": ""},
+            "Equal values were counted as lost. They say nothing either way, so they count one "
+            "half.",
+        ),
+        WrongAnswer(
+            lambda values, is_object: ((values > 0) == is_object).float().mean(dim=1),
+            "You asked whether the base is above 0 at each cell. The score compares cells of "
+            "objects with cells of background in pairs, so no threshold is needed.",
+        ),
+        WrongAnswer(
+            {"difference > 0": "difference < 0"},
+            "The pairs are turned: count those in which the base is larger on the object.",
+        ),
+    ),
+    hints=(
+        "How many pairs of one object cell and one background cell are there?",
+        "values[:, is_object][:, :, None] against values[:, ~is_object][:, None, :] gives all "
+        "pairs, (K, p, q). Ties count one half.",
+        "wins = (on > off).float() + 0.5 * (on == off).float(), then the mean over both axes of "
+        "pairs; return 0.5 if there are none.",
+    ),
+)
+
+
 # 15.2  Place in the box
 
 
@@ -76,6 +126,69 @@ def _reference_follow_position(crops: Tensor, inside: Tensor) -> Tensor:
     return correlations(crop_moments(crops, inside))[:, 1:].float()
 
 
+def _position_cases(generator: Generator) -> list[Case]:
+    left_right = torch.tensor([[-1.0, 0.0, 1.0]]).expand(3, 3)
+    hand = torch.stack([left_right, left_right.T * -5])[None]
+    crops = torch.randn(3, 4, 14, 14, generator=generator)
+    crops = crops + torch.linspace(-2, 2, 14) + torch.tensor([3.0, -4.0, 1.0])[:, None, None, None]
+    inside = torch.rand(3, 14, 14, generator=generator) < 0.5
+    inside[0, :, 9:] = False
+    inside[1, :4] = False
+    none = torch.zeros(0, 4, 7, 7), torch.zeros(0, 7, 7, dtype=torch.bool)
+    return [
+        Case("3 x 3, all inside: one base grows to the right, one upwards", (hand, hand[:, 0] < 9)),
+        Case("three objects, four bases, 14 x 14", (crops, inside)),
+        Case("no object", none),
+    ]
+
+
+def _position_each_object(crops: Tensor, inside: Tensor) -> Tensor:
+    pairs = zip(crops, inside, strict=True)
+    found = [follow_position(crop[None], own[None]) for crop, own in pairs]
+    return torch.stack(found).mean(dim=0) if found else torch.zeros(crops.shape[1], 2)
+
+
+POSITION = Exercise(
+    id="15.2",
+    title="Does a base follow the place in the box?",
+    minutes=15,
+    difficulty=3,
+    solution=follow_position,
+    reference=_reference_follow_position,
+    make_cases=_position_cases,
+    result_axes="K, 2",
+    wrong_answers=(
+        WrongAnswer(
+            {"column = inside": "column = (inside := torch.ones_like(inside))"},
+            "All cells of the boxes were taken. Only the object's own cells count: elsewhere the "
+            "base answers to neighbours and background.",
+        ),
+        WrongAnswer(
+            {"[column, row]": "[row, column]"},
+            "x and y are exchanged: rows are y, columns are x.",
+        ),
+        WrongAnswer(
+            _position_each_object,
+            "Each object was correlated by itself. Take the cells of all objects together: a base "
+            "is of use to the blender only if it has the same value at the same place of all "
+            "objects.",
+        ),
+        WrongAnswer(
+            {"/ lengths": "/ values.shape[1]"},
+            "This is the covariance, which grows with the base's values. Divide by both lengths, "
+            "so that the result lies between -1 and 1.",
+        ),
+    ),
+    hints=(
+        "Which cells count, and where are x and y of each of them?",
+        "inside.nonzero(as_tuple=True) gives object, row (y) and column (x); crops.transpose(0, "
+        "1)[:, inside] gives the bases at the same cells.",
+        "Subtract each row's mean, then values @ place.T, divided by the product of the norms; "
+        "torch.where keeps 0 where that product is 0.",
+    ),
+)
+
+
 # 15.3  Knock a base out of the competition
 
 
@@ -104,6 +217,56 @@ def _reference_leave_out(crops: Tensor, attentions: Tensor, base: int) -> Tensor
     return blender(crops[:, stay], attentions[:, stay].flatten(1))
 
 
+def _leave_out_cases(generator: Generator) -> list[Case]:
+    levels = torch.tensor([100.0, 2.0, 4.0])[None, :, None, None].expand(1, 3, 2, 2).contiguous()
+    crops = torch.randn(3, 4, 14, 14, generator=generator) * 2 + 1
+    attentions = torch.randn(3, 4, 7, 7, generator=generator) * 2
+    return [
+        Case("bases of 100, 2 and 4, equal attentions, the first left out: 3 everywhere",
+             (levels, torch.zeros(1, 3, 2, 2), 0)),
+        Case("three objects, four bases, the last left out", (crops, attentions, 3)),
+        Case("the second left out", (crops, attentions, 1)),
+        Case("no object", (torch.zeros(0, 4, 7, 7), torch.zeros(0, 4, 7, 7), 2)),
+    ]  # fmt: skip
+
+
+LEAVE_OUT = Exercise(
+    id="15.3",
+    title="Leave a base out of the competition",
+    minutes=10,
+    difficulty=2,
+    solution=leave_out,
+    reference=_reference_leave_out,
+    make_cases=_leave_out_cases,
+    result_axes="N, R, R",
+    wrong_answers=(
+        WrongAnswer(
+            {"attentions[:, stay]": "attentions", "* weights": "* weights[:, stay]"},
+            "The base (or its weight) is 0, but it still takes its share of the softmax: the "
+            "other weights do not sum to 1. Take it out before the softmax.",
+        ),
+        WrongAnswer(
+            {
+                " if k != base]": "]",
+                "attentions[:, stay]": "attentions * (torch.tensor(stay) != base)[:, None, None]",
+            },
+            "An attention of 0 is not silence: e^0 = 1 still competes, and the base still enters "
+            "the sum. Leave both out.",
+        ),
+        WrongAnswer(
+            {"k != base": "k != (base - 1) % crops.shape[1]"},
+            "The wrong base is left out: they are counted from 0.",
+        ),
+    ),
+    hints=(
+        "If a weight is only set to 0, what do the other K - 1 sum to?",
+        "Remove the base from crops and from attentions, then do equations 2 to 4 as ever.",
+        "stay = [k for k in range(K) if k != base]; interpolate_attentions(attentions[:, stay], "
+        "R).softmax(dim=1) weighs crops[:, stay].",
+    ),
+)
+
+
 # 15.4  The best that any attention could do
 
 
@@ -128,55 +291,7 @@ def best_possible_iou(crops: Tensor, true_masks: Tensor) -> Tensor:
     return both / either.clamp(min=1)
 
 
-def auc_cases(generator: Generator) -> list[Case]:
-    """Of 15.1."""
-    few = torch.tensor([[3.0, 1.0, 2.0, 2.0, 0.0]])  # pairs: 3 > 2, 3 > 0, 1 > 0, 2 = 2, 2 > 0
-    on_few = torch.tensor([True, True, True, False, False])
-    steps = torch.randint(-3, 4, (4, 60), generator=generator).float()
-    on_some = torch.rand(60, generator=generator) < 0.3
-    on_some[:2] = torch.tensor([True, False])
-    return [
-        Case(
-            "one base, three cells of an object, two of background: 4.5 of 6 pairs", (few, on_few)
-        ),
-        Case("four bases, 60 cells, many equal values", (steps, on_some)),
-        Case("no cell of an object", (torch.zeros(2, 3), torch.zeros(3, dtype=torch.bool))),
-    ]
-
-
-def position_cases(generator: Generator) -> list[Case]:
-    """Of 15.2."""
-    left_right = torch.tensor([[-1.0, 0.0, 1.0]]).expand(3, 3)
-    hand = torch.stack([left_right, left_right.T * -5])[None]
-    crops = torch.randn(3, 4, 14, 14, generator=generator)
-    crops = crops + torch.linspace(-2, 2, 14) + torch.tensor([3.0, -4.0, 1.0])[:, None, None, None]
-    inside = torch.rand(3, 14, 14, generator=generator) < 0.5
-    inside[0, :, 9:] = False
-    inside[1, :4] = False
-    none = torch.zeros(0, 4, 7, 7), torch.zeros(0, 7, 7, dtype=torch.bool)
-    return [
-        Case("3 x 3, all inside: one base grows to the right, one upwards", (hand, hand[:, 0] < 9)),
-        Case("three objects, four bases, 14 x 14", (crops, inside)),
-        Case("no object", none),
-    ]
-
-
-def leave_out_cases(generator: Generator) -> list[Case]:
-    """Of 15.3."""
-    levels = torch.tensor([100.0, 2.0, 4.0])[None, :, None, None].expand(1, 3, 2, 2).contiguous()
-    crops = torch.randn(3, 4, 14, 14, generator=generator) * 2 + 1
-    attentions = torch.randn(3, 4, 7, 7, generator=generator) * 2
-    return [
-        Case("bases of 100, 2 and 4, equal attentions, the first left out: 3 everywhere",
-             (levels, torch.zeros(1, 3, 2, 2), 0)),
-        Case("three objects, four bases, the last left out", (crops, attentions, 3)),
-        Case("the second left out", (crops, attentions, 1)),
-        Case("no object", (torch.zeros(0, 4, 7, 7), torch.zeros(0, 4, 7, 7), 2)),
-    ]  # fmt: skip
-
-
-def limit_cases(generator: Generator) -> list[Case]:
-    """Of 15.4."""
+def _limit_cases(generator: Generator) -> list[Case]:
     crops = torch.tensor([[[[1.0, -1.0], [2.0, 3.0]], [[-5.0, -2.0], [1.0, -1.0]]]])
     truth = torch.tensor([[[True, True], [False, False]]])
     noise = torch.randn(4, 4, 14, 14, generator=generator)
@@ -190,244 +305,44 @@ def limit_cases(generator: Generator) -> list[Case]:
     ]
 
 
-# 15.1
-
-
-def _auc_without_ties(values: Tensor, is_object: Tensor) -> Tensor:
-    on, off = values[:, is_object], values[:, ~is_object]
-    if on.shape[1] * off.shape[1] == 0:
-        return torch.full((len(values),), 0.5)
-    return (on[:, :, None] > off[:, None]).float().mean(dim=(1, 2))
-
-
-def _auc_at_zero(values: Tensor, is_object: Tensor) -> Tensor:
-    return ((values > 0) == is_object).float().mean(dim=1)
-
-
-def _auc_turned(values: Tensor, is_object: Tensor) -> Tensor:
-    on, off = values[:, is_object], values[:, ~is_object]
-    if on.shape[1] * off.shape[1] == 0:
-        return torch.full((len(values),), 0.5)
-    difference = off[:, None] - on[:, :, None]
-    return ((difference.sign() + 1) / 2).mean(dim=(1, 2))
-
-
-AUC = (
-    WrongAnswer(
-        _auc_without_ties,
-        "Equal values were counted as lost. They say nothing either way, so they count one half.",
-    ),
-    WrongAnswer(
-        _auc_at_zero,
-        "You asked whether the base is above 0 at each cell. The score compares cells of objects "
-        "with cells of background in pairs, so no threshold is needed.",
-    ),
-    WrongAnswer(
-        _auc_turned,
-        "The pairs are turned: count those in which the base is larger on the object.",
-    ),
-)
-
-
-# 15.2
-
-
-def _position_of_the_whole_box(crops: Tensor, inside: Tensor) -> Tensor:
-    return correlations(crop_moments(crops, torch.ones_like(inside)))[:, 1:].float()
-
-
-def _position_swapped(crops: Tensor, inside: Tensor) -> Tensor:
-    return correlations(crop_moments(crops, inside))[:, 1:].flip(1).float()
-
-
-def _position_each_object(crops: Tensor, inside: Tensor) -> Tensor:
-    if len(crops) == 0:
-        return torch.zeros(crops.shape[1], 2)
-    each = [
-        correlations(crop_moments(crop[None], own[None]))[:, 1:]
-        for crop, own in zip(crops, inside, strict=True)
-    ]
-    return torch.stack(each).mean(dim=0).float()
-
-
-def _position_covariance(crops: Tensor, inside: Tensor) -> Tensor:
-    _, row, column = inside.nonzero(as_tuple=True)
-    place = torch.stack([column, row]).float()
-    values = crops.transpose(0, 1)[:, inside]
-    if values.shape[1] == 0:
-        return torch.zeros(len(values), 2)
-    place = place - place.mean(dim=1, keepdim=True)
-    return (values - values.mean(dim=1, keepdim=True)) @ place.T / values.shape[1]
-
-
-POSITION = (
-    WrongAnswer(
-        _position_of_the_whole_box,
-        "All cells of the boxes were taken. Only the object's own cells count: elsewhere the base "
-        "answers to neighbours and background.",
-    ),
-    WrongAnswer(_position_swapped, "x and y are exchanged: rows are y, columns are x."),
-    WrongAnswer(
-        _position_each_object,
-        "Each object was correlated by itself. Take the cells of all objects together: a base is "
-        "of use to the blender only if it has the same value at the same place of all objects.",
-    ),
-    WrongAnswer(
-        _position_covariance,
-        "This is the covariance, which grows with the base's values. Divide by both lengths, so "
-        "that the result lies between -1 and 1.",
-    ),
-)
-
-
-# 15.3
-
-
-def _leave_out_zeroed(crops: Tensor, attentions: Tensor, base: int) -> Tensor:
-    weights = interpolate_attentions(attentions, crops.shape[-1]).softmax(dim=1).clone()
-    weights[:, base] = 0
-    return (crops * weights).sum(dim=1)
-
-
-def _leave_out_attention_zero(crops: Tensor, attentions: Tensor, base: int) -> Tensor:
-    silenced = attentions.clone()
-    silenced[:, base] = 0
-    return (crops * interpolate_attentions(silenced, crops.shape[-1]).softmax(dim=1)).sum(dim=1)
-
-
-def _leave_out_from_one(crops: Tensor, attentions: Tensor, base: int) -> Tensor:
-    stay = torch.arange(crops.shape[1]) != (base - 1) % crops.shape[1]
-    weights = interpolate_attentions(attentions[:, stay], crops.shape[-1]).softmax(dim=1)
-    return (crops[:, stay] * weights).sum(dim=1)
-
-
-LEAVE_OUT = (
-    WrongAnswer(
-        _leave_out_zeroed,
-        "The base (or its weight) is 0, but it still takes its share of the softmax: the other "
-        "weights do not sum to 1. Take it out before the softmax.",
-    ),
-    WrongAnswer(
-        _leave_out_attention_zero,
-        "An attention of 0 is not silence: e^0 = 1 still competes, and the base still enters the "
-        "sum. Leave both out.",
-    ),
-    WrongAnswer(_leave_out_from_one, "The wrong base is left out: they are counted from 0."),
-)
-
-
-# 15.4
-
-
-def _limit_of_largest(crops: Tensor, true_masks: Tensor) -> Tensor:
-    return mask_iou(crops.amax(dim=1) >= 0, true_masks)
-
-
-def _limit_of_one_base(crops: Tensor, true_masks: Tensor) -> Tensor:
-    every = torch.stack([mask_iou(base >= 0, true_masks) for base in crops.unbind(dim=1)])
-    return every.amax(dim=0)
-
-
-def _limit_of_mean(crops: Tensor, true_masks: Tensor) -> Tensor:
-    return mask_iou(crops.mean(dim=1) >= 0, true_masks)
-
-
-def _limit_as_accuracy(crops: Tensor, true_masks: Tensor) -> Tensor:
-    best = torch.where(true_masks, crops.amax(dim=1) >= 0, crops.amin(dim=1) >= 0)
-    return (best == true_masks).flatten(1).float().mean(dim=1)
-
-
-LIMIT = (
-    WrongAnswer(
-        _limit_of_largest,
-        "Every cell took its largest base. That is best on the object only; on the background the "
-        "best attention asks for the smallest.",
-    ),
-    WrongAnswer(
-        _limit_of_one_base,
-        "One base was chosen for the whole box. Attentions are maps: every cell chooses anew.",
-    ),
-    WrongAnswer(
-        _limit_of_mean,
-        "All bases weigh the same here. The question is what the best weights could do.",
-    ),
-    WrongAnswer(
-        _limit_as_accuracy,
-        "This is the share of cells that are right. Asked for is intersection over union.",
-    ),
-)
-
-
-EXERCISES = (
-    Exercise(
-        id="15.1",
-        title="Object or background: the area under the curve",
-        minutes=10,
-        difficulty=2,
-        solution=object_auc,
-        reference=_reference_object_auc,
-        make_cases=auc_cases,
-        result_axes="K",
-        wrong_answers=AUC,
-        hints=(
-            "How many pairs of one object cell and one background cell are there?",
-            "values[:, is_object][:, :, None] against values[:, ~is_object][:, None, :] gives all "
-            "pairs, (K, p, q). Ties count one half.",
-            "wins = (on > off).float() + 0.5 * (on == off).float(), then the mean over both axes "
-            "of pairs; return 0.5 if there are none.",
+LIMIT = Exercise(
+    id="15.4",
+    title="The best that any attention could do",
+    minutes=15,
+    difficulty=4,
+    solution=best_possible_iou,
+    reference=attention_limit,
+    make_cases=_limit_cases,
+    result_axes="N",
+    wrong_answers=(
+        WrongAnswer(
+            {"lowest >= 0": "highest >= 0"},
+            "Every cell took its largest base. That is best on the object only; on the background "
+            "the best attention asks for the smallest.",
+        ),
+        WrongAnswer(
+            lambda crops, true_masks: torch.stack(
+                [mask_iou(base >= 0, true_masks) for base in crops.unbind(dim=1)]
+            ).amax(dim=0),
+            "One base was chosen for the whole box. Attentions are maps: every cell chooses anew.",
+        ),
+        WrongAnswer(
+            {"torch.where(true_masks, highest >= 0, lowest >= 0)": "crops.mean(dim=1) >= 0"},
+            "All bases weigh the same here. The question is what the best weights could do.",
+        ),
+        WrongAnswer(
+            {"both / either.clamp(min=1)": "(best == true_masks).flatten(1).float().mean(dim=1)"},
+            "This is the share of cells that are right. Asked for is intersection over union.",
         ),
     ),
-    Exercise(
-        id="15.2",
-        title="Does a base follow the place in the box?",
-        minutes=15,
-        difficulty=3,
-        solution=follow_position,
-        reference=_reference_follow_position,
-        make_cases=position_cases,
-        result_axes="K, 2",
-        wrong_answers=POSITION,
-        hints=(
-            "Which cells count, and where are x and y of each of them?",
-            "inside.nonzero(as_tuple=True) gives object, row (y) and column (x); "
-            "crops.transpose(0, 1)[:, inside] gives the bases at the same cells.",
-            "Subtract each row's mean, then values @ place.T, divided by the product of the norms; "
-            "torch.where keeps 0 where that product is 0.",
-        ),
-    ),
-    Exercise(
-        id="15.3",
-        title="Leave a base out of the competition",
-        minutes=10,
-        difficulty=2,
-        solution=leave_out,
-        reference=_reference_leave_out,
-        make_cases=leave_out_cases,
-        result_axes="N, R, R",
-        wrong_answers=LEAVE_OUT,
-        hints=(
-            "If a weight is only set to 0, what do the other K - 1 sum to?",
-            "Remove the base from crops and from attentions, then do equations 2 to 4 as ever.",
-            "stay = [k for k in range(K) if k != base]; interpolate_attentions(attentions[:, "
-            "stay], R).softmax(dim=1) weighs crops[:, stay].",
-        ),
-    ),
-    Exercise(
-        id="15.4",
-        title="The best that any attention could do",
-        minutes=15,
-        difficulty=4,
-        solution=best_possible_iou,
-        reference=attention_limit,
-        make_cases=limit_cases,
-        result_axes="N",
-        wrong_answers=LIMIT,
-        hints=(
-            "Between which two values must the weighted mean of the K crops lie?",
-            "A cell of the object can be right if its largest crop is at least 0, a cell of the "
-            "background if its smallest is below 0.",
-            "torch.where(true_masks, crops.amax(dim=1) >= 0, crops.amin(dim=1) >= 0) is the best "
-            "mask; then intersection over union, object by object.",
-        ),
+    hints=(
+        "Between which two values must the weighted mean of the K crops lie?",
+        "A cell of the object can be right if its largest crop is at least 0, a cell of the "
+        "background if its smallest is below 0.",
+        "torch.where(true_masks, crops.amax(dim=1) >= 0, crops.amin(dim=1) >= 0) is the best "
+        "mask; then intersection over union, object by object.",
     ),
 )
+
+
+EXERCISES = (AUC, POSITION, LEAVE_OUT, LIMIT)
