@@ -14,12 +14,13 @@ import anywidget
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import Colormap
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 from traitlets import Dict, Float, Int, List, Unicode
 
-from blendmask_lite.figures.style import as_picture, rgb255
-from blendmask_lite.lab.parts import STATIC
+from blendmask_lite.figures.style import as_picture, figure_file, rgb255
+from blendmask_lite.lab.parts import KINDS, STATIC
 
 __all__ = [
     "Bar",
@@ -89,7 +90,7 @@ class Panel:
         palette: name of the colours of one byte a cell; "rgba" and "png" carry their own. A PNG
             may be finer than the cells.
         is_live: its pixels change with every event: they travel apart from the others.
-        acts: what the hand may do here: "box" drags and resizes the box, "show box" only outlines
+        acts: what the user may do here: "box" drags and resizes the box, "show box" only outlines
             it, "paint" strokes cells, "hover" points at one.
         overlay: palette of a layer above the picture; none where empty.
     """
@@ -162,7 +163,7 @@ class Overlay:
 
 @dataclass(frozen=True)
 class CanvasEvent:
-    """What the hand did.
+    """What the user did.
 
     Attributes:
         kind: "box", "paint", "hover" or "key".
@@ -241,7 +242,7 @@ class Canvas(anywidget.AnyWidget):
                 self.palettes = dict(palettes)
             self.still = {key: value for key, value in self.still.items() if key in by_key}
             self.live = {key: value for key, value in self.live.items() if key in by_key}
-            self.overlays = {key: each for key, each in self.overlays.items() if key in by_key}
+            self.overlays = {key: value for key, value in self.overlays.items() if key in by_key}
             self.marks = {}
 
     def draw(
@@ -288,7 +289,7 @@ class Canvas(anywidget.AnyWidget):
         self._callback = callback
 
     def act(self, event: CanvasEvent) -> None:
-        """Answer an event as if the hand had made it; for code that drives a widget."""
+        """Answer an event as if the user had caused it; for code that drives a widget."""
         with self.hold_sync():
             if self._callback is not None:
                 self._callback(event)
@@ -302,6 +303,10 @@ class Canvas(anywidget.AnyWidget):
             kind: its MIME type, such as "image/png".
         """
         self.send({"download": name, "kind": kind}, [content])
+
+    def save_figure(self, figure: Figure, name: str, kind: str) -> None:
+        """Let the browser save a figure as "png", "svg" or "pdf"."""
+        self.download(f"{name}.{kind}", figure_file(figure, f".{kind}", dpi=200), KINDS[kind])
 
     def close(self) -> None:
         """Remove it from the page and drop its pixels in both places."""

@@ -6,13 +6,12 @@ Chapter: the lab. `make dashboard` serves it without code; in a notebook it is a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import ipywidgets as widgets
 
 from blendmask_lite.lab.blender import BlenderLab
 from blendmask_lite.lab.explorer import Explorer
-from blendmask_lite.lab.parts import LabWidget, shows_errors
+from blendmask_lite.lab.parts import LabWidget, button
 from blendmask_lite.lab.time import TimeMachine
 
 __all__ = ["Dashboard"]
@@ -35,7 +34,7 @@ class Dashboard(LabWidget):
         }
         self._places = {name: widgets.VBox() for name in self._makers}
         self.tabs = widgets.Tab(list(self._places.values()), titles=list(self._makers))
-        self.tabs.observe(self._on_tab, "selected_index")
+        self.when(self.tabs, do=self._fill)
         self._fill()
         self.arrange(self.tabs)
 
@@ -72,13 +71,9 @@ class Dashboard(LabWidget):
             place.children = tuple(self._makers[name]())
 
     def _make_blender_lab(self) -> list[widgets.Widget]:
-        button = widgets.Button(
-            description="Take the explorer's picture and model",
-            icon="refresh",
-            layout={"width": "auto"},
-        )
-        button.on_click(self._on_take)
-        return [button, self._blender_lab()]
+        take = button("refresh", "Take the explorer's picture and model", "")
+        self.when(take, do=self._take)
+        return [take, self._blender_lab()]
 
     def _blender_lab(self) -> BlenderLab:
         present = self.explorer.present
@@ -87,13 +82,8 @@ class Dashboard(LabWidget):
         target = self.explorer.target if knows_all else None
         return BlenderLab(model=present.model, image=present.look.image, target=target)
 
-    @shows_errors
-    def _on_tab(self, _change: Any) -> None:
-        self._fill()
-
-    @shows_errors
-    def _on_take(self, _button: Any) -> None:
+    def _take(self) -> None:
         place = self._places["Blender lab"]
-        button, old = place.children
-        place.children = (button, self._blender_lab())
+        take, old = place.children
+        place.children = (take, self._blender_lab())
         old.close()

@@ -24,7 +24,7 @@ from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures.masks import instances_figure, round_trip_figure
 from blendmask_lite.figures.style import DescribedFigure
-from blendmask_lite.lab.parts import SHORT, FigureView, LabWidget, button, row, shows_errors, wide
+from blendmask_lite.lab.parts import FigureView, LabWidget, button, control, row
 from blendmask_lite.masks import mask_iou, there_and_back
 
 __all__ = ["GROUPS", "DataBrowser", "StoredObject", "stored_objects"]
@@ -67,7 +67,7 @@ def stored_objects(dataset: InstanceDataset, index: int) -> list[StoredObject]:
     """The annotations of the image at a position of the data set, crowds among them."""
     content = dataset.select([dataset.image_ids[index]]).ground_truth()
     size = (content["images"][0]["height"], content["images"][0]["width"])
-    names = {each["id"]: each["name"] for each in content["categories"]}
+    names = {category["id"]: category["name"] for category in content["categories"]}
     return [
         _stored(number, entry, names[entry["category_id"]], size)
         for number, entry in enumerate(content["annotations"], start=1)
@@ -128,28 +128,27 @@ class DataBrowser(LabWidget):
         self.dataset = ShapesDataset(24, seed=7) if dataset is None else dataset
         if len(self.dataset) == 0 or len(mask_sizes) == 0:
             raise ValueError("a data set with pictures and at least one mask size are needed")
-        self.picture = widgets.BoundedIntText(
+        self.picture = control(
+            widgets.BoundedIntText,
+            "picture",
+            150,
             min=1,
             max=len(self.dataset),
-            description="picture",
             tooltip=f"1 to {len(self.dataset)}",
-            layout=wide(150),
-            style=SHORT,
         )
         self.before = button("arrow-left", "Previous", "the picture before")
         self.after = button("arrow-right", "Next", "the picture after")
-        self.object = widgets.Dropdown(description="object", layout=wide(230), style=SHORT)
-        self.mask_size = widgets.Dropdown(
+        self.object = control(widgets.Dropdown, "object", 230)
+        self.mask_size = control(
+            widgets.Dropdown,
+            "R",
+            150,
             options=[(f"{size} x {size} cells", size) for size in mask_sizes],
             value=28 if 28 in mask_sizes else mask_sizes[0],
-            description="R",
-            layout=wide(150),
-            style=SHORT,
         )
         self.facts = widgets.Label(layout=widgets.Layout(width="auto"))
         self.whole, self.close_up = FigureView(), FigureView()
         self._back: Tensor | None = None  # the chosen mask, cropped to R x R cells and pasted
-        self._is_following = False  # the controls are being set: nobody moved them
         self.show(0)
         self._connect()
         self.arrange(
@@ -159,7 +158,7 @@ class DataBrowser(LabWidget):
         )
 
     def show(self, index: int) -> None:
-        """Look at another picture, counted from 0.
+        """Look at another image, counted from 0.
 
         Raises:
             ValueError: there is none, or the data set cannot read it.
@@ -169,13 +168,10 @@ class DataBrowser(LabWidget):
         image = self.dataset.load(index).image
         objects = stored_objects(self.dataset, index)
         self.index, self.image, self.objects = index, image, objects
-        self._is_following = True
-        try:
+        with self.setting():
             self.picture.value = index + 1
             self.object.options = [("all", ALL), *((o.name, i) for i, o in enumerate(objects))]
             self.object.value = ALL
-        finally:
-            self._is_following = False
         self._draw()
 
     @property
@@ -243,32 +239,10 @@ class DataBrowser(LabWidget):
     # -------------------------------------------------------------- from the page
 
     def _connect(self) -> None:
-        self.picture.observe(self._on_picture, "value")
-        self.before.on_click(self._on_before)
-        self.after.on_click(self._on_after)
-        for control in (self.object, self.mask_size):
-            control.observe(self._on_choice, "value")
+        num_images = len(self.dataset)
+        self.when(self.picture, do=lambda: self.show(self.picture.value - 1))
+        self.when(self.before, do=lambda: self.show((self.index - 1) % num_images))
+        self.when(self.after, do=lambda: self.show((self.index + 1) % num_images))
+        self.when(self.object, self.mask_size, do=self._draw)
         for view in (self.whole, self.close_up):
-            view.on_save(self._on_save)
-
-    @shows_errors
-    def _on_picture(self, change: Any) -> None:
-        if not self._is_following:
-            self.show(change["new"] - 1)
-
-    @shows_errors
-    def _on_before(self, _button: Any) -> None:
-        self.show((self.index - 1) % len(self.dataset))
-
-    @shows_errors
-    def _on_after(self, _button: Any) -> None:
-        self.show((self.index + 1) % len(self.dataset))
-
-    @shows_errors
-    def _on_choice(self, _change: Any) -> None:
-        if not self._is_following:
-            self._draw()
-
-    @shows_errors
-    def _on_save(self, view: FigureView, kind: str) -> None:
-        view.save(kind)
+            view.on_save(self.save_view)

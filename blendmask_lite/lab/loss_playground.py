@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
 import ipywidgets as widgets
 from torch import Tensor
 
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures.losses import paint_pull
-from blendmask_lite.lab import loss_view as curves
 from blendmask_lite.lab import loss_view as view
 from blendmask_lite.lab.canvas import Canvas, CanvasEvent, as_png
-from blendmask_lite.lab.parts import SHORT, FigureView, LabWidget, button, row, shows_errors, wide
+from blendmask_lite.lab.parts import (
+    FigureView,
+    LabWidget,
+    button,
+    control,
+    note,
+    row,
+    shows_errors,
+    toggle,
+)
 from blendmask_lite.research.losses import BOX_LOSSES, BoxLoss, box_loss_of, follow_gradient
 
 __all__ = ["PAGES", "LossControls", "LossPlayground"]
@@ -27,17 +34,8 @@ class LossControls:
     """All controls, and a row of them for every page."""
 
     def __init__(self) -> None:
-        self.page = widgets.ToggleButtons(
-            options=PAGES,
-            description="page",
-            style={"button_width": "auto", "description_width": "initial"},
-        )
-        self.loss = widgets.ToggleButtons(
-            options=BOX_LOSSES,
-            value="1 - GIoU",
-            description="loss",
-            style={"button_width": "auto", "description_width": "initial"},
-        )
+        self.page = toggle("page", PAGES)
+        self.loss = toggle("loss", BOX_LOSSES, value="1 - GIoU")
         self.step = button("step-forward", "10 steps down", "the box follows its arrows")
         self.apart = button("arrows-h", "Apart", "a box that does not touch the true one")
         self.reset = button("undo", "Reset", "the box of the beginning")
@@ -49,44 +47,33 @@ class LossControls:
         self.across = _slider("across", 0.3, 0.02, 0.98, "location, in widths of the box")
         self.down = _slider("down", 0.4, 0.02, 0.98, "location, in heights of the box")
         self.predicted = _slider("prediction", 0.9, 0.01, 0.99, "predicted centerness")
-        self.note = {page: _note() for page in ("focal", "centerness")}
+        self.note = {page: note() for page in ("focal", "centerness")}
 
     @property
-    def boxes_row(self) -> widgets.HBox:
-        """Of the page with the boxes."""
-        return row(self.loss, self.step, self.apart, self.reset)
+    def focal(self) -> list[widgets.Widget]:
+        """The sliders of the focal loss."""
+        return [self.alpha, self.gamma, self.chance]
 
     @property
-    def focal_row(self) -> widgets.HBox:
-        """Of the page with the focal loss."""
-        return row(self.alpha, self.gamma, self.chance)
-
-    @property
-    def centerness_row(self) -> widgets.HBox:
-        """Of the page with the centerness."""
-        return row(self.across, self.down, self.predicted)
+    def centerness(self) -> list[widgets.Widget]:
+        """The sliders of the centerness."""
+        return [self.across, self.down, self.predicted]
 
 
 def _slider(
     description: str, value: float, low: float, high: float, tooltip: str
 ) -> widgets.FloatSlider:
-    return widgets.FloatSlider(
-        value,
+    return control(
+        widgets.FloatSlider,
+        description,
+        290,
+        value=value,
         min=low,
         max=high,
         step=0.01 if high <= 1 else 0.25,
-        description=description,
         tooltip=tooltip,
         continuous_update=False,
-        layout=wide(290),
-        style=SHORT,
     )
-
-
-def _note() -> widgets.HTML:
-    note = widgets.HTML()
-    note.add_class("blendmask-lab-note")
-    return note
 
 
 SCREEN = 512  # pixels that a small picture is enlarged to
@@ -160,11 +147,11 @@ class LossPlayground(LabWidget):
     # -------------------------------------------------------------- drawing
 
     def _make_pages(self) -> dict[str, widgets.VBox]:
-        controls, figures, note = self.controls, self.figures, self.controls.note
+        controls, figures, notes = self.controls, self.figures, self.controls.note
         contents = (
-            [controls.boxes_row, self.canvas],
-            [controls.focal_row, note["focal"], figures["focal"]],
-            [controls.centerness_row, note["centerness"], figures["centerness"]],
+            [row(controls.loss, controls.step, controls.apart, controls.reset), self.canvas],
+            [row(*controls.focal), notes["focal"], figures["focal"]],
+            [row(*controls.centerness), notes["centerness"], figures["centerness"]],
         )
         pages = {name: widgets.VBox(some) for name, some in zip(PAGES, contents, strict=True)}
         self._turn_to(PAGES[0], pages)
@@ -195,39 +182,34 @@ class LossPlayground(LabWidget):
 
     def _draw_focal(self) -> None:
         controls = self.controls
-        alpha, gamma, chance = (
-            control.value for control in (controls.alpha, controls.gamma, controls.chance)
-        )
-        controls.note["focal"].value = curves.focal_words(alpha, gamma, chance)
-        self.figures["focal"].show(functools.partial(curves.focal_figure, alpha, gamma, chance))
+        values = controls.alpha.value, controls.gamma.value, controls.chance.value
+        controls.note["focal"].value = view.focal_words(*values)
+        self.figures["focal"].show(partial(view.focal_figure, *values))
 
     def _draw_centerness(self) -> None:
         controls = self.controls
         place = controls.across.value, controls.down.value
         size = (int(self.image.shape[-2]), int(self.image.shape[-1]))
         predicted = controls.predicted.value
-        make = functools.partial(
-            curves.box_centerness_figure, size, self.true_box, place, predicted
+        controls.note["centerness"].value = view.centerness_words(self.true_box, place, predicted)
+        self.figures["centerness"].show(
+            partial(view.box_centerness_figure, size, self.true_box, place, predicted)
         )
-        controls.note["centerness"].value = curves.centerness_words(self.true_box, place, predicted)
-        self.figures["centerness"].show(make)
 
     # -------------------------------------------------------------- from the page
 
     def _connect(self) -> None:
         controls = self.controls
         self.canvas.on_event(self._on_event)
-        controls.page.observe(self._on_page, "value")
-        controls.loss.observe(self._on_loss, "value")
-        controls.step.on_click(self._on_step)
-        controls.apart.on_click(self._on_apart)
-        controls.reset.on_click(self._on_reset)
-        for control in (controls.alpha, controls.gamma, controls.chance):
-            control.observe(self._on_focal, "value")
-        for control in (controls.across, controls.down, controls.predicted):
-            control.observe(self._on_centerness, "value")
+        self.when(controls.page, do=lambda: self._turn_to(controls.page.value, self.pages))
+        self.when(controls.loss, do=lambda: self._move(self.box))
+        self.when(controls.step, do=self._step_down)
+        self.when(controls.apart, do=lambda: self._move(_apart(self.true_box, self.image)))
+        self.when(controls.reset, do=lambda: self._move(_beside(self.true_box, 0.35)))
+        self.when(*controls.focal, do=self._draw_focal)
+        self.when(*controls.centerness, do=self._draw_centerness)
         for figure in self.figures.values():
-            figure.on_save(self._on_save)
+            figure.on_save(self.save_view)
 
     @shows_errors
     def _on_event(self, event: CanvasEvent) -> None:
@@ -236,43 +218,15 @@ class LossPlayground(LabWidget):
             if event.is_last:
                 self._announce()
 
-    @shows_errors
-    def _on_page(self, change: Any) -> None:
-        self._turn_to(change["new"], self.pages)
-
-    @shows_errors
-    def _on_loss(self, _change: Any) -> None:
-        self._draw_boxes()
+    def _move(self, box: Sequence[float]) -> None:
+        self.set_box(box)
         self._announce()
 
-    @shows_errors
-    def _on_step(self, _button: Any) -> None:
+    def _step_down(self) -> None:
         if self.descend() == 0:
             loss = self.losses[self.controls.loss.value]
             self.say("The boxes are equal." if loss.value <= 1e-9 else "No gradient: it stays.")
         self._announce()
-
-    @shows_errors
-    def _on_apart(self, _button: Any) -> None:
-        self.set_box(_apart(self.true_box, self.image))
-        self._announce()
-
-    @shows_errors
-    def _on_reset(self, _button: Any) -> None:
-        self.set_box(_beside(self.true_box, 0.35))
-        self._announce()
-
-    @shows_errors
-    def _on_focal(self, _change: Any) -> None:
-        self._draw_focal()
-
-    @shows_errors
-    def _on_centerness(self, _change: Any) -> None:
-        self._draw_centerness()
-
-    @shows_errors
-    def _on_save(self, figure: FigureView, kind: str) -> None:
-        figure.save(kind)
 
     def _announce(self) -> None:
         name = self.controls.loss.value

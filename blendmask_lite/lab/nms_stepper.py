@@ -19,7 +19,7 @@ from blendmask_lite.figures.detections import paint_boxes
 from blendmask_lite.figures.style import PALETTE
 from blendmask_lite.files import shipped_checkpoint
 from blendmask_lite.lab.canvas import Bar, Bars, Canvas, Group, Panel, as_png
-from blendmask_lite.lab.parts import SHORT, LabWidget, button, row, shows_errors, wide
+from blendmask_lite.lab.parts import LabWidget, button, checkbox, control, offer, row
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.fcos import Proposals
 from blendmask_lite.model.layers import evaluating
@@ -201,7 +201,6 @@ class NmsStepper(LabWidget):
         self.model = load_model(shipped_checkpoint()) if model is None else model
         self.canvas = Canvas()
         self._make_controls()
-        self._is_following = False
         self.show(0)
         self._connect()
         self.arrange(
@@ -259,72 +258,43 @@ class NmsStepper(LabWidget):
         )
 
     def _follow(self, step: int) -> None:
-        """Let the slider show a step, without calling anybody."""
-        self._is_following = True
-        try:
+        """Let the slider and the buttons show a step."""
+        with self.setting():
             self.step.max = max(self.found.num_steps, step)
             self.step.value = step
-        finally:
-            self._is_following = False
         self.back.disabled = step == 0
         self.forward.disabled = step == self.found.num_steps
 
     # -------------------------------------------------------------- controls
 
     def _make_controls(self) -> None:
-        self.picture = widgets.Dropdown(
-            options=[(str(place + 1), place) for place in range(len(self.samples))],
-            description="picture",
-            layout=wide(130),
-            style=SHORT,
-        )
-        self.threshold = widgets.FloatSlider(
+        self.picture = control(widgets.Dropdown, "picture", 130)
+        offer(self.picture, [str(place + 1) for place in range(len(self.samples))], 0)
+        self.threshold = control(
+            widgets.FloatSlider,
+            "IoU threshold",
+            320,
             value=self.model.inference.nms_iou,
-            description="IoU threshold",
             min=0.1,
             max=0.95,
             step=0.05,
             continuous_update=False,
-            layout=wide(320),
-            style=SHORT,
         )
-        self.class_wise = widgets.Checkbox(
-            True,
-            description="class-wise: classes leave each other alone",
-            indent=False,
-            layout=widgets.Layout(width="auto"),
-        )
-        self.step = widgets.IntSlider(
-            description="step", min=0, max=0, layout=wide(420), style=SHORT
-        )
+        self.class_wise = checkbox("class-wise: classes leave each other alone", True)
+        self.step = control(widgets.IntSlider, "step", 420, min=0, max=0)
         self.back = button("step-backward", "Back", "one kept box less")
         self.forward = button("step-forward", "Next", "keep the best box that is left")
 
     def _connect(self) -> None:
-        self.picture.observe(self._on_picture, "value")
-        self.threshold.observe(self._on_rule, "value")
-        self.class_wise.observe(self._on_rule, "value")
-        self.step.observe(self._on_step, "value")
-        self.back.on_click(lambda _button: self._on_move(-1))
-        self.forward.on_click(lambda _button: self._on_move(1))
+        self.when(self.picture, do=lambda: self.show(self.picture.value))
+        self.when(self.threshold, self.class_wise, do=self._apply_rule)
+        self.when(self.step, do=lambda: self.go_to(self.step.value))
+        self.when(self.back, do=lambda: self.go_to(max(self.step.value - 1, 0)))
+        self.when(self.forward, do=lambda: self.go_to(min(self.step.value + 1, self.step.max)))
 
-    @shows_errors
-    def _on_picture(self, change: Any) -> None:
-        self.show(change["new"])
-
-    @shows_errors
-    def _on_rule(self, _change: Any) -> None:
+    def _apply_rule(self) -> None:
         self._begin(self.picture.value, self.found.candidates)
         self.go_to(min(self.step.value, self.found.num_steps))
-
-    @shows_errors
-    def _on_step(self, change: Any) -> None:
-        if not self._is_following:
-            self.go_to(change["new"])
-
-    @shows_errors
-    def _on_move(self, way: int) -> None:
-        self.go_to(min(max(self.step.value + way, 0), self.found.num_steps))
 
 
 @torch.no_grad()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
@@ -27,8 +28,13 @@ __all__ = [
     "LabWidget",
     "MessageLine",
     "button",
+    "checkbox",
+    "control",
+    "note",
+    "offer",
     "row",
     "shows_errors",
+    "toggle",
     "wide",
 ]
 
@@ -80,50 +86,6 @@ class MessageLine(anywidget.AnyWidget):
         self.text = self.details = ""
 
 
-class LabWidget(widgets.VBox):
-    """The frame of a widget of the lab: heading, contents, message line.
-
-    A subclass builds its controls in `__init__`, calls `super().__init__(title=...)` first and
-    `arrange` last, decorates its callbacks with `shows_errors`, and puts what takes memory
-    (models, tensors) into attributes that it deletes in `free`.
-
-    Args:
-        title: the heading, also the label for screen readers.
-    """
-
-    def __init__(self, *, title: str) -> None:
-        super().__init__()
-        self.title = title
-        self.message = MessageLine()
-        self.is_closed = False
-        self.add_class("blendmask-lab")
-
-    def arrange(self, *contents: widgets.Widget) -> None:
-        """Put the contents between heading and message line."""
-        heading = widgets.Label(self.title)
-        heading.add_class("blendmask-lab-title")
-        self.children = (heading, *contents, self.message)
-
-    def say(
-        self, text: str, kind: Literal["info", "warning", "error"] = "info", details: str = ""
-    ) -> None:
-        """Show a message in the widget's line."""
-        self.message.show(text, kind, details)
-
-    def free(self) -> None:
-        """Drop models, tensors and buffers; subclasses override it."""
-
-    def close(self) -> None:
-        """Remove the widget from the page, and free its model and buffers in kernel and page."""
-        if self.is_closed:
-            return
-        self.is_closed = True
-        self.free()
-        _close_inside(self)
-        self.children = ()
-        super().close()
-
-
 @overload
 def shows_errors(
     method: Callable[Concatenate[W, P], T],
@@ -169,6 +131,84 @@ def shows_errors(method: Any = None, *, clears: bool = True) -> Any:
     return guarded
 
 
+class LabWidget(widgets.VBox):
+    """The frame of a widget of the lab: heading, contents, message line.
+
+    A subclass calls `super().__init__(title=...)` first in `__init__`, then builds its controls,
+    connects them with `when`, and calls `arrange` last. It puts what takes memory (models,
+    tensors) into attributes that it deletes in `free`.
+
+    Args:
+        title: the heading, also the label for screen readers.
+    """
+
+    def __init__(self, *, title: str) -> None:
+        super().__init__()
+        self.title = title
+        self.message = MessageLine()
+        self.is_closed = False
+        self._is_setting = False
+        self.add_class("blendmask-lab")
+
+    def arrange(self, *contents: widgets.Widget) -> None:
+        """Put the contents between heading and message line."""
+        heading = widgets.Label(self.title)
+        heading.add_class("blendmask-lab-title")
+        self.children = (heading, *contents, self.message)
+
+    def say(
+        self, text: str, kind: Literal["info", "warning", "error"] = "info", details: str = ""
+    ) -> None:
+        """Show a message in the widget's line."""
+        self.message.show(text, kind, details)
+
+    def when(self, *sources: widgets.Widget, do: Callable[[], object]) -> None:
+        """Call `do` when a button is pressed or a control changes; errors as in `shows_errors`."""
+
+        @shows_errors
+        def answer(_self: LabWidget) -> None:
+            do()
+
+        def react(_event: Any) -> None:
+            if not self._is_setting:
+                answer(self)
+
+        for source in sources:
+            if isinstance(source, widgets.Button):
+                source.on_click(react)
+            elif isinstance(source, widgets.Tab):
+                source.observe(react, "selected_index")
+            else:
+                source.observe(react, "value")
+
+    @contextmanager
+    def setting(self) -> Iterator[None]:
+        """Controls that are set inside it call nothing that `when` connected."""
+        before, self._is_setting = self._is_setting, True
+        try:
+            yield
+        finally:
+            self._is_setting = before
+
+    @shows_errors
+    def save_view(self, view: FigureView, kind: str) -> None:
+        """Let the browser save a figure: the callback for `FigureView.on_save`."""
+        view.save(kind)
+
+    def free(self) -> None:
+        """Drop models, tensors and buffers; subclasses override it."""
+
+    def close(self) -> None:
+        """Remove the widget from the page, and free its model and buffers in kernel and page."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        self.free()
+        _close_inside(self)
+        self.children = ()
+        super().close()
+
+
 def _close_inside(box: widgets.Box) -> None:
     for child in box.children:
         if isinstance(child, widgets.Box):
@@ -191,6 +231,38 @@ def button(icon: str, description: str, tooltip: str) -> widgets.Button:
 def wide(pixels: int) -> widgets.Layout:
     """So wide where there is room, and no wider than the window."""
     return widgets.Layout(width=f"{pixels}px", max_width="100%")
+
+
+def control(kind: Callable[..., Any], description: str, width: int, **settings: Any) -> Any:
+    """A control of ipywidgets beside its description, so many CSS pixels wide in all."""
+    return kind(description=description, layout=wide(width), style=SHORT, **settings)
+
+
+def checkbox(description: str, value: bool = False) -> widgets.Checkbox:
+    """A box to tick, as wide as its text."""
+    layout = widgets.Layout(width="auto")
+    return widgets.Checkbox(value, description=description, indent=False, layout=layout)
+
+
+def toggle(description: str, options: Any, **settings: Any) -> widgets.ToggleButtons:
+    """A choice between a few, as wide as their names."""
+    style = {**SHORT, "button_width": "auto"}
+    return widgets.ToggleButtons(options=options, description=description, style=style, **settings)
+
+
+def note() -> widgets.HTML:
+    """Words between the controls."""
+    html = widgets.HTML()
+    html.add_class("blendmask-lab-note")
+    return html
+
+
+def offer(choice: widgets.Dropdown, names: Sequence[str], chosen: int | None) -> None:
+    """Let a choice offer these names, whose values are 0, 1, ..., and choose one."""
+    options = tuple((name, index) for index, name in enumerate(names))
+    if tuple(choice.options) != options:
+        choice.options = options
+    choice.value = chosen
 
 
 def row(*controls: widgets.Widget) -> widgets.HBox:
@@ -286,26 +358,17 @@ class FigurePanel(LabWidget):
         super().__init__(title=title)
         self.controls = controls
         self.view = FigureView()
-        self.view.on_save(self._on_save)
+        self.view.on_save(self.save_view)
         self._make = make
-        for control in controls.values():
-            control.observe(self._on_change, "value")
+        self.when(*controls.values(), do=self.draw)
         self.arrange(row(*controls.values()), self.view)
         self.draw()
 
     def draw(self) -> None:
         """Draw the figure for the present values; where that fails, the old one stays."""
-        values = {name: control.value for name, control in self.controls.items()}
+        values = {name: widget.value for name, widget in self.controls.items()}
         self.view.show(lambda: self._make(**values))
 
     def free(self) -> None:
         """Drop the function with all that it holds."""
         del self._make
-
-    @shows_errors
-    def _on_change(self, _change: Any) -> None:
-        self.draw()
-
-    @shows_errors
-    def _on_save(self, view: FigureView, kind: str) -> None:
-        view.save(kind)

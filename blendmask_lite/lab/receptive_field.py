@@ -6,7 +6,6 @@ Chapter 02.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import ipywidgets as widgets
 from torch import Tensor
@@ -17,7 +16,7 @@ from blendmask_lite.figures.sampling import CellField, paint_gradient, receptive
 from blendmask_lite.figures.style import PALETTE, DescribedFigure
 from blendmask_lite.files import shipped_checkpoint
 from blendmask_lite.lab.canvas import Bar, Bars, Canvas, CanvasEvent, Group, Mark, Panel, as_png
-from blendmask_lite.lab.parts import SHORT, LabWidget, row, shows_errors, wide
+from blendmask_lite.lab.parts import LabWidget, control, offer, row, shows_errors
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.research.fields import ReceptiveFields, effective_side
 from blendmask_lite.weights.checkpoint import load_model
@@ -45,40 +44,34 @@ class ReceptiveFieldExplorer(LabWidget):
     ) -> None:
         super().__init__(title="Receptive field explorer")
         if images is None:
-            images = [
-                each.image for each in ShapesDataset(4, seed=7, config=ShapesConfig(size=256))
-            ]
+            dataset = ShapesDataset(4, seed=7, config=ShapesConfig(size=256))
+            images = [sample.image for sample in dataset]
         if len(images) == 0:
             raise ValueError("images: no pictures to look at")
         self.images = tuple(images)
         self.fields = ReceptiveFields(load_model(shipped_checkpoint()) if model is None else model)
         names = self.fields.names
-        self.picture = widgets.Dropdown(
-            options=[(str(place + 1), place) for place in range(len(self.images))],
-            description="picture",
-            layout=wide(130),
-            style=SHORT,
-        )
-        self.map = widgets.Dropdown(
+        self.picture = control(widgets.Dropdown, "picture", 130)
+        offer(self.picture, [str(place + 1) for place in range(len(self.images))], 0)
+        self.map = control(
+            widgets.Dropdown,
+            "map",
+            200,
             options=[(f"{name} (stride {_stride_of(name)})", name) for name in names],
             value="c4" if "c4" in names else names[0],
-            description="map",
-            layout=wide(200),
-            style=SHORT,
         )
-        self.share = widgets.Dropdown(
+        self.share = control(
+            widgets.Dropdown,
+            "share of the gradient",
+            240,
             options=[(f"{100 * share:g} %", share) for share in SHARES],
             value=0.9,
-            description="share of the gradient",
-            layout=wide(240),
-            style=SHORT,
         )
         self.canvas = Canvas()
-        self._show(self.picture.value, self.map.value, None)
+        self._show_middle()
         self.canvas.on_event(self._on_event)
-        for control in (self.picture, self.map):
-            control.observe(self._on_choice, "value")
-        self.share.observe(self._on_share, "value")
+        self.when(self.picture, self.map, do=self._show_middle)
+        self.when(self.share, do=self._draw)
         self.arrange(row(self.picture, self.map, self.share), self.canvas)
 
     def point(self, row: int, column: int) -> None:
@@ -99,6 +92,9 @@ class ReceptiveFieldExplorer(LabWidget):
         del self.fields, self.images, self.field
 
     # -------------------------------------------------------------- drawing
+
+    def _show_middle(self) -> None:
+        self._show(self.picture.value, self.map.value, None)
 
     def _show(self, picture: int, name: str, cell: tuple[int, int] | None) -> None:
         """What can fail comes first, so that the old state stays."""
@@ -154,14 +150,6 @@ class ReceptiveFieldExplorer(LabWidget):
         if event.kind == "hover" and event.cells:
             column, line = event.cells[0]
             self.point(line, column)
-
-    @shows_errors
-    def _on_choice(self, _change: Any) -> None:
-        self._show(self.picture.value, self.map.value, None)
-
-    @shows_errors
-    def _on_share(self, _change: Any) -> None:
-        self._draw()
 
 
 def _stride_of(name: str) -> int:

@@ -26,7 +26,7 @@ from blendmask_lite.lab.canvas import (
     as_png,
     palette,
 )
-from blendmask_lite.lab.parts import SHORT, LabWidget, button, row, shows_errors, wide
+from blendmask_lite.lab.parts import LabWidget, button, control, row, shows_errors
 from blendmask_lite.research.fields import (
     BoxPooling,
     cell_weights,
@@ -248,34 +248,20 @@ class RoiSampler(LabWidget):
     # -------------------------------------------------------------- controls
 
     def _make_controls(self) -> None:
-        self.method = widgets.Dropdown(
-            options=list(METHODS), description="method", layout=wide(270), style=SHORT
-        )
-        self.samples = widgets.Dropdown(
-            options=[("1", 1), ("2 × 2", 2), ("4 × 4", 4)],
-            description="samples a bin",
-            layout=wide(170),
-            style=SHORT,
-        )
-        self.size = widgets.IntSlider(
-            4, min=1, max=14, description="R, cells", layout=wide(260), style=SHORT
-        )
+        dropdown, counts = widgets.Dropdown, [("1", 1), ("2 × 2", 2), ("4 × 4", 4)]
+        self.method = control(dropdown, "method", 270, options=list(METHODS))
+        self.samples = control(dropdown, "samples a bin", 170, options=counts)
+        self.size = control(widgets.IntSlider, "R, cells", 260, value=4, min=1, max=14)
         self.reset = button("undo", "Reset", "the box as it was at first")
 
     def _connect(self) -> None:
-        for control in (self.method, self.samples, self.size):
-            control.observe(self._on_change, "value")
-        self.reset.on_click(self._on_reset)
+        self.when(self.method, self.samples, self.size, do=self._apply)
+        self.when(self.reset, do=lambda: self.put(self.first_box))
         self.canvas.on_event(self._on_event)
 
-    @shows_errors
-    def _on_change(self, _change: Any) -> None:
+    def _apply(self) -> None:
         self.samples.disabled = self.how.kind == "pool"
         self._draw()
-
-    @shows_errors
-    def _on_reset(self, _button: Any) -> None:
-        self.put(self.first_box)
 
     @shows_errors(clears=False)
     def _on_event(self, event: CanvasEvent) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import ipywidgets as widgets
 
@@ -18,7 +16,7 @@ from blendmask_lite.figures.style import DescribedFigure
 from blendmask_lite.figures.targets import targets_figure
 from blendmask_lite.lab import targets_view as view
 from blendmask_lite.lab.canvas import Canvas, CanvasEvent
-from blendmask_lite.lab.parts import SHORT, LabWidget, row, shows_errors, wide
+from blendmask_lite.lab.parts import LabWidget, button, checkbox, control, offer, row, shows_errors
 from blendmask_lite.research.detector import ExplainedAssignment, explain_assignment, pyramid_shapes
 
 __all__ = ["ALL", "TargetsControls", "TargetsExplorer", "limits_of", "parse_limits"]
@@ -32,54 +30,35 @@ class TargetsControls:
     """All controls, and rows to show them in.
 
     Args:
-        num_pictures: to choose from.
+        num_images: to choose from.
     """
 
-    def __init__(self, num_pictures: int) -> None:
-        self.picture = widgets.Dropdown(
-            options=[(str(place + 1), place) for place in range(num_pictures)],
-            description="picture",
-            layout=wide(130),
-            style=SHORT,
-        )
-        self.radius = widgets.FloatSlider(
-            description="center radius",
+    def __init__(self, num_images: int) -> None:
+        self.picture = control(widgets.Dropdown, "picture", 130)
+        offer(self.picture, [str(place + 1) for place in range(num_images)], 0)
+        self.radius = control(
+            widgets.FloatSlider,
+            "center radius",
+            290,
             min=0.25,
             max=LARGEST_RADIUS,
             step=0.25,
             tooltip="half side of the square around a box' center, strides of the level",
-            layout=wide(290),
-            style=SHORT,
         )
-        self.is_whole = widgets.Checkbox(
-            description="whole box (no center sampling)",
-            indent=False,
-            layout=widgets.Layout(width="auto"),
-        )
-        self.levels = widgets.Dropdown(
-            options=_level_choices(), description="levels", layout=wide(150), style=SHORT
-        )
-        self.limits = widgets.Text(
-            description="size limits, px",
+        self.is_whole = checkbox("whole box (no center sampling)")
+        self.levels = control(widgets.Dropdown, "levels", 150, options=_level_choices())
+        self.limits = control(
+            widgets.Text,
+            "size limits, px",
+            280,
             tooltip="between two levels each: the farthest side that the lower one still takes",
             continuous_update=False,
-            layout=wide(280),
-            style=SHORT,
         )
-        self.level = widgets.Dropdown(description="show", layout=wide(150), style=SHORT)
-        self.reset = widgets.Button(
-            icon="undo", description="Reset", tooltip="the model's own rules", layout=wide(100)
-        )
+        self.level = control(widgets.Dropdown, "show", 150)
+        self.reset = button("undo", "Reset", "the model's own rules")
         self.exports = {
-            kind: widgets.Button(
-                icon="image",
-                description=kind.upper(),
-                tooltip="all levels as a figure",
-                layout=wide(90),
-            )
-            for kind in ("png", "svg")
+            kind: button("image", kind.upper(), "all levels as a figure") for kind in ("png", "svg")
         }
-        self.is_following = False  # the controls are being set: nobody moved them
 
     @property
     def above(self) -> list[widgets.Widget]:
@@ -95,23 +74,19 @@ class TargetsControls:
         return [row(*self.exports.values())]
 
     def follow(self, picture: int, config: ModelConfig) -> None:
-        """Show a state, without calling anybody."""
-        self.is_following = True
-        try:
-            self.picture.value = picture
-            self.is_whole.value = config.center_radius == math.inf
-            self.radius.disabled = self.is_whole.value
-            if not self.is_whole.value:
-                self.radius.max = max(LARGEST_RADIUS, config.center_radius)
-                self.radius.value = config.center_radius
-            self.levels.value = config.levels
-            self.limits.value = ", ".join(f"{each:g}" for each in config.size_limits)
-            options = [("all levels", ALL), *((n, i) for i, n in enumerate(config.levels))]
-            if list(self.level.options) != options:
-                self.level.options = options
-                self.level.value = ALL
-        finally:
-            self.is_following = False
+        """Show a state."""
+        self.picture.value = picture
+        self.is_whole.value = config.center_radius == math.inf
+        self.radius.disabled = self.is_whole.value
+        if not self.is_whole.value:
+            self.radius.max = max(LARGEST_RADIUS, config.center_radius)
+            self.radius.value = config.center_radius
+        self.levels.value = config.levels
+        self.limits.value = ", ".join(f"{limit:g}" for limit in config.size_limits)
+        options = [("all levels", ALL), *((n, i) for i, n in enumerate(config.levels))]
+        if list(self.level.options) != options:
+            self.level.options = options
+            self.level.value = ALL
 
 
 def parse_limits(text: str) -> tuple[float, ...]:
@@ -145,9 +120,6 @@ def _level_choices() -> list[tuple[str, tuple[str, ...]]]:
             run = tuple(names[start:end])
             choices.append((run[0] if len(run) == 1 else f"{run[0]} to {run[-1]}", run))
     return choices
-
-
-MIMES = {"png": "image/png", "svg": "image/svg+xml"}
 
 
 class TargetsExplorer(LabWidget):
@@ -253,7 +225,8 @@ class TargetsExplorer(LabWidget):
         found = _assign(self.samples[picture], config)
         self.picture, self.config, self.found = picture, config, found
         self._pointed = None
-        self.controls.follow(picture, config)
+        with self.setting():
+            self.controls.follow(picture, config)
         self._draw()
 
     @property
@@ -291,15 +264,13 @@ class TargetsExplorer(LabWidget):
     def _connect(self) -> None:
         controls = self.controls
         self.canvas.on_event(self._on_event)
-        controls.picture.observe(self._on_picture, "value")
-        controls.radius.observe(self._on_rules, "value")
-        controls.is_whole.observe(self._on_rules, "value")
-        controls.levels.observe(self._on_levels, "value")
-        controls.limits.observe(self._on_rules, "value")
-        controls.level.observe(self._on_level, "value")
-        controls.reset.on_click(self._on_reset)
-        for kind, button in controls.exports.items():
-            button.on_click(functools.partial(self._on_export, kind))
+        self.when(controls.picture, do=lambda: self.choose(controls.picture.value))
+        self.when(controls.radius, controls.is_whole, controls.limits, do=self._apply_rules)
+        self.when(controls.levels, do=self._apply_levels)
+        self.when(controls.level, do=self._draw)
+        self.when(controls.reset, do=lambda: self.apply(self.own))
+        for kind, export in controls.exports.items():
+            self.when(export, do=partial(self._export, kind))
 
     @shows_errors(clears=False)
     def _on_event(self, event: CanvasEvent) -> None:
@@ -311,44 +282,20 @@ class TargetsExplorer(LabWidget):
             location = self.found.place(level, *event.cells[0])
         self.point(location)
 
-    @shows_errors
-    def _on_picture(self, change: Any) -> None:
-        if not self.controls.is_following:
-            self.choose(change["new"])
-
-    @shows_errors
-    def _on_rules(self, _change: Any) -> None:
+    def _apply_rules(self) -> None:
         controls = self.controls
-        if controls.is_following:
-            return
-        # A wrong limit stays there to be corrected, and the picture stays as it is.
+        # A wrong limit stays there to be corrected, and the canvas stays as it is.
         limits = parse_limits(controls.limits.value)
         radius = math.inf if controls.is_whole.value else controls.radius.value
         self.apply(replace(self.config, size_limits=limits, center_radius=radius))
 
-    @shows_errors
-    def _on_levels(self, change: Any) -> None:
-        if self.controls.is_following:
-            return
-        levels = change["new"]
-        is_own = levels == self.own.levels
-        limits = self.own.size_limits if is_own else limits_of(levels)
+    def _apply_levels(self) -> None:
+        levels = self.controls.levels.value
+        limits = self.own.size_limits if levels == self.own.levels else limits_of(levels)
         self.apply(replace(self.config, levels=levels, size_limits=limits))
 
-    @shows_errors
-    def _on_level(self, _change: Any) -> None:
-        if not self.controls.is_following:
-            self._draw()
-
-    @shows_errors
-    def _on_reset(self, _button: Any) -> None:
-        self.apply(self.own)
-
-    @shows_errors
-    def _on_export(self, kind: str, _button: Any) -> None:
-        buffer = io.BytesIO()
-        self.figure().savefig(buffer, format=kind, facecolor="white", dpi=200)
-        self.canvas.download(f"targets.{kind}", buffer.getvalue(), MIMES[kind])
+    def _export(self, kind: str) -> None:
+        self.canvas.save_figure(self.figure(), "targets", kind)
 
 
 def _assign(sample: Sample, config: ModelConfig) -> ExplainedAssignment:

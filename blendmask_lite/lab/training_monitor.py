@@ -13,7 +13,7 @@ import ipywidgets as widgets
 
 from blendmask_lite.figures.style import DescribedFigure
 from blendmask_lite.figures.training import curves_figure
-from blendmask_lite.lab.parts import SHORT, LabWidget, button, row, shows_errors, wide
+from blendmask_lite.lab.parts import LabWidget, button, control, row, shows_errors
 from blendmask_lite.lab.run_process import STOPPED, RunProcess
 from blendmask_lite.lab.time import TimeMachine
 from blendmask_lite.training.run_folder import RunRecord
@@ -110,9 +110,8 @@ def _words(state: str, record: RunRecord | None, done: int, total: int) -> str:
 
 
 def _seconds_left(record: RunRecord, num_left: int) -> float:
-    seconds: list[Any] = [
-        each for each in record.steps.get("seconds", [])[-WINDOW:] if math.isfinite(each)
-    ]
+    last = record.steps.get("seconds", [])[-WINDOW:]
+    seconds: list[Any] = [duration for duration in last if math.isfinite(duration)]
     return sum(seconds) / len(seconds) * max(num_left, 0) if seconds else math.nan
 
 
@@ -146,21 +145,14 @@ class TrainingControls:
     """
 
     def __init__(self, folder: str, options: str) -> None:
-        self.folder = widgets.Text(folder, description="folder", layout=wide(560), style=SHORT)
-        self.options = widgets.Text(
-            options,
-            description="options",
-            tooltip="of `blendmask-lite train`: data, preset, schedule",
-            layout=wide(680),
-            style=SHORT,
-        )
+        tooltip = "of `blendmask-lite train`: data, preset, schedule"
+        self.folder = control(widgets.Text, "folder", 560, value=folder)
+        self.options = control(widgets.Text, "options", 680, value=options, tooltip=tooltip)
         self.follow = button("eye", "Follow", "a run that exists, however it was started")
         self.start = button("play", "Start", "a training in this folder")
         self.stop = button("stop", "Stop", "it finishes its step, saves, and leaves")
         self.resume = button("forward", "Resume", "continue where it was saved last")
-        self.bar = widgets.IntProgress(
-            description="iterations", min=0, max=1, layout=wide(330), style=SHORT
-        )
+        self.bar = control(widgets.IntProgress, "iterations", 330, min=0, max=1)
         self.words = widgets.Label()
         self.curves = widgets.HTML()
         self.curves.add_class("blendmask-lab-figure")
@@ -227,7 +219,8 @@ class TrainingMonitor(LabWidget):
         self._told: tuple[str, str] = ("", "")
         self._task: asyncio.Task[None] | None = None
         self.controls = TrainingControls(str(folder), options)
-        self._connect()
+        for name in ("start", "stop", "resume", "follow"):
+            self.when(getattr(self.controls, name), do=getattr(self, name))
         self.arrange(*self.controls.rows)
         self.refresh()
         try:
@@ -340,7 +333,7 @@ class TrainingMonitor(LabWidget):
             self.machine.reload()
 
     def _attach(self, process: RunProcess) -> None:
-        """Follow another process or folder; its masks come anew."""
+        """Follow another process or folder; its masks are shown again."""
         self.process = process
         self._drawn, self._told = (), ("", "")
         if self.machine is not None:
@@ -356,31 +349,6 @@ class TrainingMonitor(LabWidget):
             raise ValueError("folder: say where the run is, or shall be")
         process = RunProcess(text)
         return self.process if process.folder == self.process.folder else process
-
-    # -------------------------------------------------------------- controls
-
-    def _connect(self) -> None:
-        controls = self.controls
-        controls.start.on_click(self._on_start)
-        controls.stop.on_click(self._on_stop)
-        controls.resume.on_click(self._on_resume)
-        controls.follow.on_click(self._on_follow)
-
-    @shows_errors
-    def _on_start(self, _button: Any) -> None:
-        self.start()
-
-    @shows_errors
-    def _on_stop(self, _button: Any) -> None:
-        self.stop()
-
-    @shows_errors
-    def _on_resume(self, _button: Any) -> None:
-        self.resume()
-
-    @shows_errors
-    def _on_follow(self, _button: Any) -> None:
-        self.follow()
 
 
 def _words_of(text: str) -> list[str]:

@@ -5,19 +5,19 @@ Chapters 09 and 10 (BlendMask, section 3.2, equations 1 to 4).
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
+import ipywidgets as widgets
 from torch import Tensor
 
-from blendmask_lite.lab.blender import view as view
+from blendmask_lite.lab.blender import view
 from blendmask_lite.lab.blender.controls import BlenderControls
 from blendmask_lite.lab.blender.screen import BlenderScreen
 from blendmask_lite.lab.blender.state import BlenderState, changed, own_numbers, painted
 from blendmask_lite.lab.blender.view import spoken
 from blendmask_lite.lab.canvas import CanvasEvent
-from blendmask_lite.lab.parts import shows_errors
+from blendmask_lite.lab.parts import offer, shows_errors
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.structures import Target
 
@@ -53,34 +53,31 @@ class BlenderLab(BlenderScreen):
 
     def follow(self) -> None:
         """Bring the controls in step with the state."""
-        history = self.history
-        names = [each.name for each in self.scene.objects]
-        self.controls.list_objects(names, self._number)
-        self.controls.follow(
-            history.present, num_undo=len(history.past), num_redo=len(history.future)
-        )
+        history, controls = self.history, self.controls
+        with self.setting():
+            offer(controls.object, [found.name for found in self.scene.objects], self._number)
+            controls.follow(
+                history.present, num_undo=len(history.past), num_redo=len(history.future)
+            )
 
     # -------------------------------------------------------------- from the page
 
     def _connect(self) -> None:
         controls = self.controls
         self.canvas.on_event(self._on_event)
-        controls.object.observe(self._on_object, "value")
+        self.when(controls.object, do=lambda: self.choose(controls.object.value))
         for name, control in controls.changes.items():
-            control.observe(functools.partial(self._on_change, name), "value")
-        controls.brush_size.observe(self._on_brush, "value")
-        controls.load.observe(self._on_load, "value")
-        for button, method in (
-            (controls.undo, self._on_undo),
-            (controls.redo, self._on_redo),
-            (controls.reset, self._on_reset),
-            (controls.reset_all, self._on_reset_all),
-            (controls.best, self._on_best),
-            (controls.save, self._on_save),
-            (controls.png, functools.partial(self._on_export, "png", "image/png")),
-            (controls.svg, functools.partial(self._on_export, "svg", "image/svg+xml")),
-        ):
-            button.on_click(method)
+            self.when(control, do=partial(self._change, name, control))
+        self.when(controls.brush_size, do=self._set_brush)
+        self.when(controls.undo, do=self.undo)
+        self.when(controls.redo, do=self.redo)
+        self.when(controls.reset, do=lambda: self.apply(own_numbers(self.own, self.state)))
+        self.when(controls.reset_all, do=lambda: self.apply(self.own))
+        self.when(controls.best, do=self._apply_best)
+        self.when(controls.save, do=self._save_state)
+        self.when(controls.load, do=self._load_state)
+        for kind, export in (("png", controls.png), ("svg", controls.svg)):
+            self.when(export, do=partial(self._export, kind))
 
     @shows_errors(clears=False)
     def _on_event(self, event: CanvasEvent) -> None:
@@ -137,59 +134,30 @@ class BlenderLab(BlenderScreen):
         self.canvas.draw(bars={"weights": bars}, marks=self._marks)
         self.canvas.announcement = bars.title if self._cell else ""
 
-    @shows_errors
-    def _on_object(self, change: Any) -> None:
-        if not self.controls.is_following:
-            self.choose(change["new"])
-
-    @shows_errors
-    def _on_change(self, name: str, change: Any) -> None:
-        if self.controls.is_following:
-            return
+    def _change(self, name: str, control: widgets.Widget) -> None:
         try:
-            self.apply(changed(self.state, self.own, name, change["new"]))
+            self.apply(changed(self.state, self.own, name, control.value))
         finally:  # a value that could not be set must not stay in the control
             self.follow()
 
-    @shows_errors
-    def _on_brush(self, change: Any) -> None:
-        self.canvas.brush_size = change["new"]
+    def _set_brush(self) -> None:
+        self.canvas.brush_size = self.controls.brush_size.value
 
-    @shows_errors
-    def _on_undo(self, _button: Any) -> None:
-        self.undo()
-
-    @shows_errors
-    def _on_redo(self, _button: Any) -> None:
-        self.redo()
-
-    @shows_errors
-    def _on_reset(self, _button: Any) -> None:
-        self.apply(own_numbers(self.own, self.state))
-
-    @shows_errors
-    def _on_reset_all(self, _button: Any) -> None:
-        self.apply(self.own)
-
-    @shows_errors
-    def _on_best(self, _button: Any) -> None:
+    def _apply_best(self) -> None:
         best = self.scene.best(self.state, own_numbers(self.own, self.state))
         if best is None:
             raise ValueError("No true mask under the box: nothing to search the best numbers for.")
         self.apply(best)
 
-    @shows_errors
-    def _on_save(self, _button: Any) -> None:
+    def _save_state(self) -> None:
         self.canvas.download("blender_lab.json", self._state_file(), "application/json")
 
-    @shows_errors
-    def _on_export(self, kind: str, mime: str, _button: Any) -> None:
-        self.canvas.download(f"blender_lab.{kind}", self._picture_file(kind), mime)
+    def _load_state(self) -> None:
+        if self.controls.load.value:
+            file = self.controls.load.value[0]
+            with self.setting():
+                self.controls.load.value = ()
+            self._read(bytes(file["content"]), file["name"])
 
-    @shows_errors
-    def _on_load(self, change: Any) -> None:
-        if not change["new"]:
-            return
-        file = change["new"][0]
-        self.controls.load.value = ()
-        self._read(bytes(file["content"]), file["name"])
+    def _export(self, kind: str) -> None:
+        self.canvas.save_figure(self.figure(), "blender_lab", kind)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import ipywidgets as widgets
 
 from blendmask_lite.lab.blender.scene import Scene
 from blendmask_lite.lab.blender.state import BlenderState, own_numbers
-from blendmask_lite.lab.parts import SHORT, button, row, wide
+from blendmask_lite.lab.parts import button, control, note, row, toggle, wide
 
 __all__ = ["BlenderControls", "Rivals", "method_note"]
 
@@ -29,8 +29,8 @@ class BlenderControls:
     """
 
     def __init__(self, num_bases: int) -> None:
-        self.object = widgets.Dropdown(description="object", layout=wide(260), style=SHORT)
-        self.merger = _toggle("method", METHODS, "which equation makes the mask of these bases")
+        self.object = control(widgets.Dropdown, "object", 260)
+        self.merger = _buttons("method", METHODS, "which equation makes the mask of these bases")
         self.num_bases = _slider(
             "bases K", 220, num_bases, 1, num_bases, "of the network's, the first"
         )
@@ -38,7 +38,7 @@ class BlenderControls:
         self.mask_size = _choice("mask R", {})
         self.interpolation = _choice("a: M → R", {each: each for each in ("bilinear", "nearest")})
         self.pooling = _choice("crop r", {"RoIAlign": "align", "RoIPool": "pool"})
-        self.brush = _toggle("brush", BRUSHES, "what a stroke over a grid leaves there")
+        self.brush = _buttons("brush", BRUSHES, "what a stroke over a grid leaves there")
         limits = -LARGEST_VALUE, LARGEST_VALUE
         self.value = _slider("value", 240, 6.0, *limits, "raw attention; keys + and -")
         self.brush_size = _slider("size", 180, 1, 1, 5, "side of the brush, cells")
@@ -51,9 +51,7 @@ class BlenderControls:
         self.load = widgets.FileUpload(accept=".json", description="Load state", layout=wide(140))
         self.png = button("image", "PNG", "the present state as a figure")
         self.svg = button("image", "SVG", "the present state as a figure for print")
-        self.note = widgets.HTML()
-        self.note.add_class("blendmask-lab-note")
-        self.is_following = False  # the controls are being set: nobody moved them
+        self.note = note()
 
     @property
     def changes(self) -> dict[str, widgets.Widget]:
@@ -64,12 +62,13 @@ class BlenderControls:
     @property
     def above(self) -> list[widgets.Widget]:
         """Rows above the canvas."""
-        first = [self.object, self.merger]
-        second = [
-            self.num_bases, self.attention_size, self.mask_size, self.interpolation, self.pooling
-        ]  # fmt: skip
-        brush = [self.brush, self.value, self.brush_size]
-        return [row(*first), self.note, row(*second), row(*brush)]
+        sizes = [self.num_bases, self.attention_size, self.mask_size]
+        return [
+            row(self.object, self.merger),
+            self.note,
+            row(*sizes, self.interpolation, self.pooling),
+            row(self.brush, self.value, self.brush_size),
+        ]
 
     @property
     def below(self) -> list[widgets.Widget]:
@@ -78,33 +77,20 @@ class BlenderControls:
         return [row(*steps, self.save, self.load, self.png, self.svg)]
 
     def follow(self, state: BlenderState, *, num_undo: int, num_redo: int) -> None:
-        """Show a state, without calling anybody."""
-        self.is_following = True
-        try:
-            self.merger.value = state.merger
-            self.num_bases.value = state.num_bases
-            R, M = state.mask_size, state.attention_size
-            _offer(self.attention_size, {M, 1, 2, 3, 4, *SIZES}, lambda size: size <= R)
-            _offer(self.mask_size, {R, *SIZES}, lambda size: size >= M)
-            self.attention_size.value, self.mask_size.value = M, R
-            self.interpolation.value, self.pooling.value = state.interpolation, state.pooling
-            is_blender, is_fixed = state.merger == "blender", state.merger == "assembler"
-            self.attention_size.disabled = self.interpolation.disabled = not is_blender
-            for control in (self.brush, self.value, self.brush_size, self.reset, self.best):
-                control.disabled = is_fixed
-            self.undo.disabled, self.redo.disabled = num_undo == 0, num_redo == 0
-            self.note.value = method_note(state)
-        finally:
-            self.is_following = False
-
-    def list_objects(self, names: Sequence[str], chosen: int) -> None:
-        """Offer other objects, without calling anybody."""
-        self.is_following = True
-        try:
-            self.object.options = [(name, index) for index, name in enumerate(names)]
-            self.object.value = chosen
-        finally:
-            self.is_following = False
+        """Show a state."""
+        self.merger.value = state.merger
+        self.num_bases.value = state.num_bases
+        R, M = state.mask_size, state.attention_size
+        _offer_sizes(self.attention_size, {M, 1, 2, 3, 4, *SIZES}, lambda size: size <= R)
+        _offer_sizes(self.mask_size, {R, *SIZES}, lambda size: size >= M)
+        self.attention_size.value, self.mask_size.value = M, R
+        self.interpolation.value, self.pooling.value = state.interpolation, state.pooling
+        is_blender, is_fixed = state.merger == "blender", state.merger == "assembler"
+        self.attention_size.disabled = self.interpolation.disabled = not is_blender
+        for painting in (self.brush, self.value, self.brush_size, self.reset, self.best):
+            painting.disabled = is_fixed
+        self.undo.disabled, self.redo.disabled = num_undo == 0, num_redo == 0
+        self.note.value = method_note(state)
 
 
 def method_note(state: BlenderState) -> str:
@@ -140,16 +126,14 @@ def method_note(state: BlenderState) -> str:
     )
 
 
-def _offer(choice: widgets.Dropdown, sizes: set[int], fits: Any) -> None:
+def _offer_sizes(choice: widgets.Dropdown, sizes: set[int], fits: Any) -> None:
     options = [size for size in sorted(sizes) if fits(size)]
     if tuple(choice.options) != tuple(options):
         choice.options = options
 
 
 def _choice(description: str, options: dict[str, str]) -> widgets.Dropdown:
-    return widgets.Dropdown(
-        options=list(options.items()), description=description, layout=wide(150), style=SHORT
-    )
+    return control(widgets.Dropdown, description, 150, options=list(options.items()))
 
 
 def _slider(
@@ -159,28 +143,13 @@ def _slider(
     is_whole = isinstance(value, int)
     kind = widgets.IntSlider if is_whole else widgets.FloatSlider
     options: dict[str, Any] = {} if is_whole else {"step": 0.5, "readout_format": "+.1f"}
-    return kind(
-        value=value,
-        min=low,
-        max=high,
-        description=description,
-        tooltip=tooltip,
-        layout=wide(width),
-        style=SHORT,
-        **options,
-    )
+    options |= {"value": value, "min": low, "max": high, "tooltip": tooltip}
+    return control(kind, description, width, **options)
 
 
-def _toggle(description: str, options: dict[str, str], tooltip: str) -> widgets.ToggleButtons:
-    buttons = widgets.ToggleButtons(
-        options=list(options.items()),
-        description=description,
-        tooltips=[tooltip] * len(options),
-        layout=wide(340),
-        style=SHORT,
-    )
-    buttons.style.button_width = "auto"
-    return buttons
+def _buttons(description: str, options: dict[str, str], tooltip: str) -> widgets.ToggleButtons:
+    tooltips = [tooltip] * len(options)
+    return toggle(description, list(options.items()), tooltips=tooltips, layout=wide(340))
 
 
 REST = 0.2  # seconds without an event after which the search begins
@@ -220,7 +189,7 @@ class Rivals:
             return
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # no hand is waiting: a test, or a script
+        except RuntimeError:  # nobody is waiting: a test, or a script
             self._search(state, tell)
             return
         self._timer = loop.call_later(REST, self._search, state, tell)

@@ -1,11 +1,10 @@
 """The Blender lab's screen: a picture, a history of states, and the canvas that shows the present.
 
-Chapters 09 and 10. Code works on it as the hand does on the page; `BlenderLab` adds the controls.
+Chapters 09 and 10. Code works on it as the user does on the page; `BlenderLab` adds the controls.
 """
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
 
@@ -13,9 +12,9 @@ import torch
 from torch import Tensor
 
 from blendmask_lite.figures.blending import blending_figure, crop_picture
-from blendmask_lite.figures.style import DescribedFigure, largest_magnitude
+from blendmask_lite.figures.style import DescribedFigure, largest_magnitude, save_figure
 from blendmask_lite.files import write_atomically
-from blendmask_lite.lab.blender import view as view
+from blendmask_lite.lab.blender import view
 from blendmask_lite.lab.blender.controls import Rivals
 from blendmask_lite.lab.blender.scene import Blend, Scene, look_at
 from blendmask_lite.lab.blender.state import (
@@ -129,10 +128,7 @@ class BlenderScreen(LabWidget):
         Raises:
             ValueError: another suffix.
         """
-        kind = Path(path).suffix.removeprefix(".").lower()
-        if kind not in ("png", "svg", "pdf"):
-            raise ValueError(f"{path}: .png, .svg or .pdf are written")
-        write_atomically(Path(path), self._picture_file(kind))
+        save_figure(self.figure(), Path(path))
 
     def free(self) -> None:
         """Drop the model, the picture and all states."""
@@ -245,8 +241,3 @@ class BlenderScreen(LabWidget):
                 f"{name} was saved over another picture; its box and numbers are shown here.",
                 "warning",
             )
-
-    def _picture_file(self, kind: str) -> bytes:
-        buffer = io.BytesIO()
-        self.figure().savefig(buffer, format=kind, facecolor="white", dpi=200)
-        return buffer.getvalue()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.lab.explorer.page import MeasuredPage, Page
+from blendmask_lite.lab.explorer.page import MeasuredPage
 from blendmask_lite.lab.explorer.pages import RivalPage
 from blendmask_lite.lab.explorer.screen import ExplorerScreen
 from blendmask_lite.lab.explorer.sources import (
@@ -35,8 +35,8 @@ class Explorer(ExplorerScreen):
     A page is drawn when it is looked at. Whatever fails leaves the old state, and a message.
 
     Args:
-        model: in evaluation mode; the shipped one without.
-        dataset: the shapes of seed 7 without; numbers are measured on it.
+        model: in evaluation mode; None: the shipped one.
+        dataset: None: the shapes of seed 7; numbers are measured on it.
         image: (3, H, W), RGB, float in [0, 1] or uint8: an own picture to begin with.
 
     Raises:
@@ -55,52 +55,40 @@ class Explorer(ExplorerScreen):
 
     def _connect(self) -> None:
         controls = self.controls
-        controls.load_model.on_click(self._on_load_model)
-        controls.source.observe(self._on_source, "value")
-        controls.seed.observe(self._on_seed, "value")
-        controls.open_folder.on_click(self._on_folder)
+        self.when(controls.load_model, do=self._load_model)
+        self.when(controls.source, do=self._turn_to_source)
+        self.when(controls.seed, do=lambda: self._open(open_shapes(int(controls.seed.value))))
+        self.when(controls.open_folder, do=self._open_folder)
         controls.upload.on_upload(self._on_upload)
-        controls.number.observe(self._on_number, "value")
-        controls.previous.on_click(partial(self._on_step, -1))
-        controls.next.on_click(partial(self._on_step, 1))
-        controls.object.observe(self._on_object, "value")
-        controls.least_score.observe(self._on_score, "value")
-        self.tabs.observe(self._on_tab, "selected_index")
+        self.when(controls.number, do=lambda: self._show(int(controls.number.value)))
+        self.when(controls.previous, do=lambda: self._show(self._number - 1))
+        self.when(controls.next, do=lambda: self._show(self._number + 1))
+        self.when(controls.object, do=self._choose)
+        self.when(controls.least_score, do=self._look_again)
+        self.when(self.tabs, do=self._draw)
         for page in self.pages.values():
-            for control in page.changes:
-                control.observe(partial(self._on_change, page), "value")
-            page.on_save = self._on_save
+            page.on_save = self.save_view
+            self.when(*page.changes, do=partial(self._redraw, page))
             if isinstance(page, MeasuredPage):
-                page.button.on_click(partial(self._on_measure, page))
+                self.when(page.button, do=partial(self._measure, page))
             if isinstance(page, RivalPage):
-                page.button.on_click(partial(self._on_match, page))
+                self.when(page.button, do=partial(self._match, page))
 
-    @shows_errors
-    def _on_load_model(self, _button: Any) -> None:
+    def _load_model(self) -> None:
         source = str(self.controls.model.value)
         model = self._during(f"Loading {source} …", lambda: open_model(source))
         self._take(model, self.present.dataset, self.present.picture, number=self._number)
 
-    @shows_errors
-    def _on_source(self, change: Any) -> None:
+    def _turn_to_source(self) -> None:
         self.controls.show_source()
-        if change["new"] == "own":
-            return
-        wants_shapes = change["new"] == "shapes"
-        if isinstance(self.present.dataset, ShapesDataset) == wants_shapes:
-            self._open(self.present.dataset)
-        elif wants_shapes:
+        source, dataset = self.controls.source.value, self.present.dataset
+        if source != "own" and isinstance(dataset, ShapesDataset) == (source == "shapes"):
+            self._open(dataset)
+        elif source == "shapes":
             self._open(open_shapes(int(self.controls.seed.value)))
 
-    @shows_errors
-    def _on_seed(self, change: Any) -> None:
-        if not self.controls.is_following:
-            self._open(open_shapes(int(change["new"])))
-
-    @shows_errors
-    def _on_folder(self, _button: Any) -> None:
-        controls = self.controls
-        self._open(open_folder(controls.folder.value, controls.split.value))
+    def _open_folder(self) -> None:
+        self._open(open_folder(self.controls.folder.value, self.controls.split.value))
 
     def _open(self, dataset: InstanceDataset) -> None:
         self._take(self.present.model, dataset, open_picture(dataset, 0))
@@ -110,53 +98,31 @@ class Explorer(ExplorerScreen):
         picture = read_upload(name, content)
         self._take(self.present.model, self.present.dataset, picture, number=self._number)
 
-    @shows_errors
-    def _on_number(self, change: Any) -> None:
-        if not self.controls.is_following:
-            self._show(int(change["new"]))
-
-    @shows_errors
-    def _on_step(self, step: int, _button: Any) -> None:
-        self._show(self._number + step)
-
     def _show(self, number: int) -> None:
         try:
             self.show(number)
         finally:  # a number whose picture cannot be read must not stay in the control
             self._follow()
 
-    @shows_errors
-    def _on_object(self, change: Any) -> None:
-        if not self.controls.is_following and change["new"] is not None:
-            self.choose(change["new"])
+    def _choose(self) -> None:
+        if self.controls.object.value is not None:
+            self.choose(self.controls.object.value)
+
+    def _look_again(self) -> None:
+        present = self.present
+        self._take(present.model, present.dataset, present.picture, number=self._number)
 
     @shows_errors
-    def _on_score(self, _change: Any) -> None:
-        if not self.controls.is_following:
-            present = self.present
-            self._take(present.model, present.dataset, present.picture, number=self._number)
-
-    @shows_errors
-    def _on_tab(self, _change: Any) -> None:
-        self._draw()
-
-    @shows_errors
-    def _on_change(self, page: Page, _change: Any) -> None:
-        if not page.is_following:
-            page.draw(self.present)
-
-    @shows_errors
-    def _on_save(self, view: FigureView, kind: str) -> None:
+    def save_view(self, view: FigureView, kind: str) -> None:
+        """Let the browser save a figure in the chosen width."""
         view.save(kind, width=self.controls.chosen_width)
 
-    @shows_errors
-    def _on_measure(self, page: MeasuredPage, _button: Any) -> None:
+    def _measure(self, page: MeasuredPage) -> None:
         self._during("Measuring …", lambda: page.run(self.present))
 
-    @shows_errors
-    def _on_match(self, page: RivalPage, _button: Any) -> None:
+    def _match(self, page: RivalPage) -> None:
         self._during(f"Loading {page.source.value} …", lambda: page.match(self.present))
-        page.draw(self.present)
+        self._redraw(page)
 
     def _during(self, words: str, work: Callable[[], Any]) -> Any:
         """Do something that takes its time, and say so meanwhile."""

@@ -16,6 +16,7 @@ from blendmask_lite.figures.style import DescribedFigure
 from blendmask_lite.lab.explorer import look as figures
 from blendmask_lite.lab.explorer.look import Look, change_masks
 from blendmask_lite.lab.explorer.page import MeasuredPage, Present, Rows
+from blendmask_lite.lab.parts import checkbox, control, offer
 from blendmask_lite.research.basis_scores import BasisScores, score_bases, untrained_scores
 from blendmask_lite.research.knockout import knock_out_bases
 from blendmask_lite.research.oracles import OracleResults, oracle_swaps, score_oracles
@@ -69,19 +70,13 @@ class ChangePage(MeasuredPage):
     title = "Change a base"
 
     def __init__(self) -> None:
-        self.base = widgets.Dropdown(description="base", layout={"width": "170px"})
-        self.factor = widgets.FloatSlider(
-            0.0, min=-1, max=3, step=0.1, description="times", readout_format=".1f"
+        self.base = control(widgets.Dropdown, "base", 170)
+        self.factor = control(
+            widgets.FloatSlider, "times", 300, value=0, min=-1, max=3, readout_format=".1f"
         )
-        self.is_flat = widgets.Checkbox(
-            False, description="its mean instead", indent=False, layout={"width": "auto"}
-        )
-        super().__init__(
-            self.base,
-            self.factor,
-            self.is_flat,
-            what="mask AP with each base changed so, one at a time",
-        )
+        self.is_flat = checkbox("its mean instead")
+        what = "mask AP with each base changed so, one at a time"
+        super().__init__(self.base, self.factor, self.is_flat, what=what)
 
     @property
     def wanted(self) -> float | None:
@@ -97,8 +92,7 @@ class ChangePage(MeasuredPage):
         self.factor.disabled = bool(self.is_flat.value)
         num_bases = present.model.config.num_bases
         if len(self.base.options) != num_bases:
-            self.base.options = [(f"base {k + 1}", k) for k in range(num_bases)]
-            self.base.value = 0
+            offer(self.base, [f"base {k + 1}" for k in range(num_bases)], 0)
 
     def maker(self, present: Present) -> Callable[[], DescribedFigure]:
         """Base and masks, before and after."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import ipywidgets as widgets
 
@@ -16,13 +16,12 @@ from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.figures.style import DescribedFigure
 from blendmask_lite.lab.explorer.look import Look
 from blendmask_lite.lab.explorer.sources import Picture
-from blendmask_lite.lab.parts import FigureView
+from blendmask_lite.lab.parts import FigureView, control, row
 from blendmask_lite.model.blendmask import BlendMask
 
-__all__ = ["WRAP", "MeasuredPage", "Page", "Present", "as_table"]
+__all__ = ["MeasuredPage", "Page", "Present", "as_table"]
 
 
-WRAP = widgets.Layout(flex_flow="row wrap", align_items="center", overflow="visible")
 NO_OBJECTS = "No object was found in this picture; lower the least score, or take another picture."
 MOST_MEASURED = 200
 
@@ -65,10 +64,8 @@ class Page(widgets.VBox):
         self.changes = changes
         self.views: list[FigureView] = []  # all figures of the page
         self.on_save: Callable[[FigureView, str], None] | None = None
-        row = [widgets.HBox([*changes, *others], layout=WRAP)] if changes or others else []
-        super().__init__(row)
-        self.controls: list[widgets.Widget] = row
-        self.is_following = False  # controls are being set: nobody moved them
+        self.controls = [row(*changes, *others)] if changes or others else []
+        super().__init__(self.controls)
 
     def parts(self) -> list[widgets.Widget]:
         """Make all that the page shows, from top to bottom."""
@@ -112,11 +109,7 @@ class Page(widgets.VBox):
     def draw(self, present: Present) -> None:
         """Show the page for `present`."""
         self.build()
-        self.is_following = True
-        try:
-            self.follow(present)
-        finally:
-            self.is_following = False
+        self.follow(present)
         reason = self.missing(present)
         if reason:
             self.view.say(reason)
@@ -136,9 +129,7 @@ class MeasuredPage(Page):
     """
 
     def __init__(self, *changes: widgets.Widget, what: str, num_images: int = 20) -> None:
-        self.num_images = widgets.BoundedIntText(
-            num_images, 1, MOST_MEASURED, description="pictures", layout={"width": "150px"}
-        )
+        self.num_images = whole_number("pictures", 150, num_images, 1, MOST_MEASURED)
         self.button = widgets.Button(description="Measure", icon="play", tooltip=what)
         self.progress = widgets.IntProgress(
             0, 0, 1, layout={"width": "160px", "visibility": "hidden"}
@@ -154,8 +145,8 @@ class MeasuredPage(Page):
         """Button, figure and table of what is measured."""
         self.measured, self.measured_table = self.new_view(), widgets.HTML()
         self.measured.say(self.before)
-        row = widgets.HBox([self.num_images, self.button, self.progress], layout=WRAP)
-        return [row, self.measured, self.measured_table]
+        controls = row(self.num_images, self.button, self.progress)
+        return [controls, self.measured, self.measured_table]
 
     def measure(
         self, present: Present, progress: Callable[[int, int], None]
@@ -187,13 +178,20 @@ class MeasuredPage(Page):
 
     def close(self) -> None:
         """Remove the page; its button may never have been shown."""
-        for control in (self.num_images, self.button, self.progress):
-            control.close()
+        for widget in (self.num_images, self.button, self.progress):
+            widget.close()
         super().close()
 
     def _tell(self, done: int, total: int) -> None:
         self.progress.max = total
         self.progress.value = done
+
+
+def whole_number(
+    description: str, width: int, value: int, low: int, high: int
+) -> widgets.BoundedIntText:
+    """A field for a whole number."""
+    return control(widgets.BoundedIntText, description, width, value=value, min=low, max=high)
 
 
 def as_table(rows: Rows) -> str:
@@ -202,14 +200,7 @@ def as_table(rows: Rows) -> str:
         return ""
     head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in rows[0])
     body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-        for row in rows[1:]
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
+        for cells in rows[1:]
     )
     return f'<table class="blendmask-table"><tr>{head}</tr>{body}</table>'
-
-
-def toggle(description: str, options: Any) -> widgets.ToggleButtons:
-    """A choice between a few."""
-    return widgets.ToggleButtons(
-        options=options, description=description, style={"button_width": "auto"}
-    )

@@ -10,8 +10,9 @@ import torch
 
 from blendmask_lite.figures.style import DescribedFigure
 from blendmask_lite.lab.explorer import look as figures
-from blendmask_lite.lab.explorer.page import Page, Present, Rows, toggle
-from blendmask_lite.lab.explorer.sources import MODEL_CHOICES, open_model
+from blendmask_lite.lab.explorer.page import Page, Present, Rows, whole_number
+from blendmask_lite.lab.explorer.sources import model_field, open_model
+from blendmask_lite.lab.parts import checkbox, control, offer, toggle
 from blendmask_lite.research.matching import compare_checkpoints
 from blendmask_lite.structures import Detections
 
@@ -66,12 +67,8 @@ class AttentionsPage(Page):
     title = "Attentions"
 
     def __init__(self) -> None:
-        self.with_second = widgets.Checkbox(
-            False, description="beside a second object", indent=False, layout={"width": "auto"}
-        )
-        self.second = widgets.Dropdown(
-            description="second", disabled=True, layout={"width": "260px"}
-        )
+        self.with_second = checkbox("beside a second object")
+        self.second = control(widgets.Dropdown, "second", 260, disabled=True)
         super().__init__(self.with_second, self.second)
 
     def missing(self, present: Present) -> str:
@@ -83,10 +80,9 @@ class AttentionsPage(Page):
     def follow(self, present: Present) -> None:
         """Offer the picture's objects as the second one."""
         self.second.disabled = not self.with_second.value
-        names = [each.name for each in present.look.objects]
+        names = [thing.name for thing in present.look.objects]
         if [name for name, _ in self.second.options] != names:
-            self.second.options = [(name, index) for index, name in enumerate(names)]
-            self.second.value = min(1, len(names) - 1) if names else None
+            offer(self.second, names, min(1, len(names) - 1) if names else None)
 
     def maker(self, present: Present) -> Callable[[], DescribedFigure]:
         """Raw attentions of one object, or score maps of two."""
@@ -138,16 +134,8 @@ class RivalPage(Page):
     title = "Two checkpoints"
 
     def __init__(self) -> None:
-        self.source = widgets.Combobox(
-            placeholder="a file, or a published name",
-            options=MODEL_CHOICES,
-            ensure_option=False,
-            description="other",
-            layout={"width": "360px"},
-        )
-        self.num_images = widgets.BoundedIntText(
-            5, 1, 50, description="over pictures", layout={"width": "170px"}
-        )
+        self.source = model_field("other", 360, "a file, or a published name")
+        self.num_images = whole_number("over pictures", 170, 5, 1, 50)
         self.button = widgets.Button(description="Load and match", icon="exchange")
         self.rival: figures.Rival | None = None
         super().__init__(others=[self.source, self.num_images, self.button])

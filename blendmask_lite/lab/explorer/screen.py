@@ -12,7 +12,7 @@ from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures.style import WIDTHS
 from blendmask_lite.lab.explorer.look import look_at_picture
 from blendmask_lite.lab.explorer.measures import ChangePage, OraclePage, ScoresPage
-from blendmask_lite.lab.explorer.page import NO_OBJECTS, WRAP, Page, Present, toggle
+from blendmask_lite.lab.explorer.page import NO_OBJECTS, Page, Present, whole_number
 from blendmask_lite.lab.explorer.pages import (
     AttentionsPage,
     BasesPage,
@@ -22,17 +22,17 @@ from blendmask_lite.lab.explorer.pages import (
     RivalPage,
 )
 from blendmask_lite.lab.explorer.sources import (
-    MODEL_CHOICES,
     SHIPPED,
     Picture,
     UploadButton,
     advice_about,
     check_picture,
+    model_field,
     open_model,
     open_picture,
     open_shapes,
 )
-from blendmask_lite.lab.parts import LabWidget, MessageLine
+from blendmask_lite.lab.parts import LabWidget, MessageLine, button, control, offer, row, toggle
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.structures import Target
 
@@ -47,56 +47,43 @@ class ExplorerControls:
     """All controls above the pages, and rows to show them in."""
 
     def __init__(self) -> None:
-        self.model = widgets.Combobox(
-            placeholder="shipped, a published name, or a file",
-            options=MODEL_CHOICES,
-            ensure_option=False,
-            description="model",
-            layout={"width": "400px"},
-        )
+        self.model = model_field("model", 400, "shipped, a published name, or a file")
         self.load_model = widgets.Button(description="Load model", icon="download")
         self.source = toggle("pictures", SOURCES)
-        self.seed = widgets.BoundedIntText(
-            7, 0, 2**31 - 1, description="seed", layout={"width": "170px"}
-        )
-        self.folder = widgets.Text(
-            placeholder="a folder in COCO's layout", description="folder", layout={"width": "340px"}
-        )
-        self.split = widgets.Text(
-            placeholder="the only one", description="split", layout={"width": "200px"}
-        )
+        self.seed = whole_number("seed", 170, 7, 0, 2**31 - 1)
+        text = widgets.Text
+        self.folder = control(text, "folder", 340, placeholder="a folder in COCO's layout")
+        self.split = control(text, "split", 200, placeholder="the only one")
         self.open_folder = widgets.Button(description="Open folder", icon="folder-open")
         self.upload = UploadButton(label="Choose a picture, or drop one here")
-        self.number = widgets.BoundedIntText(
-            0, 0, 0, description="number", layout={"width": "170px"}
-        )
-        self.previous = _narrow("arrow-left", "previous picture")
-        self.next = _narrow("arrow-right", "next picture")
-        self.object = widgets.Dropdown(description="object", layout={"width": "270px"})
-        self.least_score = widgets.FloatSlider(
-            0.5,
+        self.number = whole_number("number", 170, 0, 0, 0)
+        self.previous = button("arrow-left", "", "previous picture")
+        self.next = button("arrow-right", "", "next picture")
+        self.object = control(widgets.Dropdown, "object", 270)
+        self.least_score = control(
+            widgets.FloatSlider,
+            "least score",
+            300,
+            value=0.5,
             min=0.05,
             max=0.95,
             step=0.05,
-            description="least score",
             continuous_update=False,
-            layout={"width": "300px"},
         )
-        self.width = widgets.Dropdown(
-            options=[AS_SHOWN, *WIDTHS], description="save for", layout={"width": "190px"}
-        )
+        self.width = control(widgets.Dropdown, "save for", 190, options=[AS_SHOWN, *WIDTHS])
         self.advice = MessageLine()  # stays as long as it holds
-        self.is_following = False  # the controls are being set: nobody moved them
 
     @property
     def rows(self) -> list[widgets.Widget]:
         """From top to bottom."""
-        rows = (
-            [self.model, self.load_model],
-            [self.source, self.seed, self.folder, self.split, self.open_folder, self.upload],
-            [self.number, self.previous, self.next, self.object, self.least_score, self.width],
-        )
-        return [*(widgets.HBox(row, layout=WRAP) for row in rows), self.advice]
+        own = [self.seed, self.folder, self.split, self.open_folder, self.upload]
+        chosen = [self.number, self.previous, self.next, self.object, self.least_score]
+        return [
+            row(self.model, self.load_model),
+            row(self.source, *own),
+            row(*chosen, self.width),
+            self.advice,
+        ]
 
     @property
     def chosen_width(self) -> str | None:
@@ -112,44 +99,34 @@ class ExplorerControls:
             "own": (self.upload,),
         }
         for name, group in shown.items():
-            for control in group:
-                control.layout.display = None if name == kind else "none"
+            for widget in group:
+                widget.layout.display = None if name == kind else "none"
         is_own = kind == "own"
-        for control in (self.number, self.previous, self.next):
-            control.layout.display = "none" if is_own else None
+        for widget in (self.number, self.previous, self.next):
+            widget.layout.display = "none" if is_own else None
 
     def follow(self, present: Present, *, number: int, advice: str) -> None:
-        """Show a state, without calling anybody.
+        """Show a state.
 
         Args:
             present: the state.
             number: of the picture in its data set.
             advice: where model and picture do not belong together.
         """
-        self.is_following = True
-        try:
-            total = len(present.dataset)
-            self.number.max = max(total - 1, 0)
-            self.number.value = number
-            self.previous.disabled, self.next.disabled = number == 0, number + 1 >= total
-            if isinstance(present.dataset, ShapesDataset):
-                self.seed.value = present.dataset.seed
-            names = [each.name for each in present.look.objects]
-            if [name for name, _ in self.object.options] != names:
-                self.object.options = [(name, index) for index, name in enumerate(names)]
-            self.object.value = present.chosen if names else None
-            self.object.disabled = not names
-            self.least_score.value = present.look.least_score
-            if advice:
-                self.advice.show(advice, "warning")
-            else:
-                self.advice.clear()
-        finally:
-            self.is_following = False
-
-
-def _narrow(icon: str, tooltip: str) -> widgets.Button:
-    return widgets.Button(icon=icon, tooltip=tooltip, layout={"width": "42px"})
+        total = len(present.dataset)
+        self.number.max = max(total - 1, 0)
+        self.number.value = number
+        self.previous.disabled, self.next.disabled = number == 0, number + 1 >= total
+        if isinstance(present.dataset, ShapesDataset):
+            self.seed.value = present.dataset.seed
+        names = [thing.name for thing in present.look.objects]
+        offer(self.object, names, present.chosen if names else None)
+        self.object.disabled = not names
+        self.least_score.value = present.look.least_score
+        if advice:
+            self.advice.show(advice, "warning")
+        else:
+            self.advice.clear()
 
 
 PAGES = (
@@ -169,8 +146,8 @@ class ExplorerScreen(LabWidget):
     """State, controls and pages, nothing connected; a page is drawn when it is looked at.
 
     Args:
-        model: in evaluation mode; the shipped one without.
-        dataset: the shapes of seed 7 without; numbers are measured on it.
+        model: in evaluation mode; None: the shipped one.
+        dataset: None: the shapes of seed 7; numbers are measured on it.
         image: (3, H, W), RGB, float in [0, 1] or uint8: an own picture to begin with.
 
     Raises:
@@ -286,9 +263,14 @@ class ExplorerScreen(LabWidget):
     def _draw(self) -> None:
         page = self.page
         if page in self._stale:
-            page.draw(self.present)
+            self._redraw(page)
             self._stale.discard(page)
+
+    def _redraw(self, page: Page) -> None:
+        with self.setting():
+            page.draw(self.present)
 
     def _follow(self) -> None:
         advice = advice_about(self.present.model, self.present.picture)
-        self.controls.follow(self.present, number=self._number, advice=advice)
+        with self.setting():
+            self.controls.follow(self.present, number=self._number, advice=advice)

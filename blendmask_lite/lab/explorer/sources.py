@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import anywidget
+import ipywidgets as widgets
 from torch import Tensor
 from traitlets import Int, Unicode
 
@@ -19,18 +20,18 @@ from blendmask_lite.datasets.sample import InstanceDataset, Sample
 from blendmask_lite.datasets.shapes import SHAPE_CLASSES, ShapesDataset
 from blendmask_lite.files import shipped_checkpoint
 from blendmask_lite.images import decode_image
-from blendmask_lite.lab.parts import STATIC
+from blendmask_lite.lab.parts import STATIC, control
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.weights.adelaidet import load_adelaidet
 from blendmask_lite.weights.checkpoint import load_model
 from blendmask_lite.weights.zoo import PUBLISHED, find_published
 
 __all__ = [
-    "MODEL_CHOICES",
     "SHIPPED",
     "Picture",
     "UploadButton",
     "advice_about",
+    "model_field",
     "open_folder",
     "open_model",
     "open_picture",
@@ -105,6 +106,12 @@ class Picture:
     image: Tensor
     sample: Sample | None = None
     class_names: tuple[str, ...] = ()
+
+
+def model_field(description: str, width: int, placeholder: str) -> widgets.Combobox:
+    """A field for what `open_model` takes."""
+    options: dict[str, Any] = {"options": MODEL_CHOICES, "ensure_option": False}
+    return control(widgets.Combobox, description, width, placeholder=placeholder, **options)
 
 
 def open_model(source: str) -> BlendMask:

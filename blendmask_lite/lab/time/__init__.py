@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import functools
-import io
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import ipywidgets as widgets
 
 from blendmask_lite.figures.style import DescribedFigure
 from blendmask_lite.lab.canvas import Canvas, CanvasEvent, as_png
-from blendmask_lite.lab.parts import SHORT, LabWidget, button, row, shows_errors, wide
+from blendmask_lite.lab.parts import (
+    SHORT,
+    LabWidget,
+    button,
+    control,
+    offer,
+    row,
+    shows_errors,
+    toggle,
+)
 from blendmask_lite.lab.time import view as view
 from blendmask_lite.lab.time.moments import Moment, TimeReel
 from blendmask_lite.lab.time.view import MOST_COLUMNS, film_of, moment_of, object_names, words
@@ -29,10 +37,11 @@ class TimeControls:
     """All controls, and rows to show them in."""
 
     def __init__(self) -> None:
-        self.picture = widgets.Dropdown(description="picture", layout=wide(190), style=SHORT)
-        self.object = widgets.Dropdown(description="object", layout=wide(230), style=SHORT)
-        self.layer = _toggle("on the picture", LAYERS)
-        self.scale = _toggle("colours", SCALES)
+        self.picture = control(widgets.Dropdown, "picture", 190)
+        self.object = control(widgets.Dropdown, "object", 230)
+        layout = widgets.Layout(width="auto", max_width="100%")
+        self.layer = toggle("on the picture", list(LAYERS.items()), layout=layout)
+        self.scale = toggle("colours", list(SCALES.items()), layout=layout)
         self.play = widgets.Play(
             interval=MILLISECONDS, show_repeat=True, tooltip="play the moments"
         )
@@ -45,12 +54,8 @@ class TimeControls:
         # In the page: it plays on while the kernel is busy.
         self.link = widgets.jslink((self.play, "value"), (self.moment, "value"))
         self.words = widgets.Label()
-        self.path = widgets.Text(
-            description="snapshots of",
-            placeholder="folder of a run; empty: the package's own",
-            layout=wide(430),
-            style=SHORT,
-        )
+        placeholder = "folder of a run; empty: the package's own"
+        self.path = control(widgets.Text, "snapshots of", 430, placeholder=placeholder)
         self.open = button("folder-open", "Open", "show the snapshots of this run")
         self.again = button("refresh", "New moments", "of a training that goes on")
         self.exports = {
@@ -61,7 +66,6 @@ class TimeControls:
             )
             for kind in ("png", "svg")
         }
-        self.is_following = False  # the controls are being set: nobody moved them
 
     @property
     def above(self) -> list[widgets.Widget]:
@@ -77,40 +81,15 @@ class TimeControls:
         return [row(*self.exports.values()), row(self.path, self.open, self.again)]
 
     def follow(self, reel: TimeReel, picture: int, object_index: int, index: int) -> None:
-        """Show a state, without calling anybody."""
-        self.is_following = True
-        try:
-            num = len(reel.snapshots.samples)
-            self._offer(self.picture, [str(place + 1) for place in range(num)], picture)
-            self._offer(self.object, object_names(reel, picture), object_index)
-            # A slider needs two ends.
-            self.moment.max = self.play.max = max(1, len(reel) - 1)
-            self.moment.disabled = self.play.disabled = len(reel) == 1
-            self.moment.value = index  # the page moves the player with it
-            self.words.value = words(reel, index)
-        finally:
-            self.is_following = False
-
-    @staticmethod
-    def _offer(control: widgets.Dropdown, names: list[str], chosen: int) -> None:
-        options = tuple((name, index) for index, name in enumerate(names))
-        if tuple(control.options) != options:
-            control.options = options
-        control.value = chosen
-
-
-def _toggle(description: str, options: dict[str, str]) -> widgets.ToggleButtons:
-    buttons = widgets.ToggleButtons(
-        options=list(options.items()),
-        description=description,
-        layout=widgets.Layout(width="auto", max_width="100%"),
-        style=SHORT,
-    )
-    buttons.style.button_width = "auto"
-    return buttons
-
-
-MIMES = {"png": "image/png", "svg": "image/svg+xml"}
+        """Show a state."""
+        num = len(reel.snapshots.samples)
+        offer(self.picture, [str(place + 1) for place in range(num)], picture)
+        offer(self.object, object_names(reel, picture), object_index)
+        # A slider needs two ends.
+        self.moment.max = self.play.max = max(1, len(reel) - 1)
+        self.moment.disabled = self.play.disabled = len(reel) == 1
+        self.moment.value = index  # the page moves the player with it
+        self.words.value = words(reel, index)
 
 
 class TimeMachine(LabWidget):
@@ -229,7 +208,8 @@ class TimeMachine(LabWidget):
         moment = reel.moment(index, picture, object_index)
         self.reel, self.picture, self.object_index, self.index = reel, picture, object_index, index
         self._draw(moment)
-        self.controls.follow(reel, picture, object_index, index)
+        with self.setting():
+            self.controls.follow(reel, picture, object_index, index)
         if reel.damaged:
             named = " ".join(reel.damaged.values())
             self.say(
@@ -265,57 +245,43 @@ class TimeMachine(LabWidget):
     def _connect(self) -> None:
         controls = self.controls
         self.canvas.on_event(self._on_event)
-        controls.moment.observe(self._on_moment, "value")
-        controls.picture.observe(self._on_object, "value")
-        controls.object.observe(self._on_object, "value")
-        for control in (controls.layer, controls.scale):
-            control.observe(self._on_look, "value")
-        controls.open.on_click(self._on_open)
-        controls.again.on_click(self._on_again)
+        picture, thing = controls.picture, controls.object
+        for choice, move in (
+            (controls.moment, lambda: self.go_to(controls.moment.value)),
+            (picture, lambda: self.choose(picture.value)),
+            (thing, lambda: self.choose(picture.value, thing.value)),
+            (controls.layer, lambda: self._draw(self.moment)),
+            (controls.scale, lambda: self._draw(self.moment)),
+        ):
+            self.when(choice, do=partial(self._or_stay, move))
+        self.when(controls.open, do=self._open)
+        self.when(controls.again, do=self._look_again)
         for (what, kind), export in controls.exports.items():
-            export.on_click(functools.partial(self._on_export, what, kind))
+            self.when(export, do=partial(self._export, what, kind))
 
     @shows_errors(clears=False)
     def _on_event(self, event: CanvasEvent) -> None:
         if event.kind == "hover" and event.cells:
             self.go_to(view.moment_at(self.reel, event.cells[0][0]))
 
-    @shows_errors
-    def _on_moment(self, change: Any) -> None:
-        self._unless_following(lambda: self.go_to(change["new"]))
-
-    @shows_errors
-    def _on_object(self, change: Any) -> None:
-        chosen = self.controls.object.value if change["owner"] is self.controls.object else 0
-        self._unless_following(lambda: self.choose(self.controls.picture.value, chosen))
-
-    @shows_errors
-    def _on_look(self, _change: Any) -> None:
-        self._unless_following(lambda: self._draw(self.moment))
-
-    def _unless_following(self, action: Any) -> None:
-        if self.controls.is_following:
-            return
+    def _or_stay(self, move: Callable[[], None]) -> None:
+        """Move; where that fails, the controls go back to what is shown."""
         try:
-            action()
-        except ValueError:  # the controls must not say what is not shown
+            move()
+        except ValueError:
             self.controls.play.playing = False
-            self.controls.follow(self.reel, self.picture, self.object_index, self.index)
+            with self.setting():
+                self.controls.follow(self.reel, self.picture, self.object_index, self.index)
             raise
 
-    @shows_errors
-    def _on_open(self, _control: Any) -> None:
+    def _open(self) -> None:
         path = self.controls.path.value.strip()
         self.load(Path(path).expanduser() if path else None)
 
-    @shows_errors
-    def _on_again(self, _button: Any) -> None:
+    def _look_again(self) -> None:
         if not self.reload():
             self.say(f"No new moments: {len(self.reel)} so far.")
 
-    @shows_errors
-    def _on_export(self, what: str, kind: str, _button: Any) -> None:
-        buffer = io.BytesIO()
+    def _export(self, what: str, kind: str) -> None:
         figure = self.film() if what == "film" else self.figure()
-        figure.savefig(buffer, format=kind, facecolor="white", dpi=200)
-        self.canvas.download(f"time_{what}.{kind}", buffer.getvalue(), MIMES[kind])
+        self.canvas.save_figure(figure, f"time_{what}", kind)
