@@ -18,7 +18,7 @@ from blendmask_lite.figures.losses import PREDICTED, TRUE, paint_pull
 from blendmask_lite.figures.style import PALETTE, rgb255
 from blendmask_lite.lab.canvas import CanvasEvent
 from blendmask_lite.lab.loss_playground import LossPlayground
-from blendmask_lite.research.losses import (
+from blendmask_lite.research.loss_shapes import (
     BOX_LOSSES,
     box_loss_of,
     centerness_curve,

@@ -78,7 +78,7 @@ def show(note: Note) -> None:
 
 
 def is_notebook() -> bool:
-    """Whether this runs in a Jupyter kernel; IPython is not loaded to find out."""
+    """Whether this runs in a Jupyter kernel. Does not import IPython to find out."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell is not None and hasattr(shell, "kernel")

@@ -50,7 +50,7 @@ class Picture:
 
 
 def picture_for(model: BlendMask, image: Tensor) -> Tensor:
-    """(3, H, W) image, uint8 or float -> the same at the model's test size, on its device.
+    """(3, H, W) image, uint8 or float -> resized to the model's test size, on the model's device.
 
     It is resized where it lies, which is the CPU for pictures of data sets, before it moves: so
     uint8 is resized by the same kernel whatever device the model is on.

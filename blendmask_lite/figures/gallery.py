@@ -165,7 +165,7 @@ def _shown(
 
 
 def _row_heights(sizes: Sequence[tuple[int, int]], per_row: int) -> list[float]:
-    """Inches that each row needs for the tallest of its pictures and the titles."""
+    """Height of each row in inches: its tallest picture, and the titles."""
     ratios = [min(height / width, MAX_RATIO) for height, width in sizes] or [1.0]
     rows = [ratios[first : first + per_row] for first in range(0, len(ratios), per_row)]
     return [PANEL * max(row) + 0.5 for row in rows]

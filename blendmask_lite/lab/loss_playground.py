@@ -22,7 +22,7 @@ from blendmask_lite.lab.parts import (
     shows_errors,
     toggle,
 )
-from blendmask_lite.research.losses import BOX_LOSSES, BoxLoss, box_loss_of, follow_gradient
+from blendmask_lite.research.loss_shapes import BOX_LOSSES, BoxLoss, box_loss_of, follow_gradient
 
 __all__ = ["PAGES", "LossControls", "LossPlayground"]
 

@@ -13,7 +13,7 @@ from blendmask_lite.figures.losses import centerness_figure, loss_and_gradient_f
 from blendmask_lite.figures.style import PALETTE, DescribedFigure
 from blendmask_lite.lab.canvas import Bar, Bars, Group, Panel
 from blendmask_lite.model.fcos import pyramid_locations
-from blendmask_lite.research.losses import BoxLoss, centerness_curve, entropy, focal_curve
+from blendmask_lite.research.loss_shapes import BoxLoss, centerness_curve, entropy, focal_curve
 
 __all__ = [
     "box_centerness_figure",

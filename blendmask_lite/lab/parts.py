@@ -258,7 +258,7 @@ def note() -> widgets.HTML:
 
 
 def offer(choice: widgets.Dropdown, names: Sequence[str], chosen: int | None) -> None:
-    """Let a choice offer these names, whose values are 0, 1, ..., and choose one."""
+    """Fill a dropdown with these names, whose values are 0, 1, ..., and select one."""
     options = tuple((name, index) for index, name in enumerate(names))
     if tuple(choice.options) != options:
         choice.options = options

@@ -61,7 +61,8 @@ class Merger(nn.Module):
 
     The kinds differ only in where the score maps come from. A merger of your own may be any
     `nn.Module` with `attention_channels` and the `forward` below; one that has score maps gives
-    them in `scores`, and is shown with them.
+    them in `scores`, and is shown with them. Pass it as `BlendMask(config, merger=...)`, train that
+    with `train_model(model=...)`, and load it with `load_model(path, merger=...)`.
 
     Attributes:
         attention_channels: A, attention numbers of an object.

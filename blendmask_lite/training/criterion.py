@@ -236,10 +236,10 @@ class Totals:
     """Four scalars, float64 (float32 on MPS, which has no other): sums over any number of images.
 
     Attributes:
-        num_positive: positive locations; of class and centerness loss.
-        centerness: sum of their centerness targets; of box and mask loss.
-        num_cells: of the padded semantic maps, stride 8; of the semantic loss.
-        num_labelled: pixels that are things or stuff; of the panoptic loss.
+        num_positive: number of positive locations; divides the class and centerness losses.
+        centerness: sum of their centerness targets; divides the box and mask losses.
+        num_cells: cells of the padded semantic maps, stride 8; divides the semantic loss.
+        num_labelled: pixels that are things or stuff; divides the panoptic loss.
     """
 
     num_positive: Tensor

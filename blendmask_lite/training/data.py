@@ -119,7 +119,7 @@ def batches_from(
 
     Args:
         start: first iteration.
-        config: length, batch size, seed and number of worker processes.
+        config: number of iterations, batch size, seed and number of worker processes.
         num_images: images to draw from.
         load: see `SeededSamples`.
         collate: list of samples -> batch.

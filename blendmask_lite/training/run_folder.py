@@ -271,7 +271,7 @@ class RunRecord:
 
     @property
     def best(self) -> tuple[float, int] | None:
-        """The best mask AP, percent, and the iteration of its first evaluation, if any."""
+        """The best mask AP in percent and the first iteration that reached it, if evaluated."""
         scores, places = (self.evaluations.get(name, []) for name in ("mask AP", "iteration"))
         pairs = zip(scores, places, strict=False)
         found = [(score, int(i)) for score, i in pairs if math.isfinite(score + i)]

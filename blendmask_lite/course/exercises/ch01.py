@@ -221,7 +221,7 @@ def crop_and_resize(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
         size: R, cells.
 
     Returns:
-        (N, R, R) bool: cells of which the mask covers half or more.
+        (N, R, R) bool: True for cells that the mask covers to at least half.
     """
     # Step 1: a region is (index of its mask, x0, y0, x1, y1); maps are (N, 1, H, W), float
     index = torch.arange(len(masks))
