@@ -38,6 +38,7 @@ from blendmask_lite.datasets.panoptic import (
     panoptic_categories,
     read_segment_ids,
     segments_of,
+    write_segment_ids,
 )
 from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset, write_shapes
 from blendmask_lite.evaluation.panoptic import (
@@ -45,7 +46,6 @@ from blendmask_lite.evaluation.panoptic import (
     evaluate_panoptic,
     panoptic_entry,
     panoptic_results_path,
-    write_segment_ids,
 )
 from blendmask_lite.evaluation.panoptic_quality import PanopticQuality, SegmentCounts
 from blendmask_lite.training.resume import Recipe

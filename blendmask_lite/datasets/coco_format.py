@@ -5,7 +5,7 @@ Chapter 01 of the course. Lin et al., "Microsoft COCO: Common Objects in Context
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from blendmask_lite.datasets.coco_entries import shortened
+from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.masks import Region, lazy_zeros
 from blendmask_lite.structures import Target
 
@@ -27,6 +28,7 @@ __all__ = [
     "encode_masks",
     "encode_part",
     "image_record",
+    "instances_content",
     "run_boxes",
     "run_length",
 ]
@@ -217,6 +219,33 @@ def completed(annotation: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]
         "iscrowd": 0,
     }
     return found | annotation
+
+
+def instances_content(
+    samples: Iterable[Sample],
+    class_names: Sequence[str],
+    category_ids: Sequence[int],
+    *,
+    file_name: str | None = None,
+) -> dict[str, Any]:
+    """The content of an instances file: "images", "annotations" numbered from 1, "categories".
+
+    Args:
+        samples: with masks, one after the other.
+        class_names: C names.
+        category_ids: C ids, by label.
+        file_name: of an image, with {} in the place of its id; None leaves names out.
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for sample in samples:
+        name = None if file_name is None else file_name.format(sample.image_id)
+        images.append(image_record(sample.image_id, sample.original_size, name))
+        annotations += annotation_records(
+            sample.target, sample.image_id, category_ids, first_id=len(annotations) + 1
+        )
+    categories = category_records(class_names, category_ids)
+    return {"images": images, "annotations": annotations, "categories": categories}
 
 
 def image_record(

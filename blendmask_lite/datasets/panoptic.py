@@ -5,6 +5,7 @@ Chapter 14. `segments_of` gives what panoptic quality is measured against, crowd
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from blendmask_lite.datasets.coco import CocoDataset, PackedRecords
@@ -22,6 +24,7 @@ from blendmask_lite.datasets.coco_entries import (
     thing_categories,
 )
 from blendmask_lite.datasets.sample import InstanceDataset, Sample
+from blendmask_lite.files import write_atomically
 from blendmask_lite.images import read_stored_colors
 from blendmask_lite.structures import UNLABELLED, Target
 
@@ -34,6 +37,7 @@ __all__ = [
     "read_segment_ids",
     "segments_folder",
     "segments_of",
+    "write_segment_ids",
 ]
 
 
@@ -262,6 +266,20 @@ def read_segment_ids(path: Path, size: tuple[int, int] | None = None) -> Tensor:
     """
     red, green, blue = read_stored_colors(path, size).long()
     return red + 256 * green + 65536 * blue
+
+
+def write_segment_ids(path: Path, ids: Tensor, *, is_durable: bool = True) -> None:
+    """Write (H, W) segment ids below 2^24 as a picture that `read_segment_ids` reads.
+
+    Args:
+        path: of the PNG file.
+        ids: of the segments; 0 is none.
+        is_durable: see `write_atomically`.
+    """
+    colors = np.stack([ids.numpy() >> shift & 255 for shift in (0, 8, 16)], axis=-1)
+    buffer = io.BytesIO()
+    Image.fromarray(colors.astype(np.uint8)).save(buffer, format="PNG", compress_level=3)
+    write_atomically(path, buffer.getvalue(), is_durable=is_durable)
 
 
 def _stuff_labels(path: Path, categories: dict[int, dict[str, Any]]) -> dict[int, int]:

@@ -7,7 +7,7 @@ such a dict holds; `TorchvisionDataset` refuses what does not fit, with the item
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn, Protocol, Self
 
 import numpy as np
@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
-from blendmask_lite.datasets.coco_format import annotation_records, category_records, image_record
+from blendmask_lite.datasets.coco_format import instances_content
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.masks import mask_boxes, semantic_map
 from blendmask_lite.structures import Target
@@ -128,23 +128,22 @@ class TorchvisionDataset:
 
     def ground_truth(self) -> dict[str, Any]:
         """Images, annotations and categories of `image_ids` in COCO's format; reads every item."""
-        images: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
-        for index, image_id in enumerate(self.image_ids):
-            image, target, is_crowd, areas = self._item(index)
-            height, width = image.shape[-2:]
-            images.append(image_record(image_id, (height, width)))
-            own = annotation_records(
-                target, image_id, self.category_ids, first_id=len(annotations) + 1
-            )
-            for record, crowd in zip(own, is_crowd.tolist(), strict=True):
-                record["iscrowd"] = int(crowd)
-            if areas is not None:
-                for record, area in zip(own, areas.tolist(), strict=True):
-                    record["area"] = area
-            annotations += own
-        categories = category_records(self.class_names, self.category_ids)
-        return {"images": images, "annotations": annotations, "categories": categories}
+        more: list[tuple[bool, float | None]] = []
+
+        def samples() -> Iterator[Sample]:
+            for index, image_id in enumerate(self.image_ids):
+                image, target, is_crowd, areas = self._item(index)
+                own = [None] * len(target) if areas is None else areas.tolist()
+                more.extend(zip(is_crowd.tolist(), own, strict=True))
+                height, width = image.shape[-2:]
+                yield Sample(image, target, image_id, (height, width))
+
+        content = instances_content(samples(), self.class_names, self.category_ids)
+        for record, (crowd, area) in zip(content["annotations"], more, strict=True):
+            record["iscrowd"] = int(crowd)
+            if area is not None:
+                record["area"] = area
+        return content
 
     def _item(self, index: int) -> tuple[Tensor, Target, Tensor, Tensor | None]:
         """The image, all its objects, which of them are crowds, and their areas if given."""

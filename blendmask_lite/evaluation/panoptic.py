@@ -5,19 +5,21 @@ Chapter 14.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from blendmask_lite.datasets.coco_format import encode_masks, image_record
-from blendmask_lite.datasets.panoptic import PanopticData, TrueSegments, panoptic_categories
+from blendmask_lite.datasets.panoptic import (
+    PanopticData,
+    TrueSegments,
+    panoptic_categories,
+    write_segment_ids,
+)
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.evaluation.average_precision import import_hotcoco
 from blendmask_lite.evaluation.panoptic_quality import PanopticQuality, SegmentCounts
@@ -33,7 +35,6 @@ __all__ = [
     "panoptic_entry",
     "panoptic_results_path",
     "write_panoptic_json",
-    "write_segment_ids",
 ]
 
 
@@ -78,14 +79,6 @@ def write_panoptic_json(
     """Write the results file of all images."""
     content = {"annotations": list(entries), "categories": list(categories)}
     write_atomically(path, json.dumps(content).encode())
-
-
-def write_segment_ids(path: Path, ids: Tensor) -> None:
-    """Write (H, W) segment ids below 2^24 as a PNG: id = R + 256 G + 65536 B."""
-    colors = np.stack([ids.numpy() >> shift & 255 for shift in (0, 8, 16)], axis=-1)
-    buffer = io.BytesIO()
-    Image.fromarray(colors.astype(np.uint8)).save(buffer, format="PNG", compress_level=3)
-    write_atomically(path, buffer.getvalue())
 
 
 def evaluate_panoptic(

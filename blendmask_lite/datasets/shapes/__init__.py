@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from blendmask_lite.datasets.coco_format import annotation_records, category_records, image_record
+from blendmask_lite.datasets.coco_format import instances_content
 from blendmask_lite.datasets.panoptic import TrueSegments, segments_of
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.datasets.shapes.files import write_shapes
@@ -92,16 +92,4 @@ class ShapesDataset:
 
     def ground_truth(self) -> dict[str, Any]:
         """Images, annotations and categories in COCO's format; draws every scene."""
-        images: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
-        for index, image_id in enumerate(self.image_ids):
-            sample = self.load(index)
-            images.append(image_record(image_id, sample.original_size))
-            annotations += annotation_records(
-                sample.target, image_id, self.category_ids, first_id=len(annotations) + 1
-            )
-        return {
-            "images": images,
-            "annotations": annotations,
-            "categories": category_records(self.class_names, self.category_ids),
-        }
+        return instances_content(self, self.class_names, self.category_ids)

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
-from blendmask_lite.datasets.coco_format import annotation_records, category_records, image_record
+from blendmask_lite.datasets.coco_format import instances_content
+from blendmask_lite.datasets.panoptic import TrueSegments, segments_of, write_segment_ids
+from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.datasets.shapes.paint import STUFF_CLASSES
 from blendmask_lite.datasets.shapes.scene import (
     SHAPE_CLASSES,
-    Scene,
     ShapesConfig,
     draw_scene,
     scene_sample,
@@ -29,6 +30,8 @@ from blendmask_lite.files import is_stream, require_writable, write_atomically
 from blendmask_lite.masks import mask_boxes
 
 __all__ = ["write_shapes"]
+
+FILE_NAME = "{:06}.png"  # of an image id
 
 
 def write_shapes(
@@ -76,73 +79,56 @@ def write_shapes(
         path.resolve().unlink(missing_ok=True)
     config = ShapesConfig() if config is None else config
     category_ids = range(1, len(SHAPE_CLASSES) + 1)
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    panoptic: list[dict[str, Any]] = []
-    for index in range(num_images):
-        scene = draw_scene(seed, index, config)
-        name = f"{index:06}.png"
-        _write_png(folder / split / name, scene.image)
-        sample = scene_sample(scene, index)
-        images.append(image_record(index, sample.original_size, name))
-        annotations += annotation_records(
-            sample.target, index, category_ids, first_id=len(annotations) + 1
-        )
-        if stuff:
-            segments, colors = _panoptic(scene)
-            _write_png(folder / "annotations" / f"panoptic_{split}" / name, colors)
-            panoptic.append({"image_id": index, "file_name": name, "segments_info": segments})
-        if progress is not None:
-            progress(index + 1, num_images)
+    stuff_ids = range(len(SHAPE_CLASSES) + 1, len(SHAPE_CLASSES) + len(STUFF_CLASSES) + 1)
+    panoptic = folder / "annotations" / f"panoptic_{split}"
+    segments: list[dict[str, Any]] = []
+
+    def written() -> Iterator[Sample]:
+        for index in range(num_images):
+            sample = scene_sample(draw_scene(seed, index, config), index)
+            _write_png(folder / split / FILE_NAME.format(index), sample.image)
+            if stuff:
+                found = segments_of(sample.target, category_ids, stuff_ids)
+                write_segment_ids(panoptic / FILE_NAME.format(index), found.ids, is_durable=False)
+                segments.append(_segments_record(found, index))
+            if progress is not None:
+                progress(index + 1, num_images)
+            yield sample
+
     info = {"description": f"generated shapes, seed {seed}", "config": asdict(config)}
-    categories = category_records(SHAPE_CLASSES, category_ids)
+    content = instances_content(written(), SHAPE_CLASSES, category_ids, file_name=FILE_NAME)
     if stuff:
-        every = [each | {"isthing": 1} for each in categories] + [
+        every = [each | {"isthing": 1} for each in content["categories"]] + [
             {"id": category_id, "name": name, "supercategory": "stuff", "isthing": 0}
-            for category_id, name in enumerate(STUFF_CLASSES, start=len(SHAPE_CLASSES) + 1)
+            for category_id, name in zip(stuff_ids, STUFF_CLASSES, strict=True)
         ]
-        content = {"info": info, "images": images, "annotations": panoptic, "categories": every}
-        _write_json(folder / "annotations" / f"panoptic_{split}.json", content)
-    content = {
-        "info": info,
-        "images": images,
-        "annotations": annotations,
-        "categories": categories,
-    }
-    _write_json(path, content)
+        of_segments = {"annotations": segments, "categories": every}
+        _write_json(panoptic.with_suffix(".json"), {"info": info} | content | of_segments)
+    _write_json(path, {"info": info} | content)
     return path
 
 
-def _panoptic(scene: Scene) -> tuple[list[dict[str, Any]], np.ndarray]:
-    """Segments of one scene and its map: a segment's number is R + 256 G + 65536 B."""
-    numbers = np.zeros(scene.stuff.shape, dtype=np.uint8)
-    parts = [(int(label) + 1, mask) for label, mask in zip(scene.labels, scene.masks, strict=True)]
-    ground = ~scene.masks.any(axis=0)
-    for kind in range(len(STUFF_CLASSES)):
-        parts.append((len(SHAPE_CLASSES) + kind + 1, ground & (scene.stuff == kind)))
-    segments: list[dict[str, Any]] = []
-    for category_id, mask in parts:
-        if not mask.any():
-            continue
-        number = len(segments) + 1
-        numbers[mask] = number
-        x0, y0, x1, y1 = mask_boxes(torch.from_numpy(mask[None]))[0].int().tolist()
-        segments.append(
-            {
-                "id": number,
-                "category_id": category_id,
-                "area": int(mask.sum()),
-                "bbox": [x0, y0, x1 - x0, y1 - y0],
-                "iscrowd": 0,
-            }
-        )
-    colors = np.zeros((*numbers.shape, 3), dtype=np.uint8)
-    colors[..., 0] = numbers
-    return segments, colors
+def _segments_record(found: TrueSegments, image_id: int) -> dict[str, Any]:
+    """An entry of "annotations" of a panoptic file."""
+    boxes = mask_boxes(torch.stack([found.ids == each.id for each in found.segments]))
+    areas = found.ids.flatten().bincount().tolist()
+    segments = [
+        {
+            "id": each.id,
+            "category_id": each.category_id,
+            "area": areas[each.id],
+            "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "iscrowd": 0,
+        }
+        for each, (x0, y0, x1, y1) in zip(found.segments, boxes.int().tolist(), strict=True)
+    ]
+    name = FILE_NAME.format(image_id)
+    return {"image_id": image_id, "file_name": name, "segments_info": segments}
 
 
-def _write_png(path: Path, pixels: np.ndarray) -> None:
+def _write_png(path: Path, image: Tensor) -> None:
     buffer = io.BytesIO()
+    pixels = image.permute(1, 2, 0).numpy()
     Image.fromarray(pixels).save(buffer, format="PNG", compress_level=3)
     write_atomically(path, buffer.getvalue(), is_durable=False)
 
