@@ -1,4 +1,4 @@
-"""Files from the web, whole or in parts: asked for again where a server fails, and checked.
+"""Files from the web, whole or in parts: asked for again if a server fails, and checked.
 
 A whole file grows on the disk as NAME.part, so that a broken connection costs only what was on its
 way. Parts of a file never come from two versions of it.
@@ -24,18 +24,11 @@ from blendmask_lite.files import write_atomically
 from blendmask_lite.terminal import counter, in_megabytes
 
 __all__ = [
-    "CHUNK",
-    "NO_RANGES",
     "DownloadError",
     "RangesRefusedError",
     "Version",
-    "content_length",
-    "content_range",
     "fetch",
-    "insist",
     "is_offline",
-    "open_url",
-    "part_of",
     "receive",
     "receive_range",
     "require_unchanged",
@@ -55,76 +48,82 @@ class DownloadError(OSError):
     """A file that is not there and could not be fetched, with what to do about it."""
 
 
+class RangesRefusedError(DownloadError):
+    """The server sends a file as a whole only.
+
+    Attributes:
+        length: of the file, bytes; None if the server does not say it.
+    """
+
+    def __init__(self, url: str, length: int | None) -> None:
+        super().__init__(f"{url}: the server does not send parts of the file")
+        self.length = length
+
+
 def is_offline() -> bool:
     """Whether `BLENDMASK_OFFLINE` forbids downloads."""
     return os.environ.get("BLENDMASK_OFFLINE", "") not in ("", "0")
 
 
-def insist(url: str, step: Callable[[], bool], received: Callable[[], int], advice: str) -> None:
-    """Repeat a step until it says that all is there, or until several brought nothing new.
+def fetch(url: str, path: Path, *, check: Callable[[Path], object]) -> Path:
+    """The file `path`, fetched from `url` if it is missing.
 
     Args:
-        url: for the errors.
-        step: fetches more; whether all is there.
-        received: the number of bytes that are there.
-        advice: what to do where it fails, for the errors.
+        url: http or https.
+        path: in the cache; its folder is made.
+        check: reads a fresh file, raises ValueError if it is not what is wanted.
+
+    Returns:
+        `path`, unchanged since its first use.
 
     Raises:
-        DownloadError: no network, an answer that will not change, or no progress.
-        OSError: the disk is full.
+        DownloadError: offline, no network, no such file, or a server that keeps failing.
+        ValueError: the file is not what is wanted, or is not what it was at its first use.
     """
-    failures = 0
-    furthest = received()
-    while True:
-        try:
-            if step():
-                return
-            reason = f"the connection ended after {received()} bytes, before the promised length"
-        except DownloadError:
-            raise
-        except urllib.error.HTTPError as error:
-            reason = f"the server answers {error.code} {error.reason}"
-            if error.code not in PASSING:
-                raise DownloadError(f"{url}: {reason}; {advice}") from None
-        except (OSError, http.client.HTTPException) as error:
-            if getattr(error, "errno", None) in OUR_DISK:
-                raise
-            cause = getattr(error, "reason", error)
-            reason = str(cause) or type(cause).__name__
-            if isinstance(cause, socket.gaierror):
-                raise DownloadError(f"no network ({reason}): {advice}") from None
-        failures = 0 if received() > furthest else failures + 1
-        furthest = max(furthest, received())
-        if failures >= ATTEMPTS:
-            raise DownloadError(f"{url}: {reason}, after {ATTEMPTS} attempts; {advice}")
-        time.sleep(PAUSE * 2**failures)
+    import filelock
+
+    if not path.exists():
+        advice = f"fetch {url} in another way and put it at {path}"
+        if is_offline():
+            raise DownloadError(f"BLENDMASK_OFFLINE is set: {advice}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A second process waits, and then finds the file.
+        with filelock.FileLock(f"{path}.lock"):
+            if not path.exists():
+                _admit(receive(url, path, advice=advice), path, url, check)
+    require_unchanged(path)
+    return path
 
 
-def open_url(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
-    """The answer to a request, its body not read yet."""
-    request = urllib.request.Request(url, headers={"User-Agent": "blendmask_lite", **headers})
-    response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT)
-    return response
+def _admit(part: Path, path: Path, url: str, check: Callable[[Path], object]) -> None:
+    """Give a complete file its name if it is what is wanted."""
+    try:
+        check(part)
+    except ValueError as error:
+        part.unlink()
+        reason = str(error).removeprefix(f"{part}: ")
+        raise ValueError(f"{url}: what the server sent is refused: {reason}") from None
+    with part.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(part, path)
 
 
-def content_range(response: http.client.HTTPResponse) -> tuple[int, int] | None:
-    """First byte of a part and length of the whole, -1 where the server does not say it."""
-    value = response.headers.get("Content-Range", "")
-    found = re.match(r"bytes (\d+)-\d*/(\d+|\*)", value)
-    if found is None:
-        return None
-    return int(found[1]), -1 if found[2] == "*" else int(found[2])
+def require_unchanged(path: Path) -> None:
+    """Compare a file with the SHA-256 beside it; record that at first use.
 
-
-def content_length(response: http.client.HTTPResponse) -> int | None:
-    """The promised number of bytes, where there is a promise."""
-    length = response.headers.get("Content-Length")
-    return None if length is None else int(length)
-
-
-def part_of(path: Path) -> Path:
-    """Where a file lies until it is complete."""
-    return path.with_name(f"{path.name}.part")
+    Raises:
+        ValueError: the file is not what it was.
+    """
+    record = path.with_name(f"{path.name}.sha256")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not record.exists():
+        write_atomically(record, f"{digest}  {path.name}\n".encode())
+    elif record.read_text(encoding="utf-8").split()[:1] != [digest]:
+        raise ValueError(
+            f"{path}: not the file of its first use, its SHA-256 differs from {record.name}; "
+            "delete both files to fetch it again"
+        )
 
 
 def receive(url: str, path: Path, *, advice: str) -> Path:
@@ -133,7 +132,7 @@ def receive(url: str, path: Path, *, advice: str) -> Path:
     Args:
         url: http or https.
         path: of the file in the end.
-        advice: what to do where there is no way to fetch it.
+        advice: how else to get the file; part of the errors.
 
     Returns:
         `part_of(path)`, as long as the server said. It is for the caller to check and to rename.
@@ -149,7 +148,7 @@ def receive(url: str, path: Path, *, advice: str) -> Path:
 
 
 def _receive_more(url: str, part: Path) -> bool:
-    """Append what is missing, or begin again where the server insists; whether it is complete."""
+    """Append what is missing, or begin again if the server insists; whether it is complete."""
     begun = _size(part)
     headers = {}
     if begun > 0:
@@ -184,6 +183,11 @@ def _receive_more(url: str, part: Path) -> bool:
     return total is None or _size(part) == total
 
 
+def part_of(path: Path) -> Path:
+    """Where a file lies until it is complete."""
+    return path.with_name(f"{path.name}.part")
+
+
 def _note_tag(response: http.client.HTTPResponse, part: Path) -> None:
     tag = response.headers.get("ETag")
     _tag_of(part).unlink(missing_ok=True)
@@ -197,18 +201,6 @@ def _tag_of(part: Path) -> Path:
 
 def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
-
-
-class RangesRefusedError(DownloadError):
-    """The server sends a file as a whole only.
-
-    Attributes:
-        length: of the file, bytes, where the server said it.
-    """
-
-    def __init__(self, url: str, length: int | None) -> None:
-        super().__init__(f"{url}: the server does not send parts of the file")
-        self.length = length
 
 
 @dataclass(frozen=True)
@@ -241,7 +233,7 @@ def receive_range(
         sink: open at its end; its position is the number of bytes that it holds.
         begin: of the range.
         end: of the range, larger than `begin`.
-        advice: what to do where there is no way to fetch it.
+        advice: how else to get the file; part of the errors.
         version: of the bytes fetched so far; None takes any.
         tell: called with the number of bytes of each piece that arrives.
 
@@ -283,62 +275,63 @@ def receive_range(
     return found
 
 
-def fetch(url: str, path: Path, *, check: Callable[[Path], object]) -> Path:
-    """The file `path`, fetched from `url` where it is missing.
+def insist(url: str, step: Callable[[], bool], received: Callable[[], int], advice: str) -> None:
+    """Repeat a step until it says that all is there, or until several brought nothing new.
 
     Args:
-        url: http or https.
-        path: in the cache; its folder is made.
-        check: reads a fresh file, raises ValueError where it is not what is wanted.
-
-    Returns:
-        `path`, unchanged since its first use.
+        url: for the errors.
+        step: fetches more; whether all is there.
+        received: the number of bytes that are there.
+        advice: how else to get the file; part of the errors.
 
     Raises:
-        DownloadError: offline, no network, no such file, or a server that keeps failing.
-        ValueError: the file is not what is wanted, or is not what it was at its first use.
+        DownloadError: no network, an answer that will not change, or no progress.
+        OSError: the disk is full.
     """
-    import filelock
-
-    if not path.exists():
-        advice = f"fetch {url} in another way and put it at {path}"
-        if is_offline():
-            raise DownloadError(f"BLENDMASK_OFFLINE is set: {advice}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A second process waits, and then finds the file.
-        with filelock.FileLock(f"{path}.lock"):
-            if not path.exists():
-                _admit(receive(url, path, advice=advice), path, url, check)
-    require_unchanged(path)
-    return path
-
-
-def require_unchanged(path: Path) -> None:
-    """Compare a file with the SHA-256 beside it; record that at first use.
-
-    Raises:
-        ValueError: the file is not what it was.
-    """
-    record = path.with_name(f"{path.name}.sha256")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if not record.exists():
-        write_atomically(record, f"{digest}  {path.name}\n".encode())
-    elif record.read_text(encoding="utf-8").split()[:1] != [digest]:
-        raise ValueError(
-            f"{path}: not the file of its first use, its SHA-256 differs from {record.name}; "
-            "delete both files to fetch it again"
-        )
+    failures = 0
+    furthest = received()
+    while True:
+        try:
+            if step():
+                return
+            reason = f"the connection ended after {received()} bytes, before the promised length"
+        except DownloadError:
+            raise
+        except urllib.error.HTTPError as error:
+            reason = f"the server answers {error.code} {error.reason}"
+            if error.code not in PASSING:
+                raise DownloadError(f"{url}: {reason}; {advice}") from None
+        except (OSError, http.client.HTTPException) as error:
+            if getattr(error, "errno", None) in OUR_DISK:
+                raise
+            cause = getattr(error, "reason", error)
+            reason = str(cause) or type(cause).__name__
+            if isinstance(cause, socket.gaierror):
+                raise DownloadError(f"no network ({reason}): {advice}") from None
+        failures = 0 if received() > furthest else failures + 1
+        furthest = max(furthest, received())
+        if failures >= ATTEMPTS:
+            raise DownloadError(f"{url}: {reason}, after {ATTEMPTS} attempts; {advice}")
+        time.sleep(PAUSE * 2**failures)
 
 
-def _admit(part: Path, path: Path, url: str, check: Callable[[Path], object]) -> None:
-    """Give a complete file its name if it is what is wanted."""
-    try:
-        check(part)
-    except ValueError as error:
-        part.unlink()
-        reason = str(error).removeprefix(f"{part}: ")
-        raise ValueError(f"{url}: what the server sent is refused: {reason}") from None
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(part, path)
+def open_url(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+    """The answer to a request, its body not read yet."""
+    request = urllib.request.Request(url, headers={"User-Agent": "blendmask_lite", **headers})
+    response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT)
+    return response
+
+
+def content_range(response: http.client.HTTPResponse) -> tuple[int, int] | None:
+    """First byte of a part, and length of the whole: -1 if the server does not say it."""
+    value = response.headers.get("Content-Range", "")
+    found = re.match(r"bytes (\d+)-\d*/(\d+|\*)", value)
+    if found is None:
+        return None
+    return int(found[1]), -1 if found[2] == "*" else int(found[2])
+
+
+def content_length(response: http.client.HTTPResponse) -> int | None:
+    """The promised number of bytes, if there is a promise."""
+    length = response.headers.get("Content-Length")
+    return None if length is None else int(length)

@@ -39,8 +39,8 @@ def add_check(subcommands: Any) -> None:
         "or evaluation would go wrong (errors), and 0 with warnings and notes alone.",
     )
     parser.add_argument("root", metavar="ROOT", help="the folder")
-    parser.add_argument("--split", metavar="NAME", help="one split; without it, all of them")
-    parser.add_argument("--json", metavar="FILE", help="write all findings as JSON, too")
+    parser.add_argument("--split", metavar="NAME", help="one split; all of them by default")
+    parser.add_argument("--json", metavar="FILE", help="also write all findings as JSON")
     parser.add_argument(
         "--decode",
         action="store_true",
@@ -135,7 +135,7 @@ EPILOG = """examples:
   blendmask-lite data coco --split train2017 --categories person,dog --images 2000 --root coco
       images with a person or a dog; all their objects are kept
   blendmask-lite data coco --split val2017 --root coco
-      the whole split; what is there already is not fetched again
+      the whole split; files that are there are not fetched again
 """
 
 
@@ -144,7 +144,7 @@ def add_coco(subcommands: Any) -> None:
     parser: argparse.ArgumentParser = subcommands.add_parser(
         "coco",
         help="fetch COCO, or a part of it, from its official archives",
-        description="Fetch images of COCO and their annotations, and no more than is needed: the "
+        description="Fetch images of COCO and their annotations, and only what is needed: the "
         "archives are read in parts. A call that broke off is continued by the same call, and a "
         "call for more images adds to those that are there.",
         epilog=EPILOG,
@@ -156,12 +156,12 @@ def add_coco(subcommands: Any) -> None:
     parser.add_argument(
         "--categories",
         metavar="NAME,NAME,...",
-        help="only images with an object of one of these; their other objects are kept, too",
+        help="only images with an object of one of these; their other objects are kept",
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="S", help="of the random choice; default 0"
     )
-    parser.add_argument("--panoptic", action="store_true", help="panoptic annotations, too")
+    parser.add_argument("--panoptic", action="store_true", help="also fetch panoptic annotations")
     parser.add_argument(
         "--url", default=COCO_URL, metavar="BASE", help=f"of a mirror; default {COCO_URL}"
     )

@@ -47,7 +47,7 @@ LVIS_DETECTIONS = 300  # of an image that count there (Gupta et al., "LVIS", sec
 
 EPILOG = """examples:
   blendmask-lite evaluate model.pt data/coco --split val2017 --per-class
-      box and mask AP, for each class, too
+      box and mask AP, also of each class
   blendmask-lite evaluate model.pt data/coco --split test-dev2017 --results sent/
       detections for COCO's server, which keeps the annotations
   blendmask-lite evaluate model.pt data/coco --split lvis_v1_val --coco-classes
@@ -66,7 +66,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT")
     parser.add_argument("root", metavar="ROOT", help=f'COCO-layout folder, or "{SHAPES}"')
-    parser.add_argument("--split", metavar="NAME", help="default the only one there is")
+    parser.add_argument("--split", metavar="NAME", help="by default the only one there is")
     parser.add_argument(
         "--batch-size",
         type=int,
@@ -75,7 +75,9 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--images", type=int, metavar="N", help="only the first N images")
     parser.add_argument("--ids", type=integers, metavar="ID,ID,...", help="only these image ids")
-    parser.add_argument("--folder", metavar="NAME", help="LVIS: only pictures of val2017, say")
+    parser.add_argument(
+        "--folder", metavar="NAME", help="LVIS: only pictures of this folder, such as val2017"
+    )
     parser.add_argument("--size", type=int, metavar="N", help="shorter side at test, pixels")
     parser.add_argument("--max-size", type=int, metavar="N", help="longest side at test, pixels")
     parser.add_argument(
@@ -90,7 +92,7 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="on LVIS: COCO's 80 classes only, which gives AP* (the paper's table 11)",
     )
-    parser.add_argument("--per-class", action="store_true", help="a row for each class, too")
+    parser.add_argument("--per-class", action="store_true", help="also a row for each class")
     parser.add_argument("--json", metavar="FILE", help="write the numbers as JSON")
     parser.add_argument(
         "--results",
@@ -226,7 +228,7 @@ def _run_without_truth(
 ) -> int:
     if not options.results or options.json or options.plot or options.per_class:
         raise ValueError(
-            f"{dataset.split} has no annotations, so there are no scores; --results alone writes "
+            f"{dataset.split} has no annotations, so there are no scores; only --results writes "
             "the detections for its server"
         )
     path = submission_path(Path(options.results), dataset.split)

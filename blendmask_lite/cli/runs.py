@@ -172,7 +172,7 @@ def _results(record: RunRecord) -> dict[str, str]:
 
 
 def _names(records: Sequence[RunRecord]) -> list[str]:
-    """Folder names where they are all different, else whole paths."""
+    """Folder names if they are all different, else whole paths."""
     names = [record.path.resolve().name for record in records]
     return names if len(set(names)) == len(names) else [str(record.path) for record in records]
 

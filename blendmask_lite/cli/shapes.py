@@ -26,7 +26,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--size", type=int, default=128, metavar="N", help="side, 32 to 2048 pixels; default 128"
     )
-    parser.add_argument("--stuff", action="store_true", help="panoptic JSON and PNG, too")
+    parser.add_argument("--stuff", action="store_true", help="also write panoptic JSON and PNG")
     parser.set_defaults(run=run)
 
 

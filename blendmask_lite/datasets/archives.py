@@ -34,6 +34,11 @@ __all__ = [
 
 LONGEST = 1 << 26  # bytes of a member that is unpacked in memory
 CHUNK = 1 << 20  # bytes
+SPAN = 4 << 20  # bytes: neighbours are fetched together up to this length
+GAP = 64 << 10  # bytes that are fetched and dropped rather than asked around
+TAIL = 64 << 10  # bytes at the end in which a directory is looked for first
+FRAME = 30 + 2 * 65535 + 24  # bytes at most around a member's content: header and descriptor
+ATTEMPTS = 3  # at a member that arrives damaged
 DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -45,8 +50,32 @@ DAMAGE = (
     ValueError,
     remotezip.RemoteZipError,
 )
-
 Progress = Callable[[str], Callable[[int, int], None]]  # what is counted -> (done, total)
+
+
+def open_archive(url: str, folder: Path) -> Archive:
+    """An archive on the web; if the server sends no parts, all of it, fetched to `folder`.
+
+    Raises:
+        ValueError: it is no zip archive, or the disk has no room for it.
+        DownloadError: it cannot be fetched.
+    """
+    path = folder / url.rpartition("/")[2]
+    advice = f"fetch {url} in another way and put it at {path}"
+    if path.exists():
+        return LocalArchive(path)
+    try:
+        return RemoteArchive(RemoteFile(url, advice=advice))
+    except RangesRefusedError as refusal:
+        require_space(folder, refusal.length or 0, path.name)
+        part = receive(url, path, advice=advice)
+    try:
+        LocalArchive(part)
+    except ValueError:
+        part.unlink()
+        raise
+    os.replace(part, path)
+    return LocalArchive(path)
 
 
 class Archive(ABC):
@@ -66,7 +95,7 @@ class Archive(ABC):
         """The entry of a member.
 
         Raises:
-            ValueError: there is none of this name.
+            ValueError: the archive has no such member.
         """
         if name not in self.members:
             raise ValueError(f"{self.name}: has no {name}")
@@ -92,7 +121,7 @@ class Archive(ABC):
 
     @abstractmethod
     def inner(self, info: zipfile.ZipInfo, path: Path, progress: Progress) -> Archive:
-        """A member that is an archive itself; saved as `path` where it must be."""
+        """A member that is an archive itself; saved as `path` if it must be."""
 
     @abstractmethod
     def _open(self) -> zipfile.ZipFile: ...
@@ -173,42 +202,6 @@ class LocalArchive(Archive):
             f"{self.name}: {printable(info.filename)} is damaged ({error}); "
             "delete the archive and try again"
         )
-
-
-def is_member(path: Path, info: zipfile.ZipInfo) -> bool:
-    """Whether a file has size and CRC-32 of a member."""
-    if not path.is_file() or path.stat().st_size != info.file_size:
-        return False
-    code = 0
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            code = zlib.crc32(chunk, code)
-    return code == info.CRC
-
-
-def require_space(folder: Path, num_bytes: int, what: str) -> None:
-    """Refuse what the disk has no room for.
-
-    Raises:
-        ValueError: with the room that is needed and the room that is free.
-    """
-    place = next(each for each in (folder, *folder.absolute().parents) if each.exists())
-    free = shutil.disk_usage(place).free
-    if num_bytes > free:
-        raise ValueError(
-            f"{folder}: {what} needs {_in_words(num_bytes)} of room, {_in_words(free)} are free"
-        )
-
-
-def _in_words(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
-
-
-SPAN = 4 << 20  # bytes: neighbours are fetched together up to this length
-GAP = 64 << 10  # bytes that are fetched and dropped rather than asked around
-TAIL = 64 << 10  # bytes at the end in which a directory is looked for first
-FRAME = 30 + 2 * 65535 + 24  # bytes at most around a member's content: header and descriptor
-ATTEMPTS = 3  # at a member that arrives damaged
 
 
 class RemoteArchive(Archive):
@@ -294,7 +287,7 @@ class RemoteArchive(Archive):
         return groups
 
     def _insist(self, info: zipfile.ZipInfo, step: Callable[[], bytes]) -> bytes:
-        """The result of a step, which is repeated where the member arrived damaged."""
+        """The result of a step, which is repeated if the member arrived damaged."""
         for _ in range(ATTEMPTS):
             try:
                 return step()
@@ -308,26 +301,30 @@ class RemoteArchive(Archive):
         )
 
 
-def open_archive(url: str, folder: Path) -> Archive:
-    """An archive on the web; where the server sends no parts, all of it, fetched to `folder`.
+def is_member(path: Path, info: zipfile.ZipInfo) -> bool:
+    """Whether a file has size and CRC-32 of a member."""
+    if not path.is_file() or path.stat().st_size != info.file_size:
+        return False
+    code = 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            code = zlib.crc32(chunk, code)
+    return code == info.CRC
+
+
+def require_space(folder: Path, num_bytes: int, what: str) -> None:
+    """Refuse what the disk has no room for.
 
     Raises:
-        ValueError: it is no zip archive, or the disk has no room for it.
-        DownloadError: it cannot be fetched.
+        ValueError: with the room that is needed and the room that is free.
     """
-    path = folder / url.rpartition("/")[2]
-    advice = f"fetch {url} in another way and put it at {path}"
-    if path.exists():
-        return LocalArchive(path)
-    try:
-        return RemoteArchive(RemoteFile(url, advice=advice))
-    except RangesRefusedError as refusal:
-        require_space(folder, refusal.length or 0, path.name)
-        part = receive(url, path, advice=advice)
-    try:
-        LocalArchive(part)
-    except ValueError:
-        part.unlink()
-        raise
-    os.replace(part, path)
-    return LocalArchive(path)
+    place = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    free = shutil.disk_usage(place).free
+    if num_bytes > free:
+        raise ValueError(
+            f"{folder}: {what} needs {_in_words(num_bytes)} of room, {_in_words(free)} are free"
+        )
+
+
+def _in_words(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"

@@ -43,44 +43,6 @@ __all__ = ["CocoDataset", "ImageListDataset", "PackedRecords"]
 
 
 RecordT = TypeVar("RecordT")
-
-
-class PackedRecords(Mapping[int, RecordT], Generic[RecordT]):
-    """A mapping that does not change, in ascending order; each look-up makes a new record.
-
-    Args:
-        records: id -> plain value.
-    """
-
-    def __init__(self, records: Mapping[int, RecordT]) -> None:
-        ids = sorted(records)
-        packed = [pickle.dumps(records[number], pickle.HIGHEST_PROTOCOL) for number in ids]
-        self._ids = np.array(ids, dtype=np.int64)
-        self._ends = np.array([*accumulate(map(len, packed), initial=0)], dtype=np.int64)
-        self._buffer = b"".join(packed)
-
-    def __getitem__(self, number: int) -> RecordT:
-        place = self._place(number)
-        if place is None:
-            raise KeyError(number)
-        begin, end = self._ends[place : place + 2]
-        record: RecordT = pickle.loads(memoryview(self._buffer)[begin:end])
-        return record
-
-    def __contains__(self, number: object) -> bool:
-        return isinstance(number, int) and self._place(number) is not None
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._ids.tolist())
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def _place(self, number: int) -> int | None:
-        place = int(np.searchsorted(self._ids, number))
-        return place if place < len(self._ids) and self._ids[place] == number else None
-
-
 NUM_FOLDERS = 6  # of those looked in that an error names
 
 
@@ -208,7 +170,7 @@ class CocoDataset:
         Annotations without area, box or crowd flag get them from their masks.
 
         Raises:
-            ValueError: a segmentation that `load` would refuse, too; names file and id.
+            ValueError: `load` would refuse a segmentation; names file and id.
         """
         return {
             "images": [self._images[image_id] for image_id in self.image_ids],
@@ -314,3 +276,39 @@ class ImageListDataset(CocoDataset):
     def _read(self) -> AnnotationFile:
         content = read_lists(self.annotation_file, "images", "categories")
         return index_entries(content | {"annotations": []}, refuse_in(self.annotation_file))
+
+
+class PackedRecords(Mapping[int, RecordT], Generic[RecordT]):
+    """A mapping that does not change, in ascending order; each look-up makes a new record.
+
+    Args:
+        records: id -> plain value.
+    """
+
+    def __init__(self, records: Mapping[int, RecordT]) -> None:
+        ids = sorted(records)
+        packed = [pickle.dumps(records[number], pickle.HIGHEST_PROTOCOL) for number in ids]
+        self._ids = np.array(ids, dtype=np.int64)
+        self._ends = np.array([*accumulate(map(len, packed), initial=0)], dtype=np.int64)
+        self._buffer = b"".join(packed)
+
+    def __getitem__(self, number: int) -> RecordT:
+        place = self._place(number)
+        if place is None:
+            raise KeyError(number)
+        begin, end = self._ends[place : place + 2]
+        record: RecordT = pickle.loads(memoryview(self._buffer)[begin:end])
+        return record
+
+    def __contains__(self, number: object) -> bool:
+        return isinstance(number, int) and self._place(number) is not None
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._ids.tolist())
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def _place(self, number: int) -> int | None:
+        place = int(np.searchsorted(self._ids, number))
+        return place if place < len(self._ids) and self._ids[place] == number else None

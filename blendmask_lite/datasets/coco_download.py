@@ -42,6 +42,8 @@ __all__ = [
 
 
 COCO_URL = "http://images.cocodataset.org"  # its certificate is not for this name: no https
+STORE = ".download"
+PANOPTIC = "panoptic_annotations_trainval2017"
 
 
 @dataclass(frozen=True)
@@ -83,63 +85,6 @@ SPLITS = {
 }
 
 
-def read_split(path: Path, *, has_objects: bool) -> tuple[dict[str, Any], AnnotationFile]:
-    """The content of an annotation file as it is, and indexed; one without objects has none.
-
-    Raises:
-        ValueError: the file is damaged or inconsistent, or a file name is not a plain one.
-    """
-    lists = ["annotations", "categories"] if has_objects else []
-    content = {"annotations": [], "categories": [], **read_lists(path, "images", *lists)}
-    index = index_entries(content, refuse_in(path))
-    for image_id, image in index.images.items():
-        # The name becomes a path: it must not lead out of the folder.
-        if image["file_name"] in (".", "..") or set(image["file_name"]) & set("/\\:\0"):
-            text = f"{image['file_name']!r} is no plain file name"
-            raise ValueError(f"{path}: image {image_id}: {text}")
-    return content, index
-
-
-def choose_images(
-    index: AnnotationFile, *, num_images: int | None, categories: Sequence[str], seed: int
-) -> set[int]:
-    """Ids of images at random: of a larger number, the smaller number's are a part.
-
-    Args:
-        index: of the whole split.
-        num_images: so many, or all where there are not as many; None takes all.
-        categories: names; only images with an object of one of them. Empty: any image.
-        seed: of the choice.
-
-    Raises:
-        ValueError: a category that there is not, or no image that has one.
-    """
-    candidates = set(index.images)
-    if categories:
-        unknown = sorted(set(categories) - set(index.categories.values()))
-        if unknown:
-            known = ", ".join(index.categories.values())
-            raise ValueError(f"--categories: no category {', '.join(unknown)}; there are {known}")
-        wanted = {number for number, name in index.categories.items() if name in categories}
-        candidates = {
-            image_id
-            for image_id, annotations in index.annotations.items()
-            if any(each["category_id"] in wanted for each in annotations)
-        }
-        if not candidates:
-            raise ValueError(f"--categories: no image has {' or '.join(categories)}")
-
-    def place(image_id: int) -> bytes:
-        # The same whatever else there is to choose from, and for all versions of Python.
-        return hashlib.sha256(f"{seed} {image_id}".encode()).digest()
-
-    return set(sorted(candidates, key=place)[:num_images])
-
-
-STORE = ".download"
-PANOPTIC = "panoptic_annotations_trainval2017"
-
-
 @dataclass(frozen=True)
 class CocoDownload:
     """What is in the folder now.
@@ -175,16 +120,16 @@ def download_coco(
     """Fetch images of a split and describe them in ROOT/annotations/instances_SPLIT.json.
 
     Pictures that are there already, with the right size and CRC-32, are not fetched again. Images
-    of an earlier call stay, so a second call adds to it. The annotation file is written last: it
+    of an earlier call stay, so a second call adds to it. The annotation file is written last, so it
     never describes a picture that is missing.
 
     Args:
-        root: folder, made where there is none.
+        root: folder; made if it is missing.
         split: a key of `SPLITS`. Those without annotations get an empty list of them.
         num_images: chosen at random; None takes all.
         categories: only images with an object of one of these names; their other objects stay.
         seed: of the random choice; more images of one seed include the fewer.
-        panoptic: fetch panoptic_SPLIT.json and the pictures of segments, too.
+        panoptic: also fetch panoptic_SPLIT.json and the pictures of segments.
         url: where COCO's folders `zips` and `annotations` are.
         progress: given what is counted, makes a callback (done, total).
 
@@ -283,7 +228,7 @@ class _Job:
         return len(kept["annotations"])
 
     def _complete(self, archive: Archive, member: str, target: Path) -> Path:
-        """The official file: `target` where that is it, or else a copy in the store."""
+        """The official file: `target` if it is that file, else a copy in the store."""
         info = archive.member(member)
         kept = self.store / Path(member).name
         if is_member(target, info):
@@ -335,6 +280,59 @@ class _Job:
             listing.unlink()
 
 
+def read_split(path: Path, *, has_objects: bool) -> tuple[dict[str, Any], AnnotationFile]:
+    """The content of an annotation file as it is, and indexed; one without objects has none.
+
+    Raises:
+        ValueError: the file is damaged or inconsistent, or a file name is not a plain one.
+    """
+    lists = ["annotations", "categories"] if has_objects else []
+    content = {"annotations": [], "categories": [], **read_lists(path, "images", *lists)}
+    index = index_entries(content, refuse_in(path))
+    for image_id, image in index.images.items():
+        # The name becomes a path: it must not lead out of the folder.
+        if image["file_name"] in (".", "..") or set(image["file_name"]) & set("/\\:\0"):
+            text = f"{image['file_name']!r} is no plain file name"
+            raise ValueError(f"{path}: image {image_id}: {text}")
+    return content, index
+
+
+def choose_images(
+    index: AnnotationFile, *, num_images: int | None, categories: Sequence[str], seed: int
+) -> set[int]:
+    """Ids of images at random: of a larger number, the smaller number's are a part.
+
+    Args:
+        index: of the whole split.
+        num_images: how many; all if there are fewer, or if None.
+        categories: names; only images with an object of one of them. Empty: any image.
+        seed: of the choice.
+
+    Raises:
+        ValueError: an unknown category, or no image that has one.
+    """
+    candidates = set(index.images)
+    if categories:
+        unknown = sorted(set(categories) - set(index.categories.values()))
+        if unknown:
+            known = ", ".join(index.categories.values())
+            raise ValueError(f"--categories: no category {', '.join(unknown)}; there are {known}")
+        wanted = {number for number, name in index.categories.items() if name in categories}
+        candidates = {
+            image_id
+            for image_id, annotations in index.annotations.items()
+            if any(each["category_id"] in wanted for each in annotations)
+        }
+        if not candidates:
+            raise ValueError(f"--categories: no image has {' or '.join(categories)}")
+
+    def place(image_id: int) -> bytes:
+        # The same whatever else there is to choose from, and for all versions of Python.
+        return hashlib.sha256(f"{seed} {image_id}".encode()).digest()
+
+    return set(sorted(candidates, key=place)[:num_images])
+
+
 def _restricted(content: dict[str, Any], chosen: dict[int, str]) -> dict[str, Any]:
     """Images and annotations of the chosen images; all else as it is."""
     return content | {
@@ -345,7 +343,7 @@ def _restricted(content: dict[str, Any], chosen: dict[int, str]) -> dict[str, An
 
 @contextmanager
 def _alone(root: Path) -> Iterator[None]:
-    """Hold the folder's lock."""
+    """The folder's lock is held inside of the `with`."""
     import filelock
 
     (root / STORE).mkdir(parents=True, exist_ok=True)

@@ -82,7 +82,7 @@ def encode_part(region: Region, part: Tensor, size: tuple[int, int]) -> dict[str
 def decode_masks(runs: Sequence[dict[str, Any]], size: tuple[int, int]) -> Tensor:
     """(N, H, W) bool masks of N compressed run lengths; N may be 0.
 
-    Memory is taken for the pages that a mask covers alone, see `lazy_zeros`.
+    Only the pages that a mask covers take memory, see `lazy_zeros`.
     """
     masks = lazy_zeros(len(runs), *size)
     for mask, run in zip(masks, runs, strict=True):
@@ -212,7 +212,7 @@ def _counts_in_text(counts: object, num_pixels: int) -> list[int]:
 
 
 def completed(annotation: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
-    """The annotation with area, box and crowd flag, taken from its run lengths where missing."""
+    """The annotation with area, box and crowd flag, those that are missing from its run lengths."""
     found = {
         "area": float(coco_mask.area(run)),
         "bbox": [float(value) for value in coco_mask.toBbox(run)],

@@ -1,4 +1,4 @@
-"""Which of LVIS's classes COCO's 80 are."""
+"""LVIS: images, objects and frequencies of its classes, and which of them are COCO's 80."""
 
 from __future__ import annotations
 
@@ -24,8 +24,18 @@ from blendmask_lite.weights.zoo import COCO_THINGS
 __all__ = ["LVIS_NAMES", "CocoClassesOfLvis", "LvisDataset", "find_coco_classes"]
 
 
-# LVIS v1 calls 59 classes as COCO does, with underscores, and these otherwise.
-_OTHERWISE = {
+ABSENT, PARTIAL = "neg_category_ids", "not_exhaustive_category_ids"
+ID_LIST = Rule(
+    "a list of whole numbers", lambda value: isinstance(value, list) and all(map(is_id, value))
+)
+IMAGE = {"coco_url": Rule(TEXT.words, TEXT.holds, is_required=False), ABSENT: ID_LIST}
+IMAGE |= {PARTIAL: ID_LIST}
+CATEGORY = {
+    "name": TEXT,
+    "frequency": Rule('"r", "c" or "f"', lambda value: value in ("r", "c", "f")),
+}
+# LVIS v1 names 59 classes as COCO does, with underscores; these have other names.
+OTHER_NAMES = {
     "car": "car_(automobile)",
     "bus": "bus_(vehicle)",
     "train": "train_(railroad_vehicle)",
@@ -49,52 +59,8 @@ _OTHERWISE = {
     "hair drier": "hair_dryer",
 }
 LVIS_NAMES: MappingProxyType[str, str] = MappingProxyType(
-    {name: _OTHERWISE.get(name, name.replace(" ", "_")) for name in COCO_THINGS}
+    {name: OTHER_NAMES.get(name, name.replace(" ", "_")) for name in COCO_THINGS}
 )
-
-
-def find_coco_classes(categories: dict[int, dict[str, Any]], path: Path) -> dict[int, str]:
-    """The categories of LVIS that are COCO's classes: id -> COCO's name, in COCO's order.
-
-    A category is found by its name, or else by one of its synonyms.
-
-    Args:
-        categories: id -> category with name and, mostly, synonyms.
-        path: of their file, for errors.
-
-    Raises:
-        ValueError: one of the 80 is no category, or is several, or two of them are the same.
-    """
-    by_name: dict[str, list[int]] = {}
-    by_synonym: dict[str, list[int]] = {}
-    for number, category in categories.items():
-        by_name.setdefault(category["name"], []).append(number)
-        for synonym in category.get("synonyms", ()):
-            by_synonym.setdefault(synonym, []).append(number)
-    found: dict[int, str] = {}
-    for name, lvis_name in LVIS_NAMES.items():
-        numbers = by_name.get(lvis_name) or by_synonym.get(lvis_name, [])
-        if len(numbers) != 1:
-            what = f"{len(numbers)} categories are" if numbers else "no category is"
-            raise ValueError(f"{path}: {what} called {lvis_name!r}, COCO's {name!r}")
-        if numbers[0] in found:
-            raise ValueError(
-                f"{path}: category {numbers[0]} is COCO's {found[numbers[0]]!r} and {name!r}"
-            )
-        found[numbers[0]] = name
-    return found
-
-
-ABSENT, PARTIAL = "neg_category_ids", "not_exhaustive_category_ids"
-ID_LIST = Rule(
-    "a list of whole numbers", lambda value: isinstance(value, list) and all(map(is_id, value))
-)
-IMAGE = {"coco_url": Rule(TEXT.words, TEXT.holds, is_required=False), ABSENT: ID_LIST}
-IMAGE |= {PARTIAL: ID_LIST}
-CATEGORY = {
-    "name": TEXT,
-    "frequency": Rule('"r", "c" or "f"', lambda value: value in ("r", "c", "f")),
-}
 
 
 class LvisDataset(CocoDataset):
@@ -177,3 +143,35 @@ def _check_lists(image: dict[str, Any], known: dict[int, str], report: Report) -
         if unknown:
             text = f"{key} holds {unknown[0]}, which is not among the file's categories"
             report(Problem("unknown category_id", f"image {image['id']}", text))
+
+
+def find_coco_classes(categories: dict[int, dict[str, Any]], path: Path) -> dict[int, str]:
+    """The categories of LVIS that are COCO's classes: id -> COCO's name, in COCO's order.
+
+    A category is found by its name, or if not, by one of its synonyms.
+
+    Args:
+        categories: id -> category with name and, mostly, synonyms.
+        path: of their file, for errors.
+
+    Raises:
+        ValueError: one of the 80 is no category, or is several, or two of them are the same.
+    """
+    by_name: dict[str, list[int]] = {}
+    by_synonym: dict[str, list[int]] = {}
+    for number, category in categories.items():
+        by_name.setdefault(category["name"], []).append(number)
+        for synonym in category.get("synonyms", ()):
+            by_synonym.setdefault(synonym, []).append(number)
+    found: dict[int, str] = {}
+    for name, lvis_name in LVIS_NAMES.items():
+        numbers = by_name.get(lvis_name) or by_synonym.get(lvis_name, [])
+        if len(numbers) != 1:
+            what = f"{len(numbers)} categories are" if numbers else "no category is"
+            raise ValueError(f"{path}: {what} called {lvis_name!r}, COCO's {name!r}")
+        if numbers[0] in found:
+            raise ValueError(
+                f"{path}: category {numbers[0]} is COCO's {found[numbers[0]]!r} and {name!r}"
+            )
+        found[numbers[0]] = name
+    return found

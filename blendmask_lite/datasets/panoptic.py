@@ -64,7 +64,7 @@ class TrueSegments:
     """What every pixel of one picture belongs to.
 
     Attributes:
-        ids: (H, W) int64: the segment of a pixel, 0 where nobody said what it is.
+        ids: (H, W) int64: the segment of a pixel, 0 if unlabelled.
         segments: of the picture.
     """
 

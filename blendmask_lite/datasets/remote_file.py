@@ -27,7 +27,7 @@ class RemoteFile:
 
     Args:
         url: http or https; the server is asked for one byte, to see what it does.
-        advice: what to do where there is no way to fetch it, for the errors.
+        advice: how else to get the file; part of the errors.
 
     Attributes:
         url: of the file.

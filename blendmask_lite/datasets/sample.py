@@ -32,13 +32,13 @@ DatasetT = TypeVar("DatasetT", bound="InstanceDataset")
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture and what is in it.
+    """An image and what is in it.
 
     Attributes:
         image: (3, H, W) uint8, RGB.
         target: its objects, boxes in pixels of `image`.
         image_id: of the data set.
-        original_size: (H, W) of the stored picture, before any resizing.
+        original_size: (H, W) of the stored image, before any resizing.
     """
 
     image: Tensor
@@ -113,7 +113,7 @@ class Batch:
         return len(self.images)
 
     def pin_memory(self) -> Batch:
-        """The same in memory that a GPU can fetch while the CPU goes on; `DataLoader` calls it."""
+        """The same in memory that a GPU can fetch meanwhile; `DataLoader` calls this."""
         return replace(
             self,
             images=[image.pin_memory() for image in self.images],
@@ -136,7 +136,7 @@ def load_sample(
     *,
     mask_size: int | None = None,
 ) -> Callable[[int, random.Random], Sample]:
-    """The function (index, generator) -> augmented sample that the training's sampler wants.
+    """The function (index, generator) -> augmented sample that training draws from.
 
     Args:
         dataset: to load from.

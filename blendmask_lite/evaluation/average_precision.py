@@ -31,6 +31,7 @@ __all__ = [
     "is_federated",
 ]
 
+
 # Our names -> hotcoco's.
 COCO_METRICS = {
     **{"AP": "AP", "AP50": "AP50", "AP75": "AP75", "APS": "APs", "APM": "APm", "APL": "APl"},
@@ -59,12 +60,6 @@ class AveragePrecision:
     numbers: dict[str, float]
     classes: list[dict[str, float]]
     precision: NDArray[np.float64]
-
-
-def is_federated(truth: dict[str, Any]) -> bool:
-    """Whether each image says which classes were looked for in it, as LVIS's do."""
-    images = truth["images"]
-    return bool(images) and all("neg_category_ids" in each for each in images)
 
 
 def evaluate_detections(
@@ -116,6 +111,12 @@ def evaluate_detections(
             found.update_anns(ids=np.arange(1, len(area) + 1), area=area)
         evaluated[kind] = _by_hotcoco(hotcoco, true, found, kind, federated)
     return evaluated
+
+
+def is_federated(truth: dict[str, Any]) -> bool:
+    """Whether every image says which classes were looked for in it, as LVIS's images do."""
+    images = truth["images"]
+    return bool(images) and all("neg_category_ids" in each for each in images)
 
 
 def import_hotcoco(module: str, *, purpose: str) -> Any:
@@ -242,5 +243,5 @@ def _class_numbers(precision: NDArray[np.float64]) -> dict[str, float]:
 
 
 def _percent(value: float) -> float:
-    """COCO says -1 where there is nothing to measure."""
+    """COCO says -1 if there is nothing to measure."""
     return float("nan") if value < 0 else round(100 * value, 4)

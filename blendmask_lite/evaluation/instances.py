@@ -132,7 +132,7 @@ def evaluate_model(
 ) -> InstanceResults:
     """Find the objects of every image and compare them with the true ones; see `detect_all`.
 
-    Of several processes the first one compares and tells the others the numbers.
+    With several processes, the first one compares and tells the others the numbers.
 
     Raises:
         ValueError: see `detect_all`; a true object is damaged, which is found out before the work;

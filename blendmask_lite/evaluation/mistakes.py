@@ -34,6 +34,71 @@ __all__ = [
 SCORE_THRESHOLD = 0.4  # least score of a detection, as in `blendmask-lite segment`
 MATCH_IOU = 0.5  # a detection matches a true object of its class above it
 NEAR_IOU = 0.1  # and has something to do with an object above this
+RIGHT, INACCURATE, CONFUSED = "right", "inaccurate", "wrong class"
+TWICE, NONE_SUCH, IGNORED = "twice", "no such object", "ignored"
+FOUND, MISSED = "found", "missed"
+FOUND_OUTCOMES = (RIGHT, INACCURATE, CONFUSED, TWICE, NONE_SUCH)
+TRUE_OUTCOMES = (FOUND, MISSED)
+
+
+@dataclass(frozen=True)
+class ComparedObject:
+    """A detection or a true object, and what became of it.
+
+    Attributes:
+        category_id: of the data set.
+        segmentation: compressed run lengths.
+        outcome: of a detection "right"; "inaccurate" (near an object of its class, IoU too low),
+            "wrong class" (IoU high enough with an object of another class), "twice" (its object
+            has a better detection), "no such object"; of a true object "found" or "missed". Crowds,
+            and detections that lie on one or that LVIS's annotators did not check, are "ignored".
+        score: of a detection.
+        iou: of a "right" detection with its object.
+    """
+
+    category_id: int
+    segmentation: dict[str, Any]
+    outcome: str
+    score: float | None = None
+    iou: float = 0.0
+
+
+@dataclass(frozen=True)
+class ImageComparison:
+    """What was found in an image beside what is there.
+
+    Attributes:
+        image_id: of the image.
+        size: (H, W) of the stored picture.
+        found: detections above the score threshold, best first.
+        true: the true objects, crowds among them.
+    """
+
+    image_id: int
+    size: tuple[int, int]
+    found: tuple[ComparedObject, ...]
+    true: tuple[ComparedObject, ...]
+
+    @property
+    def counts(self) -> SegmentCounts:
+        """Of all classes together."""
+        matched = [each.iou for each in self.found if each.outcome == RIGHT]
+        ignored = sum(each.outcome == IGNORED for each in self.found)
+        return SegmentCounts(
+            iou_sum=sum(matched),
+            matched=len(matched),
+            unmatched=len(self.found) - len(matched) - ignored,
+            missed=sum(each.outcome == MISSED for each in self.true),
+        )
+
+    @property
+    def score(self) -> float:
+        """Our choice: panoptic quality of the image's objects, all classes together, in percent.
+
+        The mean IoU of the matches times the F1 score of detections and true objects. NaN where
+        nothing is and nothing was found.
+        """
+        return self.counts.quality["PQ"]
 
 
 def compare_images(
@@ -146,7 +211,7 @@ def _mistake(
 
 
 def _checked_categories(image: dict[str, Any], present: NDArray[np.int64]) -> set[int] | None:
-    """The classes of which LVIS marks every object of an image; None where it is all of them."""
+    """The classes of which LVIS marks every object of an image; None if it is all of them."""
     if "neg_category_ids" not in image:
         return None
     unfinished = set(image.get("not_exhaustive_category_ids", []))
@@ -156,73 +221,6 @@ def _checked_categories(image: dict[str, Any], present: NDArray[np.int64]) -> se
 def _unless_unchecked(outcome: str, category_id: int, checked: set[int] | None) -> str:
     is_known = outcome == RIGHT or checked is None or category_id in checked
     return outcome if is_known else IGNORED
-
-
-RIGHT, INACCURATE, CONFUSED = "right", "inaccurate", "wrong class"
-TWICE, NONE_SUCH, IGNORED = "twice", "no such object", "ignored"
-FOUND, MISSED = "found", "missed"
-FOUND_OUTCOMES = (RIGHT, INACCURATE, CONFUSED, TWICE, NONE_SUCH)
-TRUE_OUTCOMES = (FOUND, MISSED)
-
-
-@dataclass(frozen=True)
-class ComparedObject:
-    """A detection or a true object, and what became of it.
-
-    Attributes:
-        category_id: of the data set.
-        segmentation: compressed run lengths.
-        outcome: of a detection "right"; "inaccurate" (near an object of its class, IoU too low),
-            "wrong class" (IoU high enough with an object of another class), "twice" (its object
-            has a better detection), "no such object"; of a true object "found" or "missed". Crowds,
-            and detections that lie on one or that LVIS's annotators did not check, are "ignored".
-        score: of a detection.
-        iou: of a "right" detection with its object.
-    """
-
-    category_id: int
-    segmentation: dict[str, Any]
-    outcome: str
-    score: float | None = None
-    iou: float = 0.0
-
-
-@dataclass(frozen=True)
-class ImageComparison:
-    """What was found in an image beside what is there.
-
-    Attributes:
-        image_id: of the image.
-        size: (H, W) of the stored picture.
-        found: detections above the score threshold, best first.
-        true: the true objects, crowds among them.
-    """
-
-    image_id: int
-    size: tuple[int, int]
-    found: tuple[ComparedObject, ...]
-    true: tuple[ComparedObject, ...]
-
-    @property
-    def counts(self) -> SegmentCounts:
-        """Of all classes together."""
-        matched = [each.iou for each in self.found if each.outcome == RIGHT]
-        ignored = sum(each.outcome == IGNORED for each in self.found)
-        return SegmentCounts(
-            iou_sum=sum(matched),
-            matched=len(matched),
-            unmatched=len(self.found) - len(matched) - ignored,
-            missed=sum(each.outcome == MISSED for each in self.true),
-        )
-
-    @property
-    def score(self) -> float:
-        """Our choice: panoptic quality of the image's objects, all classes together, in percent.
-
-        The mean IoU of the matches times the F1 score of detections and true objects. NaN where
-        nothing is and nothing was found.
-        """
-        return self.counts.quality["PQ"]
 
 
 def count_outcomes(comparisons: Sequence[ImageComparison]) -> dict[str, dict[str, int]]:

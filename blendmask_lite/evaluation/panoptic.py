@@ -38,49 +38,6 @@ __all__ = [
 ]
 
 
-def panoptic_results_path(folder: str | Path, split: str) -> Path:
-    """Where the results of a split go, named as COCO's server asks."""
-    return Path(folder) / f"panoptic_{split}_blendmask_results.json"
-
-
-def panoptic_entry(
-    image_id: int,
-    result: PanopticResult,
-    category_ids: Sequence[int],
-    stuff_ids: Sequence[int],
-) -> dict[str, Any]:
-    """The segments of one image as an entry of the results file.
-
-    Args:
-        image_id: of the image.
-        result: its segments.
-        category_ids: of the labels 0 to C-1 of things.
-        stuff_ids: of the labels 1 to S of stuff.
-    """
-    segments = [
-        {
-            "id": each.id,
-            "category_id": (
-                category_ids[each.label] if each.is_thing else stuff_ids[each.label - 1]
-            ),
-        }
-        for each in result.segments
-    ]
-    return {
-        "image_id": image_id,
-        "file_name": f"{image_id:012}.png",
-        "segments_info": segments,
-    }
-
-
-def write_panoptic_json(
-    path: Path, entries: Sequence[dict[str, Any]], categories: Sequence[dict[str, Any]]
-) -> None:
-    """Write the results file of all images."""
-    content = {"annotations": list(entries), "categories": list(categories)}
-    write_atomically(path, json.dumps(content).encode())
-
-
 def evaluate_panoptic(
     model: BlendMask,
     dataset: InstanceDataset,
@@ -244,3 +201,46 @@ def _summed(
         for is_thing in (1, 0)
     ]
     return PanopticQuality(thing_classes=parts[0], stuff_classes=parts[1], num_images=len(images))
+
+
+def panoptic_results_path(folder: str | Path, split: str) -> Path:
+    """Where the results of a split go, named as COCO's server asks."""
+    return Path(folder) / f"panoptic_{split}_blendmask_results.json"
+
+
+def panoptic_entry(
+    image_id: int,
+    result: PanopticResult,
+    category_ids: Sequence[int],
+    stuff_ids: Sequence[int],
+) -> dict[str, Any]:
+    """The segments of one image as an entry of the results file.
+
+    Args:
+        image_id: of the image.
+        result: its segments.
+        category_ids: of the labels 0 to C-1 of things.
+        stuff_ids: of the labels 1 to S of stuff.
+    """
+    segments = [
+        {
+            "id": each.id,
+            "category_id": (
+                category_ids[each.label] if each.is_thing else stuff_ids[each.label - 1]
+            ),
+        }
+        for each in result.segments
+    ]
+    return {
+        "image_id": image_id,
+        "file_name": f"{image_id:012}.png",
+        "segments_info": segments,
+    }
+
+
+def write_panoptic_json(
+    path: Path, entries: Sequence[dict[str, Any]], categories: Sequence[dict[str, Any]]
+) -> None:
+    """Write the results file of all images."""
+    content = {"annotations": list(entries), "categories": list(categories)}
+    write_atomically(path, json.dumps(content).encode())

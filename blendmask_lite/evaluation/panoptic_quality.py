@@ -50,7 +50,7 @@ class SegmentCounts:
     def quality(self) -> dict[str, float]:
         """PQ = SQ x RQ in percent (equations 1 and 2); NaN for a class that does not occur.
 
-        SQ is the mean IoU of the matched pairs, 0 where nothing matches; RQ is the F1 score.
+        SQ is the mean IoU of the matched pairs, 0 if nothing matches; RQ is the F1 score.
         """
         if not self.occurs:
             return dict.fromkeys(METRICS, math.nan)
@@ -76,7 +76,7 @@ class PanopticQuality:
 
     @property
     def all(self) -> dict[str, float]:
-        """PQ, SQ and RQ, percent, averaged over things and stuff; NaN where nothing occurs."""
+        """PQ, SQ and RQ, percent, averaged over things and stuff; NaN if nothing occurs."""
         return _average([*self.thing_classes.values(), *self.stuff_classes.values()])
 
     @property

@@ -32,6 +32,7 @@ __all__ = [
 GPU_BATCH = 8  # pictures that a GPU gets at once by default
 NUM_READERS = 4  # threads that read pictures for a GPU
 MOST_WAITING = 4  # batches of pictures that wait for others of their size
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,6 @@ class Picture:
     index: int
     image: Tensor
     stored_size: tuple[int, int]
-
-
-def picture_for(model: BlendMask, image: Tensor) -> Tensor:
-    """(3, H, W) image, uint8 or float -> resized to the model's test size, on the model's device.
-
-    It is resized where it lies, which is the CPU for pictures of data sets, before it moves: so
-    uint8 is resized by the same kernel whatever device the model is on.
-    """
-    return _moved(model, _resized(model, image))
 
 
 def in_batches(
@@ -92,15 +84,7 @@ def in_batches(
 
     pictures = map(read, indices) if is_on_cpu else _read_ahead(read, indices)
     for batch in _of_one_size(pictures, batch_size, model.config.size_divisor):
-        yield [Picture(each.index, _moved(model, each.image), each.stored_size) for each in batch]
-
-
-def _resized(model: BlendMask, image: Tensor) -> Tensor:
-    return resize_for_test(image, model.inference.test_size, model.inference.max_size)
-
-
-def _moved(model: BlendMask, image: Tensor) -> Tensor:
-    return image.to(model.device)
+        yield [Picture(each.index, each.image.to(model.device), each.stored_size) for each in batch]
 
 
 def _of_one_size(
@@ -133,7 +117,17 @@ def _read_ahead(read: Callable[[int], Picture], indices: Iterable[int]) -> Itera
             yield picture
 
 
-T = TypeVar("T")
+def picture_for(model: BlendMask, image: Tensor) -> Tensor:
+    """(3, H, W) image, uint8 or float -> the same at the model's test size, on its device.
+
+    It is resized where it lies, which is the CPU for pictures of data sets, before it moves: so
+    uint8 is resized by the same kernel whatever device the model is on.
+    """
+    return _resized(model, image).to(model.device)
+
+
+def _resized(model: BlendMask, image: Tensor) -> Tensor:
+    return resize_for_test(image, model.inference.test_size, model.inference.max_size)
 
 
 def own_images(total: int, share: tuple[int, int], *, can_gather: bool) -> range:
@@ -160,7 +154,7 @@ def own_images(total: int, share: tuple[int, int], *, can_gather: bool) -> range
 def made_by_first(
     make: Callable[[], T], rank: int, gather: Callable[[list[Any]], list[list[Any]]] | None
 ) -> T:
-    """What the first of several processes makes, in each of them; its error, too.
+    """What the first of several processes makes, or its error, in each of them.
 
     Args:
         make: called by the first one only. What it returns or raises can be pickled.
@@ -185,7 +179,7 @@ def require_same_names(what: str, known: Sequence[str], present: Sequence[str]) 
     """Refuse data whose names are not the model's.
 
     Args:
-        what: they are names of: "classes", say.
+        what: the names are of, such as "classes".
         known: to the model.
         present: in the data.
 

@@ -184,7 +184,7 @@ def image_results(
     Args:
         image_id: of the image.
         found: N objects, at the size of the stored picture.
-        category_ids: of the labels; without, the labels themselves.
+        category_ids: of the labels; None takes the labels themselves.
 
     Raises:
         ValueError: a score or a box is not finite.

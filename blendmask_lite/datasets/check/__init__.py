@@ -31,8 +31,10 @@ __all__ = ["FolderCheck", "SplitCheck", "check_folder", "check_numbers", "statis
 
 
 Progress = Callable[[str], Callable[[int, int], None]]
-
 LVIS_FIELDS = {"neg_category_ids", "not_exhaustive_category_ids", "frequency", "synset"}
+SIZES = {"small": 32**2, "medium": 96**2}  # COCO's: areas up to these; all others are large
+MAX_DETECTIONS = 100  # of an image, that COCO's evaluation counts
+LEAST_FOR_A_SHARE = 20  # annotations, before a share of them means something
 
 
 @dataclass
@@ -197,11 +199,6 @@ def _plain(finding: Finding) -> dict[str, Any]:
         "meaning": KINDS[finding.kind].meaning,
         "examples": finding.examples,
     }
-
-
-SIZES = {"small": 32**2, "medium": 96**2}  # COCO's: areas up to these; all others are large
-MAX_DETECTIONS = 100  # of an image, that COCO's evaluation counts
-LEAST_FOR_A_SHARE = 20  # annotations, before a share of them means something
 
 
 def statistics(index: AnnotationFile, masks: MaskSizes) -> dict[str, Any]:

@@ -262,7 +262,7 @@ class PictureCheck:
     Args:
         folders: in which to look, in this order.
         report: of the problems.
-        decode: read all pixels, too.
+        decode: also read all pixels.
 
     Attributes:
         paths: file -> image id, of the pictures that were found.

@@ -7,6 +7,7 @@ counts wrongly without a word; a warning may well be a mistake; a note is good t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 from blendmask_lite.datasets.coco_entries import Problem
 
@@ -30,17 +31,7 @@ class Kind:
     meaning: str
 
 
-def _error(meaning: str) -> Kind:
-    return Kind("error", meaning)
-
-
-def _warning(meaning: str) -> Kind:
-    return Kind("warning", meaning)
-
-
-def _note(meaning: str) -> Kind:
-    return Kind("note", meaning)
-
+_error, _warning, _note = (partial(Kind, severity) for severity in SEVERITIES)
 
 KINDS: dict[str, Kind] = {
     # The annotation file
@@ -52,7 +43,7 @@ KINDS: dict[str, Kind] = {
         "whole numbers, not text."
     ),
     "duplicate id": _error(
-        "Entries are told apart by their ids, so one would replace the other. Number them anew."
+        "Entries are told apart by their ids, so one would replace the other. Number them again."
     ),
     "unknown image_id": _error("The annotation belongs to no image of the file. Remove it."),
     "unknown category_id": _error("The object has no class. Add the category, or remove it."),
@@ -88,7 +79,7 @@ KINDS: dict[str, Kind] = {
     # Masks and boxes
     "damaged mask": _error("Training stops there. Annotate the object again, or remove it."),
     "mask of another size": _error(
-        "The run lengths are for an image of another size. Make them anew from the mask."
+        "The run lengths are for an image of another size. Make them again from the mask."
     ),
     "empty mask": _warning(
         "Training leaves the object out, but evaluation counts it as missed. Remove it."

@@ -102,7 +102,7 @@ class Plan:
 
 
 def uniform_from(generator: np.random.Generator) -> Uniform:
-    """(low, high) -> a number between them. `random` alone is used: its stream is the steadiest."""
+    """(low, high) -> a number between them, by `random` alone, whose stream NumPy keeps stable."""
     draw = generator.random
     return lambda low, high: low + (high - low) * draw()
 
