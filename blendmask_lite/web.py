@@ -14,6 +14,7 @@ import re
 import socket
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ __all__ = [
     "receive",
     "receive_range",
     "require_unchanged",
+    "require_url",
 ]
 
 
@@ -63,6 +65,21 @@ class RangesRefusedError(DownloadError):
 def is_offline() -> bool:
     """Whether `BLENDMASK_OFFLINE` forbids downloads."""
     return os.environ.get("BLENDMASK_OFFLINE", "") not in ("", "0")
+
+
+def require_url(url: str) -> None:
+    """Refuse what is no address of a file on the web.
+
+    Raises:
+        ValueError: it is not http or https, names no server, or is damaged.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise ValueError(f"{url}: is no address that begins with http:// or https:// and a server")
 
 
 def fetch(url: str, path: Path, *, check: Callable[[Path], object]) -> Path:

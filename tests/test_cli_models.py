@@ -119,6 +119,7 @@ class Harmful:
     [
         (["missing.pth"], "missing.pth: no such file, nor the name of a published checkpoint"),
         (["R_50_3x"], "BLENDMASK_OFFLINE is set"),
+        (["http://[::1"], "http://[::1: is no address"),
         (["{tmp}/r50.pth", "--preset", "r101"], "not preset r101: backbone is 'resnet50'"),
         (["{tmp}/r50.pth", "--classes", "cat"], "class_names: 1 names for num_classes = 80"),
         (["{tmp}/harmful.pth"], "harmful.pth: refused, because reading it would run code"),

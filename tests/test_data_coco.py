@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import struct
 import threading
@@ -612,6 +613,7 @@ def test_a_complete_official_file_is_not_cut_down_to_a_part(site, root):
     ("options", "text"),
     [
         ({"num_images": 0}, "--images 0: must be at least 1"),
+        ({"seed": -1}, "--seed -1: must be at least 0"),
         ({"split": "val2014"}, r"--split val2014: COCO's splits are train2017, val2017, "),
         ({"categories": ["cow"]}, "no category cow; there are person, cat, dog"),
         ({"split": "test2017", "panoptic": True}, "--panoptic: test2017 has no annotations"),
@@ -621,6 +623,13 @@ def test_a_complete_official_file_is_not_cut_down_to_a_part(site, root):
 def test_options_that_make_no_sense_are_refused(site, root, options, text):
     with pytest.raises(ValueError, match=text):
         get(site, root, **options)
+
+
+@pytest.mark.parametrize("url", ["http://[bad", "http://", "file:///etc", "foo", "http://a:b"])
+def test_what_is_no_address_is_refused_at_once(root, url):
+    with pytest.raises(ValueError, match=re.escape(f"{url}: is no address")):
+        download_coco(root, "val2017", url=url)
+    assert not root.exists()
 
 
 def test_offline_nothing_is_asked_for(site, root, monkeypatch):

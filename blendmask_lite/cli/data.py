@@ -15,7 +15,6 @@ from blendmask_lite.datasets.check.problems import KINDS, Findings
 from blendmask_lite.datasets.coco_download import COCO_URL, SPLITS, STORE, download_coco
 from blendmask_lite.files import (
     require_apart,
-    require_folder,
     require_writable,
     write_atomically,
 )
@@ -170,7 +169,6 @@ def add_coco(subcommands: Any) -> None:
 
 def run_coco(options: argparse.Namespace) -> int:
     """Fetch, and say what is there now."""
-    require_folder(options.root)
     names = [name.strip() for name in (options.categories or "").split(",")]
     try:
         found = download_coco(

@@ -26,9 +26,9 @@ from blendmask_lite.datasets.coco_entries import (
     refuse_in,
     thing_categories,
 )
-from blendmask_lite.files import write_atomically
+from blendmask_lite.files import require_folder, write_atomically
 from blendmask_lite.terminal import counter
-from blendmask_lite.web import DownloadError, is_offline
+from blendmask_lite.web import DownloadError, is_offline, require_url
 
 __all__ = [
     "COCO_URL",
@@ -137,6 +137,7 @@ def download_coco(
         ValueError: an option that makes no sense, no room on the disk, a damaged archive, or a
             folder that holds something else.
         DownloadError: no network, no such file, or a server that keeps failing.
+        OSError: the folder cannot be written into.
     """
     root = Path(root)
     if split not in SPLITS:
@@ -146,8 +147,12 @@ def download_coco(
     for option, is_given in (("--categories", categories), ("--panoptic", panoptic)):
         if is_given and not SPLITS[split].has_objects:
             raise ValueError(f"{option}: {split} has no annotations")
+    if seed < 0:
+        raise ValueError(f"--seed {seed}: must be at least 0")
+    require_url(url)
     if is_offline():
         raise DownloadError(f"BLENDMASK_OFFLINE is set: nothing is fetched from {url}")
+    require_folder(root)
     with _alone(root):
         job = _Job(root, split, url.rstrip("/"), progress)
         chosen = job.choose(num_images, categories, seed)

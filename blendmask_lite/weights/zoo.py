@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from blendmask_lite.config import PRESETS
 from blendmask_lite.files import cache_dir
-from blendmask_lite.web import DownloadError, fetch, require_unchanged
+from blendmask_lite.web import DownloadError, fetch, require_unchanged, require_url
 from blendmask_lite.weights.pickles import read_weights
 
 __all__ = [
@@ -121,6 +121,7 @@ def find_file(source: str | os.PathLike[str]) -> Path:
     if published is not None:
         return _find_published_file(published)
     if isinstance(source, str) and source.startswith(("http://", "https://")):
+        require_url(source)
         url = _direct(source)
         return fetch(url, cache_dir() / _file_name(url), check=read_weights)
     path = Path(source)
