@@ -300,6 +300,22 @@ def test_numbers_of_classes_crowds_and_shapes_are_looked_at(tmp_path):
     assert found["image without objects"][1] == ["image 1: has no object"]
 
 
+def test_data_of_crowds_alone_is_an_error_as_for_training(tmp_path):
+    write_shapes(tmp_path, num_images=2)
+    path = tmp_path / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    for entries in ([each | {"iscrowd": 1} for each in content["annotations"]], []):
+        path.write_text(json.dumps(content | {"annotations": entries}))
+        found = check_folder(tmp_path).splits[0].findings.sorted()
+        assert (found[0].kind, found[0].examples) == (
+            "no objects",
+            ["annotations: no image has an object"],
+        )
+        CocoDataset(tmp_path)
+        with pytest.raises(ValueError, match=r"instances_train\.json: no image has an object"):
+            CocoDataset(tmp_path, filter_empty=True)
+
+
 def test_an_image_with_more_objects_than_evaluation_counts_is_noted(tmp_path):
     entries = [
         {

@@ -74,7 +74,8 @@ class CocoDataset:
 
     Raises:
         ValueError: no such folder or split, several splits and none named, or an annotation file
-            that is damaged or inconsistent; with file and annotation id.
+            that is damaged or inconsistent; with file and annotation id. Or no image is left by
+            `filter_empty`.
     """
 
     _prefix = "instances_"  # of the annotation files' names
@@ -103,6 +104,9 @@ class CocoDataset:
         if filter_empty:
             objects = content.annotations
             self.image_ids = tuple(n for n in self.image_ids if _has_objects(objects.get(n, [])))
+            if not self.image_ids:
+                name = printable(self.annotation_file)
+                raise ValueError(f"{name}: no image has an object, and crowds are none")
 
     def __len__(self) -> int:
         return len(self.image_ids)

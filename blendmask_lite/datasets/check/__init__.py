@@ -243,6 +243,8 @@ def check_numbers(
     """
     if not index.images:
         report(Problem("no images", "images", "there is no valid one"))
+    elif not numbers["objects"]:
+        report(Problem("no objects", "annotations", "no image has an object"))
     if not index.categories:
         report(Problem("no categories", "categories", "there is no valid one"))
     _check_categories(numbers["classes"], report)

@@ -37,6 +37,9 @@ KINDS: dict[str, Kind] = {
     # The annotation file
     "unreadable file": _error("Nothing in the file could be checked. Write it again."),
     "no images": _error("There is nothing to train on. Fill the list of images."),
+    "no objects": _error(
+        "There is nothing to learn and nothing to measure; crowds are no objects. Annotate some."
+    ),
     "no categories": _error("There is no class to learn. Fill the list of categories."),
     "malformed entry": _error(
         "Training stops at an entry whose field is missing or of a wrong type. Ids and sizes are "
