@@ -273,3 +273,31 @@ def test_generated_pictures_remove_no_device_that_their_annotations_are_linked_t
     with pytest.raises(OSError, match="nobody reads from this pipe"):
         write_shapes(tmp_path / "out", num_images=1, seed=0)
     assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "{data}", "--validation", "nope"],
+        ["train", "{data}", "--snapshots", "1"],
+        ["train", "{data}", "--tensorboard", "0"],
+        ["train", "{data}", "--weights", "nope.pt"],
+        ["train", "{data}", "--weights", "{data}/train/000000.png"],
+        ["train", "{data}", "--backbone-weights", "nope.pkl"],
+        ["train", "{data}", "--accumulate", "3"],
+        ["ablations", "1", "--seeds", "-1"],
+        ["ablations", "1", "--iterations", "0"],
+        ["data", "coco", "--split", "val2017", "--root", "new/out", "--images", "0"],
+        ["data", "coco", "--split", "val2017", "--root", "new/out", "--seed", "-1"],
+    ],
+)
+def test_a_refusal_leaves_no_folder(words, tmp_path, capsys, monkeypatch):
+    write_shapes(tmp_path / "data", num_images=1)
+    monkeypatch.chdir(tmp_path)
+    command = [word.format(data=tmp_path / "data") for word in words]
+    command += {"train": ["-o", "new/out", "--batch-size", "1"], "data": []}.get(
+        words[0], ["--runs", "new/runs", "-o", "new/out"]
+    )
+    assert main(command) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]

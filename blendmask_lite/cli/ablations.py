@@ -76,6 +76,8 @@ def run(options: argparse.Namespace) -> int:
         regime = replace(regime, iterations=options.iterations)
     number = None if options.table == HEADLINE else _number(options.table)
     models = [] if number is None else [row.model for row in find_table(number)]
+    for seed in options.seeds:
+        regime.train_config(seed)  # refuses what cannot be
     folder = Path(options.runs)
     for each in (folder, options.out):
         require_folder(each)

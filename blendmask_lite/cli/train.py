@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,7 @@ from blendmask_lite.cli.train_options import (
     make_watching,
 )
 from blendmask_lite.config import PRESET_INFERENCE, PRESETS, InferenceConfig
-from blendmask_lite.files import read_text, require_apart, require_folder
+from blendmask_lite.files import read_text, require_apart
 from blendmask_lite.training.run_folder import RunFolder
 from blendmask_lite.training.schedule import (
     PRESET_SCHEDULES,
@@ -209,7 +208,6 @@ def train(options: argparse.Namespace, ranks: Ranks) -> int:
     begun_from = [each for each in (options.weights, options.backbone_weights) if each]
     for path in (run.last, run.model, run.best, run.failure):
         require_apart(path, begun_from, "what the run starts from")
-    require_folder(options.out)
     is_finished = train_model(
         dataset,
         options.out,
@@ -224,28 +222,21 @@ def train(options: argparse.Namespace, ranks: Ranks) -> int:
         },
         half=options.half,
         watching=make_watching(options),
+        note=told_scaling(options, config),
         ranks=ranks,
     )
     return 0 if is_finished else 130
 
 
 def make_train_config(options: argparse.Namespace, ranks: Ranks) -> TrainConfig:
-    """The schedule's settings, changed by the options; the first process says what was scaled."""
-    named = SCHEDULES[options.schedule or PRESET_SCHEDULES[_preset(options)]]
+    """The schedule's settings, changed by the options."""
+    named = _named_schedule(options)
     config = rescale(named, iterations=options.iterations, batch_size=options.batch_size)
-    if options.learning_rate is None:
-        if options.optimizer not in (None, named.optimizer):
-            raise ValueError(
-                f"--optimizer {options.optimizer}: the schedule's learning rate is one for "
-                f"{named.optimizer}; say --learning-rate, too"
-            )
-        if config.batch_size != named.batch_size and ranks.is_first:
-            how = "in proportion" if named.optimizer == "sgd" else "by the square root"
-            print(
-                f"learning rate {config.learning_rate:g}, scaled to {config.batch_size} images a "
-                f"step {how} from {named.learning_rate:g} for {named.batch_size}",
-                file=sys.stderr,
-            )
+    if options.learning_rate is None and options.optimizer not in (None, named.optimizer):
+        raise ValueError(
+            f"--optimizer {options.optimizer}: the schedule's learning rate is one for "
+            f"{named.optimizer}; say --learning-rate, too"
+        )
     changes: dict[str, Any] = {
         "accumulate": options.accumulate,
         "optimizer": options.optimizer,
@@ -284,6 +275,22 @@ def make_train_config(options: argparse.Namespace, ranks: Ranks) -> TrainConfig:
         every = max(config.iterations // 10, 1) if is_watched else config.iterations
         config = replace(config, evaluate_every=every)
     return config
+
+
+def told_scaling(options: argparse.Namespace, config: TrainConfig) -> str | None:
+    """How the schedule's learning rate was scaled to the batch size, if it was."""
+    named = _named_schedule(options)
+    if options.learning_rate is not None or config.batch_size == named.batch_size:
+        return None
+    how = "in proportion" if named.optimizer == "sgd" else "by the square root"
+    return (
+        f"learning rate {config.learning_rate:g}, scaled to {config.batch_size} images a step "
+        f"{how} from {named.learning_rate:g} for {named.batch_size}"
+    )
+
+
+def _named_schedule(options: argparse.Namespace) -> TrainConfig:
+    return SCHEDULES[options.schedule or PRESET_SCHEDULES[_preset(options)]]
 
 
 def _preset(options: argparse.Namespace) -> str:

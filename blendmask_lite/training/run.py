@@ -60,6 +60,7 @@ def train_model(
     description: Mapping[str, Any] | None = None,
     half: bool = False,
     watching: Watching | None = None,
+    note: str | None = None,
     ranks: Ranks | None = None,
 ) -> bool:
     """Train a model and write it, its log and its checkpoints into a folder.
@@ -81,6 +82,7 @@ def train_model(
         description: further plain values for run.json, such as the command.
         half: write the finished model in half precision.
         watching: what to record besides; on pictures of `validation`, or else of `dataset`.
+        note: said when the training begins, if it does.
         ranks: the processes that train together, each of which calls this; None: one alone. Their
             device stands for `device`, and the first of them writes.
 
@@ -135,6 +137,8 @@ def train_model(
         }
         shorter = iterations_before(recipe, last)
         session.begin(about, iteration=state.iteration, iterations_before=shorter)
+        if note is not None:
+            say(note)
         if shorter is not None:
             say(
                 f"continues to {config.iterations} iterations instead of {shorter}, on the "

@@ -19,7 +19,7 @@ import torchvision
 from filelock import FileLock, Timeout
 
 import blendmask_lite
-from blendmask_lite.files import read_text
+from blendmask_lite.files import read_text, require_folder
 from blendmask_lite.training.run_folder import RunFolder
 
 __all__ = ["RunSession", "commit", "versions"]
@@ -49,15 +49,19 @@ class RunSession:
         self.is_recorded = is_recorded
         self._lock = FileLock(run.lock, timeout=PATIENCE)
         self._content: dict[str, Any] | None = None
+        self._made: list[Path] = []  # folders, the innermost first
 
     def __enter__(self) -> RunSession:
         """Take hold of the folder.
 
         Raises:
             ValueError: another process trains in it.
+            OSError: it cannot be written into.
         """
         if self.is_recorded:
-            self.run.path.mkdir(parents=True, exist_ok=True)
+            path = self.run.path
+            self._made = [each for each in (path, *path.parents) if not each.exists()]
+            require_folder(path)
             try:
                 self._lock.acquire()
             except Timeout:
@@ -135,11 +139,16 @@ class RunSession:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Note down an error, and let go of the folder."""
+        """Note down an error, and let go of the folder; one that was made for nothing goes."""
         if error is not None:
             with contextlib.suppress(OSError):  # a full disk: the error itself matters more
                 self._end("failed", None, f"{type(error).__name__}: {error}")
         self._lock.release()
+        if error is not None and self._content is None and self._made:
+            with contextlib.suppress(OSError):  # something else is in it
+                self.run.lock.unlink()
+                for folder in self._made:
+                    folder.rmdir()
 
     def _earlier(self) -> dict[str, Any]:
         try:
