@@ -12,17 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blendmask_lite.figures.detections import paint_masks
+from blendmask_lite.figures.detections import paint_changes, paint_masks
 from blendmask_lite.figures.style import (
     INK,
-    PALETTE,
-    SIGNED,
     DescribedFigure,
     add_color_bar,
     base_color,
     draw_map,
     draw_picture,
     largest_magnitude,
+    panel_grid,
     panels,
     rgb255,
     signed_colors,
@@ -57,16 +56,15 @@ def bases_figure(
     num_bases = len(bases)
     num_panels = num_bases + (image is not None)
     columns = num_panels if num_panels <= FEW + 1 else math.ceil(math.sqrt(num_panels))
-    rows = math.ceil(num_panels / columns)
     side = max(1.8, min(2.3, WIDEST / columns)) if num_bases <= FEW else 1.1
     unit = "pixels" if num_bases <= FEW else ""
-    figure, grid = panels(
-        rows,
+    figure, axes = panel_grid(
+        num_panels,
         columns,
         cell=(side, side + 0.2),
         description=f"The {num_bases} bases of a picture as maps; red is positive, blue negative.",
+        title=title,
     )
-    axes = list(grid.flat)
     if image is not None:
         draw_picture(axes[0], image, title="picture", has_units=bool(unit))
     first = int(image is not None)
@@ -75,18 +73,13 @@ def bases_figure(
         draw_map(
             axes[first + index],
             bases[index],
-            colors=SIGNED,
-            limits=(-limit, limit),
+            limits=limit,
             stride=stride,
             unit=unit,
             title=f"base {index + 1}",
             title_color=base_color(index),
         )
-    for empty in axes[num_panels:]:
-        empty.set_axis_off()
-    add_color_bar(figure, axes, colors=SIGNED, limits=(-limit, limit), label="value (logits)")
-    if title:
-        figure.suptitle(title, fontsize=10)
+    add_color_bar(figure, figure.axes, limits=limit, label="value (logits)")
     return figure
 
 
@@ -105,26 +98,20 @@ def base_overlays_figure(
     """
     limit = usual_magnitude(bases)
     columns = len(bases) if len(bases) <= FEW else math.ceil(math.sqrt(len(bases)))
-    rows = math.ceil(len(bases) / columns)
     side = 2.3 if len(bases) <= FEW else 1.3
     height, width = image.shape[-2:]
-    figure, axes = panels(
-        rows,
+    figure, axes = panel_grid(
+        len(bases),
         columns,
         cell=(side, side * height / width + 0.3),
         description=f"{len(bases)} bases laid over their picture; red is positive, blue negative.",
+        title=title,
     )
-    for ax in axes.flat:
-        ax.set_axis_off()
-    for index, base in enumerate(bases):
-        ax = axes.flat[index]
-        ax.set_axis_on()
+    for index, (ax, base) in enumerate(zip(axes, bases, strict=True)):
         draw_picture(ax, paint_base(image, base, stride=stride, limit=limit), has_units=False)
         ax.set_title(f"base {index + 1}", fontsize=9, color=base_color(index))
     label = "value (logits), ends: or more"
-    add_color_bar(figure, axes.ravel(), colors=SIGNED, limits=(-limit, limit), label=label)
-    if title:
-        figure.suptitle(title, fontsize=10)
+    add_color_bar(figure, figure.axes, limits=limit, label=label)
     return figure
 
 
@@ -205,9 +192,6 @@ def _grey(image: Tensor) -> Tensor:
     return (0.25 + 0.7 * grey).expand(3, -1, -1).clone()
 
 
-GAINED, LOST = PALETTE[1], PALETTE[0]  # pixels that only one of both has
-
-
 def changed_base_figure(
     image: Tensor,
     before: Tensor,
@@ -236,40 +220,28 @@ def changed_base_figure(
     """
     if before.shape != after.shape:
         raise ValueError(f"masks {tuple(before.shape)} and {tuple(after.shape)} must agree")
-    lost, gained = (before & ~after), (after & ~before)
+    num_lost, num_gained = int((before & ~after).sum()), int((after & ~before).sum())
     height, width = image.shape[-2:]
     figure, axes = panels(
         1,
         5,
         cell=(2.05, 2.05 * height / width + 0.35),
         description=f"Base {base + 1} changed: the masks of {len(before)} objects lose "
-        f"{int(lost.sum())} and gain {int(gained.sum())} pixels.",
+        f"{num_lost} and gain {num_gained} pixels.",
+        title=title,
     )
     limit = usual_magnitude(base_before)
     maps = ((base_before, f"base {base + 1}, ±{limit:.3g}"), (base_after, "the same, changed"))
     for ax, (values, name) in zip(axes[0, :2], maps, strict=True):
-        draw_map(
-            ax,
-            values,
-            colors=SIGNED,
-            limits=(-limit, limit),
-            stride=stride,
-            title=name,
-            title_color=base_color(base),
-        )
+        draw_map(ax, values, limits=limit, stride=stride, title=name, title_color=base_color(base))
         ax.set_xlim(0, width)
         ax.set_ylim(height, 0)
     draw_picture(axes[0, 2], paint_masks(image, before), title="masks", has_units=False)
     draw_picture(
         axes[0, 3], paint_masks(image, after), title="masks, base changed", has_units=False
     )
-    faded = image.float() / (1 if image.is_floating_point() else 255) * 0.35 + 0.65
-    changes = paint_masks(faded, lost, [LOST] * len(lost))
-    changes = paint_masks(changes, gained, [GAINED] * len(gained))
-    name = f"red: lost {int(lost.sum())}\nblue: gained {int(gained.sum())}"
-    draw_picture(axes[0, 4], changes, title=name, has_units=False)
-    if title:
-        figure.suptitle(title, fontsize=10)
+    name = f"red: lost {num_lost}\nblue: gained {num_gained}"
+    draw_picture(axes[0, 4], paint_changes(image, before, after), title=name, has_units=False)
     return figure
 
 
@@ -328,8 +300,7 @@ def matched_bases_figure(
             draw_map(
                 axes[row, column],
                 base,
-                colors=SIGNED,
-                limits=(-limits[row], limits[row]),
+                limits=limits[row],
                 title=name,
                 title_color=base_color(k),  # of the pair: its place in the second is arbitrary
             )

@@ -76,17 +76,14 @@ def attentions_figure(
             draw_map(
                 axes[row, has_crops + index],
                 attentions[row, index],
-                colors=SIGNED,
-                limits=(-limit, limit),
+                limits=limit,
                 unit="cells" if index == 0 and row == num_objects - 1 else "",
                 title=f"attention {index + 1}" if row == 0 else "",
                 title_color=base_color(index),
             )
         if names and not has_crops:
             axes[row, 0].set_ylabel(names[row], fontsize=8)
-    add_color_bar(
-        figure, axes.ravel(), colors=SIGNED, limits=(-limit, limit), label="raw attention"
-    )
+    add_color_bar(figure, axes.ravel(), limits=limit, label="raw attention")
     return figure
 
 
@@ -132,15 +129,14 @@ def compare_attentions_figure(
             draw_map(
                 axes[row, has_crops + index],
                 maps[index],
-                colors=SIGNED,
-                limits=(-limit, limit),
+                limits=limit,
                 title=f"base {index + 1}" if row == 0 else "",
                 title_color=base_color(index),
             )
         if row == 2 or not has_crops:
             axes[row, int(has_crops)].set_ylabel(name, fontsize=8)
     label = "weight s, and difference"
-    add_color_bar(figure, axes.ravel(), colors=SIGNED, limits=(-limit, limit), label=label)
+    add_color_bar(figure, axes.ravel(), limits=limit, label=label)
     return figure
 
 
@@ -189,6 +185,7 @@ def blending_figure(
         cell=(1.75, 1.85),
         description=f"{title}{'. ' if title else ''}How {len(crops)} bases become one mask: each "
         "crop times its weight, and the sum of the products.",
+        title=title,
     )
     limit = largest_magnitude(crops)
     sum_limit = max(largest_magnitude(products), largest_magnitude(logits))
@@ -198,8 +195,7 @@ def blending_figure(
         draw_map(
             axes[0, column],
             crops[index],
-            colors=SIGNED,
-            limits=(-limit, limit),
+            limits=limit,
             title=f"base {index + 1}",
             title_color=base_color(index),
         )
@@ -209,7 +205,7 @@ def blending_figure(
             colors=SIGNED if has_signs else weight_colormap(index),
             limits=(-span if has_signs else 0.0, span),
         )
-        draw_map(axes[2, column], products[index], colors=SIGNED, limits=(-sum_limit, sum_limit))
+        draw_map(axes[2, column], products[index], limits=sum_limit)
     names = (
         f"crop r\nlogits, ±{limit:.3g}",
         f"weight s\n{'±' if has_signs else '0 to '}{span:.3g}",
@@ -217,8 +213,6 @@ def blending_figure(
     )
     _name_rows(list(axes[:, 0]), names)
     _draw_result(list(axes[:, -1]), logits, picture, true_mask, sum_limit)
-    if title:
-        figure.suptitle(title, fontsize=10)
     return figure
 
 
@@ -291,7 +285,7 @@ def _draw_result(
     else:
         draw_picture(above, picture, title="picture", has_units=False)
     draw_map(middle, logits.sigmoid(), colors="Greys", limits=(0, 1), title="probability, 0 to 1")
-    draw_map(below, logits, colors=SIGNED, limits=(-limit, limit), title="sum: mask, logits")
+    draw_map(below, logits, limits=limit, title="sum: mask, logits")
     if true_mask is not None:
         outline = true_mask.detach().cpu().to(torch.float32).numpy()
         cells = torch.arange(len(outline)).numpy() + 0.5

@@ -19,9 +19,12 @@ from blendmask_lite.figures.style import (
     PALETTE,
     DescribedFigure,
     as_picture,
+    as_pixels,
     draw_box,
+    draw_name,
     draw_picture,
     object_color,
+    panel_grid,
     panels,
     rgb255,
     text_on,
@@ -31,7 +34,14 @@ from blendmask_lite.masks import Region, mask_parts
 from blendmask_lite.structures import Detections, UnpastedDetections
 from blendmask_lite.terminal import printable
 
-__all__ = ["detections_figure", "draw_detections", "paint_boxes", "paint_masks", "proposals_figure"]
+__all__ = [
+    "detections_figure",
+    "draw_detections",
+    "paint_boxes",
+    "paint_changes",
+    "paint_masks",
+    "proposals_figure",
+]
 
 
 OPACITY = 0.45  # of a mask over the picture
@@ -102,16 +112,9 @@ def detections_figure(
     for index in reversed(range(len(detections))):
         box, color = detections.boxes[index].tolist(), object_color(index)
         draw_box(ax, box, color=color)
-        is_at_top = box[1] < height / 15  # no room above the box
-        ax.text(
-            *box[:2],
-            captions[index],
-            color=text_on(color),
-            fontsize=8,
-            va="top" if is_at_top else "bottom",
-            bbox={"facecolor": color, "edgecolor": "none", "pad": 1.5},
-            clip_on=True,
-        )
+        has_room = box[1] >= height / 15  # above the box
+        va = "bottom" if has_room else "top"
+        draw_name(ax, box[0], box[1], captions[index], color=color, va=va)
     return figure
 
 
@@ -136,6 +139,20 @@ def paint_masks(image: Tensor, masks: Tensor, colors: Sequence[str] | None = Non
     painted = _as_float(image)
     _paint_parts(painted, reversed(list(mask_parts(masks))), names[: len(masks)][::-1])
     return painted
+
+
+def paint_changes(image: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """What masks lose (red) and gain (blue) on a faded image.
+
+    Args:
+        image: (3, H, W) uint8 or float in [0, 1].
+        before: (N, H, W) bool.
+        after: the same.
+    """
+    lost, gained = before & ~after, after & ~before
+    faded = image.float() / (1 if image.is_floating_point() else 255) * 0.35 + 0.65
+    painted = paint_masks(faded, lost, [PALETTE[0]] * len(lost))
+    return paint_masks(painted, gained, [PALETTE[1]] * len(gained))
 
 
 def _paint_parts(
@@ -204,18 +221,16 @@ def proposals_figure(
     if not stages:
         raise ValueError("stages: an empty dict; at least one stage is needed")
     height, width = image.shape[-2:]
-    columns = min(COLUMNS, len(stages))
     side = 2.2
     told = ", ".join(f"{name} {len(boxes)}" for name, boxes in stages.items())
-    figure, axes = panels(
-        -(-len(stages) // columns),
-        columns,
+    figure, axes = panel_grid(
+        len(stages),
+        COLUMNS,
         cell=(side, side * height / width + 0.35),
         description=f"Boxes after every stage: {told}.",
+        title=title,
     )
-    for empty in axes.flat[len(stages) :]:
-        empty.set_axis_off()
-    for ax, (name, boxes) in zip(axes.flat, stages.items(), strict=False):
+    for ax, (name, boxes) in zip(axes, stages.items(), strict=True):
         draw_picture(ax, pale(image), title=f"{name}: {len(boxes)}")
         x0, y0, x1, y1 = boxes.detach().cpu().unbind(dim=1)
         outlines = torch.stack([x0, y0, x1, y0, x1, y1, x0, y1, x0, y0], dim=1)
@@ -226,8 +241,6 @@ def proposals_figure(
         ax.add_collection(lines)
         ax.set_xlim(0, width)
         ax.set_ylim(height, 0)
-    if title:
-        figure.suptitle(title, fontsize=10)
     return figure
 
 
@@ -253,8 +266,4 @@ def paint_boxes(
         draw.rectangle(
             (x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=rgb255(color), width=width
         )
-    return (
-        torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-        .unflatten(0, (picture.height, picture.width, 3))
-        .permute(2, 0, 1)
-    )
+    return as_pixels(picture)

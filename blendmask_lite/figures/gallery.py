@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from matplotlib.axes import Axes
@@ -20,8 +20,15 @@ from blendmask_lite.evaluation.mistakes import (
     ComparedObject,
     ImageComparison,
 )
-from blendmask_lite.figures.detections import paint_masks
-from blendmask_lite.figures.style import PALETTE, DescribedFigure, draw_picture, panels, text_on
+from blendmask_lite.figures.detections import paint_changes, paint_masks
+from blendmask_lite.figures.style import (
+    PALETTE,
+    DescribedFigure,
+    draw_name,
+    draw_picture,
+    panel_grid,
+    panels,
+)
 from blendmask_lite.masks import mask_boxes
 
 __all__ = ["ShownCase", "gallery_figure", "hard_cases_figure", "specimens_figure"]
@@ -108,16 +115,8 @@ def _draw(
         text = _caption(objects[order[place]], class_names)
         spot = taken.find(text, boxes[place])
         if spot is not None:
-            ax.text(
-                *spot,
-                text,
-                fontsize=FONT_SIZE,
-                color=text_on(kinds[place]),
-                ha="center",
-                va="center",
-                bbox={"facecolor": kinds[place], "edgecolor": "none", "pad": 0.6},
-                clip_on=True,
-            )
+            settings: dict[str, Any] = {"ha": "center", "va": "center", "bbox": {"pad": 0.6}}
+            draw_name(ax, *spot, text, color=kinds[place], size=FONT_SIZE, **settings)
 
 
 class Captions:
@@ -210,32 +209,26 @@ class ShownCase(Protocol):
     @property
     def measure(self) -> float:
         """How hard it is."""
-        ...
 
     @property
     def image(self) -> Tensor:
         """(3, H, W)."""
-        ...
 
     @property
     def box(self) -> Tensor:
         """(4,) true corners, pixels."""
-        ...
 
     @property
     def true_mask(self) -> Tensor:
         """(H, W) bool."""
-        ...
 
     @property
     def mask(self) -> Tensor:
         """(H, W) bool."""
-        ...
 
     @property
     def iou(self) -> float:
         """Of both masks, 0 to 1."""
-        ...
 
 
 def hard_cases_figure(
@@ -297,7 +290,6 @@ def _draw_case(ax: Axes, case: ShownCase) -> None:
 
 
 COLUMNS = 4
-GONE, GAINED = PALETTE[0], PALETTE[1]
 
 
 def specimens_figure(
@@ -317,33 +309,26 @@ def specimens_figure(
     """
     if not masks:
         raise ValueError("masks: an empty dict; at least one specimen is needed")
-    columns = min(COLUMNS, len(masks))
     height, width = image.shape[-2:]
     side = 2.15
     told = []
-    figure, axes = panels(
-        math.ceil(len(masks) / columns),
-        columns,
+    figure, axes = panel_grid(
+        len(masks),
+        COLUMNS,
         cell=(side, side * height / width + 0.3),
         description="",
+        title=title,
     )
-    for ax in axes.flat[len(masks) :]:
-        ax.set_axis_off()
-    faded = image.float() / (1 if image.is_floating_point() else 255) * 0.35 + 0.65
-    for ax, (name, each) in zip(axes.flat, masks.items(), strict=False):
+    for ax, (name, each) in zip(axes, masks.items(), strict=True):
         if healthy is None:
             draw_picture(ax, paint_masks(image, each), title=name, has_units=False)
             told.append(f"{name}: {int(each.sum())} pixels")
             continue
         if each.shape != healthy.shape:
             raise ValueError(f"{name}: masks {tuple(each.shape)}, right {tuple(healthy.shape)}")
-        lost, gained = healthy & ~each, each & ~healthy
-        shown = paint_masks(faded, lost, [GONE] * len(lost))
-        shown = paint_masks(shown, gained, [GAINED] * len(gained))
-        minus, plus = int(lost.sum()), int(gained.sum())
+        shown = paint_changes(image, healthy, each)
+        minus, plus = int((healthy & ~each).sum()), int((each & ~healthy).sum())
         draw_picture(ax, shown, title=f"{name}: -{minus} +{plus} pixels", has_units=False)
         told.append(f"{name}: lost {minus}, gained {plus} pixels")
     figure.set_label(f"Masks of one picture in {len(masks)} panels. {'; '.join(told)}.")
-    if title:
-        figure.suptitle(title, fontsize=10)
     return figure

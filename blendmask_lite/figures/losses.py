@@ -16,8 +16,10 @@ from blendmask_lite.figures.style import (
     PALETTE,
     DescribedFigure,
     as_picture,
+    as_pixels,
     draw_box,
     draw_map,
+    finish_plot,
     panels,
     rgb255,
     text_on,
@@ -78,10 +80,7 @@ def loss_and_gradient_figure(
             ax.set_ylim(-largest_gradient, largest_gradient)
         if is_log:
             ax.set_yscale("log")
-        ax.set_xlabel(x_label, fontsize=8)
-        ax.set_ylabel(label, fontsize=8)
-        ax.tick_params(labelsize=7)
-        ax.spines[["top", "right"]].set_visible(False)
+        finish_plot(ax, x=x_label, y=label, ticks=7)
     axes[0, 0].legend(fontsize=7, frameon=False)
     return figure
 
@@ -170,10 +169,7 @@ def centerness_figure(
     right.axhline(floor, color=PALETTE[0], linestyle="--", linewidth=1.2, label="floor")
     right.axvline(predicted, color=INK, linestyle=":", linewidth=1.2, label="prediction")
     right.set_ylim(0, 3)
-    right.set_xlabel("predicted centerness", fontsize=8)
-    right.set_ylabel("loss", fontsize=8)
-    right.tick_params(labelsize=7)
-    right.spines[["top", "right"]].set_visible(False)
+    finish_plot(right, x="predicted centerness", y="loss", ticks=7)
     right.legend(fontsize=7, frameon=False)
     return figure
 
@@ -244,8 +240,7 @@ def paint_pull(
         end[axis] -= part / largest * LONGEST * max(size)
         _draw_arrow(draw, start, end, axis, line)
     painted = Image.alpha_composite(picture, layer).convert("RGB")
-    pixels = torch.frombuffer(bytearray(painted.tobytes()), dtype=torch.uint8)
-    return pixels.unflatten(0, (size[1], size[0], 3)).permute(2, 0, 1)
+    return as_pixels(painted)
 
 
 def _inside(box: Sequence[float]) -> tuple[int, int, int, int]:

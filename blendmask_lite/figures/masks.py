@@ -21,7 +21,9 @@ from blendmask_lite.figures.style import (
     PALETTE,
     DescribedFigure,
     draw_box,
+    draw_name,
     draw_picture,
+    finish_plot,
     object_color,
     panels,
     rgb255,
@@ -79,7 +81,9 @@ def instances_figure(
     draw_picture(ax, paint_masks(ground, masks[shown], colors), title=title)
     for index, color in reversed(list(zip(shown, colors, strict=True))):
         is_crowd = index in crowd
-        _draw_name(ax, boxes[index].tolist(), names[index], color, height)
+        x, y = boxes[index, :2].tolist()
+        has_room = y >= height / 15  # above the box
+        draw_name(ax, x, y, names[index], color=color, va="bottom" if has_room else "top")
         draw_box(ax, boxes[index].tolist(), color=CROWD if is_crowd else color)
         if is_crowd:
             ax.patches[-1].set(linestyle="--")
@@ -111,6 +115,7 @@ def round_trip_figure(
         len(pasted),
         cell=(width, min(4.0, width * shape) + 0.75),
         description=f"A mask of {int(mask.sum())} pixels, there and back. {'; '.join(counts)}.",
+        title=title,
     )
     for ax, (name, back) in zip(axes.flat, pasted.items(), strict=True):
         picture = torch.ones(3, *mask.shape)
@@ -130,23 +135,7 @@ def round_trip_figure(
         fontsize=8,
         frameon=False,
     )
-    if title:
-        figure.suptitle(title, fontsize=10)
     return figure
-
-
-def _draw_name(ax: Axes, box: Sequence[float], name: str, color: str, height: int) -> None:
-    is_at_top = box[1] < height / 15  # no room above the box
-    ax.text(
-        box[0],
-        box[1],
-        name,
-        color=text_on(color),
-        fontsize=8,
-        va="top" if is_at_top else "bottom",
-        bbox={"facecolor": color, "edgecolor": "none", "pad": 1.5},
-        clip_on=True,
-    )
 
 
 def _hatch(ax: Axes, mask: Tensor) -> None:
@@ -179,6 +168,7 @@ def pixel_masks_figure(
         len(masks),
         cell=(side, side * height / width + 0.5),
         description=f"Masks on a grid of {width} by {height} pixels. {told}.",
+        title=title,
     )
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     for ax, (name, mask) in zip(axes.flat, masks.items(), strict=True):
@@ -191,8 +181,6 @@ def pixel_masks_figure(
         if corners is not None:
             closed = torch.cat([corners, corners[:1]])
             ax.plot(closed[:, 0], closed[:, 1], color=INK, linewidth=1.3)
-    if title:
-        figure.suptitle(title, fontsize=10)
     return figure
 
 
@@ -358,12 +346,9 @@ def mask_resolution_figure(
     ax.xaxis.set_major_formatter(ScalarFormatter())
     ax.set_xlim(low, high)
     ax.set_ylim(min(0.5, float(torch.cat(list(ious.values())).min())), 1.01)
-    ax.set_xlabel("size of the object: square root of its area, pixels", fontsize=8)
-    ax.set_ylabel("IoU with the true mask", fontsize=8)
-    ax.tick_params(labelsize=8)
+    size = "size of the object: square root of its area, pixels"
+    finish_plot(ax, x=size, y="IoU with the true mask")
     ax.legend(fontsize=8, frameon=False, loc="lower left", ncols=len(ious))
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
     if title:
         ax.set_title(title, fontsize=9)
     return figure

@@ -18,12 +18,12 @@ from blendmask_lite.figures.style import (
     INK,
     PALETTE,
     DescribedFigure,
+    draw_name,
     draw_picture,
     object_color,
     panels,
     rgb255,
     stuff_color,
-    text_on,
 )
 from blendmask_lite.structures import PanopticResult, Segment
 
@@ -67,17 +67,7 @@ def panoptic_figure(
     # Objects last: their names matter more where two lie over each other.
     for index in reversed(range(len(names))):
         x, y = _place(result.ids == result.segments[index].id)
-        ax.text(
-            x,
-            y,
-            names[index],
-            color=text_on(colors[index]),
-            fontsize=8,
-            ha="center",
-            va="center",
-            bbox={"facecolor": colors[index], "edgecolor": "none", "pad": 1.5},
-            clip_on=True,
-        )
+        draw_name(ax, x, y, names[index], color=colors[index], ha="center", va="center")
     return figure
 
 

@@ -17,7 +17,6 @@ from blendmask_lite.figures.blending import crop_picture, object_blending_figure
 from blendmask_lite.figures.detections import paint_masks
 from blendmask_lite.figures.style import (
     INK,
-    SIGNED,
     DescribedFigure,
     base_color,
     draw_box,
@@ -110,7 +109,7 @@ def figure_4(model: BlendMask, image: Tensor, *, score_threshold: float = SCORE)
         ax.set_axis_off()
     for ax, base, place in zip(grid.flat, bases, shown, strict=False):
         name = f"base {place + 1}"
-        draw_map(ax, base, colors=SIGNED, limits=(-limit, limit), stride=stride, title=name)
+        draw_map(ax, base, limits=limit, stride=stride, title=name)
         ax.title.set_color(base_color(place))
     left.suptitle(f"bases, logits ±{limit:.3g} or more", fontsize=9)
     middle.suptitle("weights, in the colours of the bases", fontsize=9)
@@ -200,8 +199,7 @@ def _draw_maps(part: SubFigure, maps: Tensor, *, name: str, stride: int, unit: s
         draw_map(
             ax,
             shown[index],
-            colors=SIGNED,
-            limits=(-limit, limit),
+            limits=limit,
             stride=stride,
             unit=unit,
             title=f"{name} {index + 1}",

@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blendmask_lite.evaluation.one_class import COCO_RECALLS, average_precision, precision_recall
-from blendmask_lite.figures.style import INK, PALETTE, DescribedFigure, add_color_bar, panels
+from blendmask_lite.figures.style import (
+    INK,
+    PALETTE,
+    DescribedFigure,
+    add_color_bar,
+    panel_grid,
+    panels,
+)
 
 __all__ = ["class_precision_recall_figure", "precision_recall_figure", "precision_steps_figure"]
 
@@ -50,6 +57,7 @@ def precision_recall_figure(
         len(curves),
         cell=(4.2, 3.8),
         description=f"Precision over recall at ten IoU thresholds: {aps}.",
+        title=title,
     )
     for ax, (kind, curve) in zip(axes[0], curves.items(), strict=True):
         for place in range(len(IOUS)):
@@ -63,8 +71,6 @@ def precision_recall_figure(
     add_color_bar(
         figure, axes[0], colors=COLORS, limits=(0.475, 0.975), label="least IoU of a match"
     )
-    if title:
-        figure.suptitle(title, fontsize=10)
     return figure
 
 
@@ -94,17 +100,14 @@ def class_precision_recall_figure(
     shown = order
     if len(order) > max_classes:
         shown = order[: (max_classes + 1) // 2] + order[len(order) - max_classes // 2 :]
-    columns = min(COLUMNS, max(len(shown), 1))
-    figure, axes = panels(
-        max(1, math.ceil(len(shown) / columns)),
-        columns,
+    figure, axes = panel_grid(
+        len(shown),
+        COLUMNS,
         cell=(2.3, 2.1),
         description="Precision over recall class by class, with AP: "
         + (", ".join(f"{class_names[x]} {100 * ap[x]:.1f}" for x in shown) or "no class"),
     )
-    for ax in axes.flat[len(shown) :]:
-        ax.set_axis_off()
-    for ax, label in zip(axes.flat, shown, strict=False):
+    for ax, label in zip(axes, shown, strict=True):
         curves = values[:, :, label]
         ax.fill_between(RECALLS, curves.mean(axis=0), color=PALETTE[1], alpha=0.25, linewidth=0)
         for place, style in ((0, "-"), (5, "--"), (9, ":")):
@@ -181,14 +184,13 @@ def precision_steps_figure(
         len(counts),
         cell=(8.8 / len(counts), 2.9),
         description=f"Precision over recall; AP of the best detections, by their number: {told}.",
+        title=title,
     )
     for ax, count, ap in zip(axes.flat, counts, aps, strict=True):
         _draw(ax, is_right[:count], num_objects)
         ax.set_title(f"best {count}: AP {100 * ap:.1f} %", fontsize=9)
     handles, names = axes[0, -1].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    if title:
-        figure.suptitle(title, fontsize=10)
     return figure
 
 

@@ -14,10 +14,10 @@ from blendmask_lite.figures.plots import lines_figure
 from blendmask_lite.figures.style import (
     INK,
     PALETTE,
-    SIGNED,
     DescribedFigure,
     base_color,
     draw_map,
+    finish_plot,
     largest_magnitude,
     panels,
     text_on,
@@ -44,27 +44,22 @@ class ScoredBases(Protocol):
     @property
     def object_auc(self) -> Tensor:
         """(K,) 0 to 1."""
-        ...
 
     @property
     def depth(self) -> Tensor:
         """(K,) -1 to 1."""
-        ...
 
     @property
     def x(self) -> Tensor:
         """(K,) -1 to 1."""
-        ...
 
     @property
     def y(self) -> Tensor:
         """(K,) -1 to 1."""
-        ...
 
     @property
     def mean_crops(self) -> Tensor:
         """(K, R, R)."""
-        ...
 
 
 def basis_scores_figure(
@@ -95,7 +90,7 @@ def basis_scores_figure(
     maps = above.subplots(1, len(shown), squeeze=False)[0]
     for index, ax in enumerate(maps):
         name = f"base {index + 1}"
-        draw_map(ax, shown[index], colors=SIGNED, limits=(-limit, limit), title=name)
+        draw_map(ax, shown[index], limits=limit, title=name)
         ax.title.set_color(base_color(index))
     maps[0].set_ylabel(f"mean over objects\nlogits, ±{limit:.2g}", fontsize=8)
     kinds = (
@@ -198,9 +193,7 @@ def oracle_figure(losses: Mapping[str, Tensor], *, title: str = "") -> Described
     ax.set_yticks(range(end + 1), ["perfect mask", *means, "predicted mask"], fontsize=8)
     ax.set_ylim(end + 0.6, -0.6)
     ax.set_xlim(min(lowest - 0.12, 0.6), 1.06)
-    ax.set_xlabel(f"mean IoU of {num} objects (the axis does not begin at 0)", fontsize=8)
-    ax.tick_params(labelsize=8)
-    ax.spines[["top", "right"]].set_visible(False)
+    finish_plot(ax, x=f"mean IoU of {num} objects (the axis does not begin at 0)")
     if title:
         ax.set_title(title, fontsize=10)
     return figure
@@ -294,9 +287,7 @@ def stages_figure(
         ax.text(total + 0.01 * longest, row, f"{total:.3g}", va="center", fontsize=8)
     ax.set_xlim(0, 1.1 * longest)
     ax.invert_yaxis()
-    ax.set_xlabel(unit, fontsize=8)
-    ax.tick_params(labelsize=8)
-    ax.spines[["top", "right"]].set_visible(False)
+    finish_plot(ax, x=unit)
     ax.set_title(title, fontsize=9)
     figure.legend(fontsize=8, ncols=min(len(names), 4), frameon=False, loc="outside lower center")
     return figure
@@ -351,13 +342,12 @@ def cost_bars_figure(
         len(measures),
         cell=(width, 0.9 + 0.32 * len(rows)),
         description=f"{title or 'Costs'}. {described}.",
+        title=title,
     )
     for place, (ax, (name, each)) in enumerate(zip(axes[0], measures.items(), strict=True)):
         _draw(ax, list(each.values()), is_logarithmic=name in logarithmic)
         ax.set_yticks(range(len(rows)), rows if place == 0 else [""] * len(rows), fontsize=8)
         ax.set_xlabel(name, fontsize=8)
-    if title:
-        figure.suptitle(title, fontsize=10)
     return figure
 
 

@@ -16,14 +16,15 @@ from torch import Tensor
 from blendmask_lite.figures.style import (
     INK,
     PALETTE,
-    SIGNED,
     DescribedFigure,
     add_color_bar,
     as_picture,
+    as_pixels,
     draw_box,
     draw_map,
     draw_picture,
     largest_magnitude,
+    panel_grid,
     panels,
     rgb255,
     signed_colors,
@@ -73,22 +74,19 @@ def sampling_figure(
         cell=(4.3, 4.0),
         description=f"A map of {values.shape[0]} by {values.shape[1]} cells with {len(points)} "
         f"sample points in {R} by {R} bins of a box, and the crop.",
+        title=title,
     )
     left, right = axes[0]
-    draw_map(
-        left, values, colors=SIGNED, limits=limits, unit="cells", title="map and sample points"
-    )
+    draw_map(left, values, limits=limits, unit="cells", title="map and sample points")
     _draw_grid(left, values.shape, region, R)
     left.scatter(points[:, 0], points[:, 1], s=14, color=POINT, edgecolors="white", linewidths=0.8)
     if weights is not None:
         _write_weights(left, weights)
-    draw_map(right, crop, colors=SIGNED, limits=limits, unit="cells", title=f"crop, {R} x {R}")
+    draw_map(right, crop, limits=limits, unit="cells", title=f"crop, {R} x {R}")
     if chosen is not None:
         row, column = chosen
         draw_box(right, (column, row, column + 1, row + 1), color=CHOSEN, width=3)
-    add_color_bar(figure, axes.ravel(), colors=SIGNED, limits=limits, label="value of the base")
-    if title:
-        figure.suptitle(title, fontsize=10)
+    add_color_bar(figure, axes.ravel(), limits=limits, label="value of the base")
     return figure
 
 
@@ -149,8 +147,7 @@ def paint_sampling(
         draw.line((x0, y, x1, y), fill=rgb255(BOX), width=width)
     for x, y in (scale * points).tolist():
         draw.ellipse((x - 3.5, y - 3.5, x + 3.5, y + 3.5), fill="black", outline="white")
-    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-    return pixels.unflatten(0, (picture.height, picture.width, 3)).permute(2, 0, 1)
+    return as_pixels(picture)
 
 
 HEAT = PALETTE[0]
@@ -185,23 +182,19 @@ def receptive_field_figure(
         title: above all.
     """
     told = "; ".join(f"{name}: theory {_sides(each.box)} pixels" for name, each in fields.items())
-    columns = min(COLUMNS, len(fields))
-    width = min(3.2, 8.8 / columns)
-    figure, axes = panels(
-        -(-len(fields) // columns),
-        columns,
+    width = min(3.2, 8.8 / min(COLUMNS, len(fields)))
+    figure, axes = panel_grid(
+        len(fields),
+        COLUMNS,
         cell=(width, width + 0.4),
         description=f"Gradients of cells with respect to the picture, and their fields. {told}.",
+        title=title,
     )
-    for empty in axes.flat[len(fields) :]:
-        empty.set_axis_off()
-    for ax, (name, field) in zip(axes.flat, fields.items(), strict=False):
+    for ax, (name, field) in zip(axes, fields.items(), strict=True):
         caption = f"{name}\ntheory {_sides(field.box)} px"
         draw_picture(ax, paint_gradient(image, field.gradient), title=caption)
         draw_box(ax, field.box.tolist(), color=PALETTE[1], width=1.5)
         ax.plot(*field.location, marker="+", color=INK, markersize=9, markeredgewidth=1.5)
-    if title:
-        figure.suptitle(title, fontsize=10)
     return figure
 
 

@@ -38,15 +38,19 @@ __all__ = [
     "DescribedFigure",
     "add_color_bar",
     "as_picture",
+    "as_pixels",
     "base_color",
     "draw_box",
     "draw_map",
+    "draw_name",
     "draw_picture",
     "figure_file",
     "figure_pixels",
+    "finish_plot",
     "fit_figure",
     "largest_magnitude",
     "object_color",
+    "panel_grid",
     "panels",
     "rgb255",
     "save_figure",
@@ -130,7 +134,12 @@ class DescribedFigure(Figure):
 
 
 def panels(
-    rows: int, columns: int, *, cell: tuple[float, float] = (2.2, 2.2), description: str
+    rows: int,
+    columns: int,
+    *,
+    cell: tuple[float, float] = (2.2, 2.2),
+    description: str,
+    title: str = "",
 ) -> tuple[DescribedFigure, NDArray[Any]]:
     """A figure with a grid of axes.
 
@@ -139,6 +148,7 @@ def panels(
         columns: at least 1.
         cell: width and height of one panel, inches.
         description: what is to be seen, one sentence, for those who cannot see it.
+        title: above all panels.
 
     Returns:
         The figure, and its axes as an array of (rows, columns).
@@ -147,7 +157,21 @@ def panels(
     figure = DescribedFigure(figsize=size, dpi=100, layout="constrained")
     figure.set_label(description)
     axes = figure.subplots(rows, columns, squeeze=False)
+    if title:
+        figure.suptitle(title, fontsize=10)
     return figure, axes
+
+
+def panel_grid(
+    num: int, most_columns: int, *, cell: tuple[float, float], description: str, title: str = ""
+) -> tuple[DescribedFigure, list[Axes]]:
+    """As `panels`: a figure with so many panels in rows, and a list of their axes."""
+    columns = max(1, min(most_columns, num))
+    rows = max(1, -(-num // columns))
+    figure, axes = panels(rows, columns, cell=cell, description=description, title=title)
+    for empty in axes.flat[num:]:
+        empty.set_axis_off()
+    return figure, list(axes.flat[:num])
 
 
 def as_picture(image: Tensor) -> NDArray[np.uint8]:
@@ -179,8 +203,8 @@ def draw_map(
     axes: Axes,
     values: Tensor,
     *,
-    colors: str | Colormap,
-    limits: tuple[float, float],
+    limits: float | tuple[float, float],
+    colors: str | Colormap = SIGNED,
     stride: float = 1,
     unit: str = "",
     title: str = "",
@@ -191,19 +215,21 @@ def draw_map(
     Args:
         axes: where to.
         values: (h, w).
-        colors: colour map.
-        limits: the values at both of its ends.
+        limits: the values at both ends of the colours; one number reaches as far on both sides
+            of 0.
+        colors: colour map; by default that of values around zero.
         stride: units per cell along the axes.
         unit: of the axes, such as "pixels"; empty leaves the ticks out.
         title: above the map.
         title_color: of the title.
     """
     height, width = values.shape
+    low, high = _both_ends(limits)
     drawn = axes.imshow(
         values.detach().cpu().float().numpy(),
         cmap=colors,
-        vmin=limits[0],
-        vmax=limits[1],
+        vmin=low,
+        vmax=high,
         extent=(0, width * stride, height * stride, 0),
         interpolation="nearest",
     )
@@ -222,23 +248,44 @@ def add_color_bar(
     figure: Figure,
     beside: Sequence[Axes] | NDArray[Any],
     *,
-    colors: str | Colormap,
-    limits: tuple[float, float],
+    limits: float | tuple[float, float],
     label: str,
+    colors: str | Colormap = SIGNED,
 ) -> None:
-    """One scale for several maps that share colours and limits."""
-    mappable = ScalarMappable(Normalize(*limits), colors)
+    """One scale for several maps that share colours and limits; arguments as `draw_map`'s."""
+    mappable = ScalarMappable(Normalize(*_both_ends(limits)), colors)
     bar = figure.colorbar(mappable, ax=list(beside), fraction=0.03, aspect=25, pad=0.02)
     bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=7)
+
+
+def draw_name(
+    axes: Axes, x: float, y: float, name: str, *, color: str, size: float = 8, **settings: Any
+) -> None:
+    """A name on a ground of its object's colour; `settings` are those of matplotlib's text."""
+    box = {"facecolor": color, "edgecolor": "none", "pad": 1.5} | settings.pop("bbox", {})
+    settings = {"clip_on": True} | settings
+    axes.text(x, y, name, color=text_on(color), fontsize=size, bbox=box, **settings)
+
+
+def finish_plot(axes: Axes, *, x: str = "", y: str = "", ticks: float = 8) -> None:
+    """Labels and numbers in the usual sizes, no frame above and on the right."""
+    axes.set_xlabel(x, fontsize=8)
+    axes.set_ylabel(y, fontsize=8)
+    axes.tick_params(labelsize=ticks)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def as_pixels(picture: Image.Image) -> Tensor:
+    """A picture of PIL, RGB, as (3, H, W) uint8."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
 def figure_pixels(figure: Figure, *, dpi: float = 100) -> Tensor:
     """The figure as a picture, (3, h, w) uint8."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", facecolor="white", dpi=dpi)
-    pixels = np.array(Image.open(buffer).convert("RGB"))
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+    return as_pixels(Image.open(buffer).convert("RGB"))
 
 
 def largest_magnitude(values: Tensor) -> float:
@@ -260,6 +307,10 @@ def say_nothing_found(axes: Axes) -> None:
     """A panel that says so where there is no object to draw."""
     axes.set_axis_off()
     axes.text(0.5, 0.5, "no object found", ha="center", va="center", transform=axes.transAxes)
+
+
+def _both_ends(limits: float | tuple[float, float]) -> tuple[float, float]:
+    return limits if isinstance(limits, tuple) else (-limits, limits)
 
 
 def _finish(axes: Axes, title: str, unit: str, title_color: str = INK) -> None:
@@ -340,7 +391,7 @@ def save_figure(figure: Figure, path: Path | str, *, dpi: float = 300) -> Path:
     Args:
         figure: to write.
         path: of the file.
-        dpi: of .png, and of pictures inside of the others.
+        dpi: of .png, and of pixels inside the others.
 
     Raises:
         ValueError: another ending.

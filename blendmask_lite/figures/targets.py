@@ -20,11 +20,12 @@ from blendmask_lite.figures.style import (
     DescribedFigure,
     draw_box,
     draw_map,
+    draw_name,
     draw_picture,
     object_color,
+    panel_grid,
     panels,
     rgb255,
-    text_on,
 )
 
 __all__ = [
@@ -67,20 +68,18 @@ def targets_figure(
         title: above all.
     """
     num = len(owners)
-    columns = min(COLUMNS, num)
     height, width = image.shape[-2:]
     counts = [int((owner >= 0).sum()) for owner in owners]
     told = ", ".join(f"{name} {count}" for name, count in zip(level_names, counts, strict=True))
-    figure, axes = panels(
-        -(-num // columns),
-        columns,
+    figure, axes = panel_grid(
+        num,
+        COLUMNS,
         cell=(2.5, 2.5 * height / width + 0.35),
         description=f"Locations that learn one of {len(names)} objects, by level: {told}.",
+        title=title,
     )
-    for empty in axes.flat[num:]:
-        empty.set_axis_off()
     for ax, owner, several, stride, name, count in zip(
-        axes.flat, owners, ambiguous, strides, level_names, counts, strict=False
+        axes, owners, ambiguous, strides, level_names, counts, strict=True
     ):
         draw_picture(ax, pale(image), title=f"{name}, stride {stride}: {count}", has_units=False)
         for index, box in enumerate(boxes.tolist()):
@@ -114,8 +113,6 @@ def targets_figure(
         figure.legend(
             handles=handles, loc="outside lower center", ncols=4, fontsize=7, frameon=False
         )
-    if title:
-        figure.suptitle(title, fontsize=10)
     return figure
 
 
@@ -231,15 +228,7 @@ def boxes_figure(
     for index, (box, name) in enumerate(zip(boxes.tolist(), names, strict=True)):
         color = object_color(index)
         draw_box(ax, box, color=color, width=2.0)
-        ax.text(
-            box[0],
-            box[1],
-            name,
-            fontsize=8,
-            color=text_on(color),
-            va="bottom",
-            bbox={"boxstyle": "square,pad=0.15", "facecolor": color, "edgecolor": "none"},
-        )
+        draw_name(ax, box[0], box[1], name, color=color, va="bottom", clip_on=False)
     return figure
 
 

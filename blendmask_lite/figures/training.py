@@ -19,7 +19,6 @@ from blendmask_lite.figures.detections import paint_masks
 from blendmask_lite.figures.style import (
     INK,
     PALETTE,
-    SIGNED,
     DescribedFigure,
     base_color,
     draw_box,
@@ -27,6 +26,7 @@ from blendmask_lite.figures.style import (
     draw_picture,
     largest_magnitude,
     object_color,
+    panel_grid,
     panels,
 )
 from blendmask_lite.masks import crop_masks
@@ -74,19 +74,15 @@ def curves_figure(
     longest = max(len(table.get("iteration", ())) for table in steps.values())
     window = max(1, longest // 50) if window is None else window
     names = [*losses, "learning_rate", "AP"]
-    rows = math.ceil(len(names) / COLUMNS)
-    columns = min(COLUMNS, len(names))
-    figure, grid = panels(
-        rows,
-        columns,
+    figure, grid = panel_grid(
+        len(names),
+        COLUMNS,
         cell=(3.1, 2.4),
         description=f"Curves of {', '.join(steps)}: {', '.join(names)} over the iterations.",
     )
-    axes = dict(zip(names, grid.flat, strict=False))
-    for empty in list(grid.flat)[len(names) :]:
-        empty.set_axis_off()
+    axes = dict(zip(names, grid, strict=True))
     for place, (run, table) in enumerate(steps.items()):
-        style = {
+        style: dict[str, Any] = {
             "color": PALETTE[place % len(PALETTE)],
             "linestyle": DASHES[place // len(PALETTE) % len(DASHES)],
         }
@@ -195,6 +191,7 @@ def moment_figure(
         cell=(2.1, 2.25),
         description=f"{title or 'One object at one moment'}: the picture, {len(columns)} of its "
         "bases, the attentions of one object, and its mask with the true outline.",
+        title=title,
     )
     picture = image if found_masks is None else paint_masks(image, found_masks)
     draw_picture(axes[0, 0], picture, title="picture", has_units=False)
@@ -209,8 +206,7 @@ def moment_figure(
         draw_map(
             ax,
             bases[index],
-            colors=SIGNED,
-            limits=(-base_limit, base_limit),
+            limits=base_limit,
             stride=stride,
             title=f"base {index + 1}, ±{base_limit:.2g}",
             title_color=base_color(index),
@@ -225,13 +221,10 @@ def moment_figure(
         draw_map(
             ax,
             attentions[index],
-            colors=SIGNED,
-            limits=(-attention_limit, attention_limit),
+            limits=attention_limit,
             title=f"attention {index + 1}, ±{attention_limit:.2g}",
             title_color=base_color(index),
         )
-    if title:
-        figure.suptitle(title, fontsize=10)
     return figure
 
 
@@ -285,9 +278,7 @@ def film_figure(
         axes[0, column].set_title(f"{moment:,}\nIoU {mask_iou[moment]:.2f}", fontsize=8)
         limit = largest_magnitude(bases[moment][:num_bases])
         for row in range(1, num_bases + 1):
-            draw_map(
-                axes[row, column], bases[moment][row - 1], colors=SIGNED, limits=(-limit, limit)
-            )
+            draw_map(axes[row, column], bases[moment][row - 1], limits=limit)
     figure.suptitle(title or "iterations", fontsize=10)
     return figure
 
