@@ -91,7 +91,7 @@ def bases_of(model: BlendMask, image: Tensor) -> Tensor:
 def assign_exactly(gains: Tensor) -> Tensor:
     """Give every row a column of its own so that the sum of gains is largest.
 
-    Kuhn's Hungarian method with potentials, O(K^3).
+    One row after the other takes a column; rows that have one already may move on to another.
 
     Args:
         gains: (K, K), finite.
@@ -99,39 +99,25 @@ def assign_exactly(gains: Tensor) -> Tensor:
     Returns:
         (K,) int64, the column of each row.
     """
-    cost = (-gains.double()).tolist()
-    size = len(cost)
-    row_price, column_price = [0.0] * (size + 1), [0.0] * (size + 1)
-    owner = [size] * (size + 1)  # row of a column; the last column is where a row begins
-    for row in range(size):
-        owner[size] = row
-        column, reach = size, [float("inf")] * size
-        came_from, is_done = [size] * size, [False] * (size + 1)
-        while owner[column] != size:
-            is_done[column] = True
-            here, step, following = owner[column], float("inf"), size
-            for other in range(size):
-                if is_done[other]:
-                    continue
-                gap = cost[here][other] - row_price[here] - column_price[other]
-                if gap < reach[other]:
-                    reach[other], came_from[other] = gap, column
-                if reach[other] < step:
-                    step, following = reach[other], other
-            for other in range(size + 1):
-                if is_done[other]:
-                    row_price[owner[other]] += step
-                    column_price[other] -= step
-                elif other < size:
-                    reach[other] -= step
-            column = following
-        while column != size:
-            owner[column] = owner[came_from[column]]
-            column = came_from[column]
-    order = torch.empty(size, dtype=torch.int64)
-    for column in range(size):
-        order[owner[column]] = column
-    return order
+    costs = -gains.double()
+    owner = torch.full((len(costs),), -1)  # row of each column
+    for row, own in enumerate(costs):
+        reach, came_from = own.clone(), torch.full_like(owner, -1)
+        taken = (owner >= 0).nonzero()[:, 0]
+        moves = costs[owner[taken]] - costs[owner[taken], taken][:, None]
+        for _ in range(row):  # shortest ways over taken columns (Bellman and Ford)
+            through, place = (reach[taken, None] + moves).min(dim=0)
+            is_shorter = through < reach - 1e-12
+            if not is_shorter.any():
+                break
+            reach = torch.where(is_shorter, through, reach)
+            came_from = torch.where(is_shorter, taken[place], came_from)
+        column = int(reach.where(owner < 0, torch.inf).argmin())
+        while column >= 0:
+            before = int(came_from[column])
+            owner[column] = owner[before] if before >= 0 else row
+            column = before
+    return owner.argsort()
 
 
 def _standardized(values: Tensor) -> Tensor:
