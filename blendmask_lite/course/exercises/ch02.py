@@ -18,14 +18,14 @@ __all__ = ["EXERCISES"]
 
 
 def level_sizes(image_sizes: Tensor, strides: Tensor) -> Tensor:
-    """Height and width of every level of the pyramid, for pictures of any size.
+    """Height and width of every level of the pyramid, for images of any size.
 
     Args:
         image_sizes: (N, 2) int64, height and width in pixels.
         strides: (L,) int64, such as 8, 16, 32, 64, 128.
 
     Returns:
-        (N, L, 2) int64, cells. Pictures are padded to multiples of 32 first. Above stride 32
+        (N, L, 2) int64, cells. Images are padded to multiples of 32 first. Above stride 32
         every convolution halves the size and rounds up.
     """
     # Step 1: the next multiple of 32, with whole numbers only
@@ -47,8 +47,8 @@ def _size_cases(generator: Generator) -> list[Case]:
         Case("128 x 256 pixels: all divide", (torch.tensor([[128, 256]]), strides)),
         Case("100 x 130 pixels: padded", (torch.tensor([[100, 130]]), strides)),
         Case("800 x 1333 pixels: COCO at test size", (torch.tensor([[800, 1333]]), strides)),
-        Case("six pictures", (sizes, strides)),
-        Case("no picture", (torch.zeros(0, 2, dtype=torch.int64), strides)),
+        Case("six images", (sizes, strides)),
+        Case("no image", (torch.zeros(0, 2, dtype=torch.int64), strides)),
     ]
 
 
@@ -64,7 +64,7 @@ SIZES = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"(image_sizes + 31) // 32 * 32": "image_sizes"},
-            "The network never sees 100 rows: the picture is padded to a multiple of 32 first.",
+            "The network never sees 100 rows: the image is padded to a multiple of 32 first.",
         ),
         WrongAnswer(
             {" + strides[:, None] - 1": ""},
@@ -77,11 +77,11 @@ SIZES = Exercise(
         ),
         WrongAnswer(
             {"31": "127", "32": "128"},
-            "Pictures are padded to the stride of the backbone's last map, 32, not to that of P7.",
+            "Images are padded to the stride of the backbone's last map, 32, not to that of P7.",
         ),
     ),
     hints=(
-        "Which size does the network see if the picture has 100 rows?",
+        "Which size does the network see if the image has 100 rows?",
         "Rounding up with whole numbers: add the divisor minus one, then divide with //.",
         "padded = (image_sizes + 31) // 32 * 32, then the same with strides[:, None].",
     ),
@@ -95,7 +95,7 @@ def field_sides(kernels: Tensor, strides: Tensor) -> Tensor:
     """How many pixels a cell sees in a row, after each of a chain of convolutions.
 
     Args:
-        kernels: (P,) int64, side of each kernel, from the picture upwards.
+        kernels: (P,) int64, side of each kernel, from the image upwards.
         strides: (P,) int64, of each.
 
     Returns:
@@ -186,7 +186,7 @@ def merge_levels(fine: Tensor, above: Tensor, weight: Tensor, bias: Tensor) -> T
 
 
 def _reference_merge_levels(fine: Tensor, above: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The package pads its pictures, so its maps are never odd: pad, let it merge, cut."""
+    """The package pads its images, so its maps are never odd: pad, let it merge, cut."""
     height, width = fine.shape[-2:]
     padded = F.pad(fine, (0, above.shape[3] * 2 - width, 0, above.shape[2] * 2 - height))
     num, channels = weight.shape[:2]
@@ -226,9 +226,9 @@ def _merge_cases(generator: Generator) -> list[Case]:
 
     return [
         Case("3 x 3 below 2 x 2: lateral 2 * 1 + 3", (fine, above, two, three)),
-        Case("two pictures, 8 x 12", drawn(2, 8, 12)),
+        Case("two images, 8 x 12", drawn(2, 8, 12)),
         Case("odd: 7 x 13", drawn(1, 7, 13)),
-        Case("no picture", drawn(0, 4, 4)),
+        Case("no image", drawn(0, 4, 4)),
     ]
 
 
@@ -319,9 +319,9 @@ def _top_cases(generator: Generator) -> list[Case]:
 
     return [
         Case("5 x 5 -> 3 x 3 -> 2 x 2", (row, middle, torch.zeros(2, 1))),
-        Case("two pictures, 8 x 16", drawn(2, 3, 8, 16)),
+        Case("two images, 8 x 16", drawn(2, 3, 8, 16)),
         Case("odd: 25 x 42", drawn(1, 4, 25, 42)),
-        Case("no picture", drawn(0, 3, 4, 4)),
+        Case("no image", drawn(0, 3, 4, 4)),
     ]
 
 

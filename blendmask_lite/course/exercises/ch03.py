@@ -19,7 +19,7 @@ __all__ = ["EXERCISES"]
 
 
 def level_locations(level: Tensor, stride: int) -> Tensor:
-    """Centers of a level's cells on the picture, row by row (FCOS, section 3.1).
+    """Centers of a level's cells on the image, row by row (FCOS, section 3.1).
 
     Args:
         level: (B, C, h, w) features; only h and w matter.
@@ -250,7 +250,7 @@ IS_CENTRAL = Exercise(
         ),
         WrongAnswer(
             {"offset < radius": "offset <= radius"},
-            "Locations on the square's edge count here (<=). Only those strictly inside do.",
+            "Locations on the square's edge count here (<=). Only those strictly inside should.",
         ),
     ),
     hints=(
@@ -340,7 +340,7 @@ ASSIGN = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"is_of_size & is_central": "is_central"},
-            "The size ranges are not asked: every level learns every object.",
+            "The size ranges are ignored: every level learns every object.",
         ),
         WrongAnswer(
             {"areas = (boxes": "areas = -(boxes"},

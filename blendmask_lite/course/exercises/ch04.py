@@ -244,8 +244,8 @@ BOX_LOSS = Exercise(
         ),
         WrongAnswer(
             {" + 1)": ")"},
-            "Without the + 1 above and below the line. The released code smooths the IoU by one "
-            "square stride.",
+            "The + 1 above and below the line is missing. The released code smooths the IoU by "
+            "one square stride.",
         ),
         WrongAnswer(
             {"((1 - giou) * weight).sum() / weight.sum()": "(1 - giou).mean()"},
@@ -310,7 +310,7 @@ CENTERNESS_LOSS = Exercise(
         ),
         WrongAnswer(
             {"(logits, target,": "(logits, target.round(),"},
-            "The targets were rounded to 0 and 1. They are soft: 0.7 shall be predicted as 0.7.",
+            "The targets were rounded to 0 and 1. They are soft: 0.7 is to be predicted as 0.7.",
         ),
         WrongAnswer(
             lambda logits, target, num: (logits.sigmoid() - target).square().sum() / num,

@@ -116,7 +116,7 @@ CONV_BLOCK = Exercise(
                 "    x = (x - mean)"
             },
             "You normalised with mean and variance of this very batch. A trained model uses the "
-            "ones it kept, which are in `norm`: a picture's result must not depend on its "
+            "ones it kept, which are in `norm`: an image's result must not depend on its "
             "neighbours.",
         ),
         WrongAnswer(
@@ -198,7 +198,7 @@ JOIN_LEVELS = Exercise(
         WrongAnswer(
             {"align_corners=False": "align_corners=True"},
             "The outermost cell centers were put on each other (align_corners=True). All levels "
-            "cover the same picture, so their outer edges coincide.",
+            "cover the same image, so their outer edges coincide.",
         ),
         WrongAnswer(
             {"(p4,": '(p4 + F.interpolate(p5, p4.shape[-2:], mode="bilinear"),', "p4 + p5": "p4"},
@@ -342,7 +342,7 @@ MAKE_BASES = Exercise(
 
 
 def cost_of(convs: Tensor) -> Tensor:
-    """Count the weights of convolutions, and the multiplications of one picture.
+    """Count the weights of convolutions, and the multiplications of one image.
 
     Args:
         convs: (n, 5) whole numbers, a row each: channels in, channels out, side of the kernel,

@@ -176,8 +176,7 @@ CENTERS = Exercise(
         ),
         WrongAnswer(
             {"boxes / stride": "boxes"},
-            "The points are in pixels of the picture; divide by the stride to get cells of the "
-            "map.",
+            "The points are in pixels of the image; divide by the stride to get cells of the map.",
         ),
         WrongAnswer(
             {"dim=-1)": "dim=-1).transpose(1, 2)"},
@@ -204,7 +203,7 @@ def align(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
     """Crop along every box with one bilinear sample a bin (equation 1).
 
     Args:
-        bases: (K, H, W) of one picture.
+        bases: (K, H, W) of one image.
         boxes: (N, 4) corners, pixels.
         size: R, cells.
         stride: s of the bases, pixels.
@@ -278,7 +277,7 @@ def pool(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
     """Crop along every box by rounding it to whole cells, and take the largest of each bin.
 
     Args:
-        bases: (K, H, W) of one picture.
+        bases: (K, H, W) of one image.
         boxes: (N, 4) corners, pixels.
         size: R, cells.
         stride: s of the bases, pixels.

@@ -19,14 +19,14 @@ def masks_to_learn(owner: Tensor, num_objects: Tensor, mask_crops: Tensor) -> Te
     """The true mask of every positive location of a batch.
 
     Args:
-        owner: (B, L) int64, which object of its picture each location learns; -1 for none.
-        num_objects: (B,) int64, objects of each picture.
-        mask_crops: (N, R, R) bool, the masks of all objects, those of the first picture first.
+        owner: (B, L) int64, which object of its image each location learns; -1 for none.
+        num_objects: (B,) int64, objects of each image.
+        mask_crops: (N, R, R) bool, the masks of all objects, those of the first image first.
 
     Returns:
-        (P, R, R) bool, the positive locations picture by picture.
+        (P, R, R) bool, the positive locations image by image.
     """
-    # Step 1: add to each picture's numbers the objects of all pictures before it
+    # Step 1: add to each image's numbers the objects of all images before it
     first = num_objects.cumsum(dim=0) - num_objects
     numbers = owner + first[:, None]
     # Step 2: keep the positive locations, and pick their masks
@@ -49,10 +49,10 @@ def _owner_cases(generator: Generator) -> list[Case]:
     )
     return [
         Case(
-            "two pictures with 1 and 2 objects, 3 locations each, masks of 2 x 2",
+            "two images with 1 and 2 objects, 3 locations each, masks of 2 x 2",
             (torch.tensor([[0, -1, 0], [1, 0, -1]]), torch.tensor([1, 2]), crops(3, 2)),
         ),
-        Case("four pictures, one without objects, 28 x 28", (owner, counts, crops(6, 28))),
+        Case("four images, one without objects, 28 x 28", (owner, counts, crops(6, 28))),
         Case("no location learns", (torch.full((2, 5), -1), torch.tensor([1, 1]), crops(2, 4))),
     ]
 
@@ -69,7 +69,7 @@ MASKS = Exercise(
     wrong_answers=(
         WrongAnswer(
             {" + first[:, None]": ""},
-            "Every picture begins at object 0 of the first one. The objects of the pictures "
+            "Every image begins at object 0 of the first one. The objects of the images "
             "before have to be counted in.",
         ),
         WrongAnswer(
@@ -77,17 +77,17 @@ MASKS = Exercise(
                 "first[:, None]": "torch.arange(len(owner))[:, None]",
                 "numbers[owner >= 0]": "numbers[owner >= 0].clamp(max=len(mask_crops) - 1)",
             },
-            "The number of the picture was added, not the number of objects before it.",
+            "The number of the image was added, not the number of objects before it.",
         ),
         WrongAnswer(
             {"numbers[owner >= 0]": "numbers.T[owner.T >= 0]"},
-            "The order goes location by location. It goes picture by picture, so that logits and "
+            "The order goes location by location. It goes image by image, so that logits and "
             "masks belong together.",
         ),
     ),
     hints=(
-        "Object 0 of the second picture: at which place of mask_crops is it?",
-        "num_objects.cumsum(dim=0) - num_objects counts the objects of the pictures before.",
+        "Object 0 of the second image: at which index of mask_crops is it?",
+        "num_objects.cumsum(dim=0) - num_objects counts the objects of the images before.",
         "numbers = owner + first[:, None]; then mask_crops[numbers[owner >= 0]].",
     ),
 )

@@ -20,23 +20,23 @@ from blendmask_lite.training.schedule import TrainConfig, learning_rate_at
 __all__ = ["EXERCISES"]
 
 
-# 12.1  One batch of pictures of different sizes
+# 12.1  One batch of images of different sizes
 
 
 def pad_batch(divisor: int, *images: Tensor) -> Tensor:
-    """Put pictures of different sizes into one batch, with zeros on the right and below.
+    """Put images of different sizes into one batch, with zeros on the right and below.
 
     Args:
-        divisor: height and width become its smallest multiples that hold all pictures.
+        divisor: height and width become its smallest multiples that hold all images.
         images: B tensors (3, H, W), normalised already.
 
     Returns:
-        (B, 3, H, W); every picture begins at the upper left corner.
+        (B, 3, H, W); every image begins at the upper left corner.
     """
     # Step 1: the largest height and the largest width, each rounded up to a multiple
     sizes = (max(image.shape[dim] for image in images) for dim in (1, 2))
     height, width = ((size + divisor - 1) // divisor * divisor for size in sizes)
-    # Step 2: a batch of zeros, and every picture copied into it
+    # Step 2: a batch of zeros, and every image copied into it
     batch = torch.zeros(len(images), 3, height, width)
     for place, image in enumerate(images):
         batch[place, :, : image.shape[1], : image.shape[2]] = image
@@ -50,22 +50,20 @@ def _reference_pad_batch(divisor: int, *images: Tensor) -> Tensor:
 
 
 def _pad_cases(generator: Generator) -> list[Case]:
-    def picture(height: int, width: int) -> Tensor:
+    def image(height: int, width: int) -> Tensor:
         return torch.rand(3, height, width, generator=generator)
 
     return [
-        Case("two pictures, 2 x 3 and 3 x 1, in multiples of 2", (2, picture(2, 3), picture(3, 1))),
-        Case(
-            "two of 40 x 70 and 64 x 33, in multiples of 32", (32, picture(40, 70), picture(64, 33))
-        ),
-        Case("one alone whose size fits", (32, picture(32, 64))),
-        Case("three, in multiples of 64", (64, picture(30, 50), picture(65, 20), picture(9, 60))),
+        Case("two images, 2 x 3 and 3 x 1, in multiples of 2", (2, image(2, 3), image(3, 1))),
+        Case("two of 40 x 70 and 64 x 33, in multiples of 32", (32, image(40, 70), image(64, 33))),
+        Case("one alone whose size fits", (32, image(32, 64))),
+        Case("three, in multiples of 64", (64, image(30, 50), image(65, 20), image(9, 60))),
     ]
 
 
 PAD = Exercise(
     id="12.1",
-    title="Pictures of different sizes in one batch",
+    title="Images of different sizes in one batch",
     minutes=10,
     difficulty=2,
     solution=pad_batch,
@@ -78,8 +76,8 @@ PAD = Exercise(
                 "place, :,": "place, :, (height - image.shape[1]) // 2 :, "
                 "(width - image.shape[2]) // 2 :][:,"
             },
-            "The pictures lie in the middle. Boxes and masks count from the upper left corner, so "
-            "that every picture has to begin there.",
+            "The images lie in the middle. Boxes and masks count from the upper left corner, so "
+            "that every image has to begin there.",
         ),
         WrongAnswer(
             {": image.shape[1], : image.shape[2]]": "-image.shape[1] :, -image.shape[2] :]"},
@@ -93,9 +91,9 @@ PAD = Exercise(
         ),
     ),
     hints=(
-        "Which two numbers of all pictures decide the size of the batch?",
+        "Which two numbers of all images decide the size of the batch?",
         "(size + divisor - 1) // divisor is the number of strides, rounded up.",
-        "torch.zeros(B, 3, height, width), then batch[i, :, :h, :w] = picture i.",
+        "torch.zeros(B, 3, height, width), then batch[i, :, :h, :w] = image i.",
     ),
 )
 
@@ -135,7 +133,7 @@ def _rate_cases(generator: Generator) -> list[Case]:
     return [
         # The factors of the warm-up are 0.001 and 0.5005, those of the cosine 1 and 0.5.
         Case("4 iterations, 2 of them warm-up", (torch.arange(4.0), 4, 1.0, 2)),
-        Case("20 of 2,000 iterations, drawn by chance", (drawn, 2000, 5e-3, 200)),
+        Case("20 of 2,000 iterations, drawn at random", (drawn, 2000, 5e-3, 200)),
         Case("a warm-up of one iteration", (torch.arange(12.0), 12, 0.01, 1)),
         Case("no iteration", (torch.zeros(0), 100, 0.01, 10)),
     ]

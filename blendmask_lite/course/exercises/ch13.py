@@ -1,4 +1,4 @@
-"""Exercises of chapter 13: intervals over seeds and pictures, pairs, and bases matched."""
+"""Exercises of chapter 13: intervals over seeds and images, pairs, and bases matched."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ PAIRED = Exercise(
                 dim=1,
             ),
             "The two spreads were combined as if the runs had nothing in common. Equal seeds saw "
-            "equal pictures: take differences first.",
+            "equal images: take differences first.",
         ),
         WrongAnswer(
             {"better - worse)": "better) + intervals(worse) * torch.tensor([-1, 1])"},
@@ -157,20 +157,20 @@ PAIRED = Exercise(
 )
 
 
-# 13.3  Resampled pictures
+# 13.3  Resampled images
 
 
 def resampled_interval(values: Tensor, draws: Tensor) -> Tensor:
-    """The bootstrap: the middle 95 % of the means that other pictures would have given.
+    """The bootstrap: the middle 95 % of the means that other images would have given.
 
     Args:
-        values: (I,) float64, one number a picture.
-        draws: (B, I) int64: B times I pictures, drawn with replacement.
+        values: (I,) float64, one number an image.
+        draws: (B, I) int64: B times I images, drawn with replacement.
 
     Returns:
         (2,) lower and upper end; `torch.quantile` finds them.
     """
-    # Step 1: B means, each of its own pictures
+    # Step 1: B means, each of its own images
     means = values[draws].mean(dim=1)
     # Step 2: leave 2.5 % of them out at either end
     return torch.quantile(means, torch.tensor([0.025, 0.975], dtype=means.dtype))
@@ -182,15 +182,15 @@ def _draw_cases(generator: Generator) -> list[Case]:
     several = _scores(generator, 1, 30)[0]
     random = torch.randint(0, 30, (200, 30), generator=generator)
     return [
-        Case("two pictures, four draws", (values, draws)),
-        Case("thirty pictures, 200 draws", (several, random)),
-        Case("one picture", (values[1:], torch.zeros(3, 1, dtype=torch.int64))),
+        Case("two images, four draws", (values, draws)),
+        Case("thirty images, 200 draws", (several, random)),
+        Case("one image", (values[1:], torch.zeros(3, 1, dtype=torch.int64))),
     ]
 
 
 RESAMPLED = Exercise(
     id="13.3",
-    title="Draw the pictures anew",
+    title="Resample the images",
     minutes=10,
     difficulty=3,
     solution=resampled_interval,
@@ -199,7 +199,7 @@ RESAMPLED = Exercise(
     wrong_answers=(
         WrongAnswer(
             {".mean(dim=1)": ".flatten()"},
-            "These are quantiles of single pictures. Every draw of I pictures gives one mean; the "
+            "These are quantiles of single images. Every draw of I images gives one mean; the "
             "means spread far less.",
         ),
         WrongAnswer(
@@ -212,7 +212,7 @@ RESAMPLED = Exercise(
         ),
     ),
     hints=(
-        "values[draws] has the shape (B, I). Which axis are the pictures of one draw?",
+        "values[draws] has the shape (B, I). Which axis are the images of one draw?",
         "B means; sort them in your mind and cut 2.5 % off at both ends.",
         "torch.quantile(values[draws].mean(dim=1), torch.tensor([0.025, 0.975], dtype=...))",
     ),
@@ -227,7 +227,7 @@ def match(first: Tensor, second: Tensor) -> Tensor:
 
     Args:
         first: (K, h, w) bases of one run, K at most 6.
-        second: (K, h, w) of another run, for the same picture.
+        second: (K, h, w) of another run, for the same image.
 
     Returns:
         (K,) int64: base k of the first belongs to base order[k] of the second.

@@ -27,7 +27,7 @@ def merge(
     overlap: float,
     stuff_area: int,
 ) -> Tensor:
-    """Give every pixel to one object, to one kind of stuff, or to nobody.
+    """Give every pixel to one object, to one kind of stuff, or to nothing.
 
     Args:
         masks: (N, H, W) bool; objects may overlap.
@@ -38,7 +38,7 @@ def merge(
         stuff_area: a kind of stuff with fewer free pixels is left out.
 
     Returns:
-        (H, W) int64: 0 nobody, 1 to N the objects in the order of `masks`, N + s stuff s.
+        (H, W) int64: 0 nothing, 1 to N the objects in the order of `masks`, N + s stuff s.
     """
     owner = torch.zeros_like(stuff)
     # Step 1: objects, best score first; each gets its free pixels, unless too much is covered
@@ -171,7 +171,7 @@ MERGE = Exercise(
 def count_matches(
     true_ids: Tensor, true_labels: Tensor, found_ids: Tensor, found_labels: Tensor, num_classes: int
 ) -> Tensor:
-    """Match the segments of one picture (Kirillov et al., section 4.1).
+    """Match the segments of one image (Kirillov et al., section 4.1).
 
     Args:
         true_ids: (H, W) int64: the true segment of each pixel, 1 to T, or 0: nobody said (void).
@@ -297,7 +297,7 @@ def average_quality(counts: Tensor) -> Tensor:
     """PQ, SQ and RQ (Kirillov et al., section 4.2), averaged over the classes that occur.
 
     Args:
-        counts: (C, 4) float64 per class, summed over the pictures: sum of IoUs, matched,
+        counts: (C, 4) float64 per class, summed over the images: sum of IoUs, matched,
             unmatched, missed; at least one class occurs.
 
     Returns:
@@ -385,7 +385,7 @@ def head_cost(num_objects: Tensor, channels: int, num_convs: int, size: int) -> 
     1 x 1 convolution to one mask of 2 size x 2 size cells. All layers have `channels` channels.
 
     Args:
-        num_objects: (I,) int64, the number of objects in each of I pictures.
+        num_objects: (I,) int64, the number of objects in each of I images.
         channels: of the crops and of all layers but the last.
         num_convs: 3 x 3 convolutions.
         size: side of a crop, cells.
@@ -411,7 +411,7 @@ def _cost_cases(generator: Generator) -> list[Case]:
     random = torch.randint(1, 100, (5,), generator=generator)
     return [
         Case("one object, one channel, one convolution, one cell", (torch.tensor([1]), 1, 1, 1)),
-        Case("Mask R-CNN's head, five pictures", (random, 256, 4, 14)),
+        Case("Mask R-CNN's head, five images", (random, 256, 4, 14)),
         Case("another head", (random, 64, 2, 7)),
         Case("no object", (torch.tensor([0]), 256, 4, 14)),
     ]

@@ -324,7 +324,8 @@ LIMIT = Exercise(
             lambda crops, true_masks: torch.stack(
                 [mask_iou(base >= 0, true_masks) for base in crops.unbind(dim=1)]
             ).amax(dim=0),
-            "One base was chosen for the whole box. Attentions are maps: every cell chooses anew.",
+            "One base was chosen for the whole box. Attentions are maps: the choice is made "
+            "cell by cell.",
         ),
         WrongAnswer(
             {"torch.where(true_masks, highest >= 0, lowest >= 0)": "crops.mean(dim=1) >= 0"},
