@@ -154,16 +154,23 @@ def test_first_mask_of_the_readme_runs_and_finds_objects():
     assert all(re.fullmatch(r"\w+ +0\.\d\d +\d+ pixels", line) for line in printed)
 
 
-def test_command_line_answers_help_for_every_command_of_the_readme():
+def test_command_line_answers_help_for_every_command_of_the_readme(capsys):
     commands = set(re.findall(r"^blendmask-lite ([a-z]+)", read("README.md"), flags=re.MULTILINE))
-    from blendmask_lite.cli import COMMANDS
+    from blendmask_lite.cli import COMMANDS, main
 
     assert commands == set(COMMANDS)
     for command in sorted(commands):
-        arguments = [sys.executable, "-m", "blendmask_lite", command, "--help"]
-        done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert "usage" in done.stdout
+        with pytest.raises(SystemExit) as ended:
+            main([command, "--help"])
+        assert not ended.value.code
+        assert f"usage: blendmask-lite {command}" in capsys.readouterr().out
+
+
+def test_package_is_the_command_line_when_run_as_a_module():
+    arguments = [sys.executable, "-m", "blendmask_lite", "runs", "--help"]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "usage: blendmask-lite runs" in done.stdout
 
 
 # ------------------------------------------------------------------ the package
