@@ -4,6 +4,8 @@ RUN := $(VENV)/bin/python
 # One thread a process: faster on small pictures, and the same numbers everywhere.
 OMP_NUM_THREADS ?= 1
 BLENDMASK_BUDGET ?= smoke
+# Processes that share the tests; `auto`: one for each processor, at least two.
+JOBS ?= auto
 SITE_BUDGET ?= laptop
 export PYTHON TORCH_INDEX OMP_NUM_THREADS
 
@@ -23,12 +25,13 @@ lab: setup ## open JupyterLab on the first notebook
 dashboard: setup ## serve the lab as a page without code
 	@$(RUN) tools/dashboard.py
 
-test: setup ## all unit tests and every notebook (some minutes)
-	BLENDMASK_BUDGET=$(BLENDMASK_BUDGET) $(RUN) -m pytest --nbval-lax --nbval-current-env \
-		--nbval-cell-timeout=300 $(PYTEST_ARGS) tests notebooks
+test: setup ## all tests and every notebook, on all processors (JOBS=2: on two)
+	BLENDMASK_BUDGET=$(BLENDMASK_BUDGET) $(RUN) -m pytest -n $(JOBS) --nbval-lax \
+		--nbval-current-env --nbval-cell-timeout=300 $(PYTEST_ARGS) tests notebooks
 
-check: lint types ## the developer's loop: lint, types, fast tests
-	BLENDMASK_BUDGET=smoke $(RUN) -m pytest -m "not slow and not browser and not gpu" tests
+check: lint types ## the developer's loop: lint, types, fast tests on all processors
+	BLENDMASK_BUDGET=smoke $(RUN) -m pytest -n $(JOBS) -m "not slow and not browser and not gpu" \
+		$(PYTEST_ARGS) tests
 
 lint: setup ## style, formatting, layers, stripped notebooks
 	$(RUN) -m ruff check .

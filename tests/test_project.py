@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import conftest
+
 ROOT = Path(__file__).resolve().parent.parent
 MAX_FILE_BYTES = 9_000_000
 MAX_LINES = 600
@@ -75,7 +77,8 @@ def test_every_package_that_setup_verifies_is_declared():
     extras = project["optional-dependencies"].values()
     declared = [*project["dependencies"], *itertools.chain(*extras)]
     names = {re.match(r"[a-z_-]+", each)[0].replace("-", "_") for each in declared}
-    names |= {"PIL", "yaml", "importlinter", "blendmask_lite"}  # imported under another name
+    # Imported under another name.
+    names |= {"PIL", "yaml", "xdist", "importlinter", "blendmask_lite"}
     [modules] = re.findall(r"MODULES = \((.*?)\)", read("tools/venv_state.py"), flags=re.DOTALL)
     for module in re.findall(r'"([\w.]+)"', modules):
         assert module.partition(".")[0] in names
@@ -126,6 +129,14 @@ def test_every_command_of_the_makefile_is_in_its_help():
     [phony] = re.findall(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE)
     helped = re.findall(r"^([a-z-]+):.*## \S", makefile, flags=re.MULTILINE)
     assert sorted(helped) == sorted(phony.split())
+
+
+def test_every_test_that_drives_a_browser_goes_to_the_one_process_for_it():
+    for path in (ROOT / "tests").glob("test_*.py"):
+        if "pytest.mark.browser" in path.read_text(encoding="utf-8") and path != Path(__file__):
+            assert conftest.group_of(f"tests/{path.name}::test") == "browser", path.name
+    assert conftest.group_of("tests/test_model.py::test[a::b]") == "tests/test_model.py"
+    assert conftest.group_of("notebooks/06_bases.ipynb::Cell 3") == "notebooks/06_bases.ipynb"
 
 
 def test_every_script_that_the_makefile_runs_exists():
