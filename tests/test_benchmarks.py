@@ -6,6 +6,8 @@ import importlib.util
 import json
 from pathlib import Path
 
+import pytest
+
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
 
@@ -24,6 +26,7 @@ def test_the_training_benchmark_measures_steps_and_blender(tmp_path, monkeypatch
     assert result["blender_ms"] > 0
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_a_step_compares_two_checkouts(tmp_path, capsys):
     spec = importlib.util.spec_from_file_location("benchmark", BENCHMARKS / "training_step.py")
     benchmark = importlib.util.module_from_spec(spec)

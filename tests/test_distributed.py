@@ -68,6 +68,7 @@ def test_the_batches_leave_a_process_without_objects_at_times():
     assert [0, 0] in shares
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["parts", "shared", "shared in parts"])
 def test_however_a_batch_is_divided_the_weights_are_the_same(folder, way):
     losses, weights = relative_error(folder, way)
@@ -75,6 +76,7 @@ def test_however_a_batch_is_divided_the_weights_are_the_same(folder, way):
     assert weights < 1e-12
 
 
+@pytest.mark.slow
 def test_counts_of_each_process_alone_would_be_seen(folder):
     losses, weights = relative_error(folder, "own")
     assert losses > 1e-2
@@ -86,6 +88,7 @@ def happened(folder):
     return [json.loads((folder / f"happened_{rank}.json").read_text()) for rank in range(2)]
 
 
+@pytest.mark.slow
 def test_two_processes_finish_one_run(folder, happened):
     run = folder / "undisturbed"
     assert [each["undisturbed"] for each in happened] == [True, True]
@@ -98,18 +101,21 @@ def test_two_processes_finish_one_run(folder, happened):
     assert (folder / "said_1.txt").read_text() == ""
 
 
+@pytest.mark.slow
 def test_a_model_that_reads_no_p5_is_trained_by_two_processes(folder, happened):
     # Weights without gradients would stop it at its second step.
     assert [each["p3 alone"] for each in happened] == [True, True]
     assert (folder / "p3 alone" / "model.pt").exists()
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_saves_and_stops_all(folder, happened):
     assert [each["terminated"] for each in happened] == [False, False]
     assert read_checkpoint(folder / "terminated" / "last.pt").metadata["iterations"] == 2
     assert not (folder / "terminated" / "model.pt").exists()
 
 
+@pytest.mark.slow
 def test_a_run_of_two_processes_continues_in_one(folder, happened):
     data = ShapesDataset(6, seed=3)
     assert train_model(data, folder / "terminated", RECIPE, is_resumed=True)
@@ -117,6 +123,7 @@ def test_a_run_of_two_processes_continues_in_one(folder, happened):
         assert [row["iteration"] for row in csv.DictReader(file)] == list("123")
 
 
+@pytest.mark.slow
 def test_a_bad_loss_of_one_process_is_one_message_with_its_images(folder, happened):
     ends = sorted(each["not a number"] for each in happened)
     assert ends[1] == "SystemExit: 1"

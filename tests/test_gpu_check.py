@@ -18,6 +18,7 @@ def gpu_check(monkeypatch):
     return gpu_check
 
 
+@pytest.mark.slow
 def test_without_a_gpu_the_list_runs_in_miniature_and_says_so(gpu_check, tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_check.torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(gpu_check, "EVERY_PRESET", ["r50", "nano_panoptic"])
