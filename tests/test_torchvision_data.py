@@ -201,8 +201,8 @@ def test_evaluation_gets_crowds_areas_and_the_labels_of_the_dicts():
     assert [each["area"] for each in truth["annotations"]] == [5, 4]
     assert truth["annotations"][0]["bbox"] == [1, 2, 2, 2]
     assert as_dataset(an_item(area=None)).ground_truth()["annotations"][0]["area"] == 4
-    with pytest.raises(ValueError, match=r"image ids \[5\]"):
-        dataset.select([5])
+    with pytest.raises(ValueError, match="list: no images with the ids 5, 6, 7, 8, 9 and 1 more"):
+        dataset.select([1, *range(5, 11)])
 
 
 def test_what_is_found_exactly_has_an_ap_of_100():

@@ -7,7 +7,6 @@ annotations a server keeps, such as test-dev2017.
 from __future__ import annotations
 
 import contextlib
-import copy
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
@@ -33,7 +32,7 @@ from blendmask_lite.datasets.coco_format import (
     run_boxes,
     run_length,
 )
-from blendmask_lite.datasets.sample import Sample
+from blendmask_lite.datasets.sample import Sample, with_images
 from blendmask_lite.images import read_stored_image
 from blendmask_lite.masks import lazy_zeros
 from blendmask_lite.structures import Target
@@ -159,14 +158,7 @@ class CocoDataset:
         Raises:
             ValueError: an id that the data set does not have.
         """
-        unknown = sorted(set(image_ids) - set(self.image_ids))
-        if unknown:
-            raise ValueError(
-                f"{self.annotation_file}: no images with the ids {', '.join(map(str, unknown))}"
-            )
-        chosen = copy.copy(self)
-        chosen.image_ids = tuple(image_ids)
-        return chosen
+        return with_images(self, image_ids, source=printable(self.annotation_file))
 
     def ground_truth(self) -> dict[str, Any]:
         """Images, annotations and categories of `image_ids` as the annotation file has them.

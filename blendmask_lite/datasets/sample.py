@@ -5,6 +5,7 @@ The model pads images of different sizes, so nothing is padded here.
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ __all__ = [
     "collate",
     "compact",
     "load_sample",
+    "with_images",
 ]
 
 
@@ -93,6 +95,26 @@ class InstanceDataset(TrainingDataset, Protocol):
     def ground_truth(self) -> dict[str, Any]:
         """Images, annotations and categories of `image_ids` in COCO's format."""
         ...
+
+
+def with_images(dataset: DatasetT, image_ids: Sequence[int], *, source: str) -> DatasetT:
+    """A copy of a data set with these images only, in this order.
+
+    Args:
+        dataset: whose `image_ids` are all that says which images it has.
+        image_ids: of some of its images.
+        source: of the data, for the error.
+
+    Raises:
+        ValueError: an id that the data set does not have.
+    """
+    if unknown := sorted(set(image_ids) - set(dataset.image_ids)):
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        ids = ", ".join(map(str, unknown[:5]))
+        raise ValueError(f"{source}: no images with the ids {ids}{more}")
+    chosen = copy.copy(dataset)
+    chosen.image_ids = tuple(image_ids)
+    return chosen
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ such a dict holds; `TorchvisionDataset` refuses what does not fit, with the item
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn, Protocol, Self
 
@@ -17,7 +16,7 @@ from torch import Tensor
 from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
 from blendmask_lite.datasets.coco_format import instances_content
-from blendmask_lite.datasets.sample import Sample
+from blendmask_lite.datasets.sample import Sample, with_images
 from blendmask_lite.masks import mask_boxes, semantic_map
 from blendmask_lite.structures import Target
 
@@ -120,11 +119,7 @@ class TorchvisionDataset:
 
     def select(self, image_ids: Sequence[int]) -> Self:
         """The same data set with these images only, in this order."""
-        if unknown := sorted(set(image_ids) - set(self.image_ids)):
-            raise ValueError(f"image ids {unknown[:5]}: the data set does not have them")
-        chosen = copy.copy(self)
-        chosen.image_ids = tuple(image_ids)
-        return chosen
+        return with_images(self, image_ids, source=type(self.dataset).__name__)
 
     def ground_truth(self) -> dict[str, Any]:
         """Images, annotations and categories of `image_ids` in COCO's format; reads every item."""

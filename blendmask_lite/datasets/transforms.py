@@ -40,7 +40,8 @@ class TrainTransform:
     """Random crop, multi-scale resizing, flip and colour permutation of training samples.
 
     A sample depends on the generator that is passed in alone, so that a training can be continued
-    bit by bit. CONTRIBUTING.md, decision 15, says why these are not torchvision's transforms.
+    bit by bit. CONTRIBUTING.md says why these are not torchvision's transforms ("The augmentation
+    is ours").
 
     Attributes:
         train_sizes: shorter sides to draw from, pixels.

@@ -6,7 +6,6 @@ order of drawing, and a larger size shows the same scene in more detail.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from blendmask_lite.datasets.coco_format import instances_content
 from blendmask_lite.datasets.panoptic import TrueSegments, segments_of
-from blendmask_lite.datasets.sample import Sample
+from blendmask_lite.datasets.sample import Sample, with_images
 from blendmask_lite.datasets.shapes.files import write_shapes
 from blendmask_lite.datasets.shapes.paint import STUFF_CLASSES
 from blendmask_lite.datasets.shapes.scene import (
@@ -78,13 +77,7 @@ class ShapesDataset:
 
     def select(self, image_ids: Sequence[int]) -> Self:
         """The same data set with these images only, in this order."""
-        known = set(self.image_ids)
-        unknown = [image_id for image_id in image_ids if image_id not in known]
-        if unknown:
-            raise ValueError(f"image ids {unknown[:5]}: there are {len(known)} images, from 0")
-        chosen = copy.copy(self)
-        chosen.image_ids = tuple(image_ids)
-        return chosen
+        return with_images(self, image_ids, source="generated shapes")
 
     def segments(self, index: int) -> TrueSegments:
         """All objects and all stuff of the scene at a position of `image_ids`."""
