@@ -100,8 +100,9 @@ def require_folder(path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     with _named(path):
-        if path.exists() and not path.is_dir():
-            raise OSError(errno.ENOTDIR, "it is no folder")
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISDIR(path.stat().st_mode):  # a loop of links ends here, too
+                raise OSError(errno.ENOTDIR, "it is no folder")
         _require_room(_file_behind(path) / "file")
 
 

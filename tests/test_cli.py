@@ -669,6 +669,13 @@ def test_a_reader_that_left_is_no_error(tmp_path):
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_a_closed_output_is_no_error(closed):
+    command = f'"{sys.executable}" -m blendmask_lite models --json {closed}'
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_help_tells_the_statuses():
     shown = run_command("--help").stdout
     for status in ("0  ", "1  ", "2  ", "130  ", "141  "):

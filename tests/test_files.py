@@ -160,6 +160,12 @@ def test_a_folder_that_is_no_folder_is_refused(tmp_path):
             require_folder(path)
 
 
+def test_a_folder_that_is_a_link_to_itself_is_refused(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match=r"loop: cannot be written .Too many levels of symbolic"):
+        require_folder(tmp_path / "loop")
+
+
 def test_a_read_only_folder_is_refused(tmp_path, monkeypatch):
     def refuse(path, **options):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))

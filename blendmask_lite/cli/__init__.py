@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 
 from blendmask_lite import __version__
@@ -56,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         Exception: that stopped the command, with --debug.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, as by `>&-`
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - as long as the process
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = _make_parser(words).parse_args(words)
     options.command_line = shlex.join(["blendmask-lite", *words])
