@@ -263,6 +263,17 @@ def test_segment_turns_a_photograph_upright_and_waits_for_no_pipe(checkpoint, tm
         assert picture.size == (40, 60)
 
 
+@pytest.mark.filterwarnings("default:.*grey values of 16 bits:UserWarning")
+def test_a_warning_is_one_line_without_code(checkpoint, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("blendmask_lite.images._warned", [])
+    picture = tmp_path / "deep.png"
+    Image.fromarray(np.full((40, 60), 9000, dtype=np.uint16)).save(picture)
+    command = ["segment", str(picture), "--weights", str(checkpoint), "-o", str(tmp_path / "out")]
+    assert main(command) == 0
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {picture} has grey values of 16 bits")
+
+
 def test_segment_names_broken_pictures_and_does_the_others(checkpoint, tmp_path, capsys):
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     Image.fromarray(np.zeros((40, 40, 3), dtype=np.uint8)).save(tmp_path / "good.png")

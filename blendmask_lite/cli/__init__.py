@@ -6,6 +6,7 @@ import argparse
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
@@ -14,7 +15,7 @@ from types import SimpleNamespace
 
 from blendmask_lite import __version__
 from blendmask_lite.cli.options import Parser
-from blendmask_lite.terminal import printable
+from blendmask_lite.terminal import clear_line, printable
 
 __all__ = ["COMMANDS", "main"]
 
@@ -64,7 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _make_parser(words).parse_args(words)
     options.command_line = shlex.join(["blendmask-lite", *words])
     try:
-        status: int = options.run(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            status: int = options.run(options)
         sys.stdout.flush()  # a reader that has left is met here, not when Python ends
     except KeyboardInterrupt:
         print(f"blendmask-lite {options.command}: interrupted", file=sys.stderr)
@@ -101,6 +104,12 @@ def _make_parser(words: Sequence[str]) -> argparse.ArgumentParser:
         else:
             add_parser(name)
     return parser
+
+
+def _warn(message: Warning | str, *place: object, **more: object) -> None:
+    """Say a warning on a line of its own, without the line of code that it comes from."""
+    clear_line()
+    print(f"warning: {printable(str(message).strip().splitlines()[0])}", file=sys.stderr)
 
 
 def _in_one_line(error: Exception) -> str:
