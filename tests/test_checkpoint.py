@@ -299,3 +299,31 @@ def test_what_is_no_file_is_told(tmp_path):
         load_model("/dev/null")
     with pytest.raises(FileNotFoundError, match=r"missing\.pt: no such checkpoint"):
         load_model(tmp_path / "missing.pt")
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path):
+    model = BlendMask(PRESETS["nano"])
+    path = tmp_path / "model.pt"
+    save_model(model, path)
+    before = path.read_bytes()
+    endless: dict = {}
+    endless["itself"] = endless
+    broken = BlendMask(PRESETS["nano"])
+    next(broken.parameters()).data.fill_(math.nan)
+    for write, words in (
+        (lambda: save_model(model, path, dtype=torch.int8), "int8"),
+        (lambda: save_model(broken, path), "infinite or undefined"),
+        (lambda: save_model(model, path, metadata=endless), "metadata: contains itself"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            write()
+        assert path.read_bytes() == before
+    with pytest.raises(TypeError, match="model: a NoneType, expected a BlendMask"):
+        save_model(None, path)
+
+
+@pytest.mark.parametrize("device", ["foo", "", 99, "meta", "cuda:99"])
+def test_a_device_that_cannot_compute_is_named(device, tmp_path):
+    save_model(BlendMask(PRESETS["nano"]), tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=f"device = {device!r}: torch cannot compute on it here"):
+        load_model(tmp_path / "model.pt", device=device)

@@ -101,8 +101,16 @@ def save_model(
         metadata: plain values (numbers, strings, lists, dicts) to keep beside the weights.
         dtype: None keeps the weights as they are; `torch.float16` halves the file. Reading
             turns them back to float32.
+
+    Raises:
+        TypeError: `model` is no BlendMask.
+        ValueError: weights or metadata that `load_model` would refuse; the old file stays.
     """
-    state = {name: _as_stored(value, dtype) for name, value in model.state_dict().items()}
+    if not isinstance(model, BlendMask):
+        raise TypeError(f"model: a {type(model).__name__}, expected a BlendMask")
+    own = model.state_dict()
+    state = {name: _as_stored(value, dtype) for name, value in own.items()}
+    require_loadable(state, own, path)
     write_checkpoint(Checkpoint.of(model, state=state, metadata=dict(metadata or {})), path)
 
 
@@ -122,9 +130,13 @@ def load_model(
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is no checkpoint, is damaged, would run code, comes from a newer
-            version, or its weights do not fit its config, are no floats, or not finite; or it
-            needs a part that is missing, and says which.
+            version, or its weights do not fit its config, are no floats, or not finite; it needs a
+            part that is missing, and says which; or torch cannot compute on `device` here.
     """
+    try:
+        torch.zeros(1, device=device).cpu()  # there is nothing to fetch from "meta"
+    except (RuntimeError, AssertionError, ImportError, TypeError):
+        raise ValueError(f"device = {device!r}: torch cannot compute on it here") from None
     return build_model(read_checkpoint(path), source=path, **own_parts).eval().to(device)
 
 
@@ -198,9 +210,12 @@ def write_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> No
     """Write `checkpoint` to `path` in one step; equal contents give equal bytes.
 
     Raises:
-        ValueError: metadata that could not be read again without running code.
+        ValueError: metadata that could not be read again without running code, or contains itself.
     """
-    require_plain(checkpoint.metadata, "metadata")
+    try:
+        require_plain(checkpoint.metadata, "metadata")
+    except RecursionError:
+        raise ValueError("metadata: contains itself, or is nested too deep") from None
     content = {
         "format": FORMAT,
         "config": dataclasses.asdict(checkpoint.config),
