@@ -549,3 +549,25 @@ def test_predictors_that_share_a_convolution_say_what_each_says_alone(num_convs)
         }
         for name, maps in expected.items():
             assert torch.allclose(getattr(said, name)[place], maps, atol=1e-12)
+
+
+@pytest.mark.parametrize("config", [None, "nano"])
+def test_what_is_no_config_is_refused_with_an_example(config):
+    with pytest.raises(TypeError, match=r'expected a ModelConfig, such as PRESETS\["nano"\]'):
+        BlendMask(config)
+
+
+def test_a_text_is_no_sequence_of_names():
+    config = PRESETS["nano"]
+    for names in ("x" * config.num_classes, list(range(config.num_classes))):
+        with pytest.raises(ValueError, match=r"class_names = .*: expected a sequence of texts"):
+            BlendMask(config, class_names=names)
+
+
+@pytest.mark.parametrize(
+    "image", [torch.zeros(3, 8, 8, device="meta"), torch.zeros(3, 8, 8).to_sparse()]
+)
+def test_an_image_without_values_or_not_dense_is_refused(image):
+    model = BlendMask(PRESETS["nano"]).eval()
+    with pytest.raises(ValueError, match=r"images\[0\]: .*expected a dense tensor with values"):
+        model.predict([image])

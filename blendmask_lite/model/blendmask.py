@@ -55,8 +55,9 @@ class BlendMask(nn.Module):
             names, and `load_model` asks for the parts.
 
     Raises:
+        TypeError: `config` is no ModelConfig.
         ValueError: a part lacks what its protocol asks for, the number of names or ids is not the
-            config's number of classes, or two classes have one id.
+            config's number of classes, names are no texts, or two classes have one id.
     """
 
     def __init__(
@@ -71,6 +72,8 @@ class BlendMask(nn.Module):
         stuff_names: Sequence[str] | None = None,
         category_ids: Sequence[int] | None = None,
     ) -> None:
+        if not isinstance(config, ModelConfig):
+            raise TypeError(f'config = {config!r}: expected a ModelConfig, such as PRESETS["nano"]')
         super().__init__()
         self.config = config
         own = {"backbone": backbone, "bottom": bottom, "merger": merger}
@@ -410,6 +413,9 @@ class BlendMask(nn.Module):
             stuff_names = [f"stuff {i + 1}" for i in range(num_stuff)]
         if category_ids is None:
             category_ids = range(1, num_classes + 1)
+        for place, names in (("class_names", class_names), ("stuff_names", stuff_names)):
+            if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+                raise ValueError(f"{place} = {names!r}: expected a sequence of texts")
         if len(class_names) != num_classes:
             raise ValueError(
                 f"class_names: {len(class_names)} names for num_classes = {num_classes}"

@@ -79,10 +79,14 @@ def require_pixels(images: Sequence[Tensor]) -> None:
         images: as `batch_images` takes them; none are allowed.
 
     Raises:
-        ValueError: an image of another shape or type, or with values below -1, above 2 or NaN.
+        ValueError: an image of another shape or type, one without values ("meta") or sparse, or
+            with values below -1, above 2 or NaN.
     """
     for place, image in enumerate(images):
         _require_image(image, place)
+        if image.is_meta or image.layout != torch.strided:
+            kind = "a meta tensor" if image.is_meta else f"of layout {image.layout}"
+            raise ValueError(f"images[{place}]: {kind}; expected a dense tensor with values")
     floats = {place: image for place, image in enumerate(images) if image.is_floating_point()}
     if not floats:
         return
