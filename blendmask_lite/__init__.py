@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from blendmask_lite.config import PRESETS, InferenceConfig, ModelConfig
     from blendmask_lite.files import shipped_checkpoint
     from blendmask_lite.model.blendmask import BlendMask
+    from blendmask_lite.model.mask_head import MaskHead
     from blendmask_lite.model.output import BlendMaskOutput
     from blendmask_lite.structures import Detections, PanopticResult, Segment, Target
     from blendmask_lite.weights.adelaidet import load_adelaidet
@@ -28,6 +29,7 @@ else:
         "BlendMaskOutput": "model.output",
         "Detections": "structures",
         "InferenceConfig": "config",
+        "MaskHead": "model.mask_head",
         "ModelConfig": "config",
         "PanopticResult": "structures",
         "Segment": "structures",
@@ -56,6 +58,7 @@ __all__ = [
     "BlendMaskOutput",
     "Detections",
     "InferenceConfig",
+    "MaskHead",
     "ModelConfig",
     "PanopticResult",
     "Segment",

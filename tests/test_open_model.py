@@ -9,15 +9,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from blendmask_lite import PRESETS, BlendMask, load_model, save_model
+from blendmask_lite import PRESETS, BlendMask, MaskHead, load_model, save_model
 from blendmask_lite.cli import main
 from blendmask_lite.config import OWN_BACKBONES, PRESET_INFERENCE
 from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset
 from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.lab import Explorer
 from blendmask_lite.model.backbones import BACKBONES
-from blendmask_lite.model.mask_head import MaskHead
-from blendmask_lite.model.merge import Blender, WeightedSum
+from blendmask_lite.model.merge import Assembler, Blender, WeightedSum
 from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model
 from blendmask_lite.training.schedule import TRAIN_PRESETS, rescale
@@ -302,6 +301,19 @@ def test_weights_of_another_network_are_refused(tmp_path):
 def test_a_mask_head_needs_a_top_layer_where_the_merger_has_attentions():
     with pytest.raises(ValueError, match="top_layer = None: Blender needs 196 attentions"):
         MaskHead(Pixels(16, 16), None, Blender(num_bases=4, attention_size=7))
+
+
+def test_any_module_can_be_the_top_layer_of_a_mask_head():
+    linear = nn.Linear(5, 3)
+    features = torch.rand(2, 5)  # of two objects of some detector
+    head = MaskHead(Pixels(16, 16), linear, Product(), mask_size=7)
+    assert torch.equal(head.attentions(features), linear(features))
+    bases = head.bases({"c2": torch.rand(1, 16, 24, 24), "p3": torch.rand(1, 16, 12, 12)})
+    boxes = torch.tensor([[5.0, 5.0, 60.0, 40.0], [20.0, 10.0, 80.0, 90.0]])
+    masks = head(bases, head.attentions(features), torch.zeros(2, dtype=torch.int64), boxes)
+    assert masks.shape == (2, 7, 7)
+    none = MaskHead(Pixels(16, 16), None, Assembler(num_bases=4))
+    assert none.attentions(features).shape == (2, 0)
 
 
 def test_the_mask_head_of_a_model_makes_the_models_masks():

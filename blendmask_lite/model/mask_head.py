@@ -1,7 +1,7 @@
 """The paper's mask branch: bases, attentions, and the merger that makes masks of both.
 
 Chapters 06 to 09. `BlendMask` uses it, and any other detector can: it needs feature maps, boxes,
-and something to predict an object's attentions from.
+and something to predict an object's attentions from (`course/torchvision_masks.py` has three).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class MaskHead(nn.Module):
 
     Args:
         bottom: predicts the K bases that all objects of an image share; see `BottomModule`.
-        top_layer: predicts attentions: called with what the detector knows of its objects and an
-            index of the objects, it returns (N, A) raw attentions. `TopLayer` reads the maps of a
-            box tower. None if the merger needs no attentions (A = 0).
+        top_layer: predicts (N, A) raw attentions from what the detector knows of its objects:
+            `TopLayer` from a box tower's maps at the objects' locations, `nn.Linear` from features
+            that each object already has. None if the merger needs no attentions (A = 0).
         merger: makes masks of crops and attentions; see `Merger`.
         mask_size: R, side of a crop and of a predicted mask, cells.
         pooling: "align" (RoIAlign, one sample a cell) or "pool" (RoIPool).
@@ -64,19 +64,20 @@ class MaskHead(nn.Module):
         bases: Tensor = self.bottom(features)
         return bases
 
-    def attentions(self, known: Any, index: Tensor) -> Tensor:
+    def attentions(self, *known: Any) -> Tensor:
         """Raw attentions of N objects.
 
         Args:
-            known: what the top layer reads, such as the box tower's maps of all levels.
-            index: (N, ...) which objects; (image, location) pairs for `TopLayer`.
+            *known: what the top layer is called with. The last one is a tensor with one row per
+                object: (maps of all levels, (N, 2) pairs of image and location) for `TopLayer`,
+                ((N, channels) features,) for `nn.Linear`.
 
         Returns:
-            (N, A); A = 0 if the merger needs none.
+            (N, A); A = 0 if there is no top layer.
         """
         if self.top_layer is None:
-            return torch.zeros(len(index), 0, device=index.device)
-        attentions: Tensor = self.top_layer(known, index)
+            return torch.zeros(len(known[-1]), 0, device=known[-1].device)
+        attentions: Tensor = self.top_layer(*known)
         return attentions
 
     def crops(self, bases: Tensor, image_index: Tensor, boxes: Tensor) -> Tensor:
