@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -301,6 +303,19 @@ def test_weights_of_another_network_are_refused(tmp_path):
 def test_a_mask_head_needs_a_top_layer_where_the_merger_has_attentions():
     with pytest.raises(ValueError, match="top_layer = None: Blender needs 196 attentions"):
         MaskHead(Pixels(16, 16), None, Blender(num_bases=4, attention_size=7))
+
+
+def test_the_examples_of_the_guide_run(tmp_path, monkeypatch):
+    guide = (Path(__file__).parent.parent / "docs" / "models.md").read_text()
+    section = guide.split("## Parts of your own, and other detectors")[1]
+    blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "guide"}
+    for block in blocks:
+        exec(block, names)
+    assert len(blocks) == 3 and names["masks"].shape == (2, 128, 128)
+    assert "guide.SmallBackbone" in names["model"].own_parts["backbone"]
+    assert (tmp_path / "runs" / "mine" / "model.pt").exists()
 
 
 def test_any_module_can_be_the_top_layer_of_a_mask_head():
