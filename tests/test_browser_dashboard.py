@@ -22,9 +22,9 @@ from test_browser import free_port, is_foreign, notebook, without_numbers
 from blendmask_lite import load_model, shipped_checkpoint
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures import figure_file
-from blendmask_lite.lab.explorer import look as figures
-from blendmask_lite.lab.explorer.look import change_masks, look_at_picture
+from blendmask_lite.lab.explorer import views as figures
 from blendmask_lite.lab.explorer.sources import read_upload
+from blendmask_lite.lab.explorer.views import change_masks, look_at_picture
 
 playwright = test_browser.playwright
 pytestmark = [pytest.mark.browser, pytest.mark.slow]

@@ -188,7 +188,7 @@ def test_impossible_definition_is_refused(field, value):
         "difficulty": 1,
         "solution": is_bare_stub,
         "reference": is_bare_stub,
-        "make_cases": lambda generator: [Case("", ())],
+        "make_cases": lambda generator: [Case("")],
         "wrong_answers": (WrongAnswer(abs, "a"), WrongAnswer(abs, "b")),
         "hints": ("a", "b", "c"),
     }

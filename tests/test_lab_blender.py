@@ -13,8 +13,7 @@ import torch
 
 from blendmask_lite import PRESETS, BlendMask, InferenceConfig, load_model, shipped_checkpoint
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.lab import BlenderLab
-from blendmask_lite.lab.blender import screen
+from blendmask_lite.lab import BlenderLab, blender
 from blendmask_lite.lab.blender import view as view
 from blendmask_lite.lab.blender.controls import Rivals, method_note
 from blendmask_lite.lab.blender.scene import (
@@ -81,7 +80,7 @@ def lab(monkeypatch, model, sample, scene):
     def look(model, image, *others, **options):
         return scene if image is sample.image else look_at(model, image, *others, **options)
 
-    monkeypatch.setattr(screen, "look_at", look)
+    monkeypatch.setattr(blender, "look_at", look)
     monkeypatch.setattr(Rivals, "plan", lambda *_: None)
     made = BlenderLab(model=model, image=sample.image, target=sample.target)
     yield made

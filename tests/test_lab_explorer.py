@@ -35,7 +35,7 @@ from blendmask_lite.files import shipped_checkpoint
 from blendmask_lite.images import decode_image
 from blendmask_lite.lab.dashboard import Dashboard
 from blendmask_lite.lab.explorer import Explorer
-from blendmask_lite.lab.explorer.measures import score_rows
+from blendmask_lite.lab.explorer.measured_pages import score_rows
 from blendmask_lite.lab.explorer.page import as_table
 from blendmask_lite.lab.explorer.sources import UploadButton, advice_about, open_model, read_upload
 from blendmask_lite.lab.parts import FigureView

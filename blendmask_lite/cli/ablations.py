@@ -95,13 +95,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run_headline(options: argparse.Namespace, regime: Regime) -> int:
-    from blendmask_lite.figures.plots import compare_times
+    from blendmask_lite.figures.research import growth_figure
 
     report = run_headline(regime, options.seeds, Path(options.runs), note=_say)
     if report is None:
         return 130
     title = "One picture, by the number of objects found in it"
-    figure = compare_times(report.times, title=title)
+    figure = growth_figure(report.times, label="CPU time, ms", title=title)
     _write(Path(options.out), "mask_rcnn", report.to_json(), report.markdown(), figure)
     print(report.markdown())
     return 0

@@ -103,13 +103,11 @@ def observe(model: BlendMask, sample: Sample) -> Specimen:
 
 def _half_pixel(model: BlendMask) -> tuple[Any, str, Any]:
     right, shift = model.crops_at, model.bottom.stride / 2
-
-    def crops_at(
-        output: BlendMaskOutput, image: Tensor, boxes: Tensor, *, bases: Tensor | None = None
-    ) -> Tensor:
-        return right(output, image, boxes + shift, bases=bases)
-
-    return model, "crops_at", crops_at
+    return (
+        model,
+        "crops_at",
+        lambda output, image, boxes, **bases: right(output, image, boxes + shift, **bases),
+    )
 
 
 def _clipped_crop(model: BlendMask) -> tuple[Any, str, Any]:
@@ -150,11 +148,7 @@ def _level_index(model: BlendMask) -> tuple[Any, str, Any]:
 
 def _next_object(model: BlendMask) -> tuple[Any, str, Any]:
     right = model.attentions_at
-
-    def attentions_at(output: BlendMaskOutput, index: Tensor) -> Tensor:
-        return right(output, index).roll(1, dims=0)
-
-    return model, "attentions_at", attentions_at
+    return model, "attentions_at", lambda output, index: right(output, index).roll(1, dims=0)
 
 
 def _softmax_first(model: BlendMask) -> tuple[Any, str, Any]:

@@ -18,17 +18,16 @@ from blendmask_lite.course.source import changed, solution_source, stub_source
 __all__ = ["Case", "Exercise", "WrongAnswer"]
 
 
-@dataclass(frozen=True)
 class Case:
     """One set of arguments that an answer is tried on.
 
-    Attributes:
+    Args:
         what: what the case is, for the student: "one object, two bases, 2 x 2 -> 4 x 4".
         arguments: positional arguments of the student's function.
     """
 
-    what: str
-    arguments: tuple[Any, ...]
+    def __init__(self, what: str, *arguments: Any) -> None:
+        self.what, self.arguments = what, arguments
 
 
 @dataclass(frozen=True)

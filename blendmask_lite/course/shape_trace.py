@@ -14,12 +14,11 @@ from torch import Tensor
 from blendmask_lite.config import LEVEL_STRIDES
 from blendmask_lite.course.display import html_table, text_table
 from blendmask_lite.figures.style import (
-    SIGNED,
     DescribedFigure,
     draw_map,
     draw_picture,
     largest_magnitude,
-    panels,
+    panel_grid,
 )
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.inputs import batch_images
@@ -91,23 +90,18 @@ class ShapeTrace:
         maps = [(stage, stage.tensor[0].mean(dim=0)) for stage in self.stages if stage.is_map]
         masks = self["mask_logits"]
         maps += [(masks, masks.tensor[0])] if len(masks.tensor) else []
-        columns = 5
-        rows = math.ceil((len(maps) + 1) / columns)
-        figure, axes = panels(
-            rows,
-            columns,
+        figure, cells = panel_grid(
+            len(maps) + 1,
+            5,
             cell=(2.3, 2.6),
             description=f"The picture and {len(maps)} stages of the network as maps: "
             "features coarser and coarser, the bases, the best object's mask.",
         )
-        cells = list(axes.flat)
         draw_picture(cells[0], self.image, title="picture", has_units=False)
-        for ax, (stage, values) in zip(cells[1:], maps, strict=False):
+        for ax, (stage, values) in zip(cells[1:], maps, strict=True):
             limit = largest_magnitude(values)
             title = f"{stage.name}  {stage.shape}\n({', '.join(stage.symbols)})"
-            draw_map(ax, values, colors=SIGNED, limits=(-limit, limit), title=title)
-        for ax in cells[len(maps) + 1 :]:
-            ax.set_axis_off()
+            draw_map(ax, values, limits=limit, title=title)
         return figure
 
     def __str__(self) -> str:

@@ -24,8 +24,8 @@ from blendmask_lite.figures.style import (
     draw_name,
     draw_picture,
     object_color,
+    one_panel,
     panel_grid,
-    panels,
     rgb255,
     text_on,
 )
@@ -101,13 +101,10 @@ def detections_figure(
     """
     captions = [_caption(detections, index, class_names) for index in range(len(detections))]
     height, width = image.shape[-2:]
-    figure, axes = panels(
-        1,
-        1,
+    figure, ax = one_panel(
         cell=(5.0, 5.0 * height / width + 0.4),
         description=f"A picture with {len(captions)} objects: {', '.join(captions) or 'none'}.",
     )
-    ax = axes[0, 0]
     draw_picture(ax, paint_masks(image, detections.masks), title=title)
     for index in reversed(range(len(detections))):
         box, color = detections.boxes[index].tolist(), object_color(index)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,8 +23,13 @@ from blendmask_lite.figures.precision_recall import (
     class_precision_recall_figure,
     precision_recall_figure,
 )
-from blendmask_lite.figures.style import PALETTE, DescribedFigure, panels, text_on
-from blendmask_lite.files import write_atomically
+from blendmask_lite.figures.style import (
+    PALETTE,
+    DescribedFigure,
+    one_panel,
+    save_figure,
+    text_on,
+)
 
 __all__ = ["ap_bars_figure", "evaluation_figures", "mistakes_figure", "write_evaluation_figures"]
 
@@ -63,13 +67,10 @@ def ap_bars_figure(
         for name in names
         if not math.isnan(part[name])
     ]
-    figure, axes = panels(
-        1,
-        1,
+    figure, ax = one_panel(
         cell=(1.2 + 0.85 * len(names), 3.2),
         description=f"Average precision in percent: {', '.join(told) or 'none'}.",
     )
-    ax = axes[0, 0]
     width = 0.8 / len(numbers)
     for place, (kind, part) in enumerate(numbers.items()):
         for x, name in enumerate(names):
@@ -112,10 +113,9 @@ def mistakes_figure(
     told = "; ".join(
         ", ".join(f"{number} {name}" for name, number in row.items()) for row in rows.values()
     )
-    figure, axes = panels(
-        1, 1, cell=(7.2, 2.6), description=f"Detections and true objects by outcome: {told}."
+    figure, ax = one_panel(
+        cell=(7.2, 2.6), description=f"Detections and true objects by outcome: {told}."
     )
-    ax = axes[0, 0]
     for y, row in enumerate(rows.values()):
         total, left = sum(row.values()), 0.0
         colors = MISTAKE_COLORS if y == 0 else (RIGHT_COLOR, WRONG_COLOR)
@@ -211,8 +211,5 @@ def write_evaluation_figures(figures: Mapping[str, Figure], folder: str | Path) 
     written = []
     for name, figure in figures.items():
         for kind in ("png",) if name.endswith("_images") else ("png", "pdf"):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind, dpi=DPI, facecolor="white")
-            written.append(Path(folder) / f"{name}.{kind}")
-            write_atomically(written[-1], buffer.getvalue())
+            written.append(save_figure(figure, Path(folder) / f"{name}.{kind}", dpi=DPI))
     return written

@@ -31,7 +31,7 @@ from blendmask_lite.figures.style import (
 )
 from blendmask_lite.masks import mask_boxes
 
-__all__ = ["ShownCase", "gallery_figure", "hard_cases_figure", "specimens_figure"]
+__all__ = ["gallery_figure", "hard_cases_figure", "specimens_figure"]
 
 
 GOOD, BAD, LOST, GREY = PALETTE[1], PALETTE[0], PALETTE[2], "#888888"
@@ -203,36 +203,25 @@ MEASURES = {
 }
 
 
-class ShownCase(Protocol):
-    """One hard object, as `analysis.find_hard_cases` gives them."""
+class _ShownCase(Protocol):
+    """One hard object, as `research.find_hard_cases` gives them."""
 
     @property
-    def measure(self) -> float:
-        """How hard it is."""
-
+    def measure(self) -> float: ...
     @property
-    def image(self) -> Tensor:
-        """(3, H, W)."""
-
+    def image(self) -> Tensor: ...  # (3, H, W)
     @property
-    def box(self) -> Tensor:
-        """(4,) true corners, pixels."""
-
+    def box(self) -> Tensor: ...  # (4,) true corners, pixels
     @property
-    def true_mask(self) -> Tensor:
-        """(H, W) bool."""
-
+    def true_mask(self) -> Tensor: ...  # (H, W) bool
     @property
-    def mask(self) -> Tensor:
-        """(H, W) bool."""
-
+    def mask(self) -> Tensor: ...  # (H, W) bool
     @property
-    def iou(self) -> float:
-        """Of both masks, 0 to 1."""
+    def iou(self) -> float: ...  # of both masks, 0 to 1
 
 
 def hard_cases_figure(
-    cases: Mapping[str, Sequence[ShownCase]], *, title: str = ""
+    cases: Mapping[str, Sequence[_ShownCase]], *, title: str = ""
 ) -> DescribedFigure:
     """A row for each kind; the network's mask in blue, the true outline in yellow.
 
@@ -272,7 +261,7 @@ def hard_cases_figure(
     return figure
 
 
-def _draw_case(ax: Axes, case: ShownCase) -> None:
+def _draw_case(ax: Axes, case: _ShownCase) -> None:
     height, width = case.image.shape[-2:]
     x0, y0, x1, y1 = case.box.tolist()
     half = (0.5 + MARGIN) * max(x1 - x0, y1 - y0)

@@ -20,6 +20,7 @@ from blendmask_lite.figures.style import (
     draw_box,
     draw_map,
     finish_plot,
+    one_panel,
     panels,
     rgb255,
     text_on,
@@ -103,8 +104,7 @@ def shares_figure(
         f"{row}: " + ", ".join(f"{part} {value:.1f} %" for part, value in parts.items())
         for row, parts in per_cent.items()
     )
-    figure, axes = panels(1, 1, cell=(7.6, 1.0 + 0.45 * len(shares)), description=f"{told}.")
-    ax = axes[0, 0]
+    figure, ax = one_panel(cell=(7.6, 1.0 + 0.45 * len(shares)), description=f"{told}.")
     for place, parts in enumerate(per_cent.values()):
         begin = 0.0
         for index, (part, value) in enumerate(parts.items()):

@@ -25,6 +25,7 @@ from blendmask_lite.figures.style import (
     draw_picture,
     finish_plot,
     object_color,
+    one_panel,
     panels,
     rgb255,
     text_on,
@@ -68,13 +69,10 @@ def instances_figure(
     """
     told = ", ".join(names) or "none"
     height, width = image.shape[-2:]
-    figure, axes = panels(
-        1,
-        1,
+    figure, ax = one_panel(
         cell=(5.0, min(6.0, 5.0 * height / width + 0.4)),
         description=f"A picture with {len(names)} annotated objects: {told}.",
     )
-    ax = axes[0, 0]
     shown = list(range(len(names))) if chosen is None else [chosen]
     ground = image if chosen is None else pale(image)
     colors = [object_color(index) for index in shown]
@@ -321,13 +319,10 @@ def mask_resolution_figure(
         title: above the plot.
     """
     told = ", ".join(f"{name} {float(each.median()):.2f}" for name, each in ious.items())
-    figure, axes = panels(
-        1,
-        1,
+    figure, ax = one_panel(
         cell=(7.0, 3.8),
         description=f"IoU after cropping to R x R and pasting, by object size; medians: {told}.",
     )
-    ax = axes[0, 0]
     order = sides.argsort()
     groups = order.tensor_split(max(1, min(bins, len(order) // 3)))
     for place, (name, values) in enumerate(ious.items()):

@@ -21,6 +21,7 @@ from blendmask_lite.figures.style import (
     draw_name,
     draw_picture,
     object_color,
+    one_panel,
     panels,
     rgb255,
     stuff_color,
@@ -55,13 +56,10 @@ def panoptic_figure(
     """
     names = [_name(each, class_names, stuff_names) for each in result.segments]
     height, width = image.shape[-2:]
-    figure, axes = panels(
-        1,
-        1,
+    figure, ax = one_panel(
         cell=(5.0, 5.0 * height / width + 0.4),
         description=f"A picture in {len(names)} segments: {', '.join(names) or 'none'}.",
     )
-    ax = axes[0, 0]
     draw_picture(ax, paint_segments(image, result), title=title)
     colors = _colors(result)
     # Objects last: their names matter more where two lie over each other.
@@ -184,13 +182,10 @@ def panoptic_quality_figure(
     if left_out:
         rows = rows[: (max_classes + 1) // 2] + rows[len(rows) - max_classes // 2 :]
     told = ", ".join(f"{name} {values['PQ']:.1f}" for name, values, _ in rows) or "no class"
-    figure, axes = panels(
-        1,
-        1,
+    figure, ax = one_panel(
         cell=(6.4, 1.2 + 0.22 * max(len(rows), 1)),
         description=f"Panoptic quality by class, percent: {told}.",
     )
-    ax = axes[0, 0]
     for y, (_, values, color) in enumerate(rows):
         ax.barh(y, values["PQ"], color=color, height=0.7)
         ax.text(

@@ -18,13 +18,13 @@ from blendmask_lite.figures.style import (
     add_color_bar,
     draw_map,
     largest_magnitude,
+    one_panel,
     panels,
 )
 
 __all__ = [
     "Column",
     "compare_rows",
-    "compare_times",
     "intervals_figure",
     "lines_figure",
     "maps_figure",
@@ -173,30 +173,6 @@ def compare_rows(columns: Sequence[Column], *, title: str) -> Figure:
     return figure
 
 
-def compare_times(times: Mapping[str, Mapping[int, float]], *, title: str) -> Figure:
-    """Milliseconds over the number of objects, one line a model.
-
-    Args:
-        times: model -> objects -> milliseconds.
-        title: over the figure.
-    """
-    ends = "; ".join(
-        f"{name} from {each[min(each)]:.0f} to {each[max(each)]:.0f} ms"
-        for name, each in times.items()
-    )
-    figure, axes = panels(1, 1, cell=(5.0, 3.2), description=f"{title}. {ends}.")
-    ax: Axes = axes[0, 0]
-    for place, (name, each) in enumerate(times.items()):
-        ax.plot(list(each), list(each.values()), "o-", color=PALETTE[place], label=name)
-    ax.set_ylim(bottom=0)
-    ax.set_xlabel("objects in the picture")
-    ax.set_ylabel("CPU time, ms")
-    ax.set_title(title, fontsize=10)
-    ax.legend(frameon=False)
-    ax.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
 def _draw(ax: Axes, column: Column, means: Mapping[str, float], color: str) -> None:
     best = max(means.values())
     for height, (name, values) in enumerate(column.values.items()):
@@ -260,14 +236,11 @@ def intervals_figure(
         f"{name} {value:+.2f}" + (f" ± {half:.2f}" if half > 0 else "")
         for name, (value, half) in estimates.items()
     )
-    figure, axes = panels(
-        1,
-        1,
+    figure, ax = one_panel(
         cell=(7.0, 1.0 + 0.19 * len(estimates)),
         description=f"{label}, {sum(is_decided.values())} of {len(estimates)} apart from zero: "
         f"{told}.",
     )
-    ax = axes[0, 0]
     if band is not None:
         ax.axvspan(-band, band, color="#e3e3e3", label=band_label, zorder=0)
     ax.axvline(0, color=INK, linewidth=0.8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,12 +19,12 @@ from blendmask_lite.figures.style import (
     draw_map,
     finish_plot,
     largest_magnitude,
+    one_panel,
     panels,
     text_on,
 )
 
 __all__ = [
-    "ScoredBases",
     "basis_scores_figure",
     "cost_bars_figure",
     "growth_figure",
@@ -38,32 +38,23 @@ MOST_MAPS = 6
 LOSS_COLORS = {"resolution": "#999999", "bases": PALETTE[2], "attention": PALETTE[3]}
 
 
-class ScoredBases(Protocol):
-    """Scores of K bases, as `analysis.score_bases` gives them."""
+class _ScoredBases(Protocol):
+    """Scores of K bases, as `research.score_bases` gives them."""
 
     @property
-    def object_auc(self) -> Tensor:
-        """(K,) 0 to 1."""
-
+    def object_auc(self) -> Tensor: ...  # (K,) 0 to 1
     @property
-    def depth(self) -> Tensor:
-        """(K,) -1 to 1."""
-
+    def depth(self) -> Tensor: ...  # (K,) -1 to 1, like x and y
     @property
-    def x(self) -> Tensor:
-        """(K,) -1 to 1."""
-
+    def x(self) -> Tensor: ...
     @property
-    def y(self) -> Tensor:
-        """(K,) -1 to 1."""
-
+    def y(self) -> Tensor: ...
     @property
-    def mean_crops(self) -> Tensor:
-        """(K, R, R)."""
+    def mean_crops(self) -> Tensor: ...  # (K, R, R)
 
 
 def basis_scores_figure(
-    scores: ScoredBases, *, untrained: Sequence[ScoredBases] = (), title: str = ""
+    scores: _ScoredBases, *, untrained: Sequence[_ScoredBases] = (), title: str = ""
 ) -> DescribedFigure:
     """What each base is for: its mean over objects above, its four scores below.
 
@@ -168,13 +159,10 @@ def oracle_figure(losses: Mapping[str, Tensor], *, title: str = "") -> Described
     told = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
     left = 1 - sum(means.values())
     num = len(next(iter(losses.values())))
-    figure, axes = panels(
-        1,
-        1,
+    figure, ax = one_panel(
         cell=(4.2, 0.8 + 0.34 * (len(means) + 2)),
         description=f"Mean IoU of {num} masks falls from 1 to {left:.3f}; lost to {told}.",
     )
-    ax: Axes = axes[0, 0]
     ax.barh(0, 1.0, color="#dddddd", height=0.62)
     level, lowest = 1.0, 1.0
     for row, (name, mean) in enumerate(means.items(), start=1):
@@ -261,12 +249,12 @@ def stages_figure(
         + ", ".join(f"{name} {value:.2g}" for name, value in stages.items())
         for row, stages in costs.items()
     )
-    figure, axes = panels(
-        1, 1, cell=(7.6, 1.2 + 0.45 * len(costs)), description=f"Costs in {unit}: {told}."
+    figure, ax = one_panel(
+        cell=(7.6, 1.2 + 0.45 * len(costs)), description=f"Costs in {unit}: {told}."
     )
-    ax = axes[0, 0]
     longest = max(totals.values())
     left = dict.fromkeys(costs, 0.0)
+    place_of = {row: place for place, row in enumerate(costs)}
     for place, name in enumerate(names):
         color = PALETTE[place % len(PALETTE)]
         hatch = HATCHES[place // len(PALETTE) % len(HATCHES)]
@@ -278,13 +266,11 @@ def stages_figure(
         for row, value in zip(costs, values, strict=True):
             if value > NARROW * longest:
                 middle = left[row] + value / 2
-                ax.text(
-                    middle, row, f"{value:.3g}", ha="center", va="center", fontsize=8,
-                    color=text_on(color),
-                )  # fmt: skip
+                settings: dict[str, Any] = {"ha": "center", "color": text_on(color)}
+                ax.text(middle, place_of[row], f"{value:.3g}", va="center", fontsize=8, **settings)
             left[row] += value
     for row, total in totals.items():
-        ax.text(total + 0.01 * longest, row, f"{total:.3g}", va="center", fontsize=8)
+        ax.text(total + 0.01 * longest, place_of[row], f"{total:.3g}", va="center", fontsize=8)
     ax.set_xlim(0, 1.1 * longest)
     ax.invert_yaxis()
     finish_plot(ax, x=unit)

@@ -50,6 +50,7 @@ __all__ = [
     "fit_figure",
     "largest_magnitude",
     "object_color",
+    "one_panel",
     "panel_grid",
     "panels",
     "rgb255",
@@ -160,6 +161,14 @@ def panels(
     if title:
         figure.suptitle(title, fontsize=10)
     return figure, axes
+
+
+def one_panel(
+    *, cell: tuple[float, float] = (2.2, 2.2), description: str
+) -> tuple[DescribedFigure, Axes]:
+    """As `panels`: a figure with a single panel."""
+    figure, axes = panels(1, 1, cell=cell, description=description)
+    return figure, axes[0, 0]
 
 
 def panel_grid(

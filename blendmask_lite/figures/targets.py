@@ -23,6 +23,7 @@ from blendmask_lite.figures.style import (
     draw_name,
     draw_picture,
     object_color,
+    one_panel,
     panel_grid,
     panels,
     rgb255,
@@ -217,13 +218,10 @@ def boxes_figure(
         title: above the picture.
     """
     height, width = image.shape[-2:]
-    figure, axes = panels(
-        1,
-        1,
+    figure, ax = one_panel(
         cell=(5.0, 5.0 * height / width),
         description=f"A picture with {len(names)} boxes: {', '.join(names) or 'none'}.",
     )
-    ax = axes[0, 0]
     draw_picture(ax, image, title=title)
     for index, (box, name) in enumerate(zip(boxes.tolist(), names, strict=True)):
         color = object_color(index)

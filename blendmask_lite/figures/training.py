@@ -26,6 +26,7 @@ from blendmask_lite.figures.style import (
     draw_picture,
     largest_magnitude,
     object_color,
+    one_panel,
     panel_grid,
     panels,
 )
@@ -329,15 +330,12 @@ def mask_progress_figure(
             f"mask_iou of {tuple(mask_iou.shape)}: expected {num} moments, at least 1, of "
             f"{len(names)} objects"
         )
-    figure, axes = panels(
-        1,
-        1,
+    figure, ax = one_panel(
         cell=size,
         description=f"IoU of {len(names)} masks with the true ones after {iterations[0]:,} to "
         f"{iterations[-1]:,} iterations; {names[chosen] if names else 'no object'} stands out.",
     )
     figure.set_layout_engine("none")
-    ax = axes[0, 0]
     left = margin_cells(num) / (num + margin_cells(num))
     ax.set_position((left, 0.24, 1 - left, 0.70))  # a moment is as wide everywhere
     for place in sorted(range(len(names)), key=lambda each: each == chosen):
@@ -361,7 +359,7 @@ def mask_progress_figure(
     ax.set_xticks(ticks, [f"{iterations[place]:,}" for place in ticks], fontsize=7)
     ax.tick_params(axis="y", labelsize=7)
     for label, where in zip(ax.get_xticklabels(), ticks, strict=True):
-        label.set_ha("right" if where == num - 1 else "center")
+        label.set_horizontalalignment("right" if where == num - 1 else "center")
     ax.set_xlabel("iterations", fontsize=7, labelpad=1)
     ax.grid(color="#dddddd", linewidth=0.6)
     ax.spines[["top", "right"]].set_visible(False)

@@ -19,10 +19,12 @@ from PIL import Image
 from torch import Tensor
 from traitlets import Dict, Float, Int, List, Unicode
 
-from blendmask_lite.figures.style import as_picture, figure_file, rgb255
+from blendmask_lite.figures.style import SIGNED, as_picture, figure_file, rgb255
 from blendmask_lite.lab.parts import KINDS, STATIC
 
 __all__ = [
+    "MASK_LAYER",
+    "SHADES",
     "Bar",
     "Bars",
     "Canvas",
@@ -69,6 +71,12 @@ def as_png(image: Tensor) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(as_picture(image)).save(buffer, format="png", compress_level=1)
     return buffer.getvalue()
+
+
+SHADES = {"signed": palette(SIGNED), "grey": palette("Greys")}  # of maps around 0, and from 0 to 1
+MASK_COLOR, TRUTH_COLOR = "#00b386", "#ffffff"
+# Of the layer that `blender.view.mask_overlay` makes: the mask, its border, the true outline.
+MASK_LAYER = layer_palette((MASK_COLOR, 125), (MASK_COLOR, 255), (TRUTH_COLOR, 255))
 
 
 Act = Literal["box", "show box", "paint", "hover"]

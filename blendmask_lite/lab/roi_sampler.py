@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from blendmask_lite.figures.sampling import paint_sampling
-from blendmask_lite.figures.style import PALETTE, SIGNED, largest_magnitude
+from blendmask_lite.figures.style import PALETTE, largest_magnitude
 from blendmask_lite.lab.canvas import (
+    SHADES,
     Bar,
     Bars,
     Canvas,
@@ -24,7 +25,6 @@ from blendmask_lite.lab.canvas import (
     Panel,
     as_cells,
     as_png,
-    palette,
 )
 from blendmask_lite.lab.parts import LabWidget, button, control, row, shows_errors
 from blendmask_lite.research.fields import (
@@ -35,17 +35,12 @@ from blendmask_lite.research.fields import (
     sample_points,
 )
 
-__all__ = ["RoiSampler", "bars", "columns", "marks", "palettes", "pixels"]
+__all__ = ["RoiSampler", "bars", "columns", "marks", "pixels"]
 
 
 MAP_SIZE, CROP_SIZE = 400, 240  # CSS pixels
 MOST_BARS = 9
 PLUS, MINUS = PALETTE[0], PALETTE[1]
-
-
-def palettes() -> dict[str, bytes]:
-    """The crop's colours."""
-    return {"signed": palette(SIGNED)}
 
 
 def columns(values: Tensor, how: BoxPooling) -> list[list[Group]]:
@@ -234,7 +229,7 @@ class RoiSampler(LabWidget):
         with self.canvas.hold_sync():
             if self._layout != how.size:
                 self._pointed = None
-                self.canvas.arrange(columns(values, how), palettes())
+                self.canvas.arrange(columns(values, how), SHADES)
                 self._layout = how.size
             self.canvas.draw(pixels(values, box, how), box=box.tolist())
             self._draw_cell()

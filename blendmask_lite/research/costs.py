@@ -6,6 +6,7 @@ Chapter 14.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -137,11 +138,8 @@ def stage_times(
 
 def _stages(model: BlendMask, image: Tensor, count: int) -> dict[str, Callable[[], object]]:
     output = model([image])
-
-    def find() -> object:
-        return model.detect(output, score_threshold=0.0, max_detections=count)
-
-    [boxes] = model.detect(output, score_threshold=0.0, max_detections=count)
+    find = partial(model.detect, output, score_threshold=0.0, max_detections=count)
+    [boxes] = find()
     if len(boxes) != count:
         raise ValueError(f"count = {count}: only {len(boxes)} boxes are found in this picture")
     index = torch.stack([torch.zeros_like(boxes.location_index), boxes.location_index], dim=1)

@@ -54,11 +54,11 @@ def _polygon_cases(generator: Generator) -> list[Case]:
     rectangle = torch.tensor([[1.0, 2.0], [5.0, 2.0], [5.0, 4.0], [1.0, 4.0]])
     angle = [[1.0, 1.0], [7.0, 1.0], [7.0, 3.0], [3.0, 3.0], [3.0, 7.0], [1.0, 7.0]]
     return [
-        Case("a rectangle of 4 x 2 pixels", (rectangle, (5, 7))),
-        Case("the letter L upside down, 6 corners", (torch.tensor(angle), (8, 9))),
-        Case("a triangle", (_polygon(generator, 3), (20, 24))),
-        Case("a star of 8 corners", (_polygon(generator, 8), (20, 24))),
-        Case("no corners", (torch.zeros(0, 2), (4, 6))),
+        Case("a rectangle of 4 x 2 pixels", rectangle, (5, 7)),
+        Case("the letter L upside down, 6 corners", torch.tensor(angle), (8, 9)),
+        Case("a triangle", _polygon(generator, 3), (20, 24)),
+        Case("a star of 8 corners", _polygon(generator, 8), (20, 24)),
+        Case("no corners", torch.zeros(0, 2), (4, 6)),
     ]
 
 
@@ -154,10 +154,10 @@ def _runs_cases(generator: Generator) -> list[Case]:
     first = blocks.repeat_interleave(4, 1)
     first[0, 0] = True  # so that the first run, of zeros, is of length 0
     return [
-        Case("4 rows, 3 columns", (torch.tensor([1, 2, 5, 3, 1]), (4, 3))),
-        Case("noise, 9 x 14", (_runs(noise), (9, 14))),
-        Case("the first pixel belongs to it, 15 x 16", (_runs(first), (15, 16))),
-        Case("no pixel of it: one run", (torch.tensor([30]), (5, 6))),
+        Case("4 rows, 3 columns", torch.tensor([1, 2, 5, 3, 1]), (4, 3)),
+        Case("noise, 9 x 14", _runs(noise), (9, 14)),
+        Case("the first pixel belongs to it, 15 x 16", _runs(first), (15, 16)),
+        Case("no pixel of it: one run", torch.tensor([30]), (5, 6)),
     ]
 
 
@@ -247,11 +247,11 @@ def _crop_cases(generator: Generator) -> list[Case]:
     stripes = (x + 2 * y)[None] % 6 < 3
     whole = torch.tensor([[3.0, 2.0, 61.0, 45.0]])
     return [
-        Case("one mask, 4 x 4 pixels -> 2 x 2", (step, torch.tensor([[2.0, 1.0, 6.0, 5.0]]), 2)),
-        Case("three rings -> 7 x 7", (rings, boxes, 7)),
-        Case("three rings -> 28 x 28, finer than the pixels", (rings, boxes, 28)),
-        Case("stripes -> 14 x 14", (stripes, whole, 14)),
-        Case("no object", (torch.zeros(0, 6, 8, dtype=torch.bool), torch.zeros(0, 4), 14)),
+        Case("one mask, 4 x 4 pixels -> 2 x 2", step, torch.tensor([[2.0, 1.0, 6.0, 5.0]]), 2),
+        Case("three rings -> 7 x 7", rings, boxes, 7),
+        Case("three rings -> 28 x 28, finer than the pixels", rings, boxes, 28),
+        Case("stripes -> 14 x 14", stripes, whole, 14),
+        Case("no object", torch.zeros(0, 6, 8, dtype=torch.bool), torch.zeros(0, 4), 14),
     ]
 
 
@@ -333,10 +333,10 @@ def _counts_for(area: float) -> list[bool]:
 def _size_cases(generator: Generator) -> list[Case]:
     sides = 200 * torch.rand(6, generator=generator)
     return [
-        Case("one of each", (torch.tensor([100.0, 5000.0, 40000.0]),)),
-        Case("right on the borders", (torch.tensor([1023.0, 1024.0, 1025.0, 9216.0]),)),
-        Case("six objects", ((sides**2).round(),)),
-        Case("no object", (torch.zeros(0),)),
+        Case("one of each", torch.tensor([100.0, 5000.0, 40000.0])),
+        Case("right on the borders", torch.tensor([1023.0, 1024.0, 1025.0, 9216.0])),
+        Case("six objects", (sides**2).round()),
+        Case("no object", torch.zeros(0)),
     ]
 
 

@@ -44,11 +44,11 @@ def _size_cases(generator: Generator) -> list[Case]:
     strides = torch.tensor([8, 16, 32, 64, 128])
     sizes = torch.randint(33, 1400, (6, 2), generator=generator)
     return [
-        Case("128 x 256 pixels: all divide", (torch.tensor([[128, 256]]), strides)),
-        Case("100 x 130 pixels: padded", (torch.tensor([[100, 130]]), strides)),
-        Case("800 x 1333 pixels: COCO at test size", (torch.tensor([[800, 1333]]), strides)),
-        Case("six images", (sizes, strides)),
-        Case("no image", (torch.zeros(0, 2, dtype=torch.int64), strides)),
+        Case("128 x 256 pixels: all divide", torch.tensor([[128, 256]]), strides),
+        Case("100 x 130 pixels: padded", torch.tensor([[100, 130]]), strides),
+        Case("800 x 1333 pixels: COCO at test size", torch.tensor([[800, 1333]]), strides),
+        Case("six images", sizes, strides),
+        Case("no image", torch.zeros(0, 2, dtype=torch.int64), strides),
     ]
 
 
@@ -108,22 +108,18 @@ def field_sides(kernels: Tensor, strides: Tensor) -> Tensor:
     return 1 + ((kernels - 1) * steps).cumsum(dim=0)
 
 
-def _reference_field_sides(kernels: Tensor, strides: Tensor) -> Tensor:
-    return torch.tensor(chain_fields(kernels.tolist(), strides.tolist()), dtype=torch.int64)
-
-
 def _field_cases(generator: Generator) -> list[Case]:
     kernels = torch.randint(0, 4, (9,), generator=generator) * 2 + 1
     strides = torch.randint(1, 3, (9,), generator=generator)
     none = torch.zeros(0, dtype=torch.int64)
     return [
-        Case("three 3 x 3, stride 1", (torch.tensor([3, 3, 3]), torch.tensor([1, 1, 1]))),
-        Case("7 / 2, 3 / 2, 3 / 1", (torch.tensor([7, 3, 3]), torch.tensor([2, 2, 1]))),
+        Case("three 3 x 3, stride 1", torch.tensor([3, 3, 3]), torch.tensor([1, 1, 1])),
+        Case("7 / 2, 3 / 2, 3 / 1", torch.tensor([7, 3, 3]), torch.tensor([2, 2, 1])),
         Case(
-            "1 / 2 between: 3 / 1, 1 / 2, 3 / 1", (torch.tensor([3, 1, 3]), torch.tensor([1, 2, 1]))
+            "1 / 2 between: 3 / 1, 1 / 2, 3 / 1", torch.tensor([3, 1, 3]), torch.tensor([1, 2, 1])
         ),
-        Case("nine convolutions", (kernels, strides)),
-        Case("none", (none, none)),
+        Case("nine convolutions", kernels, strides),
+        Case("none", none, none),
     ]
 
 
@@ -133,7 +129,9 @@ FIELDS = Exercise(
     minutes=10,
     difficulty=3,
     solution=field_sides,
-    reference=_reference_field_sides,
+    reference=lambda kernels, strides: torch.tensor(
+        chain_fields(kernels.tolist(), strides.tolist()), dtype=torch.int64
+    ),
     make_cases=_field_cases,
     result_axes="layer",
     wrong_answers=(
@@ -225,10 +223,10 @@ def _merge_cases(generator: Generator) -> list[Case]:
         return tuple(torch.randn(shape, generator=generator) for shape in shapes)
 
     return [
-        Case("3 x 3 below 2 x 2: lateral 2 * 1 + 3", (fine, above, two, three)),
-        Case("two images, 8 x 12", drawn(2, 8, 12)),
-        Case("odd: 7 x 13", drawn(1, 7, 13)),
-        Case("no image", drawn(0, 4, 4)),
+        Case("3 x 3 below 2 x 2: lateral 2 * 1 + 3", fine, above, two, three),
+        Case("two images, 8 x 12", *drawn(2, 8, 12)),
+        Case("odd: 7 x 13", *drawn(1, 7, 13)),
+        Case("no image", *drawn(0, 4, 4)),
     ]
 
 
@@ -318,10 +316,10 @@ def _top_cases(generator: Generator) -> list[Case]:
         return tuple(torch.randn(each, generator=generator) for each in shapes)
 
     return [
-        Case("5 x 5 -> 3 x 3 -> 2 x 2", (row, middle, torch.zeros(2, 1))),
-        Case("two images, 8 x 16", drawn(2, 3, 8, 16)),
-        Case("odd: 25 x 42", drawn(1, 4, 25, 42)),
-        Case("no image", drawn(0, 3, 4, 4)),
+        Case("5 x 5 -> 3 x 3 -> 2 x 2", row, middle, torch.zeros(2, 1)),
+        Case("two images, 8 x 16", *drawn(2, 3, 8, 16)),
+        Case("odd: 25 x 42", *drawn(1, 4, 25, 42)),
+        Case("no image", *drawn(0, 3, 4, 4)),
     ]
 
 

@@ -45,10 +45,10 @@ def _reference_level_locations(level: Tensor, stride: int) -> Tensor:
 
 def _level_cases(generator: Generator) -> list[Case]:
     return [
-        Case("2 rows, 3 columns, stride 8", (torch.randn(1, 1, 2, 3, generator=generator), 8)),
-        Case("5 rows, 4 columns, stride 16", (torch.randn(2, 8, 5, 4, generator=generator), 16)),
-        Case("one cell, stride 128", (torch.randn(1, 8, 1, 1, generator=generator), 128)),
-        Case("a level without rows", (torch.zeros(1, 8, 0, 3), 32)),
+        Case("2 rows, 3 columns, stride 8", torch.randn(1, 1, 2, 3, generator=generator), 8),
+        Case("5 rows, 4 columns, stride 16", torch.randn(2, 8, 5, 4, generator=generator), 16),
+        Case("one cell, stride 128", torch.randn(1, 8, 1, 1, generator=generator), 128),
+        Case("a level without rows", torch.zeros(1, 8, 0, 3), 32),
     ]
 
 
@@ -110,9 +110,9 @@ def _distance_cases(generator: Generator) -> list[Case]:
     box = torch.tensor([[10.0, 0.0, 30.0, 24.0]])
     some = _some_locations(generator, 50)
     return [
-        Case("two locations, one box; the second lies below it", (locations, box)),
-        Case("50 locations, three boxes", (some, _some_boxes(generator, 3))),
-        Case("no box", (locations, torch.zeros(0, 4))),
+        Case("two locations, one box; the second lies below it", locations, box),
+        Case("50 locations, three boxes", some, _some_boxes(generator, 3)),
+        Case("no box", locations, torch.zeros(0, 4)),
     ]
 
 
@@ -212,11 +212,11 @@ def _central_cases(generator: Generator) -> list[Case]:
     strides = torch.tensor([8.0, 16.0, 32.0])[torch.randint(3, (50,), generator=generator)]
     some = _some_locations(generator, 50), _some_boxes(generator, 4), strides
     return [
-        Case("a row of five locations, stride 8, radius 1.5", (line, box, _all(line, 8.0), 1.5)),
-        Case("a box smaller than the square", (line, small, _all(line, 16.0), 1.5)),
-        Case("50 locations of three levels, four boxes", (*some, 1.5)),
-        Case("no center sampling", (*some, math.inf)),
-        Case("no box", (line, torch.zeros(0, 4), _all(line, 8.0), 1.5)),
+        Case("a row of five locations, stride 8, radius 1.5", line, box, _all(line, 8.0), 1.5),
+        Case("a box smaller than the square", line, small, _all(line, 16.0), 1.5),
+        Case("50 locations of three levels, four boxes", *some, 1.5),
+        Case("no center sampling", *some, math.inf),
+        Case("no box", line, torch.zeros(0, 4), _all(line, 8.0), 1.5),
     ]
 
 
@@ -295,19 +295,6 @@ def assign(
     return torch.where(area < math.inf, owner, -1)
 
 
-def _reference_assign(
-    locations: Tensor, boxes: Tensor, strides: Tensor, size_ranges: Tensor, radius: float
-) -> Tensor:
-    return assign_locations(
-        locations,
-        boxes,
-        [1] * len(locations),
-        strides.tolist(),
-        size_ranges=size_ranges.tolist(),
-        center_radius=radius,
-    )
-
-
 def _assignment_cases(generator: Generator) -> list[Case]:
     # The first location lies in both boxes: it learns the small one, its farthest side is 12.
     # For the second, in the large one only, the farthest side is 28; for the third it is 36.
@@ -320,11 +307,11 @@ def _assignment_cases(generator: Generator) -> list[Case]:
     ranges = torch.tensor([[-1.0, 32.0], [32.0, 48.0], [48.0, math.inf]])[level]
     some, crowd = _some_locations(generator, 80), _some_boxes(generator, 6)
     return [
-        Case("three locations, two boxes, up to 32 px", (*both, near, math.inf)),
-        Case("the same, 32 px and more", (*both, far, math.inf)),
-        Case("80 locations of three levels, six boxes", (some, crowd, strides, ranges, 1.5)),
-        Case("whole boxes", (some, crowd, strides, ranges, math.inf)),
-        Case("no box", (some, torch.zeros(0, 4), strides, ranges, 1.5)),
+        Case("three locations, two boxes, up to 32 px", *both, near, math.inf),
+        Case("the same, 32 px and more", *both, far, math.inf),
+        Case("80 locations of three levels, six boxes", some, crowd, strides, ranges, 1.5),
+        Case("whole boxes", some, crowd, strides, ranges, math.inf),
+        Case("no box", some, torch.zeros(0, 4), strides, ranges, 1.5),
     ]
 
 
@@ -334,7 +321,14 @@ ASSIGN = Exercise(
     minutes=15,
     difficulty=4,
     solution=assign,
-    reference=_reference_assign,
+    reference=lambda locations, boxes, strides, size_ranges, radius: assign_locations(
+        locations,
+        boxes,
+        [1] * len(locations),
+        strides.tolist(),
+        size_ranges=size_ranges.tolist(),
+        center_radius=radius,
+    ),
     make_cases=_assignment_cases,
     result_axes="L",
     wrong_answers=(

@@ -44,12 +44,6 @@ def focal_loss(
     return (weight * (1 - of_truth) ** gamma * entropy).sum() / num_positive
 
 
-def _reference_focal_loss(
-    logits: Tensor, labels: Tensor, num_positive: Tensor, alpha: float, gamma: float
-) -> Tensor:
-    return losses.focal_loss(logits, labels, num_positive, alpha=alpha, gamma=gamma)
-
-
 def _focal_cases(generator: Generator) -> list[Case]:
     # Probabilities 1/2: an object costs 0.25 * 0.25 * ln 2, background 0.75 * 0.25 * ln 2.
     zero = torch.zeros(1, 2, 1), torch.tensor([[0, -1]])
@@ -58,12 +52,12 @@ def _focal_cases(generator: Generator) -> list[Case]:
     large = torch.tensor([[[100.0, -100.0], [-100.0, 100.0]]]), torch.tensor([[0, -1]])
     nothing = torch.zeros(1, 0, 4), torch.zeros(1, 0, dtype=torch.int64)
     return [
-        Case("an object and a background location, one class", (*zero, _number(1), 0.25, 2.0)),
-        Case("two images, 30 locations, four classes", (logits, labels, _number(48), 0.25, 2.0)),
-        Case("gamma 0, alpha 0.5: half cross entropy", (logits, labels, _number(1), 0.5, 0.0)),
-        Case("logits of +-100", (*large, _number(1), 0.25, 2.0)),
-        Case("no location", (*nothing, _number(1), 0.25, 2.0)),
-    ]  # fmt: skip
+        Case("an object and a background location, one class", *zero, _number(1), 0.25, 2.0),
+        Case("two images, 30 locations, four classes", logits, labels, _number(48), 0.25, 2.0),
+        Case("gamma 0, alpha 0.5: half cross entropy", logits, labels, _number(1), 0.5, 0.0),
+        Case("logits of +-100", *large, _number(1), 0.25, 2.0),
+        Case("no location", *nothing, _number(1), 0.25, 2.0),
+    ]
 
 
 def _number(value: float) -> Tensor:
@@ -76,7 +70,9 @@ FOCAL_LOSS = Exercise(
     minutes=15,
     difficulty=4,
     solution=focal_loss,
-    reference=_reference_focal_loss,
+    reference=lambda logits, labels, num_positive, alpha, gamma: losses.focal_loss(
+        logits, labels, num_positive, alpha=alpha, gamma=gamma
+    ),
     make_cases=_focal_cases,
     wrong_answers=(
         WrongAnswer(
@@ -131,9 +127,9 @@ def _centerness_cases(generator: Generator) -> list[Case]:
     # The center; l / r = 1/4 alone gives 1/2; 1/4 both ways gives 1/4; and the mirrored ones.
     few = torch.tensor([[8.0, 4, 8, 4], [2, 4, 8, 4], [2, 1, 8, 4], [8, 4, 2, 4], [8, 4, 2, 1]])
     return [
-        Case("five locations", (few,)),
-        Case("two rows of 20 locations", (_sides(generator, 2, 20),)),
-        Case("no location", (torch.zeros(0, 4),)),
+        Case("five locations", few),
+        Case("two rows of 20 locations", _sides(generator, 2, 20)),
+        Case("no location", torch.zeros(0, 4)),
     ]
 
 
@@ -222,10 +218,10 @@ def _box_cases(generator: Generator) -> list[Case]:
     some = _sides(generator, 20), _sides(generator, 20)
     collapsed = torch.zeros(20, 4), some[1]
     return [
-        Case("one box inside the other", (*one, torch.ones(1))),
-        Case("a wide and a high box, weights 1 and 3", (*both, torch.tensor([1.0, 3.0]))),
-        Case("20 boxes", (*some, weight)),
-        Case("predictions without area", (*collapsed, weight)),
+        Case("one box inside the other", *one, torch.ones(1)),
+        Case("a wide and a high box, weights 1 and 3", *both, torch.tensor([1.0, 3.0])),
+        Case("20 boxes", *some, weight),
+        Case("predictions without area", *collapsed, weight),
     ]
 
 
@@ -287,10 +283,10 @@ def _centerness_loss_cases(generator: Generator) -> list[Case]:
     logits, target = torch.randn(20, generator=generator), torch.rand(20, generator=generator)
     large = torch.tensor([100.0, -100.0]), torch.tensor([0.9, 0.9])
     return [
-        Case("two locations at 1/2", (torch.zeros(2), torch.tensor([0.2, 0.9]), _number(2))),
-        Case("20 locations", (logits, target, _number(20))),
-        Case("logits of +-100", (*large, _number(2))),
-        Case("no location", (torch.zeros(0), torch.zeros(0), _number(1))),
+        Case("two locations at 1/2", torch.zeros(2), torch.tensor([0.2, 0.9]), _number(2)),
+        Case("20 locations", logits, target, _number(20)),
+        Case("logits of +-100", *large, _number(2)),
+        Case("no location", torch.zeros(0), torch.zeros(0), _number(1)),
     ]
 
 

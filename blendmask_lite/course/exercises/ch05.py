@@ -78,9 +78,9 @@ def _decode_cases(generator: Generator) -> list[Case]:
         )
 
     return [
-        Case("one location, two classes", by_hand),
-        Case("six locations, eight classes", some(6, 8)),
-        Case("no location", some(0, 8)),
+        Case("one location, two classes", *by_hand),
+        Case("six locations, eight classes", *some(6, 8)),
+        Case("no location", *some(0, 8)),
     ]
 
 
@@ -148,12 +148,6 @@ def keep_greedily(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: 
     return is_kept
 
 
-def _reference_greedy(
-    boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float
-) -> Tensor:
-    return detector.greedy_nms(boxes, scores, labels, iou_threshold=iou_threshold).is_kept
-
-
 def _suppression_cases(generator: Generator) -> list[Case]:
     # In a row, each moved by 2 of 10 px: neighbours have IoU 2/3, every second one 3/7. The worst
     # is given first, and the last is of another class.
@@ -169,10 +163,10 @@ def _suppression_cases(generator: Generator) -> list[Case]:
         return torch.cat([corner, corner + size], dim=1), scores, labels
 
     return [
-        Case("four boxes, two classes", by_hand),
-        Case("200 boxes, three classes, above 0.4", (*crowd(200), 0.4)),
-        Case("200 boxes, three classes, above 0.6", (*crowd(200), 0.6)),
-        Case("no box", (*crowd(0), 0.6)),
+        Case("four boxes, two classes", *by_hand),
+        Case("200 boxes, three classes, above 0.4", *crowd(200), 0.4),
+        Case("200 boxes, three classes, above 0.6", *crowd(200), 0.6),
+        Case("no box", *crowd(0), 0.6),
     ]
 
 
@@ -182,7 +176,9 @@ GREEDY = Exercise(
     minutes=15,
     difficulty=3,
     solution=keep_greedily,
-    reference=_reference_greedy,
+    reference=lambda boxes, scores, labels, iou_threshold: (
+        detector.greedy_nms(boxes, scores, labels, iou_threshold=iou_threshold).is_kept
+    ),
     make_cases=_suppression_cases,
     result_axes="N",
     wrong_answers=(
@@ -231,17 +227,15 @@ def keep_fast(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: floa
     return ~removes.any(dim=0)
 
 
-def _reference_fast(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
-    return detector.fast_nms(boxes, scores, labels, iou_threshold=iou_threshold).is_kept
-
-
 FAST = Exercise(
     id="05.3",
     title="Fast NMS, without a loop",
     minutes=10,
     difficulty=3,
     solution=keep_fast,
-    reference=_reference_fast,
+    reference=lambda boxes, scores, labels, iou_threshold: (
+        detector.fast_nms(boxes, scores, labels, iou_threshold=iou_threshold).is_kept
+    ),
     make_cases=_suppression_cases,
     result_axes="N",
     wrong_answers=(
@@ -307,10 +301,10 @@ def _precision_cases(generator: Generator) -> list[Case]:
 
     coco = one_class.COCO_RECALLS
     return [
-        Case("three detections, four objects, levels in quarters", (by_hand, 4, quarters)),
-        Case("40 detections, 37 objects, COCO's levels", (some(40, 0.1), 37, coco)),
-        Case("300 detections, 211 objects, COCO's levels", (some(300, 0.2), 211, coco)),
-        Case("no detection", (some(0, 0.0), 5, coco)),
+        Case("three detections, four objects, levels in quarters", by_hand, 4, quarters),
+        Case("40 detections, 37 objects, COCO's levels", some(40, 0.1), 37, coco),
+        Case("300 detections, 211 objects, COCO's levels", some(300, 0.2), 211, coco),
+        Case("no detection", some(0, 0.0), 5, coco),
     ]
 
 

@@ -70,12 +70,11 @@ def _block_cases(generator: Generator) -> list[Case]:
     ramp = torch.tensor([[[[0.0, 2.0], [4.0, 6.0]]]])
     norm = torch.tensor([[2.0], [4.0 - EPSILON], [3.0], [-1.0]])  # -> 3 (x - 2) / 2 - 1
     return [
-        Case("2 x 2, a kernel that copies", (ramp, middle, norm)),
+        Case("2 x 2, a kernel that copies", ramp, middle, norm),
         Case(
-            "two images, 5 -> 3 channels",
-            (_normal(generator, 2, 5, 6, 7), *_layer(generator, 5, 3)),
+            "two images, 5 -> 3 channels", _normal(generator, 2, 5, 6, 7), *_layer(generator, 5, 3)
         ),
-        Case("no image", (torch.zeros(0, 2, 4, 4), *_layer(generator, 2, 3))),
+        Case("no image", torch.zeros(0, 2, 4, 4), *_layer(generator, 2, 3)),
     ]
 
 
@@ -172,11 +171,15 @@ def _join_cases(generator: Generator) -> list[Case]:
     return [
         Case(
             "1 + bilinear + 100, on 4 x 4",
-            (torch.ones(1, 1, 4, 4), p4, torch.full((1, 1, 1, 1), 100.0)),
+            torch.ones(1, 1, 4, 4),
+            p4,
+            torch.full((1, 1, 1, 1), 100.0),
         ),
-        Case("two images, 16 x 24", tuple(_normal(generator, 2, 5, *size) for size in sizes)),
-        Case("sizes that are no multiples", tuple(_normal(generator, 1, 3, *size) for size in odd)),
-        Case("no image", tuple(torch.zeros(0, 3, *size) for size in sizes)),
+        Case("two images, 16 x 24", *tuple(_normal(generator, 2, 5, *size) for size in sizes)),
+        Case(
+            "sizes that are no multiples", *tuple(_normal(generator, 1, 3, *size) for size in odd)
+        ),
+        Case("no image", *tuple(torch.zeros(0, 3, *size) for size in sizes)),
     ]
 
 
@@ -276,10 +279,10 @@ def _bases_cases(generator: Generator) -> list[Case]:
     ramp = torch.tensor([[[[0.0, 4.0], [8.0, 12.0]]]])
     last = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1)
     return [
-        Case("2 x 2 -> two bases of 4 x 4", (ramp, middle, plain, last, torch.tensor([0.0, -1.0]))),
-        Case("a tower of three, four bases", _stack(generator, 2, 5, convs=3, bases=4)),
-        Case("no tower, one base", _stack(generator, 1, 4, convs=0, bases=1)),
-        Case("no image", _stack(generator, 0, 4, convs=2, bases=4)),
+        Case("2 x 2 -> two bases of 4 x 4", ramp, middle, plain, last, torch.tensor([0.0, -1.0])),
+        Case("a tower of three, four bases", *_stack(generator, 2, 5, convs=3, bases=4)),
+        Case("no tower, one base", *_stack(generator, 1, 4, convs=0, bases=1)),
+        Case("no image", *_stack(generator, 0, 4, convs=2, bases=4)),
     ]
 
 
@@ -376,9 +379,9 @@ def _cost_cases(generator: Generator) -> list[Case]:
     side = 2 * torch.randint(0, 3, (4, 1), generator=generator) + 1
     size = torch.randint(2, 200, (4, 2), generator=generator)
     return [
-        Case("2 -> 3 channels, 3 x 3, a map of 4 x 5", (torch.tensor([[2, 3, 3, 4, 5]]),)),
-        Case("four of a network", (torch.cat([channels, side, size], dim=1),)),
-        Case("none", (torch.zeros(0, 5, dtype=torch.int64),)),
+        Case("2 -> 3 channels, 3 x 3, a map of 4 x 5", torch.tensor([[2, 3, 3, 4, 5]])),
+        Case("four of a network", torch.cat([channels, side, size], dim=1)),
+        Case("none", torch.zeros(0, 5, dtype=torch.int64)),
     ]
 
 

@@ -60,10 +60,10 @@ def _sample_cases(generator: Generator) -> list[Case]:
     inside = torch.rand(50, 2, generator=generator) * torch.tensor([9.0, 6.0])
     around = torch.rand(50, 2, generator=generator) * torch.tensor([13.0, 10.0]) - 2
     return [
-        Case("four points on a map of 2 x 3", (by_hand, places)),
-        Case("50 points on a map of 6 x 9", (values, inside)),
-        Case("50 points, some of them outside", (values, around)),
-        Case("no point", (values, inside[:0])),
+        Case("four points on a map of 2 x 3", by_hand, places),
+        Case("50 points on a map of 6 x 9", values, inside),
+        Case("50 points, some of them outside", values, around),
+        Case("no point", values, inside[:0]),
     ]
 
 
@@ -140,10 +140,10 @@ def _center_cases(generator: Generator) -> list[Case]:
     # At stride 4: cells 2.5 to 10.5 and 3 to 7. With R = 2 the middles are 4.5, 8.5 and 4, 6.
     by_hand = torch.tensor([[10.0, 12.0, 42.0, 28.0]])
     return [
-        Case("one box, R = 2, stride 4", (by_hand, 2, 4)),
-        Case("three boxes, R = 7, stride 4", (_boxes(generator, 3, 4.0), 7, 4)),
-        Case("two boxes, R = 5, stride 8", (_boxes(generator, 2, 8.0), 5, 8)),
-        Case("no box", (_boxes(generator, 0, 8.0), 5, 8)),
+        Case("one box, R = 2, stride 4", by_hand, 2, 4),
+        Case("three boxes, R = 7, stride 4", _boxes(generator, 3, 4.0), 7, 4),
+        Case("two boxes, R = 5, stride 8", _boxes(generator, 2, 8.0), 5, 8),
+        Case("no box", _boxes(generator, 0, 8.0), 5, 8),
     ]
 
 
@@ -228,10 +228,10 @@ def _align_cases(generator: Generator) -> list[Case]:
     bases = torch.randn(4, 24, 24, generator=generator)
     outside = _boxes(generator, 3, 4.0) - 30
     return [
-        Case("one base of 3 x 3, R = 2", (by_hand, torch.tensor([[2.0, 2.0, 10.0, 10.0]]), 2, 4)),
-        Case("four bases, three boxes, R = 7", (bases, _boxes(generator, 3, 4.0), 7, 4)),
-        Case("boxes that stick out", (bases, outside, 7, 4)),
-        Case("no box", (bases, outside[:0], 7, 4)),
+        Case("one base of 3 x 3, R = 2", by_hand, torch.tensor([[2.0, 2.0, 10.0, 10.0]]), 2, 4),
+        Case("four bases, three boxes, R = 7", bases, _boxes(generator, 3, 4.0), 7, 4),
+        Case("boxes that stick out", bases, outside, 7, 4),
+        Case("no box", bases, outside[:0], 7, 4),
     ]
 
 
@@ -319,11 +319,11 @@ def _pool_cases(generator: Generator) -> list[Case]:
     bases = torch.randn(4, 24, 24, generator=generator)
     outside = _boxes(generator, 3, 4.0) - 30
     return [
-        Case("one base of 4 x 4, R = 2", (by_hand, torch.tensor([[2.0, 2.0, 10.0, 10.0]]), 2, 4)),
-        Case("four bases, three boxes, R = 4", (bases, _boxes(generator, 3, 4.0), 4, 4)),
-        Case("more bins than cells, R = 16", (bases, _boxes(generator, 2, 4.0), 16, 4)),
-        Case("boxes that stick out", (bases, outside, 4, 4)),
-        Case("no box", (bases, outside[:0], 4, 4)),
+        Case("one base of 4 x 4, R = 2", by_hand, torch.tensor([[2.0, 2.0, 10.0, 10.0]]), 2, 4),
+        Case("four bases, three boxes, R = 4", bases, _boxes(generator, 3, 4.0), 4, 4),
+        Case("more bins than cells, R = 16", bases, _boxes(generator, 2, 4.0), 16, 4),
+        Case("boxes that stick out", bases, outside, 4, 4),
+        Case("no box", bases, outside[:0], 4, 4),
     ]
 
 

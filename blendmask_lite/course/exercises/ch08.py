@@ -51,9 +51,9 @@ def _cell_cases(generator: Generator) -> list[Case]:
     total = int(pyramid.prod(dim=1).sum())
     some = torch.randint(0, total, (20,), generator=generator)
     return [
-        Case("2 x 3 and 1 x 2 cells, all of them", (torch.arange(8), small)),
-        Case("twenty locations of three levels", (some, pyramid)),
-        Case("no location", (some[:0], pyramid)),
+        Case("2 x 3 and 1 x 2 cells, all of them", torch.arange(8), small),
+        Case("twenty locations of three levels", some, pyramid),
+        Case("no location", some[:0], pyramid),
     ]
 
 
@@ -127,10 +127,10 @@ def _window_cases(generator: Generator) -> list[Case]:
     columns = torch.randint(0, wide, (10,), generator=generator)
     features = _normal(generator, 5, high, wide)
     return [
-        Case("a 3 x 4 map, its middle and a corner", (ramp, torch.tensor([[1, 1], [0, 0]]))),
-        Case("ten cells of 7 x 9", (features, torch.stack([rows, columns], dim=1))),
-        Case("the last cell", (features, torch.tensor([[high - 1, wide - 1]]))),
-        Case("no cell", (features, rows[:0, None].expand(0, 2))),
+        Case("a 3 x 4 map, its middle and a corner", ramp, torch.tensor([[1, 1], [0, 0]])),
+        Case("ten cells of 7 x 9", features, torch.stack([rows, columns], dim=1)),
+        Case("the last cell", features, torch.tensor([[high - 1, wide - 1]])),
+        Case("no cell", features, rows[:0, None].expand(0, 2)),
     ]
 
 
@@ -209,9 +209,9 @@ def _attend_cases(generator: Generator) -> list[Case]:
     weights = _normal(generator, attentions, channels, 3, 3)
     bias = _normal(generator, attentions)
     return [
-        Case("above + 10, and twice the middle", (window, kernel, torch.tensor([10.0, 0.0]))),
-        Case("five windows", (_normal(generator, 5, channels, 3, 3), weights, bias)),
-        Case("no window", (torch.zeros(0, channels, 3, 3), weights, bias)),
+        Case("above + 10, and twice the middle", window, kernel, torch.tensor([10.0, 0.0])),
+        Case("five windows", _normal(generator, 5, channels, 3, 3), weights, bias),
+        Case("no window", torch.zeros(0, channels, 3, 3), weights, bias),
     ]
 
 
@@ -278,10 +278,10 @@ def _reference_to_grids(raw: Tensor, num_bases: int) -> Tensor:
 
 def _grid_cases(generator: Generator) -> list[Case]:
     return [
-        Case("one object, K = 2, M = 2", (torch.arange(8.0)[None], 2)),
-        Case("three objects, K = 4, M = 7", (_normal(generator, 3, 196), 4)),
-        Case("K = 1, M = 5", (_normal(generator, 2, 25), 1)),
-        Case("no object", (torch.zeros(0, 784), 4)),
+        Case("one object, K = 2, M = 2", torch.arange(8.0)[None], 2),
+        Case("three objects, K = 4, M = 7", _normal(generator, 3, 196), 4),
+        Case("K = 1, M = 5", _normal(generator, 2, 25), 1),
+        Case("no object", torch.zeros(0, 784), 4),
     ]
 
 

@@ -34,10 +34,10 @@ def _attention_cases(generator: Generator) -> list[Case]:
     ramp = torch.tensor([[[[0.0, 4.0], [8.0, 12.0]]]])
     two = torch.cat([ramp, 6 - ramp], dim=1)  # two bases that compete
     return [
-        Case("one object, two bases, 2 x 2 -> 4 x 4", (two, 4)),
-        Case("three objects, four bases, 7 x 7 -> 28 x 28", (_normal(generator, 3, 4, 7, 7), 28)),
-        Case("R no multiple of M, 3 x 3 -> 8 x 8", (_normal(generator, 2, 3, 3, 3), 8)),
-        Case("no object", (torch.zeros(0, 4, 7, 7), 14)),
+        Case("one object, two bases, 2 x 2 -> 4 x 4", two, 4),
+        Case("three objects, four bases, 7 x 7 -> 28 x 28", _normal(generator, 3, 4, 7, 7), 28),
+        Case("R no multiple of M, 3 x 3 -> 8 x 8", _normal(generator, 2, 3, 3, 3), 8),
+        Case("no object", torch.zeros(0, 4, 7, 7), 14),
     ]
 
 
@@ -157,10 +157,6 @@ def blend(crops: Tensor, scores: Tensor) -> Tensor:
     return (crops * scores).sum(dim=1)
 
 
-def _reference_blend(crops: Tensor, scores: Tensor) -> Tensor:
-    return _GivenScores()(crops, scores)
-
-
 class _GivenScores(Merger):
     """Equation 4 of the package with score maps that are given."""
 
@@ -174,9 +170,9 @@ def _blend_cases(generator: Generator) -> list[Case]:
     scores = torch.stack([first, 1 - first])[None]
     weights = _normal(generator, 3, 4, 14, 14).softmax(dim=1)
     return [
-        Case("one object, two bases, 2 x 2", (crops, scores)),
-        Case("three objects, four bases, 14 x 14", (_normal(generator, 3, 4, 14, 14), weights)),
-        Case("no object", (torch.zeros(0, 4, 7, 7), torch.zeros(0, 4, 7, 7))),
+        Case("one object, two bases, 2 x 2", crops, scores),
+        Case("three objects, four bases, 14 x 14", _normal(generator, 3, 4, 14, 14), weights),
+        Case("no object", torch.zeros(0, 4, 7, 7), torch.zeros(0, 4, 7, 7)),
     ]
 
 
@@ -186,7 +182,7 @@ BLEND = Exercise(
     minutes=5,
     difficulty=1,
     solution=blend,
-    reference=_reference_blend,
+    reference=lambda crops, scores: _GivenScores()(crops, scores),
     make_cases=_blend_cases,
     result_axes="N, R, R",
     wrong_answers=(
@@ -247,9 +243,9 @@ def _one_base_cases(generator: Generator) -> list[Case]:
     crop, attention = _normal(generator, 2, 8, 8) * 3, _normal(generator, 2, 8, 8) * 3
     large = torch.tensor([[[100.0, -100.0], [100.0, -100.0]]])
     return [
-        Case("one cell, both 0: a probability of 1/4", (zero, zero)),
-        Case("two objects, 8 x 8", (crop, attention)),
-        Case("values of +-100", (large, large.transpose(1, 2).contiguous())),
+        Case("one cell, both 0: a probability of 1/4", zero, zero),
+        Case("two objects, 8 x 8", crop, attention),
+        Case("values of +-100", large, large.transpose(1, 2).contiguous()),
     ]
 
 

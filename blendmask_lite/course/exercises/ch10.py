@@ -41,12 +41,13 @@ def _reference_weighted_sum(crops: Tensor, coefficients: Tensor) -> Tensor:
 def _weighted_cases(generator: Generator) -> list[Case]:
     crops = torch.tensor([[[[1.0, -1.0], [2.0, 0.0]], [[3.0, 3.0], [-3.0, 1.0]]]])
     return [
-        Case("one object, two prototypes, 2 x 2", (crops, torch.tensor([[10.0, -10.0]]))),
+        Case("one object, two prototypes, 2 x 2", crops, torch.tensor([[10.0, -10.0]])),
         Case(
             "three objects, 32 prototypes, 7 x 7",
-            (_normal(generator, 3, 32, 7, 7), _normal(generator, 3, 32)),
+            _normal(generator, 3, 32, 7, 7),
+            _normal(generator, 3, 32),
         ),
-        Case("no object", (torch.zeros(0, 32, 7, 7), torch.zeros(0, 32))),
+        Case("no object", torch.zeros(0, 32, 7, 7), torch.zeros(0, 32)),
     ]
 
 
@@ -125,10 +126,10 @@ def _reference_assemble(crops: Tensor) -> Tensor:
 def _assemble_cases(generator: Generator) -> list[Case]:
     constant = torch.arange(4.0)[None, :, None, None].expand(1, 4, 4, 4).contiguous()
     return [
-        Case("one object, 2 x 2 tiles, base k is k everywhere", (constant,)),
-        Case("two objects, 7 x 7 tiles, R = 28", (_normal(generator, 2, 49, 28, 28),)),
-        Case("R no multiple of the tiles: 3 x 3 tiles, R = 8", (_normal(generator, 1, 9, 8, 8),)),
-        Case("no object", (torch.zeros(0, 4, 6, 6),)),
+        Case("one object, 2 x 2 tiles, base k is k everywhere", constant),
+        Case("two objects, 7 x 7 tiles, R = 28", _normal(generator, 2, 49, 28, 28)),
+        Case("R no multiple of the tiles: 3 x 3 tiles, R = 8", _normal(generator, 1, 9, 8, 8)),
+        Case("no object", torch.zeros(0, 4, 6, 6)),
     ]
 
 
@@ -200,19 +201,16 @@ def blend_with_one_cell(crops: Tensor, attentions: Tensor) -> Tensor:
     return torch.einsum("nk,nkyx->nyx", coefficients, crops)
 
 
-def _reference_one_cell(crops: Tensor, attentions: Tensor) -> Tensor:
-    return Blender(num_bases=crops.shape[1], attention_size=1)(crops, attentions)
-
-
 def _one_cell_cases(generator: Generator) -> list[Case]:
     crops = torch.tensor([[[[4.0, 8.0], [0.0, -4.0]], [[0.0, -8.0], [4.0, 4.0]]]])
     return [
-        Case("one object, two bases of equal attention", (crops, torch.zeros(1, 2))),
+        Case("one object, two bases of equal attention", crops, torch.zeros(1, 2)),
         Case(
             "three objects, four bases, 7 x 7",
-            (_normal(generator, 3, 4, 7, 7), _normal(generator, 3, 4)),
+            _normal(generator, 3, 4, 7, 7),
+            _normal(generator, 3, 4),
         ),
-        Case("no object", (torch.zeros(0, 4, 7, 7), torch.zeros(0, 4))),
+        Case("no object", torch.zeros(0, 4, 7, 7), torch.zeros(0, 4)),
     ]
 
 
@@ -222,7 +220,9 @@ ONE_CELL = Exercise(
     minutes=10,
     difficulty=2,
     solution=blend_with_one_cell,
-    reference=_reference_one_cell,
+    reference=lambda crops, attentions: Blender(num_bases=crops.shape[1], attention_size=1)(
+        crops, attentions
+    ),
     make_cases=_one_cell_cases,
     result_axes="N, R, R",
     wrong_answers=(
@@ -284,16 +284,19 @@ def _sum_cases(generator: Generator) -> list[Case]:
     return [
         Case(
             "two bases that rise to the right and fall downwards, the whole image",
-            (torch.stack([ramp, -ramp.T]), torch.tensor([[1.0, 1.0]]), box, 4),
+            torch.stack([ramp, -ramp.T]),
+            torch.tensor([[1.0, 1.0]]),
+            box,
+            4,
         ),
         Case(
             "three objects, five bases, 64 x 80 pixels",
-            (_normal(generator, 5, 16, 20), _normal(generator, 3, 5), boxes, 7),
+            _normal(generator, 5, 16, 20),
+            _normal(generator, 3, 5),
+            boxes,
+            7,
         ),
-        Case(
-            "no object",
-            (_normal(generator, 5, 16, 20), torch.zeros(0, 5), torch.zeros(0, 4), 7),
-        ),
+        Case("no object", _normal(generator, 5, 16, 20), torch.zeros(0, 5), torch.zeros(0, 4), 7),
     ]
 
 

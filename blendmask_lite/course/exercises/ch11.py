@@ -50,10 +50,12 @@ def _owner_cases(generator: Generator) -> list[Case]:
     return [
         Case(
             "two images with 1 and 2 objects, 3 locations each, masks of 2 x 2",
-            (torch.tensor([[0, -1, 0], [1, 0, -1]]), torch.tensor([1, 2]), crops(3, 2)),
+            torch.tensor([[0, -1, 0], [1, 0, -1]]),
+            torch.tensor([1, 2]),
+            crops(3, 2),
         ),
-        Case("four images, one without objects, 28 x 28", (owner, counts, crops(6, 28))),
-        Case("no location learns", (torch.full((2, 5), -1), torch.tensor([1, 1]), crops(2, 4))),
+        Case("four images, one without objects, 28 x 28", owner, counts, crops(6, 28)),
+        Case("no location learns", torch.full((2, 5), -1), torch.tensor([1, 1]), crops(2, 4)),
     ]
 
 
@@ -124,11 +126,14 @@ def _loss_cases(generator: Generator) -> list[Case]:
     return [
         Case(
             "two masks of 2 x 2, all logits 0: (1 + 0.5) * 0.693 / 2",
-            (zero, zero == 0, torch.tensor([1.0, 0.5]), torch.tensor(2.0)),
+            zero,
+            zero == 0,
+            torch.tensor([1.0, 0.5]),
+            torch.tensor(2.0),
         ),
-        Case("12 masks of 28 x 28", (logits, target, weight, weight.sum())),
-        Case("logits of +-80", (*far, torch.tensor(2.5))),
-        Case("no positive location", (*nothing, torch.tensor(1e-6))),
+        Case("12 masks of 28 x 28", logits, target, weight, weight.sum()),
+        Case("logits of +-80", *far, torch.tensor(2.5)),
+        Case("no positive location", *nothing, torch.tensor(1e-6)),
     ]
 
 
@@ -214,10 +219,12 @@ def _part_cases(generator: Generator) -> list[Case]:
     return [
         Case(
             "four masks of 2 x 2, three of them in the first part",
-            (*few, torch.tensor([0, 0, 0, 1]), 2),
+            *few,
+            torch.tensor([0, 0, 0, 1]),
+            2,
         ),
-        Case("30 masks in four parts, the last one empty", (*many, drawn, 4)),
-        Case("no positive location", (*nothing, torch.zeros(0, dtype=torch.int64), 2)),
+        Case("30 masks in four parts, the last one empty", *many, drawn, 4),
+        Case("no positive location", *nothing, torch.zeros(0, dtype=torch.int64), 2),
     ]
 
 
@@ -300,13 +307,13 @@ def _gradient_cases(generator: Generator) -> list[Case]:
     def case(what: str, num: int, num_bases: int, size: int) -> Case:
         logits, target, weight = _masks(generator, num, size)
         scores = torch.randn(num, num_bases, size, size, generator=generator).softmax(dim=1)
-        return Case(what, (logits, scores, target, weight, weight.sum() + 0.5))
+        return Case(what, logits, scores, target, weight, weight.sum() + 0.5)
 
     cell = torch.zeros(1, 1, 1)  # p - t = -0.5, weights 0.25 and 0.75, one cell, divided by 2
     scores = torch.tensor([0.25, 0.75])[None, :, None, None]
     by_hand = (cell, scores, cell == 0, torch.ones(1), torch.tensor(2.0))
     return [
-        Case("one cell, two bases: -0.0625 and -0.1875", by_hand),
+        Case("one cell, two bases: -0.0625 and -0.1875", *by_hand),
         case("two masks of 2 x 2, two bases", 2, 2, 2),
         case("five masks of 28 x 28, four bases", 5, 4, 28),
         case("no mask", 0, 4, 7),

@@ -54,10 +54,10 @@ def _pad_cases(generator: Generator) -> list[Case]:
         return torch.rand(3, height, width, generator=generator)
 
     return [
-        Case("two images, 2 x 3 and 3 x 1, in multiples of 2", (2, image(2, 3), image(3, 1))),
-        Case("two of 40 x 70 and 64 x 33, in multiples of 32", (32, image(40, 70), image(64, 33))),
-        Case("one alone whose size fits", (32, image(32, 64))),
-        Case("three, in multiples of 64", (64, image(30, 50), image(65, 20), image(9, 60))),
+        Case("two images, 2 x 3 and 3 x 1, in multiples of 2", 2, image(2, 3), image(3, 1)),
+        Case("two of 40 x 70 and 64 x 33, in multiples of 32", 32, image(40, 70), image(64, 33)),
+        Case("one alone whose size fits", 32, image(32, 64)),
+        Case("three, in multiples of 64", 64, image(30, 50), image(65, 20), image(9, 60)),
     ]
 
 
@@ -132,10 +132,10 @@ def _rate_cases(generator: Generator) -> list[Case]:
     drawn = torch.randint(0, 2000, (20,), generator=generator).float()
     return [
         # The factors of the warm-up are 0.001 and 0.5005, those of the cosine 1 and 0.5.
-        Case("4 iterations, 2 of them warm-up", (torch.arange(4.0), 4, 1.0, 2)),
-        Case("20 of 2,000 iterations, drawn at random", (drawn, 2000, 5e-3, 200)),
-        Case("a warm-up of one iteration", (torch.arange(12.0), 12, 0.01, 1)),
-        Case("no iteration", (torch.zeros(0), 100, 0.01, 10)),
+        Case("4 iterations, 2 of them warm-up", torch.arange(4.0), 4, 1.0, 2),
+        Case("20 of 2,000 iterations, drawn at random", drawn, 2000, 5e-3, 200),
+        Case("a warm-up of one iteration", torch.arange(12.0), 12, 0.01, 1),
+        Case("no iteration", torch.zeros(0), 100, 0.01, 10),
     ]
 
 
@@ -260,7 +260,7 @@ def _loop_cases(generator: Generator) -> list[Case]:
     def case(what: str, steps: int, num: int, num_inputs: int, config: TrainConfig) -> Case:
         inputs = torch.randn(steps, num, num_inputs, generator=generator)
         wanted = 3 * torch.randn(steps, num, generator=generator)
-        return Case(what, (functools.partial(_Line, num_inputs), inputs, wanted, config))
+        return Case(what, functools.partial(_Line, num_inputs), inputs, wanted, config)
 
     def config(iterations: int, clip_norm: float) -> TrainConfig:
         return TrainConfig(
@@ -364,10 +364,10 @@ def _reference_average_weights(weights: Tensor, decay: float) -> Tensor:
 def _average_cases(generator: Generator) -> list[Case]:
     weights = torch.randn(30, 5, generator=generator)
     return [
-        Case("one weight: 11, then 0", (torch.tensor([[11.0], [0.0]]), 0.999)),  # 11 * 2 / 11 = 2
-        Case("5 weights, 29 steps", (weights, 0.999)),
-        Case("the same with a decay that is soon reached", (weights, 0.5)),
-        Case("no step yet", (weights[:1], 0.9)),
+        Case("one weight: 11, then 0", torch.tensor([[11.0], [0.0]]), 0.999),  # 11 * 2 / 11 = 2
+        Case("5 weights, 29 steps", weights, 0.999),
+        Case("the same with a decay that is soon reached", weights, 0.5),
+        Case("no step yet", weights[:1], 0.9),
     ]
 
 

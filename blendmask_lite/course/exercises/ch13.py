@@ -44,10 +44,10 @@ def _seed_cases(generator: Generator) -> list[Case]:
     # By hand: mean 12, spread 2, so the half width is 4.303 * 2 / sqrt(3) = 4.97.
     three = torch.tensor([[10.0, 12.0, 14.0]], dtype=torch.float64)
     return [
-        Case("one method, three seeds", (three,)),
-        Case("four methods, five seeds", (_scores(generator, 4, 5),)),
-        Case("two seeds", (_scores(generator, 3, 2),)),
-        Case("one method, no spread", (three[:, :1].expand(1, 4).clone(),)),
+        Case("one method, three seeds", three),
+        Case("four methods, five seeds", _scores(generator, 4, 5)),
+        Case("two seeds", _scores(generator, 3, 2)),
+        Case("one method, no spread", three[:, :1].expand(1, 4).clone()),
     ]
 
 
@@ -102,20 +102,16 @@ def paired_intervals(better: Tensor, worse: Tensor) -> Tensor:
     return intervals(better - worse)
 
 
-def _reference_paired_intervals(better: Tensor, worse: Tensor) -> Tensor:
-    return _reference_intervals(better - worse)
-
-
 def _pair_cases(generator: Generator) -> list[Case]:
     # By hand: the differences are 1, 2, 3: mean 2, spread 1, half width 4.303 / sqrt(3) = 2.48.
     better = torch.tensor([[11.0, 32.0, 23.0]], dtype=torch.float64)
     worse = torch.tensor([[10.0, 30.0, 20.0]], dtype=torch.float64)
     many = _scores(generator, 5, 4)
     return [
-        Case("one comparison, three seeds", (better, worse)),
-        Case("five comparisons, four seeds", (many + _scores(generator, 5, 4) / 50, many)),
-        Case("pairs with nothing in common", (many, _scores(generator, 5, 4))),
-        Case("one difference for all seeds", (worse + 1, worse)),
+        Case("one comparison, three seeds", better, worse),
+        Case("five comparisons, four seeds", many + _scores(generator, 5, 4) / 50, many),
+        Case("pairs with nothing in common", many, _scores(generator, 5, 4)),
+        Case("one difference for all seeds", worse + 1, worse),
     ]
 
 
@@ -125,7 +121,7 @@ PAIRED = Exercise(
     minutes=5,
     difficulty=2,
     solution=paired_intervals,
-    reference=_reference_paired_intervals,
+    reference=lambda better, worse: _reference_intervals(better - worse),
     make_cases=_pair_cases,
     wrong_answers=(
         WrongAnswer(
@@ -182,9 +178,9 @@ def _draw_cases(generator: Generator) -> list[Case]:
     several = _scores(generator, 1, 30)[0]
     random = torch.randint(0, 30, (200, 30), generator=generator)
     return [
-        Case("two images, four draws", (values, draws)),
-        Case("thirty images, 200 draws", (several, random)),
-        Case("one image", (values[1:], torch.zeros(3, 1, dtype=torch.int64))),
+        Case("two images, four draws", values, draws),
+        Case("thirty images, 200 draws", several, random),
+        Case("one image", values[1:], torch.zeros(3, 1, dtype=torch.int64)),
     ]
 
 
@@ -244,10 +240,6 @@ def match(first: Tensor, second: Tensor) -> Tensor:
     return orders[sums.argmax()]
 
 
-def _reference_match(first: Tensor, second: Tensor) -> Tensor:
-    return match_bases([first], [second]).order
-
-
 def _match_cases(generator: Generator) -> list[Case]:
     # By hand: base 0 rises to the right, base 1 downwards; in the second run they are exchanged,
     # and scaled and shifted, which correlations do not see.
@@ -261,13 +253,11 @@ def _match_cases(generator: Generator) -> list[Case]:
     offsets = 40 * torch.randperm(4, generator=generator)[:, None, None]
     second = 3 * first[ring] + torch.randn(4, 6, 8, generator=generator) + offsets
     return [
-        Case("two bases, exchanged", (bases, 5 * bases.flip(0) + 7)),
-        Case(
-            "two bases that want one partner", (torch.stack([right, right + 0.2 * right.T]), rival)
-        ),
-        Case("a base and its negative", (bases, torch.stack([-bases[0], bases[0] + bases[1]]))),
-        Case("four bases in another order", (first, second)),
-        Case("one base", (first[:1], second[:1])),
+        Case("two bases, exchanged", bases, 5 * bases.flip(0) + 7),
+        Case("two bases that want one partner", torch.stack([right, right + 0.2 * right.T]), rival),
+        Case("a base and its negative", bases, torch.stack([-bases[0], bases[0] + bases[1]])),
+        Case("four bases in another order", first, second),
+        Case("one base", first[:1], second[:1]),
     ]
 
 
@@ -277,7 +267,7 @@ MATCH = Exercise(
     minutes=15,
     difficulty=3,
     solution=match,
-    reference=_reference_match,
+    reference=lambda first, second: match_bases([first], [second]).order,
     make_cases=_match_cases,
     result_axes="K",
     wrong_answers=(

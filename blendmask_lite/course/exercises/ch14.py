@@ -97,11 +97,11 @@ def _merge_cases(generator: Generator) -> list[Case]:
     random = torch.rand(6, generator=generator)
     kinds = _ids(_rectangles(generator, 3, 12, 16))
     return [
-        Case("two objects, half of one is covered: kept", (masks, scores, stuff, 0.3, 0.5, 1)),
-        Case("the same with overlap 0.4: left out", (masks, scores, stuff, 0.3, 0.4, 1)),
-        Case("the same with stuff of 2 pixels or more", (masks, scores, stuff, 0.3, 0.5, 2)),
-        Case("six objects, 12 x 16 pixels", (several, random, kinds, 0.2, 0.4, 12)),
-        Case("no object", (masks[:0], scores[:0], stuff, 0.3, 0.5, 1)),
+        Case("two objects, half of one is covered: kept", masks, scores, stuff, 0.3, 0.5, 1),
+        Case("the same with overlap 0.4: left out", masks, scores, stuff, 0.3, 0.4, 1),
+        Case("the same with stuff of 2 pixels or more", masks, scores, stuff, 0.3, 0.5, 2),
+        Case("six objects, 12 x 16 pixels", several, random, kinds, 0.2, 0.4, 12),
+        Case("no object", masks[:0], scores[:0], stuff, 0.3, 0.5, 1),
     ]
 
 
@@ -241,13 +241,17 @@ def _match_cases(generator: Generator) -> list[Case]:
     return [
         Case(
             "two true segments, three found, some void",
-            (true, labels, found, torch.tensor([0, 1, 1]), 2),
+            true,
+            labels,
+            found,
+            torch.tensor([0, 1, 1]),
+            2,
         ),
-        Case("classes exchanged", (true, labels, found, torch.tensor([1, 0, 0]), 2)),
-        Case("all a little off", (true, labels, shifted, torch.tensor([0, 1, 0]), 2)),
-        Case("random segments of three classes", (big, big_labels, moved, moved_labels, 3)),
-        Case("nothing found", (true, labels, nothing, labels[:0], 2)),
-        Case("nothing true, all void", (nothing, labels[:0], found, torch.tensor([0, 1, 1]), 2)),
+        Case("classes exchanged", true, labels, found, torch.tensor([1, 0, 0]), 2),
+        Case("all a little off", true, labels, shifted, torch.tensor([0, 1, 0]), 2),
+        Case("random segments of three classes", big, big_labels, moved, moved_labels, 3),
+        Case("nothing found", true, labels, nothing, labels[:0], 2),
+        Case("nothing true, all void", nothing, labels[:0], found, torch.tensor([0, 1, 1]), 2),
     ]
 
 
@@ -329,10 +333,10 @@ def _quality_cases(generator: Generator) -> list[Case]:
     random[:, 0] = random[:, 1] * (0.5 + 0.5 * torch.rand(6, generator=generator).double())
     random[:, 2] += 1
     return [
-        Case("two classes", (two,)),
-        Case("and a third that does not occur", (absent,)),
-        Case("six classes", (random,)),
-        Case("nothing matches", (torch.tensor([[0.0, 0, 2, 3]], dtype=torch.float64),)),
+        Case("two classes", two),
+        Case("and a third that does not occur", absent),
+        Case("six classes", random),
+        Case("nothing matches", torch.tensor([[0.0, 0, 2, 3]], dtype=torch.float64)),
     ]
 
 
@@ -410,10 +414,10 @@ def _reference_head_cost(num_objects: Tensor, channels: int, num_convs: int, siz
 def _cost_cases(generator: Generator) -> list[Case]:
     random = torch.randint(1, 100, (5,), generator=generator)
     return [
-        Case("one object, one channel, one convolution, one cell", (torch.tensor([1]), 1, 1, 1)),
-        Case("Mask R-CNN's head, five images", (random, 256, 4, 14)),
-        Case("another head", (random, 64, 2, 7)),
-        Case("no object", (torch.tensor([0]), 256, 4, 14)),
+        Case("one object, one channel, one convolution, one cell", torch.tensor([1]), 1, 1, 1),
+        Case("Mask R-CNN's head, five images", random, 256, 4, 14),
+        Case("another head", random, 64, 2, 7),
+        Case("no object", torch.tensor([0]), 256, 4, 14),
     ]
 
 

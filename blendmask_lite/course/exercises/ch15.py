@@ -51,11 +51,9 @@ def _auc_cases(generator: Generator) -> list[Case]:
     on_some = torch.rand(60, generator=generator) < 0.3
     on_some[:2] = torch.tensor([True, False])
     return [
-        Case(
-            "one base, three cells of an object, two of background: 4.5 of 6 pairs", (few, on_few)
-        ),
-        Case("four bases, 60 cells, many equal values", (steps, on_some)),
-        Case("no cell of an object", (torch.zeros(2, 3), torch.zeros(3, dtype=torch.bool))),
+        Case("one base, three cells of an object, two of background: 4.5 of 6 pairs", few, on_few),
+        Case("four bases, 60 cells, many equal values", steps, on_some),
+        Case("no cell of an object", torch.zeros(2, 3), torch.zeros(3, dtype=torch.bool)),
     ]
 
 
@@ -122,10 +120,6 @@ def follow_position(crops: Tensor, inside: Tensor) -> Tensor:
     return torch.where(lengths > 0, values @ place.T / lengths, torch.zeros(()))
 
 
-def _reference_follow_position(crops: Tensor, inside: Tensor) -> Tensor:
-    return correlations(crop_moments(crops, inside))[:, 1:].float()
-
-
 def _position_cases(generator: Generator) -> list[Case]:
     left_right = torch.tensor([[-1.0, 0.0, 1.0]]).expand(3, 3)
     hand = torch.stack([left_right, left_right.T * -5])[None]
@@ -136,9 +130,9 @@ def _position_cases(generator: Generator) -> list[Case]:
     inside[1, :4] = False
     none = torch.zeros(0, 4, 7, 7), torch.zeros(0, 7, 7, dtype=torch.bool)
     return [
-        Case("3 x 3, all inside: one base grows to the right, one upwards", (hand, hand[:, 0] < 9)),
-        Case("three objects, four bases, 14 x 14", (crops, inside)),
-        Case("no object", none),
+        Case("3 x 3, all inside: one base grows to the right, one upwards", hand, hand[:, 0] < 9),
+        Case("three objects, four bases, 14 x 14", crops, inside),
+        Case("no object", *none),
     ]
 
 
@@ -154,7 +148,7 @@ POSITION = Exercise(
     minutes=15,
     difficulty=3,
     solution=follow_position,
-    reference=_reference_follow_position,
+    reference=lambda crops, inside: correlations(crop_moments(crops, inside))[:, 1:].float(),
     make_cases=_position_cases,
     result_axes="K, 2",
     wrong_answers=(
@@ -222,12 +216,16 @@ def _leave_out_cases(generator: Generator) -> list[Case]:
     crops = torch.randn(3, 4, 14, 14, generator=generator) * 2 + 1
     attentions = torch.randn(3, 4, 7, 7, generator=generator) * 2
     return [
-        Case("bases of 100, 2 and 4, equal attentions, the first left out: 3 everywhere",
-             (levels, torch.zeros(1, 3, 2, 2), 0)),
-        Case("three objects, four bases, the last left out", (crops, attentions, 3)),
-        Case("the second left out", (crops, attentions, 1)),
-        Case("no object", (torch.zeros(0, 4, 7, 7), torch.zeros(0, 4, 7, 7), 2)),
-    ]  # fmt: skip
+        Case(
+            "bases of 100, 2 and 4, equal attentions, the first left out: 3 everywhere",
+            levels,
+            torch.zeros(1, 3, 2, 2),
+            0,
+        ),
+        Case("three objects, four bases, the last left out", crops, attentions, 3),
+        Case("the second left out", crops, attentions, 1),
+        Case("no object", torch.zeros(0, 4, 7, 7), torch.zeros(0, 4, 7, 7), 2),
+    ]
 
 
 LEAVE_OUT = Exercise(
@@ -298,10 +296,10 @@ def _limit_cases(generator: Generator) -> list[Case]:
     masks = torch.rand(4, 14, 14, generator=generator) < 0.4
     empty = torch.zeros(0, 4, 7, 7), torch.zeros(0, 7, 7, dtype=torch.bool)
     return [
-        Case("two bases, 2 x 2: one of two cells reached, one too many: 1/3", (crops, truth)),
-        Case("four objects, four bases, 14 x 14", (noise, masks)),
-        Case("the same, few positive values", (noise - 1, masks)),
-        Case("no object", empty),
+        Case("two bases, 2 x 2: one of two cells reached, one too many: 1/3", crops, truth),
+        Case("four objects, four bases, 14 x 14", noise, masks),
+        Case("the same, few positive values", noise - 1, masks),
+        Case("no object", *empty),
     ]
 
 

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from blendmask_lite.figures.style import (
     PALETTE,
-    SIGNED,
     base_color,
     largest_magnitude,
     weight_colormap,
@@ -19,6 +18,8 @@ from blendmask_lite.figures.style import (
 from blendmask_lite.lab.blender.scene import Blend, Scene, attention_cells, base_pixels
 from blendmask_lite.lab.blender.state import BlenderState
 from blendmask_lite.lab.canvas import (
+    MASK_LAYER,
+    SHADES,
     Bar,
     Bars,
     Group,
@@ -26,7 +27,6 @@ from blendmask_lite.lab.canvas import (
     Overlay,
     Panel,
     as_cells,
-    layer_palette,
     palette,
 )
 
@@ -124,7 +124,6 @@ def spoken(box: Sequence[float], iou: float | None) -> str:
 PICTURE_SIZE = 330  # CSS pixels
 MASK_SIZE = 220
 SHARE = 0.995  # of the bases' values that the colours tell apart; few are far larger
-MASK_COLOR, TRUTH_COLOR = "#00b386", "#ffffff"
 
 
 class Limits:
@@ -149,8 +148,7 @@ class Limits:
 def palettes() -> dict[str, bytes]:
     """The colours of all maps of the lab."""
     weights = {f"weight {index}": palette(weight_colormap(index)) for index in range(len(PALETTE))}
-    layer = layer_palette((MASK_COLOR, 125), (MASK_COLOR, 255), (TRUTH_COLOR, 255))
-    return {"signed": palette(SIGNED), "grey": palette("Greys"), "mask": layer} | weights
+    return {**SHADES, "mask": MASK_LAYER, **weights}
 
 
 def columns(scene: Scene, state: BlenderState, limits: Limits) -> list[list[Group]]:

@@ -6,30 +6,59 @@ Chapter: the lab.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import ipywidgets as widgets
 from torch import Tensor
 
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.lab.explorer.page import MeasuredPage
-from blendmask_lite.lab.explorer.pages import RivalPage
-from blendmask_lite.lab.explorer.screen import ExplorerScreen
+from blendmask_lite.lab.explorer.controls import ExplorerControls
+from blendmask_lite.lab.explorer.image_pages import (
+    AttentionsPage,
+    BasesPage,
+    Figure1Page,
+    Figure4Page,
+    PicturePage,
+    RivalPage,
+)
+from blendmask_lite.lab.explorer.measured_pages import ChangePage, OraclePage, ScoresPage
+from blendmask_lite.lab.explorer.page import NO_OBJECTS, MeasuredPage, Page, Present
 from blendmask_lite.lab.explorer.sources import (
+    SHIPPED,
+    Picture,
+    advice_about,
+    check_picture,
     open_folder,
     open_model,
     open_picture,
     open_shapes,
     read_upload,
 )
-from blendmask_lite.lab.parts import FigureView, shows_errors
+from blendmask_lite.lab.explorer.views import look_at_picture
+from blendmask_lite.lab.parts import FigureView, LabWidget, shows_errors
 from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.structures import Target
 
 __all__ = ["Explorer"]
 
 
-class Explorer(ExplorerScreen):
+PAGES = (
+    PicturePage,
+    BasesPage,
+    AttentionsPage,
+    Figure1Page,
+    Figure4Page,
+    ScoresPage,
+    ChangePage,
+    OraclePage,
+    RivalPage,
+)
+
+
+class Explorer(LabWidget):
     """Models, pictures and objects to choose; a page for every view.
 
     A page is drawn when it is looked at. Whatever fails leaves the old state, and a message.
@@ -43,6 +72,8 @@ class Explorer(ExplorerScreen):
         ValueError: an image that cannot be shown, or a data set without pictures.
     """
 
+    present: Present
+
     def __init__(
         self,
         *,
@@ -50,8 +81,120 @@ class Explorer(ExplorerScreen):
         dataset: InstanceDataset | None = None,
         image: Tensor | None = None,
     ) -> None:
-        super().__init__(model=model, dataset=dataset, image=image)
+        super().__init__(title="Explorer")
+        self.controls = ExplorerControls()
+        self.pages: dict[str, Page] = {kind.title: kind() for kind in PAGES}
+        self.tabs = widgets.Tab(list(self.pages.values()), titles=list(self.pages))
+        self._stale: set[Page] = set()
+        self.controls.model.value = SHIPPED if model is None else ""
+        model = open_model(SHIPPED) if model is None else model
+        dataset = open_shapes(7) if dataset is None else dataset
+        self._number = 0
+        if not isinstance(dataset, ShapesDataset):
+            self.controls.source.value = "folder"
+        if image is None:
+            picture = open_picture(dataset, 0)
+        else:
+            check_picture(image, "image")
+            picture = Picture("own picture", image)
+            self.controls.source.value = "own"
+        self.controls.show_source()
+        self._take(model, dataset, picture)
         self._connect()
+        self.arrange(*self.controls.rows, self.tabs)
+        # Pages are long: below them nobody would see a message.
+        self.children = (*self.children[:-2], self.message, self.tabs)
+
+    @property
+    def page(self) -> Page:
+        """The page that is looked at."""
+        return list(self.pages.values())[self.tabs.selected_index or 0]
+
+    @property
+    def target(self) -> Target | None:
+        """The true objects at the size of `present.look.image`; None where nobody knows them."""
+        truth = self.present.look.truth
+        if truth is None:
+            return None
+        return Target(boxes=truth.boxes.cpu(), labels=truth.labels.cpu(), masks=truth.masks.cpu())
+
+    def show(self, number: int) -> None:
+        """Go to a picture of the data set, counted from 0.
+
+        Raises:
+            ValueError: no such picture, or a damaged one.
+        """
+        picture = open_picture(self.present.dataset, number)
+        self._take(self.present.model, self.present.dataset, picture, number=number)
+
+    def choose(self, number: int) -> None:
+        """Choose another object of the picture, counted from 0.
+
+        Raises:
+            ValueError: there is no such object.
+        """
+        total = len(self.present.look.objects)
+        if not 0 <= number < total:
+            raise ValueError(f"object {number}: the picture has {total}, from 0")
+        self._refresh(replace(self.present, chosen=number))
+
+    def turn_to(self, title: str) -> None:
+        """Look at another page.
+
+        Raises:
+            ValueError: there is no such page.
+        """
+        if title not in self.pages:
+            raise ValueError(f"page {title!r}: there are {', '.join(self.pages)}")
+        self.tabs.selected_index = list(self.pages).index(title)
+
+    def free(self) -> None:
+        """Drop models, pictures and all that was measured."""
+        for page in self.pages.values():
+            page.forget()
+        self._stale.clear()
+        del self.present
+
+    # -------------------------------------------------------------- the state
+
+    def _take(
+        self, model: BlendMask, dataset: InstanceDataset, picture: Picture, *, number: int = 0
+    ) -> None:
+        """Look at a picture with a model, and make both the present ones."""
+        least_score = float(self.controls.least_score.value)
+        look = look_at_picture(model, picture, least_score=least_score)
+        before = getattr(self, "present", None)
+        if before is not None and (before.model is not model or before.dataset is not dataset):
+            for page in self.pages.values():
+                page.forget()
+        self._number = number
+        self._refresh(Present(model, dataset, picture, look))
+        if len(look.found) == 0:
+            self.say(NO_OBJECTS, "warning")
+
+    def _refresh(self, present: Present) -> None:
+        """Make `present` the state, draw the page in front, the others when they are looked at."""
+        self.present = present
+        self._follow()
+        self._stale = set(self.pages.values())
+        self._draw()
+
+    def _draw(self) -> None:
+        page = self.page
+        if page in self._stale:
+            self._redraw(page)
+            self._stale.discard(page)
+
+    def _redraw(self, page: Page) -> None:
+        with self.setting():
+            page.draw(self.present)
+
+    def _follow(self) -> None:
+        advice = advice_about(self.present.model, self.present.picture)
+        with self.setting():
+            self.controls.follow(self.present, number=self._number, advice=advice)
+
+    # -------------------------------------------------------------- from the page
 
     def _connect(self) -> None:
         controls = self.controls

@@ -14,8 +14,8 @@ import ipywidgets as widgets
 
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.figures.style import DescribedFigure
-from blendmask_lite.lab.explorer.look import Look
 from blendmask_lite.lab.explorer.sources import Picture
+from blendmask_lite.lab.explorer.views import Look
 from blendmask_lite.lab.parts import FigureView, control, row
 from blendmask_lite.model.blendmask import BlendMask
 

@@ -225,7 +225,7 @@ class TimeMachine(LabWidget):
         with canvas.hold_sync():
             if layout != self._layout:
                 columns = view.columns(reel, self.picture, self.object_index, moment)
-                canvas.arrange(columns, view.palettes())
+                canvas.arrange(columns, view.PALETTES)
                 cells["picture"] = as_png(sample.image)
                 cells["curve"] = view.curve_picture(reel, self.picture, self.object_index)
                 self._layout = layout

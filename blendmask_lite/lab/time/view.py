@@ -9,7 +9,6 @@ import torch
 
 from blendmask_lite.figures.style import (
     PALETTE,
-    SIGNED,
     DescribedFigure,
     base_color,
     figure_pixels,
@@ -23,6 +22,8 @@ from blendmask_lite.figures.training import (
 )
 from blendmask_lite.lab.blender.view import mask_overlay
 from blendmask_lite.lab.canvas import (
+    MASK_LAYER,
+    SHADES,
     Bar,
     Bars,
     Group,
@@ -31,13 +32,12 @@ from blendmask_lite.lab.canvas import (
     Panel,
     as_cells,
     as_png,
-    layer_palette,
-    palette,
 )
 from blendmask_lite.lab.time.moments import Moment, TimeReel
 
 __all__ = [
     "MOST_COLUMNS",
+    "PALETTES",
     "bars",
     "columns",
     "curve_picture",
@@ -47,7 +47,6 @@ __all__ = [
     "moment_mark",
     "moment_of",
     "object_names",
-    "palettes",
     "pixels",
     "spoken",
     "words",
@@ -57,13 +56,7 @@ __all__ = [
 PICTURE_SIZE, MASK_SIZE = 225, 140  # CSS pixels
 CURVE_SIZE = (437, 160)
 MOST_BASES = 16  # drawn, the first ones
-MASK_COLOR, TRUTH_COLOR = "#00b386", "#ffffff"
-
-
-def palettes() -> dict[str, bytes]:
-    """The colours of all maps."""
-    layer = layer_palette((MASK_COLOR, 125), (MASK_COLOR, 255), (TRUTH_COLOR, 255))
-    return {"signed": palette(SIGNED), "grey": palette("Greys"), "mask": layer}
+PALETTES = {**SHADES, "mask": MASK_LAYER}
 
 
 def columns(reel: TimeReel, picture: int, object_index: int, moment: Moment) -> list[list[Group]]:
@@ -231,19 +224,7 @@ def moment_of(
     limits: tuple[float, float] | None = None,
     is_all: bool = False,
 ) -> DescribedFigure:
-    """One object at one moment.
-
-    Args:
-        reel: of the training.
-        picture: which one, from 0.
-        object_index: which of its objects, from 0.
-        index: of the moment, from 0.
-        limits: largest magnitudes of bases and attentions; without, those of the moment.
-        is_all: paint all that was detected on the picture, and not the object's mask.
-
-    Raises:
-        ValueError: the moment's file is damaged.
-    """
+    """The figure of `TimeMachine.figure`; `is_all` paints all that was detected at this moment."""
     sample = reel.snapshots.samples[picture]
     moment = reel.moment(index, picture, object_index)
     name = object_names(reel, picture)[object_index]
@@ -265,17 +246,7 @@ def moment_of(
 def film_of(
     reel: TimeReel, picture: int, object_index: int, *, most: int = MOST_COLUMNS
 ) -> DescribedFigure:
-    """Some moments of one object, the first and the last among them, side by side.
-
-    Args:
-        reel: of the training.
-        picture: which one, from 0.
-        object_index: which of its objects, from 0.
-        most: moments.
-
-    Raises:
-        ValueError: no moment can be read.
-    """
+    """The figure of `TimeMachine.film`; moments whose files are damaged are left out."""
     sample = reel.snapshots.samples[picture]
     places = [place for place, each in enumerate(reel.iterations) if each not in reel.damaged]
     num = min(most, len(places))

@@ -96,19 +96,8 @@ def read_ledger() -> dict[int, LedgerTable]:
 
 
 def _table(content: dict[str, Any]) -> LedgerTable:
-    rows = tuple(
-        LedgerRow(
-            name=row["name"],
-            settings=row["settings"],
-            paper=row["paper"],
-            ours={column: tuple(values) for column, values in row["ours"].items()},
-        )
-        for row in content["rows"]
-    )
-    return LedgerTable(
-        number=content["number"],
-        title=content["title"],
-        seeds=tuple(content["seeds"]),
-        iterations=content["iterations"],
-        rows=rows,
-    )
+    rows = []
+    for row in content["rows"]:
+        ours = {column: tuple(values) for column, values in row["ours"].items()}
+        rows.append(LedgerRow(**row | {"ours": ours}))
+    return LedgerTable(**content | {"seeds": tuple(content["seeds"]), "rows": tuple(rows)})

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import TwoMLPHead
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops import MultiScaleRoIAlign
 
@@ -86,7 +86,7 @@ class NanoMaskRCNN(nn.Module):
             rpn_anchor_generator=AnchorGenerator(sides, ((0.5, 1.0, 2.0),) * len(levels)),
             box_roi_pool=MultiScaleRoIAlign(levels, output_size=7, sampling_ratio=2),
             box_head=TwoMLPHead(width * 7**2, 4 * width),
-            box_predictor=_BoxPredictor(4 * width, config.num_classes + 1),
+            box_predictor=FastRCNNPredictor(4 * width, config.num_classes + 1),
             rpn_pre_nms_top_n_train=PROPOSALS,
             rpn_post_nms_top_n_train=PROPOSALS,
             box_batch_size_per_image=BOXES_PER_IMAGE,
@@ -141,18 +141,6 @@ class _BackboneWithPyramid(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         levels: dict[str, Tensor] = self.fpn(self.backbone(x))
         return {name: levels[name] for name in self.levels}
-
-
-class _BoxPredictor(nn.Module):
-    """Classes and boxes from one vector an object (Fast R-CNN, section 2.1)."""
-
-    def __init__(self, in_channels: int, num_classes: int) -> None:
-        super().__init__()
-        self.classes = nn.Linear(in_channels, num_classes)
-        self.boxes = nn.Linear(in_channels, 4 * num_classes)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.classes(x), self.boxes(x)
 
 
 def _as_float(image: Tensor) -> Tensor:

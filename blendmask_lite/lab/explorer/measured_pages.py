@@ -13,9 +13,9 @@ import torch
 
 from blendmask_lite.figures.research import basis_scores_figure, knock_out_figure, oracle_figure
 from blendmask_lite.figures.style import DescribedFigure
-from blendmask_lite.lab.explorer import look as figures
-from blendmask_lite.lab.explorer.look import Look, change_masks
+from blendmask_lite.lab.explorer import views as figures
 from blendmask_lite.lab.explorer.page import MeasuredPage, Present, Rows
+from blendmask_lite.lab.explorer.views import Look, change_masks
 from blendmask_lite.lab.parts import checkbox, control, offer
 from blendmask_lite.research.basis_scores import BasisScores, score_bases, untrained_scores
 from blendmask_lite.research.knockout import knock_out_bases

@@ -9,7 +9,7 @@ import ipywidgets as widgets
 import torch
 
 from blendmask_lite.figures.style import DescribedFigure
-from blendmask_lite.lab.explorer import look as figures
+from blendmask_lite.lab.explorer import views as figures
 from blendmask_lite.lab.explorer.page import Page, Present, Rows, whole_number
 from blendmask_lite.lab.explorer.sources import model_field, open_model
 from blendmask_lite.lab.parts import checkbox, control, offer, toggle
