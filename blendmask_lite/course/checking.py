@@ -55,7 +55,7 @@ def check(exercise_id: str, *, seed: int | None = None) -> CheckResult:
 
     Args:
         exercise_id: chapter and number.
-        seed: of the random cases; without one every check draws new cases.
+        seed: of the random cases; None: every check draws new ones.
 
     Returns:
         The verdict that was shown.
@@ -160,7 +160,7 @@ def hint(exercise_id: str, step: int | None = None) -> None:
 
     Args:
         exercise_id: chapter and number.
-        step: 1 to 3; without it each call goes one step further.
+        step: 1 to 3; by default each call goes one step further.
 
     Raises:
         ValueError: no such exercise, or no such step.
@@ -207,10 +207,10 @@ def first_difference(
     Returns:
         Lines of text.
     """
+    if got is None and expected is not None:
+        return ("The function returns None: is a `return` missing?",)
     if isinstance(expected, Tensor):
         return _tensor_difference(expected, got, tolerance, _letters(axes))
-    if got is None:
-        return ("The function returns None: is a `return` missing?",)
     if isinstance(expected, dict):
         return _dict_difference(expected, got, tolerance, axes)
     if isinstance(expected, list | tuple):
@@ -223,8 +223,6 @@ def first_difference(
 def _tensor_difference(
     expected: Tensor, got: Any, tolerance: float, letters: Sequence[str]
 ) -> tuple[str, ...]:
-    if got is None:
-        return ("The function returns None: is a `return` missing?",)
     if not isinstance(got, Tensor):
         return (f"A tensor is expected, this is a {type(got).__name__}.",)
     if got.shape != expected.shape:

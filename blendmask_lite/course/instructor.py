@@ -17,7 +17,6 @@ from blendmask_lite.course.source import exercises_in, graded_source, replace_ex
 __all__ = [
     "SLIDE_TAGS",
     "assignment_notebook",
-    "num_slides",
     "slides_notebook",
     "solved_notebook",
     "write_solutions",
@@ -154,12 +153,6 @@ def slides_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return slides
 
 
-def num_slides(slides: nbformat.NotebookNode) -> int:
-    """How many slides `slides_notebook` has made, those below others included."""
-    kinds = [cell.metadata["slideshow"]["slide_type"] for cell in slides.cells]
-    return sum(kind in ("slide", "subslide") for kind in kinds)
-
-
 def _text_slides(
     cell: nbformat.NotebookNode, kind: str, *, joins: bool
 ) -> list[nbformat.NotebookNode]:
@@ -174,8 +167,8 @@ def _text_slides(
         kinds, pieces = (kinds, pieces) if joins else (kinds[1:], pieces[1:])
     else:
         kinds = [kind] * len(pieces)
-    kinds = [_below(each, piece) for each, piece in zip(kinds, pieces, strict=True)]
-    slides = [_slide(cell, each) for each in kinds]
+    kinds = [_below(kind, piece) for kind, piece in zip(kinds, pieces, strict=True)]
+    slides = [_slide(cell, kind) for kind in kinds]
     for place, (slide, piece) in enumerate(zip(slides, pieces, strict=True)):
         slide.id = f"{cell.id}-{place}"
         slide.source = CHAPTER.sub(r"](\1.html)", DOCUMENT.sub(r"\1", piece.strip()))

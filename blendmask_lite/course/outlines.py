@@ -120,7 +120,7 @@ def _as_detections(target: Target, masks: Tensor) -> Detections:
 
 
 def clicked_truth(target: Target, num_clicks: int) -> Target:
-    """The target with every mask clicked anew; see `clicked_mask`."""
+    """The target with every mask clicked again; see `clicked_mask`."""
     masks = [clicked_mask(mask, num_clicks) for mask in _masks(target)]
     return replace(target, masks=torch.stack(masks))
 

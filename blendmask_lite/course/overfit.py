@@ -59,7 +59,7 @@ def learn_by_heart(
 
     Args:
         model: trained in place.
-        sample: with masks, of the size that the model shall see.
+        sample: with masks, of the size that the model is to see.
         loss: (logits, targets, weight, total_weight) -> scalar, as `training.losses.mask_loss`.
         steps: optimizer steps.
         learning_rate: of AdamW.

@@ -202,7 +202,7 @@ def progress(chapter: str = "") -> ProgressTable:
     """The table of exercises for the student.
 
     Args:
-        chapter: two digits, "09"; without it all of the course.
+        chapter: two digits, "09"; by default all of the course.
 
     Raises:
         ValueError: a chapter without exercises.

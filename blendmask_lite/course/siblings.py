@@ -1,8 +1,8 @@
 """Three models that share everything but their last layers: blender, YOLACT, FCIS.
 
-Chapter 10. The trained network keeps its backbone, pyramid and detector; the layer that makes the
-bases and the one that makes the attentions begin anew, and learn with one merger each. So the
-three are compared on the same features and the same boxes, after seconds instead of hours.
+Chapter 10. The trained network keeps its backbone, pyramid and detector; the layers that make the
+bases and the attentions begin with new weights, and learn with one merger each. So the three are
+compared on the same features and the same boxes, after seconds instead of hours.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ def make_sibling(
         torch.manual_seed(seed)
         sibling = BlendMask(config, inference=model.inference, class_names=model.class_names)
     own = sibling.state_dict()
-    anew = ("bottom.bases.", "top_layer.")
+    new = ("bottom.bases.", "top_layer.")
     kept = {name: value for name, value in model.state_dict().items() if name in own}
-    kept = {name: value for name, value in kept.items() if not name.startswith(anew)}
+    kept = {name: value for name, value in kept.items() if not name.startswith(new)}
     sibling.load_state_dict(own | kept)
     for name, parameter in sibling.named_parameters():
         parameter.requires_grad_(name.startswith(("bottom.", "top_layer.")))

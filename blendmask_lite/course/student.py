@@ -111,7 +111,7 @@ def find_student(exercise_id: str) -> StudentFunction | None:
 
 
 def forget_students() -> None:
-    """Start anew, as after a restart of the kernel."""
+    """Start again, as after a restart of the kernel."""
     _students.clear()
 
 

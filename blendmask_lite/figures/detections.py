@@ -121,7 +121,7 @@ def paint_masks(image: Tensor, masks: Tensor, colors: Sequence[str] | None = Non
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
         masks: (N, H, W) bool; earlier ones lie on top.
-        colors: N of them; without, each object has its own.
+        colors: N of them; None: each object has its own.
 
     Returns:
         (3, H, W) float in [0, 1], a copy on the CPU.

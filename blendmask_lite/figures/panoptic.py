@@ -168,7 +168,7 @@ def panoptic_quality_figure(
     Args:
         quality: of an evaluation.
         max_classes: bars at most; of more classes the best and the worst half are shown.
-        title: above the bars; without it the averages.
+        title: above the bars; by default the averages.
     """
     parts = ((quality.thing_classes, THING_COLOR), (quality.stuff_classes, STUFF_COLOR))
     rows = [

@@ -106,7 +106,7 @@ def maps_figure(
         maps: (h, w) each, by title; at least one.
         label: what the values are, with their unit; stands at the colour bar.
         colors: colour map; the default suits values around zero.
-        limits: both ends of the scale; without, as wide around zero as the values need.
+        limits: both ends of the scale; None: as wide around zero as the values need.
         unit: of the axes.
         size: side of a panel, inches.
 

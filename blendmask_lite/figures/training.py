@@ -65,7 +65,7 @@ def curves_figure(
         evaluations: run -> columns "iteration", "mask AP" and "box AP", for the runs that have
             such; percent.
         losses: columns to draw, in this order.
-        window: steps of the average; without, a fiftieth of the longest run.
+        window: steps of the average; None: a fiftieth of the longest run.
 
     Raises:
         ValueError: no runs.
@@ -180,9 +180,9 @@ def moment_figure(
         mask_probabilities: (R, R) over the box.
         stride: of the bases, pixels per cell.
         found_masks: (D, H, W) bool, what a detection would give; painted on the picture.
-        shown: which bases to draw; the first four without.
+        shown: which bases to draw; None: the first four.
         limits: largest magnitudes of bases and attentions on the colour scales, the same for
-            several moments that are to be compared; without, those of this one.
+            several moments that are to be compared; None: those of this one.
         title: above all.
     """
     columns = list(range(min(MOST, len(bases)))) if shown is None else list(shown)

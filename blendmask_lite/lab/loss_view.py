@@ -90,7 +90,7 @@ def side_bars(name: str, loss: BoxLoss) -> Bars:
 
 
 def spoken(name: str, box: Sequence[float], loss: BoxLoss) -> str:
-    """For screen readers, when the hand rests."""
+    """For screen readers, when the box rests."""
     x0, y0, x1, y1 = (round(side) for side in box)
     value = "infinite" if math.isinf(loss.value) else f"{max(loss.value, 0):.2f}"
     pulled = [

@@ -127,7 +127,7 @@ class TargetsExplorer(LabWidget):
 
     Args:
         samples: the pictures, not resized; None: some generated ones.
-        class_names: C names; without, objects are called by the number of their class.
+        class_names: C names; None: objects are called by the number of their class.
         config: levels, size limits and center radius to begin with; None: the preset `nano`.
 
     Raises:

@@ -131,6 +131,5 @@ def _at_one_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     if len(first) != len(second):
         raise ValueError(f"{len(first)} and {len(second)} bases: both models need the same number")
     size = [min(pair) for pair in zip(first.shape[-2:], second.shape[-2:], strict=True)]
-    resized = (F.interpolate(each[None], size=size, mode="area")[0] for each in (first, second))
-    one, other = resized
+    one, other = (F.interpolate(maps[None], size=size, mode="area")[0] for maps in (first, second))
     return one, other

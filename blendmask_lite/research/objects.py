@@ -233,20 +233,14 @@ def separation(masks: Tensor) -> Tensor:
 
     Pixels that touch at a side or a corner are connected.
     """
-    shares = [1 - _largest_part(mask) / max(int(mask.sum()), 1) for mask in masks]
-    return torch.tensor(
-        [share if bool(mask.any()) else 0.0 for share, mask in zip(shares, masks, strict=True)],
-        device=masks.device,
-    )
+    shares = [1 - _largest_part(mask) / int(mask.sum()) if mask.any() else 0.0 for mask in masks]
+    return torch.tensor(shares, device=masks.device)
 
 
 def _largest_part(mask: Tensor) -> int:
     """Pixels of the largest connected part; the largest number in each spreads until all rest."""
-    count = mask.numel()
-    if not mask.any():
-        return 0
-    numbers = torch.arange(1, count + 1, device=mask.device, dtype=torch.float64).view(mask.shape)
-    numbers = numbers * mask
+    places = torch.arange(1, mask.numel() + 1, device=mask.device, dtype=torch.float64)
+    numbers = places.view(mask.shape) * mask
     while True:
         spread = F.max_pool2d(numbers[None], kernel_size=3, stride=1, padding=1)[0] * mask
         if torch.equal(spread, numbers):

@@ -81,7 +81,7 @@ def best_attention(
         merger: of any kind; the assembler has no attentions to improve.
         crops: (N, K, R, R) bases, cut out along the boxes.
         true_masks: (N, R, R) bool over the same boxes.
-        start: (N, A) raw attentions to begin with; zeros without: all bases weigh the same.
+        start: (N, A) raw attentions to begin with; None: zeros, so that all bases weigh the same.
         steps: of the optimiser, at least 0.
         learning_rate: of Adam; about the most that a raw attention changes in a step.
 

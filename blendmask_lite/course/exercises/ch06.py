@@ -209,8 +209,7 @@ JOIN_LEVELS = Exercise(
             "one: enlarge each level to the size of p3 directly.",
         ),
         WrongAnswer(
-            {"p3 + p4 + p5": "(p3 + p4 + p5) / 3"},
-            "This is the mean. The levels are added up.",
+            {"p3 + p4 + p5": "(p3 + p4 + p5) / 3"}, "This is the mean. The levels are added up."
         ),
     ),
     hints=(
@@ -394,10 +393,7 @@ COST_OF = Exercise(
     reference=_reference_cost_of,
     make_cases=_cost_cases,
     wrong_answers=(
-        WrongAnswer(
-            {"side * side": "side"},
-            "A kernel is a square: a side of 3 has 9 places.",
-        ),
+        WrongAnswer({"side * side": "side"}, "A kernel is a square: a side of 3 has 9 places."),
         WrongAnswer(
             {"channels_out * channels_in *": "channels_out *"},
             "Every channel that comes out reads all channels that go in; the channels in are "

@@ -356,8 +356,7 @@ POOL = Exercise(
             "This is RoIAlign. RoIPool rounds the box and takes the largest cell of each bin.",
         ),
         WrongAnswer(
-            {"amax": "amin"},
-            "You took the smallest value of each bin; it is the largest.",
+            {"amax": "amin"}, "You took the smallest value of each bin; it is the largest."
         ),
     ),
     hints=(

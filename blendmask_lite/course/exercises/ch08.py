@@ -230,10 +230,7 @@ ATTEND = Exercise(
             "The kernel is turned upside down. Mathematics' convolution does so; the networks' "
             "does not.",
         ),
-        WrongAnswer(
-            {" + bias": ""},
-            "The bias is missing: a number for each of the A channels.",
-        ),
+        WrongAnswer({" + bias": ""}, "The bias is missing: a number for each of the A channels."),
         WrongAnswer(
             {".flatten(1)": "[:, :, 1, 1]"},
             "Only the middle cell was used. That is a 1 x 1 convolution; all nine cells count.",

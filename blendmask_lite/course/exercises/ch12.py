@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -218,35 +218,21 @@ def train_loop(
 
 
 def _reference_train_loop(
-    make_model: Callable[[], nn.Module],
-    images: Sequence[Any],
-    targets: Sequence[Any],
-    config: TrainConfig,
+    make_model: Callable[[], nn.Module], images: Any, targets: Any, config: TrainConfig
 ) -> Tensor:
     model = make_model()
+    pairs = zip(images, targets, strict=True)
     totals: list[float] = []
     with torch.random.fork_rng(devices=[]):  # the engine seeds every step
         train(
             TrainingState(model, config),
             model,
-            _Steps(images, targets),
+            [_Batch(x, true, range(len(x))) for x, true in pairs],
             config,
             on_step=lambda record: totals.append(record.total),
             on_checkpoint=lambda state: None,
         )
     return torch.tensor(totals)
-
-
-@dataclass(frozen=True)
-class _Steps:
-    """Batches as the package's loop wants them."""
-
-    images: Sequence[Any]
-    targets: Sequence[Any]
-
-    def __iter__(self) -> Iterator[_Batch]:
-        for images, targets in zip(self.images, self.targets, strict=True):
-            yield _Batch(images, targets, range(len(images)))
 
 
 @dataclass(frozen=True)

@@ -58,12 +58,7 @@ def merge(
 
 
 def _reference_merge(
-    masks: Tensor,
-    scores: Tensor,
-    stuff: Tensor,
-    score_threshold: float,
-    overlap: float,
-    stuff_area: int,
+    masks: Tensor, scores: Tensor, stuff: Tensor, least_score: float, overlap: float, area: int
 ) -> Tensor:
     num, (height, width) = len(masks), stuff.shape
     found = Detections(
@@ -77,7 +72,7 @@ def _reference_merge(
         image_size=(height, width),
     )
     merged = merge_things_and_stuff(
-        found, stuff, score_threshold=score_threshold, overlap=overlap, stuff_area=stuff_area
+        found, stuff, score_threshold=least_score, overlap=overlap, stuff_area=area
     )
     owner = torch.zeros_like(stuff)
     for each in merged.segments:

@@ -158,8 +158,7 @@ POSITION = Exercise(
             "base answers to neighbours and background.",
         ),
         WrongAnswer(
-            {"[column, row]": "[row, column]"},
-            "x and y are exchanged: rows are y, columns are x.",
+            {"[column, row]": "[row, column]"}, "x and y are exchanged: rows are y, columns are x."
         ),
         WrongAnswer(
             _position_each_object,

@@ -36,7 +36,7 @@ HISTORY = 100  # states that can be undone
 
 @dataclass(frozen=True, eq=False)
 class BlenderState:
-    """What the hand can change; everything that is seen follows from it and the bases.
+    """What the user can change; everything that is seen follows from it and the bases.
 
     Attributes:
         box: corners (x0, y0, x1, y1), pixels of the padded input.

@@ -97,7 +97,7 @@ class Page(widgets.VBox):
         raise NotImplementedError
 
     def rows(self, present: Present) -> Rows:
-        """The table below the figure, its header first; none of it without."""
+        """The table below the figure, its header first; empty for no table."""
         return ()
 
     def follow(self, present: Present) -> None:

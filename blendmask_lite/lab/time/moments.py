@@ -155,7 +155,7 @@ class TimeReel:
         """
         fresh = read_snapshots(self.snapshots.path)
         if len(fresh.samples) != len(self.snapshots.samples):
-            raise ValueError(f"{fresh.path}: these are other pictures now; open them anew")
+            raise ValueError(f"{fresh.path}: these are other pictures now; open them again")
         if fresh.iterations == self.iterations:
             return False
         if len(fresh) == 0:

@@ -277,7 +277,7 @@ ENDS = (0.025, 0.975)  # of the middle 95 %
 
 
 def bootstrap_interval(values: Tensor, draws: Tensor) -> Tensor:
-    """The middle 95 % of the means of pictures drawn anew, with replacement.
+    """The middle 95 % of the means of images drawn with replacement.
 
     Args:
         values: (I,) float, one a picture.
