@@ -48,16 +48,8 @@ class LossControls:
         self.down = _slider("down", 0.4, 0.02, 0.98, "location, in heights of the box")
         self.predicted = _slider("prediction", 0.9, 0.01, 0.99, "predicted centerness")
         self.note = {page: note() for page in ("focal", "centerness")}
-
-    @property
-    def focal(self) -> list[widgets.Widget]:
-        """The sliders of the focal loss."""
-        return [self.alpha, self.gamma, self.chance]
-
-    @property
-    def centerness(self) -> list[widgets.Widget]:
-        """The sliders of the centerness."""
-        return [self.across, self.down, self.predicted]
+        self.focal = [self.alpha, self.gamma, self.chance]
+        self.centerness = [self.across, self.down, self.predicted]
 
 
 def _slider(

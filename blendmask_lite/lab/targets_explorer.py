@@ -59,19 +59,12 @@ class TargetsControls:
         self.exports = {
             kind: button("image", kind.upper(), "all levels as a figure") for kind in ("png", "svg")
         }
-
-    @property
-    def above(self) -> list[widgets.Widget]:
-        """Rows above the canvas."""
-        return [
-            row(self.picture, self.level, self.radius, self.is_whole),
+        first = [self.picture, self.level, self.radius, self.is_whole]
+        self.above = [
+            row(*first),
             row(self.levels, self.limits, self.reset),
-        ]
-
-    @property
-    def below(self) -> list[widgets.Widget]:
-        """Rows below the canvas."""
-        return [row(*self.exports.values())]
+        ]  # rows above the canvas
+        self.below = [row(*self.exports.values())]
 
     def follow(self, picture: int, config: ModelConfig) -> None:
         """Show a state."""

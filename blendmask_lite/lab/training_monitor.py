@@ -157,11 +157,7 @@ class TrainingControls:
         self.curves = widgets.HTML()
         self.curves.add_class("blendmask-lab-figure")
         self.masks = widgets.VBox()
-
-    @property
-    def rows(self) -> list[widgets.Widget]:
-        """From top to bottom."""
-        return [
+        self.rows = [
             row(self.folder, self.follow),
             row(self.options),
             row(self.start, self.stop, self.resume),

@@ -52,29 +52,17 @@ class BlenderControls:
         self.png = button("image", "PNG", "the present state as a figure")
         self.svg = button("image", "SVG", "the present state as a figure for print")
         self.note = note()
-
-    @property
-    def changes(self) -> dict[str, widgets.Widget]:
-        """The controls that make a new state when they change, by field."""
-        names = "merger num_bases attention_size mask_size interpolation pooling"
-        return {name: getattr(self, name) for name in names.split()}
-
-    @property
-    def above(self) -> list[widgets.Widget]:
-        """Rows above the canvas."""
-        sizes = [self.num_bases, self.attention_size, self.mask_size]
-        return [
+        names = "num_bases attention_size mask_size interpolation pooling"
+        sizes = {name: getattr(self, name) for name in names.split()}
+        self.changes = {"merger": self.merger, **sizes}  # by field of the state
+        self.above = [  # rows above the canvas
             row(self.object, self.merger),
             self.note,
-            row(*sizes, self.interpolation, self.pooling),
+            row(*sizes.values()),
             row(self.brush, self.value, self.brush_size),
         ]
-
-    @property
-    def below(self) -> list[widgets.Widget]:
-        """Rows below the canvas."""
         steps = [self.undo, self.redo, self.reset, self.reset_all, self.best]
-        return [row(*steps, self.save, self.load, self.png, self.svg)]
+        self.below = [row(*steps, self.save, self.load, self.png, self.svg)]
 
     def follow(self, state: BlenderState, *, num_undo: int, num_redo: int) -> None:
         """Show a state."""

@@ -49,13 +49,9 @@ class ExplorerControls:
         )
         self.width = control(widgets.Dropdown, "save for", 190, options=[AS_SHOWN, *WIDTHS])
         self.advice = MessageLine()  # stays as long as it holds
-
-    @property
-    def rows(self) -> list[widgets.Widget]:
-        """From top to bottom."""
         own = [self.seed, self.folder, self.split, self.open_folder, self.upload]
         chosen = [self.number, self.previous, self.next, self.object, self.least_score]
-        return [
+        self.rows = [
             row(self.model, self.load_model),
             row(self.source, *own),
             row(*chosen, self.width),

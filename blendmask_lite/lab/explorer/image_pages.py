@@ -8,6 +8,7 @@ from functools import partial
 import ipywidgets as widgets
 import torch
 
+from blendmask_lite.figures.paper import figure_4
 from blendmask_lite.figures.style import DescribedFigure
 from blendmask_lite.lab.explorer import views as figures
 from blendmask_lite.lab.explorer.page import Page, Present, Rows, whole_number
@@ -113,7 +114,8 @@ class Figure4Page(Page):
 
     def maker(self, present: Present) -> Callable[[], DescribedFigure]:
         """Bases, weights in their colours, masks."""
-        return partial(figures.figure_4_view, present.model, present.look)
+        look = present.look
+        return partial(figure_4, present.model, look.image, score_threshold=look.least_score**2)
 
 
 def found_rows(found: Detections, class_names: tuple[str, ...]) -> Rows:

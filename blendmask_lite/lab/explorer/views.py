@@ -23,7 +23,6 @@ from blendmask_lite.figures.blending import (
     object_blending_figure,
 )
 from blendmask_lite.figures.detections import detections_figure
-from blendmask_lite.figures.paper import figure_4
 from blendmask_lite.figures.style import DescribedFigure
 from blendmask_lite.lab.explorer.sources import Picture
 from blendmask_lite.masks import mask_iou
@@ -44,7 +43,6 @@ __all__ = [
     "blending_view",
     "change_masks",
     "change_view",
-    "figure_4_view",
     "found_view",
     "look_at_picture",
     "object_view",
@@ -247,11 +245,6 @@ def blending_view(model: BlendMask, look: Look, number: int) -> DescribedFigure:
         picture=crop_picture(look.image, seen.box.cpu()),
         title=f"{look.name}: {seen.name}",
     )
-
-
-def figure_4_view(model: BlendMask, look: Look) -> DescribedFigure:
-    """BlendMask, figure 4."""
-    return figure_4(model, look.image, score_threshold=look.least_score**2)
 
 
 def change_view(

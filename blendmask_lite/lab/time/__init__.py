@@ -66,19 +66,9 @@ class TimeControls:
             )
             for kind in ("png", "svg")
         }
-
-    @property
-    def above(self) -> list[widgets.Widget]:
-        """Rows above the canvas."""
-        return [
-            row(self.picture, self.object, self.layer, self.scale),
-            row(self.play, self.moment, self.words),
-        ]
-
-    @property
-    def below(self) -> list[widgets.Widget]:
-        """Rows below the canvas."""
-        return [row(*self.exports.values()), row(self.path, self.open, self.again)]
+        first = [self.picture, self.object, self.layer, self.scale]
+        self.above = [row(*first), row(self.play, self.moment, self.words)]  # rows above the canvas
+        self.below = [row(*self.exports.values()), row(self.path, self.open, self.again)]
 
     def follow(self, reel: TimeReel, picture: int, object_index: int, index: int) -> None:
         """Show a state."""
