@@ -73,8 +73,7 @@ def shows(opened: Page, twin: TimeMachine, index: int) -> bool:
     twin.go_to(index)
     cells = view.pixels(twin.moment, twin.limits)
     colors = {
-        name: np.frombuffer(each, np.uint8).reshape(256, 4)
-        for name, each in view.PALETTES.items()
+        name: np.frombuffer(each, np.uint8).reshape(256, 4) for name, each in view.PALETTES.items()
     }
 
     def is_right() -> bool:

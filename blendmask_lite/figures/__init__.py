@@ -1,4 +1,4 @@
-"""Pictures of what the model sees and finds: plain functions that return matplotlib figures."""
+"""What the model sees and finds: plain functions that return matplotlib figures."""
 
 # ruff: noqa: F403
 

@@ -1,5 +1,5 @@
 // The shared canvas: panels of crisp cells, one box with handles, a brush, a pointer.
-// Python holds the state; the page reports what the hand does and draws what comes back.
+// Python holds the state; the page reports what the reader does and draws what comes back.
 
 const SILENCE = 4000; // milliseconds until the page says that no kernel answers
 const BREAK = 800; // milliseconds after which another key press is a gesture of its own
@@ -192,7 +192,7 @@ class PanelView {
     return image;
   }
 
-  // Lines above the pixels: box, marks, and where the hand is.
+  // Lines above the pixels: box, marks, and where the pointer is.
   outline() {
     const perPixel = this.spec.width / (this.stage.clientWidth || this.spec.size);
     const parts = [];
@@ -442,7 +442,7 @@ class PanelView {
 class Board {
   constructor(model, el, reporter) {
     Object.assign(this, { model, el, reporter, panels: new Map(), drawn: {}, palettes: new Map() });
-    this.held = null; // the box under the hand, ahead of Python's
+    this.held = null; // the box under the pointer, ahead of Python's
     el.classList.add("bm-canvas");
     this.columns = element("div", "bm-columns");
     this.voice = element("div", "bm-voice");
@@ -505,7 +505,7 @@ class Board {
     this.panels.forEach((panel) => panel.outline());
   }
 
-  // Python has the last word on the box as soon as the hand rests.
+  // Python has the last word on the box as soon as the pointer rests.
   settle() {
     const isDragged = [...this.panels.values()].some((panel) => panel.drag);
     if (!isDragged && !this.reporter.isBusy) this.held = null;
