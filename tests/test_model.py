@@ -519,7 +519,7 @@ def test_weights_stay_in_the_layout_that_is_fast():
 
 def test_a_config_is_the_whole_recipe():
     assert ModelConfig() == ModelConfig()
-    assert NANO.attention_channels == 4 * 7 * 7
+    assert BlendMask(NANO).merger.attention_channels == 4 * 7 * 7
     assert NANO.size_ranges == ((-1.0, 32), (32, 64), (64, float("inf")))
 
 

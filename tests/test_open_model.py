@@ -187,6 +187,13 @@ def test_a_part_without_its_attributes_is_refused_by_name(name, part, message):
         BlendMask(NANO, **{name: part})
 
 
+def test_a_backbone_without_the_map_below_the_lowest_level_is_refused():
+    backbone = Strides()
+    del backbone.channels["c2"]
+    with pytest.raises(ValueError, match="backbone: gives no c2"):
+        BlendMask(NANO, backbone=backbone)
+
+
 def test_names_of_own_backbones_and_their_builders_agree():
     assert tuple(BACKBONES) == OWN_BACKBONES
 

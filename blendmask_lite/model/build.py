@@ -25,6 +25,9 @@ def make_fpn(config: ModelConfig, channels: dict[str, int], *, bottom_inputs: Se
     """The levels that the detector, the bottom module or one of the semantic heads reads.
 
     No others: weights without a gradient would stop a training by several processes.
+
+    Raises:
+        ValueError: the lowest level would stand on a map that the backbone does not give.
     """
     needs = {name for name in (*config.levels, *bottom_inputs, "p3") if name[0] == "p"}
     if config.num_stuff_classes:
@@ -32,6 +35,8 @@ def make_fpn(config: ModelConfig, channels: dict[str, int], *, bottom_inputs: Se
     if "p6" in needs:
         needs.add("p5")
     lowest = min(needs, key=lambda name: LEVEL_STRIDES[name])
+    if lowest == "p2" and "c2" not in channels:
+        raise ValueError("backbone: gives no c2, and the config's levels or bottom module need p2")
     return FPN(
         in_channels={name: n for name, n in channels.items() if name[1] >= lowest[1]},
         out_channels=config.pyramid_channels,
