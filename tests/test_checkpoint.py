@@ -162,7 +162,7 @@ def test_what_continuing_needs_is_refused_by_part(change, words, run_folder, tmp
     ("parts", "words"),
     [
         ({"config": {"num_box_convs": 10**7}}, "num_box_convs = 10000000: must lie between 0"),
-        ({"config": {"backbone": 5}}, "backbone = 5: must be one of small"),
+        ({"config": {"backbone": 5}}, "backbone = 5: must be a text"),
         ({"config": {"levels": "p3"}}, "levels = 'p3': must be a tuple of texts"),
         ({"config": {"num_classes": None}}, "num_classes = None: must be a whole number"),
         ({"config": {3: 4}}, "ModelConfig: expected a dictionary of its fields"),

@@ -84,8 +84,9 @@ def require_pixels(images: Sequence[Tensor]) -> None:
     """
     for place, image in enumerate(images):
         _require_image(image, place)
-        if image.is_meta or image.layout != torch.strided:
-            kind = "a meta tensor" if image.is_meta else f"of layout {image.layout}"
+        is_empty = image.is_meta and type(image) is Tensor  # a subclass may bring its own values
+        if is_empty or image.layout != torch.strided:
+            kind = "a meta tensor" if is_empty else f"of layout {image.layout}"
             raise ValueError(f"images[{place}]: {kind}; expected a dense tensor with values")
     floats = {place: image for place, image in enumerate(images) if image.is_floating_point()}
     if not floats:
