@@ -82,7 +82,7 @@ class BlendMask(nn.Module):
         require_backbone(self.backbone)
         if bottom is not None:
             require_bottom(bottom)
-        inputs = config.bottom_inputs if bottom is None else bottom.inputs
+        inputs = None if bottom is None else bottom.inputs
         self.fpn = build.make_fpn(config, self.backbone.channels, bottom_inputs=inputs)
         self.head = FCOSHead(
             in_channels=config.pyramid_channels,

@@ -21,7 +21,9 @@ __all__ = [
 ]
 
 
-def make_fpn(config: ModelConfig, channels: dict[str, int], *, bottom_inputs: Sequence[str]) -> FPN:
+def make_fpn(
+    config: ModelConfig, channels: dict[str, int], *, bottom_inputs: Sequence[str] | None = None
+) -> FPN:
     """The levels that the detector, the bottom module or one of the semantic heads reads.
 
     No others: weights without a gradient would stop a training by several processes.
@@ -29,7 +31,8 @@ def make_fpn(config: ModelConfig, channels: dict[str, int], *, bottom_inputs: Se
     Raises:
         ValueError: the lowest level would stand on a map that the backbone does not give.
     """
-    needs = {name for name in (*config.levels, *bottom_inputs, "p3") if name[0] == "p"}
+    inputs = bottom_inputs or config.bottom_inputs
+    needs = {name for name in (*config.levels, *inputs, "p3") if name[0] == "p"}
     if config.num_stuff_classes:
         needs |= set(NUM_STEPS)
     if "p6" in needs:

@@ -134,7 +134,7 @@ class _BackboneWithPyramid(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.backbone = make_backbone(config)
-        self.fpn = make_fpn(config, self.backbone.channels, bottom_inputs=config.bottom_inputs)
+        self.fpn = make_fpn(config, self.backbone.channels)
         self.levels = config.levels
         self.out_channels = config.pyramid_channels
 
