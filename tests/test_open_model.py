@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+import torchvision
 from torch import nn
 from torch.nn import functional as F
 
@@ -18,6 +20,7 @@ from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset
 from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.lab import Explorer
 from blendmask_lite.model.backbones import BACKBONES
+from blendmask_lite.model.layers import synchronize_norms
 from blendmask_lite.model.merge import Assembler, Blender, WeightedSum
 from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model
@@ -245,6 +248,33 @@ def test_frozen_norms_and_stages_of_a_library_stay_as_they_are():
     assert torch.equal(body.get_submodule("layer4.0.bn1").running_mean, before)
 
 
+def test_stages_of_a_library_are_frozen_where_gradients_are_switched_off():
+    config = replace(NANO, backbone="torchvision/resnet18", frozen_stages=2)
+    with torch.no_grad():
+        body = BlendMask(config).backbone.body
+    assert not body.get_parameter("layer1.0.conv1.weight").requires_grad
+    assert body.get_parameter("layer2.0.conv1.weight").requires_grad
+
+
+def test_norms_with_an_activation_inside_are_not_synchronised():
+    plain = BlendMask(replace(NANO, backbone="torchvision/resnet18"))
+    synchronize_norms(plain)
+    assert isinstance(plain.backbone.body.get_submodule("bn1"), torch.nn.SyncBatchNorm)
+    with pytest.raises(ValueError, match="BatchNormAct2d: cannot be synchronised"):
+        synchronize_norms(BlendMask(replace(NANO, backbone="timm/test_efficientnet")))
+
+
+def test_a_part_without_children_stands_in_for_the_configs():
+    class Nothing(nn.ModuleList):
+        attention_channels = 0
+
+        def forward(self, crops, attentions):
+            return crops.sum(dim=1)
+
+    assert not Nothing()  # an empty list, though a module
+    assert isinstance(BlendMask(NANO, merger=Nothing()).merger, Nothing)
+
+
 def test_every_parameter_of_a_library_backbone_learns():
     model = BlendMask(replace(NANO, backbone="timm/test_convnext")).train()
     output = model([torch.rand(3, 64, 64)])
@@ -267,7 +297,6 @@ def test_the_command_line_trains_evaluates_and_exports_a_library_backbone(tmp_pa
 
 
 def test_weights_of_a_library_backbone_come_from_a_file(tmp_path):
-    torchvision = pytest.importorskip("torchvision")
     torch.manual_seed(1)
     trained = torchvision.models.resnet18(weights=None)
     torch.save(trained.state_dict(), tmp_path / "resnet18.pth")
@@ -279,7 +308,6 @@ def test_weights_of_a_library_backbone_come_from_a_file(tmp_path):
 
 
 def test_weights_of_a_timm_backbone_come_from_a_file_by_timms_own_names(tmp_path):
-    timm = pytest.importorskip("timm")
     trained = timm.create_model("test_convnext")
     torch.save(trained.state_dict(), tmp_path / "test_convnext.pth")
     config = replace(NANO, backbone="timm/test_convnext")
@@ -292,7 +320,6 @@ def test_weights_of_a_timm_backbone_come_from_a_file_by_timms_own_names(tmp_path
 
 
 def test_weights_for_other_images_are_refused(tmp_path):
-    torchvision = pytest.importorskip("torchvision")
     torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "resnet18.pth")
     config = replace(NANO, backbone="torchvision/resnet18", pixel_std=(1.0, 1.0, 1.0))
     with pytest.raises(ValueError, match=r"pixel_std = .*the weights of torchvision/resnet18"):
@@ -300,7 +327,6 @@ def test_weights_for_other_images_are_refused(tmp_path):
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
-    torchvision = pytest.importorskip("torchvision")
     torch.save(torchvision.models.resnet34().state_dict(), tmp_path / "resnet34.pth")
     model = BlendMask(replace(NANO, backbone="torchvision/resnet50"))
     with pytest.raises(ValueError, match=r"resnet34.pth for torchvision/resnet50: these weights"):

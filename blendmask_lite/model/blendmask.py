@@ -78,7 +78,7 @@ class BlendMask(nn.Module):
         self.config = config
         own = {"backbone": backbone, "bottom": bottom, "merger": merger}
         self.own_parts = {name: _kind(part) for name, part in own.items() if part is not None}
-        self.backbone = backbone or make_backbone(config)
+        self.backbone = make_backbone(config) if backbone is None else backbone
         require_backbone(self.backbone)
         if bottom is not None:
             require_bottom(bottom)
@@ -93,8 +93,9 @@ class BlendMask(nn.Module):
             norm=config.head_norm,
             num_levels=len(config.levels),
         )
-        self.bottom = bottom or build.make_bottom(config, self.backbone.channels)
-        self.merger = merger or build.make_merger(config)
+        channels = self.backbone.channels
+        self.bottom = build.make_bottom(config, channels) if bottom is None else bottom
+        self.merger = build.make_merger(config) if merger is None else merger
         require_merger(self.merger)
         self.top_layer = build.make_top_layer(config, self.merger.attention_channels)
         self.semantic_head = build.make_semantic_head(config)

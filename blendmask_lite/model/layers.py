@@ -49,6 +49,7 @@ def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[
 
 
 LARGE = 10_000_000  # multiply-adds from which the time of a convolution matters
+PLAIN_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 MANY = 10_000  # cells a channel from which the order of a float32 sum matters
 
 
@@ -186,7 +187,18 @@ def synchronize_norms(model: nn.Module) -> None:
 
     As in the released code: backbone, detector and bottom module, but not the semantic head. Names
     in the state dict stay. On the CPU such norms only evaluate; they do not train.
+
+    Raises:
+        ValueError: a norm does more than PyTorch's, such as timm's with an activation inside, which
+            the conversion would lose.
     """
+    for module in model.modules():
+        is_batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if is_batch_norm and type(module) not in (*PLAIN_BATCH_NORMS, BatchNorm2d):
+            raise ValueError(
+                f"{type(module).__name__}: cannot be synchronised between GPUs without losing what "
+                "it does besides; train on one GPU"
+            )
     for name, part in model.named_children():
         if name != "semantic_head":
             setattr(model, name, nn.SyncBatchNorm.convert_sync_batchnorm(part))

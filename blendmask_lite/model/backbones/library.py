@@ -51,7 +51,8 @@ class LibraryBackbone(Backbone):
         self.body.eval()
         image = torch.zeros(1, 3, *PROBE)
         try:
-            maps = self(image)
+            with torch.enable_grad():  # they tell below what a map depends on
+                maps = self(image)
         except (AssertionError, RuntimeError, ValueError) as error:
             raise ValueError(
                 f"backbone = {library}/{name}: fails on an image of {PROBE[0]} x {PROBE[1]} pixels "
@@ -68,7 +69,8 @@ class LibraryBackbone(Backbone):
         self.channels = {level: each.shape[1] for level, each in maps.items()}
         if frozen_stages:
             parameters = list(self.parameters())
-            last = maps[f"c{frozen_stages}"].sum()
+            with torch.enable_grad():
+                last = maps[f"c{frozen_stages}"].sum()
             below = torch.autograd.grad(last, parameters, allow_unused=True)
             for parameter, gradient in zip(parameters, below, strict=True):
                 parameter.requires_grad_(gradient is None)
