@@ -304,9 +304,20 @@ _NANO = ModelConfig(
     panoptic_channels=64,
 )
 
+# The same scenes at 192 px, objects of 40 to 120 pixels: levels from stride 8 on, and the paper's R
+# and M. The limits give every level about as many positive locations.
+_SMALL = replace(
+    _NANO,
+    levels=("p3", "p4", "p5"),
+    size_limits=(48, 60),
+    attention_size=14,
+    mask_size=56,
+)
+
 PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(
     {
         "nano": _NANO,
+        "small": _SMALL,
         "nano_panoptic": replace(_NANO, num_stuff_classes=4),
         # Released
         "r50": _R50,
@@ -332,10 +343,12 @@ PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(
 _550 = InferenceConfig(test_size=550, max_size=916)
 _512 = InferenceConfig(test_size=512, max_size=736)
 _128 = InferenceConfig(test_size=128, max_size=214, stuff_area=64)
+_192 = InferenceConfig(test_size=192, max_size=320, stuff_area=144)
 
 PRESET_INFERENCE: MappingProxyType[str, InferenceConfig] = MappingProxyType(
     dict.fromkeys(PRESETS, InferenceConfig())
     | dict.fromkeys(("nano", "nano_panoptic"), _128)
+    | {"small": _192}
     | dict.fromkeys(("r50_550", "r50_550_dcni3", "rt_r50_paper", "rt_r101_paper"), _550)
     | dict.fromkeys(("rt_r50", "rt_r50_bn_head", "dla34"), _512)
 )

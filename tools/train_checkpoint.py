@@ -1,4 +1,4 @@
-"""Trains the checkpoint that comes with the package: `make checkpoint`.
+"""Trains the checkpoints that come with the package: `make checkpoint`, or with a preset's name.
 
 Nothing but `blendmask-lite train shapes` with the options below; a run that was stopped continues
 when this is called again. Model and log are then copied to where the package finds them.
@@ -6,31 +6,46 @@ when this is called again. Model and log are then copied to where the package fi
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import shutil
 import sys
 from pathlib import Path
 
+from torch.nn import functional as F
+
 from blendmask_lite.cli import main
-from blendmask_lite.files import SHIPPED_CHECKPOINT, write_atomically
+from blendmask_lite.config import PRESET_INFERENCE, PRESETS
+from blendmask_lite.files import write_atomically
+from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.weights.checkpoint import load_model, save_model
 
-RUN = Path("runs/nano_shapes")
 DATA = Path(__file__).parent.parent / "blendmask_lite" / "data"
-OPTIONS = "--iterations 15000 --ema 0.999 --workers 1 --threads 1 --half"
+OPTIONS = {
+    "nano": "--iterations 15000 --ema 0.999 --workers 1 --threads 1 --half",
+    "small": "--iterations 15000 --ema 0.999 --threads 1 --half --learning-rate 0.003",
+}
 
 
-def train() -> int:
+def train(preset: str, folder: Path) -> int:
     """Train, and copy model and log into the package."""
-    arguments = ["train", "shapes", "-o", str(RUN), "--resume", *OPTIONS.split()]
+    run, name = folder / f"{preset}_shapes", f"{preset}_shapes.pt"
+    arguments = ["train", "shapes", "--preset", preset, "-o", str(run), "--resume"]
+    arguments += OPTIONS[preset].split()
+    if preset == "small":
+        start = folder / "small_from_nano.pt"
+        if not start.exists():
+            save_model(small_from_nano(load_model(DATA / "nano_shapes.pt")), start)
+        arguments += ["--weights", str(start)]
     if status := main(arguments):
         return status
     DATA.mkdir(exist_ok=True)
-    shutil.copy(RUN / "model.pt", DATA / SHIPPED_CHECKPOINT)
-    description = json.loads((RUN / "run.json").read_text())
-    with (RUN / "evaluation.csv").open(newline="") as file:
+    shutil.copy(run / "model.pt", DATA / name)
+    description = json.loads((run / "run.json").read_text())
+    with (run / "evaluation.csv").open(newline="") as file:
         evaluations = list(csv.DictReader(file))
-    with (RUN / "metrics.csv").open(newline="") as file:
+    with (run / "metrics.csv").open(newline="") as file:
         steps = list(csv.DictReader(file))
     log = {
         "command": f"blendmask-lite {' '.join(arguments)}",
@@ -39,10 +54,34 @@ def train() -> int:
         "evaluations": evaluations,
         "losses": steps[:: len(steps) // 60] + steps[-1:],
     }
-    target = (DATA / SHIPPED_CHECKPOINT).with_suffix(".json")
+    target = (DATA / name).with_suffix(".json")
     write_atomically(target, (json.dumps(log, indent=1) + "\n").encode())
     return 0
 
 
+def small_from_nano(nano: BlendMask) -> BlendMask:
+    """A `small` that begins with what `nano` learned; only the attentions have another size.
+
+    Each of nano's M x M attention cells becomes the same in all cells of `small` that it covers.
+    """
+    small = BlendMask(
+        PRESETS["small"], class_names=nano.class_names, inference=PRESET_INFERENCE["small"]
+    )
+    state = nano.state_dict()
+    K, M = nano.config.num_bases, nano.config.attention_size
+    size = small.config.attention_size
+    for name in ("top_layer.conv.weight", "top_layer.conv.bias"):
+        value = state[name]
+        grids = value.reshape(K, M, M, -1).permute(0, 3, 1, 2)  # (K, inputs, M, M)
+        grids = F.interpolate(grids, size=(size, size), mode="nearest")
+        state[name] = grids.permute(0, 2, 3, 1).reshape(K * size**2, *value.shape[1:])
+    small.load_state_dict(state)
+    return small.eval()
+
+
 if __name__ == "__main__":
-    sys.exit(train())
+    parser = argparse.ArgumentParser(description="Train a checkpoint that the package ships.")
+    parser.add_argument("preset", nargs="?", choices=list(OPTIONS), default="nano")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
+    chosen = parser.parse_args()
+    sys.exit(train(chosen.preset, chosen.runs))

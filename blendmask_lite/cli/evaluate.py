@@ -187,6 +187,7 @@ def _open(options: argparse.Namespace, model: BlendMask) -> InstanceDataset:
             options.root,
             split=split,
             seed=VALIDATION_SEED,
+            size=model.inference.test_size,
             has_stuff=options.panoptic and bool(model.stuff_names),
         )
     if options.folder is not None:

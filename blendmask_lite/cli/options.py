@@ -211,6 +211,7 @@ def open_dataset(
     split: str | None,
     num_images: int = 200,
     seed: int = 0,
+    size: int = 128,
     has_stuff: bool = False,
     filter_empty: bool = False,
 ) -> InstanceDataset:
@@ -221,16 +222,19 @@ def open_dataset(
         split: of a folder; None is the only one there is. LVIS's begin with "lvis_".
         num_images: of generated pictures.
         seed: of generated pictures.
+        size: side at which the model sees them, pixels. Pictures are drawn at this size if it is
+            between 128 and 2048, and otherwise at the nearer of these two.
         has_stuff: read the folder's panoptic annotations, too.
         filter_empty: leave out the folder's images without any object.
     """
     from blendmask_lite.datasets.coco import CocoDataset
     from blendmask_lite.datasets.lvis import LvisDataset
     from blendmask_lite.datasets.panoptic import PanopticDataset
-    from blendmask_lite.datasets.shapes import ShapesDataset
+    from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset
 
     if root == SHAPES and not Path(root).exists():
-        return ShapesDataset(num_images, seed=seed)
+        drawn = ShapesConfig(size=min(max(size, 128), 2048))
+        return ShapesDataset(num_images, seed=seed, config=drawn)
     if split is not None and split.startswith(LVIS):
         return LvisDataset(root, split.removeprefix(LVIS), filter_empty=filter_empty)
     kind = PanopticDataset if has_stuff else CocoDataset

@@ -184,6 +184,7 @@ def train(options: argparse.Namespace, ranks: Ranks) -> int:
             split=options.split,
             num_images=TRAIN_SHAPES,
             seed=config.seed,
+            size=max(config.train_sizes),
             has_stuff=architecture.num_stuff_classes > 0,
             filter_empty=options.images is None,
         )
@@ -324,4 +325,5 @@ def open_validation(options: argparse.Namespace, config: TrainConfig) -> Instanc
         split=options.validation,
         num_images=VALIDATION_SHAPES,
         seed=config.seed + VALIDATION_SEED,
+        size=make_inference_config(options, config).test_size,
     )

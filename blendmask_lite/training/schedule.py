@@ -240,6 +240,8 @@ SCHEDULES: MappingProxyType[str, TrainConfig] = MappingProxyType(
         ),
         # Ours, found by trying: some twenty minutes on two CPU cores, for generated shapes
         "laptop": _LAPTOP,
+        # The same for generated shapes at 192 px
+        "laptop_192": replace(_LAPTOP, train_sizes=(192,), max_size=320),
         # Ours, for photographs: the same at twice the size and more
         "laptop_photos": replace(
             _LAPTOP,
@@ -257,6 +259,7 @@ SCHEDULES: MappingProxyType[str, TrainConfig] = MappingProxyType(
 PRESET_SCHEDULES: MappingProxyType[str, str] = MappingProxyType(
     {
         "nano": "laptop",
+        "small": "laptop_192",
         "nano_panoptic": "laptop",
         "r50": "1x",
         "r101": "3x",

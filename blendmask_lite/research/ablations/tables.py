@@ -125,10 +125,12 @@ def _sized(model: ModelConfig, mask_size: int, attention_size: int) -> ModelConf
 
 
 _MODELS: dict[int, tuple[ModelConfig, ...]] = {
+    # The caption's contestants: one attention a basis, softmax and all; a basis for each of 4 x 4
+    # tiles and no attentions; 28_4_4. YOLACT's and FCIS' own settings differ.
     1: (
-        replace(_sized(_START, 14, 1), merger="weighted_sum", num_bases=32),
-        replace(_sized(_START, 14, 7), merger="assembler", num_bases=49),
-        _sized(_START, 14, 2),
+        _sized(_START, 28, 1),
+        replace(_sized(_START, 28, 4), merger="assembler", num_bases=16),
+        _sized(_START, 28, 4),
     ),
     2: tuple(
         _sized(_START, r, m) for r, m in ((14, 1), (14, 2), (14, 4), (28, 2), (28, 4), (28, 7))
