@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from blendmask_lite.cli.options import apply_threads, integers
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.files import require_folder, write_atomically
 from blendmask_lite.research.ablations.mask_rcnn import run_headline
+from blendmask_lite.research.ablations.merging import MergingReport, run_plan
 from blendmask_lite.research.ablations.report import TableReport, make_report
 from blendmask_lite.research.ablations.run import (
     REGIMES,
@@ -30,12 +32,17 @@ if TYPE_CHECKING:
 __all__ = ["add_parser"]
 
 HEADLINE = "mask-rcnn"
+MERGING = "merging"
 
 EPILOG = """examples:
   blendmask-lite ablations 1 --threads 1
       the paper's table 1 with three seeds, about 20 minutes on one CPU core
   blendmask-lite ablations 3 --seeds 0 --iterations 4000
       table 3 with one seed and a longer training
+  blendmask-lite ablations merging --threads 1
+      table 1 at two lengths and the ladder below it, half a day on one CPU core
+  blendmask-lite ablations merging --finished
+      the same from the runs that are finished, with marks where one is missing
   blendmask-lite ablations mask-rcnn --threads 1
       both models on the same backbone, data and schedule, about an hour on one CPU core
 A table that was stopped goes on where it was; runs that tables share are trained once.
@@ -46,18 +53,19 @@ def add_parser(commands: Any) -> None:
     """Add the command to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "ablations",
-        description="Train every row of one of the paper's tables 1 to 7 on generated shapes, or "
-        "BlendMask and Mask R-CNN, and write the results beside the paper's: JSON, Markdown and a "
-        "figure.",
+        description="Train every row of one of the paper's tables 1 to 7 on generated shapes, the "
+        "ways of merging step by step, or BlendMask and Mask R-CNN, and write the results beside "
+        "the paper's: JSON, Markdown and a figure.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("table", metavar="TABLE", help=f'1 to 7, or "{HEADLINE}"')
-    parser.add_argument(
-        "--seeds", type=integers, default=(0, 1, 2), metavar="N,N,...", help="default 0,1,2"
-    )
+    parser.add_argument("table", metavar="TABLE", help=f'1 to 7, "{MERGING}" or "{HEADLINE}"')
+    parser.add_argument("--seeds", type=integers, metavar="N,N,...", help="default 0,1,2")
     parser.add_argument("--regime", choices=list(REGIMES), default="default", help="of the data")
     parser.add_argument("--iterations", type=int, metavar="N", help="default the regime's")
+    parser.add_argument(
+        "--finished", action="store_true", help=f"of {MERGING}: train nothing, report what is there"
+    )
     parser.add_argument(
         "--runs", default="runs/ablations", metavar="DIR", help="of the trainings; %(default)s"
     )
@@ -72,32 +80,69 @@ def run(options: argparse.Namespace) -> int:
     """Train what is missing, then write the report; 130 when stopped on request."""
     apply_threads(options)
     regime = REGIMES[options.regime]
-    if options.iterations is not None:
-        regime = replace(regime, iterations=options.iterations)
-    number = None if options.table == HEADLINE else _number(options.table)
-    models = [] if number is None else [row.model for row in find_table(number)]
-    for seed in options.seeds:
-        regime.train_config(seed)  # refuses what cannot be
     folder = Path(options.runs)
     for each in (folder, options.out):
         require_folder(each)
+    if options.table == MERGING:
+        return _run_merging(options, regime)
+    if options.finished:
+        raise ValueError(f"--finished: is for {MERGING}, not for {options.table}")
+    if options.iterations is not None:
+        regime = replace(regime, iterations=options.iterations)
+    seeds = options.seeds or (0, 1, 2)
+    number = None if options.table == HEADLINE else _number(options.table)
+    models = [] if number is None else [row.model for row in find_table(number)]
+    for seed in seeds:
+        regime.train_config(seed)  # refuses what cannot be
     if number is None:
-        return _run_headline(options, regime)
-    results = run_models(models, regime, options.seeds, folder, note=_say)
+        return _run_headline(options, regime, seeds)
+    results = run_models(models, regime, seeds, folder, note=_say)
     if results is None:
         return 130
-    seed = options.seeds[0]
-    times = row_times(number, regime, seed, folder)
-    report = make_report(number, regime, options.seeds, results, times)
+    times = row_times(number, regime, seeds[0], folder)
+    report = make_report(number, regime, seeds, results, times)
     write_report(report, Path(options.out))
     print(report.markdown())
     return 0
 
 
-def _run_headline(options: argparse.Namespace, regime: Regime) -> int:
+def _run_merging(options: argparse.Namespace, regime: Regime) -> int:
+    for name in ("seeds", "iterations"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name}: {MERGING} has its own for every row")
+    report = run_plan(
+        Path(options.runs), regime=regime, is_training=not options.finished, note=_say
+    )
+    if report is None:
+        return 130
+    if not report.results:
+        raise ValueError(f"--finished: {options.runs} holds no finished run of {MERGING}")
+    text = report.markdown()
+    _write(Path(options.out), MERGING, report.to_json(), text, merging_figure(report))
+    print(text)
+    return 0
+
+
+def merging_figure(report: MergingReport) -> Figure:
+    """The rows of the step that has most of them finished."""
+    from blendmask_lite.figures.plots import Column, compare_rows
+
+    step = max(report.plan, key=lambda step: sum(bool(report.runs(step, n)) for n in step.methods))
+    rows = {name: found for name in step.methods if (found := report.estimates(step, name))}
+    columns = []
+    for name in ("mask AP", "overlapping", "one center", "crowds: mask AP"):
+        if all(name in found for found in rows.values()):
+            values = {row: found[name].values for row, found in rows.items()}
+            half_widths = {row: found[name].half_width for row, found in rows.items()}
+            title = f"{name}, %" if "AP" in name else f"IoU, {name}, %"
+            columns.append(Column(title, values, half_widths))
+    return compare_rows(columns, title=f"{step.title}: {step.iterations:,} iterations")
+
+
+def _run_headline(options: argparse.Namespace, regime: Regime, seeds: Sequence[int]) -> int:
     from blendmask_lite.figures.research import growth_figure
 
-    report = run_headline(regime, options.seeds, Path(options.runs), note=_say)
+    report = run_headline(regime, seeds, Path(options.runs), note=_say)
     if report is None:
         return 130
     title = "One picture, by the number of objects found in it"
@@ -109,7 +154,7 @@ def _run_headline(options: argparse.Namespace, regime: Regime) -> int:
 
 def _number(text: str) -> int:
     if not text.isdigit():
-        raise ValueError(f'TABLE {text!r}: a number from 1 to 7, or "{HEADLINE}"')
+        raise ValueError(f'TABLE {text!r}: a number from 1 to 7, "{MERGING}" or "{HEADLINE}"')
     return int(text)
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "compare_orders",
     "estimate",
     "make_report",
+    "signed",
     "table_lines",
 ]
 
@@ -37,8 +38,10 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "APS": ("mask", "APS"),
     "APM": ("mask", "APM"),
     "APL": ("mask", "APL"),
-    "IoU": ("true_boxes", "iou"),
-    "IoU overlapping": ("true_boxes", "overlapping_iou"),
+    "IoU": ("true_boxes", "all"),
+    "IoU isolated": ("true_boxes", "isolated"),
+    "IoU overlapping": ("true_boxes", "overlapping"),
+    "IoU one center": ("true_boxes", "one center"),
 }
 
 
@@ -146,7 +149,7 @@ class TableReport:
         for each in self.verdicts(column):
             lines.append(
                 f"- {each.better} over {each.worse}: paper +{each.paper:.1f}, "
-                f"ours {_signed(each.ours)}: {each.word}"
+                f"ours {signed(each.ours)}: {each.word}"
             )
         return [*lines, ""]
 
@@ -184,7 +187,8 @@ def make_report(
     )
 
 
-def _signed(value: Estimate) -> str:
+def signed(value: Estimate) -> str:
+    """With a plus in front if it is not negative."""
     return f"{'+' if value.mean >= 0 else ''}{value}"
 
 

@@ -10,7 +10,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.files import write_atomically
 from blendmask_lite.masks import mask_iou, paste_masks
 from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.model.merge import Merger
 from blendmask_lite.structures import Target
 from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model
@@ -38,18 +39,21 @@ __all__ = [
     "HELD_OUT_SEED",
     "OVERLAP",
     "REGIMES",
+    "ObjectScores",
     "Regime",
-    "TrueBoxScores",
     "interleaved_times",
     "model_folder",
     "plain_scores",
     "run_model",
     "run_models",
+    "score_model",
     "score_true_boxes",
     "settings_digest",
     "true_box_masks",
 ]
 
+
+MakeMerger = Callable[[ModelConfig], Merger]
 
 HELD_OUT_SEED = 1_000_000  # of pictures that no training has seen
 
@@ -112,7 +116,14 @@ def run_models(
     return results
 
 
-def run_model(model: ModelConfig, regime: Regime, seed: int, folder: Path) -> dict[str, Any] | None:
+def run_model(
+    model: ModelConfig,
+    regime: Regime,
+    seed: int,
+    folder: Path,
+    *,
+    make_merger: MakeMerger | None = None,
+) -> dict[str, Any] | None:
     """Train one model and score it, or read the scores that are there.
 
     A training that was stopped continues where it was.
@@ -120,29 +131,28 @@ def run_model(model: ModelConfig, regime: Regime, seed: int, folder: Path) -> di
     Args:
         model: architecture.
         regime: data and schedule.
-        seed: of initial weights, order and augmentation; the pictures are the same for all.
+        seed: of initial weights, order and augmentation; the images are the same for all.
         folder: that holds a folder for every run.
+        make_merger: takes the place of the config's merger.
 
     Returns:
         Scores, settings and versions as plain values; None when stopped on request.
     """
-    run = model_folder(model, regime, seed, folder)
+    run = model_folder(model, regime, seed, folder, make_merger=make_merger)
     scores = run / "scores.json"
     if scores.exists():
         content: dict[str, Any] = json.loads(scores.read_text())
         return content
     recipe = Recipe(model, PRESET_INFERENCE["nano"], regime.train_config(seed))
     dataset = ShapesDataset(regime.num_train, config=regime.shapes)
-    if not train_model(dataset, run, recipe, is_resumed=True):
+    own: dict[str, Any] = {} if make_merger is None else {"merger": make_merger(model)}
+    torch.manual_seed(seed)
+    begun = BlendMask(model, **own) if own else None
+    is_trained = (run / "model.pt").exists()  # scores may be computed again
+    if not is_trained and not train_model(dataset, run, recipe, model=begun, is_resumed=True):
         return None
-    trained = load_model(run / "model.pt")
-    held_out = ShapesDataset(regime.num_test, seed=HELD_OUT_SEED, config=regime.shapes)
-    found = evaluate_model(trained, held_out)
-    true_boxes = score_true_boxes(trained, held_out)
     content = {
-        "mask": plain_scores(found.mask),
-        "box": plain_scores(found.box),
-        "true_boxes": plain_scores(asdict(true_boxes)),
+        **score_model(load_model(run / "model.pt", **own), regime),
         "model": asdict(model),
         "regime": asdict(regime),
         "seed": seed,
@@ -153,10 +163,41 @@ def run_model(model: ModelConfig, regime: Regime, seed: int, folder: Path) -> di
     return content
 
 
-def model_folder(model: ModelConfig, regime: Regime, seed: int, folder: Path) -> Path:
+def score_model(model: BlendMask, regime: Regime) -> dict[str, Any]:
+    """A trained model on held-out scenes of its regime, and on as many scenes that are all crowds.
+
+    Returns:
+        "mask" and "box": AP. "true_boxes": IoU of masks over true boxes by kind of object, see
+        `ObjectScores`. "objects": the same, object by object. "crowds": the three of the crowds.
+    """
+    scores: dict[str, Any] = {}
+    for part, shapes in (("", regime.shapes), ("crowds", REGIMES["crowds"].shapes)):
+        shapes = replace(shapes, size=regime.shapes.size)
+        held_out = ShapesDataset(regime.num_test, seed=HELD_OUT_SEED, config=shapes)
+        found = evaluate_model(model, held_out)
+        objects = score_true_boxes(model, held_out)
+        content = {
+            "mask": plain_scores(found.mask),
+            "box": plain_scores(found.box),
+            "true_boxes": plain_scores(objects.means()),
+            "objects": objects.plain(),
+        }
+        scores |= {part: content} if part else content
+    return scores
+
+
+def model_folder(
+    model: ModelConfig,
+    regime: Regime,
+    seed: int,
+    folder: Path,
+    *,
+    make_merger: MakeMerger | None = None,
+) -> Path:
     """The folder of one run; its name differs where anything that matters does."""
     digest = settings_digest(asdict(model), asdict(regime))
-    return folder / f"{regime.name}-{model.merger}-{digest}-seed{seed}"
+    merger = model.merger if make_merger is None else make_merger.__name__
+    return folder / f"{regime.name}-{merger}-{digest}-seed{seed}"
 
 
 def settings_digest(*settings: dict[str, Any]) -> str:
@@ -171,59 +212,95 @@ def plain_scores(numbers: dict[str, float]) -> dict[str, float | None]:
 
 
 OVERLAP = 0.2  # IoU of two boxes from which their objects count as overlapping
+SAME_CENTER = 0.1  # of the smaller side of both boxes: centers that are nearer count as one
 
 
 @dataclass(frozen=True)
-class TrueBoxScores:
-    """Mean IoU of masks predicted over true boxes, percent.
+class ObjectScores:
+    """Masks predicted over true boxes, one entry for every object that some location learns.
 
     Attributes:
-        iou: over all objects that some location learns.
-        overlapping_iou: over those whose box overlaps another one by an IoU of `OVERLAP` or more;
-            NaN if there are none.
-        num_objects, num_overlapping: how many these are.
+        image: (n,) int64, position of the object's image in the data set.
+        iou: (n,) float64, 0 to 1, of predicted and true mask.
+        is_isolated: (n,) bool, no other box touches its own.
+        is_overlapping: (n,) bool, another box overlaps its own by an IoU of `OVERLAP` or more.
+        shares_center: (n,) bool, the center of another box is as near as `SAME_CENTER` says.
     """
 
-    iou: float
-    overlapping_iou: float
-    num_objects: int
-    num_overlapping: int
+    image: Tensor
+    iou: Tensor
+    is_isolated: Tensor
+    is_overlapping: Tensor
+    shares_center: Tensor
+
+    def groups(self) -> dict[str, Tensor]:
+        """(n,) bool by name: which objects belong to it."""
+        return {
+            "all": torch.ones_like(self.is_isolated),
+            "isolated": self.is_isolated,
+            "overlapping": self.is_overlapping,
+            "one center": self.shares_center,
+        }
+
+    def means(self) -> dict[str, float]:
+        """Mean IoU of every group, percent; NaN if it has no object."""
+        groups = self.groups().items()
+        return {name: 100 * self.iou[members].mean().item() for name, members in groups}
+
+    def plain(self) -> dict[str, list[Any]]:
+        """All values as lists, for JSON."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        own["iou"] = own["iou"].mul(1e4).round().div(1e4)
+        return {
+            name: (value.int() if value.dtype == torch.bool else value).tolist()
+            for name, value in own.items()
+        }
+
+    @staticmethod
+    def from_plain(content: Mapping[str, list[Any]]) -> ObjectScores:
+        """Those that `plain` gave."""
+        kinds = {"image": torch.int64, "iou": torch.float64}
+        return ObjectScores(
+            **{
+                name: torch.tensor(v, dtype=kinds.get(name, torch.bool))
+                for name, v in content.items()
+            }
+        )
 
 
 @torch.no_grad()
-def score_true_boxes(
-    model: BlendMask,
-    dataset: InstanceDataset,
-    *,
-    progress: Callable[[int, int], None] | None = None,
-) -> TrueBoxScores:
-    """Compare masks over true boxes with the true masks, in every picture at its own size.
+def score_true_boxes(model: BlendMask, dataset: InstanceDataset) -> ObjectScores:
+    """Compare masks over true boxes with the true masks, in every image at its own size.
 
     Args:
         model: in evaluation mode.
         dataset: with masks.
-        progress: called with (done, total).
     """
-    ious, overlaps = [], []
+    rows: list[tuple[Tensor, ...]] = []
     for index in range(len(dataset)):
         sample = dataset.load(index)
         place, masks = true_box_masks(model, sample.image, sample.target)
         truth = sample.target.masks
         assert truth is not None
-        ious.append(mask_iou(masks, truth[place]))
-        boxes = sample.target.boxes.float()
-        between = box_iou(boxes, boxes).fill_diagonal_(0)
-        overlaps.append((between.amax(dim=1) >= OVERLAP)[place] if len(boxes) else place.bool())
-        if progress is not None:
-            progress(index + 1, len(dataset))
-    iou = torch.cat(ious).double() if ious else torch.zeros(0, dtype=torch.float64)
-    is_overlapping = torch.cat(overlaps) if overlaps else torch.zeros(0, dtype=torch.bool)
-    return TrueBoxScores(
-        iou=100 * iou.mean().item(),
-        overlapping_iou=100 * iou[is_overlapping].mean().item(),
-        num_objects=len(iou),
-        num_overlapping=int(is_overlapping.sum()),
-    )
+        kinds = _kinds(sample.target.boxes.float())
+        rows.append(
+            (
+                torch.full_like(place, index),
+                mask_iou(masks, truth[place]).double(),
+                *(members[place] for members in kinds),
+            )
+        )
+    return ObjectScores(*(torch.cat(column) for column in zip(*rows, strict=True)))
+
+
+def _kinds(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(N, 4) -> three (N,) bool: isolated, overlapping, with another box's center."""
+    overlap = box_iou(boxes, boxes).fill_diagonal_(0)
+    sides = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1)
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    near = SAME_CENTER * torch.minimum(sides[:, None], sides)
+    is_same = (torch.cdist(centers, centers) <= near).fill_diagonal_(False)
+    return (overlap == 0).all(dim=1), (overlap >= OVERLAP).any(dim=1), is_same.any(dim=1)
 
 
 @torch.no_grad()
