@@ -206,8 +206,10 @@ def test_rows_are_trained_once_and_read_afterwards(tmp_path, monkeypatch):
         raise AssertionError("trained again")
 
     monkeypatch.setattr(ablation_run, "train_model", refuse)
-    for run in tmp_path.iterdir():
-        (run / "scores.json").unlink()  # the trained model is scored again
+    [run] = tmp_path.iterdir()
+    (run / "scores.json").unlink()  # the trained model is scored again
+    [scored] = run_models(models, TINY, [0], tmp_path).values()
+    assert json.dumps(scored) == json.dumps(result)
     again = run_models(models, TINY, [0], tmp_path)
     assert list(again.values()) == [json.loads(json.dumps(result))]
     with pytest.raises(AssertionError, match="trained again"):
