@@ -35,6 +35,8 @@ __all__ = [
     "Scene",
     "ShapesConfig",
     "draw_scene",
+    "draw_surface",
+    "paint_scene",
     "plan_scene",
     "scene_sample",
     "uniform_from",
@@ -116,13 +118,13 @@ def plan_scene(generator: np.random.Generator, config: ShapesConfig) -> Plan:
     uniform = uniform_from(generator)
     is_crowd = uniform(0, 1) < config.crowd_share
     num = config.min_objects + int(uniform(0, config.max_objects - config.min_objects + 1))
-    label, surface = _draw_label(uniform), _draw_surface(uniform)
+    label, surface = _draw_label(uniform), draw_surface(uniform)
     center_x, center_y = uniform(0.38, 0.62), uniform(0.38, 0.62)
     plan = Plan([], [])
     occupied = np.zeros((PLAN_SIZE, PLAN_SIZE), dtype=bool)
     for _ in range(num):
         if not is_crowd:
-            label, surface = _draw_label(uniform), _draw_surface(uniform)
+            label, surface = _draw_label(uniform), draw_surface(uniform)
         for _ in range(TRIES if len(plan.placements) >= config.min_objects else 4 * TRIES):
             scale = uniform(config.min_scale, config.max_scale)
             if is_crowd:
@@ -159,7 +161,7 @@ def _draw_label(uniform: Uniform) -> int:
     return int(uniform(0, len(SHAPE_CLASSES)))
 
 
-def _draw_surface(uniform: Uniform) -> Surface:
+def draw_surface(uniform: Uniform) -> Surface:
     """Colours that tell nothing about the class."""
     hue, saturation, value = uniform(0, 1), uniform(0.5, 0.95), uniform(0.7, 1.0)
     second_hue = hue + uniform(-0.14, 0.14) + (0.5 if uniform(0, 1) < 0.25 else 0.0)
@@ -205,10 +207,19 @@ def draw_scene(seed: int, index: int, config: ShapesConfig | None = None) -> Sce
     config = ShapesConfig() if config is None else config
     if seed < 0 or index < 0:
         raise ValueError(f"seed = {seed}, index = {index}: both must be at least 0")
-    bits = np.random.PCG64(np.random.SeedSequence((seed, index)))
-    generator = np.random.Generator(bits)
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, index))))
+    return paint_scene(plan_scene(generator, config), generator, config)
+
+
+def paint_scene(plan: Plan, generator: np.random.Generator, config: ShapesConfig) -> Scene:
+    """Paint planned objects over a background, back to front.
+
+    Args:
+        plan: objects, front to back.
+        generator: of light, background and noise; of the kind that `draw_scene` makes.
+        config: its size and noise are read.
+    """
     uniform = uniform_from(generator)
-    plan = plan_scene(generator, config)
     light = Light(uniform)
     canvas, stuff = paint_background(uniform, config.size, light)
 
@@ -223,7 +234,7 @@ def draw_scene(seed: int, index: int, config: ShapesConfig | None = None) -> Sce
         paint_object(canvas, placement, raster, light)
     amplitude = uniform(0.25, 1.0) * config.noise
     return Scene(
-        image=add_noise(canvas, bits, amplitude),
+        image=add_noise(canvas, generator.bit_generator, amplitude),
         masks=masks,
         labels=np.array([placement.label for placement in plan.placements], dtype=np.int64),
         stuff=stuff,
