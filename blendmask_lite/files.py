@@ -70,8 +70,8 @@ def read_text(path: Path) -> str:
 def require_writable(path: str | os.PathLike[str]) -> None:
     """Find out, before the work, whether `write_atomically` could write a file.
 
-    Missing folders are made; nothing else changes. That a disk is too full for the file, or that
-    the reader of a pipe leaves, cannot be foreseen.
+    Nothing is left behind, no folder either. That a disk is too full for the file, or that the
+    reader of a pipe leaves, cannot be foreseen.
 
     Raises:
         OSError: it could not, and why not.
@@ -103,7 +103,9 @@ def require_folder(path: str | os.PathLike[str]) -> None:
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISDIR(path.stat().st_mode):  # a loop of links ends here, too
                 raise OSError(errno.ENOTDIR, "it is no folder")
-        _require_room(_file_behind(path) / "file")
+        folder = _file_behind(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        _require_room(folder / "file")
 
 
 def require_apart(
@@ -197,9 +199,11 @@ def _replace_file(target: Path, content: bytes, is_durable: bool) -> None:
 
 
 def _require_room(target: Path) -> None:
-    """Make a file beside `target` for a moment."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(target)
+    """Make a file for a moment beside `target`, or in the folder that the missing ones go into."""
+    folder = target.parent
+    while not folder.exists():
+        folder = folder.parent
+    temporary = folder / _temporary(target).name
     try:
         temporary.touch()
     finally:

@@ -61,10 +61,12 @@ def test_a_file_keeps_its_permissions(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_missing_folders_are_made_and_nothing_else_before_the_work(tmp_path):
+def test_before_the_work_an_output_folder_is_made_but_none_for_an_output_file(tmp_path):
     path = tmp_path / "a" / "b" / "numbers.json"
     require_writable(path)
-    assert list((tmp_path / "a" / "b").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
     require_folder(tmp_path / "c" / "d")
     assert list((tmp_path / "c" / "d").iterdir()) == []
 
@@ -295,15 +297,18 @@ def test_generated_pictures_remove_no_device_that_their_annotations_are_linked_t
         ["ablations", "1", "--iterations", "0"],
         ["data", "coco", "--split", "val2017", "--root", "new/out", "--images", "0"],
         ["data", "coco", "--split", "val2017", "--root", "new/out", "--seed", "-1"],
+        ["convert", "http://[::1", "-o", "new/out/model.pt"],
+        ["export", "nope.pt", "-o", "new/out/model.onnx"],
     ],
 )
 def test_a_refusal_leaves_no_folder(words, tmp_path, capsys, monkeypatch):
     write_shapes(tmp_path / "data", num_images=1)
     monkeypatch.chdir(tmp_path)
     command = [word.format(data=tmp_path / "data") for word in words]
-    command += {"train": ["-o", "new/out", "--batch-size", "1"], "data": []}.get(
-        words[0], ["--runs", "new/runs", "-o", "new/out"]
-    )
+    command += {
+        "train": ["-o", "new/out", "--batch-size", "1"],
+        "ablations": ["--runs", "new/runs", "-o", "new/out"],
+    }.get(words[0], [])
     assert main(command) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
