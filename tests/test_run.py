@@ -112,6 +112,7 @@ def test_a_model_of_something_else_is_not_overwritten(name, is_resumed, dataset,
     (tmp_path / name).write_bytes(b"precious")
     with pytest.raises(FileExistsError, match=f"{name}: is there already"):
         train_model(dataset, tmp_path, RECIPE, is_resumed=is_resumed)
+    assert [path.name for path in tmp_path.iterdir()] == [name]  # no lock either
     assert (tmp_path / name).read_bytes() == b"precious"
 
 

@@ -49,7 +49,7 @@ class RunSession:
         self.is_recorded = is_recorded
         self._lock = FileLock(run.lock, timeout=PATIENCE)
         self._content: dict[str, Any] | None = None
-        self._made: list[Path] = []  # folders, the innermost first
+        self._made: list[Path] = []  # by this process: the lock, then folders, the innermost first
 
     def __enter__(self) -> RunSession:
         """Take hold of the folder.
@@ -60,7 +60,9 @@ class RunSession:
         """
         if self.is_recorded:
             path = self.run.path
-            self._made = [each for each in (path, *path.parents) if not each.exists()]
+            self._made = [
+                each for each in (self.run.lock, path, *path.parents) if not each.exists()
+            ]
             require_folder(path)
             try:
                 self._lock.acquire()
@@ -139,16 +141,15 @@ class RunSession:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Note down an error, and let go of the folder; one that was made for nothing goes."""
+        """Note down an error, and let go of the folder; what was made for nothing goes."""
         if error is not None:
             with contextlib.suppress(OSError):  # a full disk: the error itself matters more
                 self._end("failed", None, f"{type(error).__name__}: {error}")
         self._lock.release()
-        if error is not None and self._content is None and self._made:
-            with contextlib.suppress(OSError):  # something else is in it
-                self.run.lock.unlink()
-                for folder in self._made:
-                    folder.rmdir()
+        if error is not None and self._content is None:
+            with contextlib.suppress(OSError):  # something else is in the folder
+                for made in self._made:
+                    made.unlink() if made == self.run.lock else made.rmdir()
 
     def _earlier(self) -> dict[str, Any]:
         try:
