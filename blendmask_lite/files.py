@@ -109,21 +109,24 @@ def require_folder(path: str | os.PathLike[str]) -> None:
 
 
 def require_apart(
-    output: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]], what: str
+    outputs: Iterable[str | os.PathLike[str]], inputs: Iterable[str | os.PathLike[str]], what: str
 ) -> None:
-    """Refuse an output that would replace one of the same command's inputs, through links, too.
+    """Refuse outputs that would replace inputs of the same command, also through links.
 
     Args:
-        output: a file to write.
-        inputs: files to read; not gone through if the output is not there yet.
-        what: one of them is, for the error: "the checkpoint", say.
+        outputs: files to write.
+        inputs: files to read; not gone through if no output exists yet.
+        what: an input is, for the error: "the checkpoint", say.
 
     Raises:
-        ValueError: the output is an input.
+        ValueError: an output is an input.
     """
-    target = os.path.realpath(output)
-    if os.path.exists(target) and target in map(os.path.realpath, inputs):
-        raise ValueError(f"{output}: is {what} and would be lost; choose another place")
+    existing = {os.path.realpath(output): output for output in outputs if os.path.exists(output)}
+    if existing:
+        for path in map(os.path.realpath, inputs):
+            if path in existing:
+                text = f"is {what} and would be lost; choose another place"
+                raise ValueError(f"{existing[path]}: {text}")
 
 
 @contextlib.contextmanager

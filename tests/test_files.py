@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from blendmask_lite import BlendMask
+from blendmask_lite import PRESETS, BlendMask, save_model
 from blendmask_lite.cli import main
-from blendmask_lite.datasets.shapes import write_shapes
+from blendmask_lite.datasets.shapes import SHAPE_CLASSES, STUFF_CLASSES, write_shapes
 from blendmask_lite.files import (
     require_folder,
     require_writable,
@@ -232,9 +232,13 @@ def test_commands_refuse_an_output_before_they_begin(tmp_path, capsys, monkeypat
 
 def test_commands_refuse_an_output_that_is_their_own_input(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["shapes", "data", "--images", "1"]) == 0
+    assert main(["shapes", "data", "--images", "1", "--stuff"]) == 0
     shutil.copy(shipped_checkpoint(), "m.pt")
-    for folder in ("run", "out", "begun"):
+    panoptic = BlendMask(
+        PRESETS["nano_panoptic"], class_names=SHAPE_CLASSES, stuff_names=STUFF_CLASSES
+    )
+    save_model(panoptic, Path("p.pt"))
+    for folder in ("run", "out", "begun", "plots", "sent"):
         Path(folder).mkdir()
     shutil.copy("m.pt", "begun/best.pt")
     shutil.copy("m.pt", "out/results.json")
@@ -245,11 +249,15 @@ def test_commands_refuse_an_output_that_is_their_own_input(tmp_path, capsys, mon
         "m.onnx": "m.pt",
         "curves.png": "run/metrics.csv",
         "one.json": "two.json",
+        "plots/mistakes.pdf": "m.pt",
+        "plots/panoptic_quality.png": "data/train/000000.png",
+        "sent/panoptic_train_blendmask_results": "data/annotations/panoptic_train",
     }
     for link, target in links.items():
-        Path(link).symlink_to(target)
+        Path(link).symlink_to(Path(target).absolute())
     annotations, picture = links["annotations.json"], links["picture.json"]
     evaluate = ["evaluate", "m.pt", "data"]
+    evaluate_stuff = ["evaluate", "p.pt", "data", "--panoptic"]
     commands = [
         (["data", "check", "data", "--json", annotations], "an annotation file"),
         (["data", "check", "data", "--json", "annotations.json"], "an annotation file"),
@@ -259,6 +267,9 @@ def test_commands_refuse_an_output_that_is_their_own_input(tmp_path, capsys, mon
         ([*evaluate, "--results", "annotations.json"], "a file of the data set"),
         ([*evaluate, "--json", picture], "a file of the data set"),
         ([*evaluate, "--json", "one.json", "--results", "two.json"], "--json and --results: both"),
+        ([*evaluate, "--plot", "plots"], "mistakes.pdf: is the checkpoint"),
+        ([*evaluate_stuff, "--plot", "plots"], "panoptic_quality.png: is a file of the data set"),
+        ([*evaluate_stuff, "--panoptic-results", "sent"], "000000.png: is a file of the data set"),
         (["export", "m.pt", "-o", "m.onnx"], "the checkpoint"),
         (["convert", "m.pt", "-o", "m.pt"], "the file to convert"),
         (["segment", picture, "--weights", "out/results.json", "-o", "out"], "the checkpoint"),

@@ -49,7 +49,7 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Convert, and say what was found."""
     names = None if options.classes is None else options.classes.split(",")
-    require_apart(options.out, [options.source], "the file to convert")
+    require_apart([options.out], [options.source], "the file to convert")
     require_writable(options.out)
     model = load_adelaidet(options.source, options.preset, class_names=names)
     dtype = torch.float16 if options.half else None

@@ -53,12 +53,12 @@ def run_check(options: argparse.Namespace) -> int:
     """Check, print, write."""
     root = Path(options.root)
     if options.json is not None:
-        require_apart(options.json, root.glob("annotations/**/*"), "an annotation file")
+        require_apart([options.json], root.glob("annotations/**/*"), "an annotation file")
         require_writable(options.json)
     check = check_folder(root, options.split, decode=options.decode, progress=counter)
     if options.json is not None:
         pictures = (file for split in check.splits for file in split.files)
-        require_apart(options.json, pictures, "one of the pictures")
+        require_apart([options.json], pictures, "one of the pictures")
     for split in check.splits:
         _print_split(split)
     if between := check.between.sorted():

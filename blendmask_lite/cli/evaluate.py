@@ -23,12 +23,17 @@ from blendmask_lite.cli.options import (
 from blendmask_lite.datasets.coco import CocoDataset, ImageListDataset
 from blendmask_lite.datasets.coco_files import list_splits
 from blendmask_lite.datasets.lvis import CocoClassesOfLvis, LvisDataset
-from blendmask_lite.datasets.panoptic import PanopticDataset
+from blendmask_lite.datasets.panoptic import PanopticDataset, segments_folder
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.evaluation.instances import detect_all, evaluate_model
 from blendmask_lite.evaluation.panoptic import evaluate_panoptic, panoptic_results_path
 from blendmask_lite.evaluation.results import submission_path, write_results, write_submission
-from blendmask_lite.figures.evaluation import evaluation_figures, write_evaluation_figures
+from blendmask_lite.figures.evaluation import (
+    EVALUATION_FIGURES,
+    evaluation_figures,
+    figure_paths,
+    write_evaluation_figures,
+)
 from blendmask_lite.figures.panoptic import panoptic_quality_figure
 from blendmask_lite.files import (
     require_apart,
@@ -43,6 +48,7 @@ from blendmask_lite.weights.checkpoint import load_model
 
 __all__ = ["add_parser"]
 
+PANOPTIC_FIGURE = "panoptic_quality"
 LVIS_DETECTIONS = 300  # of an image that count there (Gupta et al., "LVIS", section 2.1)
 
 EPILOG = """examples:
@@ -205,9 +211,16 @@ def _require_outputs(options: argparse.Namespace, dataset: InstanceDataset) -> N
     if options.results and isinstance(dataset, ImageListDataset):
         path = submission_path(Path(options.results), dataset.split)
         outputs = [path, path.with_suffix(".zip")]
+    inside = []  # of folders
+    if options.plot:
+        names = (PANOPTIC_FIGURE,) if options.panoptic else EVALUATION_FIGURES
+        inside += figure_paths(names, options.plot)
+    if options.panoptic_results:
+        path = _panoptic_results(options, dataset)
+        inside += [path, *path.with_suffix("").glob("*.png")]
+    require_apart([*outputs, *inside], [options.checkpoint], "the checkpoint")
+    require_apart([*outputs, *inside], _files_of(dataset), "a file of the data set")
     for path in outputs:
-        require_apart(path, [options.checkpoint], "the checkpoint")
-        require_apart(path, _files_of(dataset), "a file of the data set")
         require_writable(path)
     for folder in (options.plot, options.panoptic_results):
         if folder:
@@ -218,6 +231,13 @@ def _files_of(dataset: InstanceDataset) -> Iterator[Path]:
     if isinstance(dataset, CocoDataset):
         yield from dataset.root.glob("annotations/**/*")
         yield from map(dataset.image_path, dataset.image_ids)
+    if isinstance(dataset, PanopticDataset):
+        yield from segments_folder(dataset.root, dataset.split).iterdir()
+
+
+def _panoptic_results(options: argparse.Namespace, dataset: InstanceDataset) -> Path:
+    split = dataset.split if isinstance(dataset, PanopticDataset) else SHAPES
+    return panoptic_results_path(options.panoptic_results, split)
 
 
 def _run_without_truth(
@@ -252,10 +272,7 @@ def _run_panoptic(
     how: dict[str, Any],
     ranks: Ranks,
 ) -> int:
-    results = None
-    if options.panoptic_results:
-        split = dataset.split if isinstance(dataset, PanopticDataset) else SHAPES
-        results = panoptic_results_path(options.panoptic_results, split)
+    results = _panoptic_results(options, dataset) if options.panoptic_results else None
     quality = evaluate_panoptic(model, dataset, results=results, **how)
     if not ranks.is_first:
         return 0
@@ -265,7 +282,5 @@ def _run_panoptic(
     if options.json:
         write_atomically(Path(options.json), (quality.to_json() + "\n").encode())
     if options.plot:
-        write_evaluation_figures(
-            {"panoptic_quality": panoptic_quality_figure(quality)}, options.plot
-        )
+        write_evaluation_figures({PANOPTIC_FIGURE: panoptic_quality_figure(quality)}, options.plot)
     return 0

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     if out.suffix not in (".onnx", ".pt2"):
         raise ValueError(f"--out {out}: must end in .onnx or .pt2")
     checkpoint = options.checkpoint or shipped_checkpoint()
-    require_apart(out, [checkpoint], "the checkpoint")
+    require_apart([out], [checkpoint], "the checkpoint")
     require_writable(out)
     model = load_model(checkpoint)
     if out.suffix == ".onnx":

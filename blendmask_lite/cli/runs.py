@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"compare: needs two runs, {', '.join(roots)} has {len(records)}")
     if options.plot is not None:
         files = (file for path in paths for file in path.rglob("*"))
-        require_apart(options.plot, files, "a file of one of the runs")
+        require_apart([options.plot], files, "a file of one of the runs")
         require_writable(options.plot)
     print(comparison(records) if is_comparison else listing(records))
     if options.plot is not None:

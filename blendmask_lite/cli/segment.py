@@ -75,9 +75,9 @@ def run(options: argparse.Namespace) -> int:
     paths = list_images(options.images)
     targets = drawn_paths(paths, Path(options.out))
     weights = options.weights or shipped_checkpoint()
-    for target in [*targets, Path(options.out) / RESULTS]:
-        require_apart(target, paths, "one of the pictures")
-        require_apart(target, [weights], "the checkpoint")
+    outputs = [*targets, Path(options.out) / RESULTS]
+    require_apart(outputs, paths, "one of the pictures")
+    require_apart(outputs, [weights], "the checkpoint")
     require_own(targets, Path(options.out) / RESULTS)
     model = load_model(weights, device=find_device(options.device))
     require_folder(options.out)

@@ -207,8 +207,8 @@ def train(options: argparse.Namespace, ranks: Ranks) -> int:
     )
     run = RunFolder(options.out)
     begun_from = [each for each in (options.weights, options.backbone_weights) if each]
-    for path in (run.last, run.model, run.best, run.failure):
-        require_apart(path, begun_from, "what the run starts from")
+    outputs = (run.last, run.model, run.best, run.failure)
+    require_apart(outputs, begun_from, "what the run starts from")
     is_finished = train_model(
         dataset,
         options.out,

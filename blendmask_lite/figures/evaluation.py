@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -31,8 +31,20 @@ from blendmask_lite.figures.style import (
     text_on,
 )
 
-__all__ = ["ap_bars_figure", "evaluation_figures", "mistakes_figure", "write_evaluation_figures"]
+__all__ = [
+    "EVALUATION_FIGURES",
+    "ap_bars_figure",
+    "evaluation_figures",
+    "figure_paths",
+    "mistakes_figure",
+    "write_evaluation_figures",
+]
 
+# Names of what `evaluation_figures` draws.
+EVALUATION_FIGURES = (
+    *("precision_recall", "precision_recall_classes", "average_precision", "mistakes"),
+    *("best_images", "worst_images"),
+)
 
 # What the bars are of, in words; of the numbers that an evaluation has, those that are here.
 BARS = {
@@ -194,22 +206,29 @@ def evaluation_figures(
             title=f"The {kind} of {results.num_images} images",
         )
 
-    return {
-        "precision_recall": precision_recall_figure(results.precision),
-        "precision_recall_classes": class_precision_recall_figure(
+    figures = (
+        precision_recall_figure(results.precision),
+        class_precision_recall_figure(
             results.precision["mask"], dataset.class_names, title="Masks"
         ),
-        "average_precision": ap_bars_figure({"mask": results.mask, "box": results.box}),
-        "mistakes": mistakes_figure(count_outcomes(comparisons), score_threshold=score_threshold),
-        "best_images": gallery("best"),
-        "worst_images": gallery("worst"),
-    }
+        ap_bars_figure({"mask": results.mask, "box": results.box}),
+        mistakes_figure(count_outcomes(comparisons), score_threshold=score_threshold),
+        gallery("best"),
+        gallery("worst"),
+    )
+    return dict(zip(EVALUATION_FIGURES, figures, strict=True))
+
+
+def figure_paths(names: Iterable[str], folder: str | Path) -> list[Path]:
+    """The files of figures: NAME.png, and NAME.pdf, too, of those without photographs."""
+    return [
+        Path(folder) / f"{name}.{kind}"
+        for name in names
+        for kind in (("png",) if name.endswith("_images") else ("png", "pdf"))
+    ]
 
 
 def write_evaluation_figures(figures: Mapping[str, Figure], folder: str | Path) -> list[Path]:
-    """Write each figure as NAME.png, and those without photographs as NAME.pdf, too."""
-    written = []
-    for name, figure in figures.items():
-        for kind in ("png",) if name.endswith("_images") else ("png", "pdf"):
-            written.append(save_figure(figure, Path(folder) / f"{name}.{kind}", dpi=DPI))
-    return written
+    """Write each figure into its `figure_paths`, which are returned."""
+    paths = figure_paths(figures, folder)
+    return [save_figure(figures[path.stem], path, dpi=DPI) for path in paths]
