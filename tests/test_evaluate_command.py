@@ -85,6 +85,26 @@ def test_a_row_for_each_class_is_printed_and_stored(shapes_root, tmp_path, capsy
     assert 30 <= sum(each["num_detections"] for each in classes) <= 40
 
 
+def test_data_without_objects_gives_its_results_and_a_status(shapes_root, tmp_path, capsys):
+    model = write_model(tmp_path / "model.pt", SHAPE_CLASSES)
+    path = next((shapes_root / "annotations").glob("*.json"))
+    content = json.loads(path.read_text())
+    content["annotations"] = content["annotations"][:1]
+    path.write_text(json.dumps(content))
+    file = tmp_path / "found.json"
+    arguments = ["evaluate", model, str(shapes_root), "--results", str(file)]
+    assert main(arguments) == 0
+    assert capsys.readouterr().err.count("no evaluated image has an object") == 0
+    content["annotations"][0]["iscrowd"] = 1
+    path.write_text(json.dumps(content))
+    file.unlink()
+    assert main(arguments) == 1
+    said = capsys.readouterr()
+    assert said.out.splitlines()[1].split() == ["mask", *("-" * 7)]
+    assert "nothing could be measured: no evaluated image has an object" in said.err
+    assert 30 <= len(json.loads(file.read_text())) <= 40
+
+
 def test_a_damaged_true_mask_is_refused_before_the_work(shapes_root, tmp_path, capsys, monkeypatch):
     model = write_model(tmp_path / "model.pt", SHAPE_CLASSES)
     path = next((shapes_root / "annotations").glob("*.json"))

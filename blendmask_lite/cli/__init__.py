@@ -37,8 +37,8 @@ EPILOG = """`blendmask-lite COMMAND --help` says more.
 
 status:
   0     done
-  1     something was wrong, said in one line; `data check` found errors, or `segment` left out
-        a picture
+  1     something was wrong, said in one line; `data check` found errors, `segment` left out a
+        picture, or `evaluate` met no object
   2     the command line could not be understood
   130   stopped by Ctrl-C, or a training by SIGTERM
   141   nobody read the output any more

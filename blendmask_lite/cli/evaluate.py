@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -178,6 +179,10 @@ def evaluate(options: argparse.Namespace, ranks: Ranks) -> int:
         write_results(Path(options.results), results.found)
     if options.plot:
         write_evaluation_figures(evaluation_figures(results, dataset), options.plot)
+    if not any(each.num_objects for each in results.classes):
+        said = "nothing could be measured: no evaluated image has an object (crowds are none)"
+        print(f"blendmask-lite evaluate: {said}", file=sys.stderr)
+        return 1
     return 0
 
 
