@@ -87,10 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _make_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     """The parser with all commands, and the options of the one that is called."""
     parser = Parser(
-        prog="blendmask-lite",
-        description="Train, evaluate and use BlendMask.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="blendmask-lite", description="Train, evaluate and use BlendMask.", epilog=EPILOG
     )
     parser.add_argument("--version", action="version", version=__version__)
     parser.set_defaults(debug=False)

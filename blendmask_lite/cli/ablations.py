@@ -57,12 +57,11 @@ def add_parser(commands: Any) -> None:
         "ways of merging step by step, or BlendMask and Mask R-CNN, and write the results beside "
         "the paper's: JSON, Markdown and a figure.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("table", metavar="TABLE", help=f'1 to 7, "{MERGING}" or "{HEADLINE}"')
     parser.add_argument("--seeds", type=integers, metavar="N,N,...", help="default 0,1,2")
     parser.add_argument("--regime", choices=list(REGIMES), default="default", help="of the data")
-    parser.add_argument("--iterations", type=int, metavar="N", help="default the regime's")
+    parser.add_argument("--iterations", type=int, help="default the regime's")
     parser.add_argument(
         "--finished", action="store_true", help=f"of {MERGING}: train nothing, report what is there"
     )
@@ -72,7 +71,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "-o", "--out", default="runs/ablations", metavar="DIR", help="of the report; %(default)s"
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
+    parser.add_argument("--threads", type=int, help="CPU threads")
     parser.set_defaults(run=run)
 
 

@@ -30,7 +30,6 @@ def add_parser(commands: Any) -> None:
         description="Turn weights of the authors' released code into a checkpoint of ours, which "
         "the other commands read.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "source", metavar="FILE", help="file, URL, or name of a published checkpoint"

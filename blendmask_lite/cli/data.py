@@ -13,11 +13,7 @@ from blendmask_lite.cli.models import print_table
 from blendmask_lite.datasets.check import FolderCheck, SplitCheck, check_folder
 from blendmask_lite.datasets.check.problems import KINDS, Findings
 from blendmask_lite.datasets.coco_download import COCO_URL, SPLITS, STORE, download_coco
-from blendmask_lite.files import (
-    require_apart,
-    require_writable,
-    write_atomically,
-)
+from blendmask_lite.files import require_apart, require_writable, write_atomically
 from blendmask_lite.terminal import counter, printable
 
 __all__ = ["add_parser"]
@@ -147,19 +143,16 @@ def add_coco(subcommands: Any) -> None:
         "archives are read in parts. A call that broke off is continued by the same call, and a "
         "call for more images adds to those that are there.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--split", required=True, choices=list(SPLITS))
     parser.add_argument("--root", required=True, metavar="DIR", help="folder to write into")
-    parser.add_argument("--images", type=int, metavar="N", help="at random; default all")
+    parser.add_argument("--images", type=int, help="at random; default all")
     parser.add_argument(
         "--categories",
         metavar="NAME,NAME,...",
         help="only images with an object of one of these; their other objects are kept",
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="of the random choice; default 0"
-    )
+    parser.add_argument("--seed", type=int, default=0, help="of the random choice; default 0")
     parser.add_argument("--panoptic", action="store_true", help="also fetch panoptic annotations")
     parser.add_argument(
         "--url", default=COCO_URL, metavar="BASE", help=f"of a mirror; default {COCO_URL}"
@@ -199,8 +192,7 @@ def run_coco(options: argparse.Namespace) -> int:
 def add_parser(commands: Any) -> None:
     """Add the command to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
-        "data",
-        description="Fetch and check data sets in COCO's layout.",
+        "data", description="Fetch and check data sets in COCO's layout."
     )
     subcommands = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
     add_coco(subcommands)

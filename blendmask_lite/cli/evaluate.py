@@ -36,12 +36,7 @@ from blendmask_lite.figures.evaluation import (
     write_evaluation_figures,
 )
 from blendmask_lite.figures.panoptic import panoptic_quality_figure
-from blendmask_lite.files import (
-    require_apart,
-    require_folder,
-    require_writable,
-    write_atomically,
-)
+from blendmask_lite.files import require_apart, require_folder, require_writable, write_atomically
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.terminal import counter, printable
 from blendmask_lite.training.distributed import Ranks, join_ranks, one_voice
@@ -69,7 +64,6 @@ def add_parser(commands: Any) -> None:
         description="Box and mask AP, or panoptic quality, of a checkpoint on data in the format "
         "of COCO or LVIS.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT")
     parser.add_argument("root", metavar="ROOT", help=f'COCO-layout folder, or "{SHAPES}"')
@@ -77,23 +71,21 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--batch-size",
         type=int,
-        metavar="N",
         help="images at once, at most; 1 by default, 8 on a GPU; the numbers do not depend on it",
     )
-    parser.add_argument("--images", type=int, metavar="N", help="only the first N images")
+    parser.add_argument("--images", type=int, help="only the first N images")
     parser.add_argument("--ids", type=integers, metavar="ID,ID,...", help="only these image ids")
     parser.add_argument(
         "--folder", metavar="NAME", help="LVIS: only pictures of this folder, such as val2017"
     )
-    parser.add_argument("--size", type=int, metavar="N", help="shorter side at test, pixels")
-    parser.add_argument("--max-size", type=int, metavar="N", help="longest side at test, pixels")
+    parser.add_argument("--size", type=int, help="shorter side at test, pixels")
+    parser.add_argument("--max-size", type=int, help="longest side at test, pixels")
     parser.add_argument(
         "--max-detections",
         type=int,
-        metavar="N",
         help=f"of an image; by default the model's own number, on LVIS {LVIS_DETECTIONS}",
     )
-    parser.add_argument("--score-threshold", type=float, metavar="X", help="0 to 1")
+    parser.add_argument("--score-threshold", type=float, help="0 to 1")
     parser.add_argument(
         "--coco-classes",
         action="store_true",

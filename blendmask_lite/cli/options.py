@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Parser",
-    "add_augmentation_options",
     "add_device_options",
+    "add_threads_option",
     "apply_threads",
     "find_device",
     "integers",
@@ -34,9 +34,9 @@ class Parser(argparse.ArgumentParser):
     as a folder it would be the current one.
     """
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
-        self.register("type", None, _not_empty)  # of whatever has no type of its own
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"formatter_class": _Help} | settings)
+        self.register("type", None, _not_empty)  # of arguments that name no type
         self.add_argument(
             "--debug",
             action="store_true",
@@ -45,10 +45,21 @@ class Parser(argparse.ArgumentParser):
         )
 
     def add_subparsers(self, **settings: Any) -> Any:
-        """As ever; the words behind a command are left to the command's own parser."""
+        """The usual; what follows a command is left to the command's own parser."""
         commands = super().add_subparsers(**settings)
         commands.type = str
         return commands
+
+
+class _Help(argparse.HelpFormatter):
+    """Wraps descriptions but not lists of examples; N is a whole number, X any number."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        names = {int: "N", float: "X"}
+        return names.get(action.type) or super()._get_default_metavar_for_optional(action)  # type: ignore[call-overload]
 
 
 def _not_empty(text: str) -> str:
@@ -58,7 +69,7 @@ def _not_empty(text: str) -> str:
 
 
 SHAPES = "shapes"  # instead of a folder: generated pictures
-LVIS = "lvis_"  # what LVIS's annotation files, and so its splits, begin with
+LVIS = "lvis_"  # beginning of LVIS's annotation files, and so of its splits
 LEAST_SIDE, LARGEST_SIDE = 16, 8192  # of a training's --size, pixels
 VALIDATION_SEED = 1_000_000  # added to the seed: pictures that no training has seen
 
@@ -66,43 +77,20 @@ VALIDATION_SEED = 1_000_000  # added to the seed: pictures that no training has 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
     """--device and --threads."""
     parser.add_argument(
-        "--device",
-        default="auto",
-        help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one",
+        "--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one"
     )
+    add_threads_option(parser)
+
+
+def add_threads_option(parser: argparse.ArgumentParser) -> None:
+    """--threads, for `apply_threads`."""
     parser.add_argument(
-        "--threads",
-        type=int,
-        metavar="N",
-        help="CPU threads; by default OMP_NUM_THREADS, or else all cores",
+        "--threads", type=int, help="CPU threads; by default OMP_NUM_THREADS, or else all cores"
     )
-
-
-def add_augmentation_options(group: Any) -> None:
-    """--size, --max-size, --jitter and --no-flip of a training."""
-    group.add_argument(
-        "--size",
-        type=sizes,
-        metavar="N,N-N,...",
-        help="shorter sides to draw from, pixels, such as 480,512 or 640-800; tests use the last",
-    )
-    group.add_argument("--max-size", type=int, metavar="N", help="longest side, pixels")
-    group.add_argument(
-        "--jitter",
-        type=two_numbers,
-        metavar="X,X",
-        help="large-scale jitter, such as 0.1,2: enlarge by a factor from this range, then cut or "
-        "fill a square of a side of --size",
-    )
-    group.add_argument("--no-flip", action="store_true", help="no mirrored images")
 
 
 def apply_threads(options: argparse.Namespace) -> None:
-    """Set the number of CPU threads.
-
-    Raises:
-        ValueError: less than one, or more than any machine of this size has a use for.
-    """
+    """Set the number of CPU threads to --threads."""
     import torch
 
     if options.threads is not None:
@@ -113,11 +101,7 @@ def apply_threads(options: argparse.Namespace) -> None:
 
 
 def find_device(name: str) -> torch.device:
-    """The device that --device names.
-
-    Raises:
-        ValueError: there is no such device.
-    """
+    """The device that --device names, once torch can compute on it."""
     import torch
 
     if name == "auto":
@@ -150,8 +134,7 @@ def num_cores() -> int:
 def require_few(option: str, number: int, *, least: int) -> None:
     """Refuse a number of threads or processes that would bring the machine down.
 
-    Raises:
-        ValueError: `number` is below `least`, or above 64 and above eight for every core.
+    The most is 64, or eight for each core if that is more.
     """
     if number < least:
         raise ValueError(f"{option} {number}: must be at least {least}")
@@ -165,11 +148,9 @@ def integers(text: str) -> tuple[int, ...]:
     try:
         numbers = tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: expected whole numbers with commas between"
-        ) from None
+        raise argparse.ArgumentTypeError(f"{text!r}: expected whole numbers, as in 9,25") from None
     if len(set(numbers)) < len(numbers):
-        raise argparse.ArgumentTypeError(f"{text!r}: a number stands there twice")
+        raise argparse.ArgumentTypeError(f"{text!r}: a number is repeated")
     return numbers
 
 
@@ -183,13 +164,11 @@ def sizes(text: str) -> tuple[int, ...]:
         except ValueError:
             span = range(0)
         if not span:
-            raise argparse.ArgumentTypeError(
-                f"{text!r}: expected whole numbers or ranges such as 640-800, with commas between"
-            )
+            said = "expected whole numbers or ranges, as in 512,640-800"
+            raise argparse.ArgumentTypeError(f"{text!r}: {said}")
         if span[0] < LEAST_SIDE or span[-1] > LARGEST_SIDE:
-            raise argparse.ArgumentTypeError(
-                f"{text!r}: sides of {LEAST_SIDE} to {LARGEST_SIDE} pixels"
-            )
+            said = f"sides must be {LEAST_SIDE} to {LARGEST_SIDE} pixels"
+            raise argparse.ArgumentTypeError(f"{text!r}: {said}")
         found += span
     return tuple(found)
 
@@ -199,9 +178,7 @@ def two_numbers(text: str) -> tuple[float, float]:
     try:
         first, second = (float(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: expected two numbers with a comma between"
-        ) from None
+        raise argparse.ArgumentTypeError(f"{text!r}: expected two numbers, as in 0.1,2") from None
     return first, second
 
 
@@ -215,16 +192,16 @@ def open_dataset(
     has_stuff: bool = False,
     filter_empty: bool = False,
 ) -> InstanceDataset:
-    """A folder in the layout of COCO or LVIS, or generated pictures for the word "shapes".
+    """A folder in the layout of COCO or LVIS, or generated images for the word "shapes".
 
     Args:
-        root: folder, or "shapes" where no folder of that name is.
+        root: folder, or "shapes" if there is no folder of that name.
         split: of a folder; None is the only one there is. LVIS's begin with "lvis_".
-        num_images: of generated pictures.
-        seed: of generated pictures.
-        size: side at which the model sees them, pixels. Pictures are drawn at this size if it is
-            between 128 and 2048, and otherwise at the nearer of these two.
-        has_stuff: read the folder's panoptic annotations, too.
+        num_images: how many are generated, from `seed`.
+        seed: see `num_images`.
+        size: side at which the model sees generated images, pixels. They are drawn at this size
+            if it is between 128 and 2048, and otherwise at the nearer of these two.
+        has_stuff: also read the folder's panoptic annotations.
         filter_empty: leave out the folder's images without any object.
     """
     from blendmask_lite.datasets.coco import CocoDataset

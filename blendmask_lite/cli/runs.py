@@ -35,7 +35,6 @@ def add_parser(commands: Any) -> None:
         "runs",
         description="List trainings, compare their settings and results, draw their curves.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "folders",

@@ -60,9 +60,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture, or folder of pictures")
     parser.add_argument("--weights", metavar="FILE", help="checkpoint; default the shipped one")
     parser.add_argument("-o", "--out", default="segmented", metavar="DIR", help="default segmented")
-    parser.add_argument(
-        "--threshold", type=float, default=0.4, metavar="X", help="least score; default 0.4"
-    )
+    parser.add_argument("--threshold", type=float, default=0.4, help="least score; default 0.4")
     add_device_options(parser)
     parser.set_defaults(run=run)
 

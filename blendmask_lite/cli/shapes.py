@@ -20,11 +20,11 @@ def add_parser(commands: Any) -> None:
         description="Generate pictures of overlapping objects as JSON + PNG in COCO's layout.",
     )
     parser.add_argument("out", metavar="OUT", help="folder to write into")
-    parser.add_argument("--images", type=int, default=1000, metavar="N", help="default 1000")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default 0")
+    parser.add_argument("--images", type=int, default=1000, help="default 1000")
+    parser.add_argument("--seed", type=int, default=0, help="default 0")
     parser.add_argument("--split", default="train", metavar="NAME", help="default train")
     parser.add_argument(
-        "--size", type=int, default=128, metavar="N", help="side, 32 to 2048 pixels; default 128"
+        "--size", type=int, default=128, help="side, 32 to 2048 pixels; default 128"
     )
     parser.add_argument("--stuff", action="store_true", help="also write panoptic JSON and PNG")
     parser.set_defaults(run=run)

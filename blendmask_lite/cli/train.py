@@ -1,4 +1,4 @@
-"""A training that continues: the options that it began with, from its run.json."""
+"""`blendmask-lite train`: a new run, or one that continues with the options in its run.json."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from blendmask_lite.cli.train_options import (
 )
 from blendmask_lite.config import PRESET_INFERENCE, PRESETS, InferenceConfig
 from blendmask_lite.files import read_text, require_apart
+from blendmask_lite.terminal import first_line
 from blendmask_lite.training.run_folder import RunFolder
 from blendmask_lite.training.schedule import (
     PRESET_SCHEDULES,
@@ -40,96 +41,23 @@ if TYPE_CHECKING:
     from blendmask_lite.datasets.sample import InstanceDataset
     from blendmask_lite.training.distributed import Ranks
 
-__all__ = ["add_parser", "options_to_store", "take_stored_options"]
+__all__ = ["add_parser"]
 
-
-# Said anew by every process.
+TRAIN_SHAPES = 20_000  # generated pictures in a pass
+VALIDATION_SHAPES = 200
+# Options that every process is given again.
 NOT_STORED = ("run", "command", "command_line", "out", "resume", "debug")
-# Where a run begins, what it sees and leaves. All else is compared as the settings that follow.
+# What a run keeps: its beginning, its data and its files. Settings are compared by the training.
 KEPT = (
     *("preset", "split", "validation", "images", "weights", "backbone_weights"),
     *("half", "snapshots", "tensorboard", "watched_pictures"),
 )
 PLACES = ("root", "weights", "backbone_weights")  # files and folders, or a word
-
-
-def options_to_store(options: argparse.Namespace) -> dict[str, Any]:
-    """Those that were given, as plain values; folders and files by their whole paths."""
-    given = {name: value for name, value in vars(options).items() if not _is_missing(value)}
-    return {
-        name: _whole_path(value) if name in PLACES else value
-        for name, value in given.items()
-        if name not in NOT_STORED
-    }
-
-
-def take_stored_options(options: argparse.Namespace) -> None:
-    """Fill in, in place, the options of the run to continue where nothing else was said.
-
-    Nothing changes where there is no run yet and a ROOT to begin one with.
-
-    Raises:
-        ValueError: there is nothing to continue; run.json does not hold the options; or one of
-            those that a run keeps was given and is another.
-    """
-    run = RunFolder(options.out)
-    if options.root is not None and not run.last.exists():
-        return
-    stored = _read_stored(run)
-    if stored is None:
-        if options.root is None:
-            reason = "does not say how the run was begun" if run.path.exists() else "is missing"
-            raise ValueError(
-                f"{run.description}: {reason}; --resume needs ROOT and the options of the beginning"
-            )
-        return
-    for name in KEPT:
-        default = DEFAULT_PRESET if name == "preset" else None
-        value, known = getattr(options, name), stored.get(name, default)
-        if name == "split" and known is None:
-            continue  # it was the only one, and there may be others beside it now
-        if not _is_missing(value) and _comparable(value) != _comparable(known):
-            option = f"--{name.replace('_', '-')}"
-            raise ValueError(
-                f"{run.path}: cannot continue with other settings: {option} is {value!r}, "
-                f"was {known!r}"
-            )
-    options.is_root_stored = options.root is None
-    for name, value in stored.items():
-        if hasattr(options, name) and _is_missing(getattr(options, name)):
-            setattr(options, name, tuple(value) if isinstance(value, list) else value)
-
-
-def _read_stored(run: RunFolder) -> dict[str, Any] | None:
-    try:
-        text = read_text(run.description)
-    except FileNotFoundError:
-        return None
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{run.description}: cannot be read ({error})") from None
-    stored = content.get("options") if isinstance(content, dict) else None
-    return stored if isinstance(stored, dict) else None
-
-
-def _is_missing(value: object) -> bool:
-    return value is None or value is False
-
-
-def _whole_path(text: str) -> str:
-    path = Path(text)
-    return str(path.absolute()) if path.exists() else text
-
-
-def _comparable(value: object) -> object:
-    if isinstance(value, str):
-        return _whole_path(value)
-    return list(value) if isinstance(value, tuple) else value
-
-
-TRAIN_SHAPES = 20_000  # generated pictures in a pass
-VALIDATION_SHAPES = 200
+# Options that are fields of `TrainConfig`.
+SETTINGS = (
+    *("accumulate", "optimizer", "learning_rate", "warmup_iterations", "clip_norm", "seed"),
+    *("precision", "evaluate_every", "checkpoint_every", "patience", "max_size", "jitter"),
+)
 
 
 def add_parser(commands: Any) -> None:
@@ -138,7 +66,6 @@ def add_parser(commands: Any) -> None:
         "train",
         description="Train a model and write it, its log and its checkpoints into a folder.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_train_options(parser)
     parser.set_defaults(run=run)
@@ -148,11 +75,10 @@ def run(options: argparse.Namespace) -> int:
     """Train; 0 when finished, 130 when stopped on request."""
     import torch
 
-    from blendmask_lite.terminal import first_line
     from blendmask_lite.training.distributed import join_ranks, one_voice
 
     if options.resume:
-        take_stored_options(options)
+        _take_stored_options(options)
     if options.root is None:
         raise ValueError("ROOT: needed, unless --resume continues a run")
     apply_threads(options)
@@ -160,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
         require_few("--workers", options.workers, least=0)
     with join_ranks(find_device(options.device or "auto")) as ranks, one_voice(ranks):
         try:
-            return train(options, ranks)
+            return _train(options, ranks)
         except torch.OutOfMemoryError as error:
             raise ValueError(
                 "the GPU's memory is too small for this: --accumulate 2 takes half of the images "
@@ -169,8 +95,8 @@ def run(options: argparse.Namespace) -> int:
             ) from None
 
 
-def train(options: argparse.Namespace, ranks: Ranks) -> int:
-    """As one of the processes that train together."""
+def _train(options: argparse.Namespace, ranks: Ranks) -> int:
+    """Train as one of the processes that do it together."""
     from blendmask_lite.training.resume import Recipe
     from blendmask_lite.training.run import train_model
 
@@ -206,20 +132,20 @@ def train(options: argparse.Namespace, ranks: Ranks) -> int:
         backbone_from=options.backbone_weights,
     )
     run = RunFolder(options.out)
-    begun_from = [each for each in (options.weights, options.backbone_weights) if each]
+    begun_from = [path for path in (options.weights, options.backbone_weights) if path]
     outputs = (run.last, run.model, run.best, run.failure)
     require_apart(outputs, begun_from, "what the run starts from")
     is_finished = train_model(
         dataset,
         options.out,
         recipe,
-        validation=open_validation(options, config),
+        validation=_open_validation(options, config),
         is_resumed=options.resume,
         description={
             "command": options.command_line,
             "preset": _preset(options),
             "data": options.root,
-            "options": options_to_store(options),
+            "options": _options_to_store(options),
         },
         half=options.half,
         watching=make_watching(options),
@@ -227,6 +153,74 @@ def train(options: argparse.Namespace, ranks: Ranks) -> int:
         ranks=ranks,
     )
     return 0 if is_finished else 130
+
+
+def _options_to_store(options: argparse.Namespace) -> dict[str, Any]:
+    """The options that were given, as plain values; folders and files by their whole paths."""
+    return {
+        name: _whole_path(value) if name in PLACES else value
+        for name, value in vars(options).items()
+        if name not in NOT_STORED and not _is_missing(value)
+    }
+
+
+def _take_stored_options(options: argparse.Namespace) -> None:
+    """Fill in, in place, what was not given from the run to continue.
+
+    Nothing changes if there is no run yet and a ROOT to begin one with.
+    """
+    run = RunFolder(options.out)
+    if options.root is not None and not run.last.exists():
+        return
+    stored = _read_stored(run)
+    if stored is None:
+        if options.root is not None:
+            return
+        reason = "does not say how the run was begun" if run.path.exists() else "is missing"
+        raise ValueError(
+            f"{run.description}: {reason}; --resume needs ROOT and the options of the beginning"
+        )
+    for name in KEPT:
+        default = DEFAULT_PRESET if name == "preset" else None
+        value, known = getattr(options, name), stored.get(name, default)
+        if name == "split" and known is None:
+            continue  # it was the only one, and there may be others beside it now
+        if not _is_missing(value) and _comparable(value) != _comparable(known):
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(
+                f"{run.path}: cannot continue with other settings: {option} is {value!r}, "
+                f"was {known!r}"
+            )
+    options.is_root_stored = options.root is None
+    for name, value in stored.items():
+        if hasattr(options, name) and _is_missing(getattr(options, name)):
+            setattr(options, name, tuple(value) if isinstance(value, list) else value)
+
+
+def _read_stored(run: RunFolder) -> dict[str, Any] | None:
+    try:
+        content = json.loads(read_text(run.description))
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{run.description}: cannot be read ({error})") from None
+    stored = content.get("options") if isinstance(content, dict) else None
+    return stored if isinstance(stored, dict) else None
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or value is False
+
+
+def _whole_path(text: str) -> str:
+    path = Path(text)
+    return str(path.absolute()) if path.exists() else text
+
+
+def _comparable(value: object) -> object:
+    if isinstance(value, str):
+        return _whole_path(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def make_train_config(options: argparse.Namespace, ranks: Ranks) -> TrainConfig:
@@ -238,36 +232,22 @@ def make_train_config(options: argparse.Namespace, ranks: Ranks) -> TrainConfig:
             f"--optimizer {options.optimizer}: the schedule's learning rate is one for "
             f"{named.optimizer}; say --learning-rate, too"
         )
-    changes: dict[str, Any] = {
-        "accumulate": options.accumulate,
-        "optimizer": options.optimizer,
-        "learning_rate": options.learning_rate,
-        "warmup_iterations": options.warmup_iterations,
-        "clip_norm": options.clip_norm,
+    changes = {name: getattr(options, name) for name in SETTINGS} | {
         "ema_decay": options.ema,
-        "seed": options.seed,
-        "precision": options.precision,
         "is_compiled": options.compile or None,
-        "evaluate_every": options.evaluate_every,
-        "checkpoint_every": options.checkpoint_every,
-        "patience": options.patience,
         "is_deterministic": options.deterministic or None,
         "num_workers": _default_workers(ranks) if options.workers is None else options.workers,
         "train_sizes": options.size,
-        "jitter": options.jitter,
         "flip": False if options.no_flip else None,
-        # Generated shapes have the colours of chance; photographs do not.
+        # The colours of generated shapes are random; those of photographs are not.
         "channel_permutation": config.channel_permutation and options.root == SHAPES,
     }
     if options.warmup not in (None, config.warmup):
         changes |= {"warmup": options.warmup, "warmup_factor": WARMUP_FACTORS[options.warmup]}
-    if options.size is not None or options.max_size is not None:
-        # Without a word on it, pictures of up to 5 : 3 keep their shorter side.
-        largest = max(options.size or config.train_sizes)
-        fitting = round(largest * 5 / 3)
-        changes["max_size"] = fitting if options.max_size is None else options.max_size
-    given = {name: value for name, value in changes.items() if value is not None}
-    config = replace(config, **given)
+    if options.size is not None and options.max_size is None:
+        # By default, images of up to 5 : 3 keep their shorter side.
+        changes["max_size"] = round(max(options.size) * 5 / 3)
+    config = replace(config, **{k: v for k, v in changes.items() if v is not None})
     is_validated = options.validation is not None or options.root == SHAPES
     if options.patience is not None and not is_validated:
         raise ValueError("--patience: needs --validation")
@@ -299,7 +279,7 @@ def _preset(options: argparse.Namespace) -> str:
 
 
 def _default_workers(ranks: Ranks) -> int:
-    """A GPU waits for pictures that one process prepares; the CPU computes in the same time."""
+    """A GPU waits for images that one process prepares; the CPU computes in the same time."""
     if ranks.device.type != "cuda":
         return 0
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -316,7 +296,7 @@ def make_inference_config(options: argparse.Namespace, config: TrainConfig) -> I
     return replace(preset, test_size=sizes[-1], max_size=config.max_size)
 
 
-def open_validation(options: argparse.Namespace, config: TrainConfig) -> InstanceDataset | None:
+def _open_validation(options: argparse.Namespace, config: TrainConfig) -> InstanceDataset | None:
     """The data to evaluate on while training, if any."""
     if options.validation is None and (options.root != SHAPES or Path(SHAPES).exists()):
         return None

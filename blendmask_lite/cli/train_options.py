@@ -5,34 +5,19 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from blendmask_lite.cli.options import (
-    SHAPES,
-    add_augmentation_options,
-    add_device_options,
-    integers,
-)
+from blendmask_lite.cli.options import SHAPES, add_device_options, integers, sizes, two_numbers
 from blendmask_lite.config import PRESETS
 from blendmask_lite.training.schedule import SCHEDULES, TrainConfig
 
 if TYPE_CHECKING:
     from blendmask_lite.training.recording import Watching
 
-__all__ = [
-    "DEFAULT_PRESET",
-    "EPILOG",
-    "MOST_WORKERS",
-    "add_train_options",
-    "add_watching_options",
-    "make_watching",
-]
-
+__all__ = ["DEFAULT_PRESET", "EPILOG", "MOST_WORKERS", "add_train_options", "make_watching"]
 
 DEFAULT_PRESET = "nano"
-MOST_WORKERS = 8  # that are started on their own
-WORKERS_HELP = (
-    f"processes that prepare images; default 0, and on a GPU one a core, up to {MOST_WORKERS}"
-)
-
+MOST_WORKERS = 8  # by default
+PICTURES_EVERY = 500  # iterations
+LIMITS = {"tensorboard": (1, 10**9), "snapshots": (2, 10**6), "watched_pictures": (1, 10**4)}
 EPILOG = """examples:
   blendmask-lite train shapes -o runs/shapes
       generated pictures, about 20 minutes on a laptop
@@ -46,7 +31,7 @@ EPILOG = """examples:
 
 
 def add_train_options(parser: argparse.ArgumentParser) -> None:
-    """All of them, in groups."""
+    """Add all of them, in groups."""
     parser.add_argument(
         "root",
         nargs="?",
@@ -70,18 +55,37 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
         "--backbone-weights",
         metavar="FILE",
         help='start from a backbone trained on ImageNet: a file, or "imagenet" to download the '
-        "one that the authors took, or that the backbone's library has",
+        "one that the authors used, or the one of the backbone's library",
     )
     data = parser.add_argument_group("data")
-    data.add_argument("--split", metavar="NAME", help="to train on; default the only one there is")
+    data.add_argument("--split", metavar="NAME", help="to train on; by default the only one")
     data.add_argument(
         "--validation",
         metavar="NAME",
         help="split to evaluate on while training; best.pt is the model with the best mask AP",
     )
     data.add_argument("--images", type=integers, metavar="ID,ID,...", help="only these image ids")
-    data.add_argument("--workers", type=int, metavar="N", help=WORKERS_HELP)
-    add_augmentation_options(data)
+    data.add_argument(
+        "--workers",
+        type=int,
+        help="processes that prepare images; by default none, and on a GPU one for each core, up "
+        f"to {MOST_WORKERS}",
+    )
+    data.add_argument(
+        "--size",
+        type=sizes,
+        metavar="N,N-N,...",
+        help="shorter sides to draw from, pixels, such as 480,512 or 640-800; tests use the last",
+    )
+    data.add_argument("--max-size", type=int, help="longest side, pixels")
+    data.add_argument(
+        "--jitter",
+        type=two_numbers,
+        metavar="X,X",
+        help="large-scale jitter, such as 0.1,2: enlarge by a factor from this range, then cut or "
+        "pad to a square with a side of --size",
+    )
+    data.add_argument("--no-flip", action="store_true", help="no mirrored images")
     schedule = parser.add_argument_group("schedule, by default the preset's own")
     schedule.add_argument(
         "--schedule", choices=list(SCHEDULES), help="length, warm-up, milestones and image sizes"
@@ -89,35 +93,29 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
     schedule.add_argument(
         "--iterations",
         type=int,
-        metavar="N",
         help="moves the milestones, too; a larger number continues a run on the longer schedule",
     )
     schedule.add_argument(
-        "--batch-size",
-        type=int,
-        metavar="N",
-        help="images a step, over all processes; scales the learning rate",
+        "--batch-size", type=int, help="images a step, over all processes; scales the learning rate"
     )
     schedule.add_argument(
         "--accumulate",
         type=int,
-        metavar="N",
         help="take a step's images in N parts, one after the other: less memory, same weights",
     )
     schedule.add_argument("--optimizer", choices=("sgd", "adamw"))
-    schedule.add_argument("--learning-rate", type=float, metavar="X")
+    schedule.add_argument("--learning-rate", type=float)
     schedule.add_argument("--warmup", choices=("constant", "linear"))
-    schedule.add_argument("--warmup-iterations", type=int, metavar="N")
-    schedule.add_argument("--clip-norm", type=float, metavar="X", help="largest gradient norm")
-    schedule.add_argument("--ema", type=float, metavar="X", help="decay of averaged weights")
+    schedule.add_argument("--warmup-iterations", type=int)
+    schedule.add_argument("--clip-norm", type=float, help="largest gradient norm")
+    schedule.add_argument("--ema", type=float, help="decay of averaged weights")
     schedule.add_argument(
         "--frozen-stages",
         type=int,
-        metavar="N",
-        help="of the backbone: 0 trains all, 1 freezes the stem, 2 the first stage, too, ...",
+        help="of the backbone: 0 trains all, 1 freezes the stem, 2 also the first stage, ...",
     )
     running = parser.add_argument_group("running")
-    running.add_argument("--seed", type=int, metavar="N")
+    running.add_argument("--seed", type=int)
     running.add_argument("--precision", choices=("float32", "bfloat16"))
     running.add_argument(
         "--compile", action="store_true", help="torch.compile the network; needs a C++ compiler"
@@ -130,39 +128,23 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
     running.add_argument(
         "--evaluate-every",
         type=int,
-        metavar="N",
-        help="iterations; default a tenth of the run with --validation or --patience, and for "
-        "generated pictures otherwise the end",
+        help="iterations; by default a tenth of the run with --validation or --patience; generated "
+        "pictures are otherwise evaluated at the end",
     )
     running.add_argument(
-        "--patience",
-        type=int,
-        metavar="N",
-        help="finish after N evaluations without a better mask AP",
+        "--patience", type=int, help="finish after N evaluations without a better mask AP"
     )
     running.add_argument(
         "--checkpoint-every",
         type=int,
-        metavar="N",
-        help=f"iterations; default {TrainConfig.checkpoint_every}, or a tenth of the run if that "
-        "is less",
+        help=f"iterations; by default {TrainConfig.checkpoint_every}, or a tenth of the run if "
+        "that is less",
     )
     parser.add_argument("--half", action="store_true", help="write the model in half precision")
-    add_watching_options(parser)
-    add_device_options(parser)
-    parser.set_defaults(device=None)  # or a run that continues could not tell it from "auto"
-
-
-PICTURES_EVERY = 500  # iterations
-LIMITS = {"tensorboard": (1, 10**9), "snapshots": (2, 10**6), "watched_pictures": (1, 10**4)}
-
-
-def add_watching_options(parser: argparse.ArgumentParser) -> None:
-    """--tensorboard and --snapshots."""
-    group = parser.add_argument_group(
-        "watching", "on the first pictures with objects, of the validation data if there is some"
+    watching = parser.add_argument_group(
+        "watching", "on the first images with objects, of the validation data if there is any"
     )
-    group.add_argument(
+    watching.add_argument(
         "--tensorboard",
         nargs="?",
         type=int,
@@ -171,31 +153,25 @@ def add_watching_options(parser: argparse.ArgumentParser) -> None:
         help="log for TensorBoard; masks and bases as pictures every N iterations, "
         f"{PICTURES_EVERY} without a number",
     )
-    group.add_argument(
+    watching.add_argument(
         "--snapshots",
         type=int,
-        metavar="N",
         help="keep bases, attentions and masks at N moments, more of them early",
     )
-    group.add_argument(
-        "--watched-pictures", type=int, metavar="N", help="how many both show; default 4"
-    )
+    watching.add_argument("--watched-pictures", type=int, help="how many both show; default 4")
+    add_device_options(parser)
+    parser.set_defaults(device=None)  # or a run that continues could not tell it from "auto"
 
 
 def make_watching(options: argparse.Namespace) -> Watching:
-    """What the options ask for.
-
-    Raises:
-        ValueError: a number that is too small or too large, with its option.
-    """
+    """What --tensorboard, --snapshots and --watched-pictures ask for."""
     from blendmask_lite.training.recording import Watching
 
     for name, (least, most) in LIMITS.items():
-        value, option = getattr(options, name), f"--{name.replace('_', '-')}"
-        if value is not None and value < least:
-            raise ValueError(f"{option} {value}: must be at least {least}")
-        if value is not None and value > most:
-            raise ValueError(f"{option} {value}: must be at most {most:,}")
+        value = getattr(options, name)
+        if value is not None and not least <= value <= most:
+            limit = f"at least {least}" if value < least else f"at most {most:,}"
+            raise ValueError(f"--{name.replace('_', '-')} {value}: must be {limit}")
     return Watching(
         num_snapshots=options.snapshots or 0,
         tensorboard_every=options.tensorboard or 0,
