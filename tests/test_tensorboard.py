@@ -165,7 +165,7 @@ def test_a_whole_run_logs_its_losses_and_scores(tmp_path):
 
 
 def test_without_the_package_the_error_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "blendmask_lite.training.recording", None)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     recipe = Recipe(model=MODEL, inference=INFERENCE, train=TRAIN_PRESETS["nano"])
     with pytest.raises(ValueError, match=r"pip install 'blendmask_lite\[tensorboard\]'"):
         train_model(

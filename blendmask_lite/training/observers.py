@@ -1,42 +1,25 @@
-"""What watches a run: its log, its scores, its checkpoints and what it tells the terminal.
+"""What watches a run: its tables, its best model and what it tells the terminal.
 
-The loop knows nothing of them. A run has a list of observers; each is told of steps, evaluations
-and checkpoints, and does its own small thing.
+The loop knows nothing of them. A run has a list of observers; each one is told of steps,
+evaluations and checkpoints, and does its own small thing.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
 from typing import TextIO
 
-import torch
-
-from blendmask_lite.datasets.sample import InstanceDataset
-from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.terminal import FILE_SECONDS, TERMINAL_SECONDS, duration
 from blendmask_lite.training.engine import StepRecord, TrainingState
-from blendmask_lite.training.resume import Recipe, make_checkpoint
+from blendmask_lite.training.resume import Recipe, save_trained
 from blendmask_lite.training.run_folder import CsvLog, RunFolder, complete_rows, step_row
-from blendmask_lite.training.session import versions
-from blendmask_lite.weights.checkpoint import read_checkpoint, save_model, write_checkpoint
+from blendmask_lite.weights.checkpoint import read_checkpoint
 
-__all__ = [
-    "BestModel",
-    "CheckpointWriter",
-    "EvaluationLog",
-    "MetricsLog",
-    "Observer",
-    "Observers",
-    "ProgressLine",
-    "ProgressReport",
-    "make_observers",
-]
+__all__ = ["BestModel", "Observer", "ProgressLine", "RunTables"]
 
 
 class Observer:
@@ -62,124 +45,33 @@ class Observer:
         """At the end of the run, however it ends."""
 
 
-class Observers(Observer):
-    """Several observers as one, told in their order.
+class RunTables(Observer):
+    """metrics.csv with a row for every step, evaluation.csv with a row for every evaluation.
 
     Args:
-        observers: to be told.
+        run: its folder.
+        iteration: rows of later iterations are cut, because they come again.
+        is_evaluated: False leaves evaluation.csv out.
     """
 
-    def __init__(self, observers: Sequence[Observer]) -> None:
-        self.observers = tuple(observers)
-
-    def on_start(self, state: TrainingState) -> None:
-        """See `Observer`."""
-        for each in self.observers:
-            each.on_start(state)
+    def __init__(self, run: RunFolder, *, iteration: int, is_evaluated: bool) -> None:
+        self.metrics = CsvLog(run.metrics, keep_until=iteration)
+        self.evaluation = CsvLog(run.evaluation, keep_until=iteration) if is_evaluated else None
 
     def on_step(self, state: TrainingState, record: StepRecord) -> None:
-        """See `Observer`."""
-        for each in self.observers:
-            each.on_step(state, record)
+        """Write the row of the step."""
+        self.metrics.append(step_row(record))
 
     def on_evaluate(self, state: TrainingState, scores: Mapping[str, float]) -> None:
-        """See `Observer`."""
-        for each in self.observers:
-            each.on_evaluate(state, scores)
-
-    def on_checkpoint(self, state: TrainingState) -> None:
-        """See `Observer`."""
-        for each in self.observers:
-            each.on_checkpoint(state)
+        """Write the row of the evaluation."""
+        assert self.evaluation is not None
+        self.evaluation.append({"iteration": state.iteration, **scores})
 
     def close(self) -> None:
-        """All of them, even where one cannot."""
-        with contextlib.ExitStack() as stack:
-            for each in reversed(self.observers):
-                stack.callback(each.close)
-
-
-class MetricsLog(Observer):
-    """metrics.csv: a row a step. Rows after `iteration` are cut, because they come again."""
-
-    def __init__(self, run: RunFolder, *, iteration: int) -> None:
-        self.log = CsvLog(run.metrics, keep_until=iteration)
-
-    def on_step(self, state: TrainingState, record: StepRecord) -> None:
-        """Write the row."""
-        self.log.append(step_row(record))
-
-    def close(self) -> None:
-        """Close the file."""
-        self.log.close()
-
-
-class EvaluationLog(Observer):
-    """evaluation.csv: a row an evaluation. Rows after `iteration` are cut."""
-
-    def __init__(self, run: RunFolder, *, iteration: int) -> None:
-        self.log = CsvLog(run.evaluation, keep_until=iteration)
-
-    def on_evaluate(self, state: TrainingState, scores: Mapping[str, float]) -> None:
-        """Write the row."""
-        self.log.append({"iteration": state.iteration, **scores})
-
-    def close(self) -> None:
-        """Close the file."""
-        self.log.close()
-
-
-class CheckpointWriter(Observer):
-    """last.pt: the newest checkpoint."""
-
-    def __init__(self, run: RunFolder, recipe: Recipe) -> None:
-        self.path = run.last
-        self.recipe = recipe
-
-    def on_checkpoint(self, state: TrainingState) -> None:
-        """Replace the file in one step."""
-        write_checkpoint(make_checkpoint(state, self.recipe), self.path)
-
-
-class ProgressReport(Observer):
-    """The line on the terminal.
-
-    Args:
-        line: to write on.
-        num_images: of an evaluation.
-    """
-
-    def __init__(self, line: ProgressLine, *, num_images: int = 0) -> None:
-        self.line = line
-        self.num_images = num_images
-
-    def on_step(self, state: TrainingState, record: StepRecord) -> None:
-        """Renew the line."""
-        self.line.update(record)
-
-    def on_evaluate(self, state: TrainingState, scores: Mapping[str, float]) -> None:
-        """Say what came out."""
-        told = ("mask AP", "box AP", "panoptic PQ")
-        values = ", ".join(f"{name} {scores[name]:.1f}" for name in told if name in scores)
-        self.line.note(f"iteration {state.iteration}: {values} on {self.num_images} images")
-
-
-def make_observers(
-    state: TrainingState,
-    recipe: Recipe,
-    run: RunFolder,
-    line: ProgressLine,
-    validation: InstanceDataset | None,
-    watchers: Sequence[Observer],
-) -> list[Observer]:
-    """Everything that watches a run, in the order in which it is told; `watchers` are its own."""
-    observers: list[Observer] = [MetricsLog(run, iteration=state.iteration)]
-    if validation is not None:
-        observers.append(EvaluationLog(run, iteration=state.iteration))
-    num_images = 0 if validation is None else len(validation)
-    observers.append(ProgressReport(line, num_images=num_images))
-    # The checkpoint last: what was recorded before it is not recorded again after a kill.
-    return [*observers, *watchers, CheckpointWriter(run, recipe)]
+        """Close the files."""
+        self.metrics.close()
+        if self.evaluation is not None:
+            self.evaluation.close()
 
 
 SCORE = "mask AP"
@@ -188,7 +80,7 @@ SCORE = "mask AP"
 class BestModel(Observer):
     """Keeps the best of the evaluated models, the first of equal ones.
 
-    What came before, in a run that continues, is read from its folder. So a run that was killed
+    A run that continues reads the earlier evaluations from its folder. So a run that was killed
     keeps the same model, and stops at the same evaluation, as one that was not.
 
     Args:
@@ -201,7 +93,7 @@ class BestModel(Observer):
     def __init__(self, run: RunFolder, recipe: Recipe, *, iteration: int, half: bool) -> None:
         self.path = run.best
         self.recipe = recipe
-        self.dtype = torch.float16 if half else None
+        self.half = half
         self.score = -math.inf
         self.iteration = 0
         self.num_since = 0  # evaluations after the best
@@ -220,9 +112,7 @@ class BestModel(Observer):
         return patience is not None and self.num_since >= patience
 
     def lacks(self, iteration: int) -> bool:
-        """Whether an evaluation was due there and is not known: whoever asks a run to stop does
-        not wait for it.
-        """
+        """Whether an evaluation was due there and is missing, because the run was stopped."""
         every = self.recipe.train.evaluate_every
         is_due = every is not None and iteration > 0 and iteration % every == 0
         return is_due and self.last_iteration != iteration
@@ -231,21 +121,14 @@ class BestModel(Observer):
         """Replace the file in one step if the model is better than the one in it."""
         score = scores[SCORE]
         self._count(state.iteration, score)
-        if not score > self.stored_score:
-            return
-        model = state.best_model
-        assert isinstance(model, BlendMask)
-        about = {
-            "iterations": state.iteration,
-            SCORE: score,
-            "train": asdict(self.recipe.train),
-            "versions": versions(),
-        }
-        save_model(model, self.path, metadata=about, dtype=self.dtype)
-        self.stored_score = score
+        if score > self.stored_score:
+            about = {SCORE: score}
+            save_trained(state, self.recipe, self.path, half=self.half, about=about)
+            self.stored_score = score
 
-    def told(self) -> str:
-        """A sentence about why it is enough."""
+    @property
+    def reason(self) -> str:
+        """Why it is enough."""
         return (
             f"no better mask AP than {self.score:.1f}, at iteration {self.iteration}, in "
             f"{self.num_since} evaluations"
@@ -268,46 +151,54 @@ class BestModel(Observer):
 WINDOW = 50  # steps that losses and speed are averaged over
 
 
-class ProgressLine:
+class ProgressLine(Observer):
     """Prints one line that renews itself on a terminal, and a line now and then elsewhere.
 
     Args:
         iterations: where the training ends.
+        num_images: of an evaluation.
         stream: standard error by default, so that a command's output stays clean.
     """
 
-    def __init__(self, iterations: int, *, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, iterations: int, *, num_images: int = 0, stream: TextIO | None = None
+    ) -> None:
         self.iterations = iterations
+        self.num_images = num_images
         self.stream = sys.stderr if stream is None else stream
         self.is_terminal = self.stream.isatty()
         self.recent: deque[StepRecord] = deque(maxlen=WINDOW)
+        self.pause = TERMINAL_SECONDS if self.is_terminal else FILE_SECONDS
         self.last_print = -FILE_SECONDS
         self.width = 0
+
+    def on_step(self, state: TrainingState, record: StepRecord) -> None:
+        """See `update`."""
+        self.update(record)
+
+    def on_evaluate(self, state: TrainingState, scores: Mapping[str, float]) -> None:
+        """Print the scores."""
+        names = ("mask AP", "box AP", "panoptic PQ")
+        values = ", ".join(f"{name} {scores[name]:.1f}" for name in names if name in scores)
+        self.note(f"iteration {state.iteration}: {values} on {self.num_images} images")
 
     def update(self, record: StepRecord) -> None:
         """Take in a step; print if it is time to."""
         self.recent.append(record)
         now = time.monotonic()
-        pause = TERMINAL_SECONDS if self.is_terminal else FILE_SECONDS
         is_last = record.iteration == self.iterations
-        if now - self.last_print < pause and not is_last:
-            return
-        self.last_print = now
-        self._show(self.text(), is_last=is_last)
+        if now - self.last_print >= self.pause or is_last:
+            self.last_print = now
+            self._show(self.text(), is_last=is_last)
 
     def counter(self, what: str) -> Callable[[int, int], None]:
-        """A callback (done, total) for what holds up the steps: evaluations, say.
-
-        Args:
-            what: is counted.
-        """
-        pause = TERMINAL_SECONDS if self.is_terminal else FILE_SECONDS
+        """A callback (done, total) for work between the steps that counts `what`."""
         start = last = time.monotonic()
 
         def report(done: int, total: int) -> None:
             nonlocal last
             now = time.monotonic()
-            if now - last >= pause:
+            if now - last >= self.pause:
                 last = now
                 left = duration((now - start) / done * (total - done))
                 self._show(f"{done}/{total} {what}  ETA {left}")
@@ -334,13 +225,13 @@ class ProgressLine:
         """The line: averages over the last steps."""
         last = self.recent[-1]
         count = len(self.recent)
-        total = sum(each.total for each in self.recent) / count
+        total = sum(step.total for step in self.recent) / count
         losses = " ".join(
-            f"{name} {sum(each.losses[name] for each in self.recent) / count:.3f}"
+            f"{name} {sum(step.losses[name] for step in self.recent) / count:.3f}"
             for name in last.losses
         )
-        seconds = sum(each.seconds for each in self.recent)
-        images = sum(each.num_images for each in self.recent)
+        seconds = sum(step.seconds for step in self.recent)
+        images = sum(step.num_images for step in self.recent)
         remaining = (self.iterations - last.iteration) * seconds / count
         return (
             f"{last.iteration}/{self.iterations}  loss {total:.3f} ({losses})  "

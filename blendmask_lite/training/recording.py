@@ -5,16 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from blendmask_lite.datasets.sample import Sample, TrainingDataset
 from blendmask_lite.figures import bases_figure, figure_pixels, paint_masks
-from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.training.engine import StepRecord, TrainingState
 from blendmask_lite.training.observers import Observer
-from blendmask_lite.training.resume import Recipe
+from blendmask_lite.training.resume import Recipe, evaluated_model
 from blendmask_lite.training.run_folder import RunFolder
 from blendmask_lite.training.snapshot_files import (
     PICTURES,
@@ -31,7 +31,12 @@ from blendmask_lite.training.snapshots import (
     take_snapshot,
 )
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 __all__ = ["SnapshotLog", "TensorBoardLog", "Watching", "make_watchers"]
+
+LEAST_SCORE = 0.3  # of a detection that is painted
 
 
 @dataclass(frozen=True)
@@ -72,36 +77,27 @@ def make_watchers(
     Raises:
         ValueError: snapshots without a picture that has objects, or TensorBoard is not installed.
     """
-    watchers: list[Observer] = []
     if not watching.num_snapshots and not watching.tensorboard_every:
-        return watchers
+        return []
     samples = choose_pictures(dataset, recipe.inference, watching.num_pictures)
+    watchers: list[Observer] = []
     if watching.tensorboard_every:
-        # Only here: it takes a second, and an installation may do without.
-        try:
-            from blendmask_lite.training.recording import TensorBoardLog
-        except ImportError as error:
-            raise ValueError(
-                f"TensorBoard is not installed ({error}): pip install 'blendmask_lite[tensorboard]'"
-            ) from None
         watchers.append(TensorBoardLog(run, samples, pictures_every=watching.tensorboard_every))
     if watching.num_snapshots:
-        iterations = recipe.train.iterations
-        watchers.append(
-            SnapshotLog(run, samples, number=watching.num_snapshots, iterations=iterations)
-        )
+        number, iterations = watching.num_snapshots, recipe.train.iterations
+        watchers.append(SnapshotLog(run, samples, number=number, iterations=iterations))
     return watchers
 
 
 class SnapshotLog(Observer):
     """The folder `snapshots`: what the model makes of a few pictures, at some iterations.
 
-    It looks at the weights that evaluations use. A run that continues looks at the pictures that
-    it began with; snapshots after its iteration are removed, because they come again.
+    It takes the weights that evaluations use. A run that continues keeps its pictures; snapshots
+    after its iteration are removed, because they come again.
 
     Args:
         run: for its folder.
-        samples: the pictures, of the size that the model shall see; see `choose_pictures`.
+        samples: the pictures, at the model's test size; see `choose_pictures`.
         number: of snapshots over the whole run.
         iterations: of the whole run.
 
@@ -119,7 +115,7 @@ class SnapshotLog(Observer):
         self.iterations = frozenset(snapshot_iterations(number, iterations))
 
     def on_start(self, state: TrainingState) -> None:
-        """Keep what is there of earlier iterations, or look before the first step."""
+        """Keep the snapshots of earlier iterations, or take the one before the first step."""
         if self.folder.is_dir():
             for iteration, name in step_files(self.folder).items():
                 if iteration > state.iteration:
@@ -127,32 +123,18 @@ class SnapshotLog(Observer):
         if state.iteration and (self.folder / PICTURES).exists():
             self.samples = read_snapshots(self.folder).samples
             return
-        write_pictures(self.folder, _model(state), self.samples)
+        write_pictures(self.folder, evaluated_model(state), self.samples)
         if state.iteration == 0:
             self._look(state)
 
     def on_step(self, state: TrainingState, record: StepRecord) -> None:
-        """Look, if it is time to."""
+        """Take a snapshot, if one is due."""
         if state.iteration in self.iterations:
             self._look(state)
 
     def _look(self, state: TrainingState) -> None:
-        pictures = take_snapshot(_model(state), self.samples)
+        pictures = take_snapshot(evaluated_model(state), self.samples)
         write_snapshot(self.folder, Snapshot(iteration=state.iteration, pictures=pictures))
-
-
-def _model(state: TrainingState) -> BlendMask:
-    model = state.best_model
-    assert isinstance(model, BlendMask)
-    return model
-
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of protobuf, about itself
-    from torch.utils.tensorboard import SummaryWriter
-
-
-LEAST_SCORE = 0.3  # of a detection that is painted
 
 
 class TensorBoardLog(Observer):
@@ -163,9 +145,12 @@ class TensorBoardLog(Observer):
 
     Args:
         run: for its folder.
-        samples: of the size that the model shall see, with masks; none shows no pictures.
+        samples: at the model's test size, with masks; no samples, no pictures.
         scalars_every: iterations from point to point of the curves.
         pictures_every: iterations from one set of pictures to the next.
+
+    Raises:
+        ValueError: TensorBoard is not installed.
     """
 
     def __init__(
@@ -176,6 +161,16 @@ class TensorBoardLog(Observer):
         scalars_every: int = 10,
         pictures_every: int = 500,
     ) -> None:
+        # Imported only here: it takes a second, and is an optional package.
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of protobuf, about itself
+                from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ValueError(
+                f"TensorBoard is not installed ({error}): pip install 'blendmask_lite[tensorboard]'"
+            ) from None
+        self.open = SummaryWriter
         self.folder = run.tensorboard
         self.samples = tuple(samples)
         self.scalars_every = scalars_every
@@ -183,15 +178,14 @@ class TensorBoardLog(Observer):
         self.writer: SummaryWriter | None = None
 
     def on_start(self, state: TrainingState) -> None:
-        """Open a file of its own, as TensorBoard wants it; show an untrained model."""
+        """Open a new file, as TensorBoard wants it; show an untrained model."""
         first = state.iteration + 1 if state.iteration else 0
-        self.writer = SummaryWriter(str(self.folder), purge_step=first)
+        self.writer = self.open(str(self.folder), purge_step=first)
         if state.iteration == 0:
-            self._show(self.writer, state)
+            self._show(state)
 
     def on_step(self, state: TrainingState, record: StepRecord) -> None:
-        """Points of the curves and pictures, each if it is time to."""
-        assert self.writer is not None
+        """Add points to the curves, or pictures, when they are due."""
         step = record.iteration
         if step == 1 or step % self.scalars_every == 0:
             values = {f"loss/{name}": value for name, value in record.losses.items()}
@@ -201,17 +195,18 @@ class TensorBoardLog(Observer):
                 "training/gradient norm": record.gradient_norm,
                 "training/images a second": record.num_images / max(record.seconds, 1e-9),
             }
-            _add(self.writer, values, step)
+            self._add(values, step)
         if step % self.pictures_every == 0:
-            self._show(self.writer, state)
+            self._show(state)
 
     def on_evaluate(self, state: TrainingState, scores: Mapping[str, float]) -> None:
         """A point for every score."""
-        assert self.writer is not None
-        _add(self.writer, {_tag(name): value for name, value in scores.items()}, state.iteration)
+        # One group for masks and one for boxes: "mask/AP50" of "mask AP50".
+        values = {name.replace(" ", "/", 1): value for name, value in scores.items()}
+        self._add(values, state.iteration)
 
     def on_checkpoint(self, state: TrainingState) -> None:
-        """Write everything out, so that a run that is killed and continued has no gap."""
+        """Write everything out, so that a run that is killed and continued leaves no gap."""
         assert self.writer is not None
         self.writer.flush()
 
@@ -220,15 +215,20 @@ class TensorBoardLog(Observer):
         if self.writer is not None:
             self.writer.close()
 
-    def _show(self, writer: SummaryWriter, state: TrainingState) -> None:
-        model = state.best_model
-        assert isinstance(model, BlendMask)
+    def _add(self, values: Mapping[str, float], step: int) -> None:
+        assert self.writer is not None
+        for tag, value in values.items():
+            self.writer.add_scalar(tag, value, step)
+
+    def _show(self, state: TrainingState) -> None:
+        assert self.writer is not None
+        model, step = evaluated_model(state), state.iteration
         snapshots = take_snapshot(model, self.samples)
         for number, (sample, seen) in enumerate(zip(self.samples, snapshots, strict=True), 1):
             masks = masks_beside_truth(sample, seen)
-            writer.add_image(f"masks, truth on the left/picture {number}", masks, state.iteration)
+            self.writer.add_image(f"masks, truth on the left/picture {number}", masks, step)
             bases = figure_pixels(bases_figure(seen.bases, stride=model.bottom.stride))
-            writer.add_image(f"bases/picture {number}", bases, state.iteration)
+            self.writer.add_image(f"bases/picture {number}", bases, step)
 
 
 def masks_beside_truth(sample: Sample, seen: PictureSnapshot) -> Tensor:
@@ -243,13 +243,3 @@ def masks_beside_truth(sample: Sample, seen: PictureSnapshot) -> Tensor:
     return torch.cat(
         [paint_masks(image, sample.target.masks.cpu()), gap, paint_masks(image, found.masks)], dim=2
     )
-
-
-def _tag(name: str) -> str:
-    """One group for masks and one for boxes: "mask/AP50" of "mask AP50"."""
-    return name.replace(" ", "/", 1)
-
-
-def _add(writer: SummaryWriter, values: Mapping[str, float], step: int) -> None:
-    for tag, value in values.items():
-        writer.add_scalar(tag, value, step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -26,23 +26,21 @@ __all__ = [
     "Recipe",
     "begin_state",
     "compile_network",
+    "evaluated_model",
     "find_last_checkpoint",
     "iterations_before",
     "make_checkpoint",
     "require_fitting",
-    "require_same",
-    "save_finished",
-    "start_from",
+    "save_trained",
 ]
-
 
 # Settings that may differ when a run continues: they change its length on disk and in time, and
 # its weights at a given iteration not at all, or by the rounding of sums.
-FREE_ON_RESUME = (
-    *("num_workers", "checkpoint_every", "evaluate_every", "patience", "accumulate", "is_compiled"),
-)
-# Settings that a longer run has others of.
-OF_LENGTH = ("iterations", "milestones", "warmup_iterations")
+FREE_ON_RESUME = {
+    *("num_workers", "checkpoint_every", "evaluate_every", "patience", "accumulate", "is_compiled")
+}
+# Settings that differ in a longer run.
+OF_LENGTH = {"iterations", "milestones", "warmup_iterations"}
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class Recipe:
 
 
 def find_last_checkpoint(run: RunFolder, is_resumed: bool) -> Checkpoint | None:
-    """The newest checkpoint of a run; None where there is none.
+    """The newest checkpoint of a run; None if there is none.
 
     Raises:
         FileExistsError: there is one, and the run is not to be continued; or there is none beside
@@ -92,27 +90,39 @@ def find_last_checkpoint(run: RunFolder, is_resumed: bool) -> Checkpoint | None:
     return checkpoint
 
 
-def make_checkpoint(state: TrainingState, recipe: Recipe) -> Checkpoint:
-    """Weights to evaluate, and all that continuing needs."""
+def evaluated_model(state: TrainingState) -> BlendMask:
+    """The state's `best_model`, which every run of this file trains: a BlendMask."""
     model = state.best_model
     assert isinstance(model, BlendMask)
+    return model
+
+
+def make_checkpoint(state: TrainingState, recipe: Recipe) -> Checkpoint:
+    """Weights to evaluate, and all that continuing needs."""
     return Checkpoint.of(
-        model,
+        evaluated_model(state),
         metadata={"iterations": state.iteration},
         training={"state": state.state_dict(), "config": asdict(recipe.train)},
     )
 
 
-def save_finished(state: TrainingState, recipe: Recipe, run: RunFolder, *, half: bool) -> None:
-    """Write model.pt: the weights to use, and how they were trained."""
-    model = state.best_model
-    assert isinstance(model, BlendMask)
-    about = {
+def save_trained(
+    state: TrainingState,
+    recipe: Recipe,
+    path: Path,
+    *,
+    half: bool,
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the weights to use, how they were trained, and further facts `about` them."""
+    metadata = {
         "iterations": state.iteration,
+        **(about or {}),
         "train": asdict(recipe.train),
         "versions": versions(),
     }
-    save_model(model, run.model, metadata=about, dtype=torch.float16 if half else None)
+    dtype = torch.float16 if half else None
+    save_model(evaluated_model(state), path, metadata=metadata, dtype=dtype)
 
 
 def iterations_before(recipe: Recipe, last: Checkpoint | None) -> int | None:
@@ -123,15 +133,13 @@ def iterations_before(recipe: Recipe, last: Checkpoint | None) -> int | None:
     return planned if planned < recipe.train.iterations else None
 
 
-def require_same(recipe: Recipe, last: Checkpoint, run: RunFolder) -> None:
-    """A run continues with the settings that it began with, only longer, or not at all.
-
-    Raises:
-        ValueError: settings that are others, and what they were.
-    """
+def _require_same(
+    recipe: Recipe, last: Checkpoint, run: RunFolder, model: BlendMask, dataset: TrainingDataset
+) -> None:
+    """A run continues with the settings, parts and classes that it began with, or not at all."""
     assert last.training is not None
     stored = last.training["config"]
-    free = FREE_ON_RESUME + (OF_LENGTH if iterations_before(recipe, last) is not None else ())
+    free = FREE_ON_RESUME | (set() if iterations_before(recipe, last) is None else OF_LENGTH)
     different = [
         f"{field.name} is {getattr(recipe.train, field.name)!r}, was {stored.get(field.name)!r}"
         for field in fields(TrainConfig)
@@ -140,28 +148,30 @@ def require_same(recipe: Recipe, last: Checkpoint, run: RunFolder) -> None:
         and _plain(getattr(recipe.train, field.name))
         != _plain(stored.get(field.name, field.default))
     ]
-    different += [
-        f"{field.name} is {getattr(recipe.model, field.name)!r}, "
-        f"was {getattr(last.config, field.name)!r}"
-        for field in fields(ModelConfig)
-        if getattr(recipe.model, field.name) != getattr(last.config, field.name)
-    ]
+    now, then = vars(recipe.model), vars(last.config)
+    different += [f"{n} is {now[n]!r}, was {then[n]!r}" for n in now if now[n] != then[n]]
     if different:
         raise ValueError(f"{run.path}: cannot continue with other settings: {'; '.join(different)}")
+    if last.own_parts != model.own_parts:
+        raise ValueError(
+            f"{run.path}: cannot continue with other parts: the model has "
+            f"{model.own_parts or 'none of its own'}, had {last.own_parts or 'none'}"
+        )
+    if tuple(last.class_names) != tuple(dataset.class_names):
+        raise ValueError(f"{run.path}: cannot continue on other data: its classes are others")
 
 
 def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-def start_from(model: BlendMask, path: Path) -> None:
+def _start_from(model: BlendMask, path: Path) -> None:
     """Take over the weights of a checkpoint; those that depend on the classes stay random."""
-    checkpoint = read_checkpoint(path)
     own = model.state_dict()
     of_classes = ("head.class_logits.", "semantic_head.layers.6.", "panoptic_head.predictor.")
     state = {
         name: own[name] if name.startswith(of_classes) and value.shape != own[name].shape else value
-        for name, value in checkpoint.state.items()
+        for name, value in read_checkpoint(path).state.items()
         if name in own
     }
     load_weights(model, state, source=path)
@@ -212,7 +222,7 @@ def begin_state(
 ) -> TrainingState:
     """Model, optimizer and averages on the process' device: new ones, or those of a checkpoint.
 
-    A `model` of the caller's is trained in place of a new one of the recipe.
+    A `model` of the caller is trained in place of a new one.
 
     Raises:
         ValueError: the recipe differs from that of the run to continue, or the processes see
@@ -227,19 +237,12 @@ def begin_state(
     if recipe.backbone_from is not None and last is None:
         load_backbone_weights(model, recipe.backbone_from)
     if recipe.start_from is not None and last is None:
-        start_from(model, recipe.start_from)
+        _start_from(model, recipe.start_from)
     model.to(ranks.device)
     ranks.synchronize_norms(model)
     state = TrainingState(model, recipe.train)
     if last is not None:
-        require_same(recipe, last, run)
-        if last.own_parts != model.own_parts:
-            raise ValueError(
-                f"{run.path}: cannot continue with other parts: the model has "
-                f"{model.own_parts or 'none of its own'}, had {last.own_parts or 'none'}"
-            )
-        if tuple(last.class_names) != tuple(dataset.class_names):
-            raise ValueError(f"{run.path}: cannot continue on other data: its classes are others")
+        _require_same(recipe, last, run, model, dataset)
         assert last.training is not None
         state.load_state_dict(last.training["state"])
     iterations = sorted(set(ranks.gather(state.iteration)))
@@ -254,10 +257,10 @@ def begin_state(
 
 
 def compile_network(model: BlendMask) -> None:
-    """Let torch.compile translate the parts that are nothing but layers, in place.
+    """Compile the parts that consist of layers only, in place.
 
-    Names of weights stay. Only training uses it: its image sizes come again and again, and each
-    new one costs time at first.
+    The names of the weights do not change. Training alone uses it: its image sizes recur, while
+    every new size costs time at first.
 
     Raises:
         ValueError: there is no C++ compiler.

@@ -6,10 +6,10 @@ import contextlib
 import os
 import signal
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 import torch
@@ -23,27 +23,30 @@ from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.training.criterion import TrainingStep
 from blendmask_lite.training.data import batches_from
 from blendmask_lite.training.distributed import Ranks
-from blendmask_lite.training.engine import NonFiniteLossError, TrainingBatch, TrainingState, train
-from blendmask_lite.training.failure import save_failure
-from blendmask_lite.training.observers import (
-    BestModel,
-    Observer,
-    Observers,
-    ProgressLine,
-    make_observers,
+from blendmask_lite.training.engine import (
+    NonFiniteLossError,
+    StepRecord,
+    TrainingBatch,
+    TrainingState,
+    train,
 )
+from blendmask_lite.training.failure import save_failure
+from blendmask_lite.training.observers import BestModel, Observer, ProgressLine, RunTables
 from blendmask_lite.training.recording import Watching, make_watchers
 from blendmask_lite.training.resume import (
     Recipe,
     begin_state,
+    evaluated_model,
     find_last_checkpoint,
     iterations_before,
+    make_checkpoint,
     require_fitting,
-    save_finished,
+    save_trained,
 )
 from blendmask_lite.training.run_folder import RunFolder, full_disk_explained
 from blendmask_lite.training.schedule import TrainConfig
 from blendmask_lite.training.session import RunSession
+from blendmask_lite.weights.checkpoint import write_checkpoint
 
 __all__ = ["StopRequest", "deterministic", "train_model", "train_transform"]
 
@@ -110,10 +113,14 @@ def train_model(
     if config.patience is not None and (validation is None or config.evaluate_every is None):
         raise ValueError(f"patience = {config.patience}: needs data to evaluate on, and how often")
     run = RunFolder(folder)
-    own = RunSession(run, device=ranks.device, is_recorded=ranks.is_first)
-    line = ProgressLine(config.iterations)
-    say = line.note if ranks.is_first else _say_nothing
-    with full_disk_explained(run), own as session, deterministic(config.is_deterministic, say):
+    num_images = 0 if validation is None else len(validation)
+    line = ProgressLine(config.iterations, num_images=num_images)
+    say = line.note if ranks.is_first else lambda text: None
+    with (
+        full_disk_explained(run),
+        RunSession(run, device=ranks.device, is_recorded=ranks.is_first) as session,
+        deterministic(config.is_deterministic, say),
+    ):
         last = find_last_checkpoint(run, is_resumed)
         state = begin_state(dataset, recipe, run, last, ranks, model)
         if last is not None:
@@ -126,7 +133,9 @@ def train_model(
             if validation is not None and config.evaluate_every is not None:
                 best = BestModel(run, recipe, iteration=state.iteration, half=half)
                 watchers.insert(0, best)
-            observers = make_observers(state, recipe, run, line, validation, watchers)
+            is_evaluated = validation is not None
+            tables = RunTables(run, iteration=state.iteration, is_evaluated=is_evaluated)
+            observers = [tables, line, *watchers]
         about = {
             **(description or {}),
             "num_images": len(dataset),
@@ -144,14 +153,18 @@ def train_model(
                 f"continues to {config.iterations} iterations instead of {shorter}, on the "
                 "schedule of the longer run: from here on another run than one that was planned so"
             )
-        with contextlib.closing(Observers(observers)) as told:
-            is_finished = _loop(state, dataset, validation, recipe, told, run, ranks, best, line)
+        with contextlib.ExitStack() as at_the_end:
+            for observer in observers:
+                at_the_end.callback(observer.close)
+            is_finished = _loop(
+                state, dataset, validation, recipe, observers, run, ranks, best, line
+            )
         reason = None
         if is_finished and ranks.is_first:
             if best is not None and state.iteration < config.iterations:
-                reason = best.told()
+                reason = best.reason
                 line.note(f"ends at iteration {state.iteration}: {reason}")
-            save_finished(state, recipe, run, half=half)
+            save_trained(state, recipe, run.model, half=half)
             line.note(f"finished: {run.model}")
         elif ranks.is_first:
             line.note(f"stopped at iteration {state.iteration}; --resume continues: {run.last}")
@@ -159,33 +172,44 @@ def train_model(
     return is_finished
 
 
-def _say_nothing(text: str) -> None:
-    del text
-
-
 def _loop(
     state: TrainingState,
     dataset: TrainingDataset,
     validation: InstanceDataset | None,
     recipe: Recipe,
-    observers: Observers,
+    observers: Sequence[Observer],
     run: RunFolder,
     ranks: Ranks,
     best: BestModel | None,
     line: ProgressLine,
 ) -> bool:
+    """Train until it is finished or stopped; the observers are told."""
+
+    def on_step(record: StepRecord) -> None:
+        for observer in observers:
+            observer.on_step(state, record)
+
+    def on_checkpoint(state: TrainingState) -> None:
+        for observer in observers:
+            observer.on_checkpoint(state)
+        if ranks.is_first:  # the last: what was recorded before is not recorded again after a kill
+            write_checkpoint(make_checkpoint(state, recipe), run.last)
+
     def on_evaluate(state: TrainingState) -> bool:
         if validation is None:
             return False
         progress = line.counter("images evaluated") if ranks.is_first else None
-        observers.on_evaluate(state, _scores(state, validation, ranks, progress))
+        scores = _scores(state, validation, ranks, progress)
+        for observer in observers:
+            observer.on_evaluate(state, scores)
         return best is not None and best.is_enough
 
     assert isinstance(state.model, BlendMask)
     step = TrainingStep(state.model)
     try:
         with StopRequest() as stop:
-            observers.on_start(state)
+            for observer in observers:
+                observer.on_start(state)
             if ranks.any(best is not None and best.lacks(state.iteration)):
                 on_evaluate(state)
             if ranks.any(best is not None and best.is_enough):
@@ -195,8 +219,8 @@ def _loop(
                 ranks.wrap(step),
                 _batches(state.iteration, dataset, recipe, ranks),
                 recipe.train,
-                on_step=lambda record: observers.on_step(state, record),
-                on_checkpoint=observers.on_checkpoint,
+                on_step=on_step,
+                on_checkpoint=on_checkpoint,
                 on_evaluate=on_evaluate,
                 should_stop=stop,
                 ranks=ranks,
@@ -245,8 +269,7 @@ def _scores(
 
     The processes share the images.
     """
-    model = state.best_model
-    assert isinstance(model, BlendMask)
+    model = evaluated_model(state)
     ranks.same_buffers(model)
     how: dict[str, Any] = {
         "progress": progress,
@@ -328,12 +351,7 @@ class StopRequest:
             self._previous[number] = signal.signal(number, self._remember)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 

@@ -10,7 +10,6 @@ import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -135,12 +134,7 @@ class RunSession:
         """Note down that the run is finished, or stopped on request, and why if early."""
         self._end("finished" if is_finished else "stopped", iteration, reason)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Note down an error, and let go of the folder; what was made for nothing goes."""
         if error is not None:
             with contextlib.suppress(OSError):  # a full disk: the error itself matters more
