@@ -17,6 +17,7 @@ from blendmask_lite.figures import (
     attentions_figure,
     bases_figure,
     blending_figure,
+    cells_figure,
     crop_picture,
     detections_figure,
     draw_detections,
@@ -345,3 +346,13 @@ def test_figures_need_no_pyplot_and_leave_the_settings_alone():
         "assert before == matplotlib.rcParams.copy()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_cells_show_every_value_and_frame_the_marked_ones():
+    figure = cells_figure({"a base": [2, -2, 0.5], "a mask": [1, 0, 0]}, marked=(1,))
+    [ax] = figure.axes
+    assert [text.get_text() for text in ax.texts] == ["2", "-2", "0.5", "1", "0", "0"]
+    [frame] = ax.patches
+    assert frame.get_bbox().bounds == (0.5, -0.5, 1, 2)
+    with pytest.raises(ValueError, match=r"\[2, 3\] cells"):
+        cells_figure({"a": [1, 2], "b": [1, 2, 3]})

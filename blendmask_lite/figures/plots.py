@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FormatStrFormatter, NullLocator
 from torch import Tensor
 
@@ -24,6 +26,7 @@ from blendmask_lite.figures.style import (
 
 __all__ = [
     "Column",
+    "cells_figure",
     "compare_rows",
     "intervals_figure",
     "lines_figure",
@@ -124,6 +127,44 @@ def maps_figure(
     for ax, (title, values) in zip(axes.flat, maps.items(), strict=True):
         draw_map(ax, values, colors=colors, limits=limits, unit=unit, title=title)
     add_color_bar(figure, axes.ravel(), colors=colors, limits=limits, label=label)
+    return figure
+
+
+def cells_figure(
+    rows: Mapping[str, Sequence[float]], *, marked: Sequence[int] = (), title: str = ""
+) -> DescribedFigure:
+    """Rows of cells with their values written in, as for a calculation by hand.
+
+    Args:
+        rows: by name, from above; equally many values each. Red is above 0, blue is below.
+        marked: numbers of cells that a frame points out through all rows.
+        title: above all.
+
+    Raises:
+        ValueError: no rows, or rows of different lengths.
+    """
+    lengths = {len(values) for values in rows.values()}
+    if len(lengths) != 1:
+        raise ValueError(f"rows of {sorted(lengths)} cells: must be of one length")
+    [num_cells] = lengths
+    values = torch.tensor([list(row) for row in rows.values()], dtype=torch.float64)
+    figure, ax = one_panel(
+        cell=(0.55 * num_cells + 2.4, 0.36 * len(rows) + 0.9),
+        description=f"{title or 'Cells with their values'}: {', '.join(rows)}.",
+    )
+    limit = largest_magnitude(values)
+    ax.imshow(values, cmap=SIGNED, vmin=-limit, vmax=limit, aspect="auto", alpha=0.55)
+    for row, row_values in enumerate(values.tolist()):
+        for cell, value in enumerate(row_values):
+            ax.text(cell, row, f"{value:g}", ha="center", va="center", fontsize=9, color=INK)
+    for cell in marked:
+        corner, height = (cell - 0.5, -0.5), len(rows)
+        ax.add_patch(Rectangle(corner, 1, height, fill=False, edgecolor=INK, linewidth=2))
+    ax.set_yticks(range(len(rows)), list(rows), fontsize=9)
+    ax.set_xticks(range(num_cells))
+    ax.set_xlabel("cell", fontsize=9)
+    ax.set_title(title, fontsize=10)
+    ax.tick_params(length=0, labelsize=9)
     return figure
 
 
