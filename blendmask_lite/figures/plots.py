@@ -153,7 +153,7 @@ def cells_figure(
         description=f"{title or 'Cells with their values'}: {', '.join(rows)}.",
     )
     limit = largest_magnitude(values)
-    ax.imshow(values, cmap=SIGNED, vmin=-limit, vmax=limit, aspect="auto", alpha=0.55)
+    ax.imshow(values.numpy(), cmap=SIGNED, vmin=-limit, vmax=limit, aspect="auto", alpha=0.55)
     for row, row_values in enumerate(values.tolist()):
         for cell, value in enumerate(row_values):
             ax.text(cell, row, f"{value:g}", ha="center", va="center", fontsize=9, color=INK)
