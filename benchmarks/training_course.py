@@ -46,12 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report["trained"] = {}
     for seed in options.seeds:
         folder = options.folder / f"{options.iterations}-seed{seed}"
-        if not (folder / "model.pt").exists():
+        if not (folder / "model.safetensors").exists():
             command = training_options(seed=seed, iterations=options.iterations)
             status = blendmask_lite(["train", *command, "--out", str(folder), "--resume"])
             if status:
                 return status
-        model = load_model(folder / "model.pt")
+        model = load_model(folder / "model.safetensors")
         progress = counter(f"pictures, seed {seed}")
         bases = learned_bases(model, options.images, progress=progress)
         run = read_run(folder)

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import torch
 from pretended_gpu import pretended_gpu, to_gpu
+from safetensors.torch import load_file
 
 from blendmask_lite import PRESETS, BlendMask
 from blendmask_lite.cli import ablations, main
@@ -411,7 +412,7 @@ def test_times_are_taken_for_exactly_so_many_objects():
 def test_mask_rcnn_is_trained_once_and_its_weights_are_kept(tmp_path, monkeypatch):
     first = run_mask_rcnn(PRESETS["nano"], TINY, 0, 1e-3, tmp_path)
     assert first["mask"]["APL"] is None
-    weights = torch.load(mask_rcnn_folder(TINY, 0, 1e-3, tmp_path) / "model.pt", weights_only=True)
+    weights = load_file(mask_rcnn_folder(TINY, 0, 1e-3, tmp_path) / "model.safetensors")
     NanoMaskRCNN(PRESETS["nano"], size=128).load_state_dict(weights)
 
     def refuse(*args, **kwargs):

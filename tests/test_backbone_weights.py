@@ -275,7 +275,7 @@ def test_training_starts_from_a_backbone(tmp_path, monkeypatch):
     options = ["--preset", "r50", "--backbone-weights", str(path), "--iterations", "1"]
     options += ["--batch-size", "1", "--size", "256"]
     assert main(["train", str(data), "-o", str(out), *options]) == 0
-    trained = load_model(out / "model.pt")
+    trained = load_model(out / "model.safetensors")
     assert trained.backbone.conv1.weight.equal(source.backbone.conv1.weight)  # frozen
     later = trained.backbone.layer4[0].conv1.weight
     torch.testing.assert_close(later, source.backbone.layer4[0].conv1.weight, atol=1e-2, rtol=0)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import random
+import re
 import resource
 import struct
 import zipfile
-from dataclasses import replace
+import zlib
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 
@@ -45,9 +49,15 @@ UNSOUND = [
 def content(tmp_path_factory):
     """What the file of an untrained nano holds."""
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("model") / "model.pt"
-    save_model(BlendMask(PRESETS["nano"], inference=PRESET_INFERENCE["nano"]), path)
-    return torch.load(path, weights_only=True)
+    model = BlendMask(PRESETS["nano"], inference=PRESET_INFERENCE["nano"])
+    return {
+        "format": 1,
+        "config": asdict(model.config),
+        "inference": asdict(model.inference),
+        "class_names": list(model.class_names),
+        "state": model.state_dict(),
+        "metadata": {},
+    }
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +77,23 @@ def recipe(iterations: int) -> Recipe:
     )
 
 
+@pytest.fixture(params=["model.safetensors", "model.pt"])
+def path(request, tmp_path):
+    """A file of either format."""
+    return tmp_path / request.param
+
+
 def write(path: Path, content: object) -> Path:
-    torch.save(content, path)
+    if path.suffix == ".pt":
+        torch.save(content, path)
+        return path
+    about = {name: part for name, part in content.items() if name != "state"}
+    state = {name: value.contiguous() for name, value in content["state"].items()}
+    crc = zlib.crc32(json.dumps(about).encode())
+    for name in sorted(state):
+        crc = zlib.crc32(state[name].reshape(-1).view(torch.uint8).numpy().tobytes(), crc)
+    header = json.dumps(about | {"crc32": crc})
+    path.write_bytes(safetensors.torch.save(state, {"blendmask_lite": header}))
     return path
 
 
@@ -82,18 +107,17 @@ def changed(content: dict, **parts: object) -> dict:
 
 @pytest.mark.parametrize(("name", "change", "words"), UNSOUND)
 def test_tensors_that_cannot_be_weights_are_refused_by_name_and_file(
-    name, change, words, content, tmp_path
+    name, change, words, content, path
 ):
-    state = {name: change(content["state"][name])}
-    path = write(tmp_path / "model.pt", changed(content, state=state))
-    with pytest.raises(ValueError, match=rf"model\.pt: .*{name} .*{words}"):
+    write(path, changed(content, state={name: change(content["state"][name])}))
+    with pytest.raises(ValueError, match=rf"{path}: .*{name} .*{words}"):
         load_model(path)
 
 
-def test_half_and_double_precision_are_read_as_single(content, tmp_path):
+def test_half_and_double_precision_are_read_as_single(content, path):
     for dtype in (torch.float16, torch.bfloat16, torch.float64):
         state = {KERNEL: content["state"][KERNEL].to(dtype)}
-        model = load_model(write(tmp_path / "model.pt", changed(content, state=state)))
+        model = load_model(write(path, changed(content, state=state)))
         assert model.head.ltrb.weight.dtype == torch.float32
         assert model.head.ltrb.weight.equal(state[KERNEL].float())
 
@@ -165,7 +189,6 @@ def test_what_continuing_needs_is_refused_by_part(change, words, run_folder, tmp
         ({"config": {"backbone": 5}}, "backbone = 5: must be a text"),
         ({"config": {"levels": "p3"}}, "levels = 'p3': must be a tuple of texts"),
         ({"config": {"num_classes": None}}, "num_classes = None: must be a whole number"),
-        ({"config": {3: 4}}, "ModelConfig: expected a dictionary of its fields"),
         ({"config": [1]}, "ModelConfig: expected a dictionary of its fields"),
         ({"config": {"depth": 4}}, "ModelConfig has no field depth; the file comes from a newer"),
         ({"inference": {"nms_iou": math.nan}}, "nms_iou = nan: must be a finite number"),
@@ -176,6 +199,26 @@ def test_what_continuing_needs_is_refused_by_part(change, words, run_folder, tmp
         ({"stuff_names": {"sky": 1}}, "stuff_names: expected a list of texts"),
         ({"metadata": 3}, "metadata: a int, expected a dictionary"),
         ({"training": 3}, "training: expected a dictionary with the settings as config"),
+        ({"format": 2}, "checkpoint format 2, this version reads 1; update blendmask_lite"),
+        ({"category_ids": ["one"] * 8}, "category_ids: expected a list of whole numbers"),
+        ({"own_parts": {"neck": "Neck"}}, "own_parts: expected the kinds of backbone, bottom"),
+    ],
+)
+def test_every_part_of_a_checkpoint_is_refused_by_name(parts, words, content, path):
+    if isinstance(parts.get("config"), list) or "stuff_names" in parts:
+        wrong = content | parts
+    else:
+        wrong = changed({"own_parts": {}} | content, **parts)
+    with pytest.raises(ValueError) as caught:
+        load_model(write(path, wrong))
+    said = str(caught.value)
+    assert said.startswith(f"{path}: ") and words in said
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"config": {3: 4}}, "ModelConfig: expected a dictionary of its fields"),
         ({"format": torch.zeros(2)}, "checkpoint format tensor"),
         ({"state": [1]}, "state: a list, expected weights by name"),
         ({"state": {KERNEL: 3}}, f"state: '{KERNEL}' is no tensor of plain numbers"),
@@ -185,13 +228,9 @@ def test_what_continuing_needs_is_refused_by_part(change, words, run_folder, tmp
     ],
 )
 @pytest.mark.filterwarnings("ignore:Validating sparse")
-def test_every_part_of_a_checkpoint_is_refused_by_name(parts, words, content, tmp_path):
-    if isinstance(parts.get("config"), list) or "stuff_names" in parts:
-        wrong = content | parts
-    else:
-        wrong = changed(content, **parts)
+def test_what_only_a_pickle_can_hold_is_refused_by_name(parts, words, content, tmp_path):
     with pytest.raises(ValueError) as caught:
-        load_model(write(tmp_path / "model.pt", wrong))
+        load_model(write(tmp_path / "model.pt", changed(content, **parts)))
     said = str(caught.value)
     assert said.startswith(f"{tmp_path / 'model.pt'}: ") and words in said
 
@@ -213,11 +252,11 @@ def test_a_view_cannot_stand_for_weights_that_the_file_does_not_hold(content, tm
         load_model(path)
 
 
-def test_weights_are_compared_before_the_network_takes_memory(content, tmp_path, monkeypatch):
+def test_weights_are_compared_before_the_network_takes_memory(content, path):
     config = {"stage_width": 8192, "stem_channels": 8192}
-    path = write(tmp_path / "model.pt", changed(content, config=config))
+    write(path, changed(content, config=config))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ValueError, match=r"model\.pt: .* of another shape"):
+    with pytest.raises(ValueError, match=rf"{path}: .* of another shape"):
         load_model(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kilobytes
 
@@ -250,7 +289,104 @@ def test_a_bytearray_of_any_size_is_refused(content, tmp_path):
         load_model(path)
 
 
-# ------------------------------------------------------------------ damaged files
+# ------------------------------------------------------------------ the file of a finished model
+
+
+def test_the_format_is_told_by_the_content_not_by_the_name(content, tmp_path):
+    for written, named in (("a.safetensors", "model.pt"), ("a.pt", "model.safetensors")):
+        path = write(tmp_path / written, content).rename(tmp_path / named)
+        for name, value in load_model(path).state_dict().items():
+            assert value.equal(content["state"][name])
+
+
+def test_a_saved_model_is_a_safetensors_file_that_says_what_it_is(tmp_path):
+    model = BlendMask(PRESETS["nano"])
+    about = {"AP": 61.5, "sizes": (64, 96), "seen": {3: None}}
+    save_model(model, tmp_path / "model.safetensors", metadata=about)
+    with safetensors.safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        header = json.loads(file.metadata()["blendmask_lite"])
+        assert set(file.keys()) == set(model.state_dict())
+    assert header["class_names"] == list(model.class_names)
+    assert header["config"]["num_bases"] == 4
+    checkpoint = read_checkpoint(tmp_path / "model.safetensors")
+    assert checkpoint.config == model.config
+    assert checkpoint.metadata == {"AP": 61.5, "sizes": [64, 96], "seen": {"3": None}}
+
+
+def test_equal_models_are_equal_files_and_half_precision_halves_them(tmp_path):
+    model = BlendMask(PRESETS["nano"])
+    for name, dtype in (("one", None), ("two", None), ("half", torch.float16)):
+        save_model(model, tmp_path / name, dtype=dtype, metadata={"x": 1, "y": 2})
+    whole, half = (tmp_path / "one").read_bytes(), (tmp_path / "half").read_bytes()
+    assert whole == (tmp_path / "two").read_bytes()
+    assert 0.5 < len(half) / len(whole) < 0.55
+    kernel = load_model(tmp_path / "half").head.ltrb.weight
+    assert kernel.equal(model.head.ltrb.weight.half().float())
+
+
+def with_header(header: bytes, data: bytes = b"", length: int | None = None) -> bytes:
+    return struct.pack("<Q", len(header) if length is None else length) + header + data
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        b"",
+        b"{",
+        with_header(b"{"),
+        with_header(b"{}", length=2**63),
+        with_header(b"{}" + b" " * 2**20, length=2**20),
+        with_header(b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}'),
+        with_header(b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,4]}}', bytes(4)),
+        with_header(b'{"a":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}}', bytes(4)),
+        with_header(b'{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}'),
+        with_header(b'{"__metadata__":{"blendmask_lite":"{"}}'),
+        with_header(b'{"__metadata__":{"blendmask_lite":"[]"}}'),
+        with_header(b'{"__metadata__":{"blendmask_lite":"{}"}}'),
+        with_header(b'{"__metadata__":{"blendmask_lite":"' + b"[" * 10**5 + b'"}}'),
+        with_header(b'{"__metadata__":{"blendmask_lite":"{\\"crc32\\":1}"}}'),
+        with_header(b"[" * 10**6),
+        safetensors.torch.save({"weight": torch.zeros(3)}),
+        safetensors.torch.save({}, {"format": "pt"}),
+    ],
+)
+def test_foreign_and_malformed_headers_are_one_error_that_names_the_file(file, tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(file)
+    with pytest.raises(ValueError) as caught:
+        load_model(path)
+    assert re.match(rf"{path}: (not a checkpoint|damaged)", str(caught.value))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_changed_or_missing_byte_of_a_saved_model_is_noticed(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_model(BlendMask(PRESETS["nano"]), path, metadata={"note": "long " * 100})
+    whole = path.read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")
+    generator = random.Random(0)
+    for number in range(60):
+        damaged = bytearray(whole)
+        place = generator.randrange(*((0, start) if number % 2 else (start, len(whole))))
+        if number % 5:
+            damaged[place] ^= 1 << generator.randrange(8)
+        else:
+            del damaged[place:]
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError) as caught:
+            load_model(path)
+        assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+def test_weights_with_two_names_are_saved(tmp_path):
+    model = BlendMask(PRESETS["nano"])
+    model.fpn.lateral["c4"].bias = model.fpn.lateral["c5"].bias
+    save_model(model, tmp_path / "model.safetensors")
+    again = load_model(tmp_path / "model.safetensors").fpn.lateral
+    assert again["c4"].bias.equal(model.fpn.lateral["c5"].bias)
+
+
+# ------------------------------------------------------------------ damaged files of torch.save
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -303,7 +439,7 @@ def test_what_is_no_file_is_told(tmp_path):
 
 def test_what_could_not_be_read_again_is_not_written(tmp_path):
     model = BlendMask(PRESETS["nano"])
-    path = tmp_path / "model.pt"
+    path = tmp_path / "model.safetensors"
     save_model(model, path)
     before = path.read_bytes()
     endless: dict = {}
@@ -313,7 +449,11 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path):
     for write, words in (
         (lambda: save_model(model, path, dtype=torch.int8), "int8"),
         (lambda: save_model(broken, path), "infinite or undefined"),
-        (lambda: save_model(model, path, metadata=endless), "metadata: contains itself"),
+        (
+            lambda: save_model(model, path, metadata=endless),
+            r"metadata\['itself'\]: cannot be written as JSON",
+        ),
+        (lambda: save_model(model, path, metadata={"x": model}), r"metadata\['x'\]: .*BlendMask"),
     ):
         with pytest.raises(ValueError, match=words):
             write()

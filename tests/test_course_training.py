@@ -151,7 +151,7 @@ def test_the_seeds_are_trained_scored_and_not_trained_again(tmp_path, capsys):
     words = ["--seeds", "3", "--iterations", "2", "--images", "2", "--untrained", "1"]
     words += ["--folder", str(tmp_path), "--json", str(tmp_path / "numbers.json")]
     assert benchmark.main(words) == 0
-    model = tmp_path / "2-seed3" / "model.pt"
+    model = tmp_path / "2-seed3" / "model.safetensors"
     written, report = model.stat().st_mtime_ns, json.loads((tmp_path / "numbers.json").read_text())
     assert {"mask AP", "object AUC", "position r", "bases"} <= set(report["trained"]["3"])
     assert len(report["untrained"]["0"]["bases"]["y r upside down"]) == 4

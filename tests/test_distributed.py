@@ -95,7 +95,7 @@ def test_two_processes_finish_one_run(folder, happened):
     with (run / "metrics.csv").open(newline="") as file:
         assert [row["iteration"] for row in csv.DictReader(file)] == list("123")
     assert len((run / "evaluation.csv").read_text().splitlines()) == 2
-    assert (run / "model.pt").exists()
+    assert (run / "model.safetensors").exists()
     assert json.loads((run / "run.json").read_text())["num_processes"] == 2
     assert "3/3" in (folder / "said_0.txt").read_text()
     assert (folder / "said_1.txt").read_text() == ""
@@ -105,14 +105,14 @@ def test_two_processes_finish_one_run(folder, happened):
 def test_a_model_that_reads_no_p5_is_trained_by_two_processes(folder, happened):
     # Weights without gradients would stop it at its second step.
     assert [each["p3 alone"] for each in happened] == [True, True]
-    assert (folder / "p3 alone" / "model.pt").exists()
+    assert (folder / "p3 alone" / "model.safetensors").exists()
 
 
 @pytest.mark.slow
 def test_a_signal_to_one_process_saves_and_stops_all(folder, happened):
     assert [each["terminated"] for each in happened] == [False, False]
     assert read_checkpoint(folder / "terminated" / "last.pt").metadata["iterations"] == 2
-    assert not (folder / "terminated" / "model.pt").exists()
+    assert not (folder / "terminated" / "model.safetensors").exists()
 
 
 @pytest.mark.slow
@@ -162,5 +162,5 @@ def test_torchrun_starts_the_command(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "run" / "model.pt").exists()
+    assert (tmp_path / "run" / "model.safetensors").exists()
     assert done.stderr.count("1/1") == 1

@@ -67,7 +67,7 @@ def shapes_root(tmp_path):
 
 
 def test_a_row_for_each_class_is_printed_and_stored(shapes_root, tmp_path, capsys):
-    model = write_model(tmp_path / "model.pt", SHAPE_CLASSES)
+    model = write_model(tmp_path / "model.safetensors", SHAPE_CLASSES)
     report = tmp_path / "report.json"
     arguments = ["evaluate", model, str(shapes_root), "--per-class", "--json", str(report)]
     assert main(arguments) == 0
@@ -106,7 +106,7 @@ def test_data_without_objects_gives_its_results_and_a_status(shapes_root, tmp_pa
 
 
 def test_a_damaged_true_mask_is_refused_before_the_work(shapes_root, tmp_path, capsys, monkeypatch):
-    model = write_model(tmp_path / "model.pt", SHAPE_CLASSES)
+    model = write_model(tmp_path / "model.safetensors", SHAPE_CLASSES)
     path = next((shapes_root / "annotations").glob("*.json"))
     content = json.loads(path.read_text())
     content["annotations"][3]["segmentation"] = {"size": [64, 256], "counts": [16384]}
@@ -119,7 +119,7 @@ def test_a_damaged_true_mask_is_refused_before_the_work(shapes_root, tmp_path, c
 
 @pytest.mark.slow
 def test_two_processes_share_the_images_and_say_the_results_once(shapes_root, tmp_path):
-    model = write_model(tmp_path / "model.pt", SHAPE_CLASSES)
+    model = write_model(tmp_path / "model.safetensors", SHAPE_CLASSES)
     arguments = ["evaluate", model, str(shapes_root), "--device", "cpu", "--json"]
     assert main([*arguments, str(tmp_path / "alone.json")]) == 0
     with socket.socket() as chosen:
@@ -145,7 +145,7 @@ def test_two_processes_share_the_images_and_say_the_results_once(shapes_root, tm
 
 
 def test_options_change_how_many_objects_are_found(shapes_root, tmp_path):
-    model = write_model(tmp_path / "model.pt", SHAPE_CLASSES)
+    model = write_model(tmp_path / "model.safetensors", SHAPE_CLASSES)
     file = tmp_path / "found.json"
     arguments = ["evaluate", model, str(shapes_root), "--results", str(file)]
     assert main([*arguments, "--max-detections", "3"]) == 0
@@ -179,7 +179,7 @@ def hidden_root(tmp_path):
 def test_detections_of_a_split_without_annotations_are_written_for_its_server(
     hidden_root, tmp_path, capsys
 ):
-    model = write_model(tmp_path / "model.pt", SHAPE_CLASSES)
+    model = write_model(tmp_path / "model.safetensors", SHAPE_CLASSES)
     arguments = ["evaluate", model, str(hidden_root), "--split", "test-dev2017"]
     assert main([*arguments, "--results", str(tmp_path / "sent")]) == 0
     assert "There are no scores" in capsys.readouterr().out
@@ -203,7 +203,7 @@ def test_detections_of_a_split_without_annotations_are_written_for_its_server(
 def test_a_name_that_the_server_would_not_take_is_refused_before_the_work(
     hidden_root, tmp_path, capsys
 ):
-    model = write_model(tmp_path / "model.pt", SHAPE_CLASSES)
+    model = write_model(tmp_path / "model.safetensors", SHAPE_CLASSES)
     arguments = ["evaluate", model, str(hidden_root), "--split", "test-dev2017", "--results"]
     assert main([*arguments, str(tmp_path / "mine.json")]) == 1
     assert "detections_test-dev2017_NAME_results.json" in capsys.readouterr().err
@@ -214,7 +214,7 @@ def test_a_name_that_the_server_would_not_take_is_refused_before_the_work(
 
 @pytest.mark.parametrize("more", [[], ["--results", "x", "--per-class"]])
 def test_scores_of_a_split_without_annotations_are_refused(hidden_root, tmp_path, capsys, more):
-    model = write_model(tmp_path / "model.pt", SHAPE_CLASSES)
+    model = write_model(tmp_path / "model.safetensors", SHAPE_CLASSES)
     assert main(["evaluate", model, str(hidden_root), "--split", "test-dev2017", *more]) == 1
     assert "test-dev2017 has no annotations, so there are no scores" in capsys.readouterr().err
 
@@ -245,7 +245,7 @@ def write_lvis(root, names):
 def test_lvis_is_evaluated_by_its_own_rules_with_up_to_300_detections(tmp_path, capsys):
     names = ("wolf", "mug", "kayak")
     write_lvis(tmp_path / "lvis", names)
-    model = write_model(tmp_path / "model.pt", names)
+    model = write_model(tmp_path / "model.safetensors", names)
     file = tmp_path / "found.json"
     arguments = ["evaluate", model, str(tmp_path / "lvis"), "--split", "lvis_v1_val"]
     assert main([*arguments, "--results", str(file)]) == 0
@@ -258,7 +258,7 @@ def test_lvis_is_evaluated_by_its_own_rules_with_up_to_300_detections(tmp_path, 
 def test_a_model_of_cocos_classes_is_evaluated_on_lvis(tmp_path, capsys):
     names = sorted(LVIS_NAMES.values())
     write_lvis(tmp_path / "lvis", [*names, "wolf"])
-    model = write_model(tmp_path / "model.pt", COCO_THINGS)
+    model = write_model(tmp_path / "model.safetensors", COCO_THINGS)
     report = tmp_path / "report.json"
     arguments = ["evaluate", model, str(tmp_path / "lvis"), "--coco-classes"]
     assert main([*arguments, "--json", str(report)]) == 0

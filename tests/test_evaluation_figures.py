@@ -418,7 +418,9 @@ def test_all_figures_of_an_evaluation_are_written(tmp_path):
 def test_command_draws_an_evaluation(tmp_path, capsys, monkeypatch):
     torch.manual_seed(0)
     config = replace(PRESETS["nano"], stem_channels=8, stage_width=8, pyramid_channels=16)
-    save_model(BlendMask(config, class_names=ShapesDataset(1).class_names), tmp_path / "model.pt")
+    save_model(
+        BlendMask(config, class_names=ShapesDataset(1).class_names), tmp_path / "model.safetensors"
+    )
     drawn = []
 
     def one_figure(results, dataset):
@@ -426,7 +428,15 @@ def test_command_draws_an_evaluation(tmp_path, capsys, monkeypatch):
         return {"average_precision": ap_bars_figure({"mask": results.mask})}
 
     monkeypatch.setattr("blendmask_lite.cli.evaluate.evaluation_figures", one_figure)
-    command = ["evaluate", str(tmp_path / "model.pt"), "shapes", "--images", "1", "--size", "64"]
+    command = [
+        "evaluate",
+        str(tmp_path / "model.safetensors"),
+        "shapes",
+        "--images",
+        "1",
+        "--size",
+        "64",
+    ]
     assert main([*command, "--plot", str(tmp_path / "plots")]) == 0
     assert drawn == [(1, True)]
     assert (tmp_path / "plots" / "average_precision.png").is_file()

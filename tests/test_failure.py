@@ -161,7 +161,9 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(dataset, tmp_path, monkeyp
     assert read_checkpoint(folder / "last.pt").metadata["iterations"] == done
     assert not list(folder.glob(".*.tmp"))
     assert train_model(dataset, folder, RECIPE, is_resumed=True)
-    expected, got = (load_model(tmp_path / name / "model.pt") for name in ("undisturbed", "run"))
+    expected, got = (
+        load_model(tmp_path / name / "model.safetensors") for name in ("undisturbed", "run")
+    )
     for name, value in expected.state_dict().items():
         assert value.equal(got.state_dict()[name]), name
 

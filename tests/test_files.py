@@ -240,7 +240,7 @@ def test_commands_refuse_an_output_that_is_their_own_input(tmp_path, capsys, mon
     save_model(panoptic, Path("p.pt"))
     for folder in ("run", "out", "begun", "plots", "sent"):
         Path(folder).mkdir()
-    shutil.copy("m.pt", "begun/best.pt")
+    shutil.copy("m.pt", "begun/best.safetensors")
     shutil.copy("m.pt", "out/results.json")
     Path("run/metrics.csv").write_text("iteration,loss,gradient_norm\n1,2,3\n")
     links = {
@@ -273,7 +273,10 @@ def test_commands_refuse_an_output_that_is_their_own_input(tmp_path, capsys, mon
         (["export", "m.pt", "-o", "m.onnx"], "the checkpoint"),
         (["convert", "m.pt", "-o", "m.pt"], "the file to convert"),
         (["segment", picture, "--weights", "out/results.json", "-o", "out"], "the checkpoint"),
-        (["train", "data", "-o", "begun", "--weights", "begun/best.pt"], "the run starts from"),
+        (
+            ["train", "data", "-o", "begun", "--weights", "begun/best.safetensors"],
+            "the run starts from",
+        ),
         (["runs", "run", "--plot", "curves.png"], "a file of one of the runs"),
     ]
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

@@ -75,7 +75,7 @@ def test_the_kills_hit_the_run_and_the_writing_of_its_checkpoints(runs):
 @pytest.mark.slow
 def test_a_run_killed_twenty_times_ends_with_the_bytes_of_an_uninterrupted_one(runs):
     whole, part, _ = runs
-    assert (whole / "model.pt").read_bytes() == (part / "model.pt").read_bytes()
+    assert (whole / "model.safetensors").read_bytes() == (part / "model.safetensors").read_bytes()
     last, other = (read_checkpoint(folder / "last.pt") for folder in (whole, part))
     state, other_state = tensors(last.training), tensors(other.training)
     assert len(state) > 100

@@ -114,11 +114,11 @@ def test_a_model_of_own_parts_is_trained_as_it_was_passed(own_model):
 
 def test_a_checkpoint_names_the_parts_that_it_needs(own_model):
     folder, _, model = own_model
-    with pytest.raises(ValueError, match=r"model.pt: .*a backbone of its own, .*Strides: pass it"):
-        load_model(folder / "model.pt")
+    with pytest.raises(ValueError, match=r"a backbone of its own, .*Strides: pass it"):
+        load_model(folder / "model.safetensors")
     with pytest.raises(ValueError, match=r"a merger of its own, .*Product"):
-        load_model(folder / "model.pt", backbone=Strides(), bottom=Pixels(16, 16))
-    again = load_model(folder / "model.pt", **own_parts())
+        load_model(folder / "model.safetensors", backbone=Strides(), bottom=Pixels(16, 16))
+    again = load_model(folder / "model.safetensors", **own_parts())
     image = SHAPES.load(0).image
     model.eval()
     for one, other in zip(model.predict([image]), again.predict([image]), strict=True):
@@ -134,7 +134,9 @@ def test_a_part_that_the_checkpoint_did_not_have_is_refused(tmp_path):
 def test_a_part_of_other_sizes_is_refused_by_its_weights(own_model):
     folder, _, _ = own_model
     with pytest.raises(ValueError, match=r"bottom.convs.0.weight \(4, 16, 1, 1\) instead of"):
-        load_model(folder / "model.pt", **{**own_parts(), "bottom": Pixels(16, 16, num_bases=5)})
+        load_model(
+            folder / "model.safetensors", **{**own_parts(), "bottom": Pixels(16, 16, num_bases=5)}
+        )
 
 
 def test_a_run_does_not_continue_with_other_parts(own_model):
@@ -289,10 +291,10 @@ def test_the_command_line_trains_evaluates_and_exports_a_library_backbone(tmp_pa
     words = ["train", str(data), "-o", str(run), "--backbone", "timm/test_resnet"]
     words += ["--iterations", "2", "--batch-size", "2", "--size", "128"]
     assert main(words) == 0
-    model = load_model(run / "model.pt")
+    model = load_model(run / "model.safetensors")
     assert model.config.backbone == "timm/test_resnet" and model.own_parts == {}
-    assert main(["evaluate", str(run / "model.pt"), str(data)]) == 0
-    assert main(["export", str(run / "model.pt"), "-o", str(tmp_path / "model.pt2")]) == 0
+    assert main(["evaluate", str(run / "model.safetensors"), str(data)]) == 0
+    assert main(["export", str(run / "model.safetensors"), "-o", str(tmp_path / "model.pt2")]) == 0
     assert (tmp_path / "model.pt2").exists()
 
 
@@ -348,7 +350,7 @@ def test_the_examples_of_the_guide_run(tmp_path, monkeypatch):
         exec(block, names)
     assert len(blocks) == 3 and names["masks"].shape == (2, 128, 128)
     assert "guide.SmallBackbone" in names["model"].own_parts["backbone"]
-    assert (tmp_path / "runs" / "mine" / "model.pt").exists()
+    assert (tmp_path / "runs" / "mine" / "model.safetensors").exists()
 
 
 def test_any_module_can_be_the_top_layer_of_a_mask_head():

@@ -421,8 +421,8 @@ def test_names_of_stuff_are_kept_in_the_file(tmp_path):
     assert BlendMask(config).stuff_names == ("stuff 1", "stuff 2", "stuff 3", "stuff 4")
     with pytest.raises(ValueError, match="stuff_names: 2 names for num_stuff_classes = 4"):
         BlendMask(config, stuff_names=["a", "b"])
-    save_model(BlendMask(config, stuff_names=STUFF_CLASSES), tmp_path / "model.pt")
-    assert load_model(tmp_path / "model.pt").stuff_names == STUFF_CLASSES
+    save_model(BlendMask(config, stuff_names=STUFF_CLASSES), tmp_path / "model.safetensors")
+    assert load_model(tmp_path / "model.safetensors").stuff_names == STUFF_CLASSES
 
 
 # The data
@@ -640,7 +640,7 @@ def test_nothing_found_is_the_picture_alone():
 def test_a_preset_with_stuff_trains_on_a_folder_from_the_command_line(root, tmp_path):
     options = ["--iterations", "2", "--batch-size", "2", "--size", "64", "--preset"]
     assert main(["train", str(root), "-o", str(tmp_path), *options, "nano_panoptic"]) == 0
-    model = load_model(tmp_path / "model.pt")
+    model = load_model(tmp_path / "model.safetensors")
     assert model.stuff_names == STUFF_CLASSES
     assert load_model(tmp_path / "last.pt").stuff_names == STUFF_CLASSES
     assert "panoptic" in (tmp_path / "metrics.csv").read_text().splitlines()[0]
@@ -659,6 +659,6 @@ def test_a_run_learns_stuff_only_where_model_and_data_agree_on_it(tmp_path):
     with pytest.raises(ValueError, match="num_stuff_classes = 3: the data has 4"):
         train_model(dataset, tmp_path / "three", recipe(3))
     train_model(dataset, tmp_path / "four", recipe(4))
-    assert load_model(tmp_path / "four" / "model.pt").stuff_names == STUFF_CLASSES
+    assert load_model(tmp_path / "four" / "model.safetensors").stuff_names == STUFF_CLASSES
     train_model(dataset, tmp_path / "none", recipe(0))
-    assert load_model(tmp_path / "none" / "model.pt").stuff_names == ()
+    assert load_model(tmp_path / "none" / "model.safetensors").stuff_names == ()

@@ -577,9 +577,14 @@ def test_an_entry_has_the_categories_of_the_data_set():
 
 
 def test_command_prints_panoptic_quality_and_writes_files(tmp_path, capsys):
-    save_model(small_model(), tmp_path / "model.pt")
+    save_model(small_model(), tmp_path / "model.safetensors")
     write_shapes(tmp_path / "data", num_images=2, seed=1, split="val", stuff=True)
-    arguments = ["evaluate", str(tmp_path / "model.pt"), str(tmp_path / "data"), "--panoptic"]
+    arguments = [
+        "evaluate",
+        str(tmp_path / "model.safetensors"),
+        str(tmp_path / "data"),
+        "--panoptic",
+    ]
     numbers, out = tmp_path / "pq.json", tmp_path / "out"
     files = ["--json", str(numbers), "--panoptic-results", str(out), "--plot", str(tmp_path)]
     assert main([*arguments, *files, "--per-class"]) == 0
@@ -599,9 +604,9 @@ def test_command_refuses_models_and_data_without_stuff(tmp_path, capsys):
     save_model(BlendMask(PRESETS["nano"]), tmp_path / "nano.pt")
     assert main(["evaluate", str(tmp_path / "nano.pt"), "shapes", "--panoptic"]) == 1
     assert "no panoptic branch" in capsys.readouterr().err
-    save_model(small_model(), tmp_path / "model.pt")
+    save_model(small_model(), tmp_path / "model.safetensors")
     write_shapes(tmp_path / "data", num_images=1, split="val")
-    command = ["evaluate", str(tmp_path / "model.pt"), str(tmp_path / "data")]
+    command = ["evaluate", str(tmp_path / "model.safetensors"), str(tmp_path / "data")]
     assert main([*command, "--panoptic"]) == 1
     assert "panoptic_val.json: is missing" in capsys.readouterr().err
     assert main([*command, "--panoptic-results", str(tmp_path)]) == 1
@@ -621,7 +626,7 @@ def test_a_training_reports_panoptic_quality(tmp_path, capsys):
     train_model(stored, tmp_path / "run", recipe, validation=stored)
     with (tmp_path / "run" / "evaluation.csv").open() as file:
         [row] = csv.DictReader(file)
-    quality = evaluate_panoptic(load_model(tmp_path / "run" / "model.pt"), stored)
+    quality = evaluate_panoptic(load_model(tmp_path / "run" / "model.safetensors"), stored)
     for kind in ("all", "things", "stuff"):
         for name, value in getattr(quality, kind).items():
             column = f"{'panoptic' if kind == 'all' else kind} {name}"

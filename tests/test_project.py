@@ -244,8 +244,8 @@ def test_the_command_line_works_without_jupyter(tmp_path):
     lines = [
         f"shapes data {words}",
         f"train data {training}",
-        "evaluate run/model.pt data --plot figures",
-        "segment data/train/000000.png --weights run/model.pt -o out",
+        "evaluate run/model.safetensors data --plot figures",
+        "segment data/train/000000.png --weights run/model.safetensors -o out",
         "data check data",
         "runs run",
         "models",

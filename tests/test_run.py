@@ -50,7 +50,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_a_run_leaves_model_log_description_and_evaluation(dataset, tmp_path):
     recipe = replace(RECIPE, train=replace(TRAIN, evaluate_every=4))
     assert train_model(dataset, tmp_path / "run", recipe, validation=ShapesDataset(2, seed=9))
-    model = load_model(tmp_path / "run" / "model.pt")
+    model = load_model(tmp_path / "run" / "model.safetensors")
     assert model.class_names == dataset.class_names
     assert [row["iteration"] for row in rows(tmp_path / "run" / "metrics.csv")] == list("1234")
     (scores,) = rows(tmp_path / "run" / "evaluation.csv")
@@ -94,7 +94,7 @@ def test_a_run_continues_bit_by_bit(dataset, tmp_path, train):
     with pytest.raises(Stopped):
         train_model(Failing(6, seed=3), tmp_path / "part", recipe)
     train_model(dataset, tmp_path / "part", recipe, is_resumed=True)
-    whole, part = (load_model(tmp_path / name / "model.pt") for name in ("whole", "part"))
+    whole, part = (load_model(tmp_path / name / "model.safetensors") for name in ("whole", "part"))
     for name, value in whole.state_dict().items():
         assert value.equal(part.state_dict()[name]), name
     assert [row["iteration"] for row in rows(tmp_path / "part" / "metrics.csv")] == list("1234")
@@ -107,7 +107,7 @@ def test_a_folder_with_a_run_is_not_overwritten(dataset, tmp_path):
 
 
 @pytest.mark.parametrize("is_resumed", [False, True])
-@pytest.mark.parametrize("name", ["model.pt", "best.pt"])
+@pytest.mark.parametrize("name", ["model.safetensors", "best.safetensors"])
 def test_a_model_of_something_else_is_not_overwritten(name, is_resumed, dataset, tmp_path):
     (tmp_path / name).write_bytes(b"precious")
     with pytest.raises(FileExistsError, match=f"{name}: is there already"):
@@ -119,11 +119,11 @@ def test_a_model_of_something_else_is_not_overwritten(name, is_resumed, dataset,
 def test_a_finished_run_without_its_checkpoint_does_not_begin_again(dataset, tmp_path):
     train_model(dataset, tmp_path, RECIPE)
     (tmp_path / "last.pt").unlink()
-    before = (tmp_path / "model.pt").read_bytes()
+    before = (tmp_path / "model.safetensors").read_bytes()
     for is_resumed in (False, True):
-        with pytest.raises(FileExistsError, match=r"model\.pt: is there already, without a last"):
+        with pytest.raises(FileExistsError, match=r"model\.\w+: is there already, without a last"):
             train_model(dataset, tmp_path, RECIPE, is_resumed=is_resumed)
-    assert (tmp_path / "model.pt").read_bytes() == before
+    assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
 def test_a_run_does_not_continue_with_other_settings(dataset, tmp_path):
@@ -142,7 +142,7 @@ def test_data_of_other_classes_is_refused(dataset, tmp_path):
 
 def test_weights_of_other_classes_are_a_start(dataset, tmp_path):
     train_model(dataset, tmp_path / "first", RECIPE)
-    start = tmp_path / "first" / "model.pt"
+    start = tmp_path / "first" / "model.safetensors"
 
     class Three(ShapesDataset):
         class_names = ("a", "b", "c")
@@ -162,7 +162,7 @@ def test_weights_of_other_classes_are_a_start(dataset, tmp_path):
         start_from=start,
     )
     train_model(Three(6, seed=3), tmp_path / "second", recipe)
-    first, second = load_model(start), load_model(tmp_path / "second" / "model.pt")
+    first, second = load_model(start), load_model(tmp_path / "second" / "model.safetensors")
     assert second.class_names == ("a", "b", "c")
     own = second.state_dict()["backbone.conv1.weight"]
     assert torch.allclose(own, first.state_dict()["backbone.conv1.weight"], atol=1e-6)
@@ -183,7 +183,7 @@ def test_a_killed_process_continues(tmp_path):
     assert process.wait(timeout=60) == 130
     done = read_checkpoint(tmp_path / "last.pt").metadata["iterations"]
     assert 2 <= done < 60
-    assert not (tmp_path / "model.pt").exists()
+    assert not (tmp_path / "model.safetensors").exists()
     with_resume = [*command, "--resume"]
     process = subprocess.Popen(with_resume, env=environment, stderr=subprocess.DEVNULL)
     while read_checkpoint(tmp_path / "last.pt").metadata["iterations"] == done:
@@ -199,7 +199,7 @@ def test_a_killed_process_continues(tmp_path):
 
 
 def weights_of(folder):
-    return load_model(folder / "model.pt").state_dict()
+    return load_model(folder / "model.safetensors").state_dict()
 
 
 def assert_same_weights(one, other):
@@ -234,13 +234,13 @@ def test_the_model_with_the_best_mask_ap_is_kept(dataset, tmp_path, monkeypatch)
     score_by_iteration(monkeypatch, {1: 5.0, 2: 7.0, 3: 7.0, 4: 6.0})
     recipe = replace(RECIPE, train=replace(TRAIN, evaluate_every=1, checkpoint_every=1))
     assert train_model(dataset, tmp_path / "run", recipe, validation=ShapesDataset(1, seed=9))
-    best = read_checkpoint(tmp_path / "run" / "best.pt")
+    best = read_checkpoint(tmp_path / "run" / "best.safetensors")
     assert (best.metadata["iterations"], best.metadata["mask AP"]) == (2, 7.0)
     stop_after(monkeypatch, 2)
     recipe = replace(RECIPE, train=TRAIN)
     assert not train_model(dataset, tmp_path / "two steps", recipe)
     expected = read_checkpoint(tmp_path / "two steps" / "last.pt").state
-    for name, value in load_model(tmp_path / "run" / "best.pt").state_dict().items():
+    for name, value in load_model(tmp_path / "run" / "best.safetensors").state_dict().items():
         assert value.equal(expected[name].to(value.dtype)), name
 
 
@@ -263,7 +263,7 @@ def test_patience_ends_a_run_and_a_stop_in_between_changes_nothing(dataset, tmp_
             assert [row["iteration"] for row in rows(tmp_path / name / "metrics.csv")] == list(
                 "1234"
             )
-            best = read_checkpoint(tmp_path / name / "best.pt").metadata
+            best = read_checkpoint(tmp_path / name / "best.safetensors").metadata
             assert (best["iterations"], best["mask AP"]) == (2, 7.0)
             session = json.loads((tmp_path / name / "run.json").read_text())["sessions"][-1]
             assert session["state"] == "finished"
@@ -296,7 +296,7 @@ def test_a_finished_run_becomes_longer_and_says_so(dataset, tmp_path, capsys):
     assert described["train"]["iterations"] == 6
     change = {"at_iteration": 4, "from_iterations": 4, "to_iterations": 6}
     assert described["made_longer"] == [change]
-    assert load_model(tmp_path / "model.pt") is not None
+    assert load_model(tmp_path / "model.safetensors") is not None
     with pytest.raises(ValueError, match="iterations is 4, was 6"):
         train_model(dataset, tmp_path, RECIPE, is_resumed=True)
 

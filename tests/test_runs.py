@@ -57,7 +57,7 @@ def make_run(folder, **description):
     (folder / "run.json").write_text(json.dumps({**content, **description}))
     (folder / "metrics.csv").write_text(METRICS)
     (folder / "evaluation.csv").write_text(EVALUATION)
-    (folder / "model.pt").write_bytes(b"")
+    (folder / "model.safetensors").write_bytes(b"")
     return folder
 
 
@@ -247,7 +247,7 @@ def test_a_failed_run_says_why(tmp_path, capsys):
 def test_a_run_of_before_sessions_were_written_is_finished_where_its_model_is(tmp_path):
     make_run(tmp_path / "old", sessions=None)
     assert read_run(tmp_path / "old").state == "finished"
-    (tmp_path / "old" / "model.pt").unlink()
+    (tmp_path / "old" / "model.safetensors").unlink()
     assert read_run(tmp_path / "old").state == "unknown"
 
 

@@ -248,7 +248,7 @@ def test_dicts_train_and_evaluate_as_the_data_set_they_are_of_bit_by_bit(tmp_pat
     )
     assert train_model(plain, tmp_path / "plain", RECIPE, validation=held_out)
     assert train_model(wrapped, tmp_path / "dicts", RECIPE, validation=held_out_wrapped)
-    one, other = (load_model(tmp_path / name / "model.pt") for name in ("plain", "dicts"))
+    one, other = (load_model(tmp_path / name / "model.safetensors") for name in ("plain", "dicts"))
     assert one.category_ids == other.category_ids
     for name, value in one.state_dict().items():
         assert value.equal(other.state_dict()[name]), name
@@ -286,4 +286,6 @@ def test_the_guides_example_trains(tmp_path, monkeypatch):
     [code] = re.findall(r"```python\n(.*?)```", section.partition("\n## ")[0], flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)
     exec(compile(code, str(guide), "exec"), {})
-    assert load_model(tmp_path / "runs" / "squares" / "model.pt").class_names == ("square",)
+    assert load_model(tmp_path / "runs" / "squares" / "model.safetensors").class_names == (
+        "square",
+    )

@@ -404,7 +404,7 @@ def whole_runs(part: Part) -> None:
                     is_resumed=name == "continued",
                 )
                 part.require(is_done, f"{precision}, {name}: not finished")
-                state = load_model(path / "model.pt").state_dict()
+                state = load_model(path / "model.safetensors").state_dict()
                 runs[name] = torch.cat([v.float().flatten() for v in state.values()])
         row: dict[str, Any] = {"precision": precision}
         for name in ("again", "continued"):
@@ -608,7 +608,7 @@ def nano(part: Part) -> None:
     with tempfile.TemporaryDirectory() as folder:
         train_model(data, Path(folder) / "run", recipe, device=part.device)
         seconds = time.perf_counter() - start
-        model = load_model(Path(folder) / "run" / "model.pt").to(part.device)
+        model = load_model(Path(folder) / "run" / "model.safetensors").to(part.device)
     results = evaluate_model(model, ShapesDataset(200 if part.is_full else 4, seed=1))
     part.rows.append(
         {

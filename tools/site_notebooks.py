@@ -110,7 +110,7 @@ def _key(path: Path) -> str:
     """Changes with the notebook, the package and the budget."""
     digest = hashlib.sha256(path.read_bytes())
     for file in sorted((ROOT / "blendmask_lite").rglob("*")):
-        if file.suffix in {".py", ".js", ".pt", ".pth", ".zip", ".json"}:
+        if file.suffix in {".py", ".js", ".pt", ".pth", ".safetensors", ".zip", ".json"}:
             digest.update(file.read_bytes())
     digest.update(json.dumps(os.environ.get("BLENDMASK_BUDGET", "")).encode())
     return digest.hexdigest()[:16]

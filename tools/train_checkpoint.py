@@ -1,7 +1,8 @@
 """Trains the checkpoints that come with the package: `make checkpoint`, or with a preset's name.
 
 Nothing but `blendmask-lite train shapes` with the options below; a run that was stopped continues
-when this is called again. Model and log are then copied to where the package finds them.
+when this is called again. Model and log are then copied into the package; `SHIPPED_CHECKPOINT` in
+`files.py` names the model that it loads.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 
 from blendmask_lite.cli import main
 from blendmask_lite.config import PRESET_INFERENCE, PRESETS
-from blendmask_lite.files import write_atomically
+from blendmask_lite.files import shipped_checkpoint, write_atomically
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.weights.checkpoint import load_model, save_model
 
@@ -30,18 +31,18 @@ OPTIONS = {
 
 def train(preset: str, folder: Path) -> int:
     """Train, and copy model and log into the package."""
-    run, name = folder / f"{preset}_shapes", f"{preset}_shapes.pt"
+    run, name = folder / f"{preset}_shapes", f"{preset}_shapes.safetensors"
     arguments = ["train", "shapes", "--preset", preset, "-o", str(run), "--resume"]
     arguments += OPTIONS[preset].split()
     if preset == "small":
-        start = folder / "small_from_nano.pt"
+        start = folder / "small_from_nano.safetensors"
         if not start.exists():
-            save_model(small_from_nano(load_model(DATA / "nano_shapes.pt")), start)
+            save_model(small_from_nano(load_model(shipped_checkpoint())), start)
         arguments += ["--weights", str(start)]
     if status := main(arguments):
         return status
     DATA.mkdir(exist_ok=True)
-    shutil.copy(run / "model.pt", DATA / name)
+    shutil.copy(run / "model.safetensors", DATA / name)
     description = json.loads((run / "run.json").read_text())
     with (run / "evaluation.csv").open(newline="") as file:
         evaluations = list(csv.DictReader(file))

@@ -48,7 +48,7 @@ def main() -> int:
     )
     if not is_finished:
         return 130
-    model = load_model(RUN / "model.pt")
+    model = load_model(RUN / "model.safetensors")
     num_convs = model.config.num_bottom_convs
     state = {
         # Statistics of norms stay as they are: their range is wider than half precision's.

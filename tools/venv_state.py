@@ -32,9 +32,9 @@ STAMP = VENV / "setup.json"
 
 # Imported after every install: a package that was half written fails here, not in a notebook.
 MODULES = (
-    "numpy", "PIL.Image", "matplotlib.figure", "pycocotools.mask", "ipywidgets", "jupyterlab",
-    "ipykernel", "platformdirs", "filelock", "pytest", "xdist", "nbval", "nbstripout", "playwright",
-    "yaml", "mypy", "importlinter", "blendmask_lite",
+    "numpy", "safetensors", "PIL.Image", "matplotlib.figure", "pycocotools.mask", "ipywidgets",
+    "jupyterlab", "ipykernel", "platformdirs", "filelock", "pytest", "xdist", "nbval", "nbstripout",
+    "playwright", "yaml", "mypy", "importlinter", "blendmask_lite",
 )  # fmt: skip
 # Cheap enough to be asked on every `make`: found, not imported.
 GLANCE = f"""

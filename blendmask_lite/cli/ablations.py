@@ -161,7 +161,7 @@ def row_times(table: int, regime: Regime, seed: int, folder: Path) -> dict[str, 
     """CPU milliseconds that each row's trained model takes for a held-out picture."""
     images = [sample.image for sample in ShapesDataset(4, seed=1, config=regime.shapes)]
     models = {
-        row.name: load_model(model_folder(row.model, regime, seed, folder) / "model.pt")
+        row.name: load_model(model_folder(row.model, regime, seed, folder) / "model.safetensors")
         for row in find_table(table)
     }
     jobs = {

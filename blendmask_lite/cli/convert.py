@@ -16,9 +16,9 @@ from blendmask_lite.weights.checkpoint import save_model
 __all__ = ["add_parser"]
 
 EPILOG = """examples:
-  blendmask-lite convert R_50_3x -o r50.pt
+  blendmask-lite convert R_50_3x -o r50.safetensors
       a published checkpoint by its name, see `blendmask-lite models`
-  blendmask-lite convert model_final.pth -o mine.pt --classes cat,dog
+  blendmask-lite convert model_final.pth -o mine.safetensors --classes cat,dog
       your own training with the released code
 """
 

@@ -48,11 +48,11 @@ PANOPTIC_FIGURE = "panoptic_quality"
 LVIS_DETECTIONS = 300  # of an image that count there (Gupta et al., "LVIS", section 2.1)
 
 EPILOG = """examples:
-  blendmask-lite evaluate model.pt data/coco --split val2017 --per-class
+  blendmask-lite evaluate model.safetensors data/coco --split val2017 --per-class
       box and mask AP, also of each class
-  blendmask-lite evaluate model.pt data/coco --split test-dev2017 --results sent/
+  blendmask-lite evaluate model.safetensors data/coco --split test-dev2017 --results sent/
       detections for COCO's server, which keeps the annotations
-  blendmask-lite evaluate model.pt data/coco --split lvis_v1_val --coco-classes
+  blendmask-lite evaluate model.safetensors data/coco --split lvis_v1_val --coco-classes
       AP*: a model of COCO's classes on LVIS's finer outlines
 """
 

@@ -62,7 +62,8 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--validation",
         metavar="NAME",
-        help="split to evaluate on while training; best.pt is the model with the best mask AP",
+        help="split to evaluate on while training; best.safetensors is the model with the best "
+        "mask AP",
     )
     data.add_argument("--images", type=integers, metavar="ID,ID,...", help="only these image ids")
     data.add_argument(

@@ -79,7 +79,7 @@ def train_model(
         model: trained in place of a new one of `recipe.model`: one with parts of your own, say.
             It gets the data's names and the recipe's inference settings.
         validation: evaluated every `recipe.train.evaluate_every` iterations and at the end; the
-            model with the best mask AP is kept in best.pt.
+            model with the best mask AP is kept in best.safetensors.
         is_resumed: continue the run in `folder`, or begin it if there is no checkpoint yet.
         device: to train on.
         description: further plain values for run.json, such as the command.

@@ -1,14 +1,14 @@
 """The folder of a run: written while it trains, and read by others while it goes on.
 
-run.json         settings, seed; command, versions and times of every process that trained here
-metrics.csv      one row a step
-evaluation.csv   one row an evaluation, if there were any
-last.pt          the newest training checkpoint
-model.pt         the finished model
-best.pt          the model with the best mask AP, if the run was evaluated
-failure.pt       the step whose loss was not finite, if one was
-snapshots/       what the model made of a few pictures, if that was asked for
-tensorboard/     logs for TensorBoard, if they were asked for
+run.json            settings, seed; command, versions and times of every process that trained here
+metrics.csv         one row a step
+evaluation.csv      one row an evaluation, if there were any
+last.pt             the newest training checkpoint
+model.safetensors   the finished model
+best.safetensors    the model with the best mask AP, if the run was evaluated
+failure.pt          the step whose loss was not finite, if one was
+snapshots/          what the model made of a few pictures, if that was asked for
+tensorboard/        logs for TensorBoard, if they were asked for
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class RunFolder:
         self.metrics = self.path / "metrics.csv"
         self.evaluation = self.path / "evaluation.csv"
         self.last = self.path / "last.pt"
-        self.model = self.path / "model.pt"
-        self.best = self.path / "best.pt"
+        self.model = self.path / "model.safetensors"
+        self.best = self.path / "best.safetensors"
         self.failure = self.path / "failure.pt"
         self.snapshots = self.path / "snapshots"
         self.tensorboard = self.path / "tensorboard"

@@ -1,20 +1,25 @@
 """One file that holds a trained model: config, class names and weights, read without running code.
 
-A training checkpoint is the same file with one key more, so whatever reads the one reads the other.
+A finished model is a safetensors file: weights, and the rest as JSON in its header. A training
+checkpoint also holds an optimizer's nested values and is a file of torch.save, as finished models
+once were. Both are read by the same functions and told apart by their first bytes.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import os
 import pickle
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -22,7 +27,13 @@ from blendmask_lite.config import InferenceConfig, ModelConfig
 from blendmask_lite.files import write_atomically
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.terminal import first_line
-from blendmask_lite.weights.tensors import checked_training, checked_weights, require_loadable
+from blendmask_lite.weights.tensors import (
+    checked_training,
+    checked_weights,
+    is_safetensors,
+    read_safetensors,
+    require_loadable,
+)
 
 __all__ = [
     "Checkpoint",
@@ -30,9 +41,7 @@ __all__ = [
     "load_model",
     "load_weights",
     "read_checkpoint",
-    "read_plain",
     "require_intact",
-    "require_plain",
     "save_model",
     "write_checkpoint",
 ]
@@ -41,6 +50,7 @@ __all__ = [
 ConfigT = TypeVar("ConfigT", ModelConfig, InferenceConfig)
 
 FORMAT = 1  # raised when old readers would misunderstand the file
+HEADER = "blendmask_lite"  # the key in a safetensors header; with two, their order would be random
 
 
 @dataclass(frozen=True)
@@ -97,8 +107,9 @@ def save_model(
 
     Args:
         model: its config, inference settings, class names and weights are stored.
-        path: the file, conventionally .pt; its folder is made if it is missing.
-        metadata: plain values (numbers, strings, lists, dicts) to keep beside the weights.
+        path: the file, conventionally .safetensors; its folder is made if it is missing.
+        metadata: values that JSON has (numbers, strings, lists, dicts) to keep beside the weights.
+            Tuples are read as lists, and the keys of dicts as strings.
         dtype: None keeps the weights as they are; `torch.float16` halves the file. Reading
             turns them back to float32.
 
@@ -210,37 +221,55 @@ def write_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> No
     """Write `checkpoint` to `path` in one step; equal contents give equal bytes.
 
     Raises:
-        ValueError: metadata that could not be read again without running code, or contains itself.
+        ValueError: metadata that JSON cannot hold, or that contains itself.
     """
-    try:
-        require_plain(checkpoint.metadata, "metadata")
-    except RecursionError:
-        raise ValueError("metadata: contains itself, or is nested too deep") from None
-    content = {
+    content: dict[str, Any] = {
         "format": FORMAT,
         "config": dataclasses.asdict(checkpoint.config),
         "inference": dataclasses.asdict(checkpoint.inference),
         "class_names": list(checkpoint.class_names),
         "stuff_names": list(checkpoint.stuff_names),
-        "state": checkpoint.state,
         "metadata": checkpoint.metadata,
     }
     if checkpoint.category_ids is not None:
         content["category_ids"] = list(checkpoint.category_ids)
     if checkpoint.own_parts:
         content["own_parts"] = checkpoint.own_parts
-    if checkpoint.training is not None:
-        content["training"] = checkpoint.training
+    if checkpoint.training is None:
+        write_atomically(Path(path), _as_safetensors(content, checkpoint.state))
+        return
     # Through memory: torch would store the file's name, and call a full disk a broken archive.
     buffer = io.BytesIO()
-    torch.save(content, buffer)
+    torch.save(content | {"state": checkpoint.state, "training": checkpoint.training}, buffer)
     write_atomically(Path(path), buffer.getvalue())
+
+
+def _as_safetensors(content: Mapping[str, Any], state: Mapping[str, Tensor]) -> bytes:
+    for name, value in content["metadata"].items():
+        try:
+            json.dumps({name: value})
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"metadata[{name!r}]: cannot be written as JSON ({error})") from None
+    # Copies, because safetensors refuses channels-last tensors and two names of the same weights.
+    tensors = {
+        name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()
+    }
+    text = json.dumps({**content, "crc32": _check_sum(content, tensors)})
+    return safetensors.torch.save(tensors, {HEADER: text})
+
+
+def _check_sum(content: Mapping[str, Any], state: Mapping[str, Tensor]) -> int:
+    """CRC-32 of everything: safetensors has none, and a damaged number is still a number."""
+    total = zlib.crc32(json.dumps(content).encode())
+    for name in sorted(state):
+        total = zlib.crc32(state[name].flatten().view(torch.uint8).numpy().data, total)
+    return total
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """What the file holds, tensors on the CPU; see `load_model` for the errors."""
     path = Path(path)
-    content = read_plain(path)
+    content = _read_content(path)
     required = {"format", "config", "inference", "class_names", "state"}
     if not isinstance(content, dict) or not required <= set(content):
         raise ValueError(
@@ -296,8 +325,10 @@ def _from_fields(kind: type[ConfigT], values: object, path: Path) -> ConfigT:
             f"{path}: {kind.__name__} has no field {', '.join(unknown)}; "
             "the file comes from a newer version of blendmask_lite"
         )
+    # JSON has no tuples.
+    fields: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
     try:
-        return kind(**values)
+        return kind(**fields)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -316,29 +347,8 @@ def _as_stored(value: Tensor, dtype: torch.dtype | None) -> Tensor:
     return stored if bool(torch.isfinite(stored).all()) else value.detach().cpu()
 
 
-def require_plain(value: object, place: str) -> None:
-    """Refuse what a reader would refuse; a subclass, too: torch.__version__ is one of str.
-
-    Args:
-        value: to be written.
-        place: its name in the error.
-
-    Raises:
-        ValueError: it is, or holds, something else than numbers, text, lists and dictionaries.
-    """
-    if isinstance(value, dict):
-        for name, each in value.items():
-            require_plain(name, f"{place}, a key")
-            require_plain(each, f"{place}[{name!r}]")
-    elif isinstance(value, list | tuple):
-        for number, each in enumerate(value):
-            require_plain(each, f"{place}[{number}]")
-    elif type(value) not in (str, int, float, bool, type(None)):
-        raise ValueError(f"{place}: a {type(value).__name__} is no plain value")
-
-
-def read_plain(path: Path) -> object:
-    """What a file of torch.save holds, tensors on the CPU; tensors and plain values only.
+def _read_content(path: Path) -> object:
+    """Config, names and "state" by key, of either format; tensors on the CPU.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -349,9 +359,21 @@ def read_plain(path: Path) -> object:
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "no regular file"
         raise ValueError(f"{path}: is {kind}, expected a checkpoint file")
+    if is_safetensors(path):
+        state, texts = read_safetensors(path)
+        if HEADER not in texts:
+            return state
+        try:
+            content = json.loads(texts[HEADER])
+            if content.pop("crc32") != _check_sum(content, state):
+                raise ValueError("wrong check sum")
+        except (ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
+            raise ValueError(f"{path}: damaged ({first_line(error)})") from None
+        return content | {"state": state}
     try:
         require_intact(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # torch would judge a path by its suffix
+            return torch.load(file, map_location="cpu", weights_only=True)
     except zipfile.BadZipFile:
         raise ValueError(f"{path}: not a checkpoint, or the file is cut off") from None
     except pickle.UnpicklingError as error:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from blendmask_lite.terminal import first_line
-from blendmask_lite.weights.checkpoint import require_intact
-from blendmask_lite.weights.tensors import is_dense
+from blendmask_lite.weights.checkpoint import HEADER, require_intact
+from blendmask_lite.weights.tensors import is_dense, is_safetensors, read_safetensors
 
 __all__ = ["STAND_INS", "PickledArray", "RefusedError", "as_tensor", "load_arrays", "read_weights"]
 
@@ -177,6 +177,7 @@ def _make_tensor(
 WRAPPERS = ("model", "state_dict", "blobs")  # of training checkpoints, and of Caffe2's files
 ZIP = b"PK\x03\x04"  # torch's files since 1.6
 LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # and before
+OURS = "a checkpoint of blendmask_lite; `load_model` reads it"
 OTHERS = {  # what a server may send instead
     b"<": "a web page, not a file of weights",
     b"version https://git-lfs": "a Git LFS pointer, not the file that it points to",
@@ -184,7 +185,7 @@ OTHERS = {  # what a server may send instead
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The state dict of a file of torch (.pth, .pt) or of pickled numpy arrays (.pkl).
+    """The state dict of a file of torch (.pth, .pt), safetensors or pickled numpy arrays (.pkl).
 
     `{"model": ...}`, `{"state_dict": ...}`, `{"blobs": ...}` and bare dicts are read; what else
     lies beside the weights, such as an optimizer's state, is left out.
@@ -205,7 +206,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         raise ValueError(f"{path}: holds a {type(content).__name__}, not weights by name")
     if {"format", "config", "state"} <= set(content):
-        raise ValueError(f"{path}: a checkpoint of blendmask_lite; `load_model` reads it")
+        raise ValueError(f"{path}: {OURS}")
     for key in WRAPPERS:
         if isinstance(content.get(key), Mapping):
             content = content[key]
@@ -234,17 +235,22 @@ def _read(path: Path) -> object:
     for beginning, what in OTHERS.items():
         if head.lstrip().startswith(beginning):
             raise ValueError(f"{path}: {what}")
+    if is_safetensors(path):
+        state, texts = read_safetensors(path)
+        if HEADER in texts:
+            raise ValueError(f"{path}: {OURS}")
+        return state
     try:
         if head.startswith(ZIP):
             require_intact(path)
         elif head.startswith(LEGACY) and b"\nbytearray\n" in path.read_bytes():
             raise RefusedError("bytearray")  # of any size
-        if head.startswith((ZIP, LEGACY)):
+        with path.open("rb") as file:
+            if not head.startswith((ZIP, LEGACY)):
+                return load_arrays(file)
             admitted = [(stand_in, name) for name, stand_in in STAND_INS.items()]
             with torch.serialization.safe_globals(admitted):  # type: ignore[arg-type]
-                return torch.load(path, map_location="cpu", weights_only=True)
-        with path.open("rb") as file:
-            return load_arrays(file)
+                return torch.load(file, map_location="cpu", weights_only=True)
     except RefusedError as error:
         raise _refused(path, str(error)) from None
     except pickle.UnpicklingError as error:

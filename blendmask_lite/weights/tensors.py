@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from blendmask_lite.terminal import first_line
 
 __all__ = [
     "checked_training",
     "checked_weights",
     "is_dense",
+    "is_safetensors",
     "listed",
     "misfit",
+    "read_safetensors",
     "require_loadable",
 ]
 
@@ -80,6 +85,28 @@ def require_loadable(
     texts = [f"{listed(names)} {kind}" for kind, names in problems.items() if names]
     if texts:
         raise ValueError(f"{source}: these weights cannot be loaded: {'; '.join(texts)}")
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file begins like one of safetensors: the length of a JSON header, and its brace."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    return head[8:] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size - 8
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors by name, on the CPU, and the texts in the header of a safetensors file.
+
+    Raises:
+        ValueError: it is damaged or cut off.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {
+                name: file.get_tensor(name) for name in sorted(file.keys())
+            }, file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path}: damaged or cut off ({first_line(error)})") from None
 
 
 def is_dense(value: object) -> TypeGuard[Tensor]:

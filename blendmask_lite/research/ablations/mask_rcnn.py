@@ -5,13 +5,13 @@ BlendMask, table 8.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
@@ -204,15 +204,14 @@ def run_mask_rcnn(
         "seed": seed,
         "versions": versions(),
     }
-    weights = io.BytesIO()
-    torch.save(network.state_dict(), weights)
-    write_atomically(run / "model.pt", weights.getvalue())
+    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+    write_atomically(run / "model.safetensors", safetensors.torch.save(weights))
     write_atomically(scores, (json.dumps(content, indent=1) + "\n").encode())
     return content
 
 
 def mask_rcnn_folder(regime: Regime, seed: int, learning_rate: float, folder: Path) -> Path:
-    """The folder of one run: scores.json and the weights, model.pt."""
+    """The folder of one run: scores.json and the weights, model.safetensors."""
     digest = settings_digest(asdict(regime))
     return folder / f"{regime.name}-mask_rcnn-{digest}-lr{learning_rate:g}-seed{seed}"
 
@@ -356,9 +355,9 @@ def run_headline(
     rate = max(tried, key=tried.__getitem__)
     theirs = [peer(seed, rate) for seed in seeds]
     network = NanoMaskRCNN(MODEL, size=regime.shapes.size).eval()
-    weights = mask_rcnn_folder(regime, seeds[0], rate, folder) / "model.pt"
-    network.load_state_dict(torch.load(weights, weights_only=True))
-    model = load_model(model_folder(MODEL, regime, seeds[0], folder) / "model.pt")
+    weights = mask_rcnn_folder(regime, seeds[0], rate, folder) / "model.safetensors"
+    network.load_state_dict(safetensors.torch.load_file(weights))
+    model = load_model(model_folder(MODEL, regime, seeds[0], folder) / "model.safetensors")
     image = ShapesDataset(1, seed=HELD_OUT_SEED, config=regime.shapes).load(0).image
     return Headline(
         regime=regime,

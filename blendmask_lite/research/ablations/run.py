@@ -148,11 +148,11 @@ def run_model(
     own: dict[str, Any] = {} if make_merger is None else {"merger": make_merger(model)}
     torch.manual_seed(seed)
     begun = BlendMask(model, **own) if own else None
-    is_trained = (run / "model.pt").exists()  # scores may be computed again
+    is_trained = (run / "model.safetensors").exists()  # scores may be computed again
     if not is_trained and not train_model(dataset, run, recipe, model=begun, is_resumed=True):
         return None
     content = {
-        **score_model(load_model(run / "model.pt", **own), regime),
+        **score_model(load_model(run / "model.safetensors", **own), regime),
         "model": asdict(model),
         "regime": asdict(regime),
         "seed": seed,
