@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields
 from functools import cache
 
 import numpy as np
@@ -24,20 +24,25 @@ from blendmask_lite.training.criterion import TrainingStep
 from blendmask_lite.weights import export
 from blendmask_lite.weights.export import Deployed, export_program, smallest_side
 
-# A block more of the same kind adds nothing to a graph but time: ResNet-101 is ResNet-50 then.
+# A block or a convolution more of the same kind adds nothing to a graph but time: ResNet-101 is
+# ResNet-50 then.
 BLOCKS = (1, 2, 1, 1)
+DEPTHS_OF_PARTS = ("num_shared_convs", "num_class_convs", "num_box_convs", "num_bottom_convs")
 INFERENCE = InferenceConfig(score_threshold=0.01, max_detections=20)
 
 
 def thin_and_shallow(name):
-    return replace(
-        thin(name, num_classes=5), backbone=PRESETS[name].backbone.replace("resnet101", "resnet50")
-    )
+    config = PRESETS[name]
+    depths = {part: min(getattr(config, part), 1) for part in DEPTHS_OF_PARTS}
+    backbone = config.backbone.replace("resnet101", "resnet50")
+    return thin(name, num_classes=5, backbone=backbone, **depths)
 
 
-# {architecture: the first preset that has it}; others differ in depth, settings or weights only.
-ARCHITECTURES = {thin_and_shallow(name): name for name in reversed(PRESETS)}
-NAMES = sorted(ARCHITECTURES.values(), key=list(PRESETS).index)
+# Every choice that some preset makes is made by one of these: the test below holds them to it.
+NAMES = ["nano", "nano_panoptic", "rt_r50_bn_head", "dla34", "panoptic_r50_dcni3"]
+NAMES += ["rt_r50_paper", "r50_paper"]
+# Numbers that enter no operation of the graph but as constants.
+CONSTANTS = {"size_limits", "pixel_mean", "pixel_std", "num_stuff_classes"}
 
 
 def make_model(name):
@@ -84,9 +89,19 @@ def open_session(tmp_path_factory):
     return open_session
 
 
-def test_every_preset_is_one_of_the_architectures():
-    assert {thin_and_shallow(name) for name in PRESETS} == {thin_and_shallow(n) for n in NAMES}
-    assert {"nano", "r50", "r101_dcni3", "rt_r50_bn_head", "dla34", "panoptic_r50"} <= set(NAMES)
+def choices(name):
+    """(field, value) of all that shapes the graph of a preset."""
+    config = thin_and_shallow(name)
+    made = {
+        (field.name, getattr(config, field.name))
+        for field in fields(config)
+        if field.name not in CONSTANTS
+    }
+    return made | {("has stuff", config.num_stuff_classes > 0)}
+
+
+def test_every_choice_of_a_preset_is_in_a_model_that_is_exported():
+    assert set().union(*map(choices, PRESETS)) == set().union(*map(choices, NAMES))
 
 
 @pytest.mark.slow
@@ -216,14 +231,23 @@ def test_pasting_stays_on_its_device():
     assert pasted.device.type == "cuda" and pasted.shape == (5, 60, 80)
 
 
+@torch.no_grad()
+def num_candidates(model, picture):
+    return len(model.candidates(model([picture]), 0).scores)
+
+
 @pytest.mark.parametrize("number", [0, 1])
 def test_an_exported_program_may_find_one_object_or_none(number):
-    model, picture = make_model("nano"), image(75, 129)
-    best = model.predict([picture])[0].scores.square()[:2]  # as the threshold counts
-    threshold = best.mean() if number else best.max()
-    model.inference = replace(model.inference, score_threshold=float(threshold))
+    model, program = exported("nano")
+    mean = torch.tensor(model.config.pixel_mean).view(3, 1, 1) / 255
+    low, high = 0.0, 1.0  # contrasts at which there is nothing to be seen, and more than one thing
+    contrast = low
+    while (found := num_candidates(model, mean + contrast * (image(75, 129) - mean))) != number:
+        low, high = (contrast, high) if found < number else (low, contrast)
+        contrast = (low + high) / 2
+    picture = mean + contrast * (image(75, 129) - mean)
     wanted = model.predict([picture])[0]
-    boxes, _, labels, masks = export_program(model).module()(picture)
+    boxes, _, labels, masks = program.module()(picture)
     assert len(wanted) == len(masks) == number
     torch.testing.assert_close(boxes, wanted.boxes)
     assert labels.equal(wanted.labels)
