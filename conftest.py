@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-BROWSER_FILES = ("tests/test_browser", "tests/test_site.py")
+BROWSER_FOLDER = "tests/browser/"
 
 
 def group_of(test_id: str) -> str:
     """What goes to one process: a file, or all files that drive a browser."""
-    return "browser" if test_id.startswith(BROWSER_FILES) else test_id.partition("::")[0]
+    return "browser" if test_id.startswith(BROWSER_FOLDER) else test_id.partition("::")[0]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -19,8 +19,7 @@ from lab import find_kernel, megabytes
 from playwright import sync_api as playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from test_browser import CHROMIUM_NAMES, CHROMIUM_OPTIONS, notebook, serving
-from test_browser_lab import Page
+from browser.jupyter import CHROMIUM_OPTIONS, JupyterLab, find_chromium, notebook, serving
 
 SETUP = """import ipywidgets
 from IPython.display import display
@@ -49,7 +48,7 @@ WARM_UP = {"change": 100, "scrub": 60}  # the allocator settles late: +6 to +12 
 MOST_MB = 5.0
 
 
-def change(page: Page, what: str, count: int) -> None:
+def change(page: JupyterLab, what: str, count: int) -> None:
     """Press the button so often, waiting each time for its answer."""
     button = page.page.locator("button", has_text=f"{what} ")
     begun = int(button.text_content().split()[1])
@@ -59,17 +58,17 @@ def change(page: Page, what: str, count: int) -> None:
 
 
 def main() -> int:
-    chromium = next(filter(None, map(shutil.which, CHROMIUM_NAMES)))
     home = Path(tempfile.mkdtemp())
     folder = home / "notebooks"
     folder.mkdir()
     (folder / "lab.ipynb").write_text(notebook(SETUP, SHOW))
     load, most = os.getloadavg()[0], 0.0
     with serving(folder) as address, playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
-        page = Page(browser.new_context(viewport={"width": 1280, "height": 1600}))
-        page.open(address, "lab.ipynb")
-        page.run()
+        browser = driver.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_OPTIONS)
+        page = JupyterLab(browser, address)
+        page.open("lab.ipynb", height=1600)
+        page.run_all()
+        page.page.wait_for_selector('[data-panel="mask"]')
         page.page.wait_for_selector('button:has-text("scrub 0")')
         kernel = find_kernel()
         for what, count in CHANGES.items():

@@ -20,8 +20,7 @@ import psutil
 from playwright import sync_api as playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from test_browser import CHROMIUM_NAMES, CHROMIUM_OPTIONS, notebook, serving
-from test_browser_lab import Page
+from browser.jupyter import CHROMIUM_OPTIONS, JupyterLab, find_chromium, notebook, serving
 
 SETUP = """import torch
 _ = torch.set_grad_enabled(False)
@@ -78,7 +77,7 @@ STEPS = """async ([panel, places]) => {
 }"""
 
 
-def steps(page: Page, panel: str, places: list[tuple[float, float]]) -> list[float]:
+def steps(page: JupyterLab, panel: str, places: list[tuple[float, float]]) -> list[float]:
     """Milliseconds of every step of one drag or stroke."""
     page.page.mouse.move(*page.place(panel, *places[0]))
     page.page.mouse.down()
@@ -87,7 +86,7 @@ def steps(page: Page, panel: str, places: list[tuple[float, float]]) -> list[flo
     return times
 
 
-def drags(page: Page, count: int) -> list[float]:
+def drags(page: JupyterLab, count: int) -> list[float]:
     x0, y0, x1, y1 = (side / 512 for side in page.box())
     start = (x0 + x1) / 2, (y0 + y1) / 2
     way = 0.1 if start[0] < 0.5 else -0.1
@@ -96,7 +95,7 @@ def drags(page: Page, count: int) -> list[float]:
     return [each for _ in range(count // 50) for each in steps(page, "picture", round_trip)]
 
 
-def strokes(page: Page, count: int) -> list[float]:
+def strokes(page: JupyterLab, count: int) -> list[float]:
     times: list[float] = []
     for number in range(count // 10):
         row = (number % 14 + 0.5) / 14
@@ -105,7 +104,7 @@ def strokes(page: Page, count: int) -> list[float]:
     return times
 
 
-def megabytes(page: Page, kernel: psutil.Process) -> tuple[float, float]:
+def megabytes(page: JupyterLab, kernel: psutil.Process) -> tuple[float, float]:
     """Of the kernel's own pages and of the page's JavaScript heap."""
     session = page.page.context.new_cdp_session(page.page)
     session.send("HeapProfiler.collectGarbage")
@@ -123,7 +122,7 @@ def find_kernel() -> psutil.Process:
     return next(each for each in children if "ipykernel_launcher" in " ".join(each.cmdline()))
 
 
-def show_pictures(page: Page, count: int) -> None:
+def show_pictures(page: JupyterLab, count: int) -> None:
     for _ in range(count):
         button = page.page.locator("button", has_text="picture ")
         number = int(button.text_content().split()[1]) + 1
@@ -138,17 +137,17 @@ def say(name: str, times: list[float]) -> None:
 
 
 def main() -> None:
-    chromium = next(filter(None, map(shutil.which, CHROMIUM_NAMES)))
     home = Path(tempfile.mkdtemp())
     folder = home / "notebooks"
     folder.mkdir()
     (folder / "lab.ipynb").write_text(notebook(SETUP, SHOW))
     load = os.getloadavg()[0]
     with serving(folder) as address, playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
-        page = Page(browser.new_context(viewport={"width": 1280, "height": 1200}))
-        page.open(address, "lab.ipynb")
-        page.run()
+        browser = driver.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_OPTIONS)
+        page = JupyterLab(browser, address)
+        page.open("lab.ipynb", height=1200)
+        page.run_all()
+        page.page.wait_for_selector('[data-panel="mask"]')
         page.page.wait_for_selector('button:has-text("picture 0")')
         time.sleep(2)
         drags(page, 50)

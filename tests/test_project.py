@@ -132,9 +132,10 @@ def test_every_command_of_the_makefile_is_in_its_help():
 
 
 def test_every_test_that_drives_a_browser_goes_to_the_one_process_for_it():
-    for path in (ROOT / "tests").glob("test_*.py"):
+    for path in (ROOT / "tests").rglob("test_*.py"):
         if "pytest.mark.browser" in path.read_text(encoding="utf-8") and path != Path(__file__):
-            assert conftest.group_of(f"tests/{path.name}::test") == "browser", path.name
+            name = path.relative_to(ROOT).as_posix()
+            assert conftest.group_of(f"{name}::test") == "browser", name
     assert conftest.group_of("tests/test_model.py::test[a::b]") == "tests/test_model.py"
     assert conftest.group_of("notebooks/06_bases.ipynb::Cell 3") == "notebooks/06_bases.ipynb"
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
-import test_browser
 from nbformat.v4 import new_code_cell, new_notebook
 
-chromium, browser = test_browser.chromium, test_browser.browser
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -81,36 +78,3 @@ def test_notebook_runs_once_and_again_when_it_changes(tmp_path):
     nbformat.write(new_notebook(cells=[new_code_cell("print(7 * 7)")]), path)
     assert execute(path, tmp_path / "cache", said.append).cells[0].outputs[0].text == "49\n"
     assert len(list((tmp_path / "cache").iterdir())) == 1
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """The site with notebooks as they are: `make site` itself runs them."""
-    html = tmp_path_factory.mktemp("site") / "html"
-    tool = [sys.executable, str(ROOT / "tools" / "make_site.py"), "--unexecuted"]
-    built = subprocess.run(
-        [*tool, "--output", str(html)], capture_output=True, text=True, timeout=900
-    )
-    # Its exit status tells of warnings, dead links and what would come from the network.
-    assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
-    return html
-
-
-@pytest.mark.slow
-def test_site_has_a_page_for_every_notebook_and_the_reference(site):
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
-        assert (site / "notebooks" / f"{path.stem}.html").exists()
-    assert "attention-weighted bases" in (site / "api" / "model.html").read_text()
-
-
-@pytest.mark.slow
-@pytest.mark.browser
-def test_formulas_and_search_of_the_site_work_without_a_network(site, browser):
-    page, asked = browser.new_page(), []
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto((site / "notebooks" / "14_beyond.html").as_uri())
-    page.wait_for_selector("div.math .MathJax", timeout=60_000)  # PQ = SQ x RQ, typeset
-    page.goto((site / "search.html").as_uri() + "?q=centerness")
-    page.wait_for_selector("#search-results li a[href*='03_fcos_targets']", timeout=60_000)
-    assert [each for each in asked if not each.startswith(("file:", "data:", "about:"))] == []
-    page.close()

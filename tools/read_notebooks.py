@@ -27,7 +27,7 @@ from blendmask_lite.files import write_atomically
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-import test_browser as jupyter  # noqa: E402
+from browser import jupyter  # noqa: E402
 
 PIECE = 2200  # height of one picture, pixels
 MOST_HEIGHT = 30_000  # of a notebook, pixels
@@ -45,57 +45,46 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "reading")
     options = parser.parse_args(arguments)
     paths = options.notebooks or sorted((ROOT / "notebooks").glob("*.ipynb"))
-    chromium = next(filter(None, map(shutil.which, jupyter.CHROMIUM_NAMES)))
     options.output.mkdir(parents=True, exist_ok=True)
     problems = 0
     with tempfile.TemporaryDirectory() as home:
         folder = Path(shutil.copytree(ROOT / "notebooks", Path(home) / "notebooks"))
-        with jupyter.serving(folder) as lab, sync_playwright() as driver:
+        with jupyter.serving(folder) as address, sync_playwright() as driver:
             browser = driver.chromium.launch(
-                executable_path=chromium, args=jupyter.CHROMIUM_OPTIONS
+                executable_path=jupyter.find_chromium(), args=jupyter.CHROMIUM_OPTIONS
             )
+            lab = jupyter.JupyterLab(browser, address)
             for path in paths:
-                found = read(browser, lab, path.stem, options.output, stills=options.stills)
+                found = read(lab, path.stem, options.output, stills=options.stills)
                 problems += len(found)
                 print("\n".join([f"{path.stem}: {len(found)} problems", *found]), flush=True)
             browser.close()
     return 1 if problems else 0
 
 
-def read(browser: Any, lab: str, stem: str, output: Path, *, stills: bool) -> list[str]:
+def read(lab: jupyter.JupyterLab, stem: str, output: Path, *, stills: bool) -> list[str]:
     """Run one notebook, keep its pictures, and say what is wrong with it, a line each."""
-    context = browser.new_context(viewport={"width": jupyter.WIDTHS[0], "height": 800})
-    requests: list[str] = []
-    context.on("request", lambda request: requests.append(request.url))
-    page = context.new_page()
-    page.set_default_timeout(jupyter.SECONDS_TO_START * 1000)
-    jupyter.open_notebook(page, lab, f"{stem}.ipynb")
-    jupyter.run_all(page)
-    finished = [jupyter.PROMPTS, jupyter.ERROR_OUTPUT]
-    page.wait_for_function(jupyter.HAS_FINISHED, arg=finished, timeout=900_000)
-    page.wait_for_timeout(2000)
-    problems = [
-        f"  fails: {text[:300]}" for text in page.locator(jupyter.ERROR_OUTPUT).all_text_contents()
-    ]
-    problems += [
-        f"  no description: a picture of {cell}" for cell in page.evaluate(jupyter.FIND_SILENT)
-    ]
-    problems += [f"  asks for {each}" for each in requests if jupyter.is_foreign(each)]
-    page.keyboard.press("Control+b")  # the file browser takes a third of a narrow window
-    for width in jupyter.WIDTHS:
-        page.set_viewport_size({"width": width, "height": 800})
-        page.wait_for_timeout(1500)
-        height = min(MOST_HEIGHT, page.evaluate(HEIGHT))
-        page.set_viewport_size({"width": width, "height": height})
-        page.wait_for_timeout(2500)
-        page.evaluate(TO_TOP)
-        page.wait_for_timeout(500)
-        wide = page.evaluate(jupyter.FIND_WIDE)
-        problems += [f"  too wide at {width} px: {each}" for each in wide]
-        keep(page.screenshot(), output, f"{stem}_{width}")
-        if stills and width == jupyter.WIDTHS[0]:
-            keep_stills(page, stem)
-    context.close()
+    page = lab.page
+    with lab.opened(f"{stem}.ipynb", width=jupyter.WIDTHS[0], height=800):
+        lab.run_all()
+        lab.wait_until_finished(seconds=900)
+        failed = page.locator(jupyter.ERROR_OUTPUT).all_text_contents()
+        problems = [f"  fails: {text[:300]}" for text in failed]
+        problems += [
+            f"  no description: a picture of {cell}" for cell in page.evaluate(jupyter.FIND_SILENT)
+        ]
+        problems += [f"  asks for {each}" for each in lab.foreign_requests()]
+        for width in jupyter.WIDTHS:
+            lab.resize(width, 800)
+            lab.resize(width, min(MOST_HEIGHT, page.evaluate(HEIGHT)))
+            page.evaluate(TO_TOP)
+            page.wait_for_timeout(500)
+            wide = page.evaluate(jupyter.FIND_WIDE)
+            problems += [f"  too wide at {width} px: {each}" for each in wide]
+            keep(page.screenshot(), output, f"{stem}_{width}")
+            if stills and width == jupyter.WIDTHS[0]:
+                keep_stills(page, stem)
+    lab.requests.clear()
     return problems
 
 

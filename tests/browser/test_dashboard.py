@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import test_browser
 from PIL import Image
-from test_browser import free_port, is_foreign, notebook, without_numbers
 
 from blendmask_lite import load_model, shipped_checkpoint
 from blendmask_lite.datasets.shapes import ShapesDataset
@@ -26,20 +23,15 @@ from blendmask_lite.lab.explorer import views as figures
 from blendmask_lite.lab.explorer.sources import read_upload
 from blendmask_lite.lab.explorer.views import change_masks, look_at_picture
 
-playwright = test_browser.playwright
+from .jupyter import Watched, environment, eventually, free_port, notebook, running
+
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-chromium, browser = test_browser.chromium, test_browser.browser
-
-TOOLS = Path(__file__).parents[1] / "tools"
-SECONDS_TO_SHOW, SECONDS_TO_ANSWER, SECONDS_TO_SETTLE = 240, 60, 3
-READ_IMAGE = """image => {
-    const canvas = document.createElement('canvas');
-    [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
-    const drawing = canvas.getContext('2d');
-    drawing.drawImage(image, 0, 0);
-    const {data} = drawing.getImageData(0, 0, canvas.width, canvas.height);
-    return [canvas.height, canvas.width, [...data]];
+TOOLS = Path(__file__).parents[2] / "tools"
+SECONDS_TO_SHOW, SECONDS_TO_SETTLE = 240, 3
+READ_IMAGE = """async image => {
+    const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
+    return btoa(bytes.reduce((text, byte) => text + String.fromCharCode(byte), ''));
 }"""
 
 
@@ -54,7 +46,7 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "print(json.dumps([dashboard.command(int(sys.argv[2]), opens_browser=False),"
         "dashboard.environment()['JUPYTER_PATH'], str(dashboard.NOTEBOOK)]))"
     )
-    port, log = free_port(), home / "server.log"
+    port = free_port()
     told = subprocess.run(
         [sys.executable, "-c", code, str(TOOLS), str(port)],
         capture_output=True,
@@ -66,53 +58,19 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (served / "dashboard.ipynb").write_text(Path(source).read_text())
     (served / "nothing.ipynb").write_text(notebook("pass"))
     command[command.index(source)] = str(served)
-    environment = test_browser.environment(home) | {"JUPYTER_PATH": jupyter_path}
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            command, cwd=home, env=environment, stdout=output, stderr=subprocess.STDOUT
-        )
-    try:
-        address = f"http://127.0.0.1:{port}"
-        wait_until_up(address, server, log)
+    address = f"http://127.0.0.1:{port}"
+    env = environment(home) | {"JUPYTER_PATH": jupyter_path}
+    with running(command, address, cwd=home, env=env, log=home / "server.log"):
         yield address
-    finally:
-        server.terminate()
-        try:
-            server.wait(test_browser.SECONDS_TO_STOP)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
 
 
-def wait_until_up(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + test_browser.SECONDS_TO_START
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-            return
-        except OSError:
-            time.sleep(0.3)
-    pytest.fail(f"Voila did not start:\n{log.read_text()[-3000:]}")
-
-
-class Visit:
-    """A page of the dashboard, what went wrong in it and where it asked for something."""
+class Visit(Watched):
+    """A page of the dashboard."""
 
     def __init__(self, browser: Any, address: str, name: str) -> None:
-        self.errors: set[str] = set()
-        self.requests: list[str] = []
-        self.context = browser.new_context(viewport={"width": 1280, "height": 1100})
-        self.context.on("request", lambda request: self.requests.append(request.url))
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(SECONDS_TO_SHOW * 1000)
-        self.page.on("websocket", lambda socket: self.requests.append(socket.url))
-        self.page.on("pageerror", lambda error: self.errors.add(without_numbers(str(error))))
-        self.page.on("console", self._note)
+        super().__init__(browser, SECONDS_TO_SHOW)
+        self.page.set_viewport_size({"width": 1280, "height": 1100})
         self.page.goto(f"{address}/voila/render/{name}.ipynb")
-
-    def _note(self, message: Any) -> None:
-        if message.type == "error":
-            self.errors.add(without_numbers(message.text))
 
     def turn_to(self, name: str) -> None:
         self.page.get_by_role("tab", name=name, exact=True).click()
@@ -122,28 +80,20 @@ class Visit:
 
     def shows(self, png: bytes) -> bool:
         """The figure in front has these pixels."""
-        expected = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))
+        expected = pixels_of(png)
 
         def is_right() -> bool:
             if self.figure().count() == 0:
                 return False
-            height, width, data = self.figure().evaluate(READ_IMAGE)
-            shown = np.array(data, np.uint8).reshape(height, width, 4)
+            shown = pixels_of(base64.b64decode(self.figure().evaluate(READ_IMAGE)))
             # Python's own figure may differ by a rounding; another picture differs by far more.
-            return shown.shape == expected.shape and bool(
-                np.abs(shown.astype(int) - expected).mean() < 0.05
-            )
+            return shown.shape == expected.shape and bool(np.abs(shown - expected).mean() < 0.05)
 
         return eventually(is_right)
 
 
-def eventually(holds: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + SECONDS_TO_ANSWER
-    while time.monotonic() < deadline:
-        if holds():
-            return True
-        time.sleep(0.2)
-    return False
+def pixels_of(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGBA")).astype(int)
 
 
 def test_a_visitor_uploads_a_picture_chooses_an_object_and_changes_a_base(
@@ -152,7 +102,7 @@ def test_a_visitor_uploads_a_picture_chooses_an_object_and_changes_a_base(
     empty = Visit(browser, dashboard, "nothing")
     empty.page.wait_for_timeout(SECONDS_TO_SETTLE * 1000)
     usual = empty.errors
-    empty.context.close()
+    empty.close()
     model = load_model(shipped_checkpoint())
     buffer = io.BytesIO()
     pixels = ShapesDataset(22, seed=7).load(20).image.permute(1, 2, 0).numpy()
@@ -203,5 +153,5 @@ def test_a_visitor_uploads_a_picture_chooses_an_object_and_changes_a_base(
     page.wait_for_selector(".bm-canvas:visible canvas")
     assert visit.errors - usual == set()
     assert len(visit.requests) > 10
-    assert [address for address in visit.requests if is_foreign(address)] == []
-    visit.context.close()
+    assert visit.foreign_requests() == []
+    visit.close()

@@ -6,25 +6,18 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import test_browser
-from test_browser import ERROR_OUTPUT, is_foreign, notebook
-from test_browser_lab import Page, eventually, is_near
 from test_lab_time import write_moments
 
 from blendmask_lite.lab.run_process import RunProcess
 from blendmask_lite.lab.time import TimeMachine
 from blendmask_lite.lab.time import view as view
 
-playwright = test_browser.playwright
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+from .jupyter import ERROR_OUTPUT, JupyterLab, eventually, is_near, notebook
 
-# One JupyterLab and one Chromium for all tests of this file.
-chromium, lab, browser = test_browser.chromium, test_browser.lab, test_browser.browser
-usual_errors = test_browser.usual_errors
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 NAME = "time.ipynb"
 SHOW_TIME = """from blendmask_lite.lab.time import TimeMachine
@@ -38,13 +31,12 @@ HANDLE = '.widget-slider [role="slider"]'
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def home(folder: Path) -> Iterator[Path]:
     """A folder with snapshots, and a notebook that shows them and follows a run."""
-    made = tmp_path_factory.mktemp("time") / "notebooks"
+    made = folder / "time"
     (made / "snapshots").mkdir(parents=True)
     write_moments(made / "snapshots")
     (made / NAME).write_text(notebook(SHOW_TIME, SHOW_RUN))
-    (made / "nothing.ipynb").write_text(notebook("pass"))
     yield made
     left = RunProcess(made / "run")  # a training outlives the kernel, also that of a failed test
     if left.can_stop:
@@ -52,23 +44,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def opened(browser: Any, lab: str) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 1500})
-    page = Page(context)
-    page.open(lab, NAME)
-    page.run()
-    page.page.locator(BUTTON, has_text="Start").wait_for()
-    yield page
-    context.close()
+def opened(lab: JupyterLab, home: Path) -> Iterator[JupyterLab]:
+    with lab.opened(f"{home.name}/{NAME}", height=1500):
+        lab.run_all()
+        lab.page.wait_for_selector('[data-panel="mask"]')
+        lab.page.locator(BUTTON, has_text="Start").wait_for()
+        yield lab
 
 
 @pytest.fixture(scope="module")
-def twin(folder: Path) -> TimeMachine:
+def twin(home: Path) -> TimeMachine:
     """The same machine in this process: it computes what the page has to show."""
-    return TimeMachine(snapshots=folder / "snapshots")
+    return TimeMachine(snapshots=home / "snapshots")
 
 
-def shows(opened: Page, twin: TimeMachine, index: int) -> bool:
+def shows(opened: JupyterLab, twin: TimeMachine, index: int) -> bool:
     """The page shows the pixels and the IoU of this moment."""
     twin.go_to(index)
     cells = view.pixels(twin.moment, twin.limits)
@@ -89,7 +79,7 @@ def shows(opened: Page, twin: TimeMachine, index: int) -> bool:
     )
 
 
-def test_the_keyboard_scrubs_through_the_moments(opened: Page, twin: TimeMachine) -> None:
+def test_the_keyboard_scrubs_through_the_moments(opened: JupyterLab, twin: TimeMachine) -> None:
     assert shows(opened, twin, 3)
     opened.page.locator(HANDLE).first.focus()
     for index in (2, 1, 0, 1):
@@ -102,7 +92,7 @@ def test_the_keyboard_scrubs_through_the_moments(opened: Page, twin: TimeMachine
     assert layer.sum() == np.count_nonzero(np.frombuffer(overlay.pixels, np.uint8))
 
 
-def test_pointing_at_the_curve_shows_that_moment(opened: Page, twin: TimeMachine) -> None:
+def test_pointing_at_the_curve_shows_that_moment(opened: JupyterLab, twin: TimeMachine) -> None:
     columns = len(twin.reel) + view.margin_cells(len(twin.reel))
     opened.page.mouse.move(*opened.place("curve", (columns - 1.5) / columns, 0.4))
     assert shows(opened, twin, 2)
@@ -110,12 +100,12 @@ def test_pointing_at_the_curve_shows_that_moment(opened: Page, twin: TimeMachine
     assert eventually(lambda: float(handle.get_attribute("aria-valuenow")) == 2)
 
 
-def test_playing_runs_to_the_last_moment(opened: Page, twin: TimeMachine) -> None:
+def test_playing_runs_to_the_last_moment(opened: JupyterLab, twin: TimeMachine) -> None:
     opened.page.locator(".widget-play button").first.click()
     assert shows(opened, twin, 3)
 
 
-def test_a_training_is_started_and_stopped(opened: Page, folder: Path) -> None:
+def test_a_training_is_started_and_stopped(opened: JupyterLab, home: Path) -> None:
     page = opened.page
     words = page.locator(
         ".widget-label", has_text=re.compile("^(running|stopped).* of 500 iterations")
@@ -128,15 +118,15 @@ def test_a_training_is_started_and_stopped(opened: Page, folder: Path) -> None:
     page.locator(BUTTON, has_text="Stop").click()
     stopped = page.locator(".blendmask-lab-message", has_text="The training is stopped")
     stopped.wait_for(timeout=SECONDS_TO_TRAIN * 1000)
-    session = json.loads((folder / "run" / "run.json").read_text())["sessions"][-1]
-    assert session["state"] == "stopped" and (folder / "run" / "last.pt").exists()
+    session = json.loads((home / "run" / "run.json").read_text())["sessions"][-1]
+    assert session["state"] == "stopped" and (home / "run" / "last.pt").exists()
     assert f"stopped: {session['until_iteration']} of 500" in str(words.text_content())
     assert page.locator(BUTTON, has_text="Resume").is_enabled()
 
 
 def test_nothing_went_wrong_in_the_console_and_nothing_left_the_machine(
-    opened: Page, usual_errors: set[str]
+    opened: JupyterLab,
 ) -> None:
     assert opened.page.locator(ERROR_OUTPUT).count() == 0
-    assert opened.errors - usual_errors == set()
-    assert [address for address in opened.requests if is_foreign(address)] == []
+    assert opened.new_errors() == set()
+    assert opened.foreign_requests() == []

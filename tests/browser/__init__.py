@@ -1,0 +1,1 @@
+"""What a real Chromium shows: notebooks in JupyterLab, widgets, the dashboard, the site."""

@@ -1,0 +1,49 @@
+"""The site in a browser: a page for every notebook, formulas and search without a network."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .jupyter import Watched
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site with notebooks as they are: `make site` itself runs them."""
+    html = tmp_path_factory.mktemp("site") / "html"
+    tool = [sys.executable, str(ROOT / "tools" / "make_site.py"), "--unexecuted"]
+    built = subprocess.run(
+        [*tool, "--output", str(html)], capture_output=True, text=True, timeout=900
+    )
+    # Its exit status tells of warnings, dead links and what would come from the network.
+    assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
+    return html
+
+
+def test_site_has_a_page_for_every_notebook_and_the_reference(site):
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        assert (site / "notebooks" / f"{path.stem}.html").exists()
+    assert "attention-weighted bases" in (site / "api" / "model.html").read_text()
+
+
+@pytest.mark.browser
+def test_formulas_and_search_of_the_site_work_without_a_network(site, browser):
+    watched = Watched(browser)
+    page = watched.page
+    page.goto((site / "notebooks" / "14_beyond.html").as_uri())
+    page.wait_for_selector("div.math .MathJax", timeout=60_000)  # PQ = SQ x RQ, typeset
+    page.goto((site / "search.html").as_uri() + "?q=centerness")
+    page.wait_for_selector("#search-results li a[href*='03_fcos_targets']", timeout=60_000)
+    assert watched.requests
+    assert [
+        each for each in watched.requests if not each.startswith(("file:", "data:", "about:"))
+    ] == []
+    watched.close()
