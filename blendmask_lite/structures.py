@@ -1,10 +1,10 @@
-"""The vocabulary: what a picture contains (`Target`) and what the model finds in it."""
+"""The vocabulary: what an image contains (`Target`) and what the model finds in it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,8 +23,7 @@ __all__ = [
 
 UNLABELLED = 255  # in a stuff map: nobody said what the pixel is
 
-T = TypeVar("T", "Target", "Detections", "UnpastedDetections")
-DetectionsT = TypeVar("DetectionsT", "Detections", "UnpastedDetections")
+T = TypeVar("T", bound="Target | _Objects")
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,8 @@ class Target:
     Attributes:
         boxes: (N, 4) corners (x0, y0, x1, y1), pixels of the image.
         labels: (N,) int64, 0 to C-1.
-        masks: (N, H, W) bool; H and W are the image's, before padding. None where `mask_crops`
-            stand for them, or where no mask is learned.
+        masks: (N, H, W) bool; H and W are the image's, before padding. None if `mask_crops`
+            stand for them, or if no mask is learned.
         mask_crops: (N, R, R) bool, each mask cropped to its box and resized; wins over `masks`.
         semantic: (H, W) integers, 0 is background and class c is c + 1. None: drawn from `masks`.
         stuff: (H, W) uint8, 0 is things, 1 to S the kinds of stuff and 255 unlabelled; for models
@@ -100,25 +99,12 @@ class FoundObjects(Protocol):
 
 
 @dataclass(frozen=True)
-class Detections:
-    """The objects found in one image, N of them, best first.
-
-    Attributes:
-        boxes: (N, 4) corners, pixels of the output image, inside of it.
-        scores: (N,) sqrt(class probability x centerness), 0 to 1.
-        labels: (N,) int64, 0 to C-1.
-        masks: (N, H, W) bool at the output size.
-        mask_logits: (N, R, R) float, over `proposal_boxes`.
-        location_index: (N,) int64, the location on the flattened pyramid that found the object.
-        proposal_boxes: (N, 4) the boxes that the bases were cropped with, pixels of the padded
-            input; they may reach outside of it.
-        image_size: (H, W) of the output.
-    """
+class _Objects:
+    """What `Detections` and `UnpastedDetections` share."""
 
     boxes: Tensor
     scores: Tensor
     labels: Tensor
-    masks: Tensor
     mask_logits: Tensor
     location_index: Tensor
     proposal_boxes: Tensor
@@ -127,13 +113,32 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def __getitem__(self, index: Tensor | slice | Sequence[int]) -> Detections:
+    def __getitem__(self, index: Tensor | slice | Sequence[int]) -> Self:
         """Some of the detections: a slice, a list of positions, or a boolean mask."""
-        return _chosen(self, index)
+        return _changed(self, lambda value: value[index])
 
-    def to(self, device: torch.device | str) -> Detections:
+    def to(self, device: torch.device | str) -> Self:
         """The same on another device."""
         return _changed(self, lambda value: value.to(device))
+
+
+@dataclass(frozen=True)
+class Detections(_Objects):
+    """The objects found in one image, N of them, best first.
+
+    Attributes:
+        boxes: (N, 4) corners, pixels of the output image, inside of it.
+        scores: (N,) sqrt(class probability x centerness), 0 to 1.
+        labels: (N,) int64, 0 to C-1.
+        mask_logits: (N, R, R) float, over `proposal_boxes`.
+        location_index: (N,) int64, the location on the flattened pyramid that found the object.
+        proposal_boxes: (N, 4) the boxes that the bases were cropped with, pixels of the padded
+            input; they may reach outside of it.
+        image_size: (H, W) of the output.
+        masks: (N, H, W) bool at the output size.
+    """
+
+    masks: Tensor
 
     def mask_parts(self, *, is_reversed: bool = False) -> Iterator[tuple[Region, Tensor]]:
         """Of each mask a region that holds it, and the (h, w) bool pixels inside of it."""
@@ -142,7 +147,7 @@ class Detections:
 
 
 @dataclass(frozen=True)
-class UnpastedDetections:
+class UnpastedDetections(_Objects):
     """Detections whose masks are still R x R cells over their boxes.
 
     The masks of a hundred objects on a photograph of 12 million pixels take more than a gigabyte.
@@ -152,25 +157,7 @@ class UnpastedDetections:
         mask_threshold: probability from which a pixel belongs to the mask.
     """
 
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-    mask_logits: Tensor
-    location_index: Tensor
-    proposal_boxes: Tensor
-    image_size: tuple[int, int]
     mask_threshold: float
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def __getitem__(self, index: Tensor | slice | Sequence[int]) -> UnpastedDetections:
-        """Some of the detections: a slice, a list of positions, or a boolean mask."""
-        return _chosen(self, index)
-
-    def to(self, device: torch.device | str) -> UnpastedDetections:
-        """The same on another device."""
-        return _changed(self, lambda value: value.to(device))
 
     def mask_parts(self, *, is_reversed: bool = False) -> Iterator[tuple[Region, Tensor]]:
         """Of each mask a region that holds it, and the (h, w) bool pixels inside of it.
@@ -178,12 +165,12 @@ class UnpastedDetections:
         On the CPU, whatever device the detections are on.
         """
         order = list(range(len(self)))[:: -1 if is_reversed else 1]
-        logits, boxes = (each.cpu()[order] for each in (self.mask_logits, self.boxes))
+        logits, boxes = (values.cpu()[order] for values in (self.mask_logits, self.boxes))
         return paste_parts(logits, boxes, self.image_size, self.mask_threshold)
 
     def pasted(self) -> Detections:
         """The same with all masks in the image."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = dict(vars(self))
         threshold = values.pop("mask_threshold")
         masks = paste_masks(self.mask_logits, self.boxes, self.image_size, threshold)
         return Detections(**values, masks=masks)
@@ -230,16 +217,8 @@ class PanopticResult:
         return replace(self, ids=self.ids.to(device))
 
 
-def _tensors(record: Target | Detections | UnpastedDetections) -> dict[str, Tensor]:
-    values = {field.name: getattr(record, field.name) for field in fields(record)}
-    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
-
-
-def _chosen(record: DetectionsT, index: Tensor | slice | Sequence[int]) -> DetectionsT:
-    chosen: dict[str, Any] = {name: value[index] for name, value in _tensors(record).items()}
-    return replace(record, **chosen)
-
-
 def _changed(record: T, change: Callable[[Tensor], Tensor]) -> T:
-    changed: dict[str, Any] = {name: change(value) for name, value in _tensors(record).items()}
+    """The record with all of its tensors changed."""
+    tensors = {name: value for name, value in vars(record).items() if isinstance(value, Tensor)}
+    changed: dict[str, Any] = {name: change(value) for name, value in tensors.items()}
     return replace(record, **changed)

@@ -69,13 +69,13 @@ def gather_windows(features: Sequence[Tensor], index: Tensor) -> Tensor:
         (N, 9, C), row by row.
     """
     image, location = index.unbind(dim=1)
-    shapes = [(level.shape[-2], level.shape[-1]) for level in features]
-    sizes = [height * width for height, width in shapes]
+    heights, widths = zip(*(level.shape[-2:] for level in features), strict=True)
+    sizes = [height * width for height, width in zip(heights, widths, strict=True)]
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     device = location.device
-    first = level_values(starts, sizes, device=device)[location]
-    height = level_values([height for height, _ in shapes], sizes, device=device)[location]
-    width = level_values([width for _, width in shapes], sizes, device=device)[location]
+    first, height, width = (
+        level_values(values, sizes, device=device)[location] for values in (starts, heights, widths)
+    )
     row = (location - first) // width
     column = (location - first) - row * width
     offset = torch.arange(-1, 2, device=device)

@@ -42,7 +42,7 @@ class BlendMask(nn.Module):
         config: architecture and input convention; `PRESETS` has the named ones.
         backbone: a module of your own in place of the config's; see `Backbone`.
         bottom: in place of the config's bottom module; see `BottomModule`. It has to predict the
-            config's `num_bases`, unless the merger is your own, too.
+            config's `num_bases`, unless the merger is also your own.
         merger: in place of the config's; see `Merger`.
         inference: test size and thresholds; by default as in the released code.
         class_names: C names for the labels; by default "class 0", "class 1", ...
@@ -51,7 +51,7 @@ class BlendMask(nn.Module):
             results; by default 1 to C.
 
     Attributes:
-        own_parts: the kind of each part that was passed, by its argument. A checkpoint keeps these
+        own_parts: the class of each part that was passed, by its argument. A checkpoint keeps these
             names, and `load_model` asks for the parts.
 
     Raises:
@@ -107,7 +107,7 @@ class BlendMask(nn.Module):
 
     @property
     def mask_head(self) -> MaskHead:
-        """The mask branch; it shares the layers, which stand in the model by their own names."""
+        """The mask branch; its layers are the model's own, which keep their names there."""
         return MaskHead(
             self.bottom,
             self.top_layer,
@@ -164,8 +164,7 @@ class BlendMask(nn.Module):
         """
         if self.semantic_head is None:
             raise ValueError("semantic_weight = 0: this model has no semantic head")
-        logits: Tensor = self.semantic_head(output.features["p3"])
-        return logits
+        return self.semantic_head(output.features["p3"])
 
     def panoptic_logits(self, output: BlendMaskOutput) -> Tensor:
         """(B, 1+S, H/4, W/4) of the panoptic branch; channel 0 is all things.
@@ -175,8 +174,7 @@ class BlendMask(nn.Module):
         """
         if self.panoptic_head is None:
             raise ValueError("num_stuff_classes = 0: this model has no panoptic branch")
-        logits: Tensor = self.panoptic_head(output.features)
-        return logits
+        return self.panoptic_head(output.features)
 
     def attentions_at(self, output: BlendMaskOutput, index: Tensor) -> Tensor:
         """Raw attentions of some locations.
@@ -276,13 +274,13 @@ class BlendMask(nn.Module):
     ) -> list[Detections]:
         """Find the objects of every image. The images are not resized.
 
-        The model has to be in evaluation mode (`load_model` gives it so): in training mode its
-        norms would look at these images, and learn from them.
+        The model has to be in evaluation mode, as `load_model` returns it: in training mode its
+        norms would take the statistics of these images, and learn from them.
 
         Args:
             images: tensors (3, H, W), RGB, float in [0, 1] or uint8; an empty list is allowed.
-            output_sizes: (height, width) that boxes and masks are wanted for, one an image;
-                without, those of the images.
+            output_sizes: (height, width) that boxes and masks are wanted for, one an image; by
+                default those of the images.
             score_threshold: least class probability x centerness, exclusive, 0 to 1; the score of
                 a detection is the square root of that product.
             max_detections: per image, at least 1.
@@ -322,7 +320,7 @@ class BlendMask(nn.Module):
             score_threshold=score_threshold,
             max_detections=max_detections,
         )
-        return [each.pasted() for each in placed]
+        return [objects.pasted() for objects in placed]
 
     @torch.no_grad()
     def place_objects(
@@ -340,14 +338,14 @@ class BlendMask(nn.Module):
         proposals = self.detect(
             output, score_threshold=score_threshold, max_detections=max_detections
         )
-        location = [each.location_index[:, None] for each in proposals]
-        index = torch.cat([F.pad(each, (1, 0), value=i) for i, each in enumerate(location)])
-        boxes = torch.cat([each.boxes for each in proposals])
-        logits = self.masks_at(output, index, boxes).split([len(each) for each in proposals])
+        locations = [own.location_index[:, None] for own in proposals]
+        index = torch.cat([F.pad(own, (1, 0), value=image) for image, own in enumerate(locations)])
+        boxes = torch.cat([own.boxes for own in proposals])
+        logits = self.masks_at(output, index, boxes).split(list(map(len, proposals)))
         wanted = image_sizes if output_sizes is None else output_sizes
         threshold = self.inference.mask_threshold
         results = zip(proposals, logits, image_sizes, wanted, strict=True)
-        return [place_detections(*each, mask_threshold=threshold) for each in results]
+        return [place_detections(*result, mask_threshold=threshold) for result in results]
 
     @torch.no_grad()
     def predict_panoptic(
@@ -359,17 +357,17 @@ class BlendMask(nn.Module):
         overlap: float | None = None,
         stuff_area: int | None = None,
     ) -> list[PanopticResult]:
-        """Give every pixel to an object or to a kind of stuff, as far as they are sure enough.
+        """Give every pixel to an object or to a kind of stuff that is sure enough.
 
         The objects are those of `predict`; the limits below default to `self.inference`.
 
         Args:
             images: as `predict` takes them.
-            output_sizes: (height, width) wanted, one an image; without, those of the images.
+            output_sizes: (height, width) wanted, one an image; by default those of the images.
             score_threshold: least score of an object; 0.45 in the released code, 0.2 in the
                 paper (section 4.4).
-            overlap: an object of whose mask a larger share is covered by better ones is left out.
-            stuff_area: a kind of stuff that has less is left out, pixels of the output.
+            overlap: largest share of an object's mask that better objects may cover.
+            stuff_area: least area of a kind of stuff, pixels of the output.
 
         Returns:
             One `PanopticResult` an image.
@@ -392,12 +390,12 @@ class BlendMask(nn.Module):
         return [
             merge_things_and_stuff(
                 objects,
-                semantic_labels(each, size, objects.image_size),
+                semantic_labels(own, size, objects.image_size),
                 score_threshold=limits.panoptic_score_threshold,
                 overlap=limits.panoptic_overlap,
                 stuff_area=limits.stuff_area,
             )
-            for objects, each, size in zip(found, logits, output.image_sizes, strict=True)
+            for objects, own, size in zip(found, logits, output.image_sizes, strict=True)
         ]
 
     def name_labels(
@@ -414,17 +412,14 @@ class BlendMask(nn.Module):
             stuff_names = [f"stuff {i + 1}" for i in range(num_stuff)]
         if category_ids is None:
             category_ids = range(1, num_classes + 1)
-        for place, names in (("class_names", class_names), ("stuff_names", stuff_names)):
+        for field, names, number, kinds in (
+            ("class_names", class_names, num_classes, "num_classes"),
+            ("stuff_names", stuff_names, num_stuff, "num_stuff_classes"),
+        ):
             if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-                raise ValueError(f"{place} = {names!r}: expected a sequence of texts")
-        if len(class_names) != num_classes:
-            raise ValueError(
-                f"class_names: {len(class_names)} names for num_classes = {num_classes}"
-            )
-        if len(stuff_names) != num_stuff:
-            raise ValueError(
-                f"stuff_names: {len(stuff_names)} names for num_stuff_classes = {num_stuff}"
-            )
+                raise ValueError(f"{field} = {names!r}: expected a sequence of texts")
+            if len(names) != number:
+                raise ValueError(f"{field}: {len(names)} names for {kinds} = {number}")
         if not len(category_ids) == len(set(category_ids)) == num_classes:
             raise ValueError(
                 f"category_ids: {len(set(category_ids))} different numbers for num_classes = "
@@ -437,7 +432,7 @@ class BlendMask(nn.Module):
     def _require_predictable(
         self, images: Sequence[Tensor], output_sizes: Sequence[tuple[int, int]] | None
     ) -> None:
-        """Say what is wrong before the work, not after it."""
+        """Refuse bad arguments before the work, not after it."""
         if self.training:
             raise ValueError("the model is in training mode; call model.eval() before predicting")
         require_pixels(images)
@@ -456,7 +451,7 @@ def place_detections(
     """Detections at the size that the user wants, before their masks are pasted.
 
     Masks are pasted into the clipped boxes although the bases were cropped with the unclipped
-    ones, as in the released code: a mask of a box that sticks out is squeezed into the image.
+    ones, as in the released code: the mask of a box that reaches out is squeezed into the image.
 
     Args:
         proposals: N boxes of one image, pixels of the padded input.
@@ -470,7 +465,7 @@ def place_detections(
     """
     height, width = output_size
     boxes = clip_boxes(scale_boxes(proposals.boxes, image_size, (height, width)), output_size)
-    left = has_sides(boxes).nonzero()[:, 0]  # once: each boolean index would count anew
+    left = has_sides(boxes).nonzero()[:, 0]  # once: each boolean index would count again
     kept, boxes, mask_logits = proposals[left], boxes[left], mask_logits[left]
     return UnpastedDetections(
         boxes=boxes,

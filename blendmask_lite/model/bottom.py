@@ -40,7 +40,7 @@ def require_bottom(module: nn.Module) -> None:
     """Refuse what is no bottom module.
 
     Raises:
-        ValueError: it lacks `inputs` or `stride`, or reads a map that there is not.
+        ValueError: it lacks `inputs` or `stride`, or reads a map that does not exist.
     """
     inputs, stride = getattr(module, "inputs", None), getattr(module, "stride", None)
     maps = [*STRIDES, "p6", "p7"]
@@ -85,8 +85,7 @@ class ProtoFPN(BottomModule):
         """Read p3, p4 and p5; see `BottomModule`."""
         x = self.tower(self.join(features))
         x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-        bases: Tensor = self.bases(self.last(x))
-        return bases
+        return self.bases(self.last(x))
 
     def join(self, features: Mapping[str, Tensor]) -> Tensor:
         """(B, channels, H/8, W/8): the three levels, refined, at the size of p3, added up."""
@@ -113,9 +112,7 @@ class ProtoNetP3(BottomModule):
         self.inputs = ("p3",)
         self.stride = 4
         widths = [in_channels] + [channels] * num_convs
-        self.tower = nn.Sequential(
-            *(_conv_block(widths[i], widths[i + 1]) for i in range(num_convs))
-        )
+        self.tower = nn.Sequential(*(_conv_block(width, channels) for width in widths[:-1]))
         self.last = _conv_block(widths[-1], channels)
         self.bases = nn.Conv2d(channels, num_bases, 1)
 
@@ -123,8 +120,7 @@ class ProtoNetP3(BottomModule):
         """Read p3; see `BottomModule`."""
         x = self.tower(features["p3"])
         x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-        bases: Tensor = self.bases(self.last(x))
-        return bases
+        return self.bases(self.last(x))
 
 
 class DeepLabDecoder(BottomModule):
@@ -167,8 +163,7 @@ class DeepLabDecoder(BottomModule):
         fine = self.fine(features[self.inputs[0]])
         coarse = self.pyramid(features[self.inputs[1]])
         joined = torch.cat([_resized(coarse, fine), fine], dim=1)
-        bases: Tensor = self.bases(self.tower(joined))
-        return bases
+        return self.bases(self.tower(joined))
 
 
 class AtrousPyramidPooling(nn.Module):
@@ -192,8 +187,7 @@ class AtrousPyramidPooling(nn.Module):
         looks = [branch(x) for branch in self.branches]
         image = self.image(x.mean(dim=(2, 3), keepdim=True))
         looks.append(image.expand_as(looks[0]))
-        joined: Tensor = self.join(torch.cat(looks, dim=1))
-        return joined
+        return self.join(torch.cat(looks, dim=1))
 
 
 def _conv_block(

@@ -126,7 +126,7 @@ class FCOSHead(nn.Module):
 
 
 class Tower(nn.Sequential):
-    """3x3 convolutions, each with a norm and a ReLU; none at all pass everything on.
+    """3x3 convolutions, each with a norm and a ReLU; a tower of length 0 passes its input on.
 
     The levels of a pyramid have different statistics. GroupNorm does not mind; batch
     normalisation does, and needs layers of its own for every level.
@@ -259,7 +259,7 @@ def select_candidates(
         locations: (L, 2) pixels.
         level_sizes: number of locations of every level; they sum up to L.
         score_threshold: least class probability x centerness, exclusive.
-        max_per_level: the best of each level are kept, at most so many.
+        max_per_level: at most so many of each level are kept, the best ones.
 
     Returns:
         Boxes before suppression, best first. A location may appear with several classes.

@@ -33,7 +33,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def is_autocast_on(device: torch.device) -> bool:
-    """Whether products on this device are autocast here; False on devices that have no autocast."""
+    """Whether products on this device are autocast here; False on devices without autocast."""
     kind = device.type
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
@@ -140,7 +140,7 @@ class FrozenBatchNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, H, W), scaled and shifted, in the type of `x`."""
         # In the type of x: float32 vectors would make float32 maps of bfloat16 ones.
-        scale, shift = (each.to(x.dtype)[:, None, None] for each in self.scale_and_shift())
+        scale, shift = (vector.to(x.dtype)[:, None, None] for vector in self.scale_and_shift())
         return x * scale + shift
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:  # type: ignore[no-untyped-def]
@@ -189,8 +189,8 @@ def synchronize_norms(model: nn.Module) -> None:
     in the state dict stay. On the CPU such norms only evaluate; they do not train.
 
     Raises:
-        ValueError: a norm does more than PyTorch's, such as timm's with an activation inside, which
-            the conversion would lose.
+        ValueError: a norm does more than PyTorch's, such as timm's with an activation inside: the
+            conversion would lose it.
     """
     for module in model.modules():
         is_batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
@@ -213,8 +213,7 @@ def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
     """
     is_plain = type(conv) is nn.Conv2d  # and not a deformable one
     if torch.is_grad_enabled() or not is_plain or not isinstance(norm, FrozenBatchNorm2d):
-        out: Tensor = norm(conv(x))
-        return out
+        return norm(conv(x))
     scale, shift = norm.scale_and_shift()
     kernel = (conv.weight * scale[:, None, None, None]).to(conv.weight.dtype)
     shift = shift.to(kernel.dtype)

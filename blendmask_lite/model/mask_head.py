@@ -53,16 +53,12 @@ class MaskHead(nn.Module):
                 f"top_layer = None: {type(merger).__name__} needs "
                 f"{merger.attention_channels} attentions an object"
             )
-        self.bottom = bottom
-        self.top_layer = top_layer
-        self.merger = merger
-        self.mask_size = mask_size
-        self.pooling = pooling
+        self.bottom, self.top_layer, self.merger = bottom, top_layer, merger
+        self.mask_size, self.pooling = mask_size, pooling
 
     def bases(self, features: Mapping[str, Tensor]) -> Tensor:
         """(B, K, H/s, W/s) bases of all images, from feature maps by name."""
-        bases: Tensor = self.bottom(features)
-        return bases
+        return self.bottom(features)
 
     def attentions(self, *known: Any) -> Tensor:
         """Raw attentions of N objects.
@@ -77,8 +73,7 @@ class MaskHead(nn.Module):
         """
         if self.top_layer is None:
             return torch.zeros(len(known[-1]), 0, device=known[-1].device)
-        attentions: Tensor = self.top_layer(*known)
-        return attentions
+        return self.top_layer(*known)
 
     def crops(self, bases: Tensor, image_index: Tensor, boxes: Tensor) -> Tensor:
         """Equation 1: (N, K, R, R) bases, cut out along (N, 4) boxes of their (N,) images."""

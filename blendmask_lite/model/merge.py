@@ -110,8 +110,7 @@ def score_maps(merger: nn.Module, attentions: Tensor, size: int) -> Tensor:
     scores = getattr(merger, "scores", None)
     if scores is None:
         raise ValueError(f"{type(merger).__name__} has no score maps to show")
-    maps: Tensor = scores(attentions, size)
-    return maps
+    return scores(attentions, size)
 
 
 class Blender(Merger):

@@ -57,8 +57,7 @@ class PanopticHead(nn.Module):
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """Read p2 to p5, (B, in_channels, h, w) each -> (B, 1+S, H/4, W/4) logits."""
         total = sum(tower(features[name]) for name, tower in self.towers.items())
-        logits: Tensor = self.predictor(total)
-        return logits
+        return self.predictor(total)
 
 
 def enlarge_logits(logits: Tensor) -> Tensor:
@@ -108,9 +107,9 @@ def merge_things_and_stuff(
 ) -> PanopticResult:
     """Decide for every pixel which instance or which kind of stuff it belongs to.
 
-    Instances come first, the surest at the front. One of which too much is covered already is
-    left out; of the others the free part becomes a segment. Then each kind of stuff takes what it
-    has of the free pixels. Pixels that the branch calls things, without an instance, stay
+    Instances come first, the surest at the front. An instance of which too much is covered already
+    is left out; of the others the free part becomes a segment. Then each kind of stuff takes its
+    pixels out of the free ones. Pixels that the branch calls things and no instance covers stay
     unlabelled.
 
     Args:
@@ -129,17 +128,8 @@ def merge_things_and_stuff(
         )
     ids = torch.zeros_like(labels, dtype=torch.int32)
     segments: list[Segment] = []
-
-    def take(
-        mask: Tensor, label: int, area: int, score: float | None, instance: int | None
-    ) -> None:
-        number = len(segments) + 1
-        ids[mask] = number
-        segments.append(Segment(number, label, area, score=score, instance_index=instance))
-
     scores = detections.scores.tolist()
-    order = detections.scores.argsort(descending=True, stable=True).tolist()
-    for index in order:
+    for index in detections.scores.argsort(descending=True, stable=True).tolist():
         if scores[index] < score_threshold:
             break
         mask = detections.masks[index]
@@ -148,12 +138,16 @@ def merge_things_and_stuff(
         # A free area of 0 gets this far only with `overlap` = 1.
         if free_area == 0 or (area - free_area) / area > overlap:
             continue
-        take(free, int(detections.labels[index]), free_area, scores[index], index)
+        number, label = len(segments) + 1, int(detections.labels[index])
+        ids[free] = number
+        segments.append(Segment(number, label, free_area, scores[index], index))
     for label in labels.unique().tolist():
         free = (labels == label) & (ids == 0)
         area = int(free.count_nonzero())
         if label > 0 and area > 0 and area >= stuff_area:
-            take(free, label, area, None, None)
+            number = len(segments) + 1
+            ids[free] = number
+            segments.append(Segment(number, label, area))
     return PanopticResult(ids=ids, segments=segments)
 
 
@@ -180,5 +174,4 @@ class SemanticHead(nn.Module):
 
     def forward(self, p3: Tensor) -> Tensor:
         """(B, in_channels, H/8, W/8) -> (B, C+1, H/8, W/8) logits."""
-        logits: Tensor = self.layers(p3)
-        return logits
+        return self.layers(p3)

@@ -64,12 +64,8 @@ def _resnet(config: ModelConfig, *, depth: int) -> ResNet:
     )
 
 
-def _dla34(config: ModelConfig) -> DLA:
-    return DLA(norm=config.backbone_norm)
-
-
 BACKBONES: dict[str, Callable[[ModelConfig], Backbone]] = {
     "small": _small,
     **{f"resnet{depth}": partial(_resnet, depth=depth) for depth in DEPTHS},
-    "dla34": _dla34,
+    "dla34": lambda config: DLA(norm=config.backbone_norm),
 }

@@ -129,8 +129,8 @@ class Tree(nn.Module):
             self.project = nn.Sequential(
                 nn.Conv2d(in_channels, out_channels, 1, bias=False), make_norm(norm, out_channels)
             )
-            # In a deep tree nothing reads it: the trees inside project for themselves. Published
-            # weights have it all the same, so it is kept, and never trained.
+            # In a deep tree nothing reads it: the trees inside project for themselves. It is kept
+            # because published weights have it, and never trained.
             self.project.requires_grad_(depth == 1)
 
     def forward(self, x: Tensor, children: tuple[Tensor, ...] = ()) -> Tensor:
@@ -150,11 +150,9 @@ class Tree(nn.Module):
             residual = bottom if self.project is None else self.project(bottom)
             first = self.tree1(x, residual)
             second = self.tree2(first, first)
-            joined: Tensor = self.root((second, first, *children))
-            return joined
+            return self.root((second, first, *children))
         first = self.tree1(x)
-        aggregated: Tensor = self.tree2(first, (*children, first))
-        return aggregated
+        return self.tree2(first, (*children, first))
 
 
 class Block(nn.Module):

@@ -26,8 +26,8 @@ PROBE = (128, 96)  # pixels of the image by which maps are found; no two sides a
 class LibraryBackbone(Backbone):
     """The maps of a classification network of timm or torchvision at strides 4 to 32.
 
-    Our choice of a map, where the library has none by its own name: the last one of each stride
-    among the network's parts and the parts of these.
+    Our choice if the library does not name the maps: the last one of each stride among the
+    network's parts and their parts.
 
     Args:
         library: "timm" or "torchvision".
@@ -51,7 +51,7 @@ class LibraryBackbone(Backbone):
         self.body.eval()
         image = torch.zeros(1, 3, *PROBE)
         try:
-            with torch.enable_grad():  # they tell below what a map depends on
+            with torch.enable_grad():  # gradients tell below what a map depends on
                 maps = self(image)
         except (AssertionError, RuntimeError, ValueError) as error:
             raise ValueError(
@@ -61,12 +61,12 @@ class LibraryBackbone(Backbone):
         for level, stride in STRIDES.items():
             size = tuple(side // stride for side in PROBE)
             if level not in maps or maps[level].shape[2:] != size:
-                found = {key: tuple(each.shape) for key, each in maps.items()}
+                found = {name: tuple(value.shape) for name, value in maps.items()}
                 raise ValueError(
                     f"backbone = {library}/{name}: gives no map (B, channels, H/{stride}, "
                     f"W/{stride}); its maps of a {PROBE[0]} x {PROBE[1]} image are {found}"
                 )
-        self.channels = {level: each.shape[1] for level, each in maps.items()}
+        self.channels = {level: value.shape[1] for level, value in maps.items()}
         if frozen_stages:
             parameters = list(self.parameters())
             with torch.enable_grad():
@@ -87,7 +87,7 @@ class LibraryBackbone(Backbone):
         return dict(zip(STRIDES, maps[-len(STRIDES) :], strict=False))
 
     def train(self, mode: bool = True) -> LibraryBackbone:
-        """As ever, but frozen norms keep their statistics."""
+        """As `nn.Module.train`, but frozen norms keep their statistics."""
         super().train(mode)
         if self.has_frozen_norms:
             for module in self._batch_norms():
@@ -123,9 +123,9 @@ def _torchvision_body(name: str) -> nn.Module:
         maps = create_feature_extractor(network, places)(torch.zeros(1, 3, *PROBE))
     levels = {tuple(side // stride for side in PROBE): level for level, stride in STRIDES.items()}
     found = {
-        levels[tuple(each.shape[2:])]: place
-        for place, each in maps.items()
-        if isinstance(each, Tensor) and each.dim() == 4 and tuple(each.shape[2:]) in levels
+        levels[tuple(value.shape[2:])]: place
+        for place, value in maps.items()
+        if isinstance(value, Tensor) and value.dim() == 4 and tuple(value.shape[2:]) in levels
     }
     if len(found) < len(STRIDES):
         missing = ", ".join(sorted(set(STRIDES) - set(found)))

@@ -25,6 +25,7 @@ __all__ = ["DEPTHS", "BasicBlock", "Bottleneck", "ResNet"]
 
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 STAGES = ("c2", "c3", "c4", "c5")
+PUBLISHED = (ResNet18_Weights, ResNet34_Weights, ResNet50_Weights, ResNet101_Weights)
 
 
 class BasicBlock(nn.Module):
@@ -211,24 +212,21 @@ class ResNet(Backbone):
             ValueError: the weights are of another architecture.
         """
         if isinstance(weights, WeightsEnum):
-            _require_ours(weights)
+            if not isinstance(weights, PUBLISHED):
+                raise ValueError(f"{weights}: not the weights of a ResNet-18, 34, 50 or 101")
             weights = weights.get_state_dict(progress=True, check_hash=True)
-        state = {name: value for name, value in weights.items() if not name.startswith("fc.")}
         own = self.state_dict()
-        state = {n: v for n, v in state.items() if n in own or "num_batches_tracked" not in n}
+        state = {
+            name: value
+            for name, value in weights.items()
+            if name in own or not (name.startswith("fc.") or "num_batches_tracked" in name)
+        }
         misfits = sorted(set(own) ^ set(state))
         misfits += [n for n in own if n in state and own[n].shape != state[n].shape]
         if misfits:
             num = len(misfits)
             raise ValueError(f"weights of another ResNet: {num} misfits, such as {misfits[0]}")
         self.load_state_dict(state)
-
-
-def _require_ours(weights: WeightsEnum) -> None:
-    if not isinstance(
-        weights, ResNet18_Weights | ResNet34_Weights | ResNet50_Weights | ResNet101_Weights
-    ):
-        raise ValueError(f"{weights}: not the weights of a ResNet-18, 34, 50 or 101")
 
 
 def _conv(in_channels: int, out_channels: int, size: int, stride: int = 1) -> nn.Conv2d:
