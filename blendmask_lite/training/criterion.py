@@ -44,12 +44,7 @@ class Criterion:
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        self.size_divisor = config.size_divisor
-        self.level_strides = config.level_strides
-        self.size_ranges = config.size_ranges
-        self.center_radius = config.center_radius
-        self.mask_size = config.mask_size
-        self.semantic_weight = config.semantic_weight
+        self.config = config
         self.panoptic_weight = config.panoptic_weight if config.num_stuff_classes else 0.0
 
     def __call__(
@@ -68,15 +63,15 @@ class Criterion:
             model: for the masks of the positive locations and the semantic head.
             output: of `model.forward`.
             targets: one an image.
-            totals: of all images of the optimizer step, where the batch is a part of them; None:
-                the batch is all.
+            totals: of all images of the optimizer step, if the batch is a part of them; None: the
+                batch is all.
 
         Returns:
-            class, box, centerness, mask, and where their weights are not 0 semantic and panoptic;
-            float32 scalars. Without any positive location box, centerness and mask are 0,
+            class, box, centerness, mask, and unless their weights are 0 semantic and panoptic;
+            float32 scalars. If no location is positive, box, centerness and mask are 0 and still
             attached to every parameter.
         """
-        semantic = model.semantic_logits(output) if self.semantic_weight else None
+        semantic = model.semantic_logits(output) if self.config.semantic_weight else None
         panoptic = model.panoptic_logits(output) if self.panoptic_weight else None
         with without_autocast(output.bases.device):
             return self._compare(model, output, semantic, panoptic, targets, totals)
@@ -122,13 +117,13 @@ class Criterion:
         if semantic is not None:
             logits = at_least_float32(semantic)
             rows, columns = logits.shape[-2:]
-            cells = [semantic_cells(each).long() for each in targets]
-            maps = torch.stack([_padded(each, rows, columns, value=0) for each in cells])
-            num_cells = totals.num_cells.to(logits.dtype)
-            losses["semantic"] = self.semantic_weight * semantic_loss(logits, maps, num_cells)
+            cells = [semantic_cells(target).long() for target in targets]
+            maps = torch.stack([_padded(own, rows, columns, value=0) for own in cells])
+            loss = semantic_loss(logits, maps, totals.num_cells.to(logits.dtype))
+            losses["semantic"] = self.config.semantic_weight * loss
         if panoptic is not None:
             logits = at_least_float32(panoptic)
-            maps = torch.stack([_padded_stuff(each, height, width) for each in targets])
+            maps = torch.stack([_padded_stuff(target, height, width) for target in targets])
             num_labelled = totals.num_labelled.to(logits.dtype).clamp(min=1)
             losses["panoptic"] = self.panoptic_weight * panoptic_loss(logits, maps, num_labelled)
         return losses
@@ -140,10 +135,11 @@ class Criterion:
     def totals(self, images: Sequence[Tensor], targets: Sequence[Target]) -> Totals:
         """The counts of a batch, before the network has seen it."""
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
-        height, width = padded_size(sizes, self.size_divisor)
-        shapes = [(-(-height // s), -(-width // s)) for s in self.level_strides]
+        height, width = padded_size(sizes, self.config.size_divisor)
+        strides = self.config.level_strides
+        shapes = [(-(-height // stride), -(-width // stride)) for stride in strides]
         device = targets[0].boxes.device
-        locations = pyramid_locations(shapes, self.level_strides, device=device)
+        locations = pyramid_locations(shapes, strides, device=device)
         assignment = self._assign(locations, [h * w for h, w in shapes], targets)
         return Totals.of(assignment, targets, num_cells=_num_cells(targets, height, width))
 
@@ -154,9 +150,9 @@ class Criterion:
             locations,
             targets,
             level_sizes,
-            self.level_strides,
-            size_ranges=self.size_ranges,
-            center_radius=self.center_radius,
+            self.config.level_strides,
+            size_ranges=self.config.size_ranges,
+            center_radius=self.config.center_radius,
         )
 
     def masks(
@@ -183,15 +179,15 @@ class Criterion:
     def _crops_of(self, target: Target, place: int) -> Tensor:
         if target.mask_crops is not None:
             size = target.mask_crops.shape[-1]
-            if size != self.mask_size:
+            if size != self.config.mask_size:
                 raise ValueError(
                     f"targets[{place}].mask_crops: {size} cells wide, the model's mask_size is "
-                    f"{self.mask_size}"
+                    f"{self.config.mask_size}"
                 )
             return target.mask_crops
         if target.masks is None:
             raise ValueError(f"targets[{place}]: neither masks nor mask_crops")
-        return crop_masks(target.masks, target.boxes.float(), self.mask_size)
+        return crop_masks(target.masks, target.boxes.float(), self.config.mask_size)
 
 
 class TrainingStep(nn.Module):
@@ -253,7 +249,7 @@ class Totals:
         weight = centerness(assignment.ltrb)
         exact = torch.float32 if weight.device.type == "mps" else torch.float64
         stuff = [target.stuff for target in targets if target.stuff is not None]
-        labelled = [(each != UNLABELLED).sum() for each in stuff]
+        labelled = [(own != UNLABELLED).sum() for own in stuff]
         return Totals(
             num_positive=torch.ones_like(weight).sum(dtype=exact),
             centerness=weight.sum(dtype=exact),

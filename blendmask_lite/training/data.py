@@ -1,7 +1,7 @@
 """Which images make up which batch: a pure function of the seed and the iteration.
 
-So a run that was killed continues with the very images it would have seen, with any number of
-worker processes.
+So a run that was killed continues with exactly the images that it would have seen, whatever the
+number of worker processes.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class BatchSampler:
         batch_size: keys per batch.
         seed: of the order.
         start, stop: iterations to produce, `start` included, `stop` not.
-        share: (rank, number of processes): which part of every batch to give, of equal ones that
-            follow each other. The batches themselves do not depend on it.
+        share: (rank, number of processes): which of the equal, consecutive parts of every batch to
+            give. The batches themselves do not depend on it.
     """
 
     num_images: int
@@ -126,11 +126,10 @@ def batches_from(
         share: see `BatchSampler`.
         pin_memory: keep batches where a GPU can fetch them while the CPU goes on.
     """
+    seed, stop = config.seed, config.iterations
     return DataLoader(
-        SeededSamples(load, seed=config.seed),
-        batch_sampler=BatchSampler(
-            num_images, config.batch_size, config.seed, start, config.iterations, share
-        ),
+        SeededSamples(load, seed=seed),
+        batch_sampler=BatchSampler(num_images, config.batch_size, seed, start, stop, share),
         collate_fn=collate,
         num_workers=config.num_workers,
         worker_init_fn=_leave_signals_to_the_main_process,

@@ -1,6 +1,6 @@
-"""Several processes that train as one: who they are, and what they have to tell each other.
+"""Several processes that train as one: who they are, and what they exchange.
 
-torchrun starts them and says in the environment who is who; on one machine or on many:
+torchrun starts them, on one machine or on many, and gives each its rank in the environment:
 
     torchrun --nproc-per-node 4 -m blendmask_lite train ...
 
@@ -36,9 +36,9 @@ _NO_BUFFERS: dict[str, Any] = {_NEW_NAME if _IS_RENAMED else "broadcast_buffers"
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes that train together. A single one has nobody to ask: nothing changes for it.
+    """The processes that train together; for a single process no method does anything.
 
-    All of them have to call a method that exchanges something, in the same order.
+    A method that exchanges something has to be called by all of them, in the same order.
 
     Attributes:
         rank: of this process, from 0.
@@ -54,11 +54,11 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one that writes files and says how it goes."""
+        """Whether this is the process that writes files and prints the progress."""
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
-        """Of all processes' `values`, in each of them."""
+        """The sum of all processes' `values`, in each of them."""
         if not self.is_joined:
             return values
         total = values.to(self.device, copy=True)
@@ -72,7 +72,7 @@ class Ranks:
         return bool(self.sum(torch.tensor(int(flag))).item())
 
     def gather(self, value: T) -> list[T]:
-        """What all processes have, by rank, in each of them."""
+        """The values of all processes, by rank, in each of them."""
         if not self.is_joined:
             return [value]
         values: list[T] = [value] * self.size
@@ -84,11 +84,11 @@ class Ranks:
         if not self.is_joined:
             return step
         # Statistics of norms are not sent at every step: frozen ones never change, and training
-        # reads no others. `same_buffers` sends them where somebody does.
+        # reads no others. `same_buffers` sends them before an evaluation, which does.
         return DistributedDataParallel(step, gradient_as_bucket_view=True, **_NO_BUFFERS)
 
     def without_exchange(self, step: object) -> contextlib.AbstractContextManager[None]:
-        """Inside of it, gradients of `wrap`'s step are added up in each process alone."""
+        """Inside of it, each process adds up the gradients of `wrap`'s step by itself."""
         if isinstance(step, DistributedDataParallel):
             return step.no_sync()
         return contextlib.nullcontext()
@@ -105,7 +105,7 @@ class Ranks:
             synchronize_norms(model)
 
     def is_first_to_say(self, message: str) -> bool:
-        """Whether no process has said this before."""
+        """Whether no process has asked this with the same message before."""
         if not self.is_joined:
             return True
         try:
@@ -141,7 +141,7 @@ def join_ranks(device: torch.device) -> Iterator[Ranks]:
 
 @contextlib.contextmanager
 def one_voice(ranks: Ranks) -> Iterator[None]:
-    """Let one process speak of an error that all of them meet; the others leave without a word.
+    """Let one process report an error that all of them meet; the others leave silently.
 
     Raises:
         SystemExit: another process has raised the error.

@@ -1,7 +1,7 @@
 """The training loop: one function, one loop, and the state that it moves forward.
 
 Chapter 12. The gradient of one step may come from a whole batch, from its parts, or from the shares
-of several processes; what helps against a loss that is not finite is said where it is met.
+of several processes. A loss that is not finite ends the training with advice.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from blendmask_lite.training.optimizer import WeightAverage, make_optimizer
 from blendmask_lite.training.schedule import TrainConfig, learning_rate_at
 
 __all__ = [
-    "Losses",
     "NonFiniteLossError",
     "StepRecord",
     "TrainingBatch",
@@ -94,7 +93,7 @@ class TrainingState:
 
     @property
     def best_model(self) -> nn.Module:
-        """The model to evaluate and to keep: with averaged weights where there are some."""
+        """The model to evaluate and to keep: the one with averaged weights, if there is one."""
         return self.model if self.average is None else self.average.model
 
     def state_dict(self) -> dict[str, Any]:
@@ -130,9 +129,9 @@ def train(
 ) -> bool:
     """Train until `config.iterations` steps are done.
 
-    With several processes, all of them call it and do the same steps. A GPU works ahead of the
-    CPU, and is waited for at two places of a step: the criterion has to know how many locations
-    are positive (once a part), and losses and gradient are read before the weights move.
+    With several processes, all of them call it and do the same steps. A GPU works behind the CPU,
+    which waits for it at two places of a step: the criterion has to know how many locations are
+    positive (once a part), and losses and gradient are read before the weights move.
 
     Args:
         state: where to start from; moved forward in place.
@@ -144,7 +143,7 @@ def train(
         on_evaluate: called every `config.evaluate_every` steps and after the last; True in any
             process finishes the training.
         should_stop: asked in every step; True in any process finishes the step, saves a
-            checkpoint and leaves. One process alone asks when the step is done.
+            checkpoint and leaves. A single process asks when the step is done.
         ranks: the processes that train together, and the device of this one.
         totals_of: see `add_gradients`.
 
@@ -163,7 +162,7 @@ def train(
         torch.manual_seed(config.seed + 1_000_003 * iteration)
         state.model.train()
         state.optimizer.zero_grad(set_to_none=True)
-        losses = add_gradients(
+        names, of_parts = add_gradients(
             step,
             batch,
             num_parts=config.accumulate,
@@ -172,15 +171,15 @@ def train(
             totals_of=totals_of,
         )
         norm = _clip(state, config)
-        own = losses.of_parts.sum(dim=0)
-        # Processes agree on stopping with the losses, not in an exchange of its own.
+        own = of_parts.sum(dim=0)
+        # Processes agree on stopping with the losses, not in an exchange of their own.
         is_asking = ranks.is_joined and should_stop()
         asked = torch.full((1,), float(is_asking), dtype=own.dtype, device=own.device)
         shared = ranks.sum(torch.cat([own, asked]))
         *sums, num_asking, gradient_norm = torch.cat([shared, norm.to(own.dtype)[None]]).tolist()
-        values = dict(zip(losses.names, sums, strict=True))
-        _require_finite(values, batch, losses, iteration, config, ranks)
-        _require_finite({"gradient norm": gradient_norm}, batch, losses, iteration, config, ranks)
+        values = dict(zip(names, sums, strict=True))
+        for found in (values, {"gradient norm": gradient_norm}):
+            _require_finite(found, batch, of_parts, iteration, config, ranks)
         learning_rate = learning_rate_at(iteration, config)
         _update(state, learning_rate)
         end = time.perf_counter()
@@ -233,7 +232,7 @@ def _update(state: TrainingState, learning_rate: float) -> None:
 def _require_finite(
     values: dict[str, float],
     batch: TrainingBatch,
-    losses: Losses,
+    of_parts: Tensor,
     iteration: int,
     config: TrainConfig,
     ranks: Ranks,
@@ -243,10 +242,11 @@ def _require_finite(
     if not bad:
         return
     length = len(batch.images) // config.accumulate
-    own = [batch.image_ids[p * length + i] for p in losses.bad_parts() for i in range(length)]
-    # Nobody's own losses are bad where only the gradient is: then it may be any image.
+    bad_parts = (~of_parts.isfinite().all(dim=1)).nonzero()[:, 0].tolist()
+    own = [batch.image_ids[part * length + i] for part in bad_parts for i in range(length)]
+    # If only the gradient is bad, it may be due to any image.
     ids = list(chain(*ranks.gather(own))) or list(chain(*ranks.gather(list(batch.image_ids))))
-    has_bad_boxes = ranks.any(not all(each.boxes.isfinite().all() for each in batch.targets))
+    has_bad_boxes = ranks.any(not all(target.boxes.isfinite().all() for target in batch.targets))
     raise NonFiniteLossError(
         f"iteration {iteration}, images {', '.join(map(str, ids))}: {', '.join(bad)}. "
         f"{what_helps(iteration, config, has_bad_boxes=has_bad_boxes)}",
@@ -279,24 +279,6 @@ class TrainingBatch(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Losses:
-    """Of this process' share of a step.
-
-    Attributes:
-        names: n of them.
-        of_parts: (parts, n) each part's, divided by the counts of the whole step.
-    """
-
-    names: tuple[str, ...]
-    of_parts: Tensor
-
-    def bad_parts(self) -> list[int]:
-        """The parts with a loss that is not finite."""
-        is_bad = ~self.of_parts.isfinite().all(dim=1)
-        return is_bad.nonzero()[:, 0].tolist()
-
-
 def add_gradients(
     step: Callable[..., dict[str, Tensor]],
     batch: TrainingBatch,
@@ -305,17 +287,20 @@ def add_gradients(
     precision: str,
     ranks: Ranks,
     totals_of: TotalsOf | None = None,
-) -> Losses:
+) -> tuple[list[str], Tensor]:
     """Add the gradients of a batch to the parameters' `grad`.
 
     Args:
         step: (images, targets) or (images, targets, totals) -> losses to be added up; as
             `Ranks.wrap` gives it.
         batch: this process' share.
-        num_parts: that it is taken in, one after the other; a divisor of its number of images.
+        num_parts: into which it is divided; a divisor of its number of images.
         precision: of the network, "float32" or "bfloat16".
         ranks: whose shares make up the batch.
         totals_of: counts of some images, `Criterion.totals`; needed for several parts or processes.
+
+    Returns:
+        The names of n losses, and their (parts, n) values, divided by the counts of the whole step.
     """
     images = [image.to(ranks.device, non_blocking=True) for image in batch.images]
     targets = [target.to(ranks.device, non_blocking=True) for target in batch.targets]
@@ -326,7 +311,7 @@ def add_gradients(
         assert totals_of is not None
         counts = [totals_of(images[place], targets[place]).stacked() for place in places]
         known = (Totals(*ranks.sum(torch.stack(counts).sum(dim=0))),)
-    names: tuple[str, ...] = ()
+    names: list[str] = []
     of_parts = []
     for number, place in enumerate(places):
         is_last = number == num_parts - 1
@@ -336,9 +321,9 @@ def add_gradients(
             values = torch.stack(list(losses.values()))
             # The exchange takes the mean of the processes' gradients; the sum is wanted.
             (values.sum() * ranks.size).backward()
-        names = tuple(losses)
+        names = list(losses)
         of_parts.append(values.detach())
-    return Losses(names, torch.stack(of_parts))
+    return names, torch.stack(of_parts)
 
 
 def _autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:

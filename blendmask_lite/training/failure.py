@@ -1,10 +1,10 @@
-"""failure.pt: the step whose loss was not finite, to be looked into and to be done again."""
+"""failure.pt: the step whose loss was not finite, to be inspected and repeated."""
 
 from __future__ import annotations
 
 import math
 import os
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -36,7 +36,7 @@ class FailedStep:
         images: B images (3, H, W), uint8, augmented.
         targets: B targets.
         image_ids: B ids.
-        num_parts: that the batch was taken in, over all processes.
+        num_parts: into which the batch was divided, over all processes.
         values: the losses, or the gradient norm, that were found.
     """
 
@@ -61,7 +61,10 @@ def save_failure(
     step = {
         "iteration": state.iteration,
         "images": images,
-        "targets": [_as_tensors(target) for target in targets],
+        "targets": [
+            {name: value for name, value in vars(target).items() if value is not None}
+            for target in targets
+        ],
         "image_ids": ids,
         "num_parts": recipe.train.accumulate * ranks.size,
         "values": error.values,
@@ -114,7 +117,7 @@ def replay_failure(
     model = model.to(device).train()
     torch.manual_seed(config["seed"] + 1_000_003 * failed.iteration)
     step = TrainingStep(model)
-    losses = add_gradients(
+    names, of_parts = add_gradients(
         step,
         failed,
         num_parts=failed.num_parts,
@@ -122,11 +125,6 @@ def replay_failure(
         ranks=Ranks(device=torch.device(device)),
         totals_of=step.criterion.totals,
     )
-    values = dict(zip(losses.names, losses.of_parts.sum(dim=0).tolist(), strict=True))
+    values = dict(zip(names, of_parts.sum(dim=0).tolist(), strict=True))
     norm = nn.utils.clip_grad_norm_(model.parameters(), math.inf)
     return {**values, "gradient norm": norm.item()}
-
-
-def _as_tensors(target: Target) -> dict[str, Tensor]:
-    values = {each.name: getattr(target, each.name) for each in fields(target)}
-    return {name: value for name, value in values.items() if value is not None}

@@ -69,7 +69,7 @@ def box_loss(
 def centerness_loss(logits: Tensor, target: Tensor, num_positive: Tensor) -> Tensor:
     """Binary cross entropy of the positive locations (FCOS, section 3.2).
 
-    Targets between 0 and 1 have an entropy of their own: the loss cannot fall below some 0.6.
+    Targets between 0 and 1 have an entropy themselves: the loss cannot fall below about 0.6.
 
     Args:
         logits: (P,).
@@ -102,8 +102,8 @@ def mask_loss(logits: Tensor, target: Tensor, weight: Tensor, total_weight: Tens
 def sigmoid_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Binary cross entropy at every element, as `F.binary_cross_entropy_with_logits` has it.
 
-    That one calls log1p, on the CPU eight times as slow as log and no better here: the digits of
-    log(1 + e), 0 < e <= 1, that log alone loses are lost in any sum.
+    PyTorch calls log1p, which on the CPU is eight times as slow as log and no better here: the
+    digits of log(1 + e), 0 < e <= 1, that log loses are lost in any sum.
 
     Args:
         logits: of any shape.
@@ -114,8 +114,7 @@ def sigmoid_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """
     if logits.device.type != "cpu":
         return F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    entropy: Tensor = _SigmoidEntropy.apply(logits, target)
-    return entropy
+    return _SigmoidEntropy.apply(logits, target)
 
 
 class _SigmoidEntropy(torch.autograd.Function):

@@ -47,7 +47,7 @@ class Watching:
         num_snapshots: over the whole run, at least 2; 0 takes none.
         tensorboard_every: iterations from one set of pictures in TensorBoard to the next; 0 writes
             no log for it.
-        num_pictures: that both show.
+        num_pictures: images that both show.
     """
 
     num_snapshots: int = 0

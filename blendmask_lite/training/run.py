@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -26,7 +26,6 @@ from blendmask_lite.training.distributed import Ranks
 from blendmask_lite.training.engine import (
     NonFiniteLossError,
     StepRecord,
-    TrainingBatch,
     TrainingState,
     train,
 )
@@ -68,40 +67,40 @@ def train_model(
 ) -> bool:
     """Train a model and write it, its log and its checkpoints into a folder.
 
-    Ctrl-C and SIGTERM save and leave. A run that was killed continues where its last checkpoint
-    is, bit by bit.
+    Ctrl-C and SIGTERM save and leave. A run that was killed continues from its last checkpoint,
+    bit by bit.
 
     Args:
         dataset: to learn from; its names of classes and stuff go into the checkpoint. A data set
             of images and torchvision's target dicts is wrapped into a `TorchvisionDataset`.
         folder: of the run; see `RunFolder`.
         recipe: what and how.
-        model: trained in place of a new one of `recipe.model`: one with parts of your own, say.
-            It gets the data's names and the recipe's inference settings.
+        model: trained in place of a new one of `recipe.model`; it may have parts of your own. It
+            gets the data's names and the recipe's inference settings.
         validation: evaluated every `recipe.train.evaluate_every` iterations and at the end; the
             model with the best mask AP is kept in best.safetensors.
         is_resumed: continue the run in `folder`, or begin it if there is no checkpoint yet.
         device: to train on.
         description: further plain values for run.json, such as the command.
         half: write the finished model in half precision.
-        watching: what to record besides; on pictures of `validation`, or else of `dataset`.
-        note: said when the training begins, if it does.
-        ranks: the processes that train together, each of which calls this; None: one alone. Their
-            device stands for `device`, and the first of them writes.
+        watching: what else to record; on images of `validation`, or else of `dataset`.
+        note: printed when the training begins.
+        ranks: the processes that train together, each of which calls this; None: a single one.
+            Their device takes the place of `device`, and the first of them writes.
 
     Returns:
-        Whether the training is finished, early if its patience is at an end, and not stopped on
-        request.
+        Whether the training is finished, if need be early because its patience is exhausted, and
+        was not stopped on request.
 
     Raises:
         FileExistsError: the folder holds a run and `is_resumed` is False, or a model without a
             checkpoint to continue from.
         ValueError: `dataset` or `validation` lacks what it needs; `model` has another config than
-            the recipe; the recipe differs from that of the run to continue in more than a greater
-            length, or the data from it or from the model's number of classes or kinds of stuff;
-            or there is a patience without an evaluation.
+            the recipe; the recipe differs from that of the run to continue by more than a greater
+            length; the data differs from the run's, or from the model's number of classes or kinds
+            of stuff; or there is a patience without an evaluation.
         NonFiniteLossError: see `engine.train`; the step is in failure.pt.
-        OSError: the disk is full, or cannot be written to; the last checkpoint is whole.
+        OSError: the disk is full, or cannot be written to; the last checkpoint is intact.
     """
     ranks = ranks or Ranks(device=torch.device(device))
     require_fitting(dataset, validation, recipe, ranks)
@@ -206,6 +205,16 @@ def _loop(
 
     assert isinstance(state.model, BlendMask)
     step = TrainingStep(state.model)
+    load = load_sample(dataset, train_transform(recipe.train), mask_size=recipe.model.mask_size)
+    batches = batches_from(
+        state.iteration,
+        recipe.train,
+        num_images=len(dataset),
+        load=load,
+        collate=collate,
+        share=(ranks.rank, ranks.size),
+        pin_memory=ranks.device.type == "cuda",
+    )
     try:
         with StopRequest() as stop:
             for observer in observers:
@@ -217,7 +226,7 @@ def _loop(
             return train(
                 state,
                 ranks.wrap(step),
-                _batches(state.iteration, dataset, recipe, ranks),
+                batches,
                 recipe.train,
                 on_step=on_step,
                 on_checkpoint=on_checkpoint,
@@ -230,21 +239,6 @@ def _loop(
         save_failure(run.failure, error, state, recipe, ranks)
         message = f"{error}. The step is kept for a closer look: {run.failure}"
         raise NonFiniteLossError(message, error.batch, error.values) from None
-
-
-def _batches(
-    start: int, dataset: TrainingDataset, recipe: Recipe, ranks: Ranks
-) -> Iterable[TrainingBatch]:
-    config = recipe.train
-    return batches_from(
-        start,
-        config,
-        num_images=len(dataset),
-        load=load_sample(dataset, train_transform(config), mask_size=recipe.model.mask_size),
-        collate=collate,
-        share=(ranks.rank, ranks.size),
-        pin_memory=ranks.device.type == "cuda",
-    )
 
 
 def train_transform(config: TrainConfig) -> TrainTransform:
@@ -288,12 +282,12 @@ def _scores(
 def deterministic(is_asked: bool, say: Callable[[str], None]) -> Iterator[None]:
     """Inside of it, torch takes deterministic algorithms, if that is asked for.
 
-    On a GPU, gradients that are added up by many threads come in any order, and their rounding
-    with it: those of RoIAlign, bilinear interpolation and deformable convolution. For the first two
-    there are slower versions in a fixed order, which torch (`F.interpolate`) and torchvision
-    (`roi_align`, by torch.compile) take here. What has none is computed as always, and said once by
-    its name. cuBLAS reads its setting when it begins: a process that has used it
-    before should have CUBLAS_WORKSPACE_CONFIG=:4096:8 in its environment.
+    On a GPU, many threads add up the gradients of RoIAlign, bilinear interpolation and deformable
+    convolution in any order, which changes the rounding. The first two have slower versions in a
+    fixed order, which torch (`F.interpolate`) and torchvision (`roi_align`, by torch.compile) take
+    here. Operations that have none are computed as always, and named once. cuBLAS reads its setting
+    when it is first used: a process that has used it before should have
+    CUBLAS_WORKSPACE_CONFIG=:4096:8 in its environment.
 
     Args:
         is_asked: False does nothing.
@@ -318,7 +312,7 @@ def deterministic(is_asked: bool, say: Callable[[str], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _said_once(say: Callable[[str], None]) -> Iterator[None]:
-    """Turn torch's warnings, of several lines each, into one for each operation."""
+    """Turn torch's warnings of several lines into one line for each operation."""
     said: set[str] = set()
     with warnings.catch_warnings():
         show = warnings.showwarning
@@ -356,7 +350,7 @@ class StopRequest:
             signal.signal(number, handler)
 
     def __call__(self) -> bool:
-        """Whether somebody asked to stop."""
+        """Whether a signal has arrived."""
         return self.signal is not None
 
     def _remember(self, number: int, frame: FrameType | None) -> None:

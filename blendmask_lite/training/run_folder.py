@@ -1,4 +1,4 @@
-"""The folder of a run: written while it trains, and read by others while it goes on.
+"""The folder of a run: written while it trains, and read by others at the same time.
 
 run.json            settings, seed; command, versions and times of every process that trained here
 metrics.csv         one row a step
@@ -79,9 +79,8 @@ def is_held(run: RunFolder) -> bool:
     """Whether a process trains in the folder now."""
     if not run.lock.exists():
         return False
-    lock = FileLock(run.lock, timeout=0)
     try:
-        with lock:
+        with FileLock(run.lock, timeout=0):
             return False
     except Timeout:
         return True
@@ -91,10 +90,10 @@ def is_held(run: RunFolder) -> bool:
 
 @contextlib.contextmanager
 def full_disk_explained(run: RunFolder) -> Iterator[None]:
-    """Say of a full disk what it means for the run.
+    """Explain to the user what a full disk means for the run.
 
     Raises:
-        OSError: the same error, with what is left and what to do.
+        OSError: the same error, with what remains and what to do.
     """
     try:
         yield
@@ -195,8 +194,8 @@ class RunRecord:
 
     Attributes:
         path: of the folder.
-        description: of run.json; empty where it is missing or damaged.
-        steps: of metrics.csv; NaN where a cell is no number.
+        description: of run.json; empty if it is missing or damaged.
+        steps: of metrics.csv; a cell that is no number is NaN.
         evaluations: of evaluation.csv.
         is_running: a process trains in it now.
         has_model: the finished model is there.
@@ -217,7 +216,7 @@ class RunRecord:
         sessions = self.description.get("sessions", [])
         if not isinstance(sessions, list):
             return []
-        return [each for each in sessions if isinstance(each, dict)]
+        return [session for session in sessions if isinstance(session, dict)]
 
     @property
     def state(self) -> str:
@@ -231,13 +230,12 @@ class RunRecord:
 
     @property
     def num_done(self) -> int:
-        """Iterations of which there is a row."""
-        done = [each for each in self.steps.get("iteration", []) if math.isfinite(each)]
-        return int(max(done, default=0))
+        """The last iteration that has a row."""
+        return int(max(filter(math.isfinite, self.steps.get("iteration", [])), default=0))
 
     @property
     def num_iterations(self) -> int | None:
-        """Of the whole run; None where nobody said."""
+        """Of the whole run; None if run.json does not say."""
         train = self.description.get("train")
         value = train.get("iterations") if isinstance(train, dict) else None
         return value if isinstance(value, int) else None
@@ -257,7 +255,7 @@ class RunRecord:
 
     @cached_property
     def images_per_second(self) -> float:
-        """Mean over the last 50 steps; NaN without any."""
+        """Mean over the last 50 steps; NaN if there are none."""
         return _last_mean(self.steps.get("images_per_second", []))
 
     @property
@@ -275,10 +273,10 @@ class RunRecord:
         scores, places = (self.evaluations.get(name, []) for name in ("mask AP", "iteration"))
         pairs = zip(scores, places, strict=False)
         found = [(score, int(i)) for score, i in pairs if math.isfinite(score + i)]
-        return max(found, key=lambda each: each[0], default=None)  # of equal ones the first
+        return max(found, key=lambda pair: pair[0], default=None)  # of equal ones the first
 
     def text(self, name: str) -> str:
-        """A plain value of run.json, such as "command"; empty where it is missing."""
+        """A plain value of run.json, such as "command"; empty if it is missing."""
         value = self.description.get(name, "")
         return value if isinstance(value, str) else ""
 
@@ -302,24 +300,21 @@ def _find(folder: Path, depth: int) -> list[Path]:
     if depth == 0:
         return []
     try:
-        inside = sorted(each for each in folder.iterdir() if each.is_dir())
+        inside = sorted(path for path in folder.iterdir() if path.is_dir())
     except OSError:  # a folder that may not be read holds nothing for us
         return []
-    return [run for each in inside if each.name[0] != "." for run in _find(each, depth - 1)]
+    return [run for path in inside if path.name[0] != "." for run in _find(path, depth - 1)]
 
 
 def read_run(path: Path) -> RunRecord:
-    """Read what there is."""
+    """Read whatever a run has written so far; what cannot be read is among its `problems`."""
     run = RunFolder(path)
     problems: list[str] = []
-    description = _read_description(run.description, problems)
-    steps = _read_table(run.metrics, problems)
-    evaluations = _read_table(run.evaluation, problems, is_needed=False)
     return RunRecord(
         path=path,
-        description=description,
-        steps=steps,
-        evaluations=evaluations,
+        description=_read_description(run.description, problems),
+        steps=_read_table(run.metrics, problems),
+        evaluations=_read_table(run.evaluation, problems, is_needed=False),
         is_running=is_held(run),
         has_model=run.model.exists(),
         problems=tuple(problems),
@@ -332,7 +327,7 @@ def flat_settings(record: RunRecord) -> dict[str, str]:
     Versions, commit and host are those of the last process.
     """
     left_out = ("sessions", "command", "options")  # what follows from the options is there itself
-    settings = {k: v for k, v in record.description.items() if k not in left_out}
+    settings = {name: v for name, v in record.description.items() if name not in left_out}
     options = record.description.get("options")
     if isinstance(options, dict):
         settings |= {name: options[name] for name in DATA_OPTIONS if name in options}
@@ -344,11 +339,11 @@ def flat_settings(record: RunRecord) -> dict[str, str]:
 
 def _flatten(value: Mapping[str, Any], prefix: str) -> list[tuple[str, str]]:
     flat: list[tuple[str, str]] = []
-    for name, each in value.items():
-        if isinstance(each, dict):
-            flat += _flatten(each, f"{prefix}{name}.")
+    for name, part in value.items():
+        if isinstance(part, dict):
+            flat += _flatten(part, f"{prefix}{name}.")
         else:
-            flat.append((f"{prefix}{name}", each if isinstance(each, str) else json.dumps(each)))
+            flat.append((f"{prefix}{name}", part if isinstance(part, str) else json.dumps(part)))
     return flat
 
 
@@ -396,7 +391,7 @@ def _read_table(path: Path, problems: list[str], *, is_needed: bool = True) -> T
     if names and ("iteration" not in names or len(set(names)) != len(names)):
         problems.append(f"{path.name} is no table with a column `iteration`")
         return {}
-    # The last row may be on its way: whoever reads a running run sees half of it.
+    # The last row may be half written while the run goes on.
     if odd_rows and odd_rows != [number]:
         problems.append(f"{path.name}: {len(odd_rows)} rows of another length")
     return dict(zip(names, columns, strict=True))

@@ -1,4 +1,4 @@
-"""One process that trains in a run's folder: it alone, and what run.json says about it."""
+"""One process that trains in a run's folder, alone, and what run.json says about it."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class RunSession:
 
     Args:
         run: its folder is made.
-        device: that is trained on.
-        is_recorded: False does nothing at all: of several processes one keeps the file.
+        device: that the process trains on.
+        is_recorded: False does nothing at all: only one of several processes keeps the file.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class RunSession:
         if self.is_recorded:
             path = self.run.path
             self._made = [
-                each for each in (self.run.lock, path, *path.parents) if not each.exists()
+                made for made in (self.run.lock, path, *path.parents) if not made.exists()
             ]
             require_folder(path)
             try:
@@ -88,12 +88,12 @@ class RunSession:
         iteration: int,
         iterations_before: int | None = None,
     ) -> None:
-        """Write run.json, or add this process to it where the run continues.
+        """Write run.json, or add this process to it if the run continues.
 
         Args:
             description: settings of the run; `command` is that of this process.
             iteration: where it begins.
-            iterations_before: that were planned, of a run that becomes longer.
+            iterations_before: the length that was planned, if the run becomes longer.
         """
         if not self.is_recorded:
             return
@@ -131,11 +131,11 @@ class RunSession:
         self.run.describe(self._content)
 
     def finish(self, *, is_finished: bool, iteration: int, reason: str | None = None) -> None:
-        """Note down that the run is finished, or stopped on request, and why if early."""
+        """Note down that the run is finished, with the reason if early, or stopped on request."""
         self._end("finished" if is_finished else "stopped", iteration, reason)
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Note down an error, and let go of the folder; what was made for nothing goes."""
+        """Note down an error and release the folder; remove what was made for nothing."""
         if error is not None:
             with contextlib.suppress(OSError):  # a full disk: the error itself matters more
                 self._end("failed", None, f"{type(error).__name__}: {error}")
@@ -177,24 +177,23 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Git's commit of the package where it is a clone, "+changes" behind it if it was edited."""
+    """Git's commit of the package if it is a clone, with "+changes" if it was edited."""
     package = Path(blendmask_lite.__file__).parent
-    git = ["git", "-C", str(package)]
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(package), *words]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=10)
+        return done.stdout.strip()
+
     try:
-        # An installed package may lie inside of somebody else's clone.
-        ask = [*git, "ls-files", "--error-unmatch", "__init__.py"]
-        subprocess.run(ask, check=True, capture_output=True, timeout=10)
-        ask = [*git, "rev-parse", "HEAD"]
-        head = subprocess.run(ask, check=True, capture_output=True, text=True, timeout=10)
-        ask = [*git, "status", "--porcelain", "--", "."]
-        changes = subprocess.run(ask, check=True, capture_output=True, text=True, timeout=10)
+        git("ls-files", "--error-unmatch", "__init__.py")  # not somebody else's clone around it
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", ".") else "")
     except (OSError, subprocess.SubprocessError):
         return None
-    return head.stdout.strip() + ("+changes" if changes.stdout.strip() else "")
 
 
 def host(device: torch.device) -> dict[str, Any]:
-    """What the machine is; not what it is called."""
+    """Device, processor and threads; not the name of the machine."""
     facts: dict[str, Any] = {
         "device": str(device),
         "processor": _processor(),

@@ -153,7 +153,7 @@ def read_snapshots(path: str | Path) -> Snapshots:
             path=path,
             iterations=tuple(step_files(path)),
             samples=tuple(_read_sample(arrays, place) for place in range(about["num_pictures"])),
-            # JSON knows no tuples.
+            # JSON has no tuples.
             config=ModelConfig(**{n: _tupled(value) for n, value in about["config"].items()}),
             class_names=tuple(about["class_names"]),
             stride=about["stride"],
@@ -166,7 +166,7 @@ def read_snapshots(path: str | Path) -> Snapshots:
 def step_files(path: Path) -> dict[int, str]:
     """Iteration -> file name of the snapshots in a folder or archive, in the order of time."""
     if path.is_dir():
-        names = [each.name for each in path.iterdir()]
+        names = [file.name for file in path.iterdir()]
     else:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -175,7 +175,7 @@ def step_files(path: Path) -> dict[int, str]:
 
 
 def write_pictures(folder: Path, model: BlendMask, samples: Sequence[Sample]) -> None:
-    """What all snapshots of a run share."""
+    """Write what all snapshots of a run share: the images, their objects, and the config."""
     about = {
         "format": FORMAT,
         "num_pictures": len(samples),
@@ -199,24 +199,25 @@ def write_pictures(folder: Path, model: BlendMask, samples: Sequence[Sample]) ->
 
 
 def write_snapshot(folder: Path, snapshot: Snapshot) -> None:
-    """One moment; an older file of the same iteration is replaced."""
+    """Write one moment; an older file of the same iteration is replaced."""
     pictures = snapshot.pictures
     found = [picture.detections for picture in pictures]
-    attentions, attentions_scale = narrow(torch.cat([each.attentions for each in pictures]))
+
+    def joined(records: Sequence[object], field: str) -> Tensor:
+        return torch.cat([getattr(record, field) for record in records])
+
+    attentions, attentions_scale = narrow(joined(pictures, "attentions"))
     arrays: dict[str, Any] = {
         "iteration": np.array(snapshot.iteration),
         "attentions": attentions,
         "attentions_scale": attentions_scale,
-        "mask_probabilities": as_bytes(torch.cat([each.mask_probabilities for each in pictures])),
-        "num_detections": np.array([len(each) for each in found]),
-        "detected_probabilities": as_bytes(
-            torch.cat([each.mask_logits for each in found]).sigmoid()
-        ),
+        "mask_probabilities": as_bytes(joined(pictures, "mask_probabilities")),
+        "num_detections": np.array(list(map(len, found))),
+        "detected_probabilities": as_bytes(joined(found, "mask_logits").sigmoid()),
     }
-    for name in OF_OBJECTS:
-        arrays[name] = torch.cat([getattr(each, name) for each in pictures]).numpy()
+    arrays |= {name: joined(pictures, name).numpy() for name in OF_OBJECTS}
     for name, field in OF_DETECTIONS.items():
-        arrays[f"detected_{name}"] = torch.cat([getattr(each, field) for each in found]).numpy()
+        arrays[f"detected_{name}"] = joined(found, field).numpy()
     for place, picture in enumerate(pictures):
         arrays[f"bases_{place}"], arrays[f"bases_{place}_scale"] = narrow(picture.bases)
     write_arrays(folder / _step_name(snapshot.iteration), arrays)
@@ -249,8 +250,8 @@ def _read_sample(arrays: Arrays, place: int) -> Sample:
 Arrays = Mapping[str, NDArray]
 T = TypeVar("T")
 
-# What an archive may unpack to: this, and so many times its size. Real ones unpack to less than
-# twice their size.
+# What an archive may unpack to: so many bytes, and so many times its size. Real ones unpack to less
+# than twice their size.
 ROOM = 2**26  # bytes
 RATIO = 100
 
@@ -259,7 +260,7 @@ def narrow(maps: Tensor) -> tuple[NDArray, NDArray]:
     """Signed maps as int8 with one scale each: zero stays zero.
 
     Args:
-        maps: (N, ...) float; a value that is not finite becomes zero or the largest one.
+        maps: (N, ...) float; NaN becomes zero, an infinite value a very large one.
 
     Returns:
         (N, ...) int8 and (N,) float32; their product is off by at most 1/254 of the map's
@@ -289,7 +290,7 @@ def from_bytes(values: NDArray) -> Tensor:
 
 
 def part(arrays: Arrays, name: str, counts: Sequence[int], place: int) -> NDArray:
-    """The rows of one picture in an array that holds those of all, one after the other."""
+    """The rows of one image in an array that holds those of all, one after the other."""
     first = sum(counts[:place])
     rows = arrays[name][first : first + counts[place]]
     if len(rows) != counts[place]:
@@ -310,8 +311,8 @@ def read_arrays(folder: Path, name: str, unpack: Callable[[Arrays], T]) -> T:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, unpacks to far more than it is, or `unpack` cannot do with it;
-            the file is named.
+        ValueError: it is damaged, unpacks to far more than its own size, or is not what `unpack`
+            expects; the file is named.
     """
     try:
         if folder.is_dir():

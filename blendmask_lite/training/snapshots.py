@@ -1,6 +1,6 @@
-"""What a model makes of a few pictures at one moment of its training, object by object.
+"""What a model makes of a few images at one moment of its training, object by object.
 
-A detection comes and goes while the model learns. So every true object is followed at one fixed
+Detections come and go while the model learns. So every true object is followed at one fixed
 location, with its true box: its attentions and its mask exist from the first step on.
 """
 
@@ -25,20 +25,20 @@ from blendmask_lite.training.targets import object_locations
 
 __all__ = ["PictureSnapshot", "Snapshot", "choose_pictures", "snapshot_iterations", "take_snapshot"]
 
-MOST_OBJECTS = 12  # followed in a picture, the largest ones
-MOST_DETECTIONS = 12  # kept of a picture, the best ones
+MOST_OBJECTS = 12  # followed in an image, the largest ones
+MOST_DETECTIONS = 12  # kept of an image, the best ones
 
 
 @dataclass(frozen=True)
 class PictureSnapshot:
-    """One picture at one moment: N true objects that are followed, and what was found.
+    """One image at one moment: N true objects that are followed, and what was found.
 
     Attributes:
         bases: (K, H/s, W/s) of the padded input.
         location_index: (N,) int64, the location on the flattened pyramid that stands for each
             object, the same at all times.
         attentions: (N, k, m, m) raw attentions of these locations: K maps of M x M; single
-            cells where a merger has one number a base.
+            cells if the merger has one number a base.
         mask_probabilities: (N, R, R) over the true boxes.
         mask_iou: (N,) of these masks with the true ones, in pixels of the picture; 0 to 1.
         scores: (N,) sqrt(probability of the true class x centerness) at the locations.
@@ -70,13 +70,13 @@ class Snapshot:
 
 
 def snapshot_iterations(number: int, iterations: int) -> tuple[int, ...]:
-    """When to look: at 0, at the end, and in between more often early, when more changes.
+    """When to take snapshots: at 0, at the end, and in between more often early, when more changes.
 
-    Our choice: they lie like cubes, between the even steps that hurry past the beginning and the
-    powers that hardly look at the end.
+    Our choice: cubes of even steps. Even steps themselves would miss the beginning, and powers the
+    end.
 
     Args:
-        number: how many, at least 2; fewer come out of a run that is shorter.
+        number: how many, at least 2; a run of fewer iterations has fewer.
         iterations: of the run.
 
     Raises:
@@ -84,18 +84,17 @@ def snapshot_iterations(number: int, iterations: int) -> tuple[int, ...]:
     """
     if number < 2:
         raise ValueError(f"{number} snapshots: at least 2, of the beginning and of the end")
-    cubes = [(place / (number - 1)) ** 3 for place in range(number)]
-    chosen: list[int] = []
-    for cube in cubes:
-        least = chosen[-1] + 1 if chosen else 0
-        chosen.append(max(least, round(cube * iterations)))
-    return tuple(sorted({min(each, iterations) for each in chosen}))
+    chosen = [-1]
+    for place in range(number):
+        cube = (place / (number - 1)) ** 3
+        chosen.append(max(chosen[-1] + 1, round(cube * iterations)))
+    return tuple(sorted({min(iteration, iterations) for iteration in chosen[1:]}))
 
 
 def choose_pictures(
     dataset: TrainingDataset, inference: InferenceConfig, number: int
 ) -> tuple[Sample, ...]:
-    """The first pictures with objects, at the size that the model sees in a test.
+    """The first images with objects, at the model's test size.
 
     Args:
         dataset: to choose from.
@@ -103,7 +102,7 @@ def choose_pictures(
         number: how many at most.
 
     Returns:
-        Samples with masks; of each picture the 12 largest objects, largest first.
+        Samples with masks; of each image the 12 largest objects, largest first.
     """
     chosen: list[Sample] = []
     for index in range(len(dataset)):
@@ -131,11 +130,11 @@ def choose_pictures(
 
 @torch.no_grad()
 def take_snapshot(model: BlendMask, samples: Sequence[Sample]) -> tuple[PictureSnapshot, ...]:
-    """Look at every picture. The model is in evaluation mode meanwhile, and then as before.
+    """Run the model on every image, in evaluation mode; its mode is afterwards what it was.
 
     Args:
         model: to look at.
-        samples: with masks, of the size that the model shall see.
+        samples: with masks, at the size that the model is to see.
 
     Returns:
         One entry a sample, on the CPU.

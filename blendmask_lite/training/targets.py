@@ -52,7 +52,7 @@ def assign_locations(
 
     A location learns an object if it lies strictly inside the square of `center_radius` strides
     around the box' center and inside the box, and if the farthest side is within the level's size
-    range. Of several objects it takes the one of least area, of equal ones the first.
+    range. Of several objects it takes the smallest one, of equally small ones the first.
 
     Args:
         locations: (L, 2) as (x, y), pixels.
@@ -77,16 +77,22 @@ def assign_locations(
         reach = level_values(radii, level_sizes, device=device)[:, None, None]
         distance = (locations[:, None] - center[None]).abs()
         is_central &= (distance < reach).all(dim=2)
-    smallest, largest = (
-        level_values([float(limit) for limit in limits], level_sizes, device=device)[:, None]
-        for limits in zip(*size_ranges, strict=True)
-    )  # (L, 1) each
-    farthest = ltrb.amax(dim=2)
-    is_of_size = (farthest >= smallest) & (farthest <= largest)
+    is_of_size = _is_of_size(ltrb.amax(dim=2), size_ranges, level_sizes)
     areas = box_areas(boxes).expand(num_locations, -1)
     areas = areas.masked_fill(~(is_central & is_of_size), math.inf)
     area, owner = areas.min(dim=1)
     return owner.masked_fill(area == math.inf, -1)
+
+
+def _is_of_size(
+    farthest: Tensor, size_ranges: Sequence[tuple[float, float]], level_sizes: Sequence[int]
+) -> Tensor:
+    """(L or 1, N) distances to the farthest side -> (L, N) bool, within the level's size range."""
+    smallest, largest = (
+        level_values([float(limit) for limit in limits], level_sizes, device=farthest.device)
+        for limits in zip(*size_ranges, strict=True)
+    )  # (L,) each
+    return (farthest >= smallest[:, None]) & (farthest <= largest[:, None])
 
 
 def assign_batch(
@@ -100,7 +106,7 @@ def assign_batch(
 ) -> Assignment:
     """Match the locations of every image; see `assign_locations`.
 
-    How many are positive only the device knows. It is asked once for the whole batch.
+    Only the device knows how many are positive. It is asked once for the whole batch.
     """
     owners, first_object = [], 0
     for target in targets:
@@ -135,8 +141,9 @@ def object_locations(
 ) -> tuple[Tensor, Tensor]:
     """One location for every object of an image, by geometry alone and so the same at all times.
 
-    Of the locations that learn the object it is the most central one. An object that none learns,
-    because smaller ones took them all, gets the nearest to its center on a level of its size.
+    Of the locations that learn the object it is the most central one. An object that no location
+    learns, because smaller objects took them all, gets the location nearest to its center on a
+    level of its size.
 
     Args:
         output: for its locations.
@@ -159,12 +166,8 @@ def object_locations(
     is_own = owner[:, None] == torch.arange(len(boxes), device=owner.device)  # (L, N)
     central = centerness(xyxy_to_ltrb(output.locations, boxes).clamp(min=0))
     most_central = torch.where(is_own, central, -1.0).argmax(dim=0)
-    smallest, largest = (
-        level_values([float(limit) for limit in limits], output.level_sizes, device=owner.device)
-        for limits in zip(*config.size_ranges, strict=True)
-    )  # (L,) each
     reach = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1) / 2
-    is_of_size = (smallest[:, None] <= reach) & (reach <= largest[:, None])
+    is_of_size = _is_of_size(reach[None], config.size_ranges, output.level_sizes)
     distance = (output.locations[:, None] - (boxes[:, :2] + boxes[:, 2:]) / 2).square().sum(dim=2)
     nearest = distance.masked_fill(~is_of_size, torch.inf).argmin(dim=0)
     is_learned = is_own.any(dim=0)
