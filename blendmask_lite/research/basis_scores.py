@@ -1,7 +1,7 @@
 """What each base is for: objects against background, borders, left and right, up and down.
 
-BlendMask, section 4.2 and figure 4, says so of its pictures; here it is measured. All numbers are
-our choice, and say something only beside those of untrained networks.
+BlendMask, section 4.2 and figure 4, describes it by looking at images; here it is measured. All
+numbers are our choice, and mean something only beside those of untrained networks.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ class BasisScores:
     """Four numbers for each of K bases over a data set, and what they rest on.
 
     `object_auc` is the probability that the base is larger at a cell of an object than at a cell
-    of the background, over the cells of all pictures together. 0.5 says nothing, 1 is perfect, 0
-    is perfect with the sign turned. Colour and texture alone take an untrained network to 0.75.
+    of the background, over the cells of all images together. 0.5 is chance, 1 is perfect, 0 is
+    perfect with the sign turned. Colour and texture alone take an untrained network to 0.75.
 
     The other three are correlations over the cells of the true masks, all objects together, of the
     base's values with
 
-    - `depth`: the distance from the mask's border, 1 at the object's deepest cell. Positive is a
-      base of the inside, negative one of the border.
+    - `depth`: the distance from the mask's border, 1 at the object's deepest cell. It is positive
+      for a base of the inside, negative for a base of the border.
     - `x`, `y`: the place in the true box, -1 left or up to 1 right or down.
 
     The values are those of the crops r of equation 1: every object has R x R cells. Nothing is
     subtracted object by object: a base follows x only if it has about the same value at the same
     place of all objects, which is what a merger needs. An untrained network is not quite at 0: its
-    random filters shift their maps to a side, and light from above makes whatever sees brightness
-    follow y. On generated shapes typical (`typical_position`) is below 0.1, and the strongest of
-    its bases has up to 0.2; above 0.3 a base has learned something.
+    random filters shift their maps to a side, and because light comes from above, bases that follow
+    brightness follow y. On generated shapes its `typical_position` is below 0.1 and its strongest
+    base has up to 0.2; a base above 0.3 has learned something.
 
     Attributes:
         object_auc: (K,) 0 to 1.
@@ -59,7 +59,7 @@ class BasisScores:
         x: (K,) -1 to 1.
         y: (K,) -1 to 1.
         mean_crops: (K, R, R) the mean of the base over the masks' cells at each place of the box;
-            0 where no object had one.
+            0 at places that no mask covers.
         num_objects: N.
         num_images: with or without objects.
     """
@@ -107,7 +107,7 @@ def score_bases(
         progress: called with (done, total).
 
     Raises:
-        ValueError: no pictures, or none with an object.
+        ValueError: no images, or none with an object.
     """
     size, num_bases = model.config.mask_size, model.config.num_bases
     moments = torch.zeros(num_bases, 3, 6, dtype=torch.float64)
@@ -149,7 +149,7 @@ def untrained_scores(
     seeds: Sequence[int] = range(5),
     max_images: int | None = None,
 ) -> list[BasisScores]:
-    """The null: scores of networks of the same architecture with their first, random weights.
+    """For comparison: scores of networks of this architecture with random, initial weights.
 
     Args:
         config: of the networks.
@@ -175,7 +175,7 @@ def area_under_curve(values: Tensor, is_positive: Tensor) -> float:
         is_positive: (n,) bool.
 
     Returns:
-        0 to 1; NaN where one of both kinds is missing.
+        0 to 1; NaN if there are only positives or only negatives.
     """
     _, place, count = values.unique(return_inverse=True, return_counts=True)
     last = count.cumsum(0).double()
@@ -186,7 +186,7 @@ def area_under_curve(values: Tensor, is_positive: Tensor) -> float:
 
 
 def crop_moments(crops: Tensor, inside: Tensor) -> Tensor:
-    """What `correlations` needs of some objects; moments of several pictures add up.
+    """What `correlations` needs of some objects; moments of several images add up.
 
     Args:
         crops: (N, K, R, R) cropped bases.
@@ -203,7 +203,7 @@ def crop_moments(crops: Tensor, inside: Tensor) -> Tensor:
 
 
 def correlations(moments: Tensor) -> Tensor:
-    """(..., 6) sums of `crop_moments` -> (...) Pearson's r; 0 where a side is constant."""
+    """(..., 6) sums of `crop_moments` -> (...) Pearson's r; 0 if one of both is constant."""
     n, v, p, vv, pp, vp = moments.unbind(dim=-1)
     spread = (n * vv - v * v).clamp(min=0) * (n * pp - p * p).clamp(min=0)
     r = (n * vp - v * p) / spread.sqrt()

@@ -24,13 +24,13 @@ TAPS = 4  # numbers that bilinear sampling weighs for one value
 
 
 def picture_cost(config: ModelConfig, size: tuple[int, int]) -> dict[str, int]:
-    """Multiply-adds of the convolutions that every picture pays, whatever is in it.
+    """Multiply-adds of the convolutions that every image costs, whatever it shows.
 
     PyTorch counts them while the layers run on tensors that have shapes and no values.
 
     Args:
         config: architecture.
-        size: (height, width) of the picture, multiples of the size divisor.
+        size: (height, width) of the image, multiples of the size divisor.
 
     Returns:
         For "backbone", "pyramid", "detector" and "bottom module".
@@ -98,7 +98,7 @@ def mask_head_cost(
 
 def count_parameters(config: ModelConfig) -> int:
     """Numbers that a model of this architecture learns or keeps frozen."""
-    return sum(each.numel() for each in _without_values(config).parameters())
+    return sum(parameter.numel() for parameter in _without_values(config).parameters())
 
 
 def _without_values(config: ModelConfig) -> BlendMask:
@@ -110,30 +110,25 @@ def _without_values(config: ModelConfig) -> BlendMask:
 def stage_times(
     model: BlendMask, image: Tensor, counts: Sequence[int], *, rounds: int = 9
 ) -> dict[int, dict[str, float]]:
-    """CPU milliseconds of each stage, one thread, medians; all of them take turns.
+    """Median CPU milliseconds of each stage on one thread; the stages take turns.
 
     Args:
         model: in evaluation mode.
         image: (3, H, W), not resized.
         counts: of objects.
-        rounds: of everything.
+        rounds: in which every stage is timed once.
 
     Returns:
         Count -> "picture" (network without masks), "boxes" (decoding and suppression), "masks"
         (attentions, crops, blender), "paste" -> milliseconds.
 
     Raises:
-        ValueError: the picture does not have so many boxes, even without a least score.
+        ValueError: the image does not have so many boxes, even with a least score of 0.
     """
-    jobs: dict[str, Callable[[], object]] = {}
-    for count in counts:
-        for name, job in _stages(model, image, count).items():
-            jobs[f"{count} {name}"] = job
+    stages = {count: _stages(model, image, count) for count in counts}
+    jobs = {f"{count} {name}": job for count in counts for name, job in stages[count].items()}
     times = interleaved_times(jobs, rounds=rounds)
-    return {
-        count: {name: times[f"{count} {name}"] for name in ("picture", "boxes", "masks", "paste")}
-        for count in counts
-    }
+    return {count: {name: times[f"{count} {name}"] for name in stages[count]} for count in counts}
 
 
 def _stages(model: BlendMask, image: Tensor, count: int) -> dict[str, Callable[[], object]]:

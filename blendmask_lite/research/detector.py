@@ -42,7 +42,7 @@ REASONS = {
 
 @dataclass(frozen=True)
 class ExplainedAssignment:
-    """The locations of one picture and its N objects.
+    """The locations of one image and its N objects.
 
     Attributes:
         locations: (L, 2) as (x, y), pixels of the padded input.
@@ -76,7 +76,7 @@ class ExplainedAssignment:
 
     @property
     def is_ambiguous(self) -> Tensor:
-        """(L,) bool: more than one object would have it (FCOS, section 3.2)."""
+        """(L,) bool: more than one object claims it (FCOS, section 3.2)."""
         return (self.reasons >= 3).sum(dim=1) > 1
 
     @property
@@ -111,7 +111,7 @@ class ExplainedAssignment:
 def pyramid_shapes(
     image_size: tuple[int, int], strides: Sequence[int], *, size_divisor: int
 ) -> tuple[tuple[int, int], ...]:
-    """(h, w) of every level, as the network makes them of a picture.
+    """(h, w) of every level, as the network makes them of an image.
 
     Args:
         image_size: (height, width), pixels.
@@ -131,7 +131,7 @@ def explain_assignment(
     size_ranges: Sequence[tuple[float, float]],
     center_radius: float,
 ) -> ExplainedAssignment:
-    """Assign the locations of one picture and say of each object why not.
+    """Assign the locations of one image and say of each object why not.
 
     Args:
         boxes: (N, 4) corners, pixels; N may be 0.
@@ -154,10 +154,9 @@ def explain_assignment(
     reasons = torch.zeros((len(locations), len(boxes)), dtype=torch.int64, device=boxes.device)
     for index in range(len(boxes)):
         alone = boxes[index : index + 1]
-        # Each rule only takes locations away: as many as are passed, so far did it come.
-        for radius, ranges in (
-            (math.inf, any_size), (center_radius, any_size), (center_radius, size_ranges)
-        ):  # fmt: skip
+        # Each rule only takes locations away, so that the reason is the number of rules passed.
+        rules = [(math.inf, any_size), (center_radius, any_size), (center_radius, size_ranges)]
+        for radius, ranges in rules:
             reasons[:, index] += learned(alone, radius, ranges) >= 0
         reasons[:, index] += owner == index
     return ExplainedAssignment(
@@ -179,8 +178,8 @@ class Suppression:
     Attributes:
         order: (N,) int64, the boxes by falling score.
         is_kept: (N,) bool.
-        remover: (N,) int64, the better box that removed each; -1 where it was kept.
-        iou: (N,) with the remover, 0 where it was kept.
+        remover: (N,) int64, the better box that removed each; -1 for kept boxes.
+        iou: (N,) with the remover, 0 for kept boxes.
     """
 
     order: Tensor
@@ -207,7 +206,7 @@ def greedy_nms(
         boxes: (N, 4) corners, pixels.
         scores: (N,).
         labels: (N,) int64.
-        iou_threshold: a box goes where its IoU with a better one is above.
+        iou_threshold: a box is removed if its IoU with a better one is above it.
         class_wise: boxes of different classes leave each other alone.
 
     Returns:
@@ -228,7 +227,8 @@ def fast_nms(
 ) -> Suppression:
     """Every better box removes what overlaps it, removed or not; see `greedy_nms`.
 
-    One matrix and no loop, and so boxes go that greedy suppression keeps, never the reverse.
+    It takes one matrix and no loop, and removes boxes that greedy suppression keeps, never the
+    reverse.
 
     Returns:
         Removers may be removed themselves.
@@ -252,7 +252,7 @@ def _overlaps_of_better(
 
 
 def _named(order: Tensor, is_kept: Tensor, can_remove: Tensor, overlaps: Tensor) -> Suppression:
-    """The first, and so best, of the boxes that can remove one did."""
+    """The first, and so best, box that can remove another one did so."""
     remover = torch.full_like(order, -1)
     iou = torch.zeros(len(order), device=overlaps.device)
     if len(order):

@@ -1,4 +1,4 @@
-"""Where numbers come from: sample points of a crop, and the receptive field of a cell.
+"""Where numbers come from: the sample points of a crop, and the receptive field of a cell.
 
 Chapters 02 and 07.
 """
@@ -39,7 +39,7 @@ class BoxPooling:
         size: R, cells of the crop.
         stride: of the map, pixels.
         kind: "align" samples at points, "pool" takes the largest of whole cells.
-        is_aligned: for "align": False looks half a cell too far to the right and below, as the
+        is_aligned: for "align": False samples half a cell too far to the right and below, as the
             first implementations did.
         samples: for "align": points along each side of a bin; the paper's choice is 1.
 
@@ -117,9 +117,7 @@ def sample_points(box: Tensor, how: BoxPooling) -> Tensor:
 
 
 def cell_weights(values: Tensor, box: Tensor, how: BoxPooling, row: int, column: int) -> Tensor:
-    """How much each cell of the map counts in one cell of the crop.
-
-    It is the derivative of `pool_box`, and so it is right for every kind.
+    """How much each cell of the map counts in one cell of the crop: the derivative of `pool_box`.
 
     Returns:
         (H, W): of RoIAlign the bilinear weights, sum 1 inside the map; of RoIPool 1 at the largest.
@@ -157,7 +155,7 @@ def chain_fields(kernels: Sequence[int], strides: Sequence[int]) -> tuple[int, .
 
 
 def effective_side(gradient: Tensor, share: float = 0.9) -> float:
-    """Side of a square of as many pixels as hold a share of the gradient, the strongest first.
+    """Side of a square as large as the strongest pixels that hold a share of the gradient.
 
     Args:
         gradient: (H, W) magnitudes, at least 0.
@@ -172,7 +170,7 @@ class ReceptiveFields:
     """Receptive fields of a network's feature maps.
 
     Args:
-        network: whose backbone and pyramid are looked at; left as it is.
+        network: whose backbone and pyramid are examined; it is not changed.
     """
 
     def __init__(self, network: BlendMask) -> None:
@@ -195,7 +193,7 @@ class ReceptiveFields:
             cell: (row, column) of the map.
 
         Returns:
-            (h, w) of the padded picture, at least 0; the sum is 1, or 0 where nothing acts.
+            (h, w) of the padded image, at least 0; the sum is 1, or 0 if no pixel acts.
 
         Raises:
             ValueError: no such map or cell.
@@ -213,16 +211,16 @@ class ReceptiveFields:
         return total / total.sum().clamp(min=torch.finfo(total.dtype).tiny)
 
     def box(self, size: tuple[int, int], name: str, cell: tuple[int, int]) -> Tensor:
-        """(4,) corners of the pixels that can act on a cell at all, inside the picture.
+        """(4,) corners of the pixels that can act on a cell at all, inside the image.
 
         Args:
-            size: (height, width) of the padded picture.
+            size: (height, width) of the padded image.
             name: as in `gradient`.
             cell: as in `gradient`.
         """
         backbone, fpn = self._reach
         slopes = _slopes(*size)
-        if self.network.config.backbone == "small":  # it has no maxima: any picture will do
+        if self.network.config.backbone == "small":  # it has no maxima: any image will do
             slopes = slopes[:1]
         batch = slopes.requires_grad_()
         with torch.enable_grad():
@@ -245,7 +243,7 @@ class ReceptiveFields:
 
 
 def _slopes(height: int, width: int) -> Tensor:
-    """(4, 3, H, W) pictures that grow towards each corner: a maximum is taken at every side."""
+    """(4, 3, H, W) images that grow towards each corner: a maximum is taken at every side."""
     down = torch.linspace(0.5, 1, height, dtype=torch.float64)[:, None].expand(height, width)
     right = torch.linspace(0.5, 1, width, dtype=torch.float64).expand(height, width)
     corner = down + right

@@ -28,7 +28,7 @@ class KnockOuts:
     Attributes:
         baseline: of the model as it is.
         changed: K evaluations, one base changed in each.
-        factor: what the base was multiplied by; None where its mean stood in for it.
+        factor: what the base was multiplied by; None if its mean replaced it.
     """
 
     baseline: InstanceResults
@@ -39,7 +39,7 @@ class KnockOuts:
     def ap_changes(self) -> Tensor:
         """(K,) mask AP minus that of the baseline, percentage points."""
         before = self.baseline.mask["AP"]
-        return torch.tensor([each.mask["AP"] - before for each in self.changed])
+        return torch.tensor([after.mask["AP"] - before for after in self.changed])
 
 
 def change_base(bases: Tensor, base: int, *, factor: float | None = 0.0) -> Tensor:
@@ -49,7 +49,7 @@ def change_base(bases: Tensor, base: int, *, factor: float | None = 0.0) -> Tens
         bases: (..., K, h, w).
         base: which, from 0.
         factor: what it is multiplied by: 0 knocks it out, 2 boosts it. None: its mean over the map
-            stands in for it, which keeps its level and takes its shape.
+            replaces it, which keeps its level and removes its shape.
 
     Raises:
         ValueError: there is no such base.
@@ -95,19 +95,15 @@ def knock_out_bases(
     """
     require_same_names("classes", model.class_names, dataset.class_names)
     total = len(dataset) if max_images is None else min(max_images, len(dataset))
-    num_bases = model.config.num_bases
-    evaluators = [InstanceEvaluator(dataset) for _ in range(num_bases + 1)]
+    evaluators = [InstanceEvaluator(dataset) for _ in range(1 + model.config.num_bases)]
     with evaluating(model):
         for [picture] in in_batches(model, dataset, range(total), batch_size=1):
             output = model([picture.image])
-            outputs = [
-                output,
-                *(with_changed_base(output, base, factor=factor) for base in range(num_bases)),
-            ]
-            for evaluator, each in zip(evaluators, outputs, strict=True):
-                found = model.find_objects(each, output_sizes=[picture.stored_size])[0]
+            for base, evaluator in enumerate(evaluators, start=-1):
+                changed = output if base < 0 else with_changed_base(output, base, factor=factor)
+                found = model.find_objects(changed, output_sizes=[picture.stored_size])[0]
                 evaluator.add(dataset.image_ids[picture.index], found.to("cpu"))
             if progress is not None:
                 progress(picture.index + 1, total)
-    baseline, *changed = [evaluator.finish() for evaluator in evaluators]
-    return KnockOuts(baseline, tuple(changed), factor)
+    baseline, *results = [evaluator.finish() for evaluator in evaluators]
+    return KnockOuts(baseline, tuple(results), factor)

@@ -36,7 +36,7 @@ class BoxLoss:
 
     Attributes:
         value: infinite for -log IoU of boxes that do not touch.
-        gradient: by the sides x0, y0, x1, y1 of the predicted box, per pixel; 0 where the loss is
+        gradient: by the sides x0, y0, x1, y1 of the predicted box, per pixel; 0 if the loss is
             infinite, since no way is better than another, and for a side that lies on the true one.
     """
 
@@ -84,13 +84,13 @@ def follow_gradient(
     """Boxes on the way down, the first one included.
 
     In a step the side of the largest gradient moves by a pixel, or by a half, a quarter, ... of it
-    where the loss would not fall.
+    if the loss would not fall.
 
     Args:
         name: of the loss.
         predicted: where it begins, pixels.
         true: the true box, pixels.
-        num_steps: at most; it ends earlier where no side is told to move.
+        num_steps: at most; it ends earlier if no side is told to move.
     """
     x0, y0, x1, y1 = (float(side) for side in predicted)
     way: list[Box] = [(x0, y0, x1, y1)]
@@ -170,11 +170,11 @@ def centerness_curve(logits: Tensor, target: float) -> tuple[Tensor, Tensor]:
 
 
 def entropy(targets: Tensor) -> Tensor:
-    """The least binary cross entropy there is for soft targets (...): -t log t - (1-t) log(1-t)."""
+    """The least binary cross entropy for soft targets (...): -t log t - (1-t) log(1-t)."""
     return torch.special.entr(targets) + torch.special.entr(1 - targets)
 
 
 def _curve(loss_of: Callable[[Tensor], Tensor], logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The loss of every logit by itself: what the training sums is asked for one at a time."""
+    """The loss of every logit by itself; the training's losses are sums."""
     gradients, losses = torch.func.vmap(torch.func.grad_and_value(loss_of))(logits)
     return losses, gradients

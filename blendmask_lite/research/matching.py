@@ -1,4 +1,4 @@
-"""Two checkpoints side by side: which base of the one is which base of the other."""
+"""Two checkpoints side by side: which base of one corresponds to which base of the other."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ class BaseMatching:
 def compare_checkpoints(
     first: BlendMask, second: BlendMask, images: Sequence[Tensor]
 ) -> BaseMatching:
-    """Match the bases of two models by what they show on pictures.
+    """Match the bases of two models by their values on some images.
 
     Args:
         first: a model in evaluation mode.
-        second: another with as many bases.
+        second: another one with as many bases.
         images: (3, H, W) each, at least one; each model sees them at its own test size.
 
     Raises:
-        ValueError: no pictures, or another number of bases.
+        ValueError: no images, or another number of bases.
     """
     if not images:
         raise ValueError("images: at least one picture is needed to compare bases")
-    pairs = [_at_one_size(bases_of(first, image), bases_of(second, image)) for image in images]
-    return match_bases([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+    pairs = (_at_one_size(bases_of(first, image), bases_of(second, image)) for image in images)
+    return match_bases(*zip(*pairs, strict=True))
 
 
 def match_bases(
@@ -54,12 +54,13 @@ def match_bases(
 ) -> BaseMatching:
     """Pair the bases so that the sum of their correlations is as large as possible.
 
-    The correlation over all cells of all pictures knows neither scale nor offset. Its sign counts:
-    the blender's weights are positive, so a base and its negative do different things; and trained
-    twice, networks differ by the order of their bases. Pairs are found exactly for every K.
+    The correlation over all cells of all images ignores scale and offset. Its sign counts: the
+    blender's weights are positive, so a base and its negative do different things. Networks that
+    are trained twice differ by the order of their bases. The best pairs are found exactly, for
+    every K.
 
     Args:
-        first: (K, h, w) of each picture.
+        first: (K, h, w) of each image.
         second: the same of the other model.
         ignore_sign: pair by the magnitude of the correlations instead; they keep their signs.
 
@@ -70,7 +71,7 @@ def match_bases(
         if one.shape != other.shape:
             raise ValueError(f"bases {tuple(one.shape)} and {tuple(other.shape)} must agree")
     ours, theirs = (
-        _standardized(torch.cat([each.flatten(1) for each in side], dim=1).double())
+        _standardized(torch.cat([bases.flatten(1) for bases in side], dim=1).double())
         for side in (first, second)
     )
     correlations = (ours @ theirs.T).float()
@@ -81,7 +82,7 @@ def match_bases(
 
 @torch.no_grad()
 def bases_of(model: BlendMask, image: Tensor) -> Tensor:
-    """(K, h, w) bases of a picture at the model's test size, without the padding."""
+    """(K, h, w) bases of an image at the model's test size, without the padding."""
     image = picture_for(model, image)
     stride = model.bottom.stride
     height, width = (-(-side // stride) for side in image.shape[-2:])

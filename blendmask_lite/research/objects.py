@@ -36,14 +36,14 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TrueObjects:
-    """One picture, its N true objects and what a model computed for it.
+    """One image, its N true objects and what a model computed for it.
 
     Attributes:
         image: (3, H, W) at the size that the model saw.
-        output: of the model for this picture alone.
+        output: of the model for this image alone.
         index: (N, 2) int64 pairs (0, location): the location that stands for each object.
-        is_learned: (N,) bool, whether that location learns the object; smaller ones may have taken
-            all of a large one's.
+        is_learned: (N,) bool, whether that location learns the object; smaller objects may have
+            taken all locations of a large one.
         boxes: (N, 4) true corners, pixels.
         labels: (N,) int64.
         masks: (N, H, W) bool.
@@ -67,7 +67,7 @@ class TrueObjects:
 
 @torch.no_grad()
 def look_at_objects(model: BlendMask, sample: Sample) -> TrueObjects:
-    """Run a model on a picture at its test size. The model's mode is afterwards what it was.
+    """Run a model on an image at its test size. The model's mode is afterwards what it was.
 
     Raises:
         ValueError: a sample without masks.
@@ -104,7 +104,7 @@ def true_objects(
     max_images: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[TrueObjects]:
-    """Picture after picture; see `look_at_objects`. Pictures without objects come, too.
+    """The objects of one image after the other, also of images without objects.
 
     Args:
         model: to look at.
@@ -113,7 +113,7 @@ def true_objects(
         progress: called with (done, total).
 
     Raises:
-        ValueError: no pictures.
+        ValueError: no images.
     """
     total = len(dataset) if max_images is None else min(max_images, len(dataset))
     if total < 1:
@@ -131,7 +131,7 @@ ONE_PART = 0.05  # `separation` below which a mask counts as one part
 
 @dataclass(frozen=True)
 class HardCase:
-    """One object of a picture.
+    """One object of an image.
 
     Attributes:
         kind: one of `KINDS`.
@@ -163,9 +163,9 @@ def find_hard_cases(
     max_images: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, list[HardCase]]:
-    """The hardest objects of each kind, hardest first, one a picture and kind.
+    """The hardest objects of each kind, hardest first, at most one an image and kind.
 
-    Hard is measured on the true masks, not on the network's: success may be among them.
+    Hard is measured on the true masks, not on the network's, which may be right.
 
     - complex: `complexity`, the length of the outline for the area, of masks in one part.
     - separated: `separation`, the share of the mask outside its largest connected part.
@@ -238,7 +238,7 @@ def separation(masks: Tensor) -> Tensor:
 
 
 def _largest_part(mask: Tensor) -> int:
-    """Pixels of the largest connected part; the largest number in each spreads until all rest."""
+    """Pixels of the largest connected part; numbers spread to their neighbours until none grows."""
     places = torch.arange(1, mask.numel() + 1, device=mask.device, dtype=torch.float64)
     numbers = places.view(mask.shape) * mask
     while True:

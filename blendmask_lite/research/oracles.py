@@ -1,6 +1,6 @@
 """How good a mask could be: the best attentions for given bases, the best bases, and oracles.
 
-Where a mask loses its IoU: box, attention or bases, each in turn replaced by the best.
+To see where a mask loses IoU, box, attention and bases are replaced by the best ones in turn.
 """
 
 from __future__ import annotations
@@ -49,12 +49,10 @@ class BestAttention:
 
 @dataclass(frozen=True)
 class BestBases:
-    """Bases of one picture found by optimisation.
+    """Bases of one image found by optimisation; `iou` and `start_iou` as in `BestAttention`.
 
     Attributes:
         bases: (K, h, w).
-        iou: (N,) of the masks with the true ones, in cells of R x R; 0 to 1.
-        start_iou: (N,) the same before the optimisation.
     """
 
     bases: Tensor
@@ -74,8 +72,8 @@ def best_attention(
     """The attentions that make each object's mask as good as its bases allow.
 
     Our choice: Adam on the binary cross entropy of training, from `start`, every object on its
-    own; of all steps the one of highest IoU counts, so no object ends worse than it began. It is a
-    lower bound of what is possible: the loss is not the IoU, and Adam may not end at its minimum.
+    own; the step of highest IoU counts, so no object ends worse than it began. It is a lower bound
+    of what is possible: the loss is not the IoU, and Adam may not end at its minimum.
 
     Args:
         merger: of any kind; the assembler has no attentions to improve.
@@ -132,7 +130,7 @@ def best_bases(
     steps: int = 60,
     learning_rate: float = 0.5,
 ) -> BestBases:
-    """The bases of a picture that make the masks of its objects as good as possible together.
+    """The bases of an image that make the masks of its objects as good as possible together.
 
     The counterpart of `best_attention`: attentions stay, bases move, by the same rule. Objects
     that overlap share the bases, so one may gain at the other's expense; the step with the highest
@@ -140,7 +138,7 @@ def best_bases(
 
     Args:
         merger: of any kind.
-        bases: (K, h, w) of one picture, to begin with.
+        bases: (K, h, w) of one image, to begin with.
         attentions: (N, A) raw.
         boxes: (N, 4) corners, pixels of the padded input.
         true_masks: (N, R, R) bool over the boxes.
@@ -221,9 +219,9 @@ def _require_masks(true_masks: Tensor, crops: Tensor) -> None:
 
 @dataclass(frozen=True)
 class OracleResults:
-    """IoU of N objects' masks with the true ones, pixels of the picture; 0 to 1.
+    """IoU of N objects' masks with the true ones, in pixels of the image; 0 to 1.
 
-    Every object is taken at the location that learns it, so nothing is lost by a missing detection.
+    Every object is taken at the location that learns it, so no loss is due to a missing detection.
 
     Attributes:
         predicted: (N,) over the box that the location predicts.
@@ -231,7 +229,7 @@ class OracleResults:
         best_attention: (N,) over the true box, with the best attention that the network's bases
             allow.
         best_bases: (N,) over the true box, with the network's attention and the best bases for all
-            objects of the picture together.
+            objects of the image together.
         resolution: (N,) of the true mask itself at R x R cells: nothing can be much better.
     """
 
@@ -246,15 +244,14 @@ class OracleResults:
 
     def means(self) -> dict[str, float]:
         """The mean IoU of every stage, worst stage first; NaN without objects."""
-        names = ("predicted", "true_box", "best_attention", "best_bases", "resolution")
-        return {name: float(getattr(self, name).mean()) for name in names}
+        return {name: float(iou.mean()) for name, iou in vars(self).items()}
 
     def losses(self) -> dict[str, Tensor]:
         """What each part costs every object, (N,) each; they add up to 1 - `predicted`.
 
-        resolution: no mask of R x R cells is exact. bases: what even the best attention cannot
-        make of them. attention: what the network's is behind the best one. box: what the
-        predicted one costs. A part may be below 0 for an object, where two mistakes cancel.
+        resolution: no mask of R x R cells is exact. bases: what is lost even with the best
+        attention. attention: what the network's attention loses against the best one. box: what
+        the predicted box loses. A part may be below 0 for an object, if two mistakes cancel.
         """
         return {
             "resolution": 1 - self.resolution,
@@ -266,7 +263,7 @@ class OracleResults:
 
 @torch.no_grad()
 def oracle_swaps(model: BlendMask, objects: TrueObjects, *, steps: int = 60) -> OracleResults:
-    """The stages of one picture's objects.
+    """The stages of one image's objects.
 
     Args:
         model: in evaluation mode, that `objects` were made with.
@@ -319,13 +316,13 @@ def score_oracles(
     """All objects of a data set that some location learns; arguments as in `oracle_swaps`."""
     found = []
     for objects in true_objects(model, dataset, max_images=max_images, progress=progress):
-        each = oracle_swaps(model, objects, steps=steps)
+        stages = vars(oracle_swaps(model, objects, steps=steps))
         is_learned = objects.is_learned.cpu()
-        found.append(OracleResults(**{name: v[is_learned] for name, v in vars(each).items()}))
+        found.append(OracleResults(**{name: iou[is_learned] for name, iou in stages.items()}))
     return join_oracles(found)
 
 
 def join_oracles(results: Sequence[OracleResults]) -> OracleResults:
-    """One after the other; at least one."""
+    """The objects of all results, at least one, one after the other."""
     names = vars(results[0])
     return OracleResults(**{name: torch.cat([vars(r)[name] for r in results]) for name in names})

@@ -59,8 +59,8 @@ __all__ = [
 ]
 
 
-# That the heads learn from and choose among in training. Torchvision's 512 and 2000 are meant for
-# large pictures full of objects; here there are at most six.
+# What the heads learn from and choose among in training. Torchvision's 512 and 2000 are meant for
+# large images full of objects; here there are at most six.
 BOXES_PER_IMAGE, PROPOSALS = 32, 300
 SMALLEST_ANCHOR = 16.0  # side at P2, pixels; doubles from level to level
 
@@ -98,12 +98,13 @@ class NanoMaskRCNN(nn.Module):
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
         """Losses of a batch, to be added up; in training mode."""
-        records = [
-            {"boxes": each.boxes.float(), "labels": each.labels + 1, "masks": _masks(each).byte()}
-            for each in targets
-        ]
-        losses: dict[str, Tensor] = self.network([_as_float(each) for each in images], records)
-        return losses
+        records = []
+        for own in targets:
+            if own.masks is None:
+                raise ValueError("Mask R-CNN learns from masks; this target has none")
+            labels, masks = own.labels + 1, own.masks.byte()
+            records.append({"boxes": own.boxes.float(), "labels": labels, "masks": masks})
+        return self.network([_as_float(image) for image in images], records)
 
     @torch.no_grad()
     def predict(self, image: Tensor) -> FoundByMaskRCNN:
@@ -147,13 +148,7 @@ def _as_float(image: Tensor) -> Tensor:
     return image if image.is_floating_point() else image.float() / 255
 
 
-def _masks(target: Target) -> Tensor:
-    if target.masks is None:
-        raise ValueError("Mask R-CNN learns from masks; this target has none")
-    return target.masks
-
-
-INSTANCES = (1, 5, 10, 20, 50, 100)  # detections a picture that times are measured for
+INSTANCES = (1, 5, 10, 20, 50, 100)  # detections an image that times are measured for
 
 
 def run_mask_rcnn(
@@ -171,8 +166,7 @@ def run_mask_rcnn(
     run = mask_rcnn_folder(regime, seed, learning_rate, folder)
     scores = run / "scores.json"
     if scores.exists():
-        content: dict[str, Any] = json.loads(scores.read_text())
-        return content
+        return json.loads(scores.read_text())
     config = replace(regime.train_config(seed), learning_rate=learning_rate)
     torch.manual_seed(seed)
     network = NanoMaskRCNN(model, size=regime.shapes.size)
@@ -198,7 +192,7 @@ def run_mask_rcnn(
         "mask": plain_scores(found.mask),
         "box": plain_scores(found.box),
         "learning_rate": learning_rate,
-        "parameters": sum(each.numel() for each in network.parameters()),
+        "parameters": _num_parameters(network),
         "training_seconds": sum(seconds),
         "regime": asdict(regime),
         "seed": seed,
@@ -220,7 +214,7 @@ def mask_rcnn_folder(regime: Regime, seed: int, learning_rate: float, folder: Pa
 def times_by_instances(
     model: BlendMask, peer: NanoMaskRCNN, image: Tensor, counts: Sequence[int] = INSTANCES
 ) -> dict[str, dict[int, float]]:
-    """CPU milliseconds for one picture when exactly so many objects are found in it.
+    """CPU milliseconds for one image when exactly so many objects are found in it.
 
     Args:
         model: in evaluation mode.
@@ -229,7 +223,7 @@ def times_by_instances(
         counts: of detections.
 
     Raises:
-        ValueError: one of the models does not find that many even without score threshold.
+        ValueError: one of the models does not find that many even with a score threshold of 0.
     """
     peer.network.roi_heads.score_thresh = 0.0
 
@@ -257,8 +251,8 @@ def times_by_instances(
 
 
 MODEL = PRESETS["nano"]
-# Of AdamW, for Mask R-CNN: the one that BlendMask was tuned with, and a smaller one. Both are
-# trained with the first seed, the better one with all; BlendMask has no second try.
+# Of AdamW, for Mask R-CNN: the one that BlendMask was tuned with, and a smaller one. Both are tried
+# with the first seed, the better one is taken for all; BlendMask has no second try.
 LEARNING_RATES = (5e-3, 1e-3)
 
 
@@ -338,7 +332,7 @@ def run_headline(
         regime: data and schedule.
         seeds: at least one.
         folder: that holds a folder for every run.
-        note: told what begins.
+        note: is told what begins.
 
     Returns:
         None when it was stopped on request.
@@ -368,11 +362,15 @@ def run_headline(
         },
         tried=tried,
         parameters={
-            "BlendMask": sum(each.numel() for each in model.parameters()),
-            "Mask R-CNN": sum(each.numel() for each in network.parameters()),
+            "BlendMask": _num_parameters(model),
+            "Mask R-CNN": _num_parameters(network),
         },
         times=times_by_instances(model, network, image),
     )
+
+
+def _num_parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _scores(runs: Sequence[dict[str, Any]]) -> dict[str, Estimate]:
