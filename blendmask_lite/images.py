@@ -26,6 +26,7 @@ from blendmask_lite.terminal import printable
 
 __all__ = [
     "DEEP_MODES",
+    "IMAGE_SUFFIXES",
     "MAX_PIXELS",
     "decode_image",
     "exif_orientation",
@@ -35,6 +36,7 @@ __all__ = [
     "read_stored_image",
 ]
 
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 MAX_PIXELS = 89_478_485  # of an image; larger ones Pillow takes for decompression bombs
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # grey values of more than 8 bits
 TOO_LARGE = f"it has more than {MAX_PIXELS} pixels, as a decompression bomb would"

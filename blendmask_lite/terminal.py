@@ -5,23 +5,18 @@ from __future__ import annotations
 import sys
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 __all__ = [
-    "BREAKING",
-    "clear_line",
-    "counter",
-    "duration",
-    "first_line",
-    "in_megabytes",
-    "printable",
+    *("BREAKING", "clear_line", "counter", "duration", "first_line", "in_megabytes", "printable"),
+    "table",
 ]
 
-
-# Control characters, halves of characters, ends of lines.
-BREAKING = {"Cc", "Cs", "Zl", "Zp"}
-# What turns the direction of the text after it, so that it is read as something else.
+BREAKING = {"Cc", "Cs", "Zl", "Zp"}  # control characters, halves of characters, ends of lines
+# Characters that turn the direction of the text after them, so that it is read as something else.
 TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+TERMINAL_SECONDS = 0.2  # between two updates of the line on a terminal
+FILE_SECONDS = 15.0  # between two lines in a log file
 
 
 def first_line(error: Exception) -> str:
@@ -30,17 +25,19 @@ def first_line(error: Exception) -> str:
 
 
 def printable(value: object) -> str:
-    """The text of a value from a file, on one line and safe to print; what is not becomes a code.
+    """The text of a value from a file, on one line and safe to print: other characters are escaped.
 
-    A terminal obeys control characters, whatever name they stand in; halves of characters, as in
-    file names of another encoding, cannot be printed at all.
+    A terminal obeys control characters even inside a name; halves of characters, as in file names
+    of another encoding, cannot be printed at all.
     """
     text = str(value)
     if text.isprintable():
         return text
     return "".join(
-        each.encode("unicode_escape").decode("ascii") if _is_unprintable(each) else each
-        for each in text
+        character.encode("unicode_escape").decode("ascii")
+        if _is_unprintable(character)
+        else character
+        for character in text
     )
 
 
@@ -51,16 +48,12 @@ def _is_unprintable(character: str) -> bool:
     )
 
 
-TERMINAL_SECONDS = 0.2  # between two updates of the line on a terminal
-FILE_SECONDS = 15.0  # between two lines in a log file
-
-
 def counter(what: str, *, begun: int = 0) -> Callable[[int, int], None]:
     """A progress callback (done, total) that renews one line with the time left.
 
     Args:
-        what: is counted: "images", say.
-        begun: of them were done before, in no time that counts.
+        what: is counted, such as "images".
+        begun: how many were done before the clock started.
     """
     start = time.monotonic()
     is_terminal = sys.stderr.isatty()
@@ -81,14 +74,14 @@ def counter(what: str, *, begun: int = 0) -> Callable[[int, int], None]:
 
 
 def clear_line() -> None:
-    """Take the counter's line off the terminal, for text that is to stay there."""
+    """Take the counter's line off the terminal, before text that is to stay there."""
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
         sys.stderr.flush()
 
 
 def in_megabytes(report: Callable[[int, int], None]) -> Callable[[int, int], None]:
-    """A callback for numbers of bytes that calls `report` at every megabyte; a begun one counts."""
+    """A callback for numbers of bytes that calls `report` at every megabyte, rounded up."""
     shown = -1
 
     def report_bytes(done: int, total: int) -> None:
@@ -104,3 +97,14 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines with columns as wide as their widest cell; numbers stand right, below their title."""
+    columns = []
+    for title, *cells in zip(*rows, strict=True):
+        width = max(map(len, (title, *cells)))
+        is_numeric = all(set(cell) <= set("0123456789./-") for cell in cells)
+        place = str.rjust if is_numeric else str.ljust
+        columns.append([place(cell, width) for cell in (title, *cells)])
+    return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]

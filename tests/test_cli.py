@@ -369,7 +369,7 @@ def test_a_picture_is_not_overwritten_by_the_result_of_another(checkpoint, pictu
     command = ["segment", str(pictures / "a.png"), str(taken), "--weights", str(checkpoint)]
     before = taken.read_bytes()
     assert main([*command, "-o", str(pictures)]) == 1
-    assert "0001_a.png: is one of the pictures and would be lost" in capsys.readouterr().err
+    assert "0001_a.png: is one of the images and would be lost" in capsys.readouterr().err
     assert taken.read_bytes() == before
 
 
@@ -417,7 +417,7 @@ def test_segment_counts_pictures_with_the_time_left_and_goes_on_after_a_bad_one(
     os.mkfifo(pictures / "pipe.png")
     assert segment(checkpoint, pictures, tmp_path / "out") == 1
     said = capsys.readouterr()
-    assert "5/5 pictures  ETA 0:00" in said.err
+    assert "5/5 images  ETA 0:00" in said.err
     for name in ("b.png", "pipe.png"):
         assert said.err.count(f"skipped: {pictures / name}: cannot be read") == 1
     content = json.loads((tmp_path / "out" / "results.json").read_text())

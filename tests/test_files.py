@@ -261,8 +261,8 @@ def test_commands_refuse_an_output_that_is_their_own_input(tmp_path, capsys, mon
     commands = [
         (["data", "check", "data", "--json", annotations], "an annotation file"),
         (["data", "check", "data", "--json", "annotations.json"], "an annotation file"),
-        (["data", "check", "data", "--json", picture], "one of the pictures"),
-        (["data", "check", "data", "--decode", "--json", "picture.json"], "one of the pictures"),
+        (["data", "check", "data", "--json", picture], "one of the images"),
+        (["data", "check", "data", "--decode", "--json", "picture.json"], "one of the images"),
         ([*evaluate, "--json", "m.pt"], "the checkpoint"),
         ([*evaluate, "--results", "annotations.json"], "a file of the data set"),
         ([*evaluate, "--json", picture], "a file of the data set"),

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blendmask_lite.cli.options import apply_threads, integers
+from blendmask_lite.cli.options import add_threads_option, apply_threads, integers
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.files import require_folder, write_atomically
 from blendmask_lite.research.ablations.mask_rcnn import run_headline
@@ -45,7 +45,7 @@ EPILOG = """examples:
       the same from the runs that are finished, with marks where one is missing
   blendmask-lite ablations mask-rcnn --threads 1
       both models on the same backbone, data and schedule, about an hour on one CPU core
-A table that was stopped goes on where it was; runs that tables share are trained once.
+A table that was stopped continues where it was; runs that tables share are trained once.
 """
 
 
@@ -71,7 +71,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "-o", "--out", default="runs/ablations", metavar="DIR", help="of the report; %(default)s"
     )
-    parser.add_argument("--threads", type=int, help="CPU threads")
+    add_threads_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -98,9 +98,9 @@ def run(options: argparse.Namespace) -> int:
     results = run_models(models, regime, seeds, folder, note=_say)
     if results is None:
         return 130
-    times = row_times(number, regime, seeds[0], folder)
+    times = _row_times(number, regime, seeds[0], folder)
     report = make_report(number, regime, seeds, results, times)
-    write_report(report, Path(options.out))
+    _write_report(report, Path(options.out))
     print(report.markdown())
     return 0
 
@@ -157,7 +157,7 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def row_times(table: int, regime: Regime, seed: int, folder: Path) -> dict[str, float]:
+def _row_times(table: int, regime: Regime, seed: int, folder: Path) -> dict[str, float]:
     """CPU milliseconds that each row's trained model takes for a held-out picture."""
     images = [sample.image for sample in ShapesDataset(4, seed=1, config=regime.shapes)]
     models = {
@@ -168,14 +168,15 @@ def row_times(table: int, regime: Regime, seed: int, folder: Path) -> dict[str, 
         name: lambda model=model: [model.predict([image]) for image in images]
         for name, model in models.items()
     }
-    return {name: each / len(images) for name, each in interleaved_times(jobs).items()}
+    return {name: time / len(images) for name, time in interleaved_times(jobs).items()}
 
 
-def write_report(report: TableReport, folder: Path) -> None:
+def _write_report(report: TableReport, folder: Path) -> None:
     """table1.json, table1.md and table1.png."""
     from blendmask_lite.figures.plots import Column, compare_rows
 
-    columns = [Column("paper: COCO mask AP, %", _single(report.paper("AP")), {})]
+    paper = {name: [value] for name, value in report.paper("AP").items()}
+    columns = [Column("paper: COCO mask AP, %", paper, {})]
     for column, title in (
         ("AP", "ours: shapes mask AP, %"),
         ("IoU overlapping", "ours: IoU over true boxes, overlapping, %"),
@@ -194,10 +195,6 @@ def _write(folder: Path, stem: str, numbers: str, text: str, figure: Figure) -> 
     write_atomically(folder / f"{stem}.json", numbers.encode())
     write_atomically(folder / f"{stem}.md", text.encode())
     write_atomically(folder / f"{stem}.png", picture.getvalue())
-
-
-def _single(values: dict[str, float]) -> dict[str, list[float]]:
-    return {name: [value] for name, value in values.items()}
 
 
 def _say(text: str) -> None:

@@ -36,7 +36,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("-o", "--out", required=True, metavar="OUT", help="checkpoint to write")
     parser.add_argument(
-        "--preset", choices=list(PRESETS), help="the model's; without, the weights tell"
+        "--preset", choices=list(PRESETS), help="the model's; by default the weights tell"
     )
     parser.add_argument(
         "--classes", metavar="NAME,NAME,...", help="names of the classes, in the labels' order"
@@ -56,18 +56,17 @@ def run(options: argparse.Namespace) -> int:
     config = model.config
     millions = sum(each.numel() for each in model.parameters()) / 1e6
     print(
-        f"{options.out}: preset {preset_of(config)}, {config.num_classes} classes, "
+        f"{options.out}: preset {_preset_of(config)}, {config.num_classes} classes, "
         f"{millions:.2f} million parameters in {len(model.state_dict())} tensors"
     )
     if config.backbone == "dla34":
-        print("without influence on any output (DLA-34 has them all the same):")
-        for name in DEAD_WEIGHTS:
-            print(f"  {name}")
+        print("without influence on any output, though DLA-34 has them:")
+        print(*(f"  {name}" for name in DEAD_WEIGHTS), sep="\n")
     return 0
 
 
-def preset_of(config: ModelConfig) -> str:
-    """The preset that a config is, but for its numbers of classes."""
+def _preset_of(config: ModelConfig) -> str:
+    """The preset that a config equals except for its numbers of classes."""
 
     def without_counts(each: ModelConfig) -> ModelConfig:
         num_stuff = min(each.num_stuff_classes, 1)

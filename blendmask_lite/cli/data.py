@@ -9,43 +9,40 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from blendmask_lite.cli.models import print_table
 from blendmask_lite.datasets.check import FolderCheck, SplitCheck, check_folder
 from blendmask_lite.datasets.check.problems import KINDS, Findings
 from blendmask_lite.datasets.coco_download import COCO_URL, SPLITS, STORE, download_coco
 from blendmask_lite.files import require_apart, require_writable, write_atomically
-from blendmask_lite.terminal import counter, printable
+from blendmask_lite.terminal import counter, printable, table
 
 __all__ = ["add_parser"]
-
 
 WIDTH = 100  # of the text, characters
 NUM_CLASSES = 20  # listed in the histogram
 BAR = 40  # characters of its longest bar
 
 
-def add_check(subcommands: Any) -> None:
-    """Add `check` to the commands of `data`."""
+def _add_check(subcommands: Any) -> None:
     parser: argparse.ArgumentParser = subcommands.add_parser(
         "check",
         help="say what is wrong with a folder in COCO's layout, and what it means",
-        description="Check annotations, masks and pictures of a folder in COCO's layout, and list "
-        "every kind of problem with what it means and what to do. The status is 1 where training "
-        "or evaluation would go wrong (errors), and 0 with warnings and notes alone.",
+        description="Check annotations, masks and images of a folder in COCO's layout, and list "
+        "every kind of problem with what it means and what to do. The status is 1 if training or "
+        "evaluation would go wrong (errors), and 0 if there are only warnings and notes.",
     )
     parser.add_argument("root", metavar="ROOT", help="the folder")
-    parser.add_argument("--split", metavar="NAME", help="one split; all of them by default")
+    parser.add_argument("--split", metavar="NAME", help="only this split")
     parser.add_argument("--json", metavar="FILE", help="also write all findings as JSON")
     parser.add_argument(
         "--decode",
         action="store_true",
-        help="read every picture to its last pixel, find equal ones, and compare pictures of "
-        "segments with their file; takes some milliseconds a picture",
+        help="read every image to its last pixel, find equal ones, and compare segment images with "
+        "their JSON file; takes some milliseconds an image",
     )
-    parser.set_defaults(run=run_check)
+    parser.set_defaults(run=_run_check)
 
 
-def run_check(options: argparse.Namespace) -> int:
+def _run_check(options: argparse.Namespace) -> int:
     """Check, print, write."""
     root = Path(options.root)
     if options.json is not None:
@@ -53,8 +50,8 @@ def run_check(options: argparse.Namespace) -> int:
         require_writable(options.json)
     check = check_folder(root, options.split, decode=options.decode, progress=counter)
     if options.json is not None:
-        pictures = (file for split in check.splits for file in split.files)
-        require_apart([options.json], pictures, "one of the pictures")
+        images = (file for split in check.splits for file in split.files)
+        require_apart([options.json], images, "one of the images")
     for split in check.splits:
         _print_split(split)
     if between := check.between.sorted():
@@ -62,8 +59,7 @@ def run_check(options: argparse.Namespace) -> int:
         _print_findings(check.between)
     print(_summary(check))
     if options.json is not None:
-        content = json.dumps(check.to_plain(), indent=1).encode()
-        write_atomically(Path(options.json), content)
+        write_atomically(Path(options.json), json.dumps(check.to_plain(), indent=1).encode())
     return 1 if check.count("error") else 0
 
 
@@ -85,18 +81,12 @@ def _print_numbers(numbers: dict[str, Any]) -> None:
         print("  panoptic: " + ", ".join(f"{count} {name}" for name, count in panoptic.items()))
     print()
     classes = sorted(numbers["classes"], key=lambda each: -each["objects"])
-    most = max((each["objects"] for each in classes), default=0)
-    rows = [
-        [
-            printable(each["name"]),
-            str(each["id"]),
-            str(each["objects"]),
-            "#" * round(BAR * each["objects"] / max(most, 1)),
-        ]
-        for each in classes[:NUM_CLASSES]
-    ]
-    if rows:
-        print_table(["class", "id", "objects", ""], rows)
+    rows = [["class", "id", "objects", ""]]
+    for each in classes[:NUM_CLASSES]:
+        bar = "#" * round(BAR * each["objects"] / max(classes[0]["objects"], 1))
+        rows.append([printable(each["name"]), str(each["id"]), str(each["objects"]), bar])
+    if classes:
+        print(*table(rows), sep="\n")
     if len(classes) > NUM_CLASSES:
         print(f"and {len(classes) - NUM_CLASSES} more classes; --json lists all")
     print()
@@ -105,9 +95,9 @@ def _print_numbers(numbers: dict[str, Any]) -> None:
 def _print_findings(findings: Findings) -> None:
     found = findings.sorted()
     if found:
-        rows = [[each.severity, str(each.count), each.kind] for each in found]
-        print_table(["severity", "count", "problem"], rows)
-        print()
+        rows = [["severity", "count", "problem"]]
+        rows += [[each.severity, str(each.count), each.kind] for each in found]
+        print(*table(rows), "", sep="\n")
     for each in found:
         meaning = KINDS[each.kind].meaning
         print(textwrap.fill(f"{each.severity}: {each.kind}. {meaning}", WIDTH))
@@ -134,14 +124,13 @@ EPILOG = """examples:
 """
 
 
-def add_coco(subcommands: Any) -> None:
-    """Add the subcommand to `blendmask-lite data`."""
+def _add_coco(subcommands: Any) -> None:
     parser: argparse.ArgumentParser = subcommands.add_parser(
         "coco",
         help="fetch COCO, or a part of it, from its official archives",
         description="Fetch images of COCO and their annotations, and only what is needed: the "
-        "archives are read in parts. A call that broke off is continued by the same call, and a "
-        "call for more images adds to those that are there.",
+        "archives are read in parts. To continue after an interruption, call it again in the same "
+        "way; a call for more images adds to those that are there.",
         epilog=EPILOG,
     )
     parser.add_argument("--split", required=True, choices=list(SPLITS))
@@ -157,10 +146,10 @@ def add_coco(subcommands: Any) -> None:
     parser.add_argument(
         "--url", default=COCO_URL, metavar="BASE", help=f"of a mirror; default {COCO_URL}"
     )
-    parser.set_defaults(run=run_coco)
+    parser.set_defaults(run=_run_coco)
 
 
-def run_coco(options: argparse.Namespace) -> int:
+def _run_coco(options: argparse.Namespace) -> int:
     """Fetch, and say what is there now."""
     names = [name.strip() for name in (options.categories or "").split(",")]
     try:
@@ -174,7 +163,7 @@ def run_coco(options: argparse.Namespace) -> int:
             url=options.url,
         )
     except KeyboardInterrupt:
-        print("\nthe same command goes on from here", file=sys.stderr)
+        print("\ncall the same command to continue from here", file=sys.stderr)
         raise
     print(
         f"{found.root}: {found.num_images} of {found.num_all} images of {found.split} "
@@ -184,7 +173,7 @@ def run_coco(options: argparse.Namespace) -> int:
     if kept > 1_000_000:
         print(
             f"{found.root / STORE} keeps {kept / 1e6:.0f} MB for a call for more images; "
-            "delete it when there is none to come"
+            "delete it if there will be none"
         )
     return 0
 
@@ -195,5 +184,5 @@ def add_parser(commands: Any) -> None:
         "data", description="Fetch and check data sets in COCO's layout."
     )
     subcommands = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
-    add_coco(subcommands)
-    add_check(subcommands)
+    _add_coco(subcommands)
+    _add_check(subcommands)

@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,13 @@ from blendmask_lite.datasets.panoptic import PanopticDataset, segments_folder
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.evaluation.instances import detect_all, evaluate_model
 from blendmask_lite.evaluation.panoptic import evaluate_panoptic, panoptic_results_path
-from blendmask_lite.evaluation.results import submission_path, write_results, write_submission
+from blendmask_lite.evaluation.panoptic_quality import PanopticQuality
+from blendmask_lite.evaluation.results import (
+    InstanceResults,
+    submission_path,
+    write_results,
+    write_submission,
+)
 from blendmask_lite.figures.evaluation import (
     EVALUATION_FIGURES,
     evaluation_figures,
@@ -71,7 +76,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--batch-size",
         type=int,
-        help="images at once, at most; 1 by default, 8 on a GPU; the numbers do not depend on it",
+        help="most images at once; by default 1, and 8 on a GPU; the numbers do not depend on it",
     )
     parser.add_argument("--images", type=int, help="only the first N images")
     parser.add_argument("--ids", type=integers, metavar="ID,ID,...", help="only these image ids")
@@ -117,49 +122,48 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Evaluate and print the table."""
+    """Evaluate and print the table; 1 if there was nothing to measure."""
     if options.panoptic_results and not options.panoptic:
         raise ValueError("--panoptic-results: needs --panoptic")
     if options.results and options.panoptic:
-        raise ValueError("--results: detections are not found with --panoptic")
+        raise ValueError("--results: there are no detections with --panoptic")
     if options.size is not None and options.size < LEAST_SIDE:
         raise ValueError(f"--size {options.size}: must be at least {LEAST_SIDE}")
     if options.images is not None and options.images < 1:
         raise ValueError(f"--images {options.images}: must be at least 1")
     apply_threads(options)
     with join_ranks(find_device(options.device)) as ranks, one_voice(ranks):
-        return evaluate(options, ranks)
+        return _evaluate(options, ranks)
 
 
-def evaluate(options: argparse.Namespace, ranks: Ranks) -> int:
-    """As one of the processes that share the images; the first one says and writes the results."""
+def _evaluate(options: argparse.Namespace, ranks: Ranks) -> int:
+    """Work as one of the processes that share the images; the first one prints and writes."""
     model = load_model(options.checkpoint, device=ranks.device)
     dataset = _open(options, model)
     _require_outputs(options, dataset)
-    changes = {
-        "test_size": options.size,
-        "max_size": options.max_size,
-        "max_detections": options.max_detections,
-        "score_threshold": options.score_threshold,
-    }
-    if type(dataset) is LvisDataset and options.max_detections is None:
-        changes["max_detections"] = LVIS_DETECTIONS
-    given = {name: value for name, value in changes.items() if value is not None}
-    if options.size is not None and options.max_size is None:
-        given["max_size"] = round(options.size * 5 / 3)
-    model.inference = replace(model.inference, **given)
-    how = {
+    most = LVIS_DETECTIONS if type(dataset) is LvisDataset else None
+    longest = round(options.size * 5 / 3) if options.size is not None else None
+    model.inference = model.inference.changed(
+        test_size=options.size,
+        max_size=longest if options.max_size is None else options.max_size,
+        max_detections=most if options.max_detections is None else options.max_detections,
+        score_threshold=options.score_threshold,
+    )
+    how: dict[str, Any] = {
         "progress": counter("images") if ranks.is_first else None,
         "max_images": options.images,
         "batch_size": options.batch_size,
         "share": (ranks.rank, ranks.size),
         "gather": ranks.gather,
     }
+    results: InstanceResults | PanopticQuality
     if options.panoptic:
-        return _run_panoptic(options, model, dataset, how, ranks)
-    if isinstance(dataset, ImageListDataset):
-        return _run_without_truth(options, model, dataset, how, ranks)
-    results = evaluate_model(model, dataset, **how)
+        path = _panoptic_results(options, dataset) if options.panoptic_results else None
+        results = evaluate_panoptic(model, dataset, results=path, **how)
+    elif isinstance(dataset, ImageListDataset):
+        return _write_submission(options, model, dataset, how, ranks)
+    else:
+        results = evaluate_model(model, dataset, **how)
     if not ranks.is_first:
         return 0
     print(results.table())
@@ -167,6 +171,11 @@ def evaluate(options: argparse.Namespace, ranks: Ranks) -> int:
         print(f"\n{results.class_table()}")
     if options.json:
         write_atomically(Path(options.json), (results.to_json() + "\n").encode())
+    if isinstance(results, PanopticQuality):
+        if options.plot:
+            figures = {PANOPTIC_FIGURE: panoptic_quality_figure(results)}
+            write_evaluation_figures(figures, options.plot)
+        return 0
     if options.results:
         write_results(Path(options.results), results.found)
     if options.plot:
@@ -195,30 +204,29 @@ def _open(options: argparse.Namespace, model: BlendMask) -> InstanceDataset:
         )
     if options.folder is not None:
         if not isinstance(dataset, LvisDataset):
-            raise ValueError("--folder: is for LVIS, whose pictures lie in several folders")
+            raise ValueError("--folder: is for LVIS, whose images lie in several folders")
         dataset = dataset.of_folder(options.folder)
     return dataset if options.ids is None else dataset.select(options.ids)
 
 
 def _require_outputs(options: argparse.Namespace, dataset: InstanceDataset) -> None:
-    """Find out before the work what cannot be written, or would be lost by it."""
+    """Find out before the work which outputs cannot be written or would replace inputs."""
     outputs = [Path(file) for file in (options.json, options.results) if file]
     if len({os.path.realpath(path) for path in outputs}) < len(outputs):
         raise ValueError(f"--json and --results: both would be written to {options.json}")
     if options.results and isinstance(dataset, ImageListDataset):
         path = submission_path(Path(options.results), dataset.split)
         outputs = [path, path.with_suffix(".zip")]
-    inside = []  # of folders
-    if options.plot:
-        names = (PANOPTIC_FIGURE,) if options.panoptic else EVALUATION_FIGURES
-        inside += figure_paths(names, options.plot)
-    if options.panoptic_results:
-        path = _panoptic_results(options, dataset)
-        inside += [path, *path.with_suffix("").glob("*.png")]
-    require_apart([*outputs, *inside], [options.checkpoint], "the checkpoint")
-    require_apart([*outputs, *inside], _files_of(dataset), "a file of the data set")
     for path in outputs:
         require_writable(path)
+    if options.plot:
+        names = (PANOPTIC_FIGURE,) if options.panoptic else EVALUATION_FIGURES
+        outputs += figure_paths(names, options.plot)
+    if options.panoptic_results:
+        path = _panoptic_results(options, dataset)
+        outputs += [path, *path.with_suffix("").glob("*.png")]
+    require_apart(outputs, [options.checkpoint], "the checkpoint")
+    require_apart(outputs, _files_of(dataset), "a file of the data set")
     for folder in (options.plot, options.panoptic_results):
         if folder:
             require_folder(folder)
@@ -237,47 +245,25 @@ def _panoptic_results(options: argparse.Namespace, dataset: InstanceDataset) -> 
     return panoptic_results_path(options.panoptic_results, split)
 
 
-def _run_without_truth(
+def _write_submission(
     options: argparse.Namespace,
     model: BlendMask,
     dataset: ImageListDataset,
     how: dict[str, Any],
     ranks: Ranks,
 ) -> int:
+    """Find the objects of images whose annotations a server keeps."""
     if not options.results or options.json or options.plot or options.per_class:
         raise ValueError(
             f"{dataset.split} has no annotations, so there are no scores; only --results writes "
             "the detections for its server"
         )
-    path = submission_path(Path(options.results), dataset.split)
     found = detect_all(model, dataset, **how).found
     if not ranks.is_first:
         return 0
+    path = submission_path(Path(options.results), dataset.split)
     archive = write_submission(path, found)
     print(f"{len(found)} images, {sum(map(len, found))} detections: {printable(path)}")
-    print(
-        f"There are no scores: {printable(dataset.split)} has no annotations. "
-        f"For its server: {printable(archive)}"
-    )
-    return 0
-
-
-def _run_panoptic(
-    options: argparse.Namespace,
-    model: BlendMask,
-    dataset: InstanceDataset,
-    how: dict[str, Any],
-    ranks: Ranks,
-) -> int:
-    results = _panoptic_results(options, dataset) if options.panoptic_results else None
-    quality = evaluate_panoptic(model, dataset, results=results, **how)
-    if not ranks.is_first:
-        return 0
-    print(quality.table())
-    if options.per_class:
-        print(f"\n{quality.class_table()}")
-    if options.json:
-        write_atomically(Path(options.json), (quality.to_json() + "\n").encode())
-    if options.plot:
-        write_evaluation_figures({PANOPTIC_FIGURE: panoptic_quality_figure(quality)}, options.plot)
+    print(f"There are no scores: {printable(dataset.split)} has no annotations.")
+    print(f"For its server: {printable(archive)}")
     return 0

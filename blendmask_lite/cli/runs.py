@@ -7,11 +7,12 @@ import io
 import math
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from blendmask_lite.files import require_apart, require_writable, write_atomically
+from blendmask_lite.terminal import table
 from blendmask_lite.training.run_folder import RunRecord, find_runs, flat_settings, read_run
 
 __all__ = ["add_parser"]
@@ -40,8 +41,8 @@ def add_parser(commands: Any) -> None:
         "folders",
         nargs="*",
         metavar="DIR",
-        help='folders of runs, or folders with such in them; default runs; "compare" before them '
-        "compares",
+        help='folders of runs, or folders that contain such; by default runs; put "compare" first '
+        "to compare",
     )
     parser.add_argument(
         "--plot", metavar="FILE", help="draw losses, learning rate and AP: .png, .pdf or .svg"
@@ -66,19 +67,19 @@ def run(options: argparse.Namespace) -> int:
         files = (file for path in paths for file in path.rglob("*"))
         require_apart([options.plot], files, "a file of one of the runs")
         require_writable(options.plot)
-    print(comparison(records) if is_comparison else listing(records))
+    print(_comparison(records) if is_comparison else _listing(records))
     if options.plot is not None:
-        plot(records, Path(options.plot))
+        _plot(records, Path(options.plot))
         print(options.plot)
     return 0
 
 
-def listing(records: Sequence[RunRecord]) -> str:
+def _listing(records: Sequence[RunRecord]) -> str:
     """A line a run, the newest last, and what could not be read below it."""
     head = ["run", "preset", "data", "iterations", "state", "loss", "mask", *SCORES]
     head += ["best", "at", "images/s", "begun", "command"]
     ordered = sorted(records, key=lambda record: (_begun(record), str(record.path)))
-    lines = _table([head, *(_row(record) for record in ordered)], numbers=range(5, 12))
+    lines = table([head, *(_row(record) for record in ordered)])
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     shown = [lines[0][:width]]
     for line, record in zip(lines[1:], ordered, strict=True):
@@ -90,35 +91,34 @@ def listing(records: Sequence[RunRecord]) -> str:
     return "\n".join(shown)
 
 
-def comparison(records: Sequence[RunRecord]) -> str:
-    """Settings that differ, and what came out, a column a run."""
+def _comparison(records: Sequence[RunRecord]) -> str:
+    """Settings that differ, and results, with a column for each run."""
     names = _names(records)
-    settings = [flat_settings(record) for record in records]
-    known = dict.fromkeys(name for each in settings for name in each)
-    different = [name for name in known if len({each.get(name) for each in settings}) > 1]
-    results = [_results(record) for record in records]
-    rows: list[Sequence[str]] = [("settings that differ", *names)]
-    rows += [(name, *(each.get(name, "-") for each in settings)) for name in different]
-    if not different:
-        rows.append(("none", *("" for _ in names)))
-    rows.append(("", *("" for _ in names)))
-    rows.append(("results", *names))
-    rows += [
-        (name, *(each.get(name, "-") for each in results))
-        for name in dict.fromkeys(name for each in results for name in each)
-    ]
-    lines = _table(rows)
+    settings = _side_by_side([flat_settings(record) for record in records])
+    different = [row for row in settings if len(set(row[1:])) > 1]
+    empty = [""] * len(names)
+    lines = table(
+        [
+            ["settings that differ", *names],
+            *(different or [["none", *empty]]),
+            ["", *empty],
+            ["results", *names],
+            *_side_by_side([_results(record) for record in records]),
+        ]
+    )
     for name, record in zip(names, records, strict=True):
         lines += [f"{name}: {problem}" for problem in record.problems]
     return "\n".join(lines)
 
 
-def plot(records: Sequence[RunRecord], file: Path) -> None:
-    """The curves of the runs that have some.
+def _side_by_side(columns: Sequence[dict[str, str]]) -> list[list[str]]:
+    """A row for each name: the name, and its value in every column."""
+    names = dict.fromkeys(name for column in columns for name in column)
+    return [[name, *(column.get(name, "-") for column in columns)] for name in names]
 
-    Raises:
-        ValueError: none has.
-    """
+
+def _plot(records: Sequence[RunRecord], file: Path) -> None:
+    """Write the curves of the runs that have some."""
     from blendmask_lite.figures import curves_figure
 
     drawn = [record for record in records if record.loss_names]
@@ -144,12 +144,10 @@ def _row(record: RunRecord) -> tuple[str, ...]:
         record.text("data") or "-",
         f"{record.num_done}/{total}",
         record.state,
-        _number(losses, "loss", 3),
-        _number(losses, "mask", 3),
-        *(_number(scores, name, 1) for name in SCORES),
-        "-" if record.best is None else f"{record.best[0]:.1f}",
-        "-" if record.best is None else str(record.best[1]),
-        _number({"speed": record.images_per_second}, "speed", 1),
+        *(_number(losses.get(name), 3) for name in ("loss", "mask")),
+        *(_number(scores.get(name), 1) for name in SCORES),
+        *(("-", "-") if record.best is None else (f"{record.best[0]:.1f}", str(record.best[1]))),
+        _number(record.images_per_second, 1),
         _begun(record)[:16].replace("T", " ") or "-",
         record.text("command") or "-",
     )
@@ -158,13 +156,13 @@ def _row(record: RunRecord) -> tuple[str, ...]:
 def _results(record: RunRecord) -> dict[str, str]:
     results = {"state": record.state, "iterations": str(record.num_done)}
     results |= {
-        name if name == "loss" else f"loss: {name}": _number(record.last_losses, name, 4)
-        for name in record.last_losses
+        name if name == "loss" else f"loss: {name}": _number(value, 4)
+        for name, value in record.last_losses.items()
     }
-    results |= {name: _number(record.scores, name, 2) for name in record.scores}
+    results |= {name: _number(value, 2) for name, value in record.scores.items()}
     if record.best is not None:
         results["best mask AP"] = f"{record.best[0]:.2f} at iteration {record.best[1]}"
-    results["images/s"] = _number({"speed": record.images_per_second}, "speed", 1)
+    results["images/s"] = _number(record.images_per_second, 1)
     hours = sum(each for each in record.steps.get("seconds", []) if math.isfinite(each)) / 3600
     results["hours of steps"] = f"{hours:.2f}"
     return results
@@ -180,18 +178,5 @@ def _begun(record: RunRecord) -> str:
     return str(record.sessions[0].get("start", "")) if record.sessions else ""
 
 
-def _number(values: Mapping[str, float], name: str, digits: int) -> str:
-    value = values.get(name, math.nan)
-    return f"{value:.{digits}f}" if math.isfinite(value) else "-"
-
-
-def _table(rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = ()) -> list[str]:
-    """Lines with columns of equal width, those of numbers to the right."""
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.rjust(width) if place in numbers else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"

@@ -35,7 +35,7 @@ from blendmask_lite.files import (
     shipped_checkpoint,
     write_atomically,
 )
-from blendmask_lite.images import read_image
+from blendmask_lite.images import IMAGE_SUFFIXES, read_image
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.structures import UnpastedDetections
 from blendmask_lite.terminal import clear_line, counter, first_line, printable
@@ -43,21 +43,20 @@ from blendmask_lite.weights.checkpoint import load_model
 
 __all__ = ["add_parser"]
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 RESULTS = "results.json"
-WRITING_SHARE = 0.05  # of the time that may go into writing results.json again and again
-LONGEST = 200  # bytes of a picture's name that its result's name repeats; file systems allow 255
+WRITING_SHARE = 0.05  # of the time that may go into rewriting results.json
+LONGEST = 200  # bytes of an image's name that its result's name repeats; file systems allow 255
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "segment",
-        description="Write each picture with its objects drawn, and all of them as COCO-format "
-        "JSON (results.json). The status is 1 if a picture could not be read, 130 after Ctrl-C; "
-        "the others' results are kept.",
+        description="Write each image with its objects drawn, and all objects as COCO-format JSON "
+        "(results.json). The status is 1 if an image could not be read, 130 after Ctrl-C; results "
+        "of the others are kept.",
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture, or folder of pictures")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image, or folder of images")
     parser.add_argument("--weights", metavar="FILE", help="checkpoint; default the shipped one")
     parser.add_argument("-o", "--out", default="segmented", metavar="DIR", help="default segmented")
     parser.add_argument("--threshold", type=float, default=0.4, help="least score; default 0.4")
@@ -66,28 +65,27 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Segment every picture; unreadable ones are named, and the result is then 1."""
+    """Segment every image; 1 if some could not be read, which are named."""
     apply_threads(options)
     if not 0 <= options.threshold <= 1:
         raise ValueError(f"--threshold {options.threshold}: must lie between 0 and 1")
-    paths = list_images(options.images)
-    targets = drawn_paths(paths, Path(options.out))
+    paths = _list_images(options.images)
+    out, results_path = Path(options.out), Path(options.out) / RESULTS
+    targets = [out / _drawn_name(image_id, path) for image_id, path in enumerate(paths, start=1)]
     weights = options.weights or shipped_checkpoint()
-    outputs = [*targets, Path(options.out) / RESULTS]
-    require_apart(outputs, paths, "one of the pictures")
-    require_apart(outputs, [weights], "the checkpoint")
-    require_own(targets, Path(options.out) / RESULTS)
+    require_apart([*targets, results_path], paths, "one of the images")
+    require_apart([*targets, results_path], [weights], "the checkpoint")
+    _require_own(targets, results_path)
     model = load_model(weights, device=find_device(options.device))
-    require_folder(options.out)
-    require_writable(Path(options.out) / RESULTS)
-    results = Results(Path(options.out) / RESULTS, model)
-    report = counter("pictures") if len(paths) > 1 else None
+    require_folder(out)
+    require_writable(results_path)
+    report = counter("images") if len(paths) > 1 else None
     num_failed = 0
-    with _stoppable(), results:
+    with _stoppable(), _Results(results_path, model) as results:
         for image_id, (path, target) in enumerate(zip(paths, targets, strict=True), start=1):
             try:
                 image = read_image(path)
-                found = find_objects(model, image, options.threshold)
+                found = _find_objects(model, image, options.threshold)
                 entries = image_results(image_id, found, model.category_ids).entries()
                 drawn = draw_detections(image, found, model.class_names)
             except (ValueError, OSError, RuntimeError, MemoryError) as error:
@@ -95,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
                 print(f"skipped: {_reason(path, error)}", file=sys.stderr, flush=True)
                 num_failed += 1
             else:
-                write_picture(target, drawn)
+                _write_png(target, drawn)
                 results.add(image_record(image_id, found.image_size, str(path)), entries)
                 names = [printable(model.class_names[label]) for label in found.labels]
                 clear_line()
@@ -105,14 +103,8 @@ def run(options: argparse.Namespace) -> int:
     return 1 if num_failed else 0
 
 
-def find_objects(model: BlendMask, image: torch.Tensor, threshold: float) -> UnpastedDetections:
-    """The objects of a picture of any size, on the CPU.
-
-    Args:
-        model: in evaluation mode.
-        image: (3, H, W) uint8.
-        threshold: least score.
-    """
+def _find_objects(model: BlendMask, image: torch.Tensor, threshold: float) -> UnpastedDetections:
+    """The objects of a (3, H, W) uint8 image with at least a score of `threshold`, on the CPU."""
     device = next(model.parameters()).device
     settings = model.inference
     resized = resize_for_test(image.to(device), settings.test_size, settings.max_size)
@@ -126,22 +118,17 @@ def find_objects(model: BlendMask, image: torch.Tensor, threshold: float) -> Unp
     return found[0].to("cpu")
 
 
-def write_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write (H, W, 3) uint8 as PNG."""
+def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
     buffer = io.BytesIO()
-    # Photographs hardly become smaller by trying harder, and it takes longer than the network.
+    # Stronger compression hardly makes photographs smaller, and takes longer than the network.
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     write_atomically(path, buffer.getvalue())
 
 
-class Results:
+class _Results:
     """results.json, which grows: written again whenever that costs little beside the work.
 
-    Leaving the `with` writes it, too. Nothing is written if no picture was done.
-
-    Args:
-        path: of the file.
-        model: its classes are the categories.
+    It is also written when the `with` is left, unless no image was done.
     """
 
     def __init__(self, path: Path, model: BlendMask) -> None:
@@ -153,23 +140,22 @@ class Results:
         # What is in a pipe cannot be written again.
         self._due = math.inf if is_stream(path) else 0.0
 
-    def __enter__(self) -> Results:
+    def __enter__(self) -> _Results:
         return self
 
     def __exit__(self, *error: object) -> None:
         if self.images:
-            self.write()
+            self._write()
 
     def add(self, image: dict[str, Any], entries: list[dict[str, Any]]) -> None:
-        """Take in a picture's record and objects, and write the file if it is time."""
+        """Take in an image's record and objects, and write the file if it is time."""
         self.images.append(json.dumps(image))
         for number, entry in enumerate(entries, start=len(self.annotations) + 1):
             self.annotations.append(json.dumps(entry | {"id": number}))
         if time.monotonic() >= self._due:
-            self.write()
+            self._write()
 
-    def write(self) -> None:
-        """Write all that was added."""
+    def _write(self) -> None:
         start = time.monotonic()
         content = (
             f'{{"images": [{", ".join(self.images)}], '
@@ -180,21 +166,16 @@ class Results:
         self._due = end + (end - start) / WRITING_SHARE
 
 
-def list_images(names: list[str]) -> list[Path]:
-    """Files as they are, folders by the pictures in them.
-
-    Raises:
-        FileNotFoundError: there is no such file or folder.
-        ValueError: a folder without pictures.
-    """
+def _list_images(names: list[str]) -> list[Path]:
+    """The files, and the image files of the folders."""
     paths: list[Path] = []
     for name in names:
         path = Path(name)
         if path.is_dir():
-            inside = (each for each in path.iterdir() if each.suffix.lower() in SUFFIXES)
-            found = sorted(each for each in inside if not each.is_dir())
+            inside = (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+            found = sorted(file for file in inside if not file.is_dir())
             if not found:
-                raise ValueError(f"{path}: a folder without pictures")
+                raise ValueError(f"{path}: a folder without images")
             paths += found
         elif path.exists():
             paths.append(path)
@@ -203,28 +184,19 @@ def list_images(names: list[str]) -> list[Path]:
     return paths
 
 
-def drawn_paths(pictures: list[Path], out: Path) -> list[Path]:
-    """Where each picture goes with its objects drawn."""
-    return [out / drawn_name(image_id, path) for image_id, path in enumerate(pictures, start=1)]
-
-
-def drawn_name(image_id: int, picture: Path) -> str:
-    """The name of a picture with its objects drawn: its number and its own name."""
-    stem = picture.stem.encode(errors="surrogateescape")[:LONGEST].decode(errors="ignore")
+def _drawn_name(image_id: int, path: Path) -> str:
+    """The name of an image with its objects drawn: its number and its own name."""
+    stem = path.stem.encode(errors="surrogateescape")[:LONGEST].decode(errors="ignore")
     return f"{image_id:04}_{stem}.png"
 
 
-def require_own(targets: list[Path], results: Path) -> None:
-    """Refuse to replace what no earlier call has written: it is not in the results.json there.
-
-    Raises:
-        ValueError: names the file.
-    """
+def _require_own(targets: list[Path], results: Path) -> None:
+    """Refuse to replace files that no earlier call wrote, by the results.json beside them."""
     written = set()
     if results.is_file():
         try:
             images = json.loads(read_text(results))["images"]
-            written = {drawn_name(each["id"], Path(each["file_name"])) for each in images}
+            written = {_drawn_name(each["id"], Path(each["file_name"])) for each in images}
         except (ValueError, TypeError, KeyError, RecursionError):
             raise ValueError(
                 f"{results}: is there already and was not written by segment; choose another --out"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +33,11 @@ def run(options: argparse.Namespace) -> int:
     """Write the data set."""
     if options.images < 1:
         raise ValueError(f"--images {options.images}: must be at least 1")
-    config = replace(ShapesConfig(), size=options.size)
+    config = ShapesConfig(size=options.size)
     path = Path(options.out) / "annotations" / f"instances_{options.split}.json"
     if path.is_file():
         raise FileExistsError(
-            f"{path}: is there already, and its pictures would be lost; choose another folder or "
+            f"{path}: is there already, and its images would be lost; choose another folder or "
             "--split, or remove them first"
         )
     write_shapes(

@@ -23,7 +23,13 @@ from blendmask_lite.datasets.coco_entries import (
 from blendmask_lite.datasets.coco_files import find_picture
 from blendmask_lite.datasets.coco_format import run_length
 from blendmask_lite.datasets.panoptic import read_segment_ids, segments_folder
-from blendmask_lite.images import DEEP_MODES, exif_orientation, open_image, read_stored_image
+from blendmask_lite.images import (
+    DEEP_MODES,
+    IMAGE_SUFFIXES,
+    exif_orientation,
+    open_image,
+    read_stored_image,
+)
 from blendmask_lite.structures import UNLABELLED
 
 __all__ = [
@@ -253,9 +259,6 @@ def _check_annotation(
             report(Problem("segment of another area", where, text))
 
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-
-
 class PictureCheck:
     """Checks one picture after the other.
 
@@ -329,5 +332,5 @@ def unlisted_pictures(folder: Path, listed: Sequence[Path], report: Report) -> N
     if folder.is_dir():
         known = set(listed)
         for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in SUFFIXES and path not in known:
+            if path.suffix.lower() in IMAGE_SUFFIXES and path not in known:
                 report(Problem("unlisted picture", folder.name, f"{path.name} has no entry"))
