@@ -271,7 +271,7 @@ def test_a_model_of_cocos_classes_is_evaluated_on_lvis(tmp_path, capsys):
     # All pictures are of val2017.
     assert main([*arguments, "--folder", "val2017"]) == 0
     assert main([*arguments, "--folder", "train2017"]) == 1
-    assert "no pictures of the folder train2017" in capsys.readouterr().err
+    assert "no images of the folder train2017" in capsys.readouterr().err
     # Without the option, the classes do not fit.
     assert main(["evaluate", model, str(tmp_path / "lvis"), "--split", "lvis_v1_val"]) == 1
     assert "the model knows 80 classes" in capsys.readouterr().err

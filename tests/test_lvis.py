@@ -112,7 +112,7 @@ def test_the_pictures_of_one_folder_can_be_chosen(tmp_path):
     dataset = LvisDataset(tmp_path)
     assert dataset.of_folder("val2017").image_ids == (1, 3)
     assert dataset.of_folder("train2017").image_ids == (2,)
-    with pytest.raises(ValueError, match="has no pictures of the folder test2017"):
+    with pytest.raises(ValueError, match="has no images of the folder test2017"):
         dataset.of_folder("test2017")
 
 

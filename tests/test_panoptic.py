@@ -543,7 +543,7 @@ def test_missing_and_wrong_pictures_of_segments_are_named(root, tmp_path):
     pictures.rename(folder / "panoptic_train")  # the other place for it
     assert PanopticDataset(folder).load(2).target.stuff is not None
     (folder / "panoptic_train").rename(folder / "elsewhere")
-    with pytest.raises(ValueError, match="no such folder with the pictures of segments"):
+    with pytest.raises(ValueError, match="no such folder with segment images"):
         PanopticDataset(folder)
     (folder / "annotations" / "panoptic_train.json").unlink()
     with pytest.raises(ValueError, match=r"panoptic_train\.json: is missing"):

@@ -40,17 +40,15 @@ from blendmask_lite.terminal import printable
 
 __all__ = ["CocoDataset", "ImageListDataset", "PackedRecords"]
 
-
 RecordT = TypeVar("RecordT")
-NUM_FOLDERS = 6  # of those looked in that an error names
+NUM_FOLDERS = 6  # that an error lists, of all that were searched
 
 
 class CocoDataset:
     """A split of a COCO folder.
 
-    ROOT/annotations/instances_SPLIT.json describes it; the pictures are looked for in SPLIT/,
-    images/SPLIT/, images/, ROOT itself, and in folders beside them that are no other split's; see
-    `image_folders`.
+    ROOT/annotations/instances_SPLIT.json describes it; `image_folders` says where its images are
+    looked for.
 
     Labels are the positions of the category ids in ascending order, so gaps between ids do not
     matter. Objects come with the tight boxes of their masks; those whose mask is empty are left
@@ -58,23 +56,21 @@ class CocoDataset:
 
     Args:
         root: the folder.
-        split: name of the split; None takes the only one there is.
+        split: its name; None takes the only one there is.
         filter_empty: leave out images without any object, as training does.
-        cache: keep decoded pictures and compressed masks in memory; `load` then gives the same
-            picture tensor again, not to be written into.
+        cache: keep decoded images and compressed masks in memory; `load` then returns the same
+            image tensor every time, which must not be written to.
 
     Attributes:
-        root: the folder.
-        split: name of the split.
-        class_names: C names, in the order of the labels.
-        category_ids: C ids, in the order of the labels.
-        stuff_names: empty; `PanopticDataset` knows stuff.
-        image_ids: ascending, as far as not selected otherwise.
+        root, split: as given, or found.
+        class_names, category_ids: C names and C ids, in the order of the labels.
+        stuff_names: empty; `PanopticDataset` has stuff.
+        image_ids: ascending, unless `select` gave another order.
 
     Raises:
         ValueError: no such folder or split, several splits and none named, or an annotation file
-            that is damaged or inconsistent; with file and annotation id. Or no image is left by
-            `filter_empty`.
+            that is damaged or inconsistent; with file and annotation id. Or `filter_empty` leaves
+            no image.
     """
 
     _prefix = "instances_"  # of the annotation files' names
@@ -99,10 +95,14 @@ class CocoDataset:
         self._annotations = PackedRecords(content.annotations)
         self._folders = image_folders(self.root, self.split)
         self._runs: dict[int, list[dict[str, Any]]] | None = {} if cache else None
-        self._pictures: dict[int, Tensor] | None = {} if cache else None
+        self._cached_images: dict[int, Tensor] | None = {} if cache else None
         if filter_empty:
             objects = content.annotations
-            self.image_ids = tuple(n for n in self.image_ids if _has_objects(objects.get(n, [])))
+            self.image_ids = tuple(
+                image_id
+                for image_id in self.image_ids
+                if any(map(_is_object, objects.get(image_id, [])))
+            )
             if not self.image_ids:
                 name = printable(self.annotation_file)
                 raise ValueError(f"{name}: no image has an object, and crowds are none")
@@ -114,10 +114,10 @@ class CocoDataset:
         return (self.load(index) for index in range(len(self)))
 
     def load(self, index: int) -> Sample:
-        """The picture at a position of `image_ids`, not resized, and its objects.
+        """The image at a position of `image_ids`, not resized, and its objects.
 
         Raises:
-            ValueError: the picture or an annotation is missing or damaged; names file and id.
+            ValueError: the image or an annotation is missing or damaged; names file and id.
         """
         image_id, image = self.image_ids[index], self.load_image(index)
         size = self._size(image_id)
@@ -127,7 +127,7 @@ class CocoDataset:
         semantic = torch.zeros(size, dtype=torch.int64)
         boxes = run_boxes(runs)
         is_object = boxes[:, 2] > 0  # some pixel
-        is_object &= torch.tensor([not each.get("iscrowd", 0) for each in annotations]).bool()
+        is_object &= torch.tensor([_is_object(annotation) for annotation in annotations]).bool()
         masks = lazy_zeros(int(is_object.sum()), *size)
         unset = iter(masks)
         for run, label, is_one in zip(runs, labels, is_object.tolist(), strict=True):
@@ -144,20 +144,22 @@ class CocoDataset:
         return Sample(image=image, target=target, image_id=image_id, original_size=size)
 
     def load_image(self, index: int) -> Tensor:
-        """(3, H, W) uint8, RGB: the picture of `load`; no annotation is decoded.
+        """(3, H, W) uint8, RGB: the image of `load`; no annotation is decoded.
 
         Raises:
-            ValueError: the picture is missing or damaged; names file and id.
+            ValueError: the image is missing or damaged; names file and id.
         """
         image_id = self.image_ids[index]
-        return self._picture(image_id, self._size(image_id))
+        cached = self._cached_images
+        if cached is not None and image_id in cached:
+            return cached[image_id]
+        image = read_stored_image(self.image_path(image_id), self._size(image_id))
+        if cached is not None:
+            cached[image_id] = image
+        return image
 
     def select(self, image_ids: Sequence[int]) -> Self:
-        """The same data set with these images only, in this order.
-
-        Raises:
-            ValueError: an id that the data set does not have.
-        """
+        """The same data set with these images only, in this order; all ids must be known."""
         return with_images(self, image_ids, source=printable(self.annotation_file))
 
     def ground_truth(self) -> dict[str, Any]:
@@ -182,17 +184,13 @@ class CocoDataset:
         }
 
     def image_path(self, image_id: int) -> Path:
-        """Where the picture lies.
-
-        Raises:
-            ValueError: in none of the folders.
-        """
+        """The image's file; ValueError if it is in none of the folders."""
         name = self._images[image_id]["file_name"]
         path = find_picture(self._folders, name)
         if path is None:
-            looked = ", ".join(printable(folder) for folder in self._folders[:NUM_FOLDERS])
-            more = len(self._folders) - NUM_FOLDERS
-            looked += f" and {more} more" if more > 0 else ""
+            looked = ", ".join(map(printable, self._folders[:NUM_FOLDERS]))
+            if len(self._folders) > NUM_FOLDERS:
+                looked += f" and {len(self._folders) - NUM_FOLDERS} more"
             raise ValueError(
                 f"{printable(self.annotation_file)}: image {image_id} ({printable(name)}) is "
                 f"missing; looked in {looked}, but in no folder of another split"
@@ -217,14 +215,6 @@ class CocoDataset:
         runs = self._run_lengths(image_id, annotations, size)
         return [completed(each, run) for each, run in zip(annotations, runs, strict=True)]
 
-    def _picture(self, image_id: int, size: tuple[int, int]) -> Tensor:
-        if self._pictures is not None and image_id in self._pictures:
-            return self._pictures[image_id]
-        picture = read_stored_image(self.image_path(image_id), size)
-        if self._pictures is not None:
-            self._pictures[image_id] = picture
-        return picture
-
     def _run_lengths(
         self, image_id: int, annotations: Sequence[dict[str, Any]], size: tuple[int, int]
     ) -> list[dict[str, Any]]:
@@ -248,25 +238,20 @@ class CocoDataset:
             raise ValueError(f"{place}: {error}") from None
 
 
-def _has_objects(annotations: Sequence[dict[str, Any]]) -> bool:
-    return any(not annotation.get("iscrowd", 0) for annotation in annotations)
+def _is_object(annotation: dict[str, Any]) -> bool:
+    return not annotation.get("iscrowd", 0)
 
 
 class ImageListDataset(CocoDataset):
-    """A split of a COCO folder without annotations; its samples hold no objects.
+    """A split of a COCO folder without annotations, such as test-dev2017: samples have no objects.
 
-    ROOT/annotations/image_info_SPLIT.json lists pictures and categories. The pictures are looked
-    for as those of `CocoDataset`; COCO's test-dev2017 has its own in the folder test2017.
+    ROOT/annotations/image_info_SPLIT.json lists images and categories.
     """
 
     _prefix = "image_info_"
 
     def ground_truth(self) -> dict[str, Any]:
-        """There is none.
-
-        Raises:
-            ValueError: always.
-        """
+        """Always raises ValueError: there is none."""
         raise ValueError(f"{self.annotation_file}: has no annotations, so there are no scores")
 
     def _read(self) -> AnnotationFile:
@@ -275,11 +260,7 @@ class ImageListDataset(CocoDataset):
 
 
 class PackedRecords(Mapping[int, RecordT], Generic[RecordT]):
-    """A mapping that does not change, in ascending order; each look-up makes a new record.
-
-    Args:
-        records: id -> plain value.
-    """
+    """A read-only mapping id -> plain value, in ascending order; a look-up makes a new record."""
 
     def __init__(self, records: Mapping[int, RecordT]) -> None:
         ids = sorted(records)
@@ -289,22 +270,15 @@ class PackedRecords(Mapping[int, RecordT], Generic[RecordT]):
         self._buffer = b"".join(packed)
 
     def __getitem__(self, number: int) -> RecordT:
-        place = self._place(number)
-        if place is None:
+        place = int(np.searchsorted(self._ids, number))
+        if place == len(self._ids) or self._ids[place] != number:
             raise KeyError(number)
         begin, end = self._ends[place : place + 2]
         record: RecordT = pickle.loads(memoryview(self._buffer)[begin:end])
         return record
-
-    def __contains__(self, number: object) -> bool:
-        return isinstance(number, int) and self._place(number) is not None
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._ids.tolist())
 
     def __len__(self) -> int:
         return len(self._ids)
-
-    def _place(self, number: int) -> int | None:
-        place = int(np.searchsorted(self._ids, number))
-        return place if place < len(self._ids) and self._ids[place] == number else None

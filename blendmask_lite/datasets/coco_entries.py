@@ -38,12 +38,11 @@ __all__ = [
     "thing_categories",
 ]
 
-
 MAX_FILE_BYTES = 2**31  # of an annotation file, which takes about ten times that in memory
 MAX_ID = 2**63  # NumPy's whole numbers end there
 MAX_NAME_BYTES = 255  # of a file's or folder's name, on all usual systems
 MAX_MASK_PIXELS = 2**32  # of all masks of an image together
-MAX_SEGMENT_ID = 2**24  # three bytes of a picture of segments
+MAX_SEGMENT_ID = 2**24  # three bytes of a segment image
 MAX_COORDINATE = 1e9  # pixels
 
 
@@ -63,21 +62,16 @@ class AnnotationFile:
 
 
 def read_annotations(path: Path) -> AnnotationFile:
-    """Read and check an instances file; segmentations are checked when they are decoded.
+    """Read an instances file; ValueError with file and id at the first entry that is wrong.
 
-    Raises:
-        ValueError: with the file, and the id of the entry that is wrong.
+    Segmentations are checked when they are decoded.
     """
     content = read_lists(path, "images", "annotations", "categories")
     return index_entries(content, refuse_in(path))
 
 
 def read_lists(path: Path, *keys: str) -> dict[str, Any]:
-    """The content of a JSON file that has a list at each of `keys`.
-
-    Raises:
-        ValueError: the file is damaged, too large, or lacks one of the lists.
-    """
+    """The content of a JSON file; ValueError if damaged, too large, or without a list of `keys`."""
     name = printable(path)
     if not path.is_file():
         raise ValueError(f"{name}: is no file")
@@ -99,17 +93,11 @@ def read_lists(path: Path, *keys: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with one entry of a file.
+    """Something wrong with one entry of a file."""
 
-    Attributes:
-        kind: a key of `check.problems.KINDS`.
-        entry: such as "annotation 17".
-        text: what is wrong with it.
-    """
-
-    kind: str
-    entry: str
-    text: str
+    kind: str  # a key of `check.problems.KINDS`
+    entry: str  # such as "annotation 17"
+    text: str  # what is wrong with it
 
     def __str__(self) -> str:
         return printable(f"{self.entry}: {self.text}")
@@ -119,11 +107,10 @@ Report = Callable[[Problem], None]
 
 
 def refuse_in(path: Path) -> Report:
-    """The report that raises a ValueError at the first problem of a file."""
-    name = printable(path)
+    """The report that raises ValueError at the first problem of a file."""
 
     def refuse(problem: Problem) -> None:
-        raise ValueError(f"{name}: {problem}")
+        raise ValueError(f"{printable(path)}: {problem}")
 
     return refuse
 
@@ -138,7 +125,7 @@ class Rule:
 
 
 def is_number(value: object) -> bool:
-    """Whether a value of a JSON file is a finite number, and no truth value."""
+    """Whether a value of a JSON file is a finite number, and not true or false."""
     if type(value) is int:
         return abs(value) < MAX_ID
     return type(value) is float and math.isfinite(value)
@@ -171,11 +158,9 @@ FILE_NAME = Rule("the name of a file inside the folder", _is_inside)
 
 
 def _is_box(value: object) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 4
-        and all(is_number(side) and abs(side) <= MAX_COORDINATE for side in value)
-    )
+    if not isinstance(value, list) or len(value) != 4:
+        return False
+    return all(is_number(side) and abs(side) <= MAX_COORDINATE for side in value)
 
 
 CATEGORY = {"name": TEXT}
@@ -207,13 +192,9 @@ SEGMENT = {
 
 
 def index_entries(content: Mapping[str, Any], report: Report) -> AnnotationFile:
-    """Check the entries of an instances file; those with a problem are reported and left out.
+    """The lists of an instances file; entries with a problem are reported and left out.
 
-    Segmentations are checked when they are decoded.
-
-    Args:
-        content: with the lists images, annotations and categories.
-        report: is called with every problem, and may raise.
+    `report` may raise. Segmentations are checked when they are decoded.
     """
     categories = entries_by_id("category", content["categories"], CATEGORY, report)
     images = entries_by_id("image", content["images"], IMAGE, report)
@@ -247,20 +228,14 @@ def index_entries(content: Mapping[str, Any], report: Report) -> AnnotationFile:
 
 
 def thing_categories(categories: list[Any], report: Report) -> dict[int, dict[str, Any]]:
-    """Category id -> category of a panoptic file, each with "isthing"; see `index_entries`."""
+    """Category id -> category of a panoptic file; see `index_entries`."""
     return entries_by_id("category", categories, PANOPTIC_CATEGORY, report)
 
 
 def index_segments(
     annotations: list[Any], category_ids: set[int], report: Report
 ) -> dict[int, dict[str, Any]]:
-    """Image id -> annotation of a panoptic file; see `index_entries`.
-
-    Args:
-        annotations: the file's list.
-        category_ids: that segments may have.
-        report: is called with every problem, and may raise.
-    """
+    """Image id -> annotation of a panoptic file, with `category_ids`; see `index_entries`."""
     kind = "annotation of image"
     found = entries_by_id(kind, annotations, PANOPTIC_ANNOTATION, report, id_field="image_id")
     for image_id, annotation in found.items():
@@ -272,10 +247,7 @@ def index_segments(
         segments = entries_by_id("segment", annotation["segments_info"], SEGMENT, report_here)
         for segment_id, segment in segments.items():
             if segment["category_id"] not in category_ids:
-                text = (
-                    f"is of category {segment['category_id']}, "
-                    "which is not among the file's categories"
-                )
+                text = f"category {segment['category_id']} is not among the file's categories"
                 report_here(Problem("unknown category_id", f"segment {segment_id}", text))
         found[image_id] = annotation | {"segments_info": list(segments.values())}
     return found
@@ -295,7 +267,7 @@ def entries_by_id(
     *,
     id_field: str = "id",
 ) -> dict[int, dict[str, Any]]:
-    """Id -> entry, of those that have an id and the fields of `rules`; all others are reported."""
+    """Id -> entry, of those that have an id and the fields of `rules`; others are reported."""
     found: dict[int, dict[str, Any]] = {}
     for place, entry in enumerate(entries):
         number = entry.get(id_field) if isinstance(entry, dict) else None

@@ -1,4 +1,4 @@
-"""Where the files of a COCO folder lie: annotation files of its splits, and their pictures."""
+"""Where the files of a COCO folder lie: annotation files of its splits, and their images."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from blendmask_lite.terminal import printable
 
 __all__ = ["find_picture", "find_split", "image_folders", "list_splits"]
 
-
 PREFIX = "instances_"
-# What names of annotation files begin with; the rest is the name of a split.
+# Beginnings of annotation files' names; the rest is the name of a split.
 PREFIXES = (
     *(PREFIX, "image_info_", "lvis_", "panoptic_"),
     *("captions_", "person_keypoints_", "stuff_"),
 )
 NO_PICTURES = (".", "annotations", "panoptic_", "stuff_")  # beginnings of folders' names
 SPLIT_WORDS = ("train", "val", "test", "dev", "unlabeled")
-# COCO's splits whose pictures lie in another's folder.
+# COCO's splits whose images lie in another's folder.
 COCO_FOLDERS = {
     **{"test-dev2015": "test2015", "test-dev2017": "test2017"},
     **{"minival2014": "val2014", "valminusminival2014": "val2014"},
@@ -28,10 +27,7 @@ COCO_FOLDERS = {
 def find_split(root: Path, split: str | None, prefix: str = PREFIX) -> tuple[str, Path]:
     """Name and annotation file of a split; None takes the only one there is.
 
-    Args:
-        root: the folder.
-        split: its name.
-        prefix: what the names of annotation files begin with.
+    `prefix` is the beginning of the annotation files' names.
 
     Raises:
         ValueError: no COCO folder, no such split, or several and none named.
@@ -57,14 +53,14 @@ def list_splits(root: Path, prefix: str = PREFIX) -> list[str]:
 
 
 def image_folders(root: Path, split: str) -> list[Path]:
-    """Folders in which the pictures of a split may lie, in the order in which to look.
+    """Folders in which the images of a split may lie, in the order in which to look.
 
     First come the split's own, in ROOT and in ROOT/images: those of its name, or if there are
     none those with the longest name that its name begins with, so that `val2017_from_panoptic`
     finds `val2017`. Then come ROOT/images and ROOT, then the other folders in them that belong to
-    no split. Names repeat between splits, so another split's folder is never among them. That is
-    one of an annotation file's split, or one called like a split (`test`, say) if the split in
-    question has its own.
+    no split. File names repeat between splits, so another split's folder is never searched: that of
+    another annotation file, or one called like a split (such as `test`) if the split in question
+    has its own.
     """
     parents = [root, root / "images"]
     beside = [
@@ -76,7 +72,8 @@ def image_folders(root: Path, split: str) -> list[Path]:
     ]
     names = {folder.name for folder in beside}
     own = _own_name(split, names)
-    others = {_own_name(other, names) for other in _known_splits(root) if other != split}
+    known = {name for prefix in PREFIXES for name in list_splits(root, prefix)}
+    others = {_own_name(other, names) for other in known if other != split}
     free = [
         folder
         for folder in beside
@@ -94,12 +91,8 @@ def _own_name(split: str, names: Iterable[str]) -> str | None:
     return max(beginning, key=lambda name: (len(name), name == split), default=None)
 
 
-def _known_splits(root: Path) -> set[str]:
-    return {name for prefix in PREFIXES for name in list_splits(root, prefix)}
-
-
 def find_picture(folders: Sequence[Path], name: str) -> Path | None:
-    """The file of a name in the first folder that has it; or None."""
+    """The file of this name in the first folder that has it, or None."""
     for folder in folders:
         try:
             if (folder / name).is_file():

@@ -38,27 +38,20 @@ MAX_COUNT_BITS = 40  # of one compressed run length
 
 
 def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
-    """Compressed run lengths of masks, holes and separate pieces exact.
-
-    Args:
-        masks: (N, H, W) bool; N may be 0.
-
-    Returns:
-        N dictionaries {"size": [H, W], "counts": text}, ready for JSON.
-    """
+    """(N, H, W) bool masks -> N compressed run lengths {"size": [H, W], "counts": text}."""
     columns = np.asfortranarray(masks.cpu().numpy().astype(np.uint8).transpose(1, 2, 0))
     runs = coco_mask.encode(columns)
     return [{"size": list(run["size"]), "counts": run["counts"].decode("ascii")} for run in runs]
 
 
 def encode_part(region: Region, part: Tensor, size: tuple[int, int]) -> dict[str, Any]:
-    """Compressed run lengths of one mask that is given by a region; equal to `encode_masks`'s.
+    """What `encode_masks` makes of one mask, from a region of it.
 
-    Runs go down the columns of the whole image, so only those inside of the region are looked for.
+    Runs go down the columns of the whole image; they are looked for in the region only.
 
     Args:
-        region: rows and columns; a mask without pixels may have an empty one.
-        part: (h, w) bool, the pixels inside of it.
+        region: rows and columns; may be empty if the mask is.
+        part: (h, w) bool, the pixels inside the region.
         size: (H, W) of the image.
     """
     height, width = size
@@ -66,7 +59,7 @@ def encode_part(region: Region, part: Tensor, size: tuple[int, int]) -> dict[str
     pixels = part.cpu().numpy().T  # (w, h): column after column
     length = pixels.shape[1]
     if length < height:
-        # A pixel outside of the mask ends the last run of every column.
+        # A pixel outside the mask ends the last run of every column.
         pixels = np.pad(pixels, ((0, 0), (0, 1)))
         length += 1
     edges = np.flatnonzero(np.diff(pixels.ravel(), prepend=False, append=False))
@@ -80,10 +73,7 @@ def encode_part(region: Region, part: Tensor, size: tuple[int, int]) -> dict[str
 
 
 def decode_masks(runs: Sequence[dict[str, Any]], size: tuple[int, int]) -> Tensor:
-    """(N, H, W) bool masks of N compressed run lengths; N may be 0.
-
-    Only the pages that a mask covers take memory, see `lazy_zeros`.
-    """
+    """N compressed run lengths -> (N, H, W) bool masks; see `lazy_zeros` for their memory."""
     masks = lazy_zeros(len(runs), *size)
     for mask, run in zip(masks, runs, strict=True):
         region, part = decode_region(run)
@@ -117,7 +107,7 @@ def run_length(segmentation: object, size: tuple[int, int]) -> dict[str, Any]:
         size: (H, W) of the image.
 
     Raises:
-        ValueError: what is wrong with the segmentation.
+        ValueError: says what is wrong with the segmentation.
     """
     height, width = size
     counts = check_segmentation(segmentation, size)
@@ -130,13 +120,10 @@ def run_length(segmentation: object, size: tuple[int, int]) -> dict[str, Any]:
 
 
 def check_segmentation(segmentation: object, size: tuple[int, int]) -> list[int] | None:
-    """Refuse what `run_length` refuses, without making the mask.
+    """Refuse what `run_length` refuses, but make no mask.
 
     Returns:
-        The run lengths; None for polygons, of which there is one at least.
-
-    Raises:
-        ValueError: what is wrong with the segmentation.
+        The run lengths; None for polygons, of which there is at least one.
     """
     height, width = size
     if isinstance(segmentation, list):
@@ -145,37 +132,33 @@ def check_segmentation(segmentation: object, size: tuple[int, int]) -> list[int]
     if not isinstance(segmentation, dict) or not {"size", "counts"} <= set(segmentation):
         raise ValueError("segmentation: neither polygons nor run lengths")
     if segmentation["size"] != [height, width]:
-        raise ValueError(
-            f"segmentation: for {shortened(segmentation['size'])} pixels, "
-            f"the image has [{height}, {width}]"
-        )
+        given = shortened(segmentation["size"])
+        raise ValueError(f"segmentation: for {given} pixels, the image has [{height}, {width}]")
     counts = segmentation["counts"]
     if not isinstance(counts, list):
         return _counts_in_text(counts, height * width)
     if not set(map(type, counts)) <= {int} or min(counts, default=0) < 0:
         raise ValueError("segmentation: run lengths must be whole numbers of at least 0")
     if sum(counts) != height * width:
-        raise ValueError(
-            f"segmentation: the run lengths cover {sum(counts)} of {height * width} pixels"
-        )
+        covered = f"{sum(counts)} of {height * width}"
+        raise ValueError(f"segmentation: the run lengths cover {covered} pixels")
     return counts
 
 
 def _require_polygons(polygons: list[Any]) -> None:
-    """Refuse what is no polygon, or what pycocotools would need too much memory for.
+    """Refuse what is no polygon, or would take pycocotools too much memory.
 
-    It lists every pixel on the way from corner to corner, also outside of the image.
+    It lists every pixel from corner to corner, also outside the image.
     """
     length = 0.0
     for polygon in polygons:
-        # Four numbers would be taken for a box by pycocotools.
+        # pycocotools would take four numbers for a box.
         is_list = isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
         if not is_list or not set(map(type, polygon)) <= {int, float}:
-            raise ValueError(
-                f"segmentation: {shortened(polygon)} is no polygon (x and y of at least 3 corners)"
-            )
+            text = f"{shortened(polygon)} is no polygon (x and y of at least 3 corners)"
+            raise ValueError(f"segmentation: {text}")
         if not -MAX_OUTLINE < min(polygon) <= max(polygon) < MAX_OUTLINE:
-            raise ValueError(f"segmentation: {shortened(polygon)} has corners that are nowhere")
+            raise ValueError(f"segmentation: {shortened(polygon)} has corners far off the image")
         corners = np.array(polygon, dtype=np.float64).reshape(-1, 2)
         length += float(np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum())
     if not length < MAX_OUTLINE:
@@ -183,9 +166,9 @@ def _require_polygons(polygons: list[Any]) -> None:
 
 
 def _counts_in_text(counts: object, num_pixels: int) -> list[int]:
-    """The run lengths in compressed text, once they cover the image exactly.
+    """The run lengths in compressed text, which must cover the image exactly.
 
-    pycocotools would write past the mask's end if they covered more.
+    If they covered more, pycocotools would write past the mask's end.
     """
     if not isinstance(counts, (str, bytes)):
         raise ValueError("segmentation: counts must be a list or text")
@@ -193,8 +176,8 @@ def _counts_in_text(counts: object, num_pixels: int) -> list[int]:
     runs: list[int] = []
     value, shift = 0, 0
     for byte in text:
-        # Five bits a character, the sixth says that more follow; from the fourth run on the
-        # difference to the run before the last is stored (maskApi.c, rleFrString).
+        # Five bits for each character; the sixth says that more follow. From the fourth run on,
+        # the difference to the run before the last is stored (maskApi.c, rleFrString).
         code = byte - 48
         if not 0 <= code < 64:
             raise ValueError("segmentation: the compressed run lengths are damaged")
@@ -212,13 +195,9 @@ def _counts_in_text(counts: object, num_pixels: int) -> list[int]:
 
 
 def completed(annotation: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
-    """The annotation with area, box and crowd flag, those that are missing from its run lengths."""
-    found = {
-        "area": float(coco_mask.area(run)),
-        "bbox": [float(value) for value in coco_mask.toBbox(run)],
-        "iscrowd": 0,
-    }
-    return found | annotation
+    """The annotation with area, box and crowd flag; missing ones come from its run lengths."""
+    bbox = [float(side) for side in coco_mask.toBbox(run)]
+    return {"area": float(coco_mask.area(run)), "bbox": bbox, "iscrowd": 0} | annotation
 
 
 def instances_content(
@@ -231,10 +210,10 @@ def instances_content(
     """The content of an instances file: "images", "annotations" numbered from 1, "categories".
 
     Args:
-        samples: with masks, one after the other.
+        samples: with masks.
         class_names: C names.
         category_ids: C ids, by label.
-        file_name: of an image, with {} in the place of its id; None leaves names out.
+        file_name: of an image, with {} for its id; None leaves names out.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -268,13 +247,10 @@ def category_records(names: Sequence[str], category_ids: Sequence[int]) -> list[
 def annotation_records(
     target: Target, image_id: int, category_ids: Sequence[int], *, first_id: int
 ) -> list[dict[str, Any]]:
-    """The entries of "annotations" for one image: masks as run lengths, boxes as x, y, w, h.
+    """The entries of "annotations" for one image, numbered from `first_id`.
 
-    Args:
-        target: with `masks`.
-        image_id: of the image.
-        category_ids: by label.
-        first_id: of the first annotation; the others count on.
+    Masks of the target become run lengths, boxes x, y, width and height. `category_ids` are in the
+    order of the labels.
     """
     if target.masks is None:
         raise ValueError(f"image {image_id}: the target has no masks")

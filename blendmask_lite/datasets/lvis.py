@@ -11,7 +11,6 @@ from blendmask_lite.datasets.coco_entries import (
     TEXT,
     AnnotationFile,
     Problem,
-    Report,
     Rule,
     entries_by_id,
     index_entries,
@@ -23,40 +22,26 @@ from blendmask_lite.weights.zoo import COCO_THINGS
 
 __all__ = ["LVIS_NAMES", "CocoClassesOfLvis", "LvisDataset", "find_coco_classes"]
 
-
 ABSENT, PARTIAL = "neg_category_ids", "not_exhaustive_category_ids"
 ID_LIST = Rule(
     "a list of whole numbers", lambda value: isinstance(value, list) and all(map(is_id, value))
 )
-IMAGE = {"coco_url": Rule(TEXT.words, TEXT.holds, is_required=False), ABSENT: ID_LIST}
-IMAGE |= {PARTIAL: ID_LIST}
+ADDRESS = Rule(TEXT.words, TEXT.holds, is_required=False)
+IMAGE = {"coco_url": ADDRESS, ABSENT: ID_LIST, PARTIAL: ID_LIST}
 CATEGORY = {
     "name": TEXT,
     "frequency": Rule('"r", "c" or "f"', lambda value: value in ("r", "c", "f")),
 }
 # LVIS v1 names 59 classes as COCO does, with underscores; these have other names.
 OTHER_NAMES = {
-    "car": "car_(automobile)",
-    "bus": "bus_(vehicle)",
-    "train": "train_(railroad_vehicle)",
-    "fire hydrant": "fireplug",
-    "tie": "necktie",
-    "skis": "ski",
-    "sports ball": "ball",
-    "wine glass": "wineglass",
-    "orange": "orange_(fruit)",
-    "hot dog": "sausage",
-    "donut": "doughnut",
-    "couch": "sofa",
-    "potted plant": "flowerpot",
-    "tv": "television_set",
-    "laptop": "laptop_computer",
-    "mouse": "mouse_(computer_equipment)",
-    "remote": "remote_control",
-    "keyboard": "computer_keyboard",
-    "cell phone": "cellular_telephone",
-    "microwave": "microwave_oven",
-    "hair drier": "hair_dryer",
+    **{"car": "car_(automobile)", "bus": "bus_(vehicle)", "train": "train_(railroad_vehicle)"},
+    **{"fire hydrant": "fireplug", "tie": "necktie", "skis": "ski", "sports ball": "ball"},
+    **{"wine glass": "wineglass", "orange": "orange_(fruit)", "hot dog": "sausage"},
+    **{"donut": "doughnut", "couch": "sofa", "potted plant": "flowerpot", "tv": "television_set"},
+    **{"laptop": "laptop_computer", "mouse": "mouse_(computer_equipment)"},
+    **{"remote": "remote_control", "keyboard": "computer_keyboard"},
+    **{"cell phone": "cellular_telephone", "microwave": "microwave_oven"},
+    **{"hair drier": "hair_dryer"},
 }
 LVIS_NAMES: MappingProxyType[str, str] = MappingProxyType(
     {name: OTHER_NAMES.get(name, name.replace(" ", "_")) for name in COCO_THINGS}
@@ -66,11 +51,11 @@ LVIS_NAMES: MappingProxyType[str, str] = MappingProxyType(
 class LvisDataset(CocoDataset):
     """A split of LVIS.
 
-    ROOT/annotations/lvis_SPLIT.json describes it, such as v1_val. The pictures are COCO's, in the
-    folders train2017 and val2017 of ROOT or of ROOT/images, to which the address of each points.
+    ROOT/annotations/lvis_SPLIT.json describes it, such as v1_val. The images are COCO's, in the
+    folders train2017 and val2017 of ROOT or of ROOT/images, as the address of each image says.
 
-    `ground_truth` says what each picture is known not to hold, and for each class whether it is
-    rare, common or frequent ("r", "c", "f"); `evaluate_detections` goes by it. There are no
+    `ground_truth` says which classes each image is known not to hold, and for each class whether it
+    is rare, common or frequent ("r", "c", "f"); `evaluate_detections` goes by it. There are no
     crowds.
     """
 
@@ -84,14 +69,10 @@ class LvisDataset(CocoDataset):
         return content
 
     def of_folder(self, name: str) -> Self:
-        """The same data set with the pictures of one of COCO's folders only.
-
-        Raises:
-            ValueError: there are none.
-        """
+        """The same data set with the images of one of COCO's folders; ValueError without any."""
         ids = [n for n in self.image_ids if PurePath(self._images[n]["file_name"]).parts[0] == name]
         if not ids:
-            raise ValueError(f"{self.annotation_file}: has no pictures of the folder {name}")
+            raise ValueError(f"{self.annotation_file}: has no images of the folder {name}")
         return self.select(ids)
 
     def _read(self) -> AnnotationFile:
@@ -100,7 +81,10 @@ class LvisDataset(CocoDataset):
         categories = entries_by_id("category", content["categories"], CATEGORY, report)
         self._frequencies = {number: each["frequency"] for number, each in categories.items()}
         for image in entries_by_id("image", content["images"], IMAGE, report).values():
-            _check_lists(image, self._frequencies, report)
+            for key in (ABSENT, PARTIAL):
+                if unknown := [n for n in image[key] if n not in categories]:
+                    text = f"{key} holds {unknown[0]}, which is not among the file's categories"
+                    report(Problem("unknown category_id", f"image {image['id']}", text))
             if "coco_url" in image:
                 image["file_name"] = "/".join(image["coco_url"].split("/")[-2:])
         for annotation in content["annotations"]:
@@ -118,10 +102,7 @@ class CocoClassesOfLvis(LvisDataset):
     """A split of LVIS with COCO's 80 classes only, under COCO's names and in COCO's order.
 
     LVIS's outlines are finer than COCO's. A model of COCO's classes is compared with them for the
-    AP* of BlendMask, table 11 (PointRend, section 4.1).
-
-    Raises:
-        ValueError: see `CocoDataset`; or a class of COCO is none of LVIS, or several.
+    AP* of BlendMask, table 11 (PointRend, section 4.1). See `find_coco_classes` for errors.
     """
 
     def _chosen(
@@ -137,21 +118,11 @@ class CocoClassesOfLvis(LvisDataset):
         return AnnotationFile(images=content.images, annotations=annotations, categories=chosen)
 
 
-def _check_lists(image: dict[str, Any], known: dict[int, str], report: Report) -> None:
-    for key in (ABSENT, PARTIAL):
-        unknown = [number for number in image[key] if number not in known]
-        if unknown:
-            text = f"{key} holds {unknown[0]}, which is not among the file's categories"
-            report(Problem("unknown category_id", f"image {image['id']}", text))
-
-
 def find_coco_classes(categories: dict[int, dict[str, Any]], path: Path) -> dict[int, str]:
     """The categories of LVIS that are COCO's classes: id -> COCO's name, in COCO's order.
 
-    A category is found by its name, or if not, by one of its synonyms.
-
     Args:
-        categories: id -> category with name and, mostly, synonyms.
+        categories: id -> category; found by "name", or else by one of its "synonyms".
         path: of their file, for errors.
 
     Raises:

@@ -1,6 +1,6 @@
 """Images, objects and stuff of a folder in COCO's panoptic layout.
 
-Chapter 14. `segments_of` gives what panoptic quality is measured against, crowds among it.
+Chapter 14. Panoptic quality is measured against `TrueSegments`, crowds included.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ __all__ = [
     "write_segment_ids",
 ]
 
-
 PanopticT = TypeVar("PanopticT", bound="PanopticData")
 
 
@@ -61,11 +60,11 @@ class TrueSegment:
 
 @dataclass(frozen=True)
 class TrueSegments:
-    """What every pixel of one picture belongs to.
+    """What every pixel of one image belongs to.
 
     Attributes:
         ids: (H, W) int64: the segment of a pixel, 0 if unlabelled.
-        segments: of the picture.
+        segments: all of the image.
     """
 
     ids: Tensor
@@ -74,13 +73,9 @@ class TrueSegments:
 
 @runtime_checkable
 class PanopticData(InstanceDataset, Protocol):
-    """What panoptic evaluation needs of a data set beyond `InstanceDataset`.
+    """What panoptic evaluation needs of a data set beyond `InstanceDataset`."""
 
-    Attributes:
-        stuff_ids: S category ids, of the stuff labels 1 to S.
-    """
-
-    stuff_ids: tuple[int, ...]
+    stuff_ids: tuple[int, ...]  # S category ids, of the stuff labels 1 to S
 
     def select(self: PanopticT, image_ids: Sequence[int]) -> PanopticT:
         """The same data set with these images only, in this order."""
@@ -94,7 +89,7 @@ class PanopticData(InstanceDataset, Protocol):
 def segments_of(
     target: Target, category_ids: Sequence[int], stuff_ids: Sequence[int]
 ) -> TrueSegments:
-    """The segments of objects that do not overlap and of a stuff map, objects first.
+    """The segments of a target's objects, which must not overlap, and then of its stuff map.
 
     Args:
         target: N objects with masks, and stuff.
@@ -106,7 +101,7 @@ def segments_of(
     """
     if target.masks is None or target.stuff is None:
         raise ValueError("a target without masks or without stuff has no segments")
-    if bool((target.masks.sum(dim=0) > 1).any()):
+    if (target.masks.sum(dim=0) > 1).any():
         raise ValueError("masks overlap: a pixel belongs to one segment")
     ids = torch.zeros(target.stuff.shape, dtype=torch.int64)
     found: list[TrueSegment] = []
@@ -136,16 +131,11 @@ class PanopticDataset(CocoDataset):
     """A split of a COCO folder, with a stuff map in every target.
 
     Beside the files of `CocoDataset` there are annotations/panoptic_SPLIT.json and the folder
-    panoptic_SPLIT with a picture of segments for every image, in annotations/ or in ROOT.
+    panoptic_SPLIT with a segment image for every image, in annotations/ or in ROOT.
 
     The kinds of stuff are the categories with `isthing` 0, in ascending order of their ids:
     labels 1 to S. Things, crowd regions included, are 0; pixels without a segment are 255.
-
-    Args:
-        root: the folder.
-        split: name of the split; None takes the only one there is.
-        filter_empty: leave out images without any object.
-        cache: keep decoded pictures, compressed masks and stuff maps in memory.
+    Arguments are those of `CocoDataset`; the stuff maps are cached, too.
 
     Attributes:
         stuff_names: S names, of label 1 upwards.
@@ -174,21 +164,26 @@ class PanopticDataset(CocoDataset):
         content = read_lists(self.panoptic_file, "annotations", "categories")
         refuse = refuse_in(self.panoptic_file)
         categories = thing_categories(content["categories"], refuse)
-        self._label_of = _stuff_labels(self.panoptic_file, categories)
-        self.stuff_ids = tuple(sorted(each for each, label in self._label_of.items() if label))
-        self.stuff_names = tuple(categories[each]["name"] for each in self.stuff_ids)
+        self.stuff_ids = tuple(sorted(n for n, each in categories.items() if not each["isthing"]))
+        if not 1 <= len(self.stuff_ids) < UNLABELLED:
+            text = f"has {len(self.stuff_ids)} categories of stuff, expected 1 to 254"
+            raise ValueError(f"{self.panoptic_file}: {text}")
+        self.stuff_names = tuple(categories[number]["name"] for number in self.stuff_ids)
+        # Category id -> value in a stuff map.
+        self._label_of = dict.fromkeys(categories, 0)
+        self._label_of |= {number: label for label, number in enumerate(self.stuff_ids, start=1)}
         segments = index_segments(content["annotations"], set(categories), refuse)
         self._segments = PackedRecords(segments)
         self._stuff_maps: dict[int, Tensor] | None = {} if cache else None
-        self.image_ids = tuple(each for each in self.image_ids if each in self._segments)
+        self.image_ids = tuple(number for number in self.image_ids if number in segments)
         if not self.image_ids:
             raise ValueError(f"{self.panoptic_file}: has no image of {self.annotation_file}")
 
     def load(self, index: int) -> Sample:
-        """The picture at a position of `image_ids`, not resized, its objects and its stuff.
+        """The image at a position of `image_ids`, not resized, its objects and its stuff.
 
         Raises:
-            ValueError: a picture or an annotation is missing or damaged; names file and id.
+            ValueError: an image or an annotation is missing or damaged; names file and id.
         """
         sample = super().load(index)
         stuff = self.stuff_map(sample.image_id)
@@ -210,11 +205,11 @@ class PanopticDataset(CocoDataset):
         return stuff
 
     def segments(self, index: int) -> TrueSegments:
-        """All segments of the image at a position of `image_ids`, crowds among them.
+        """All segments of the image at a position of `image_ids`, including crowds.
 
         Raises:
-            ValueError: the picture of segments is missing, damaged or of another size, or holds a
-                segment that the annotation file does not have.
+            ValueError: the segment image is missing, damaged or of another size, or holds a segment
+                that the annotation file does not have.
         """
         return self._read_segments(self.image_ids[index])
 
@@ -225,9 +220,8 @@ class PanopticDataset(CocoDataset):
         size = self._size(image_id)
         if drawn.shape != size:
             height, width = drawn.shape
-            raise ValueError(
-                f"{path}: is {width} x {height} pixels, its image is {size[1]} x {size[0]}"
-            )
+            text = f"is {width} x {height} pixels, its image is {size[1]} x {size[0]}"
+            raise ValueError(f"{path}: {text}")
         segments = tuple(
             TrueSegment(each["id"], each["category_id"], bool(each.get("iscrowd", 0)))
             for each in record["segments_info"]
@@ -241,51 +235,32 @@ class PanopticDataset(CocoDataset):
 
 
 def segments_folder(root: Path, split: str) -> Path:
-    """Where the pictures of segments lie.
-
-    Raises:
-        ValueError: there is no such folder.
-    """
+    """The folder of a split's segment images; ValueError if there is none."""
     folders = [root / "annotations" / f"panoptic_{split}", root / f"panoptic_{split}"]
     for folder in folders:
         if folder.is_dir():
             return folder
-    raise ValueError(f"{folders[0]}: no such folder with the pictures of segments")
+    raise ValueError(f"{folders[0]}: no such folder with segment images")
 
 
 def read_segment_ids(path: Path, size: tuple[int, int] | None = None) -> Tensor:
-    """(H, W) int64 ids of a picture of segments: R + 256 G + 65536 B; 0 is no segment.
+    """(H, W) int64 ids of a segment image: R + 256 G + 65536 B; 0 is no segment.
 
     Args:
-        path: of the picture.
+        path: of the file.
         size: (H, W) that it must have.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, no picture, or of another size.
+        ValueError: the file is damaged, no image, or of another size.
     """
     red, green, blue = read_stored_colors(path, size).long()
     return red + 256 * green + 65536 * blue
 
 
 def write_segment_ids(path: Path, ids: Tensor, *, is_durable: bool = True) -> None:
-    """Write (H, W) segment ids below 2^24 as a picture that `read_segment_ids` reads.
-
-    Args:
-        path: of the PNG file.
-        ids: of the segments; 0 is none.
-        is_durable: see `write_atomically`.
-    """
+    """Write (H, W) segment ids below 2^24 as a PNG file that `read_segment_ids` reads."""
     colors = np.stack([ids.numpy() >> shift & 255 for shift in (0, 8, 16)], axis=-1)
     buffer = io.BytesIO()
     Image.fromarray(colors.astype(np.uint8)).save(buffer, format="PNG", compress_level=3)
     write_atomically(path, buffer.getvalue(), is_durable=is_durable)
-
-
-def _stuff_labels(path: Path, categories: dict[int, dict[str, Any]]) -> dict[int, int]:
-    """Category id -> its value in a stuff map."""
-    stuff = sorted(number for number, each in categories.items() if not each["isthing"])
-    if not 1 <= len(stuff) < UNLABELLED:
-        raise ValueError(f"{path}: has {len(stuff)} categories of stuff, expected 1 to 254")
-    labels = dict.fromkeys(categories, 0)
-    return labels | {category: label for label, category in enumerate(stuff, start=1)}

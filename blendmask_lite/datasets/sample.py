@@ -1,7 +1,4 @@
-"""One image with its true objects, what every data set gives; and batches of them.
-
-The model pads images of different sizes, so nothing is padded here.
-"""
+"""What every data set gives: an image with its true objects; and batches, which are not padded."""
 
 from __future__ import annotations
 
@@ -27,7 +24,6 @@ __all__ = [
     "load_sample",
     "with_images",
 ]
-
 
 DatasetT = TypeVar("DatasetT", bound="InstanceDataset")
 
@@ -101,12 +97,9 @@ def with_images(dataset: DatasetT, image_ids: Sequence[int], *, source: str) -> 
     """A copy of a data set with these images only, in this order.
 
     Args:
-        dataset: whose `image_ids` are all that says which images it has.
-        image_ids: of some of its images.
+        dataset: has no other list of its images than `image_ids`.
+        image_ids: some of them; ValueError if it does not have them.
         source: of the data, for the error.
-
-    Raises:
-        ValueError: an id that the data set does not have.
     """
     if unknown := sorted(set(image_ids) - set(dataset.image_ids)):
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
@@ -135,7 +128,7 @@ class Batch:
         return len(self.images)
 
     def pin_memory(self) -> Batch:
-        """The same in memory that a GPU can fetch meanwhile; `DataLoader` calls this."""
+        """The same in memory that a GPU can fetch while the CPU works; `DataLoader` calls this."""
         return replace(
             self,
             images=[image.pin_memory() for image in self.images],
@@ -160,20 +153,17 @@ def load_sample(
 ) -> Callable[[int, random.Random], Sample]:
     """The function (index, generator) -> augmented sample that training draws from.
 
-    Args:
-        dataset: to load from.
-        transform: the augmentation.
-        mask_size: R; the samples are `compact`. None: they keep whole masks.
+    With a `mask_size`, R, the samples are `compact`; otherwise they keep whole masks.
     """
     return _LoadSample(dataset, transform, mask_size)
 
 
 def compact(sample: Sample, mask_size: int) -> Sample:
-    """The sample with what the losses read of its masks and its semantic map in their place.
+    """The sample with only those parts of its masks and its semantic map that the losses read.
 
     The mask loss reads R x R crops: a hundred whole masks of 800 x 1333 pixels are 107 MB, their
     crops of 56 x 56 are 0.3 MB. The semantic loss reads every eighth pixel of the map: 17 kB
-    instead of 8.5 MB. Such a sample is ready; no transform takes it.
+    instead of 8.5 MB. No transform accepts such a sample.
     """
     target = sample.target
     if target.masks is None:
@@ -198,7 +188,7 @@ def compact(sample: Sample, mask_size: int) -> Sample:
 
 @dataclass(frozen=True)
 class _LoadSample:
-    """A function that worker processes can receive."""
+    """A function that can be sent to worker processes."""
 
     dataset: TrainingDataset
     transform: Callable[[Sample, random.Random], Sample]

@@ -44,24 +44,24 @@ class TorchvisionDataset:
     - "boxes": (N, 4) corners (x0, y0, x1, y1), pixels, x0 < x1 and y0 < y1;
     - "labels": (N,) integers from `first_label` on;
     - "masks": (N, H, W) bool, or uint8 of 0 and 1;
-    - "iscrowd", if it is there: (N,) 0 or 1. Crowds are not learned, nor is what is found in them
-      counted as wrong;
-    - "area", if it is there: (N,) pixels, which decide in evaluation what is small and large. If
-      not, the masks' pixels count.
+    - "iscrowd" (optional): (N,) 0 or 1. Crowds are not learned, and detections on them do not count
+      as wrong;
+    - "area" (optional): (N,) pixels, which decide in evaluation what is small and large; by default
+      the number of the mask's pixels.
 
-    Anything else in it, "image_id" too, is not read: an image's id is its position. A dict without
-    any of the first three is of an image without objects. Objects whose masks have no pixels are
-    left out.
+    Other entries are ignored, including "image_id": an image's id is its position. A dict without
+    any of the first three belongs to an image without objects. Objects whose masks have no pixels
+    are left out.
 
-    Items are read again at every use. Random augmentation belongs into the settings of a training;
-    if items change from use to use, a killed run does not continue bit by bit, and evaluation
-    compares with something else than what was seen.
+    Items are read again at every use. Random augmentation belongs in the settings of a training: if
+    items change from use to use, a killed run does not continue bit by bit, and evaluation compares
+    with other objects than those in the image that the model saw.
 
     Args:
         dataset: of pairs (image, dict).
         class_names: C names, in the order of the labels, without background.
-        first_label: the label of `class_names[0]` in the dicts: 1 as in torchvision's models, in
-            which 0 is background, or 0.
+        first_label: the label of `class_names[0]` in the dicts: 0, or 1 as in torchvision's models,
+            in which 0 is background.
 
     Attributes:
         class_names: C names.
@@ -70,8 +70,8 @@ class TorchvisionDataset:
         image_ids: positions in `dataset`.
 
     Raises:
-        ValueError: no class, a name that comes twice, or another first label. `load`, `load_image`
-            and `ground_truth` raise it for an item that does not fit.
+        ValueError: no class, a repeated name, or another first label. `load`, `load_image` and
+            `ground_truth` raise it for an item that does not fit.
     """
 
     stuff_names: tuple[str, ...] = ()
@@ -168,11 +168,8 @@ class _Item:
         self.target: Mapping[str, Any] = target
         if not target.keys() & {"boxes", "labels", "masks"}:
             masks = torch.zeros((0, *self.image.shape[-2:]), dtype=torch.bool)
-            self.target = {
-                "boxes": torch.zeros(0, 4),
-                "labels": masks.long()[:, 0, 0],
-                "masks": masks,
-            }
+            labels = torch.zeros(0, dtype=torch.int64)
+            self.target = {"boxes": torch.zeros(0, 4), "labels": labels, "masks": masks}
 
     def labels(self, first: int, num_classes: int) -> Tensor:
         """(N,) int64, 0 to C-1."""
@@ -220,7 +217,7 @@ class _Item:
             return torch.zeros(num, dtype=torch.bool)
         words = f"({num},) of 0 and 1, by its labels"
         crowds = self._field("iscrowd", (num,), (torch.bool, *NUMBERS), words)
-        if not bool(((crowds == 0) | (crowds == 1)).all()):
+        if not ((crowds == 0) | (crowds == 1)).all():
             self._refuse(f"target['iscrowd'] holds {crowds.tolist()}, expected {words}")
         return crowds.bool()
 
@@ -230,7 +227,7 @@ class _Item:
             return None
         words = f"({num},) numbers of at least 0, by its labels"
         areas = self._field("area", (num,), NUMBERS, words)
-        if not bool((areas.isfinite() & (areas >= 0)).all()):
+        if not (areas.isfinite() & (areas >= 0)).all():
             self._refuse(f"target['area'] holds {areas.tolist()}, expected {words}")
         return areas
 
@@ -259,9 +256,7 @@ class _Item:
             self._refuse(f"target[{name!r}] is missing, expected {words}")
         value = self.target[name]
         fits = isinstance(value, Tensor) and value.dtype in dtypes and value.dim() == len(shape)
-        if not fits or any(
-            side not in (None, own) for side, own in zip(shape, value.shape, strict=True)
-        ):
+        if not fits or any(s not in (None, own) for s, own in zip(shape, value.shape, strict=True)):
             self._refuse(f"target[{name!r}] is {_described(value)}, expected {words}")
         return value.detach().cpu().as_subclass(Tensor)
 

@@ -31,26 +31,25 @@ __all__ = [
     "resized_size",
 ]
 
-
-GREY = 128  # of filled pixels
+GREY = 128  # of padded pixels
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTransform:
     """Random crop, multi-scale resizing, flip and colour permutation of training samples.
 
-    A sample depends on the generator that is passed in alone, so that a training can be continued
+    A sample depends only on the generator that is passed in, so that a training can be continued
     bit by bit. CONTRIBUTING.md says why these are not torchvision's transforms ("The augmentation
     is ours").
 
     Attributes:
         train_sizes: shorter sides to draw from, pixels.
         max_size: longest side allowed, pixels; not with `jitter`.
-        flip: exchange left and right in every second sample.
+        flip: exchange left and right in half of the samples.
         channel_permutation: shuffle the colour channels, so that colour tells nothing.
         crop: least share of height and of width that a random window keeps; None: no window.
-        jitter: least and largest scale of `jitter_scale`, which takes the place of crop and
-            resizing; the side of its square is drawn from `train_sizes`.
+        jitter: least and largest scale of `jitter_scale`, which replaces crop and resizing; the
+            side of its square is drawn from `train_sizes`.
     """
 
     train_sizes: tuple[int, ...]
@@ -89,8 +88,8 @@ def draw_window(
 ) -> tuple[int, int, int, int]:
     """A window (y0, x0, y1, x1), half open, pixels.
 
-    Height and width are each drawn between `least_share` of the picture's and all of it. Where
-    there are objects, one is drawn, and the window holds its box' center.
+    Height and width are drawn between `least_share` of the image's and all of it. If there are
+    objects, one is drawn, and the window contains the center of its box.
     """
     height, width = sample.image.shape[-2:]
     sizes = [int(side * generator.uniform(least_share, 1) + 0.5) or 1 for side in (height, width)]
@@ -113,30 +112,25 @@ def crop_sample(sample: Sample, window: tuple[int, int, int, int]) -> Sample:
     """The part of a sample inside a window (y0, x0, y1, x1), half open, pixels.
 
     Boxes are those of the masks' remaining parts; objects of which nothing remains are left out.
-
-    Raises:
-        ValueError: the sample has no masks, so its boxes cannot be found again.
+    The sample needs whole masks.
     """
     if sample.target.masks is None or sample.target.mask_crops is not None:
         raise ValueError(f"image {sample.image_id}: cropping needs whole masks")
     y0, x0, y1, x1 = window
-    part = _with_maps(
-        sample, lambda maps, _: maps[..., y0:y1, x0:x1], image=sample.image[..., y0:y1, x0:x1]
-    )
-    part = _without_empty(part)
-    masks = part.target.masks
-    assert masks is not None
-    boxes = mask_boxes(masks).to(part.target.boxes.dtype)
-    return replace(part, target=replace(part.target, boxes=boxes))
+    image = sample.image[..., y0:y1, x0:x1]
+    target = _without_empty(
+        _with_maps(sample, lambda maps, _: maps[..., y0:y1, x0:x1], image=image)
+    ).target
+    assert target.masks is not None
+    boxes = mask_boxes(target.masks).to(target.boxes.dtype)
+    return replace(sample, image=image, target=replace(target, boxes=boxes))
 
 
 def resized_size(size: tuple[int, int], shorter: int, longest: int) -> tuple[int, int]:
-    """(H, W) after resizing: the shorter side becomes `shorter`, unless the longer would exceed.
+    """(H, W) after resizing: the shorter side becomes `shorter`, or the longer one `longest`.
 
-    Rounding as in detectron2's ResizeShortestEdge; no side falls below 1.
-
-    Raises:
-        ValueError: a size below 1.
+    The smaller of the two results counts, rounded as in detectron2's ResizeShortestEdge; no side
+    falls below 1. All arguments must be at least 1.
     """
     if min(*size, shorter, longest) < 1:
         raise ValueError(f"size {size}, shorter = {shorter}, longest = {longest}: all must be >= 1")
@@ -154,13 +148,10 @@ def resize_for_test(image: Tensor, test_size: int, max_size: int) -> Tensor:
 
 
 def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:
-    """The sample at another size (H, W); a sample of that size is returned as it is.
+    """The sample, which must not be `compact`, at another size (H, W).
 
     The image is resized bilinearly with antialiasing; masks and maps take the pixel under each
     new center. Boxes are scaled, so that they stay exact where a thin mask lost its pixels.
-
-    Raises:
-        ValueError: the sample is `compact`.
     """
     _require_whole_maps(sample)
     height, width = sample.image.shape[-2:]
@@ -176,11 +167,7 @@ def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:
 
 
 def flip_horizontally(sample: Sample) -> Sample:
-    """The sample with left and right exchanged.
-
-    Raises:
-        ValueError: the sample is `compact`.
-    """
+    """The sample, which must not be `compact`, with left and right exchanged."""
     _require_whole_maps(sample)
     width = sample.image.shape[-1]
     x0, y0, x1, y1 = sample.target.boxes.unbind(dim=1)
@@ -200,14 +187,14 @@ def permute_channels(sample: Sample, order: Sequence[int]) -> Sample:
 
 
 def jitter_scale(sample: Sample, side: int, scale: float, generator: random.Random) -> Sample:
-    """A square picture of `side` pixels: large-scale jitter (Ghiasi et al., "Simple Copy-Paste").
+    """A square image of `side` pixels: large-scale jitter (Ghiasi et al., "Simple Copy-Paste").
 
-    The picture is resized to fit into the square, times `scale`. What is beyond the square is cut
-    off, at random left or right and above or below; what is missing is filled, see `pad_sample`.
+    The image is resized to fit into the square, times `scale`. Parts beyond the square are cut
+    off, at random left or right and above or below; missing ones are padded, see `pad_sample`.
     Objects without a pixel are left out.
 
-    Our choice: cutting comes before enlarging, at whole pixels of the stored picture, so that the
-    masks of an enlarged picture need no memory. A pixel may become longer or wider by a little.
+    Our choice: cutting comes before enlarging, at whole pixels of the stored image, so that the
+    masks of an enlarged image need no memory. Pixels may become slightly longer or wider.
     """
     stored = sample.image.shape[-2:]
     ratio = scale * side / max(stored)
@@ -225,10 +212,7 @@ def jitter_scale(sample: Sample, side: int, scale: float, generator: random.Rand
 def pad_sample(sample: Sample, side: int) -> Sample:
     """The sample in the upper left corner of a square of `side` pixels, the rest grey.
 
-    There is nothing in the rest: no object, and nobody said what its ground is made of.
-
-    Raises:
-        ValueError: the picture is larger than the square.
+    The rest has no objects and its stuff is unlabelled. The image must not exceed the square.
     """
     height, width = sample.image.shape[-2:]
     if max(height, width) > side:
@@ -248,13 +232,9 @@ def _with_maps(
     image: Tensor,
     boxes: Tensor | None = None,
 ) -> Sample:
-    """The sample with another image and boxes, and with all its masks and maps changed alike.
+    """The sample with another image, and boxes if not None, and with all masks and maps changed.
 
-    Args:
-        sample: to change.
-        change: (n, H, W) of any type, and the value that stands for nothing -> (n, H', W').
-        image: in the place of the sample's.
-        boxes: in the place of the sample's; None keeps them.
+    `change` is called with (n, H, W) maps of any type and the value that stands for nothing.
     """
     target = sample.target
     semantic, stuff = target.semantic, target.stuff
@@ -293,8 +273,8 @@ def _resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(image.shape[-2:]) == size:
         return image
     if image.dtype == torch.uint8 and (image.device.type != "cpu" or size == (1, 1)):
-        # Only CPUs have a kernel for antialiased bytes, which fails at a single pixel; rounded,
-        # these are its own, to one step.
+        # Only CPUs have a kernel for antialiased bytes, which fails at a single pixel. Rounded
+        # floats differ from it by at most one step.
         return _resize_image(image.float(), size).round().clamp(0, 255).to(torch.uint8)
     return F.interpolate(
         image[None], size=size, mode="bilinear", align_corners=False, antialias=True
