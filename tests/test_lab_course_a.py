@@ -116,11 +116,11 @@ def test_a_picture_that_cannot_be_read_is_told_and_the_old_one_stays(coco):
 
 
 def test_wrong_arguments_are_refused(browser):
-    with pytest.raises(ValueError, match="picture 3: there are 3"):
+    with pytest.raises(ValueError, match="image 3: there are 3"):
         browser.show(3)
     with pytest.raises(ValueError, match="at least one mask size"):
         DataBrowser(mask_sizes=())
-    with pytest.raises(ValueError, match="a data set with pictures"):
+    with pytest.raises(ValueError, match="a data set with images"):
         DataBrowser(ShapesDataset(0))
 
 

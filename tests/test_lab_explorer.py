@@ -101,7 +101,7 @@ def upload(explorer, content, name="photo.png"):
 
 def test_the_first_page_shows_what_predict_finds(explorer, model, dataset):
     found = model.predict([dataset.load(0).image], score_threshold=SCORE)[0]
-    title = "shapes, seed 7, picture 0"
+    title = "shapes, seed 7, image 0"
     figure = detections_figure(dataset.load(0).image, found, model.class_names, title=title)
 
     assert is_drawn(explorer.page.view, figure)
@@ -118,19 +118,19 @@ def test_another_number_shows_another_picture(explorer, model, dataset):
     explorer.controls.number.value = 2
 
     found = model.predict([dataset.load(2).image], score_threshold=SCORE)[0]
-    title = "shapes, seed 7, picture 2"
+    title = "shapes, seed 7, image 2"
     figure = detections_figure(dataset.load(2).image, found, model.class_names, title=title)
     assert is_drawn(explorer.page.view, figure)
     explorer.controls.next.click()
     assert explorer.controls.number.value == 3 and explorer.controls.next.disabled
     explorer.controls.previous.click()
-    assert explorer.present.picture.name == "shapes, seed 7, picture 2"
+    assert explorer.present.picture.name == "shapes, seed 7, image 2"
 
 
 def test_bases_are_drawn_as_maps_and_as_overlays(explorer, model, dataset):
     image = dataset.load(0).image
     bases = model([image]).bases[0].detach()
-    stride, title = model.bottom.stride, "shapes, seed 7, picture 0"
+    stride, title = model.bottom.stride, "shapes, seed 7, image 0"
     explorer.turn_to("Bases")
 
     assert is_drawn(
@@ -169,7 +169,7 @@ def test_figures_1_and_4_are_those_of_the_package(explorer, model, dataset):
     explorer.controls.object.value = 1
 
     drawn = figure_1(model, image, chosen=1, score_threshold=SCORE)
-    title = f"shapes, seed 7, picture 0: {explorer.controls.object.options[1][0]}"
+    title = f"shapes, seed 7, image 0: {explorer.controls.object.options[1][0]}"
     drawn.suptitle(title, fontsize=10)
     drawn.set_label(f"{title}. How" + drawn.get_label().split("How")[1])
     assert is_drawn(explorer.page.view, drawn)
@@ -200,7 +200,7 @@ def test_knocking_out_a_base_changes_the_masks_as_the_package_says(explorer, mod
             base_before=output.bases[0, base],
             base_after=changed.bases[0, base],
             stride=model.bottom.stride,
-            title=f"shapes, seed 7, picture 0: base {base + 1} "
+            title=f"shapes, seed 7, image 0: base {base + 1} "
             + ("is its mean" if factor is None else f"times {factor:g}"),
         )
         assert is_drawn(page.view, figure)
@@ -235,7 +235,7 @@ def test_scores_of_bases_stand_beside_those_of_untrained_networks(dataset):
 
     scores = score_bases(small, dataset, max_images=2)
     null = untrained_scores(small.config, dataset, small, seeds=range(3), max_images=2)
-    title = f"{scores.num_objects} objects in 2 pictures"
+    title = f"{scores.num_objects} objects in 2 images"
     assert is_drawn(page.measured, basis_scores_figure(scores, untrained=null, title=title))
     assert page.measured_table.value == as_table(score_rows(scores, null))
 
@@ -264,7 +264,7 @@ def test_oracles_of_the_picture_and_of_the_data_set(dataset):
     page = explorer.page
     swaps = oracle_swaps(small, look_at_objects(small, dataset.load(0)))
 
-    assert is_drawn(page.view, oracle_figure(swaps.losses(), title="shapes, seed 7, picture 0"))
+    assert is_drawn(page.view, oracle_figure(swaps.losses(), title="shapes, seed 7, image 0"))
     row = "".join(f"<td>{float(each[0]):.2f}</td>" for each in vars(swaps).values())
     assert row in page.table.value
     page.num_images.value = 1
@@ -391,10 +391,10 @@ def test_an_own_picture_is_segmented_and_the_reader_is_warned(explorer, model):
     assert torch.equal(explorer.present.picture.image, image)
     assert explorer.present.look.image.shape == (3, 128, 171)
     advice = explorer.controls.advice
-    assert advice.kind == "warning" and "generated shapes only" in advice.text
+    assert advice.kind == "warning" and "trained on generated shapes" in advice.text
     assert "R_50_3x" in advice.text
     explorer.turn_to("Where IoU is lost")
-    assert "Nobody knows the true objects" in explorer.page.view.text
+    assert "The true objects of this image are unknown" in explorer.page.view.text
     assert advice_about(tiny_model(), explorer.present.picture) == ""
     explorer.show(0)
     assert advice.text == ""
@@ -439,7 +439,7 @@ def test_a_file_too_large_for_the_page_arrives_as_its_size(explorer):
     before = explorer.present
     explorer.controls.upload._receive(None, {"name": "large.png", "size": 12_345_678}, [])
 
-    assert "large.png: 12.3 MB; pictures up to 8 MB" in explorer.message.text
+    assert "large.png: 12.3 MB; images may have 8 MB" in explorer.message.text
     assert explorer.present is before
 
 

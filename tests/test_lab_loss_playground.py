@@ -187,7 +187,7 @@ def test_apart_the_loss_decides_whether_the_box_can_be_pulled(playground):
     assert "0 on every side" in playground.canvas.bars["sides"]["title"]
     assert "infinite" in [bar["text"] for bar in playground.canvas.bars["losses"]["bars"]]
     playground.controls.step.click()
-    assert playground.box == box and "No gradient" in playground.message.text
+    assert playground.box == box and "The gradient is 0" in playground.message.text
     playground.controls.loss.value = "1 - GIoU"
     assert playground.message.text == ""
     playground.controls.step.click()
@@ -249,7 +249,7 @@ def test_an_own_picture_needs_its_box():
     made.close()
     with pytest.raises(ValueError, match="true_box: needed"):
         LossPlayground(image=image)
-    with pytest.raises(ValueError, match="not inside the picture of 60 x 40"):
+    with pytest.raises(ValueError, match="not inside the image of 60 x 40"):
         LossPlayground(image=image, true_box=(5, 5, 30, 50))
 
 

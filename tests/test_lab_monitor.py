@@ -243,7 +243,7 @@ def test_a_training_is_started_stopped_and_resumed(monitor, stand_in):
 
     monitor.controls.stop.click()
     assert eventually(lambda: seen(monitor, "stopped"))
-    assert monitor.process.exit_code == 130 and "Resume continues it" in monitor.message.text
+    assert monitor.process.exit_code == 130 and "“Resume” continues it" in monitor.message.text
     monitor.controls.start.click()
     assert "holds a run already" in monitor.message.text and monitor.message.kind == "error"
 

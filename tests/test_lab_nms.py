@@ -215,7 +215,7 @@ def test_another_picture_begins_at_its_beginning(stepper):
     before = stepper.found
     stepper.picture.value = 1
     assert stepper.found is not before and stepper.step.value == 0
-    with pytest.raises(ValueError, match="picture 9"):
+    with pytest.raises(ValueError, match="image 9"):
         stepper.show(9)
     with pytest.raises(ValueError, match="step 999"):
         stepper.go_to(999)
@@ -224,7 +224,7 @@ def test_another_picture_begins_at_its_beginning(stepper):
 
 
 def test_no_picture_is_refused_and_closing_frees_the_model():
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="samples: at least one"):
         NmsStepper(samples=[])
     made = NmsStepper()
     model = weakref.ref(made.model)

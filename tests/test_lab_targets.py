@@ -217,7 +217,7 @@ def test_other_levels_come_with_their_limits(explorer):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("64, many", "'many' is no number"),
+        ("64, many", "'many' is not a number"),
         ("64", "need 2"),
         ("64, 32", "ascend"),
         ("0 1", "above 0"),
@@ -251,7 +251,7 @@ def test_another_picture_is_shown_and_a_picture_without_objects_says_so(explorer
     assert "no objects" in other.canvas.bars["objects"]["title"]
     assert other.figure().axes
     other.close()
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="samples: at least one"):
         TargetsExplorer(samples=[])
 
 

@@ -1,4 +1,4 @@
-"""Look inside BlendMask by hand: widgets that arrange figures and canvases in a notebook."""
+"""The lab: widgets to look inside BlendMask in a notebook."""
 
 from importlib import import_module
 

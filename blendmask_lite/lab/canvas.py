@@ -1,6 +1,6 @@
 """The canvas of the lab: maps and images with marks on them, and what the reader does there.
 
-Numbers travel as bytes, 256 colours a map, so that little travels.
+Numbers travel as one byte a cell with a palette of 256 colours, which keeps messages small.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ __all__ = [
     "Panel",
     "as_cells",
     "as_png",
+    "image_panel",
     "layer_palette",
     "palette",
 ]
@@ -48,11 +49,7 @@ def palette(colors: str | Colormap) -> bytes:
 
 
 def layer_palette(*colors: tuple[str, int]) -> bytes:
-    """Colours for the cells 1, 2, ... of a layer above a picture; cell 0 is clear.
-
-    Args:
-        colors: colour and opacity (0 to 255) of each.
-    """
+    """Colours, with opacity from 0 to 255, of the cells 1, 2, ... of a layer; cell 0 is clear."""
     table = np.zeros((256, 4), np.uint8)
     for index, (color, alpha) in enumerate(colors, start=1):
         table[index] = (*rgb255(color), alpha)
@@ -84,42 +81,35 @@ Act = Literal["box", "show box", "paint", "hover"]
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture or map, drawn with crisp cells.
+    """One picture or map, drawn with crisp cells."""
 
-    Attributes:
-        key: names it in pixels, marks and events.
-        label: what it shows, for screen readers.
-        width: cells.
-        height: cells.
-        title: above it; may be empty.
-        color: of the title; the text's own where empty.
-        size: its width on the page at most, CSS pixels.
-        unit: pixels of the box's picture per cell.
-        palette: name of the colours of one byte a cell; "rgba" and "png" carry their own. A PNG
-            may be finer than the cells.
-        is_live: its pixels change with every event: they travel apart from the others.
-        acts: what the user may do here: "box" drags and resizes the box, "show box" only outlines
-            it, "paint" strokes cells, "hover" points at one.
-        overlay: palette of a layer above the picture; none where empty.
-    """
-
-    key: str
-    label: str
-    width: int
-    height: int
-    title: str = ""
-    color: str = ""
-    size: int = 96
-    unit: float = 1
+    key: str  # its name in pixels, marks and events
+    label: str  # what it shows, for screen readers
+    width: int  # cells
+    height: int  # cells
+    title: str = ""  # above it
+    color: str = ""  # swatch before the title
+    size: int = 96  # largest width on the page, CSS pixels
+    unit: float = 1  # pixels of the image per cell, for the box
+    # Name of a palette; "rgba" and "png" have their own colours. A PNG may be finer than the cells.
     palette: str = "rgba"
-    is_live: bool = False
+    is_live: bool = False  # its pixels change with every event and travel apart from the others
+    # What the user may do here: "box" drags and resizes the box, "show box" only outlines it,
+    # "paint" strokes cells, "hover" points at one.
     acts: tuple[Act, ...] = ()
-    overlay: str = ""
+    overlay: str = ""  # palette of a layer above the panel; empty for no layer
+
+
+def image_panel(key: str, label: str, image: Tensor, size: int, **settings: Any) -> Panel:
+    """A panel for a PNG of a (..., H, W) image; its longer side takes at most `size` CSS pixels."""
+    height, width = image.shape[-2:]
+    size = round(size * min(1, width / height))
+    return Panel(key, label, width, height, size=size, palette="png", **settings)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Panels side by side under a heading; `bars` names a bar chart that stands below them."""
+    """Panels side by side under a heading; `bars` is the name of a bar chart below them."""
 
     title: str
     panels: tuple[Panel, ...] = ()
@@ -129,7 +119,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Mark:
-    """A rectangle on a panel, in cells; `weight` from 0 to 1 is written into it where it fits."""
+    """A rectangle on a panel, in cells; `weight`, 0 to 1, is written into it if there is room."""
 
     x: float
     y: float
@@ -140,7 +130,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: its length is `value`, beside it stands `text`."""
+    """One bar of length `value` with `text` beside it."""
 
     label: str
     value: float
@@ -160,7 +150,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Overlay:
-    """A part of the layer above a picture: one byte a cell, row by row, of the panel's palette."""
+    """A rectangle of the layer above a panel: one byte a cell, row by row."""
 
     x: int
     y: int
@@ -177,12 +167,12 @@ class CanvasEvent:
         kind: "box", "paint", "hover" or "key".
         panel: key of the panel.
         box: (x0, y0, x1, y1) after the change, for "box".
-        cells: (x, y) that the stroke passed since the last event, for "paint"; the one pointed at,
-            for "hover", none when nothing is pointed at any more.
+        cells: (x, y) that the stroke passed since the last event, for "paint"; the cell pointed
+            at, for "hover", or none.
         key: "+", "-", "undo" or "redo", for "key".
-        count: how often it was pressed.
-        gesture: number of the drag or stroke that it belongs to; 0 if it stands alone.
-        is_last: the drag or stroke ends with it.
+        count: how often the key was pressed.
+        gesture: number of the drag or stroke; 0 for an event that stands alone.
+        is_last: whether the drag or stroke ends with this event.
     """
 
     kind: str
@@ -196,11 +186,11 @@ class CanvasEvent:
 
 
 class Canvas(anywidget.AnyWidget):
-    """Panels in columns, answered in Python.
+    """Panels in columns, whose events are answered in Python.
 
-    `arrange` says what there is, `draw` brings pixels, marks, bars and the box, and `on_event`
-    takes a function that is called with every `CanvasEvent`. All that one event causes is sent to
-    the page together.
+    `arrange` lays out the panels, `draw` brings pixels, marks, bars and the box, and `on_event`
+    sets the function that is called with every `CanvasEvent`. All changes that one event causes
+    are sent to the page together.
     """
 
     _esm = STATIC / "canvas.js"
@@ -230,16 +220,16 @@ class Canvas(anywidget.AnyWidget):
         """Lay out the groups in columns; pixels of panels that are gone are dropped.
 
         Args:
-            columns: groups from top to bottom, of every column.
+            columns: the groups of every column, from top to bottom.
             palettes: 256 x 4 bytes (red, green, blue, alpha) by name; None keeps the old ones.
 
         Raises:
-            ValueError: two panels of one key, or a palette of another length.
+            ValueError: two panels with one key, or a palette of another length.
         """
         panels = [panel for groups in columns for group in groups for panel in group.panels]
         by_key = {panel.key: panel for panel in panels}
         if len(by_key) < len(panels):
-            raise ValueError(f"panels: a key twice in {[panel.key for panel in panels]}")
+            raise ValueError(f"panels: a key occurs twice in {[panel.key for panel in panels]}")
         for name, colors in (palettes or {}).items():
             if len(colors) != 1024:
                 raise ValueError(f"palette {name!r}: {len(colors)} bytes, expected 256 x 4")
@@ -248,9 +238,9 @@ class Canvas(anywidget.AnyWidget):
             self.columns = [[asdict(group) for group in groups] for groups in columns]
             if palettes is not None:
                 self.palettes = dict(palettes)
-            self.still = {key: value for key, value in self.still.items() if key in by_key}
-            self.live = {key: value for key, value in self.live.items() if key in by_key}
-            self.overlays = {key: value for key, value in self.overlays.items() if key in by_key}
+            for name in ("still", "live", "overlays"):
+                content = getattr(self, name)
+                setattr(self, name, {key: content[key] for key in content if key in by_key})
             self.marks = {}
 
     def draw(
@@ -272,11 +262,13 @@ class Canvas(anywidget.AnyWidget):
             box: (x0, y0, x1, y1), pixels; empty for none.
 
         Raises:
-            ValueError: a panel that is not there, or too few or too many bytes.
+            ValueError: an unknown panel, or too few or too many bytes.
         """
         still, live = dict(self.still), dict(self.live)
         for key, content in (pixels or {}).items():
-            panel = self._panel(key)
+            if key not in self._panels:
+                raise ValueError(f"panel {key!r}: there are {', '.join(self._panels) or 'none'}")
+            panel = self._panels[key]
             cells = panel.width * panel.height * (4 if panel.palette == "rgba" else 1)
             if panel.palette != "png" and len(content) != cells:
                 raise ValueError(f"panel {key!r}: {len(content)} bytes, expected {cells}")
@@ -284,16 +276,16 @@ class Canvas(anywidget.AnyWidget):
         with self.hold_sync():
             self.still, self.live = still, live
             if overlays is not None:
-                self.overlays = {key: asdict(each) for key, each in overlays.items()}
+                self.overlays = {key: asdict(overlay) for key, overlay in overlays.items()}
             if marks is not None:
-                self.marks = {key: [asdict(each) for each in some] for key, some in marks.items()}
+                self.marks = {key: [asdict(mark) for mark in own] for key, own in marks.items()}
             if bars is not None:
-                self.bars = self.bars | {key: asdict(each) for key, each in bars.items()}
+                self.bars = self.bars | {key: asdict(chart) for key, chart in bars.items()}
             if box is not None:
                 self.box = [float(side) for side in box]
 
     def on_event(self, callback: Callable[[CanvasEvent], None]) -> None:
-        """Call `callback` with every event from now on, instead of an earlier one."""
+        """Call `callback` with every event from now on; it replaces an earlier one."""
         self._callback = callback
 
     def act(self, event: CanvasEvent) -> None:
@@ -303,13 +295,7 @@ class Canvas(anywidget.AnyWidget):
                 self._callback(event)
 
     def download(self, name: str, content: bytes, kind: str) -> None:
-        """Let the browser save a file.
-
-        Args:
-            name: that the browser proposes.
-            content: of the file.
-            kind: its MIME type, such as "image/png".
-        """
+        """Let the browser save a file; `kind` is its MIME type, such as "image/png"."""
         self.send({"download": name, "kind": kind}, [content])
 
     def save_figure(self, figure: Figure, name: str, kind: str) -> None:
@@ -317,16 +303,11 @@ class Canvas(anywidget.AnyWidget):
         self.download(f"{name}.{kind}", figure_file(figure, f".{kind}", dpi=200), KINDS[kind])
 
     def close(self) -> None:
-        """Remove it from the page and drop its pixels in both places."""
+        """Remove the canvas from the page and drop its pixels in kernel and page."""
         self._callback = None
         with self.hold_sync():
             self.columns, self.still, self.live, self.overlays = [], {}, {}, {}
         super().close()
-
-    def _panel(self, key: str) -> Panel:
-        if key not in self._panels:
-            raise ValueError(f"panel {key!r}: there are {', '.join(self._panels) or 'none'}")
-        return self._panels[key]
 
     def _receive(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
         """Answer one event; the page waits for `done` before it sends the next."""

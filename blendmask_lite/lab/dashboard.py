@@ -1,6 +1,6 @@
 """The lab as one page: explorer, Blender lab and time machine behind tabs.
 
-Chapter: the lab. `make dashboard` serves it without code; in a notebook it is a widget as any.
+Chapter: the lab. `make dashboard` serves it as a page without code; in a notebook it is a widget.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ __all__ = ["Dashboard"]
 
 
 class Dashboard(LabWidget):
-    """The parts of the lab as tabs; each is made when it is first looked at.
+    """The parts of the lab as tabs; each is made when it is first opened.
 
-    The Blender lab begins with model and picture of the explorer, and takes them again when its
-    button is pressed.
+    The Blender lab begins with the explorer's model and image; its button takes them again.
     """
 
     def __init__(self) -> None:
@@ -40,11 +39,11 @@ class Dashboard(LabWidget):
 
     @property
     def part(self) -> list[widgets.Widget]:
-        """What the tab in front holds."""
+        """The contents of the open tab."""
         return list(self._place.children)
 
     def turn_to(self, name: str) -> None:
-        """Look at another part.
+        """Open another part.
 
         Raises:
             ValueError: there is no such part.
@@ -54,7 +53,7 @@ class Dashboard(LabWidget):
         self.tabs.selected_index = list(self._places).index(name)
 
     def free(self) -> None:
-        """Drop what the parts hold; they close themselves with the frame."""
+        """Close the parts, which drop what they hold."""
         for place in self._places.values():
             for part in place.children:
                 if isinstance(part, LabWidget):
@@ -71,13 +70,13 @@ class Dashboard(LabWidget):
             place.children = tuple(self._makers[name]())
 
     def _make_blender_lab(self) -> list[widgets.Widget]:
-        take = button("refresh", "Take the explorer's picture and model", "")
+        take = button("refresh", "Take the explorer's image and model", "")
         self.when(take, do=self._take)
         return [take, self._blender_lab()]
 
     def _blender_lab(self) -> BlenderLab:
         present = self.explorer.present
-        # Labels of other classes than the model's would have no name there.
+        # The lab has no names for classes that the model does not know.
         knows_all = present.picture.class_names == present.model.class_names
         target = self.explorer.target if knows_all else None
         return BlenderLab(model=present.model, image=present.look.image, target=target)

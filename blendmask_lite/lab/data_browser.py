@@ -1,6 +1,6 @@
-"""The annotations of a picture as the data browser shows them: what is stored, and in which form.
+"""The data browser: the annotations of an image, what is stored of them, and in which form.
 
-Chapter 01 of the course.
+Chapter 01.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures.masks import instances_figure, round_trip_figure
 from blendmask_lite.figures.style import DescribedFigure
-from blendmask_lite.lab.parts import FigureView, LabWidget, button, control, row
+from blendmask_lite.lab.parts import FigureView, LabWidget, button, check_index, control, row
 from blendmask_lite.masks import mask_iou, there_and_back
 
 __all__ = ["GROUPS", "DataBrowser", "StoredObject", "stored_objects"]
@@ -35,36 +35,25 @@ GROUPS = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0*
 
 @dataclass(frozen=True)
 class StoredObject:
-    """One annotation.
+    """One annotation."""
 
-    Attributes:
-        name: number and class, such as "2 star"; a crowd says so.
-        is_crowd: a region of many objects that nobody told apart.
-        form: how the file stores its mask, in words.
-        area: pixels, as the file says.
-        mask: (H, W) bool.
-        box: (4,) tight corners of the mask, pixels.
-        num_runs: run lengths of the mask.
-        num_bytes: of the compressed run lengths.
-    """
-
-    name: str
-    is_crowd: bool
-    form: str
-    area: float
-    mask: Tensor
-    box: Tensor
-    num_runs: int
-    num_bytes: int
+    name: str  # number and class, such as "2 star", and whether it is a crowd
+    is_crowd: bool  # a region of many objects that were not told apart
+    form: str  # how the file stores its mask, in words
+    area: float  # pixels, from the file
+    mask: Tensor  # (H, W) bool
+    box: Tensor  # (4,) tight corners of the mask, pixels
+    num_runs: int  # run lengths of the mask
+    num_bytes: int  # of the compressed run lengths
 
     @property
     def groups(self) -> str:
-        """Small, medium or large; two of them right on a border."""
+        """Small, medium or large; two of them if the area is right on a border."""
         return " and ".join(n for n, (low, high) in GROUPS.items() if low <= self.area <= high)
 
 
 def stored_objects(dataset: InstanceDataset, index: int) -> list[StoredObject]:
-    """The annotations of the image at a position of the data set, crowds among them."""
+    """The annotations of an image of the data set, including crowds."""
     content = dataset.select([dataset.image_ids[index]]).ground_truth()
     size = (content["images"][0]["height"], content["images"][0]["width"])
     names = {category["id"]: category["name"] for category in content["categories"]}
@@ -104,18 +93,18 @@ def _form(segmentation: Any) -> str:
     return "compressed run lengths"
 
 
-ALL = -1  # objects are shown
+ALL = -1  # the choice that shows all objects
 
 
 class DataBrowser(LabWidget):
-    """Pictures with their annotations, one by one.
+    """Images with their annotations, one by one.
 
     Args:
-        dataset: with masks; None: some generated pictures.
+        dataset: with masks; None for some generated images.
         mask_sizes: values of R to choose from, cells.
 
     Raises:
-        ValueError: the data set has no pictures, or there is no R.
+        ValueError: the data set has no images, or there is no R.
     """
 
     def __init__(
@@ -127,25 +116,15 @@ class DataBrowser(LabWidget):
         super().__init__(title="Data browser")
         self.dataset = ShapesDataset(24, seed=7) if dataset is None else dataset
         if len(self.dataset) == 0 or len(mask_sizes) == 0:
-            raise ValueError("a data set with pictures and at least one mask size are needed")
-        self.picture = control(
-            widgets.BoundedIntText,
-            "picture",
-            150,
-            min=1,
-            max=len(self.dataset),
-            tooltip=f"1 to {len(self.dataset)}",
-        )
-        self.before = button("arrow-left", "Previous", "the picture before")
-        self.after = button("arrow-right", "Next", "the picture after")
+            raise ValueError("a data set with images and at least one mask size are needed")
+        limits = {"min": 1, "max": len(self.dataset), "tooltip": f"1 to {len(self.dataset)}"}
+        self.picture = control(widgets.BoundedIntText, "image", 150, **limits)
+        self.before = button("arrow-left", "Previous", "the image before")
+        self.after = button("arrow-right", "Next", "the image after")
         self.object = control(widgets.Dropdown, "object", 230)
-        self.mask_size = control(
-            widgets.Dropdown,
-            "R",
-            150,
-            options=[(f"{size} x {size} cells", size) for size in mask_sizes],
-            value=28 if 28 in mask_sizes else mask_sizes[0],
-        )
+        sizes = [(f"{size} x {size} cells", size) for size in mask_sizes]
+        self.mask_size = control(widgets.Dropdown, "R", 150, options=sizes)
+        self.mask_size.value = 28 if 28 in mask_sizes else mask_sizes[0]
         self.facts = widgets.Label(layout=widgets.Layout(width="auto"))
         self.whole, self.close_up = FigureView(), FigureView()
         self._back: Tensor | None = None  # the chosen mask, cropped to R x R cells and pasted
@@ -158,13 +137,12 @@ class DataBrowser(LabWidget):
         )
 
     def show(self, index: int) -> None:
-        """Look at another image, counted from 0.
+        """Show another image, counted from 0.
 
         Raises:
-            ValueError: there is none, or the data set cannot read it.
+            ValueError: there is no such image, or it cannot be read.
         """
-        if not 0 <= index < len(self.dataset):
-            raise ValueError(f"picture {index}: there are {len(self.dataset)}, counted from 0")
+        check_index("image", index, len(self.dataset))
         image = self.dataset.load(index).image
         objects = stored_objects(self.dataset, index)
         self.index, self.image, self.objects = index, image, objects
@@ -176,12 +154,12 @@ class DataBrowser(LabWidget):
 
     @property
     def chosen(self) -> StoredObject | None:
-        """The object that is shown alone; None for all."""
+        """The object that is shown alone; None if all are shown."""
         place = self.object.value
         return None if place == ALL else self.objects[place]
 
     def free(self) -> None:
-        """Drop the picture, its objects and the data set."""
+        """Drop the image, its objects and the data set."""
         del self.image, self.objects, self.dataset, self._back
 
     # -------------------------------------------------------------- drawing
@@ -223,7 +201,7 @@ class DataBrowser(LabWidget):
         if one is None:
             crowds = sum(o.is_crowd for o in self.objects)
             height, width = self.image.shape[-2:]
-            more = f", {crowds} of them crowds" if crowds else ""
+            more = f", including {crowds} crowds" if crowds else ""
             return f"{width} x {height} pixels, {len(self.objects)} annotations{more}"
         x0, y0, x1, y1 = one.box.tolist()
         told = (

@@ -1,4 +1,7 @@
-"""The loss playground's controls: which loss pulls, and sliders of focal loss and centerness."""
+"""The loss playground: boxes under four losses, the focal loss, and centerness.
+
+Chapter 04.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ from blendmask_lite.lab.parts import (
     FigureView,
     LabWidget,
     button,
-    control,
     note,
     row,
     shows_errors,
+    slider,
     toggle,
 )
 from blendmask_lite.research.loss_shapes import BOX_LOSSES, BoxLoss, box_loss_of, follow_gradient
@@ -36,14 +39,13 @@ class LossControls:
     def __init__(self) -> None:
         self.page = toggle("page", PAGES)
         self.loss = toggle("loss", BOX_LOSSES, value="1 - GIoU")
-        self.step = button("step-forward", "10 steps down", "the box follows its arrows")
+        self.step = button("step-forward", "10 steps down", "let the box follow its arrows")
         self.apart = button("arrows-h", "Apart", "a box that does not touch the true one")
-        self.reset = button("undo", "Reset", "the box of the beginning")
+        self.reset = button("undo", "Reset", "the first box")
         self.alpha = _slider("alpha", 0.25, 0, 1, "weight of objects; 1 - alpha of background")
         self.gamma = _slider("gamma", 2, 0, 5, "how fast easy examples lose their weight")
-        self.chance = _slider(
-            "p of an object", 0.01, 0.01, 0.99, "what the network predicts at a location"
-        )
+        tooltip = "what the network predicts at a location"
+        self.chance = _slider("p of an object", 0.01, 0.01, 0.99, tooltip)
         self.across = _slider("across", 0.3, 0.02, 0.98, "location, in widths of the box")
         self.down = _slider("down", 0.4, 0.02, 0.98, "location, in heights of the box")
         self.predicted = _slider("prediction", 0.9, 0.01, 0.99, "predicted centerness")
@@ -55,32 +57,23 @@ class LossControls:
 def _slider(
     description: str, value: float, low: float, high: float, tooltip: str
 ) -> widgets.FloatSlider:
-    return control(
-        widgets.FloatSlider,
-        description,
-        290,
-        value=value,
-        min=low,
-        max=high,
-        step=0.01 if high <= 1 else 0.25,
-        tooltip=tooltip,
-        continuous_update=False,
-    )
+    limits = value, low, high, 0.01 if high <= 1 else 0.25
+    return slider(description, 290, *limits, tooltip=tooltip, continuous_update=False)
 
 
-SCREEN = 512  # pixels that a small picture is enlarged to
-NUM_STEPS = 10  # that one press of the button goes down
+SCREEN = 512  # pixels that a small image is enlarged to
+NUM_STEPS = 10  # of descent for one press of the button
 
 
 class LossPlayground(LabWidget):
     """Drag a predicted box against a true one; move the sliders of focal loss and centerness.
 
     Args:
-        image: (3, H, W) uint8 or float in [0, 1]; None: a generated picture.
-        true_box: (x0, y0, x1, y1), pixels; None: the first object's of the generated picture.
+        image: (3, H, W) uint8 or float in [0, 1]; None for a generated one.
+        true_box: (x0, y0, x1, y1), pixels; None for the generated image's first object.
 
     Raises:
-        ValueError: a picture without a box, a box without area, or one outside of the picture.
+        ValueError: an image without a box, a box without area, or one outside the image.
     """
 
     def __init__(
@@ -92,7 +85,7 @@ class LossPlayground(LabWidget):
             image = sample.image
             true_box = sample.target.boxes[0].tolist() if true_box is None else true_box
         if true_box is None:
-            raise ValueError("true_box: needed with a picture of your own")
+            raise ValueError("true_box: needed with an image of your own")
         self.image, self.true_box = image, _checked(true_box, image)
         self.controls = LossControls()
         self.canvas = Canvas()
@@ -107,7 +100,7 @@ class LossPlayground(LabWidget):
 
     @property
     def losses(self) -> dict[str, BoxLoss]:
-        """Of the present box, by name."""
+        """The losses of the present box by name."""
         return {name: box_loss_of(name, self.box, self.true_box) for name in BOX_LOSSES}
 
     def set_box(self, box: Sequence[float]) -> None:
@@ -125,7 +118,7 @@ class LossPlayground(LabWidget):
         """Follow the gradient of the chosen loss.
 
         Returns:
-            The number of steps that were taken; 0 where no side is told to move.
+            The number of steps that were taken; 0 if the gradient is 0.
         """
         name = self.controls.loss.value
         way = follow_gradient(name, self.box, self.true_box, num_steps=num_steps)
@@ -133,7 +126,7 @@ class LossPlayground(LabWidget):
         return len(way) - 1
 
     def free(self) -> None:
-        """Drop the picture."""
+        """Drop the image."""
         del self.image
 
     # -------------------------------------------------------------- drawing
@@ -217,7 +210,8 @@ class LossPlayground(LabWidget):
     def _step_down(self) -> None:
         if self.descend() == 0:
             loss = self.losses[self.controls.loss.value]
-            self.say("The boxes are equal." if loss.value <= 1e-9 else "No gradient: it stays.")
+            is_done = loss.value <= 1e-9
+            self.say("The boxes are equal." if is_done else "The gradient is 0: the box stays.")
         self._announce()
 
     def _announce(self) -> None:
@@ -229,19 +223,19 @@ def _checked(box: Sequence[float], image: Tensor) -> tuple[float, float, float, 
     height, width = image.shape[-2:]
     x0, y0, x1, y1 = (float(side) for side in box)
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-        raise ValueError(f"true_box {tuple(box)}: not inside the picture of {width} x {height}")
+        raise ValueError(f"true_box {tuple(box)}: not inside the image of {width} x {height}")
     return x0, y0, x1, y1
 
 
 def _beside(box: Sequence[float], share: float) -> tuple[float, float, float, float]:
-    """The box, moved right and down by a share of its sides, and a little smaller."""
+    """The box, moved right and down by a share of its sides and made a little smaller."""
     x0, y0, x1, y1 = box
     right, down = share * (x1 - x0), share * (y1 - y0)
     return x0 + right, y0 + down, x1 + 0.6 * right, y1 + 0.6 * down
 
 
 def _apart(box: Sequence[float], image: Tensor) -> tuple[float, float, float, float]:
-    """A box in the corner of the picture that is farthest from the true one's center."""
+    """A box in the corner of the image that is farthest from the true box's center."""
     height, width = image.shape[-2:]
     side = min(height, width) / 6
     x = 2.0 if box[0] + box[2] > width else width - side - 2

@@ -11,7 +11,7 @@ from torch import Tensor
 from blendmask_lite.boxes import centerness, xyxy_to_ltrb
 from blendmask_lite.figures.losses import centerness_figure, loss_and_gradient_figure
 from blendmask_lite.figures.style import PALETTE, DescribedFigure
-from blendmask_lite.lab.canvas import Bar, Bars, Group, Panel
+from blendmask_lite.lab.canvas import Bar, Bars, Group, image_panel
 from blendmask_lite.model.fcos import pyramid_locations
 from blendmask_lite.research.loss_shapes import BoxLoss, centerness_curve, entropy, focal_curve
 
@@ -29,44 +29,26 @@ __all__ = [
 
 SIZE = 400  # CSS pixels
 MOST_LOGARITHM = 5.0  # of -log IoU, where its bar ends
-WAYS = (
-    ("x0", "right", "left"),
-    ("y0", "down", "up"),
-    ("x1", "right", "left"),
-    ("y1", "down", "up"),
-)
 SIDES = ("left x0", "top y0", "right x1", "bottom y1")
 
 
 def columns(image: Tensor) -> list[list[Group]]:
-    """The picture, and the numbers beside it."""
-    height, width = image.shape[-2:]
-    panel = Panel(
-        "boxes",
-        "A picture with the true box in green and the predicted one in blue; an arrow on every "
-        "side shows where the loss pulls it",
-        width,
-        height,
-        size=round(SIZE * min(1, width / height)),
-        palette="png",
-        is_live=True,
-        acts=("box",),
+    """The image, and the numbers beside it."""
+    label = (
+        "An image with the true box in green and the predicted one in blue; an arrow on every side "
+        "shows where the loss pulls it"
     )
-    note = "green: true; blue: predicted, to be dragged"
+    panel = image_panel("boxes", label, image, SIZE, is_live=True, acts=("box",))
     return [
-        [Group("Two boxes", (panel,), note)],
+        [Group("Two boxes", (panel,), "green: true; blue: predicted, drag it")],
         [Group("What it costs", bars="losses"), Group("", bars="sides")],
     ]
 
 
 def loss_bars(losses: Mapping[str, BoxLoss], image: Tensor) -> Bars:
     """The losses side by side, each on a scale of its own."""
-    scale = {
-        "L1": 2.0 * sum(image.shape[-2:]),
-        "-log IoU": MOST_LOGARITHM,
-        "1 - IoU": 1.0,
-        "1 - GIoU": 2.0,
-    }
+    sides = 2.0 * sum(image.shape[-2:])
+    scale = {"L1": sides, "-log IoU": MOST_LOGARITHM, "1 - IoU": 1.0, "1 - GIoU": 2.0}
     bars = []
     for index, (name, loss) in enumerate(losses.items()):
         unit = " px" if name == "L1" else ""
@@ -77,7 +59,7 @@ def loss_bars(losses: Mapping[str, BoxLoss], image: Tensor) -> Bars:
 
 
 def side_bars(name: str, loss: BoxLoss) -> Bars:
-    """The gradient by the four sides."""
+    """The gradient with respect to the four sides."""
     if not loss.has_direction:
         return Bars(f"Gradient of {name}: 0 on every side.\n{_why(loss)}")
     largest = max(abs(part) for part in loss.gradient)
@@ -90,14 +72,13 @@ def side_bars(name: str, loss: BoxLoss) -> Bars:
 
 
 def spoken(name: str, box: Sequence[float], loss: BoxLoss) -> str:
-    """For screen readers, when the box rests."""
+    """What a screen reader says when the box rests."""
     x0, y0, x1, y1 = (round(side) for side in box)
     value = "infinite" if math.isinf(loss.value) else f"{max(loss.value, 0):.2f}"
-    pulled = [
-        f"{side} {further if part < 0 else back}"
-        for (side, further, back), part in zip(WAYS, loss.gradient, strict=True)
-        if part != 0
-    ]
+    pulled = []
+    for side, part in zip(("x0", "y0", "x1", "y1"), loss.gradient, strict=True):
+        ways = ("right", "left") if side.startswith("x") else ("down", "up")
+        pulled += [f"{side} {ways[part > 0]}"] if part != 0 else []
     way = ", ".join(pulled) if pulled else "nothing"
     return f"Box {x0}, {y0} to {x1}, {y1}. {name} is {value}; descent moves {way}."
 
@@ -105,7 +86,7 @@ def spoken(name: str, box: Sequence[float], loss: BoxLoss) -> str:
 def _why(loss: BoxLoss) -> str:
     if loss.value <= 1e-9:
         return "The boxes are equal."
-    return "The boxes do not touch, and this loss does not know\nhow far they are apart."
+    return "The boxes do not touch, and this loss does not depend\non how far apart they are."
 
 
 NUM_POINTS = 99  # of a curve
@@ -116,10 +97,10 @@ def focal_figure(alpha: float, gamma: float, chance: float) -> DescribedFigure:
 
     Args:
         alpha: weight of objects.
-        gamma: of the focal loss.
-        chance: the probability that is marked.
+        gamma: exponent of the focal loss.
+        chance: predicted probability that is marked, 0.01 to 0.99.
     """
-    p = _probabilities()
+    p = torch.linspace(0.01, 0.99, NUM_POINTS)
     logits = torch.logit(p)
     plain = {"alpha": 0.5, "gamma": 0.0}  # half of the cross entropy
     curves = {}
@@ -140,7 +121,7 @@ def focal_figure(alpha: float, gamma: float, chance: float) -> DescribedFigure:
 
 
 def focal_words(alpha: float, gamma: float, chance: float) -> str:
-    """What the prediction costs by both losses, as HTML."""
+    """What the prediction costs with both losses, as HTML."""
     logit = torch.logit(torch.tensor([chance]))
     words = []
     for name, is_object in (("an object", True), ("background", False)):
@@ -153,18 +134,18 @@ def focal_words(alpha: float, gamma: float, chance: float) -> str:
 def box_centerness_figure(
     size: tuple[int, int], box: Sequence[float], place: tuple[float, float], predicted: float
 ) -> DescribedFigure:
-    """Centerness of all pixels of a picture, and the loss at one place of the box.
+    """Centerness of all pixels of an image, and the loss at one place of the box.
 
     Args:
-        size: (height, width) of the picture.
+        size: (height, width) of the image.
         box: (x0, y0, x1, y1), pixels.
         place: across and down, shares of the box.
-        predicted: centerness that is marked.
+        predicted: predicted centerness that is marked.
     """
     middles = pyramid_locations([size], [1]) + 0.5
     ltrb = xyxy_to_ltrb(middles, torch.tensor([list(box)]))[:, 0]
     values = torch.where((ltrb > 0).all(dim=1), centerness(ltrb.clamp(min=1e-6)), 0)
-    p = _probabilities()
+    p = torch.linspace(0.01, 0.99, NUM_POINTS)
     target = _target(box, place)
     losses, _ = centerness_curve(torch.logit(p), target)
     return centerness_figure(
@@ -184,10 +165,6 @@ def centerness_words(box: Sequence[float], place: tuple[float, float], predicted
     (loss,), _ = centerness_curve(torch.logit(torch.tensor([predicted])), target)
     floor = float(entropy(torch.tensor(target)))
     return f"Target {target:.2f}. The loss is {float(loss):.3f}; it cannot fall below {floor:.3f}."
-
-
-def _probabilities() -> torch.Tensor:
-    return torch.linspace(0.01, 0.99, NUM_POINTS)
 
 
 def _location(box: Sequence[float], place: tuple[float, float]) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""How non-maximum suppression looks in the stepper: two pictures, and who removed whom in bars.
+"""The NMS stepper: greedy suppression step by step, and what Fast NMS does with the same boxes.
 
 Chapter 05.
 """
@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import ipywidgets as widgets
 import torch
 from torch import Tensor
 
@@ -18,8 +17,16 @@ from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures.detections import paint_boxes
 from blendmask_lite.figures.style import PALETTE
 from blendmask_lite.files import shipped_checkpoint
-from blendmask_lite.lab.canvas import Bar, Bars, Canvas, Group, Panel, as_png
-from blendmask_lite.lab.parts import LabWidget, button, checkbox, control, offer, row
+from blendmask_lite.lab.canvas import Bar, Bars, Canvas, Group, as_png, image_panel
+from blendmask_lite.lab.parts import (
+    LabWidget,
+    button,
+    check_index,
+    checkbox,
+    image_choice,
+    row,
+    slider,
+)
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.fcos import Proposals
 from blendmask_lite.model.layers import evaluating
@@ -29,8 +36,8 @@ from blendmask_lite.weights.checkpoint import load_model
 __all__ = ["Compared", "NmsStepper", "bars", "columns", "pictures", "spoken"]
 
 
-SIZE = 330  # CSS pixels of a picture: two fit beside a file browser
-SCREEN = 512  # pixels that a small picture is enlarged to
+SIZE = 330  # CSS pixels of a panel: two fit beside a file browser
+SCREEN = 512  # pixels that a small image is enlarged to
 MOST_BARS = 10
 NOW, GONE, KEPT, REMOVER, LOST = (PALETTE[0], PALETTE[2], PALETTE[1], PALETTE[3], PALETTE[4])
 WAITING = "#6f6f6f"
@@ -38,53 +45,40 @@ WAITING = "#6f6f6f"
 
 @dataclass(frozen=True)
 class Compared:
-    """One picture's candidates under both methods.
+    """One image's candidates under both methods."""
 
-    Attributes:
-        image: (3, H, W).
-        candidates: N boxes.
-        names: of the boxes, by their rank: "#1 star 0.93".
-        greedy: what greedy NMS makes of them.
-        fast: what Fast NMS makes of them.
-        threshold: IoU above which a box goes.
-    """
-
-    image: Tensor
-    candidates: Proposals
-    names: tuple[str, ...]
-    greedy: Suppression
-    fast: Suppression
-    threshold: float
+    image: Tensor  # (3, H, W)
+    candidates: Proposals  # N boxes
+    names: tuple[str, ...]  # of the boxes, with their ranks: "#1 star 0.93"
+    greedy: Suppression  # by greedy NMS
+    fast: Suppression  # by Fast NMS
+    threshold: float  # IoU above which a box is removed
 
     @property
     def num_steps(self) -> int:
-        """One for every box that greedy NMS keeps."""
+        """Number of steps: one for every box that greedy NMS keeps."""
         return len(self.greedy.kept)
 
     def chosen(self, step: int) -> int | None:
-        """The box that is kept in this step, counted from 1; none in step 0."""
+        """The box that is kept in step 1, 2, ...; None in step 0."""
         return int(self.greedy.kept[step - 1]) if step else None
 
 
 def columns(image: Tensor) -> list[list[Group]]:
     """Greedy on the left, Fast NMS on the right."""
-    height, width = image.shape[-2:]
-    size = min(SIZE, round(SIZE * width / height))
-
-    def panel(key: str, label: str) -> Panel:
-        return Panel(key, label, width, height, size=size, palette="png")
-
-    greedy = panel("greedy", "Greedy NMS: boxes kept so far, removed in this step, and waiting")
-    fast = panel("fast", "Fast NMS: boxes kept, and those that greedy NMS keeps but this does not")
+    label = "Greedy NMS: boxes kept so far, removed in this step, and waiting"
+    greedy = image_panel("greedy", label, image, SIZE)
+    label = "Fast NMS: boxes kept, and boxes that only greedy NMS keeps"
+    fast = image_panel("fast", label, image, SIZE)
     return [
         [
-            Group("Greedy NMS", (greedy,), "orange: kept now; yellow: goes; blue: kept"),
-            Group("", (), bars="greedy"),
+            Group("Greedy NMS", (greedy,), "orange: kept now; yellow: removed; blue: kept"),
+            Group("", bars="greedy"),
         ],
         [
             Group("Fast NMS", (fast,), "blue: kept; pink: lost; green: its remover"),
-            Group("", (), bars="fast"),
-            Group("", (), bars="counts"),
+            Group("", bars="fast"),
+            Group("", bars="counts"),
         ],
     ]
 
@@ -117,11 +111,8 @@ def pictures(found: Compared, step: int) -> dict[str, bytes]:
 
 def bars(found: Compared, step: int) -> dict[str, Bars]:
     """What happens in this step, what Fast NMS does with the same box, and the counts."""
-    return {
-        "greedy": _greedy_bars(found, step),
-        "fast": _fast_bars(found, step),
-        "counts": _count_bars(found),
-    }
+    greedy, fast = _greedy_bars(found, step), _fast_bars(found, step)
+    return {"greedy": greedy, "fast": fast, "counts": _count_bars(found)}
 
 
 def spoken(found: Compared, step: int) -> str:
@@ -137,7 +128,7 @@ def _greedy_bars(found: Compared, step: int) -> Bars:
     more = f"; the best {MOST_BARS} of them" if len(removed) > MOST_BARS else ""
     overlap = f" with IoU above {found.threshold:.2f}{more}:" if removed else "."
     return Bars(
-        f"Step {step} of {found.num_steps}: {found.names[now]} is the best that is left. It stays "
+        f"Step {step} of {found.num_steps}: {found.names[now]} is the best box left. It is kept "
         f"and removes {len(removed)}{overlap}",
         tuple(_overlap(found, i, float(found.greedy.iou[i]), GONE) for i in removed[:MOST_BARS]),
     )
@@ -146,46 +137,41 @@ def _greedy_bars(found: Compared, step: int) -> Bars:
 def _fast_bars(found: Compared, step: int) -> Bars:
     now = found.chosen(step)
     if now is None:
-        return Bars("No steps here: every box looks at all better ones at once.")
+        return Bars("Fast NMS has no steps: it compares every box with all better ones at once.")
     remover = int(found.fast.remover[now])
     if remover < 0:
-        return Bars(f"Fast NMS keeps {found.names[now]}, too.")
+        return Bars(f"Fast NMS also keeps {found.names[now]}.")
     iou = float(found.fast.iou[now])
     by = int(found.greedy.remover[remover])
     return Bars(
-        f"Fast NMS removes {found.names[now]}: it overlaps the better {found.names[remover]}. That "
-        f"one is itself removed, by {found.names[by]}, and so greedy NMS never asks it.",
+        f"Fast NMS removes {found.names[now]}, which overlaps the better {found.names[remover]}. "
+        f"Greedy NMS has removed that one already, because of {found.names[by]}.",
         (_overlap(found, remover, iou, REMOVER),),
     )
 
 
 def _overlap(found: Compared, index: int, iou: float, color: str) -> Bar:
-    """A bar has room for the rank alone; the sentence above it has the whole name."""
+    """A bar only has room for the rank; the text above it has the whole name."""
     return Bar(found.names[index].split()[0], iou, f"IoU {iou:.2f}", color)
 
 
 def _count_bars(found: Compared) -> Bars:
-    counts = {
-        "greedy": (found.num_steps, KEPT),
-        "Fast": (len(found.fast.kept), KEPT),
-        "lost": (found.num_steps - len(found.fast.kept), LOST),
-    }
-    return Bars(
-        f"Kept of {len(found.names)} candidates, and lost by Fast NMS alone:",
-        tuple(Bar(name, n, str(n), color) for name, (n, color) in counts.items()),
-        high=max(1, found.num_steps),
-    )
+    greedy, fast = found.num_steps, len(found.fast.kept)
+    counts = (("greedy", greedy, KEPT), ("Fast", fast, KEPT), ("lost", greedy - fast, LOST))
+    bars = tuple(Bar(name, count, str(count), color) for name, count, color in counts)
+    title = f"Kept of {len(found.names)} candidates, and lost by Fast NMS only:"
+    return Bars(title, bars, high=max(1, greedy))
 
 
 class NmsStepper(LabWidget):
-    """What a model finds in pictures before suppression, and how that proceeds.
+    """The candidates of a model before suppression, and how suppression proceeds.
 
     Args:
-        model: that finds; None: the shipped one.
-        samples: pictures, not resized; None: some generated ones.
+        model: finds the candidates; None for the shipped one.
+        samples: images, not resized; None for some generated ones.
 
     Raises:
-        ValueError: no pictures.
+        ValueError: no images.
     """
 
     def __init__(
@@ -196,7 +182,7 @@ class NmsStepper(LabWidget):
             dataset = ShapesDataset(22, seed=7)
             samples = [dataset.load(index) for index in (21, 0, 1, 2, 3)]
         if len(samples) == 0:
-            raise ValueError("samples: no pictures to look at")
+            raise ValueError("samples: at least one is needed")
         self.samples = tuple(samples)
         self.model = load_model(shipped_checkpoint()) if model is None else model
         self.canvas = Canvas()
@@ -210,13 +196,12 @@ class NmsStepper(LabWidget):
         )
 
     def show(self, picture: int) -> None:
-        """Look at another picture, counted from 0, before the first step.
+        """Show another image, counted from 0, before the first step.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there is no such image.
         """
-        if not 0 <= picture < len(self.samples):
-            raise ValueError(f"picture {picture}: there are {len(self.samples)}, counted from 0")
+        check_index("image", picture, len(self.samples))
         candidates = _candidates(self.model, self.samples[picture])
         self._begin(picture, candidates)
         self.canvas.arrange(columns(self.samples[picture].image))
@@ -236,16 +221,13 @@ class NmsStepper(LabWidget):
         self.canvas.announcement = spoken(found, step)
 
     def free(self) -> None:
-        """Drop the model and the pictures."""
+        """Drop the model and the images."""
         del self.model, self.samples, self.found
 
     # -------------------------------------------------------------- state
 
     def _begin(self, picture: int, candidates: Proposals) -> None:
-        rule: Any = {
-            "iou_threshold": self.threshold.value,
-            "class_wise": self.class_wise.value,
-        }
+        rule: Any = {"iou_threshold": self.threshold.value, "class_wise": self.class_wise.value}
         three = (candidates.boxes, candidates.scores, candidates.labels)
         greedy, fast = greedy_nms(*three, **rule), fast_nms(*three, **rule)
         self.found = Compared(
@@ -258,7 +240,7 @@ class NmsStepper(LabWidget):
         )
 
     def _follow(self, step: int) -> None:
-        """Let the slider and the buttons show a step."""
+        """Set slider and buttons to a step."""
         with self.setting():
             self.step.max = max(self.found.num_steps, step)
             self.step.value = step
@@ -268,22 +250,13 @@ class NmsStepper(LabWidget):
     # -------------------------------------------------------------- controls
 
     def _make_controls(self) -> None:
-        self.picture = control(widgets.Dropdown, "picture", 130)
-        offer(self.picture, [str(place + 1) for place in range(len(self.samples))], 0)
-        self.threshold = control(
-            widgets.FloatSlider,
-            "IoU threshold",
-            320,
-            value=self.model.inference.nms_iou,
-            min=0.1,
-            max=0.95,
-            step=0.05,
-            continuous_update=False,
-        )
-        self.class_wise = checkbox("class-wise: classes leave each other alone", True)
-        self.step = control(widgets.IntSlider, "step", 420, min=0, max=0)
+        self.picture = image_choice(len(self.samples))
+        limits = self.model.inference.nms_iou, 0.1, 0.95, 0.05
+        self.threshold = slider("IoU threshold", 320, *limits, continuous_update=False)
+        self.class_wise = checkbox("only boxes of the same class remove each other", True)
+        self.step = slider("step", 340, 0, 0, 0)
         self.back = button("step-backward", "Back", "one kept box less")
-        self.forward = button("step-forward", "Next", "keep the best box that is left")
+        self.forward = button("step-forward", "Next", "keep the best box left")
 
     def _connect(self) -> None:
         self.when(self.picture, do=lambda: self.show(self.picture.value))

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import anywidget
 import ipywidgets as widgets
@@ -28,19 +28,22 @@ __all__ = [
     "LabWidget",
     "MessageLine",
     "button",
+    "check_index",
     "checkbox",
     "control",
+    "image_choice",
     "note",
     "offer",
     "row",
     "shows_errors",
+    "slider",
     "toggle",
     "wide",
 ]
 
 
 STATIC = Path(__file__).parent / "static"
-# Errors that say by themselves what to do; of all others the kind and the place matter, too.
+# Their messages say what to do; for all other errors the type and the traceback are shown, too.
 PLAIN_ERRORS = (ValueError, OSError)
 
 W = TypeVar("W", bound="LabWidget")
@@ -62,19 +65,13 @@ class MessageLine(anywidget.AnyWidget):
         self.num_shown = 0  # messages so far: tells whether a callback left one
 
     def show(self, text: str, kind: str = "info", details: str = "") -> None:
-        """Replace the message.
-
-        Args:
-            text: one sentence, as it is: no HTML.
-            kind: "info", "warning" or "error".
-            details: more lines, folded away.
-        """
+        """Replace the message with plain text; `details` are more lines, folded away."""
         self.num_shown += 1
         with self.hold_sync():
             self.text, self.kind, self.details = text, kind, details
 
     def fail(self, error: Exception) -> None:
-        """Show an error: its own words, and for an unexpected one where it happened."""
+        """Show an error's message, and for an unexpected error also where it happened."""
         if isinstance(error, PLAIN_ERRORS):
             self.show(str(error), "error")
             return
@@ -86,57 +83,33 @@ class MessageLine(anywidget.AnyWidget):
         self.text = self.details = ""
 
 
-@overload
 def shows_errors(
     method: Callable[Concatenate[W, P], T],
-) -> Callable[Concatenate[W, P], T | None]: ...
-
-
-@overload
-def shows_errors(
-    *, clears: bool
-) -> Callable[[Callable[Concatenate[W, P], T]], Callable[Concatenate[W, P], T | None]]: ...
-
-
-def shows_errors(method: Any = None, *, clears: bool = True) -> Any:
-    """Decorate a method of a `LabWidget` that a control calls: errors appear in its message line.
+) -> Callable[Concatenate[W, P], T | None]:
+    """Decorate a callback of a `LabWidget`: errors appear in its message line.
 
     The method must change the widget's state last, in one assignment, so that an error leaves the
-    old state. An older message is removed when the method ends well and left none of its own.
-
-    Args:
-        method: of a `LabWidget`.
-        clears: False keeps older messages, for callbacks that come often, such as hovering.
-
-    Returns:
-        The method; it returns None where it failed.
+    old state. The decorated method returns None if it fails or if the widget is closed.
     """
-    if method is None:
-        return functools.partial(shows_errors, clears=clears)
 
-    @functools.wraps(method)
-    def guarded(self: LabWidget, *args: Any, **named: Any) -> Any:
+    def guarded(self: W, /, *args: P.args, **named: P.kwargs) -> T | None:
         if self.is_closed:  # an event that was on its way
             return None
-        shown = self.message.num_shown
         try:
-            result = method(self, *args, **named)
+            return method(self, *args, **named)
         except Exception as error:
             self.message.fail(error)
             return None
-        if clears and self.message.num_shown == shown:
-            self.message.clear()
-        return result
 
-    return guarded
+    return functools.update_wrapper(guarded, method)
 
 
 class LabWidget(widgets.VBox):
     """The frame of a widget of the lab: heading, contents, message line.
 
     A subclass calls `super().__init__(title=...)` first in `__init__`, then builds its controls,
-    connects them with `when`, and calls `arrange` last. It puts what takes memory (models,
-    tensors) into attributes that it deletes in `free`.
+    connects them with `when`, and calls `arrange` last. Models and tensors go into attributes that
+    it deletes in `free`.
 
     Args:
         title: the heading, also the label for screen readers.
@@ -163,15 +136,22 @@ class LabWidget(widgets.VBox):
         self.message.show(text, kind, details)
 
     def when(self, *sources: widgets.Widget, do: Callable[[], object]) -> None:
-        """Call `do` when a button is pressed or a control changes; errors as in `shows_errors`."""
+        """Call `do` when a button is pressed or a control changes.
 
-        @shows_errors
-        def answer(_self: LabWidget) -> None:
-            do()
+        Errors appear in the message line. A call that succeeds removes an older message, unless it
+        left one of its own.
+        """
 
         def react(_event: Any) -> None:
-            if not self._is_setting:
-                answer(self)
+            if self._is_setting or self.is_closed:
+                return
+            num_shown = self.message.num_shown
+            try:
+                do()
+            except Exception as error:
+                self.message.fail(error)
+            if self.message.num_shown == num_shown:
+                self.message.clear()
 
         for source in sources:
             if isinstance(source, widgets.Button):
@@ -183,7 +163,7 @@ class LabWidget(widgets.VBox):
 
     @contextmanager
     def setting(self) -> Iterator[None]:
-        """Controls that are set inside it call nothing that `when` connected."""
+        """Let the block set controls without calling what `when` connected to them."""
         before, self._is_setting = self._is_setting, True
         try:
             yield
@@ -222,51 +202,83 @@ SHORT = {"description_width": "initial"}
 
 
 def button(icon: str, description: str, tooltip: str) -> widgets.Button:
-    """A button as wide as its text."""
+    """A button as wide as its label."""
     return widgets.Button(
         icon=icon, description=description, tooltip=tooltip, layout=widgets.Layout(width="auto")
     )
 
 
 def wide(pixels: int) -> widgets.Layout:
-    """So wide where there is room, and no wider than the window."""
+    """A layout of this width, or of the window's width if that is smaller."""
     return widgets.Layout(width=f"{pixels}px", max_width="100%")
 
 
 def control(kind: Callable[..., Any], description: str, width: int, **settings: Any) -> Any:
-    """A control of ipywidgets beside its description, so many CSS pixels wide in all."""
+    """A control of ipywidgets with its description; `width` is that of both, CSS pixels."""
     return kind(description=description, layout=wide(width), style=SHORT, **settings)
 
 
+def slider(
+    description: str,
+    width: int,
+    value: float,
+    low: float,
+    high: float,
+    step: float = 1,
+    **settings: Any,
+) -> widgets.IntSlider | widgets.FloatSlider:
+    """A slider for whole numbers, or for fractions if `step` is one."""
+    kind = widgets.IntSlider if isinstance(step, int) else widgets.FloatSlider
+    limits = {"value": value, "min": low, "max": high, "step": step}
+    return control(kind, description, width, **limits, **settings)
+
+
 def checkbox(description: str, value: bool = False) -> widgets.Checkbox:
-    """A box to tick, as wide as its text."""
+    """A box to tick, as wide as its label."""
     layout = widgets.Layout(width="auto")
     return widgets.Checkbox(value, description=description, indent=False, layout=layout)
 
 
 def toggle(description: str, options: Any, **settings: Any) -> widgets.ToggleButtons:
-    """A choice between a few, as wide as their names."""
+    """A few buttons, one of which is chosen; each is as wide as its label."""
     style = {**SHORT, "button_width": "auto"}
     return widgets.ToggleButtons(options=options, description=description, style=style, **settings)
 
 
 def note() -> widgets.HTML:
-    """Words between the controls."""
+    """Text between the controls."""
     html = widgets.HTML()
     html.add_class("blendmask-lab-note")
     return html
 
 
 def offer(choice: widgets.Dropdown, names: Sequence[str], chosen: int | None) -> None:
-    """Fill a dropdown with these names, whose values are 0, 1, ..., and select one."""
+    """Fill a dropdown with names whose values are 0, 1, ..., and select one."""
     options = tuple((name, index) for index, name in enumerate(names))
     if tuple(choice.options) != options:
         choice.options = options
     choice.value = chosen
 
 
+def image_choice(num_images: int) -> widgets.Dropdown:
+    """A dropdown of images, shown as 1, 2, ..., with the values 0, 1, ..."""
+    choice = control(widgets.Dropdown, "image", 130)
+    offer(choice, [str(index + 1) for index in range(num_images)], 0)
+    return choice
+
+
+def check_index(name: str, index: int, total: int) -> None:
+    """Refuse an index outside of 0 to `total` - 1.
+
+    Raises:
+        ValueError: with name, index and total.
+    """
+    if not 0 <= index < total:
+        raise ValueError(f"{name} {index}: there are {total}, counted from 0")
+
+
 def row(*controls: widgets.Widget) -> widgets.HBox:
-    """Side by side, in several lines where the window is narrow."""
+    """Controls side by side, in several lines if the window is narrow."""
     layout = widgets.Layout(flex_flow="row wrap", align_items="center", overflow="visible")
     return widgets.HBox(list(controls), layout=layout)
 
@@ -275,7 +287,7 @@ KINDS = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
 
 
 class FigureView(anywidget.AnyWidget):
-    """Shows one figure with buttons that save it, or a sentence where there is none."""
+    """Shows one figure with buttons that save it, or a sentence instead."""
 
     _esm = STATIC / "figure.js"
     _css = STATIC / "figure.css"
@@ -289,11 +301,11 @@ class FigureView(anywidget.AnyWidget):
         self.on_msg(self._receive)
 
     def show(self, make: Callable[[], Figure], *, dpi: float = 110) -> None:
-        """Draw the figure that `make` gives; its label becomes the alternative text.
+        """Draw the figure that `make` returns; its label becomes the alternative text.
 
         Args:
             make: called now, and again whenever the figure is saved.
-            dpi: of the picture in the page.
+            dpi: resolution of the picture in the page.
         """
         figure = make()
         content = figure_file(figure, ".png", dpi=dpi)
@@ -302,7 +314,7 @@ class FigureView(anywidget.AnyWidget):
             self.png, self.text = content, str(figure.get_label())
 
     def say(self, text: str) -> None:
-        """Words in the place of a figure."""
+        """Show text instead of a figure."""
         self._make = None
         with self.hold_sync():
             self.png, self.text = b"", text
@@ -312,11 +324,11 @@ class FigureView(anywidget.AnyWidget):
         self._callback = callback
 
     def save(self, kind: str, *, width: float | str | None = None) -> None:
-        """Let the browser save the figure; nothing where there is none.
+        """Let the browser save the figure, if one is shown.
 
         Args:
             kind: "png", "svg" or "pdf".
-            width: as in `fit_figure`; None is as shown.
+            width: as in `fit_figure`; None keeps the width that is shown.
 
         Raises:
             ValueError: another kind or width.
@@ -345,11 +357,10 @@ class FigurePanel(LabWidget):
     """The figure of a plain function, drawn again whenever a control changes.
 
     Args:
-        make: returns a figure; its label becomes the alternative text. Called with the value of
-            every control by name.
+        make: returns a figure, whose label becomes the alternative text. It is called with the
+            value of every control by name.
         title: the heading.
-        controls: a widget with a `value` for each argument of `make`, described so that the
-            reader knows what it is.
+        controls: a widget with a `value` and a description for each argument of `make`.
     """
 
     def __init__(
@@ -365,10 +376,10 @@ class FigurePanel(LabWidget):
         self.draw()
 
     def draw(self) -> None:
-        """Draw the figure for the present values; where that fails, the old one stays."""
+        """Draw the figure for the present values; if that fails, the old one stays."""
         values = {name: widget.value for name, widget in self.controls.items()}
         self.view.show(lambda: self._make(**values))
 
     def free(self) -> None:
-        """Drop the function with all that it holds."""
+        """Drop the function and all that it holds."""
         del self._make

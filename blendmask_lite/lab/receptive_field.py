@@ -16,7 +16,7 @@ from blendmask_lite.figures.sampling import CellField, paint_gradient, receptive
 from blendmask_lite.figures.style import PALETTE, DescribedFigure
 from blendmask_lite.files import shipped_checkpoint
 from blendmask_lite.lab.canvas import Bar, Bars, Canvas, CanvasEvent, Group, Mark, Panel, as_png
-from blendmask_lite.lab.parts import LabWidget, control, offer, row, shows_errors
+from blendmask_lite.lab.parts import LabWidget, control, image_choice, row, shows_errors
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.research.fields import ReceptiveFields, effective_side
 from blendmask_lite.weights.checkpoint import load_model
@@ -32,8 +32,8 @@ class ReceptiveFieldExplorer(LabWidget):
     """Theoretical and effective receptive fields, cell by cell.
 
     Args:
-        model: whose maps are looked at; None: the shipped one.
-        images: (3, H, W) each; None: some generated ones of 256 x 256 pixels.
+        model: whose maps are shown; None for the shipped one.
+        images: (3, H, W) each; None for some generated ones of 256 x 256 pixels.
 
     Raises:
         ValueError: no images.
@@ -47,26 +47,17 @@ class ReceptiveFieldExplorer(LabWidget):
             dataset = ShapesDataset(4, seed=7, config=ShapesConfig(size=256))
             images = [sample.image for sample in dataset]
         if len(images) == 0:
-            raise ValueError("images: no pictures to look at")
+            raise ValueError("images: at least one is needed")
         self.images = tuple(images)
         self.fields = ReceptiveFields(load_model(shipped_checkpoint()) if model is None else model)
         names = self.fields.names
-        self.picture = control(widgets.Dropdown, "picture", 130)
-        offer(self.picture, [str(place + 1) for place in range(len(self.images))], 0)
-        self.map = control(
-            widgets.Dropdown,
-            "map",
-            200,
-            options=[(f"{name} (stride {_stride_of(name)})", name) for name in names],
-            value="c4" if "c4" in names else names[0],
-        )
-        self.share = control(
-            widgets.Dropdown,
-            "share of the gradient",
-            240,
-            options=[(f"{100 * share:g} %", share) for share in SHARES],
-            value=0.9,
-        )
+        self.picture = image_choice(len(self.images))
+        maps = [(f"{name} (stride {_stride_of(name)})", name) for name in names]
+        self.map = control(widgets.Dropdown, "map", 200, options=maps)
+        self.map.value = "c4" if "c4" in names else names[0]
+        shares = [(f"{100 * share:g} %", share) for share in SHARES]
+        self.share = control(widgets.Dropdown, "share of the gradient", 240, options=shares)
+        self.share.value = 0.9
         self.canvas = Canvas()
         self._show_middle()
         self.canvas.on_event(self._on_event)
@@ -75,10 +66,10 @@ class ReceptiveFieldExplorer(LabWidget):
         self.arrange(row(self.picture, self.map, self.share), self.canvas)
 
     def point(self, row: int, column: int) -> None:
-        """Look at another cell of the present map.
+        """Show another cell of the present map.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there is no such cell.
         """
         self._show(self.shown, self.name, (row, column))
 
@@ -88,7 +79,7 @@ class ReceptiveFieldExplorer(LabWidget):
         return receptive_field_figure(self.images[self.shown], {name: self.field})
 
     def free(self) -> None:
-        """Drop the model and the pictures."""
+        """Drop the model and the images."""
         del self.fields, self.images, self.field
 
     # -------------------------------------------------------------- drawing
@@ -131,21 +122,18 @@ class ReceptiveFieldExplorer(LabWidget):
         effective = effective_side(field.gradient, share)
         title = (
             f"{self.name}, row {self.cell[0]}, column {self.cell[1]}: the location is "
-            f"({field.location[0]:g}, {field.location[1]:g}) px, the middle of what it can see "
-            f"({(x0 + x1) / 2:g}, {(y0 + y1) / 2:g}) px. As squares of so many pixels:"
+            f"({field.location[0]:g}, {field.location[1]:g}) px, the middle of its field is "
+            f"({(x0 + x1) / 2:g}, {(y0 + y1) / 2:g}) px. Sides of squares of the same area:"
         )
-        return Bars(
-            title,
-            (
-                Bar("can act", theory, f"{theory:.0f} px", PALETTE[1]),
-                Bar(f"{100 * share:g} %", effective, f"{effective:.0f} px", PALETTE[0]),
-            ),
-            high=max(theory, effective),
+        bars = (
+            Bar("can act", theory, f"{theory:.0f} px", PALETTE[1]),
+            Bar(f"{100 * share:g} %", effective, f"{effective:.0f} px", PALETTE[0]),
         )
+        return Bars(title, bars, high=max(theory, effective))
 
     # -------------------------------------------------------------- from the page
 
-    @shows_errors(clears=False)
+    @shows_errors
     def _on_event(self, event: CanvasEvent) -> None:
         if event.kind == "hover" and event.cells:
             column, line = event.cells[0]
@@ -153,7 +141,7 @@ class ReceptiveFieldExplorer(LabWidget):
 
 
 def _stride_of(name: str) -> int:
-    """Of a map such as "c4" or "p6", pixels."""
+    """The stride of a map such as "c4" or "p6", pixels."""
     return LEVEL_STRIDES[f"p{name[1]}"]
 
 
@@ -161,8 +149,8 @@ def _columns(name: str, shape: tuple[int, int]) -> list[list[Group]]:
     height, width = shape
     panel = Panel(
         KEY,
-        f"Map {name}: {width} by {height} cells over the picture. Orange: how strongly a pixel "
-        "acts on the cell that you point at; outlined: the cell, and all that it can see",
+        f"Map {name}: {width} by {height} cells over the image. Orange: how strongly a pixel acts "
+        "on the cell that you point at; outlined: the cell, and all that it can see",
         width,
         height,
         title=f"{name}, {width} x {height} cells",
@@ -170,5 +158,5 @@ def _columns(name: str, shape: tuple[int, int]) -> list[list[Group]]:
         palette="png",
         acts=("hover",),
     )
-    note = "point at a cell (arrow keys on the picture)"
-    return [[Group("", (panel,), note)], [Group("What this cell sees", (), bars="field")]]
+    note = "point at a cell (arrow keys on the image)"
+    return [[Group("", (panel,), note)], [Group("What this cell sees", bars="field")]]

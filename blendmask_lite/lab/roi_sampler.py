@@ -1,4 +1,4 @@
-"""How cropping looks in the RoI sampler: the map with sample points, the crop, and the sums.
+"""The RoI sampler: a map with sample points, the crop, and the sum behind each of its cells.
 
 Chapter 07.
 """
@@ -26,7 +26,7 @@ from blendmask_lite.lab.canvas import (
     as_cells,
     as_png,
 )
-from blendmask_lite.lab.parts import LabWidget, button, control, row, shows_errors
+from blendmask_lite.lab.parts import LabWidget, button, control, row, shows_errors, slider
 from blendmask_lite.research.fields import (
     BoxPooling,
     cell_weights,
@@ -72,8 +72,8 @@ def columns(values: Tensor, how: BoxPooling) -> list[list[Group]]:
         [Group("Map, bins, sample points", (grid,), f"drag the box; a cell is {how.stride:g} px")],
         [
             Group("Crop", (crop,), f"{how.size} × {how.size}, {scale}; point at a cell"),
-            Group("", (), bars="cell"),
-            Group("", (), bars="difference"),
+            Group("", bars="cell"),
+            Group("", bars="difference"),
         ],
     ]
 
@@ -91,7 +91,7 @@ def pixels(values: Tensor, box: Tensor, how: BoxPooling) -> dict[str, bytes]:
 def marks(
     values: Tensor, box: Tensor, how: BoxPooling, pointed: tuple[int, int] | None
 ) -> dict[str, list[Mark]]:
-    """The map's cells behind the cell (column, row) of the crop, with their weights."""
+    """The map's cells behind a cell (column, row) of the crop, with their weights."""
     if pointed is None:
         return {}
     column, row = pointed
@@ -114,7 +114,7 @@ def _cell_bars(
     values: Tensor, box: Tensor, how: BoxPooling, pointed: tuple[int, int] | None
 ) -> Bars:
     if pointed is None:
-        return Bars("Point at a cell of the crop: which cells of the map is it made of?")
+        return Bars("Point at a cell of the crop to see which cells of the map it is made of.")
     column, row = pointed
     weights = cell_weights(values, box, how, row, column)
     cells = (weights > 0).nonzero().tolist()
@@ -123,35 +123,28 @@ def _cell_bars(
     what = "the largest cell of its bin" if how.kind == "pool" else f"{len(cells)} weighted cells"
     where = f"Row {row + 1}, column {column + 1}"
     if not cells:
-        return Bars(f"{where}: outside of the map, so 0.")
+        return Bars(f"{where}: outside the map, so 0.")
+    terms = []
+    for y, x in cells[:MOST_BARS]:
+        weight, value = float(weights[y, x]), float(values[y, x])
+        color = PLUS if weight * value > 0 else MINUS
+        terms.append(Bar(f"x {x}, y {y}", weight * value, f"{weight:.2f} × {value:.3g}", color))
     limit = largest_magnitude(values)
-    return Bars(
-        f"{where}: {total:.2f}, {what}. Weight × value:",
-        tuple(_term(x, y, float(weights[y, x]), float(values[y, x])) for y, x in cells[:MOST_BARS]),
-        low=-limit,
-        high=limit,
-    )
-
-
-def _term(x: int, y: int, weight: float, value: float) -> Bar:
-    product = weight * value
-    text = f"{weight:.2f} × {value:.3g}"
-    return Bar(f"x {x}, y {y}", product, text, PLUS if product > 0 else MINUS)
+    title = f"{where}: {total:.2f}, {what}. Weight × value:"
+    return Bars(title, tuple(terms), low=-limit, high=limit)
 
 
 def _difference_bars(values: Tensor, box: Tensor, how: BoxPooling) -> Bars:
-    """Against the paper's choice."""
+    """Difference from the paper's choice."""
     usual = pool_box(values, box, BoxPooling(how.size, how.stride))
     away = (pool_box(values, box, how) - usual).abs()
-    figures = {"mean": float(away.mean()), "largest": float(away.max())}
-    return Bars(
-        "Difference from RoIAlign with one sample a bin:",
-        tuple(Bar(name, each, f"{each:.2f}", "#7f7f7f") for name, each in figures.items()),
-        high=largest_magnitude(values),
-    )
+    numbers = (("mean", float(away.mean())), ("largest", float(away.max())))
+    bars = tuple(Bar(name, number, f"{number:.2f}", "#7f7f7f") for name, number in numbers)
+    title = "Difference from RoIAlign with one sample per bin:"
+    return Bars(title, bars, high=largest_magnitude(values))
 
 
-LARGEST_MAP = 40  # cells a side: more cannot be told apart
+LARGEST_MAP = 40  # cells per side: more cannot be told apart
 METHODS: dict[str, dict[str, Any]] = {
     "RoIAlign": {},
     "RoIAlign, half a cell off": {"is_aligned": False},
@@ -163,9 +156,9 @@ class RoiSampler(LabWidget):
     """One map, one box, and RoIAlign or RoIPool.
 
     Args:
-        values: (H, W) map of at most 40 x 40 cells; None: a soft disk.
+        values: (H, W) map of at most 40 x 40 cells; None for a soft disk.
         stride: of the map, pixels per cell.
-        box: (x0, y0, x1, y1) to begin with, pixels; None: around the middle.
+        box: first box (x0, y0, x1, y1), pixels; None for one around the middle.
 
     Raises:
         ValueError: a map of another shape, or a box without width or height.
@@ -182,8 +175,8 @@ class RoiSampler(LabWidget):
         values = _soft_disk() if values is None else values.detach().float()
         if values.dim() != 2 or not 1 <= min(values.shape) <= max(values.shape) <= LARGEST_MAP:
             raise ValueError(
-                f"values of shape {tuple(values.shape)}: a map of at most "
-                f"{LARGEST_MAP} x {LARGEST_MAP} cells is expected"
+                f"values of shape {tuple(values.shape)}: expected a map of at most "
+                f"{LARGEST_MAP} x {LARGEST_MAP} cells"
             )
         self.values, self.stride = values, stride
         self.first_box = _middle(values, stride) if box is None else torch.tensor(box).float()
@@ -198,7 +191,7 @@ class RoiSampler(LabWidget):
 
     @property
     def how(self) -> BoxPooling:
-        """What the controls say."""
+        """The pooling that the controls choose."""
         return BoxPooling(
             size=self.size.value,
             stride=self.stride,
@@ -207,7 +200,7 @@ class RoiSampler(LabWidget):
         )
 
     def put(self, box: Sequence[float] | Tensor) -> None:
-        """Move the box to corners in pixels.
+        """Move the box to corners (x0, y0, x1, y1), pixels.
 
         Raises:
             ValueError: a box without width or height.
@@ -245,9 +238,9 @@ class RoiSampler(LabWidget):
     def _make_controls(self) -> None:
         dropdown, counts = widgets.Dropdown, [("1", 1), ("2 × 2", 2), ("4 × 4", 4)]
         self.method = control(dropdown, "method", 270, options=list(METHODS))
-        self.samples = control(dropdown, "samples a bin", 170, options=counts)
-        self.size = control(widgets.IntSlider, "R, cells", 260, value=4, min=1, max=14)
-        self.reset = button("undo", "Reset", "the box as it was at first")
+        self.samples = control(dropdown, "samples per bin", 180, options=counts)
+        self.size = slider("R, cells", 260, 4, 1, 14)
+        self.reset = button("undo", "Reset", "the first box")
 
     def _connect(self) -> None:
         self.when(self.method, self.samples, self.size, do=self._apply)
@@ -258,7 +251,7 @@ class RoiSampler(LabWidget):
         self.samples.disabled = self.how.kind == "pool"
         self._draw()
 
-    @shows_errors(clears=False)
+    @shows_errors
     def _on_event(self, event: CanvasEvent) -> None:
         if event.kind == "box":
             self.put(event.box)
@@ -268,14 +261,14 @@ class RoiSampler(LabWidget):
 
 
 def _soft_disk() -> Tensor:
-    """14 x 14 cells: positive in a disk, negative outside, with a soft border."""
+    """(14, 14): positive in a disk, negative outside, with a soft border."""
     place = torch.arange(14) + 0.5
     distance = ((place - 7).square()[:, None] + (place - 7).square()).sqrt()
     return torch.tanh((4.2 - distance) / 1.2)
 
 
 def _middle(values: Tensor, stride: int) -> Tensor:
-    """A box around the middle that fits no cell exactly."""
+    """A box around the middle whose sides lie between the borders of cells."""
     height, width = values.shape
     sides = torch.tensor([0.21 * width, 0.26 * height, 0.83 * width, 0.78 * height])
     return sides * stride

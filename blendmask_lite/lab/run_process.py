@@ -1,11 +1,11 @@
 """The process behind the training monitor: started, found again, asked to stop.
 
-It is a process of its own and no thread: the kernel stays free, an interrupted or restarted kernel
-does not end the training, and stopping is the same signal that a terminal sends (a thread could not
-receive it). What it does is read from the run's folder, as for a run that was started elsewhere.
+It is a separate process, not a thread: the kernel stays free, an interrupted or restarted kernel
+does not end the training, and it is stopped by the signal that a terminal sends, which a thread
+could not receive. Its state is read from the run's folder, as for a run that was started elsewhere.
 
-process.json  which process the lab started here last, and with which options
-output.txt    what it printed
+process.json  the process that the lab started last, and its options
+output.txt    what that process printed
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["RunProcess", "own_options"]
 COMMAND = (sys.executable, "-m", "blendmask_lite", "train")
 RECORD, OUTPUT = "process.json", "output.txt"
 STOPPED = 130  # exit code of a training that was asked to stop
-TAIL = 3000  # bytes of the output that are looked at
+TAIL = 3000  # bytes at the end of the output that are read
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class _Started:
 
 
 class RunProcess:
-    """Trains in a folder, apart from the kernel.
+    """Trains in a folder, in a process of its own.
 
     Args:
         folder: of the run; it need not exist yet.
@@ -56,21 +56,21 @@ class RunProcess:
 
     @property
     def is_alive(self) -> bool:
-        """Whether a process trains here, or begins or ends to."""
+        """Whether a process trains here, or is just starting or ending."""
         return self._is_ours or is_held(self.run)
 
     @property
     def can_stop(self) -> bool:
-        """Whether it is one that the lab started on this machine."""
+        """Whether the lab started the process on this machine."""
         return self._is_ours or self._find() is not None
 
     @property
     def exit_code(self) -> int | None:
-        """Of the process that was started here; None without one, or while it runs."""
+        """Exit code of the process that was started here; None if there is none or it runs."""
         return None if self._process is None else self._process.poll()
 
     def read(self) -> RunRecord | None:
-        """The folder's record; None where there is no folder yet."""
+        """The folder's record; None if there is no folder yet."""
         return read_run(self.folder) if self.folder.is_dir() else None
 
     def begin(self, options: Sequence[str], *, working_directory: str | None = None) -> None:
@@ -78,11 +78,11 @@ class RunProcess:
 
         Args:
             options: of `blendmask-lite train`, without the folder.
-            working_directory: where relative paths begin; None: the present one.
+            working_directory: base of relative paths; the present one if not given.
 
         Raises:
             ValueError: a process trains here, or the options name a folder.
-            FileExistsError: the folder holds a run.
+            FileExistsError: the folder has a run.
         """
         if self.run.last.exists() or self.run.model.exists():
             raise FileExistsError(
@@ -91,10 +91,10 @@ class RunProcess:
         self._start(tuple(options), working_directory or str(Path.cwd()), is_resumed=False)
 
     def resume(self) -> None:
-        """Continue the run where its last checkpoint is, with the options that it began with.
+        """Continue the run at its last checkpoint, with the options of its start.
 
         Raises:
-            ValueError: a process trains here, or nobody knows the options.
+            ValueError: a process trains here, or the options are unknown.
         """
         started = self._started()
         if started is not None:
@@ -108,7 +108,7 @@ class RunProcess:
         self._start(options, place, is_resumed=True)
 
     def ask_to_stop(self) -> None:
-        """SIGTERM: the training finishes its step, saves, and leaves.
+        """Send SIGTERM: the training finishes its step, saves, and ends.
 
         Raises:
             ValueError: nothing runs, or it was started elsewhere.
@@ -122,13 +122,13 @@ class RunProcess:
             os.kill(number, signal.SIGTERM)
         elif is_held(self.run):
             raise ValueError(
-                f"{self.folder}: this training was started elsewhere; stop it there, by Ctrl-C"
+                f"{self.folder}: this training was started elsewhere; stop it there with Ctrl-C"
             )
         else:
             raise ValueError(f"{self.folder}: nothing runs here")
 
     def last_words(self) -> str:
-        """The last line that the process printed; empty without any."""
+        """The last line that the process printed, if any."""
         try:
             with (self.folder / OUTPUT).open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
@@ -145,14 +145,13 @@ class RunProcess:
     def _start(self, options: tuple[str, ...], place: str, *, is_resumed: bool) -> None:
         if self.is_alive:
             raise ValueError(f"{self.folder}: a process trains here already")
-        named = [each for each in options if each.split("=")[0] in ("-o", "--out", "--resume")]
+        named = [word for word in options if word.split("=")[0] in ("-o", "--out", "--resume")]
         if named:
-            raise ValueError(f"options: leave out {named[0]}, the folder has a field of its own")
+            raise ValueError(f"options: leave out {named[0]}; the folder has a field of its own")
         self.folder.mkdir(parents=True, exist_ok=True)
         record = self.read()
         num_sessions = len(record.sessions) if record else 0
-        command = [*COMMAND, *options, "--out", str(self.folder)]
-        command += ["--resume"] if is_resumed else []
+        command = [*COMMAND, *options, "--out", str(self.folder), *["--resume"] * is_resumed]
         with (self.folder / OUTPUT).open("ab" if is_resumed else "wb") as output:
             self._process = subprocess.Popen(
                 command,
@@ -160,7 +159,7 @@ class RunProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # an interrupt of the kernel is none of the training
+                start_new_session=True,  # interrupting the kernel does not interrupt the training
             )
         content = {
             "process": self._process.pid,
@@ -185,12 +184,12 @@ class RunProcess:
             return None
 
     def _find(self) -> int | None:
-        """The process that an earlier kernel started, if it is the one that trains here now."""
+        """The process that an earlier kernel started, if it still trains here."""
         started = self._started()
         if started is None or started.machine != platform.node() or not is_held(self.run):
             return None
         record = self.read()
-        # Whoever holds the folder is the last session; a later one was started elsewhere.
+        # The last session holds the folder; a later one was started elsewhere.
         is_last = record is not None and len(record.sessions) == started.session + 1
         return started.process if is_last else None
 

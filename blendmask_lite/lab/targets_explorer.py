@@ -1,4 +1,7 @@
-"""The targets explorer's controls: the rules of the assignment, and what is shown of it."""
+"""The targets explorer: FCOS' assignment, its rules as controls, and the reasons for it.
+
+Chapter 03.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,17 @@ from blendmask_lite.figures.style import DescribedFigure
 from blendmask_lite.figures.targets import targets_figure
 from blendmask_lite.lab import targets_view as view
 from blendmask_lite.lab.canvas import Canvas, CanvasEvent
-from blendmask_lite.lab.parts import LabWidget, button, checkbox, control, offer, row, shows_errors
+from blendmask_lite.lab.parts import (
+    LabWidget,
+    button,
+    check_index,
+    checkbox,
+    control,
+    image_choice,
+    row,
+    shows_errors,
+    slider,
+)
 from blendmask_lite.research.detector import ExplainedAssignment, explain_assignment, pyramid_shapes
 
 __all__ = ["ALL", "TargetsControls", "TargetsExplorer", "limits_of", "parse_limits"]
@@ -34,24 +47,17 @@ class TargetsControls:
     """
 
     def __init__(self, num_images: int) -> None:
-        self.picture = control(widgets.Dropdown, "picture", 130)
-        offer(self.picture, [str(place + 1) for place in range(num_images)], 0)
-        self.radius = control(
-            widgets.FloatSlider,
-            "center radius",
-            290,
-            min=0.25,
-            max=LARGEST_RADIUS,
-            step=0.25,
-            tooltip="half side of the square around a box' center, strides of the level",
-        )
+        self.picture = image_choice(num_images)
+        tooltip = "half side of the square around a box's center, strides of the level"
+        limits = 0.25, 0.25, LARGEST_RADIUS, 0.25
+        self.radius = slider("center radius", 290, *limits, tooltip=tooltip)
         self.is_whole = checkbox("whole box (no center sampling)")
         self.levels = control(widgets.Dropdown, "levels", 150, options=_level_choices())
         self.limits = control(
             widgets.Text,
             "size limits, px",
             280,
-            tooltip="between two levels each: the farthest side that the lower one still takes",
+            tooltip="between neighbouring levels: the farthest side that the lower level takes",
             continuous_update=False,
         )
         self.level = control(widgets.Dropdown, "show", 150)
@@ -59,11 +65,8 @@ class TargetsControls:
         self.exports = {
             kind: button("image", kind.upper(), "all levels as a figure") for kind in ("png", "svg")
         }
-        first = [self.picture, self.level, self.radius, self.is_whole]
-        self.above = [
-            row(*first),
-            row(self.levels, self.limits, self.reset),
-        ]  # rows above the canvas
+        first = row(self.picture, self.level, self.radius, self.is_whole)
+        self.above = [first, row(self.levels, self.limits, self.reset)]  # rows above the canvas
         self.below = [row(*self.exports.values())]
 
     def follow(self, picture: int, config: ModelConfig) -> None:
@@ -86,21 +89,21 @@ def parse_limits(text: str) -> tuple[float, ...]:
     """The numbers of a text such as "64, 128".
 
     Raises:
-        ValueError: something that is no number above 0.
+        ValueError: a part that is not a finite number above 0.
     """
     limits = []
     for part in text.replace(",", " ").split():
         try:
             limits.append(float(part))
         except ValueError:
-            raise ValueError(f"size limits {text!r}: {part!r} is no number") from None
+            raise ValueError(f"size limits {text!r}: {part!r} is not a number") from None
         if not 0 < limits[-1] < math.inf:
             raise ValueError(f"size limits {text!r}: {part} must be above 0 and finite")
     return tuple(limits)
 
 
 def limits_of(levels: tuple[str, ...]) -> tuple[float, ...]:
-    """FCOS' limits for these levels: eight strides of the lower one (FCOS, section 3.2)."""
+    """FCOS' limits between these levels: eight strides of the lower one (FCOS, section 3.2)."""
     return tuple(8.0 * LEVEL_STRIDES[level] for level in levels[:-1])
 
 
@@ -116,15 +119,15 @@ def _level_choices() -> list[tuple[str, tuple[str, ...]]]:
 
 
 class TargetsExplorer(LabWidget):
-    """FCOS' assignment on pictures with their true objects.
+    """FCOS' assignment on images with their true objects.
 
     Args:
-        samples: the pictures, not resized; None: some generated ones.
-        class_names: C names; None: objects are called by the number of their class.
-        config: levels, size limits and center radius to begin with; None: the preset `nano`.
+        samples: the images, not resized; None for some generated ones.
+        class_names: C names; numbers if not given.
+        config: first levels, size limits and center radius; None for the preset `nano`.
 
     Raises:
-        ValueError: no pictures.
+        ValueError: no images.
     """
 
     def __init__(
@@ -140,7 +143,7 @@ class TargetsExplorer(LabWidget):
             samples = [dataset.load(index) for index in range(len(dataset))]
             class_names = dataset.class_names
         if len(samples) == 0:
-            raise ValueError("samples: no pictures to look at")
+            raise ValueError("samples: at least one is needed")
         self.samples, self.class_names = tuple(samples), class_names
         self.own = PRESETS["nano"] if config is None else config
         self.controls = TargetsControls(len(self.samples))
@@ -153,7 +156,7 @@ class TargetsExplorer(LabWidget):
 
     @property
     def names(self) -> list[str]:
-        """Of the picture's objects."""
+        """Names of the image's objects."""
         labels = self.sample.target.labels.tolist()
         known = self.class_names
         return [
@@ -163,14 +166,14 @@ class TargetsExplorer(LabWidget):
 
     @property
     def sample(self) -> Sample:
-        """The picture that is shown."""
+        """The sample that is shown."""
         return self.samples[self.picture]
 
     def choose(self, picture: int) -> None:
-        """Look at another picture, counted from 0.
+        """Show another image, counted from 0.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there is no such image.
         """
         self._show(picture, self.config)
 
@@ -179,16 +182,16 @@ class TargetsExplorer(LabWidget):
         self._show(self.picture, config)
 
     def point(self, location: int | None) -> None:
-        """Tell what a location learns, and of every object why not.
+        """Show what a location learns, and why it does not learn the other objects.
 
         Args:
-            location: its place on the flattened pyramid; None for none.
+            location: its index in the flattened pyramid; None for none.
 
         Raises:
             ValueError: there is no such location.
         """
-        if location is not None and not 0 <= location < len(self.found.owner):
-            raise ValueError(f"location {location}: there are {len(self.found.owner)}")
+        if location is not None:
+            check_index("location", location, len(self.found.owner))
         self._pointed = location
         self._draw_location()
 
@@ -206,15 +209,14 @@ class TargetsExplorer(LabWidget):
         )
 
     def free(self) -> None:
-        """Drop the pictures and the assignment."""
+        """Drop the images and the assignment."""
         del self.samples, self.found
 
     # -------------------------------------------------------------- drawing
 
     def _show(self, picture: int, config: ModelConfig) -> None:
         """What can fail comes first, so that the old state stays."""
-        if not 0 <= picture < len(self.samples):
-            raise ValueError(f"picture {picture}: there are {len(self.samples)}, counted from 0")
+        check_index("image", picture, len(self.samples))
         found = _assign(self.samples[picture], config)
         self.picture, self.config, self.found = picture, config, found
         self._pointed = None
@@ -265,7 +267,7 @@ class TargetsExplorer(LabWidget):
         for kind, export in controls.exports.items():
             self.when(export, do=partial(self._export, kind))
 
-    @shows_errors(clears=False)
+    @shows_errors
     def _on_event(self, event: CanvasEvent) -> None:
         if event.kind != "hover":
             return
@@ -277,7 +279,7 @@ class TargetsExplorer(LabWidget):
 
     def _apply_rules(self) -> None:
         controls = self.controls
-        # A wrong limit stays there to be corrected, and the canvas stays as it is.
+        # A wrong limit stays in its field to be corrected, and the canvas does not change.
         limits = parse_limits(controls.limits.value)
         radius = math.inf if controls.is_whole.value else controls.radius.value
         self.apply(replace(self.config, size_limits=limits, center_radius=radius))

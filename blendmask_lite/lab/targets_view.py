@@ -1,4 +1,4 @@
-"""How FCOS' assignment looks in the targets explorer: a panel a level, counts, and the reasons."""
+"""How FCOS' assignment looks in the targets explorer: a panel for each level, counts, reasons."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ __all__ = [
 ]
 
 WIDE, NARROW = 440, 230  # CSS pixels of a level's panel, alone and among others
-SCREEN = 440  # pixels that a small picture is enlarged to
-MOST_LINES = 6  # objects of which it is said why not
+SCREEN = 440  # pixels that a small image is enlarged to
+MOST_LINES = 6  # objects whose reasons are listed
 MOST_BARS = 14
 
 
@@ -37,7 +37,7 @@ def by_level(values: Tensor, found: ExplainedAssignment) -> list[Tensor]:
 def columns(
     found: ExplainedAssignment, level_names: Sequence[str], shown: Sequence[int]
 ) -> list[list[Group]]:
-    """A panel for every level that is shown, and the numbers beside them."""
+    """A panel for every level that is shown, with the numbers beside them."""
     size = WIDE if len(shown) == 1 else NARROW
     panels = []
     for level in shown:
@@ -45,8 +45,8 @@ def columns(
         panels.append(
             Panel(
                 level_names[level],
-                f"Level {level_names[level]}: {width} by {height} locations, a dot each, in the "
-                "colour of the object that it learns; a dark rim where several objects claim it",
+                f"Level {level_names[level]}: {width} by {height} locations as dots in the colour "
+                "of the object that they learn, with a dark rim if several objects claim them",
                 width,
                 height,
                 title=f"{level_names[level]} · stride {found.strides[level]}",
@@ -55,21 +55,18 @@ def columns(
                 acts=("hover",),
             )
         )
-    note = "a dot a location; dark rim: several objects claim it"
+    note = "dot: location; dark rim: several objects claim it"
     return [
         [Group("Which location learns which object", tuple(panels), note)],
-        [Group("This location", (), bars="location")],
-        [
-            Group("Locations that learn", (), bars="levels"),
-            Group("", (), bars="objects"),
-        ],
+        [Group("This location", bars="location")],
+        [Group("Locations that learn an object", bars="levels"), Group("", bars="objects")],
     ]
 
 
 def pictures(
     found: ExplainedAssignment, image: Tensor, level_names: Sequence[str], shown: Sequence[int]
 ) -> dict[str, bytes]:
-    """The panels' pictures as PNG."""
+    """The content of the panels as PNG."""
     owners = by_level(found.owner, found)
     ambiguous = by_level(found.is_ambiguous, found)
     scale = max(1, SCREEN // max(image.shape[-2:]))
@@ -94,7 +91,7 @@ def marks(
     shown: Sequence[int],
     location: int | None,
 ) -> dict[str, list[Mark]]:
-    """A location; the box that it learns, on all levels, and the square of central locations."""
+    """A location, the box that it learns on all levels, and the square of central locations."""
     if location is None:
         return {}
     level = found.level_of(location)
@@ -102,14 +99,13 @@ def marks(
     stride = found.strides[level]
     here = [Mark(x // stride, y // stride)]
     owner = int(found.owner[location])
-    made: dict[str, list[Mark]] = {level_names[each]: [] for each in shown}
+    made: dict[str, list[Mark]] = {level_names[place]: [] for place in shown}
     if owner >= 0:
         x0, y0, x1, y1 = found.boxes[owner].tolist()
-        for each in shown:
-            step = found.strides[each]
-            made[level_names[each]].append(
-                Mark(x0 / step, y0 / step, (x1 - x0) / step, (y1 - y0) / step)
-            )
+        for place in shown:
+            step = found.strides[place]
+            box = Mark(x0 / step, y0 / step, (x1 - x0) / step, (y1 - y0) / step)
+            made[level_names[place]].append(box)
         radius = found.center_radius
         if radius < max(found.shapes[level]):
             middle_x, middle_y = (x0 + x1) / 2 / stride, (y0 + y1) / 2 / stride
@@ -125,44 +121,38 @@ def location_bars(
     level_names: Sequence[str],
     location: int | None,
 ) -> Bars:
-    """What a location learns and its distances; or why it is background."""
+    """What a location learns and its distances, or why it is background."""
     if location is None:
-        return Bars("Point at a location: what does it learn, and if nothing, why?")
+        return Bars("Point at a location to see what it learns, or why it learns nothing.")
     level = found.level_of(location)
     x, y = found.locations[location].tolist()
     least, most = found.size_ranges[level]
     lines = [
-        f"{level_names[level]} at ({x:.0f}, {y:.0f}) px; the level takes farthest sides of "
-        f"{max(least, 0):g} to {most:g} px."
+        f"{level_names[level]} at ({x:.0f}, {y:.0f}) px; the level takes objects whose farthest "
+        f"side is {max(least, 0):g} to {most:g} px away."
     ]
     owner = int(found.owner[location])
     if owner >= 0:
         center = found.centerness(location, owner)
         lines.append(f"Learns object {names[owner]}; centerness {center:.2f}. Distances, px:")
     else:
-        lines.append("Background: no object is learned here.")
+        lines.append("Background: this location learns no object.")
     others = [index for index in range(len(names)) if index != owner]
     claims = [index for index in others if int(found.reasons[location, index]) > 0]
     lines += [_why(found, names, location, index) for index in claims[:MOST_LINES]]
     rest = len(others) - len(claims[:MOST_LINES])
     if rest == len(others) and others:
-        lines.append(
-            "Outside the box of every other object." if owner >= 0 else "Outside all boxes."
-        )
+        lines.append("Outside all other boxes." if owner >= 0 else "Outside all boxes.")
     elif rest:
-        lines.append(f"Of the other {rest} objects: outside the box or not listed.")
+        lines.append(f"The other {rest} objects: outside the box, or not listed.")
     if owner < 0:
         return Bars("\n".join(lines))
     distances = found.ltrb[location, owner].tolist()
-    color = object_color(owner)
-    return Bars(
-        "\n".join(lines),
-        tuple(
-            Bar(side, value, f"{value:.0f} px", color)
-            for side, value in zip(("left", "top", "right", "bottom"), distances, strict=True)
-        ),
-        high=max(distances),
-    )
+    bars = [
+        Bar(side, value, f"{value:.0f} px", object_color(owner))
+        for side, value in zip(("left", "top", "right", "bottom"), distances, strict=True)
+    ]
+    return Bars("\n".join(lines), tuple(bars), high=max(distances))
 
 
 def _why(found: ExplainedAssignment, names: Sequence[str], location: int, index: int) -> str:
@@ -172,43 +162,41 @@ def _why(found: ExplainedAssignment, names: Sequence[str], location: int, index:
     if reason == 1:
         stride = found.strides[found.level_of(location)]
         away = max(abs(left - right), abs(top - bottom)) / 2
-        more = f": {away:.0f} px from its center, less than {found.center_radius * stride:g} needed"
+        most = found.center_radius * stride
+        more = f": {away:.0f} px from its center, must be less than {most:g}"
     elif reason == 2:
         more = f": farthest side {max(left, top, right, bottom):.0f} px"
     return f"Not {names[index]}: {REASONS[reason]}{more}."
 
 
 def level_bars(found: ExplainedAssignment, level_names: Sequence[str]) -> Bars:
-    """How many locations of each level learn something."""
+    """How many locations of each level learn an object."""
     counts = found.counts.sum(dim=1).tolist()
     several = int(found.is_ambiguous.sum())
     sizes = found.level_sizes
-    return Bars(
-        f"{sum(counts)} of {sum(sizes)} locations learn an object; {several} are claimed by "
-        "several objects, the smallest gets them.",
-        tuple(
-            Bar(name, count, f"{count} of {size}", "#7f7f7f")
-            for name, count, size in zip(level_names, counts, sizes, strict=True)
-        ),
-        high=max(1, *counts),
+    bars = [
+        Bar(name, count, f"{count} of {size}", "#7f7f7f")
+        for name, count, size in zip(level_names, counts, sizes, strict=True)
+    ]
+    title = (
+        f"{sum(counts)} of {sum(sizes)} locations learn an object; several objects claim {several} "
+        "of them, and the smallest object gets those."
     )
+    return Bars(title, tuple(bars), high=max(1, *counts))
 
 
 def object_bars(found: ExplainedAssignment, names: Sequence[str]) -> Bars:
-    """How many locations learn each object; those that nobody learns are named."""
+    """How many locations learn each object; objects without any are named in the title."""
     counts = found.counts.sum(dim=0).tolist()
     lost = [name for name, count in zip(names, counts, strict=True) if count == 0]
-    title = "By object:" if names else "The picture has no objects: everything is background."
+    title = "By object:" if names else "The image has no objects: everything is background."
     if lost:
-        title = f"By object. No location learns {', '.join(lost)}: it is never trained here."
-    return Bars(
-        title,
-        tuple(
-            Bar(name, count, str(count) if count else "none!", object_color(index))
-            for index, (name, count) in enumerate(zip(names, counts, strict=True))
-        )[:MOST_BARS],
-        high=max(1, *counts, 1),
-    )
+        title = f"By object. No location learns {', '.join(lost)}, so training ignores it here."
+    bars = [
+        Bar(name, count, str(count) if count else "none!", object_color(index))
+        for index, (name, count) in enumerate(zip(names, counts, strict=True))
+    ]
+    return Bars(title, tuple(bars[:MOST_BARS]), high=max(1, *counts, 1))
 
 
 def spoken(found: ExplainedAssignment) -> str:

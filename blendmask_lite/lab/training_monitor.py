@@ -28,33 +28,22 @@ SCORES = ("mask AP", "box AP")
 
 @dataclass(frozen=True)
 class RunView:
-    """A run at one moment.
+    """A run at one moment."""
 
-    Attributes:
-        state: "nothing", "starting", "running", "finished", "stopped", "failed", "killed" or
-            "unknown".
-        num_done: iterations.
-        num_iterations: of the whole run; 0 where nobody knows.
-        words: state and numbers in one line.
-        reason: what went wrong; empty if nothing did.
-        can_stop: the lab can ask it to stop.
-        can_resume: it can be continued.
-        record: of the folder; None where there is none yet.
-    """
-
+    # "nothing", "starting", "running", "finished", "stopped", "failed", "killed" or "unknown"
     state: str
-    num_done: int
-    num_iterations: int
-    words: str
-    reason: str
-    can_stop: bool
-    can_resume: bool
-    record: RunRecord | None
+    num_done: int  # iterations
+    num_iterations: int  # of the whole run; 0 if unknown
+    words: str  # state and numbers in one line
+    reason: str  # what went wrong; empty if nothing did
+    can_stop: bool  # the lab can ask it to stop
+    can_resume: bool  # it can be continued
+    record: RunRecord | None  # of the folder; None if there is none yet
 
 
 def look_at_run(process: RunProcess) -> RunView:
     """Read a run's folder and look at its process."""
-    is_alive = process.is_alive  # first: a run that ends meanwhile is looked at again
+    is_alive = process.is_alive  # first, so that a run that ends meanwhile is read again
     record = process.read()
     state = _state(process, record, is_alive)
     done = record.num_done if record else 0
@@ -129,8 +118,8 @@ def _reason(process: RunProcess, record: RunRecord | None, state: str) -> str:
     if recorded and state == "failed" and record is not None and record.state == "failed":
         return str(recorded)
     if state == "killed":
-        return f"The process was killed. The last that it printed: {said or 'nothing'}"
-    return said or f"The process ended with code {process.exit_code} and said nothing."
+        return f"The process was killed. Its last output: {said or 'none'}"
+    return said or f"The process ended with code {process.exit_code} and without a message."
 
 
 BAR_STYLES = {"finished": "success", "failed": "danger", "killed": "danger", "stopped": "warning"}
@@ -140,18 +129,18 @@ class TrainingControls:
     """All controls, and rows to show them in.
 
     Args:
-        folder: of the run, to begin with.
-        options: of `blendmask-lite train`, to begin with.
+        folder: first value of the run's folder.
+        options: first value of the options of `blendmask-lite train`.
     """
 
     def __init__(self, folder: str, options: str) -> None:
         tooltip = "of `blendmask-lite train`: data, preset, schedule"
         self.folder = control(widgets.Text, "folder", 560, value=folder)
         self.options = control(widgets.Text, "options", 680, value=options, tooltip=tooltip)
-        self.follow = button("eye", "Follow", "a run that exists, however it was started")
-        self.start = button("play", "Start", "a training in this folder")
-        self.stop = button("stop", "Stop", "it finishes its step, saves, and leaves")
-        self.resume = button("forward", "Resume", "continue where it was saved last")
+        self.follow = button("eye", "Follow", "follow an existing run, however it was started")
+        self.start = button("play", "Start", "start a training in this folder")
+        self.stop = button("stop", "Stop", "the training finishes its step, saves, and ends")
+        self.resume = button("forward", "Resume", "continue at the last checkpoint")
         self.bar = control(widgets.IntProgress, "iterations", 330, min=0, max=1)
         self.words = widgets.Label()
         self.curves = widgets.HTML()
@@ -167,7 +156,7 @@ class TrainingControls:
         ]
 
     def show(self, run: RunView) -> None:
-        """Bring words, bar and buttons in step with the run."""
+        """Show a run in words, bar and buttons."""
         self.words.value = run.words
         self.bar.max = max(run.num_iterations, 1)
         self.bar.value = min(run.num_done, self.bar.max)
@@ -188,15 +177,15 @@ class _Seen:
 
 
 class TrainingMonitor(LabWidget):
-    """Follows the folder of a training, live, and starts, stops and resumes it.
+    """Follows the folder of a training live, and starts, stops and resumes it.
 
-    In a notebook it looks every two seconds by itself; elsewhere `refresh` does. Closing it leaves
-    the training alone: it goes on, and another monitor can follow it.
+    In a notebook it reads the folder every two seconds; elsewhere, call `refresh`. Closing the
+    monitor does not end the training, and another monitor can follow it.
 
     Args:
-        folder: of the run; one that exists is followed at once, however it was started.
+        folder: of the run; an existing one is followed at once, however it was started.
         options: of `blendmask-lite train`, without the folder.
-        interval: seconds between two looks.
+        interval: seconds between two readings.
     """
 
     def __init__(
@@ -221,39 +210,39 @@ class TrainingMonitor(LabWidget):
         self.refresh()
         try:
             self._task = asyncio.get_running_loop().create_task(self._follow())
-        except RuntimeError:  # no notebook: nobody would call back
+        except RuntimeError:  # no notebook, so no event loop
             self._task = None
 
-    @shows_errors(clears=False)
+    @shows_errors
     def refresh(self) -> None:
-        """Look at the folder now."""
+        """Read the folder now."""
         self._show(self._look(self.process))
 
     def start(self) -> None:
-        """Begin a training with the options and the folder of the fields.
+        """Start a training with the options and the folder of the fields.
 
         Raises:
-            ValueError: one runs there, or options that cannot be read.
-            FileExistsError: the folder holds a run.
+            ValueError: a training runs there, or the options cannot be parsed.
+            FileExistsError: the folder has a run.
         """
         process = self._of_field()
         process.begin(_words_of(self.controls.options.value))
         self._attach(process)
 
     def stop(self) -> None:
-        """Ask the training to save and leave.
+        """Ask the training to save and end.
 
         Raises:
             ValueError: nothing runs, or it was started elsewhere.
         """
         self.process.ask_to_stop()
-        self.say("Asked to stop: it finishes its step, saves, and leaves.")
+        self.say("Stopping: the training finishes its step, saves, and ends.")
 
     def resume(self) -> None:
-        """Continue the run where its last checkpoint is.
+        """Continue the run at its last checkpoint.
 
         Raises:
-            ValueError: one runs there, or nobody knows how it was started.
+            ValueError: a training runs there, or its options are unknown.
         """
         process = self._of_field()
         process.resume()
@@ -271,7 +260,7 @@ class TrainingMonitor(LabWidget):
         self._attach(process)
 
     def free(self) -> None:
-        """End following; the training goes on."""
+        """Stop following; the training continues."""
         if self._task is not None:
             self._task.cancel()
         del self.process, self.view, self.machine, self._task
@@ -291,7 +280,7 @@ class TrainingMonitor(LabWidget):
                 self._show(seen)
 
     def _look(self, process: RunProcess) -> _Seen:
-        """Read the files and draw the curves: the slow part, which touches no widget."""
+        """Read the files and draw the curves: the slow part, which changes no widget."""
         run = look_at_run(process)
         key = (process.folder, run.num_done, run.record and run.record.scores)
         if run.record is None or key == self._drawn:
@@ -302,7 +291,7 @@ class TrainingMonitor(LabWidget):
             return _Seen(run, "")
         return _Seen(run, figure._repr_mimebundle_()["text/html"])
 
-    @shows_errors(clears=False)
+    @shows_errors
     def _show(self, seen: _Seen) -> None:
         run = seen.run
         self.view = run
@@ -313,8 +302,8 @@ class TrainingMonitor(LabWidget):
         if run.reason and told != self._told:
             self.say(f"The training {run.state}: {run.reason}", "error")
         elif told != self._told and run.state in ("finished", "stopped"):
-            more = "" if run.state == "finished" else " Resume continues it."
-            self.say(f"The training is {run.state} after {run.num_done:,} iterations.{more}")
+            more = "" if run.state == "finished" else " “Resume” continues it."
+            self.say(f"The training {run.state} after {run.num_done:,} iterations.{more}")
         self._told = told
         self._show_masks()
 
@@ -329,7 +318,7 @@ class TrainingMonitor(LabWidget):
             self.machine.reload()
 
     def _attach(self, process: RunProcess) -> None:
-        """Follow another process or folder; its masks are shown again."""
+        """Follow another process or folder, and show its masks."""
         self.process = process
         self._drawn, self._told = (), ("", "")
         if self.machine is not None:
@@ -342,7 +331,7 @@ class TrainingMonitor(LabWidget):
     def _of_field(self) -> RunProcess:
         text = self.controls.folder.value.strip()
         if not text:
-            raise ValueError("folder: say where the run is, or shall be")
+            raise ValueError("folder: empty; type the folder of the run")
         process = RunProcess(text)
         return self.process if process.folder == self.process.folder else process
 

@@ -145,7 +145,7 @@ def test_switching_the_merger_shows_the_other_two(opened: JupyterLab, twin: Blen
         opened.page.locator("button", has_text=re.compile(f"^{name}$")).click()
         opened.page.wait_for_selector(f'.blendmask-lab-note b:has-text("{name}")')
         assert shows(opened, twin, replace(state, merger=kind)), name
-    opened.page.locator("button", has_text="All as at first").click()
+    opened.page.locator("button", has_text="Start again").click()
     assert shows(opened, twin, twin.own)
 
 

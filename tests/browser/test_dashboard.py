@@ -113,14 +113,12 @@ def test_a_visitor_uploads_a_picture_chooses_an_object_and_changes_a_base(
     visit = Visit(browser, dashboard, "dashboard")
     page = visit.page
     page.wait_for_selector(".blendmask-figure img[src]")
-    page.locator(".widget-toggle-button", has_text=re.compile("^own picture$")).click()
+    page.locator(".widget-toggle-button", has_text=re.compile("^your own$")).click()
     page.locator(".blendmask-upload input").set_input_files(
         {"name": "mine.png", "mimeType": "image/png", "buffer": content}
     )
     assert visit.shows(figure_file(figures.found_view(model, look), ".png", dpi=110))
-    assert (
-        "generated shapes only" in page.locator(".blendmask-lab-message:visible").first.inner_text()
-    )
+    assert "generated shapes" in page.locator(".blendmask-lab-message:visible").first.inner_text()
 
     visit.turn_to("Figure 1")
     page.get_by_label("object", exact=True).select_option(label=look.objects[2].name)

@@ -116,7 +116,7 @@ def test_a_training_is_started_and_stopped(opened: JupyterLab, home: Path) -> No
     curves = page.locator('img[alt^="Curves of run"]')
     curves.wait_for(timeout=SECONDS_TO_TRAIN * 1000)
     page.locator(BUTTON, has_text="Stop").click()
-    stopped = page.locator(".blendmask-lab-message", has_text="The training is stopped")
+    stopped = page.locator(".blendmask-lab-message", has_text="The training stopped")
     stopped.wait_for(timeout=SECONDS_TO_TRAIN * 1000)
     session = json.loads((home / "run" / "run.json").read_text())["sessions"][-1]
     assert session["state"] == "stopped" and (home / "run" / "last.pt").exists()

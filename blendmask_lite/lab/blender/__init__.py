@@ -1,4 +1,4 @@
-"""The Blender lab: drag a box, paint the attentions, and see the mask that follows.
+"""The Blender lab: drag a box, paint the attentions, and see the mask that they make.
 
 Chapters 09 and 10 (BlendMask, section 3.2, equations 1 to 4).
 """
@@ -31,7 +31,7 @@ from blendmask_lite.lab.blender.state import (
     write_state,
 )
 from blendmask_lite.lab.blender.view import iou_bars, spoken, weight_bars
-from blendmask_lite.lab.canvas import Bars, Canvas, CanvasEvent, Mark, as_png
+from blendmask_lite.lab.canvas import Bars, Canvas, CanvasEvent, as_png
 from blendmask_lite.lab.parts import LabWidget, offer, shows_errors
 from blendmask_lite.masks import crop_masks
 from blendmask_lite.model.blendmask import BlendMask
@@ -40,7 +40,7 @@ from blendmask_lite.structures import Target
 __all__ = ["BlenderLab"]
 
 
-LEAST_SCALE = 6.0  # of the attentions' colours, raw
+LEAST_SCALE = 6.0  # smallest end of the attentions' colours, raw
 NAMES = {"blender": "Blender", "weighted_sum": "YOLACT", "assembler": "FCIS"}
 
 
@@ -50,11 +50,11 @@ class BlenderLab(LabWidget):
     Args:
         model: in evaluation mode; kept until `close`.
         image: (3, H, W), RGB, float in [0, 1] or uint8; not resized.
-        target: the true objects of the picture, with masks; None where nobody knows them.
+        target: the true objects of the image, with masks; None if they are unknown.
         score_threshold: of the objects in the list, as in `BlendMask.predict`.
 
     Raises:
-        ValueError: a picture or target that cannot be shown; see `look_at`.
+        ValueError: an image or target that cannot be shown; see `look_at`.
     """
 
     scene: Scene
@@ -75,7 +75,6 @@ class BlenderLab(LabWidget):
         self.canvas = Canvas()
         self._pointed: tuple[float, float] | None = None  # share of the box, across and down
         self._layout: object = None
-        self._marks: dict[str, list[Mark]] = {}
         self._gesture = 0.0
         self.show(image, target, score_threshold=score_threshold)
         self._connect()
@@ -90,16 +89,16 @@ class BlenderLab(LabWidget):
         """Make `state` the present one; `undo` brings the old one back.
 
         Raises:
-            ValueError: more bases than the picture has.
+            ValueError: more bases than the model has.
         """
         self._set(self.history.pushed(state))
 
     def undo(self) -> None:
-        """One step back; nothing at the beginning."""
+        """Go one step back, if there is one."""
         self._set(self.history.undone())
 
     def redo(self) -> None:
-        """One step forward again; nothing at the end."""
+        """Go one step forward again, if there is one."""
         self._set(self.history.redone())
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -110,18 +109,15 @@ class BlenderLab(LabWidget):
         """Read a state that `save` or the page's button wrote.
 
         Raises:
-            OSError, ValueError: no such file, or none that fits; the old state stays.
+            OSError, ValueError: no such file, or one that does not fit; the old state stays.
         """
         self._read(Path(path).read_bytes(), str(path))
 
     def figure(self) -> DescribedFigure:
         """The present state as a figure: crops, scores, products and mask."""
-        truth = self.scene.truth_of(self.state)
-        box = torch.tensor(self.state.box)
-        true_mask = None
-        if truth is not None:
-            mask = self.scene.true_masks[truth : truth + 1]
-            true_mask = crop_masks(mask, box[None], self.state.mask_size)[0]
+        box, true_mask = torch.tensor(self.state.box), self._true_mask
+        if true_mask is not None:
+            true_mask = crop_masks(true_mask[None], box[None], self.state.mask_size)[0]
         title = NAMES[self.state.merger] + ("" if self.iou is None else f": IoU {self.iou:.2f}")
         return blending_figure(
             self.blend.crops,
@@ -133,7 +129,7 @@ class BlenderLab(LabWidget):
         )
 
     def export(self, path: str | os.PathLike[str]) -> None:
-        """Write the figure; the suffix says how: .png, .svg or .pdf.
+        """Write the figure as .png, .svg or .pdf, as the suffix says.
 
         Raises:
             ValueError: another suffix.
@@ -141,28 +137,25 @@ class BlenderLab(LabWidget):
         save_figure(self.figure(), Path(path))
 
     def free(self) -> None:
-        """Drop the model, the picture and all states."""
+        """Drop the model, the image and all states."""
         self.rivals.cancel()
         del self.model, self.scene, self.history, self.blend, self.rivals
 
     def show(
         self, image: Tensor, target: Target | None = None, *, score_threshold: float = 0.3
     ) -> None:
-        """Go on with another picture; arguments and errors as the class'."""
-        scene = look_at(self.model, image, target, score_threshold=score_threshold)
-        self.scene = scene
+        """Continue with another image; arguments and errors are those of the class."""
+        self.scene = look_at(self.model, image, target, score_threshold=score_threshold)
         self._layout = self._pointed = None
         self.choose(0)
-        if scene.num_found == 0:
-            place = "the middle" if not scene.true_names else "the true objects"
-            self.say(
-                f"Nothing was found above score {score_threshold}; begin with {place}.", "warning"
-            )
+        if self.scene.num_found == 0:
+            instead = "the true objects are" if self.scene.true_names else "a box in the middle is"
+            self.say(f"Nothing scores above {score_threshold}; {instead} shown instead.", "warning")
 
     # -------------------------------------------------------------- drawing
 
     def follow(self) -> None:
-        """Bring the controls in step with the state."""
+        """Let the controls show the state."""
         history, controls = self.history, self.controls
         with self.setting():
             offer(controls.object, [found.name for found in self.scene.objects], self._number)
@@ -183,25 +176,30 @@ class BlenderLab(LabWidget):
 
     @property
     def iou(self) -> float | None:
-        """Of the present mask with the true object under the box, in pixels of the picture."""
+        """Of the present mask with the true object under the box, in pixels of the image."""
         return self.scene.iou(self.blend.mask, self.scene.truth_of(self.state))
 
     @property
+    def _true_mask(self) -> Tensor | None:
+        truth = self.scene.truth_of(self.state)
+        return None if truth is None else self.scene.true_masks[truth]
+
+    @property
     def _cell(self) -> tuple[int, int] | None:
-        """The pointed cell (x, y) of the mask."""
+        """The cell (x, y) of the mask that is pointed at."""
         if self._pointed is None:
             return None
         across, down = self._pointed
         return int(across * self.state.mask_size), int(down * self.state.mask_size)
 
     def _set(self, history: History) -> None:
-        """Compute and draw the present of `history`; where that fails, the old one stays."""
+        """Compute and draw the present of `history`; if that fails, the old one stays."""
         self.blend = self.scene.blend(history.present)
         self.history = history
         with self.canvas.hold_sync():
             self._draw()
         self.follow()
-        self.rivals.plan(history.present, self._tell_best)
+        self.rivals.plan(history.present, self._draw_iou)
 
     def _draw(self) -> None:
         state, scene = self.state, self.scene
@@ -214,35 +212,29 @@ class BlenderLab(LabWidget):
             self.canvas.smallest_box = float(min(4, *scene.image_size))
             content |= view.base_cells(scene, state, limits) | {"picture": as_png(scene.image)}
             self._layout = layout
-        truth = scene.truth_of(state)
-        true_mask = None if truth is None else scene.true_masks[truth]
-        self._marks = view.marks(scene, state, self._cell)
         self.canvas.draw(
             content,
-            overlays={"picture": view.mask_overlay(self.blend.mask, true_mask)},
-            marks=self._marks,
-            bars={
-                "iou": self._iou_bars(),
-                "weights": self._weight_bars(limits),
-            },
+            overlays={"picture": view.mask_overlay(self.blend.mask, self._true_mask)},
             box=state.box,
         )
+        self._draw_iou()
+        self._draw_weights()
 
     def _limits(self) -> view.Limits:
         least = max(LEAST_SCALE, largest_magnitude(self.own.attentions))
         return view.Limits(self.scene, self.state, least=least)
 
-    def _iou_bars(self) -> Bars:
-        """Of the present mask, the network's and the best one found, with the true object."""
+    def _draw_iou(self) -> None:
         truth = self.scene.truth_of(self.state)
         name = "" if truth is None else self.scene.true_names[truth]
-        return iou_bars(name, self.iou, self.rivals.network(truth), self.rivals.best(self.state))
+        network, best = self.rivals.network(truth), self.rivals.best(self.state)
+        self.canvas.draw(bars={"iou": iou_bars(name, self.iou, network, best)})
 
-    def _weight_bars(self, limits: view.Limits) -> Bars:
-        return weight_bars(self.state, self.blend, limits.scores, self._cell, self._marks)
-
-    def _tell_best(self) -> None:
-        self.canvas.draw(bars={"iou": self._iou_bars()})
+    def _draw_weights(self) -> Bars:
+        marks = view.marks(self.scene, self.state, self._cell)
+        bars = weight_bars(self.state, self.blend, self._limits().scores, self._cell, marks)
+        self.canvas.draw(bars={"weights": bars}, marks=marks)
+        return bars
 
     # -------------------------------------------------------------- files
 
@@ -254,7 +246,7 @@ class BlenderLab(LabWidget):
         self.apply(state)
         if picture != picture_checksum(self.scene.image):
             self.say(
-                f"{name} was saved over another picture; its box and numbers are shown here.",
+                f"{name} was saved with another image; its box and numbers are shown on this one.",
                 "warning",
             )
 
@@ -277,7 +269,7 @@ class BlenderLab(LabWidget):
         for kind, export in (("png", controls.png), ("svg", controls.svg)):
             self.when(export, do=partial(self._export, kind))
 
-    @shows_errors(clears=False)
+    @shows_errors
     def _on_event(self, event: CanvasEvent) -> None:
         if event.kind == "hover":
             self._point(event)
@@ -298,15 +290,13 @@ class BlenderLab(LabWidget):
             return replace(self.state, box=(x0, y0, x1, y1))
         base = int(event.panel.removeprefix("attention ")) - 1
         controls, state = self.controls, self.state
-        value: float | Tensor = {"value": controls.value.value, "zero": 0.0}.get(
-            controls.brush.value, 0.0
-        )
-        if controls.brush.value == "own":
-            own = own_numbers(self.own, state)
-            is_grid = state.merger == "blender"
-            value = own.attentions[base] if is_grid else own.coefficients[base]
-        size = controls.brush_size.value
-        return painted(state, base, event.cells, value, brush_size=size)
+        own = own_numbers(self.own, state)
+        value: float | Tensor = {
+            "value": controls.value.value,
+            "zero": 0.0,
+            "own": (own.attentions if state.merger == "blender" else own.coefficients)[base],
+        }[controls.brush.value]
+        return painted(state, base, event.cells, value, brush_size=controls.brush_size.value)
 
     def _press(self, event: CanvasEvent) -> None:
         if event.key in ("undo", "redo"):
@@ -327,9 +317,7 @@ class BlenderLab(LabWidget):
             across, down = (x - left) / (right - left), (y - top) / (bottom - top)
             if 0 <= across < 1 and 0 <= down < 1:
                 self._pointed = across, down
-        self._marks = view.marks(self.scene, self.state, self._cell)
-        bars = self._weight_bars(self._limits())
-        self.canvas.draw(bars={"weights": bars}, marks=self._marks)
+        bars = self._draw_weights()
         self.canvas.announcement = bars.title if self._cell else ""
 
     def _change(self, name: str, control: widgets.Widget) -> None:
@@ -344,7 +332,7 @@ class BlenderLab(LabWidget):
     def _apply_best(self) -> None:
         best = self.scene.best(self.state, own_numbers(self.own, self.state))
         if best is None:
-            raise ValueError("No true mask under the box: nothing to search the best numbers for.")
+            raise ValueError("There is no true mask under the box, so no best numbers to search.")
         self.apply(best)
 
     def _save_state(self) -> None:

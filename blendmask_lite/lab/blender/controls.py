@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 import ipywidgets as widgets
 
 from blendmask_lite.lab.blender.scene import Scene
 from blendmask_lite.lab.blender.state import BlenderState, own_numbers
-from blendmask_lite.lab.parts import button, control, note, row, toggle, wide
+from blendmask_lite.lab.parts import button, control, note, row, slider, toggle, wide
 
 __all__ = ["BlenderControls", "Rivals", "method_note"]
 
@@ -18,7 +17,6 @@ __all__ = ["BlenderControls", "Rivals", "method_note"]
 METHODS = {"Blender": "blender", "YOLACT": "weighted_sum", "FCIS": "assembler"}
 BRUSHES = {"value": "value", "erase (0)": "zero", "network's own": "own"}
 SIZES = (7, 14, 28, 56, 112)  # R and M that can be chosen, cells
-LARGEST_VALUE = 10.0  # of the brush, raw
 
 
 class BlenderControls:
@@ -30,24 +28,23 @@ class BlenderControls:
 
     def __init__(self, num_bases: int) -> None:
         self.object = control(widgets.Dropdown, "object", 260)
-        self.merger = _buttons("method", METHODS, "which equation makes the mask of these bases")
-        self.num_bases = _slider(
-            "bases K", 220, num_bases, 1, num_bases, "of the network's, the first"
-        )
-        self.attention_size = _choice("grid M", {})
-        self.mask_size = _choice("mask R", {})
-        self.interpolation = _choice("a: M → R", {each: each for each in ("bilinear", "nearest")})
-        self.pooling = _choice("crop r", {"RoIAlign": "align", "RoIPool": "pool"})
+        self.merger = _buttons("method", METHODS, "how the bases are combined into a mask")
+        tooltip = "how many of the network's bases are used"
+        self.num_bases = slider("bases K", 220, num_bases, 1, num_bases, tooltip=tooltip)
+        self.attention_size = _choice("grid M", [])
+        self.mask_size = _choice("mask R", [])
+        self.interpolation = _choice("a: M → R", ["bilinear", "nearest"])
+        self.pooling = _choice("crop r", [("RoIAlign", "align"), ("RoIPool", "pool")])
         self.brush = _buttons("brush", BRUSHES, "what a stroke over a grid leaves there")
-        limits = -LARGEST_VALUE, LARGEST_VALUE
-        self.value = _slider("value", 240, 6.0, *limits, "raw attention; keys + and -")
-        self.brush_size = _slider("size", 180, 1, 1, 5, "side of the brush, cells")
+        look = {"readout_format": "+.1f", "tooltip": "raw attention; keys + and -"}
+        self.value = slider("value", 240, 6.0, -10.0, 10.0, 0.5, **look)
+        self.brush_size = slider("size", 180, 1, 1, 5, tooltip="side of the brush, cells")
         self.undo = button("undo", "Undo", "Control + Z on the canvas")
         self.redo = button("repeat", "Redo", "Control + Shift + Z on the canvas")
         self.reset = button("refresh", "Network's own", "the network's attentions and coefficients")
-        self.reset_all = button("home", "All as at first", "box, numbers and sizes")
+        self.reset_all = button("home", "Start again", "box, numbers and sizes as at the beginning")
         self.best = button("star", "Best found", "the best numbers found for these bases and box")
-        self.save = button("save", "Save state", "a file that Load reads")
+        self.save = button("save", "Save state", "a file for “Load state”")
         self.load = widgets.FileUpload(accept=".json", description="Load state", layout=wide(140))
         self.png = button("image", "PNG", "the present state as a figure")
         self.svg = button("image", "SVG", "the present state as a figure for print")
@@ -86,8 +83,8 @@ def method_note(state: BlenderState) -> str:
     K, M, tiles = state.num_bases, state.attention_size, state.num_tiles
     if state.merger == "blender" and K == 1:
         return (
-            "<b>Blender, K = 1</b>: one base has nothing to compete with. Base and attention each "
-            "pass a sigmoid, and the product is the probability."
+            "<b>Blender, K = 1</b>: a single base has nothing to compete with. Base and attention "
+            "pass through a sigmoid each, and their product is the probability."
         )
     if state.merger == "blender":
         return (
@@ -96,43 +93,34 @@ def method_note(state: BlenderState) -> str:
         )
     if state.merger == "weighted_sum" and state.has_tanh:
         return (
-            "<b>YOLACT</b>: base k has one coefficient for the whole box, which passes a tanh; it "
-            "may be negative, and nothing competes. Negative values of the bases count as 0."
+            "<b>YOLACT</b>: base k has one coefficient for the whole box, which passes through a "
+            "tanh; it may be negative, and the bases do not compete. Their negative values count "
+            "as 0."
         )
     if state.merger == "weighted_sum":
         return (
             "<b>YOLACT</b> on the same bases: base k has one coefficient for the whole box; it may "
-            "be negative, and nothing competes. It begins as the mean weight that the network's "
-            "attention gives base k. No tanh or ReLU: the bases were not trained with them."
+            "be negative, and the bases do not compete. It begins as the mean weight that the "
+            "network's attention gives to base k. There is no tanh or ReLU, because the bases were "
+            "not trained with them."
         )
     left = K - tiles**2
     rest = f" The last {left} of {K} bases are left out: tiles need a square number."
     return (
-        f"<b>FCIS</b> on the same bases: the box is cut into {tiles} × {tiles} tiles, and base k "
-        "alone fills tile k, counted row by row. The tiles are the same for all objects: nothing "
-        f"to paint.{rest if left else ''}"
+        f"<b>FCIS</b> on the same bases: the box is cut into {tiles} × {tiles} tiles, and tile k, "
+        "counted row by row, is filled by base k alone. The tiles are the same for all objects, so "
+        f"there is nothing to paint.{rest if left else ''}"
     )
 
 
-def _offer_sizes(choice: widgets.Dropdown, sizes: set[int], fits: Any) -> None:
-    options = [size for size in sorted(sizes) if fits(size)]
-    if tuple(choice.options) != tuple(options):
+def _offer_sizes(choice: widgets.Dropdown, sizes: set[int], fits: Callable[[int], bool]) -> None:
+    options = tuple(size for size in sorted(sizes) if fits(size))
+    if choice.options != options:
         choice.options = options
 
 
-def _choice(description: str, options: dict[str, str]) -> widgets.Dropdown:
-    return control(widgets.Dropdown, description, 150, options=list(options.items()))
-
-
-def _slider(
-    description: str, width: int, value: float, low: float, high: float, tooltip: str
-) -> widgets.Widget:
-    """Whole numbers, or steps of a half where `value` is a float."""
-    is_whole = isinstance(value, int)
-    kind = widgets.IntSlider if is_whole else widgets.FloatSlider
-    options: dict[str, Any] = {} if is_whole else {"step": 0.5, "readout_format": "+.1f"}
-    options |= {"value": value, "min": low, "max": high, "tooltip": tooltip}
-    return control(kind, description, width, **options)
+def _choice(description: str, options: list[str] | list[tuple[str, str]]) -> widgets.Dropdown:
+    return control(widgets.Dropdown, description, 150, options=options)
 
 
 def _buttons(description: str, options: dict[str, str], tooltip: str) -> widgets.ToggleButtons:
@@ -144,10 +132,10 @@ REST = 0.2  # seconds without an event after which the search begins
 
 
 class Rivals:
-    """IoU of the other masks with the true object under the box.
+    """IoU of the network's mask and of the best mask with the true object under the box.
 
     Args:
-        scene: what is looked at.
+        scene: what the lab shows.
         own: the network's state of the object.
     """
 
@@ -156,48 +144,45 @@ class Rivals:
         self.own = own
         self._own_mask = scene.blend(own).mask
         self._network: dict[int | None, float | None] = {}
-        self._best: tuple[object, float | None] | None = None
+        self._best: tuple[object, float | None] = (None, None)  # what was asked, and the answer
         self._timer: asyncio.TimerHandle | None = None
 
     def network(self, truth: int | None) -> float | None:
-        """IoU of the network's own mask with a true object; None without one."""
+        """IoU of the network's own mask with a true object; None if there is none."""
         if truth not in self._network:
             self._network[truth] = self.scene.iou(self._own_mask, truth)
         return self._network[truth]
 
     def best(self, state: BlenderState) -> float | None:
         """IoU of the best mask found for the state's box and bases; None if not known yet."""
-        is_known = self._best is not None and self._best[0] == _question(state)
-        return self._best[1] if is_known and self._best is not None else None
+        return self._best[1] if self._best[0] == _question(state) else None
 
     def plan(self, state: BlenderState, tell: Callable[[], None]) -> None:
-        """Search the best mask for a state, and then call `tell`; an older plan is dropped."""
+        """Search the best mask for a state, then call `tell`; an older plan is dropped."""
         self.cancel()
-        if self._best is not None and self._best[0] == _question(state):
+        if self._best[0] == _question(state):
             return
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # nobody is waiting: a test, or a script
+        except RuntimeError:  # a test or a script: there is no loop to wait in
             self._search(state, tell)
             return
         self._timer = loop.call_later(REST, self._search, state, tell)
 
     def cancel(self) -> None:
-        """Drop the plan, if there is one."""
+        """Drop the planned search, if there is one."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _search(self, state: BlenderState, tell: Callable[[], None]) -> None:
-        best = self.scene.best(state, own_numbers(self.own, state))
-        iou = None
-        if best is not None:
-            iou = self.scene.iou(self.scene.blend(best).mask, self.scene.truth_of(state))
+        best, scene = self.scene.best(state, own_numbers(self.own, state)), self.scene
+        iou = None if best is None else scene.iou(scene.blend(best).mask, scene.truth_of(state))
         self._best = _question(state), iou
         tell()
 
 
 def _question(state: BlenderState) -> object:
-    """What the best mask depends on: all of the state but its numbers."""
+    """What the best mask depends on: everything in the state but its numbers."""
     sizes = state.num_bases, state.attention_size, state.mask_size
     return state.box, state.merger, sizes, state.interpolation, state.pooling

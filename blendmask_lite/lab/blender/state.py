@@ -1,4 +1,4 @@
-"""The Blender lab's state, checked when it changes; and as a JSON file that people can read."""
+"""The Blender lab's state, checked at every change, its history, and its JSON file."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blendmask_lite.config import Interpolation, MergerKind, Pooling
+from blendmask_lite.lab.parts import check_index
 from blendmask_lite.model.attention import interpolate_attentions
 from blendmask_lite.model.merge import Assembler, Blender, Merger, WeightedSum
 
@@ -36,32 +37,21 @@ HISTORY = 100  # states that can be undone
 
 @dataclass(frozen=True, eq=False)
 class BlenderState:
-    """What the user can change; everything that is seen follows from it and the bases.
-
-    Attributes:
-        box: corners (x0, y0, x1, y1), pixels of the padded input.
-        attentions: (K, M, M) raw; the blender's.
-        coefficients: (K,) raw; the weighted sum's. The assembler takes nothing.
-        merger: which of the three makes the mask, from the first `num_used` bases.
-        mask_size: R, cells.
-        interpolation: of the attentions, "bilinear" or "nearest".
-        pooling: of the bases, "align" (RoIAlign) or "pool" (RoIPool).
-        has_tanh: the coefficients pass a tanh, as in a network trained so.
-        has_relu: the weighted sum's crops pass a ReLU, likewise.
+    """What the user can change; everything shown follows from it and the bases.
 
     Raises:
         ValueError: a box without area, or sizes that do not fit each other.
     """
 
-    box: tuple[float, float, float, float]
-    attentions: Tensor
-    coefficients: Tensor
-    merger: MergerKind = "blender"
-    mask_size: int = 56
-    interpolation: Interpolation = "bilinear"
-    pooling: Pooling = "align"
-    has_tanh: bool = False
-    has_relu: bool = False
+    box: tuple[float, float, float, float]  # corners (x0, y0, x1, y1), pixels of the padded input
+    attentions: Tensor  # (K, M, M) raw; the blender's
+    coefficients: Tensor  # (K,) raw; the weighted sum's. The assembler takes nothing.
+    merger: MergerKind = "blender"  # what makes the mask, from the first `num_used` bases
+    mask_size: int = 56  # R, cells
+    interpolation: Interpolation = "bilinear"  # of the attentions, "bilinear" or "nearest"
+    pooling: Pooling = "align"  # of the bases, "align" (RoIAlign) or "pool" (RoIPool)
+    has_tanh: bool = False  # the coefficients pass through a tanh, as YOLACT's do in training
+    has_relu: bool = False  # the weighted sum's crops pass through a ReLU, likewise
 
     def __post_init__(self) -> None:
         if self.attentions.dim() != 3 or self.attentions.shape[1] != self.attentions.shape[2]:
@@ -89,17 +79,17 @@ class BlenderState:
 
     @property
     def num_tiles(self) -> int:
-        """The assembler's tiles along a side: their square is at most K."""
+        """Tiles of the assembler along a side; their square is at most K."""
         return int(self.num_bases**0.5)
 
     @property
     def num_used(self) -> int:
-        """Bases that have a say: all K, for the assembler the largest square number of them."""
+        """Bases in use: all K, for the assembler the largest square number of them."""
         return self.num_tiles**2 if self.merger == "assembler" else self.num_bases
 
     @property
     def numbers(self) -> Tensor:
-        """(1, A) raw numbers of the object, as its merger takes them."""
+        """(1, A) raw numbers of the object for its merger."""
         if self.merger == "blender":
             return self.attentions.flatten()[None]
         if self.merger == "weighted_sum":
@@ -117,13 +107,13 @@ class BlenderState:
         return self.make_blender()
 
     def make_blender(self) -> Blender:
-        """The blender for the state's attentions, whichever merger is chosen."""
+        """The blender for the state's attentions, whatever merger is chosen."""
         return Blender(
             num_bases=self.num_bases, attention_size=self.attention_size, mode=self.interpolation
         )
 
     def with_numbers(self, numbers: Tensor) -> BlenderState:
-        """The same with other (1, A) raw numbers for its merger."""
+        """The state with other (1, A) raw numbers for its merger."""
         if self.merger == "blender":
             return replace(self, attentions=numbers.reshape(self.attentions.shape))
         if self.merger == "weighted_sum":
@@ -140,9 +130,8 @@ def brushed(cells: Iterable[tuple[int, int]], brush_size: int, size: int) -> Ten
     before = (brush_size - 1) // 2
     for x, y in cells:
         left, top = x - before, y - before
-        covered[
-            max(top, 0) : max(top + brush_size, 0), max(left, 0) : max(left + brush_size, 0)
-        ] = True
+        right, bottom = max(left + brush_size, 0), max(top + brush_size, 0)
+        covered[max(top, 0) : bottom, max(left, 0) : right] = True
     return covered
 
 
@@ -157,10 +146,10 @@ def painted(
     """The state after a stroke over the attention of one base.
 
     Args:
-        state: before it.
+        state: before the stroke.
         base: counted from 0.
         cells: (x, y) of the grid; any of them sets the coefficient of a weighted sum.
-        value: raw, or (M, M) values to take it from, one coefficient for a weighted sum.
+        value: raw number to paint, or (M, M) numbers to copy the cells from.
         brush_size: side of the square brush, cells.
 
     Raises:
@@ -168,8 +157,7 @@ def painted(
     """
     if state.merger == "assembler":
         raise ValueError("FCIS has nothing to paint: its tiles are the same for every object")
-    if not 0 <= base < state.num_bases:
-        raise ValueError(f"base {base}: there are {state.num_bases}, counted from 0")
+    check_index("base", base, state.num_bases)
     new = torch.as_tensor(value, dtype=state.attentions.dtype)
     if state.merger == "weighted_sum":
         coefficients = state.coefficients.clone()
@@ -182,14 +170,14 @@ def painted(
 
 
 def resized(attentions: Tensor, size: int) -> Tensor:
-    """(K, M, M) -> (K, size, size): means over areas when it shrinks, equation 2 when it grows."""
+    """(K, M, M) -> (K, size, size): means of areas to shrink, equation 2 to grow."""
     if size <= attentions.shape[-1]:
         return F.adaptive_avg_pool2d(attentions, size)
     return interpolate_attentions(attentions[None], size)[0]
 
 
 def own_numbers(own: BlenderState, state: BlenderState) -> BlenderState:
-    """The state with the numbers of `own`, brought to its K and M."""
+    """The state with the numbers of `own`, resized to its K and M."""
     K, M = state.num_bases, state.attention_size
     return replace(
         state, attentions=resized(own.attentions[:K], M), coefficients=own.coefficients[:K]
@@ -200,17 +188,17 @@ def changed(state: BlenderState, own: BlenderState, field: str, value: Any) -> B
     """The state with another merger, K, M, R, interpolation or pooling.
 
     Args:
-        state: before it.
-        own: the network's; bases that come back bring its numbers.
+        state: before the change.
+        own: the network's state; bases that are added again get its numbers.
         field: "num_bases", "attention_size", or a field of the state.
-        value: of the field.
+        value: new value of the field.
 
     Raises:
         ValueError: the value does not fit the others.
     """
     if field == "num_bases":
-        back = resized(own.attentions, state.attention_size)[state.num_bases :]
-        attentions = torch.cat([state.attentions, back])
+        added = resized(own.attentions, state.attention_size)[state.num_bases :]
+        attentions = torch.cat([state.attentions, added])
         coefficients = torch.cat([state.coefficients, own.coefficients[state.num_bases :]])
         return replace(state, attentions=attentions[:value], coefficients=coefficients[:value])
     if field == "attention_size":
@@ -223,34 +211,34 @@ def changed(state: BlenderState, own: BlenderState, field: str, value: Any) -> B
 
 @dataclass(frozen=True)
 class History:
-    """The present state with those before it and those that were undone."""
+    """The present state, those before it, and those that were undone."""
 
     present: BlenderState
     past: tuple[BlenderState, ...] = ()
     future: tuple[BlenderState, ...] = ()
 
     def pushed(self, state: BlenderState) -> History:
-        """`state` is the present, and the old one can be brought back."""
+        """The history with `state` as the present; the old one can be brought back."""
         return History(state, (*self.past, self.present)[-HISTORY:])
 
     def replaced(self, state: BlenderState) -> History:
-        """`state` stands in for the present: the next part of one drag or stroke."""
+        """The history with `state` instead of the present: the next part of one drag or stroke."""
         return History(state, self.past)
 
     def undone(self) -> History:
-        """One state back; the same where there is none."""
+        """One state back, if there is one."""
         if not self.past:
             return self
         return History(self.past[-1], self.past[:-1], (self.present, *self.future))
 
     def redone(self) -> History:
-        """One state forward again; the same where there is none."""
+        """One state forward again, if there is one."""
         if not self.future:
             return self
         return History(self.future[0], (*self.past, self.present), self.future[1:])
 
 
-FORMAT = 1  # raised when old readers would misunderstand the file
+FORMAT = 1  # increased when old readers would misunderstand the file
 CHOICES = {
     "merger": MergerKind.__args__,  # type: ignore[attr-defined]
     "interpolation": Interpolation.__args__,  # type: ignore[attr-defined]
@@ -262,17 +250,12 @@ MOST_CELLS = 1_000_000  # attention numbers, and cells of a mask
 
 
 def picture_checksum(image: Tensor) -> str:
-    """A name for the pixels of a (3, H, W) picture, to notice another one."""
+    """A checksum of a (3, H, W) image, which tells whether a state was made on it."""
     return hashlib.sha256(image.contiguous().cpu().numpy().tobytes()).hexdigest()
 
 
 def write_state(state: BlenderState, *, picture: str) -> bytes:
-    """The file's content.
-
-    Args:
-        state: to be kept.
-        picture: `picture_checksum` of the picture that it was made on.
-    """
+    """The content of a state's file; `picture` is the `picture_checksum` of its image."""
     values: dict[str, Any] = {name: getattr(state, name) for name in CHOICES}
     values |= {
         "blender_lab": FORMAT,
@@ -286,14 +269,14 @@ def write_state(state: BlenderState, *, picture: str) -> bytes:
 
 
 def read_state(content: bytes, *, name: str = "state") -> tuple[BlenderState, str]:
-    """The state of a file, and the checksum of its picture.
+    """The state of a file, and the checksum of its image.
 
     Args:
         content: of the file.
         name: of the file, for errors.
 
     Raises:
-        ValueError: no state of the lab, or a value that cannot be; names file and field.
+        ValueError: no state of the lab, or an invalid value; the message names file and field.
     """
     try:
         values = json.loads(content)
@@ -310,15 +293,9 @@ def read_state(content: bytes, *, name: str = "state") -> tuple[BlenderState, st
     x0, y0, x1, y1 = _numbers(values, "box", (4,), name).tolist()
     attentions = _numbers(values, "attentions", (None, None, None), name)
     coefficients = _numbers(values, "coefficients", (len(attentions),), name)
-    chosen = {field: values[field] for field in CHOICES}
+    fields = {field: values[field] for field in CHOICES} | {"mask_size": size}
     try:
-        state = BlenderState(
-            box=(x0, y0, x1, y1),
-            attentions=attentions,
-            coefficients=coefficients,
-            mask_size=size,
-            **chosen,
-        )
+        state = BlenderState((x0, y0, x1, y1), attentions, coefficients, **fields)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
     return state, str(values.get("picture", ""))
@@ -330,14 +307,12 @@ def _numbers(
     try:
         tensor = torch.tensor(values[field], dtype=torch.float32)
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError):
-        raise ValueError(
-            f"{name}: {field} is missing or holds something else than numbers"
-        ) from None
+        raise ValueError(f"{name}: {field} is missing or is not made of numbers") from None
     fits = tensor.dim() == len(shape) and all(
         wanted in (None, side) for wanted, side in zip(shape, tensor.shape, strict=True)
     )
     if not fits or tensor.numel() > MOST_CELLS:
-        raise ValueError(f"{name}: {field} of shape {tuple(tensor.shape)} does not fit")
+        raise ValueError(f"{name}: {field} has the shape {tuple(tensor.shape)}, which does not fit")
     if not math.isfinite(float(tensor.abs().sum())):
-        raise ValueError(f"{name}: {field} holds numbers that are not finite")
+        raise ValueError(f"{name}: {field} has numbers that are not finite")
     return tensor

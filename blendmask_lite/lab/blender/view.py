@@ -27,6 +27,7 @@ from blendmask_lite.lab.canvas import (
     Overlay,
     Panel,
     as_cells,
+    image_panel,
     palette,
 )
 
@@ -45,6 +46,8 @@ __all__ = [
 
 
 MOST_BARS = 8
+PICTURE_SIZE, MASK_SIZE = 330, 220  # CSS pixels
+SHARE = 0.995  # of the bases' values that the colours tell apart; few are far larger
 
 
 def weight_bars(
@@ -54,17 +57,17 @@ def weight_bars(
     cell: tuple[int, int] | None,
     marks: Mapping[str, Sequence[Mark]],
 ) -> Bars:
-    """The K weights at a cell of the mask, and what they multiply.
+    """The K weights at a cell (x, y) of the mask, and the values that they multiply.
 
     Args:
         state: of the lab.
         result: what follows from it.
         span: end of the bars' scale.
-        cell: (x, y); None says how to point at one.
+        cell: None for the hint to point at one.
         marks: of the cell, by panel.
     """
     if cell is None:
-        return Bars("Point at a cell of the mask, or into the box: where does it come from?")
+        return Bars("Point at a cell of the mask, or into the box, to see where it comes from.")
     x, y = cell
     logit = float(result.logits[y, x])
     scores, values = result.scores[:, y, x], result.crops[:, y, x]
@@ -73,7 +76,7 @@ def weight_bars(
         Bar(f"base {k + 1}", float(scores[k]), f"{scores[k]:.2f} · {values[k]:+.1f}", base_color(k))
         for k in shown.tolist()
     ]
-    rest = "" if len(bars) == len(scores) else f" (the {len(bars)} of {len(scores)} that say most)"
+    rest = "" if len(bars) == len(scores) else f" (the largest {len(bars)} of {len(scores)})"
     probability = float(result.logits[y, x].sigmoid())
     return Bars(
         f"Column {x + 1}, row {y + 1}: logit {logit:+.2f}, probability {probability:.2f}\n"
@@ -90,18 +93,18 @@ def _sources(marks: Mapping[str, Sequence[Mark]]) -> str:
     for key, name in (("attention 1", "attention cells"), ("base 1", "base pixels")):
         weights = sorted((mark.weight or 0 for mark in marks.get(key, ())), reverse=True)
         if weights:
-            lines += f"{len(weights)} {name}: {' + '.join(f'{each:.2f}' for each in weights)}\n"
+            lines += f"{len(weights)} {name}: {' + '.join(f'{w:.2f}' for w in weights)}\n"
     return lines
 
 
 def iou_bars(name: str, yours: float | None, network: float | None, best: float | None) -> Bars:
-    """IoU with the true object, in pixels of the picture: of three masks.
+    """IoU of three masks with the true object, in pixels of the image.
 
     Args:
         name: of the true object.
-        yours: of the present mask; None without a true object.
-        network: of the network's own mask.
-        best: of the best numbers found for the present box and bases; None is not known yet.
+        yours: IoU of the present mask; None if there is no true object.
+        network: IoU of the network's own mask.
+        best: IoU of the best numbers found for the present box and bases; None if not known yet.
     """
     if yours is None or network is None:
         return Bars("IoU: there is no true object under the box.")
@@ -121,18 +124,13 @@ def spoken(box: Sequence[float], iou: float | None) -> str:
     return place if iou is None else f"{place}; IoU {iou:.2f}"
 
 
-PICTURE_SIZE = 330  # CSS pixels
-MASK_SIZE = 220
-SHARE = 0.995  # of the bases' values that the colours tell apart; few are far larger
-
-
 class Limits:
-    """The values at both ends of the colours; they move little, so that maps can be compared.
+    """The values at both ends of the colours; they change little, so that maps can be compared.
 
     Args:
         scene: its bases give the scale of crops and products.
-        state: its numbers.
-        least: of the attentions' scale, raw.
+        state: its numbers give the scale of attentions and scores.
+        least: smallest end of the attentions' scale, raw.
     """
 
     def __init__(self, scene: Scene, state: BlenderState, *, least: float) -> None:
@@ -153,21 +151,18 @@ def palettes() -> dict[str, bytes]:
 
 def columns(scene: Scene, state: BlenderState, limits: Limits) -> list[list[Group]]:
     """The panels: the picture, the equations from top to bottom, and the mask."""
-    height, width = scene.image_size
     R, M = state.mask_size, state.attention_size
-    picture = Panel(
+    picture = image_panel(
         "picture",
-        "The picture with the box, the mask as a green layer and the true outline in white",
-        width,
-        height,
-        size=min(PICTURE_SIZE, round(PICTURE_SIZE * width / height)),
-        palette="png",
+        "The image with the box, the mask as a green layer and the true outline in white",
+        scene.image,
+        PICTURE_SIZE,
         acts=("box", "hover"),
         overlay="mask",
     )
     mask = Panel(
         "mask",
-        f"The mask of {R} by {R} cells, probabilities from 0, white, to 1, black",
+        f"The mask of {R} by {R} cells, probabilities from 0 (white) to 1 (black)",
         R,
         R,
         size=MASK_SIZE,
@@ -176,19 +171,16 @@ def columns(scene: Scene, state: BlenderState, limits: Limits) -> list[list[Grou
         acts=("hover",),
     )
     left = [
-        Group("Picture and box", (picture,), "drag, resize, or draw a new one"),
-        Group("", (), bars="iou"),
+        Group("Image and box", (picture,), "drag, resize, or draw a new one"),
+        Group("", bars="iou"),
     ]
-    right = [
-        Group("Mask m", (mask,), f"{R} × {R} probabilities"),
-        Group("", (), bars="weights"),
-    ]
+    right = [Group("Mask m", (mask,), f"{R} × {R} probabilities"), Group("", bars="weights")]
     b, p = f"±{limits.bases:.3g}", f"±{limits.products:.3g}"
     signs = "red positive, blue negative"
     h, w = scene.bases.shape[-2:]
     s = f"±{limits.scores:.3g}" if state.merger == "weighted_sum" else "0 to 1"
     middle = [
-        _row(scene, state, "base", "Bases B", f"{b} logits, {signs}", (w, h), is_live=False),
+        _row(scene, state, "base", "Bases B", f"{b} logits, {signs}", (w, h)),
         _row(scene, state, "crop", "Crops r", f"equation 1, {R} × {R}, {b}", (R, R)),
         _row(scene, state, "score", "Scores s", f"equations 2 and 3, {s}", (R, R)),
         _row(scene, state, "product", "Products r · s", f"equation 4 adds them, {p}", (R, R)),
@@ -202,14 +194,7 @@ def columns(scene: Scene, state: BlenderState, limits: Limits) -> list[list[Grou
 
 
 def _row(
-    scene: Scene,
-    state: BlenderState,
-    kind: str,
-    title: str,
-    note: str,
-    size: tuple[int, int],
-    *,
-    is_live: bool = True,
+    scene: Scene, state: BlenderState, kind: str, title: str, note: str, size: tuple[int, int]
 ) -> Group:
     """One panel a base."""
     num = state.num_used
@@ -226,7 +211,7 @@ def _row(
             size=side,
             unit=scene.stride if kind == "base" else 1,
             palette=f"weight {k % len(PALETTE)}" if is_weight else "signed",
-            is_live=is_live,
+            is_live=kind != "base",
             acts=acts,  # type: ignore[arg-type]
         )
         for k in range(num)
@@ -246,19 +231,17 @@ def pixels(state: BlenderState, result: Blend, limits: Limits) -> dict[str, byte
             numbers = state.numbers.unflatten(1, (state.num_bases, -1))[0, k]
             maps[f"attention {k + 1}"] = numbers, -limits.attentions, limits.attentions
     maps["mask"] = result.logits.sigmoid(), 0.0, 1.0
-    return {key: as_cells(*each) for key, each in maps.items()}
+    return {key: as_cells(*scaled) for key, scaled in maps.items()}
 
 
 def base_cells(scene: Scene, state: BlenderState, limits: Limits) -> dict[str, bytes]:
-    """The bases' panels, which the box does not change."""
-    used = scene.bases[: state.num_used]
-    return {
-        f"base {k + 1}": as_cells(base, -limits.bases, limits.bases) for k, base in enumerate(used)
-    }
+    """The cells of the bases, which do not depend on the box."""
+    used, limit = scene.bases[: state.num_used], limits.bases
+    return {f"base {k}": as_cells(base, -limit, limit) for k, base in enumerate(used, start=1)}
 
 
 def mask_overlay(mask: Tensor, truth: Tensor | None) -> Overlay:
-    """The layer above the picture: 1 the mask, 2 its border, 3 the true outline."""
+    """The layer above the image: 1 the mask, 2 its border, 3 the true outline."""
     layer = mask.to(torch.uint8) + _border(mask).to(torch.uint8)
     if truth is not None:
         layer[_border(truth)] = 3
@@ -279,7 +262,7 @@ def _border(mask: Tensor) -> Tensor:
 
 
 def marks(scene: Scene, state: BlenderState, cell: tuple[int, int] | None) -> dict[str, list[Mark]]:
-    """Where a cell of the mask comes from: its interpolation weights, on all panels."""
+    """Where a cell (x, y) of the mask comes from: its interpolation weights, on all panels."""
     if cell is None:
         return {}
     x, y = cell

@@ -38,7 +38,7 @@ from blendmask_lite.lab.explorer.sources import (
     read_upload,
 )
 from blendmask_lite.lab.explorer.views import look_at_picture
-from blendmask_lite.lab.parts import FigureView, LabWidget, shows_errors
+from blendmask_lite.lab.parts import FigureView, LabWidget, check_index, shows_errors
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.structures import Target
 
@@ -61,15 +61,15 @@ PAGES = (
 class Explorer(LabWidget):
     """Models, pictures and objects to choose; a page for every view.
 
-    A page is drawn when it is looked at. Whatever fails leaves the old state, and a message.
+    A page is drawn when it is opened. An action that fails leaves the old state, and a message.
 
     Args:
-        model: in evaluation mode; None: the shipped one.
-        dataset: None: the shapes of seed 7; numbers are measured on it.
-        image: (3, H, W), RGB, float in [0, 1] or uint8: an own picture to begin with.
+        model: in evaluation mode; None for the shipped one.
+        dataset: pictures to show and to measure on; None for the shapes of seed 7.
+        image: (3, H, W), RGB, float in [0, 1] or uint8: a picture of your own to begin with.
 
     Raises:
-        ValueError: an image that cannot be shown, or a data set without pictures.
+        ValueError: an image that cannot be shown, or a data set without images.
     """
 
     present: Present
@@ -96,30 +96,30 @@ class Explorer(LabWidget):
             picture = open_picture(dataset, 0)
         else:
             check_picture(image, "image")
-            picture = Picture("own picture", image)
+            picture = Picture("your image", image)
             self.controls.source.value = "own"
         self.controls.show_source()
         self._take(model, dataset, picture)
         self._connect()
         self.arrange(*self.controls.rows, self.tabs)
-        # Pages are long: below them nobody would see a message.
+        # Pages are long: nobody would see a message below them.
         self.children = (*self.children[:-2], self.message, self.tabs)
 
     @property
     def page(self) -> Page:
-        """The page that is looked at."""
+        """The page that is open."""
         return list(self.pages.values())[self.tabs.selected_index or 0]
 
     @property
     def target(self) -> Target | None:
-        """The true objects at the size of `present.look.image`; None where nobody knows them."""
+        """The true objects at the size of `present.look.image`; None if they are unknown."""
         truth = self.present.look.truth
         if truth is None:
             return None
         return Target(boxes=truth.boxes.cpu(), labels=truth.labels.cpu(), masks=truth.masks.cpu())
 
     def show(self, number: int) -> None:
-        """Go to a picture of the data set, counted from 0.
+        """Show a picture of the data set, counted from 0.
 
         Raises:
             ValueError: no such picture, or a damaged one.
@@ -133,13 +133,11 @@ class Explorer(LabWidget):
         Raises:
             ValueError: there is no such object.
         """
-        total = len(self.present.look.objects)
-        if not 0 <= number < total:
-            raise ValueError(f"object {number}: the picture has {total}, from 0")
+        check_index("object", number, len(self.present.look.objects))
         self._refresh(replace(self.present, chosen=number))
 
     def turn_to(self, title: str) -> None:
-        """Look at another page.
+        """Open another page.
 
         Raises:
             ValueError: there is no such page.
@@ -149,7 +147,7 @@ class Explorer(LabWidget):
         self.tabs.selected_index = list(self.pages).index(title)
 
     def free(self) -> None:
-        """Drop models, pictures and all that was measured."""
+        """Drop models, images and all measurements."""
         for page in self.pages.values():
             page.forget()
         self._stale.clear()
@@ -160,9 +158,8 @@ class Explorer(LabWidget):
     def _take(
         self, model: BlendMask, dataset: InstanceDataset, picture: Picture, *, number: int = 0
     ) -> None:
-        """Look at a picture with a model, and make both the present ones."""
-        least_score = float(self.controls.least_score.value)
-        look = look_at_picture(model, picture, least_score=least_score)
+        """Run a model on a picture, and make both the present ones."""
+        look = look_at_picture(model, picture, least_score=self.controls.least_score.value)
         before = getattr(self, "present", None)
         if before is not None and (before.model is not model or before.dataset is not dataset):
             for page in self.pages.values():
@@ -173,17 +170,16 @@ class Explorer(LabWidget):
             self.say(NO_OBJECTS, "warning")
 
     def _refresh(self, present: Present) -> None:
-        """Make `present` the state, draw the page in front, the others when they are looked at."""
+        """Make `present` the state and draw the open page; the others are drawn when opened."""
         self.present = present
         self._follow()
         self._stale = set(self.pages.values())
         self._draw()
 
     def _draw(self) -> None:
-        page = self.page
-        if page in self._stale:
-            self._redraw(page)
-            self._stale.discard(page)
+        if self.page in self._stale:
+            self._redraw(self.page)
+            self._stale.discard(self.page)
 
     def _redraw(self, page: Page) -> None:
         with self.setting():
@@ -238,13 +234,14 @@ class Explorer(LabWidget):
 
     @shows_errors
     def _on_upload(self, name: str, content: bytes | int) -> None:
+        self.message.clear()
         picture = read_upload(name, content)
         self._take(self.present.model, self.present.dataset, picture, number=self._number)
 
     def _show(self, number: int) -> None:
         try:
             self.show(number)
-        finally:  # a number whose picture cannot be read must not stay in the control
+        finally:  # the control must not keep the number of a picture that cannot be read
             self._follow()
 
     def _choose(self) -> None:
@@ -257,7 +254,7 @@ class Explorer(LabWidget):
 
     @shows_errors
     def save_view(self, view: FigureView, kind: str) -> None:
-        """Let the browser save a figure in the chosen width."""
+        """Let the browser save a figure with the chosen width."""
         view.save(kind, width=self.controls.chosen_width)
 
     def _measure(self, page: MeasuredPage) -> None:
@@ -268,7 +265,7 @@ class Explorer(LabWidget):
         self._redraw(page)
 
     def _during(self, words: str, work: Callable[[], Any]) -> Any:
-        """Do something that takes its time, and say so meanwhile."""
+        """Do something slow, with a message meanwhile."""
         self.say(words)
         result = work()
         self.message.clear()

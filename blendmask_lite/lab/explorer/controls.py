@@ -7,85 +7,65 @@ import ipywidgets as widgets
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures.style import WIDTHS
 from blendmask_lite.lab.explorer.page import Present, whole_number
-from blendmask_lite.lab.explorer.sources import (
-    UploadButton,
-    model_field,
-)
-from blendmask_lite.lab.parts import MessageLine, button, control, offer, row, toggle
+from blendmask_lite.lab.explorer.sources import UploadButton, model_field
+from blendmask_lite.lab.parts import MessageLine, button, control, offer, row, slider, toggle
 
 __all__ = ["ExplorerControls"]
 
 
 AS_SHOWN = "as shown"
-SOURCES = {"shapes": "shapes", "COCO folder": "folder", "own picture": "own"}
+SOURCES = {"shapes": "shapes", "COCO folder": "folder", "your own": "own"}
 
 
 class ExplorerControls:
     """All controls above the pages, and rows to show them in."""
 
     def __init__(self) -> None:
-        self.model = model_field("model", 400, "shipped, a published name, or a file")
+        self.model = model_field("model", 400, "“shipped”, a published name, or a file")
         self.load_model = widgets.Button(description="Load model", icon="download")
-        self.source = toggle("pictures", SOURCES)
+        self.source = toggle("images", SOURCES)
         self.seed = whole_number("seed", 170, 7, 0, 2**31 - 1)
         text = widgets.Text
         self.folder = control(text, "folder", 340, placeholder="a folder in COCO's layout")
         self.split = control(text, "split", 200, placeholder="the only one")
         self.open_folder = widgets.Button(description="Open folder", icon="folder-open")
-        self.upload = UploadButton(label="Choose a picture, or drop one here")
-        self.number = whole_number("number", 170, 0, 0, 0)
-        self.previous = button("arrow-left", "", "previous picture")
-        self.next = button("arrow-right", "", "next picture")
+        self.upload = UploadButton(label="Choose an image, or drop one here")
+        self.number = whole_number("image", 170, 0, 0, 0)
+        self.previous = button("arrow-left", "", "previous image")
+        self.next = button("arrow-right", "", "next image")
         self.object = control(widgets.Dropdown, "object", 270)
-        self.least_score = control(
-            widgets.FloatSlider,
-            "least score",
-            300,
-            value=0.5,
-            min=0.05,
-            max=0.95,
-            step=0.05,
-            continuous_update=False,
-        )
+        limits = 0.5, 0.05, 0.95, 0.05
+        self.least_score = slider("least score", 300, *limits, continuous_update=False)
         self.width = control(widgets.Dropdown, "save for", 190, options=[AS_SHOWN, *WIDTHS])
         self.advice = MessageLine()  # stays as long as it holds
-        own = [self.seed, self.folder, self.split, self.open_folder, self.upload]
-        chosen = [self.number, self.previous, self.next, self.object, self.least_score]
+        self.of_source = {
+            "shapes": [self.seed],
+            "folder": [self.folder, self.split, self.open_folder],
+            "own": [self.upload],
+        }
+        steps = [self.number, self.previous, self.next]
         self.rows = [
             row(self.model, self.load_model),
-            row(self.source, *own),
-            row(*chosen, self.width),
+            row(self.source, *(widget for group in self.of_source.values() for widget in group)),
+            row(*steps, self.object, self.least_score, self.width),
             self.advice,
         ]
 
     @property
     def chosen_width(self) -> str | None:
-        """Of saved figures; None is as shown."""
+        """Width of saved figures; None keeps the width that is shown."""
         return None if self.width.value == AS_SHOWN else str(self.width.value)
 
     def show_source(self) -> None:
-        """Show the controls of the chosen kind of pictures, hide the others'."""
-        kind = self.source.value
-        shown = {
-            "shapes": (self.seed,),
-            "folder": (self.folder, self.split, self.open_folder),
-            "own": (self.upload,),
-        }
-        for name, group in shown.items():
+        """Show the controls of the chosen source, hide those of the others."""
+        for name, group in self.of_source.items():
             for widget in group:
-                widget.layout.display = None if name == kind else "none"
-        is_own = kind == "own"
+                widget.layout.display = None if name == self.source.value else "none"
         for widget in (self.number, self.previous, self.next):
-            widget.layout.display = "none" if is_own else None
+            widget.layout.display = "none" if self.source.value == "own" else None
 
     def follow(self, present: Present, *, number: int, advice: str) -> None:
-        """Show a state.
-
-        Args:
-            present: the state.
-            number: of the picture in its data set.
-            advice: where model and picture do not belong together.
-        """
+        """Show a state, the number of its picture, and advice if there is any."""
         total = len(present.dataset)
         self.number.max = max(total - 1, 0)
         self.number.value = number

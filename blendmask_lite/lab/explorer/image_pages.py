@@ -26,16 +26,16 @@ NO_ATTENTIONS = (
 
 
 class PicturePage(Page):
-    """What was found."""
+    """The image with all detections."""
 
     title = "Picture"
 
     def missing(self, present: Present) -> str:
-        """Nothing: the picture is always there."""
+        """Nothing: there is always an image."""
         return ""
 
     def maker(self, present: Present) -> Callable[[], DescribedFigure]:
-        """The picture with all that was found."""
+        """The image with all detections."""
         return partial(figures.found_view, present.model, present.look)
 
     def rows(self, present: Present) -> Rows:
@@ -58,8 +58,8 @@ class BasesPage(Page):
 
     def maker(self, present: Present) -> Callable[[], DescribedFigure]:
         """Maps with a colour bar, or overlays."""
-        is_overlay = bool(self.style.value)
-        return partial(figures.bases_view, present.model, present.look, is_overlay=is_overlay)
+        style = {"is_overlay": bool(self.style.value)}
+        return partial(figures.bases_view, present.model, present.look, **style)
 
 
 class AttentionsPage(Page):
@@ -79,7 +79,7 @@ class AttentionsPage(Page):
         return super().missing(present)
 
     def follow(self, present: Present) -> None:
-        """Offer the picture's objects as the second one."""
+        """Offer the image's objects as the second one."""
         self.second.disabled = not self.with_second.value
         names = [thing.name for thing in present.look.objects]
         if [name for name, _ in self.second.options] != names:
@@ -104,12 +104,12 @@ class Figure1Page(Page):
 
 
 class Figure4Page(Page):
-    """The paper's figure 4 of the picture."""
+    """The paper's figure 4 of the image."""
 
     title = "Figure 4"
 
     def missing(self, present: Present) -> str:
-        """No object found: true ones are not drawn here."""
+        """No detection: true objects are not drawn here."""
         return "" if len(present.look.found) else super().missing(present)
 
     def maker(self, present: Present) -> Callable[[], DescribedFigure]:
@@ -119,9 +119,9 @@ class Figure4Page(Page):
 
 
 def found_rows(found: Detections, class_names: tuple[str, ...]) -> Rows:
-    """A table of what was found."""
+    """A table of the detections."""
     if len(found) == 0:
-        return [["No object was found above the least score."]]
+        return [["No object has a score above the least score."]]
     rows = [["object", "class", "score", "box: left, top, right, bottom", "mask, pixels"]]
     for number, label in enumerate(found.labels.tolist()):
         box = ", ".join(f"{side:.0f}" for side in found.boxes[number].tolist())
@@ -131,13 +131,13 @@ def found_rows(found: Detections, class_names: tuple[str, ...]) -> Rows:
 
 
 class RivalPage(Page):
-    """Another checkpoint beside the present one, its bases matched."""
+    """Another checkpoint beside the present one, with its bases matched."""
 
     title = "Two checkpoints"
 
     def __init__(self) -> None:
         self.source = model_field("other", 360, "a file, or a published name")
-        self.num_images = whole_number("over pictures", 170, 5, 1, 50)
+        self.num_images = whole_number("over images", 170, 5, 1, 50)
         self.button = widgets.Button(description="Load and match", icon="exchange")
         self.rival: figures.Rival | None = None
         super().__init__(others=[self.source, self.num_images, self.button])
@@ -147,7 +147,7 @@ class RivalPage(Page):
         return "" if self.rival else "Name another checkpoint, and press “Load and match”."
 
     def match(self, present: Present) -> None:
-        """Load the other checkpoint and match its bases; the old one stays where that fails.
+        """Load another checkpoint and match its bases; if that fails, the old one stays.
 
         Raises:
             OSError, ValueError: no such file, or another number of bases.
@@ -175,10 +175,10 @@ class RivalPage(Page):
         """Pairs and their correlations."""
         assert self.rival is not None
         matching = self.rival.matching
-        rows = [["base", f"of {self.rival.name}", f"r over {self.rival.num_images} pictures"]]
+        rows = [["base", f"of {self.rival.name}", f"r over {self.rival.num_images} images"]]
         pairs = zip(matching.order.tolist(), matching.correlations.tolist(), strict=True)
         return rows + [[str(k), str(o + 1), f"{r:+.2f}"] for k, (o, r) in enumerate(pairs, 1)]
 
     def forget(self) -> None:
-        """Drop the other checkpoint: its pairs hold for another model."""
+        """Drop the other checkpoint: its pairs belong to the earlier model."""
         self.rival = None

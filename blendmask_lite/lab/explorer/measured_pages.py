@@ -1,4 +1,4 @@
-"""The explorer's pages that measure: what bases are for, what they are worth, where IoU is lost.
+"""The explorer's pages that measure what bases are for, what they are worth, where IoU is lost.
 
 Chapter: the lab.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import ipywidgets as widgets
 import torch
@@ -16,7 +17,7 @@ from blendmask_lite.figures.style import DescribedFigure
 from blendmask_lite.lab.explorer import views as figures
 from blendmask_lite.lab.explorer.page import MeasuredPage, Present, Rows
 from blendmask_lite.lab.explorer.views import Look, change_masks
-from blendmask_lite.lab.parts import checkbox, control, offer
+from blendmask_lite.lab.parts import checkbox, control, offer, slider
 from blendmask_lite.research.basis_scores import BasisScores, score_bases, untrained_scores
 from blendmask_lite.research.knockout import knock_out_bases
 from blendmask_lite.research.oracles import OracleResults, oracle_swaps, score_oracles
@@ -26,7 +27,7 @@ __all__ = ["ChangePage", "OraclePage", "ScoresPage"]
 
 NUM_UNTRAINED = 3  # networks that trained bases are compared with
 NO_TRUTH = (
-    "Nobody knows the true objects of this picture, so nothing can be swapped for them; take one "
+    "The true objects of this image are unknown, so nothing can be replaced by them. Take an image "
     "of a data set."
 )
 Made = tuple[Callable[[], DescribedFigure], Rows]
@@ -34,7 +35,7 @@ Tell = Callable[[int, int], None]
 
 
 class ScoresPage(MeasuredPage):
-    """What each base is for, beside untrained networks."""
+    """What each base is for, in comparison with untrained networks."""
 
     title = "What bases are for"
 
@@ -45,11 +46,11 @@ class ScoresPage(MeasuredPage):
         )
 
     def parts(self) -> list[widgets.Widget]:
-        """All of it is measured."""
+        """Only what is measured."""
         return self.measured_parts()
 
     def draw(self, present: Present) -> None:
-        """Nothing depends on the picture."""
+        """Build the page; nothing on it depends on the image."""
         self.build()
 
     def measure(self, present: Present, progress: Tell) -> Made:
@@ -59,32 +60,30 @@ class ScoresPage(MeasuredPage):
         null = untrained_scores(
             model.config, data, model, seeds=range(NUM_UNTRAINED), max_images=most
         )
-        title = f"{scores.num_objects} objects in {scores.num_images} pictures"
+        title = f"{scores.num_objects} objects in {scores.num_images} images"
         make = partial(basis_scores_figure, scores, untrained=null, title=title)
         return make, score_rows(scores, null)
 
 
 class ChangePage(MeasuredPage):
-    """Knock out or boost a base: masks of the picture, AP of the data set."""
+    """Knock out or boost a base: masks of the image, AP of the data set."""
 
     title = "Change a base"
 
     def __init__(self) -> None:
         self.base = control(widgets.Dropdown, "base", 170)
-        self.factor = control(
-            widgets.FloatSlider, "times", 300, value=0, min=-1, max=3, readout_format=".1f"
-        )
-        self.is_flat = checkbox("its mean instead")
-        what = "mask AP with each base changed so, one at a time"
+        self.factor = slider("times", 300, 0, -1, 3, 0.1, readout_format=".1f")
+        self.is_flat = checkbox("replaced by its mean")
+        what = "mask AP with each base changed like this, one at a time"
         super().__init__(self.base, self.factor, self.is_flat, what=what)
 
     @property
     def wanted(self) -> float | None:
-        """The factor; None takes the base's mean."""
+        """The factor; None for the base's mean."""
         return None if self.is_flat.value else float(self.factor.value)
 
     def missing(self, present: Present) -> str:
-        """No masks."""
+        """No detection, so no masks."""
         return "" if len(present.look.found) else super().missing(present)
 
     def follow(self, present: Present) -> None:
@@ -107,23 +106,17 @@ class ChangePage(MeasuredPage):
         head = ["object", "pixels", "with the base changed", "IoU of both"]
         rows = [head + ["IoU with the truth", "changed"] * has_truth]
         for n in range(len(look.found)):
-            pixels = [str(int(each[n].sum())) for each in (look.found.masks, changed.after)]
-            row = [look.objects[n].name, *pixels, f"{float(changed.kept[n]):.2f}"]
-            for each in (changed.true_before, changed.true_after):
-                row += [] if each is None else [f"{float(each[n]):.2f}"]
-            rows.append(row)
+            pixels = [str(int(masks[n].sum())) for masks in (look.found.masks, changed.after)]
+            shares = (changed.kept, changed.true_before, changed.true_after)
+            ious = [f"{float(share[n]):.2f}" for share in shares if share is not None]
+            rows.append([look.objects[n].name, *pixels, *ious])
         return rows
 
     def measure(self, present: Present, progress: Tell) -> Made:
-        """AP as it is, and with every base changed."""
-        factor = self.wanted
-        results = knock_out_bases(
-            present.model,
-            present.dataset,
-            factor=factor,
-            max_images=self.num_images.value,
-            progress=progress,
-        )
+        """AP of the model, and with each base changed."""
+        factor, most = self.wanted, self.num_images.value
+        options: Any = {"factor": factor, "max_images": most, "progress": progress}
+        results = knock_out_bases(present.model, present.dataset, **options)
         what = "base replaced by its mean" if factor is None else f"base times {factor:g}"
         changes, baseline = results.ap_changes, results.baseline.mask["AP"]
         rows = [["base", "mask AP", "change, points"], ["none changed", f"{baseline:.1f}", ""]]
@@ -133,25 +126,25 @@ class ChangePage(MeasuredPage):
 
 
 class OraclePage(MeasuredPage):
-    """Where masks lose their IoU: each stage in turn replaced by the best."""
+    """Where masks lose IoU: each stage in turn is replaced by the best one."""
 
     title = "Where IoU is lost"
 
     def __init__(self) -> None:
-        super().__init__(what="the same over all objects of several pictures", num_images=10)
+        super().__init__(what="the same over all objects of several images", num_images=10)
         self._swaps: tuple[Look, OracleResults] | None = None
 
     def missing(self, present: Present) -> str:
-        """No true objects."""
+        """No true objects to compare with."""
         truth = present.look.truth
         return NO_TRUTH if truth is None or len(truth) == 0 else ""
 
     def maker(self, present: Present) -> Callable[[], DescribedFigure]:
-        """The waterfall of this picture."""
+        """The waterfall of this image."""
         return partial(oracle_figure, self.swaps(present).losses(), title=present.look.name)
 
     def swaps(self, present: Present) -> OracleResults:
-        """The stages of this picture, computed once."""
+        """The stages of this image, computed once."""
         look = present.look
         assert look.truth is not None
         if self._swaps is None or self._swaps[0] is not look:
@@ -159,7 +152,7 @@ class OraclePage(MeasuredPage):
         return self._swaps[1]
 
     def forget(self) -> None:
-        """Drop the numbers of picture and data set."""
+        """Drop the numbers of image and data set."""
         super().forget()
         self._swaps = None
 
@@ -169,19 +162,18 @@ class OraclePage(MeasuredPage):
         stages = ("predicted", "true_box", "best_attention", "best_bases", "resolution")
         heads = ("predicted", "true box", "best attention", "best bases", "true mask, R × R")
         rows = [["true object", *heads]]
-        names = [each.name for each in present.look.objects[len(present.look.found) :]]
-        for n, name in enumerate(names):
-            rows.append([name, *(f"{float(getattr(results, each)[n]):.2f}" for each in stages)])
+        for n, seen in enumerate(present.look.objects[len(present.look.found) :]):
+            ious = [f"{float(getattr(results, stage)[n]):.2f}" for stage in stages]
+            rows.append([seen.name, *ious])
         return rows
 
     def measure(self, present: Present, progress: Tell) -> Made:
         """The waterfall of the data set."""
-        results = score_oracles(
-            present.model, present.dataset, max_images=self.num_images.value, progress=progress
-        )
+        most = self.num_images.value
+        results = score_oracles(present.model, present.dataset, max_images=most, progress=progress)
         if len(results) == 0:
-            raise ValueError("no true objects in these pictures: nothing to measure")
-        title = f"{self.num_images.value} pictures"
+            raise ValueError("these images have no true objects, so nothing can be measured")
+        title = f"{most} images"
         rows = [["stage", "mean IoU"]]
         rows += [[name.replace("_", " "), f"{mean:.3f}"] for name, mean in results.means().items()]
         return partial(oracle_figure, results.losses(), title=title), rows
@@ -189,21 +181,20 @@ class OraclePage(MeasuredPage):
 
 def score_rows(scores: BasisScores, null: Sequence[BasisScores]) -> Rows:
     """All four scores of every base, and which of them no untrained base reaches."""
-    kinds = {
-        "object_auc": ("object AUC", "background", "objects"),
-        "depth": ("depth r", "border", "inside"),
-        "x": ("x r", "left", "right"),
-        "y": ("y r", "up", "down"),
-    }
-    rows = [["base", *(each[0] for each in kinds.values()), "beyond every untrained base"]]
+    kinds = (  # score, heading, format, and what a low and a high one mean
+        ("object_auc", "object AUC", ".2f", "background", "objects"),
+        ("depth", "depth r", "+.2f", "border", "inside"),
+        ("x", "x r", "+.2f", "left", "right"),
+        ("y", "y r", "+.2f", "up", "down"),
+    )
+    rows = [["base", *(heading for _, heading, *_ in kinds), "beyond every untrained base"]]
     for k in range(len(scores.object_auc)):
         cells, findings = [], []
-        for name, (_, low, high) in kinds.items():
+        for name, _, form, low, high in kinds:
             value = float(getattr(scores, name)[k])
-            others = torch.cat([getattr(each, name) for each in null])
-            cells.append(f"{value:.2f}" if name == "object_auc" else f"{value:+.2f}")
-            findings += [low] * (value < float(others.min())) + [high] * (
-                value > float(others.max())
-            )
+            others = torch.cat([getattr(untrained, name) for untrained in null])
+            cells.append(f"{value:{form}}")
+            findings += [low] if value < others.min() else []
+            findings += [high] if value > others.max() else []
         rows.append([str(k + 1), *cells, ", ".join(findings) or "nothing"])
     return rows

@@ -1,4 +1,4 @@
-"""What the explorer's pages share: controls, a figure, a table, and a measurement on demand.
+"""What the explorer's pages share: controls, a figure, a table, and measurements on demand.
 
 Chapter: the lab.
 """
@@ -22,7 +22,7 @@ from blendmask_lite.model.blendmask import BlendMask
 __all__ = ["MeasuredPage", "Page", "Present", "as_table"]
 
 
-NO_OBJECTS = "No object was found in this picture; lower the least score, or take another picture."
+NO_OBJECTS = "No object was found in this image. Lower the least score, or take another image."
 MOST_MEASURED = 200
 
 Rows = Sequence[Sequence[str]]
@@ -30,32 +30,24 @@ Rows = Sequence[Sequence[str]]
 
 @dataclass(frozen=True)
 class Present:
-    """All that the pages look at; replaced as a whole.
+    """Everything that the pages show; replaced as a whole."""
 
-    Attributes:
-        model: in evaluation mode.
-        dataset: that numbers are measured on.
-        picture: not resized.
-        look: at it, by the model.
-        chosen: which of `look.objects`.
-    """
-
-    model: BlendMask
-    dataset: InstanceDataset
-    picture: Picture
-    look: Look
-    chosen: int = 0
+    model: BlendMask  # in evaluation mode
+    dataset: InstanceDataset  # numbers are measured on it
+    picture: Picture  # not resized
+    look: Look  # what the model made of the picture
+    chosen: int = 0  # index of the object in `look.objects`
 
 
 class Page(widgets.VBox):
     """One tab: controls above, a figure, a table below.
 
-    Figure and table are made when the page is first drawn: anywidget gives a page 2 seconds to
-    begin with all of its widgets, which a slow machine needs for a few.
+    Figure and table are made when the page is first drawn, because anywidget gives a page 2 seconds
+    to start all of its widgets, too little for many of them on a slow machine.
 
     Args:
-        changes: controls; the page is drawn again when one's value changes.
-        others: shown in the same row.
+        changes: controls whose changes draw the page again.
+        others: more widgets of the same row.
     """
 
     title: ClassVar[str]
@@ -68,7 +60,7 @@ class Page(widgets.VBox):
         super().__init__(self.controls)
 
     def parts(self) -> list[widgets.Widget]:
-        """Make all that the page shows, from top to bottom."""
+        """Make everything that the page shows, from top to bottom."""
         self.view, self.table = self.new_view(), widgets.HTML()
         return [*self.controls, self.view, self.table]
 
@@ -80,7 +72,7 @@ class Page(widgets.VBox):
         return view
 
     def build(self) -> None:
-        """Make what the page shows, unless it is there."""
+        """Make what the page shows, unless that is done."""
         if not self.views:
             self.children = self.parts()
 
@@ -89,25 +81,25 @@ class Page(widgets.VBox):
             self.on_save(view, kind)
 
     def missing(self, present: Present) -> str:
-        """Why there is nothing to draw; empty where there is."""
+        """The reason why nothing can be drawn, or an empty string."""
         return "" if present.look.objects else NO_OBJECTS
 
     def maker(self, present: Present) -> Callable[[], DescribedFigure]:
-        """The plain function that draws the page's figure, all choices bound."""
+        """A function without arguments that draws the page's figure."""
         raise NotImplementedError
 
     def rows(self, present: Present) -> Rows:
-        """The table below the figure, its header first; empty for no table."""
+        """The table below the figure, header first; empty for no table."""
         return ()
 
     def follow(self, present: Present) -> None:
-        """Bring the controls in step with model and picture."""
+        """Let the controls offer what model and picture have."""
 
     def forget(self) -> None:
-        """Drop what holds for another model or data set."""
+        """Drop what belongs to an earlier model or data set."""
 
     def draw(self, present: Present) -> None:
-        """Show the page for `present`."""
+        """Show the page of `present`."""
         self.build()
         self.follow(present)
         reason = self.missing(present)
@@ -120,16 +112,16 @@ class Page(widgets.VBox):
 
 
 class MeasuredPage(Page):
-    """A page whose numbers are measured over pictures of the data set when a button is pressed.
+    """A page whose numbers are measured on images of the data set when a button is pressed.
 
     Args:
-        changes: as `Page`'s.
-        num_images: to begin with.
-        what: is measured, for the sentence that stands there before.
+        changes: as for `Page`.
+        what: what is measured, for the tooltip and the text before the first measurement.
+        num_images: first value of the number of images.
     """
 
     def __init__(self, *changes: widgets.Widget, what: str, num_images: int = 20) -> None:
-        self.num_images = whole_number("pictures", 150, num_images, 1, MOST_MEASURED)
+        self.num_images = whole_number("images", 150, num_images, 1, MOST_MEASURED)
         self.button = widgets.Button(description="Measure", icon="play", tooltip=what)
         self.progress = widgets.IntProgress(
             0, 0, 1, layout={"width": "160px", "visibility": "hidden"}
@@ -138,11 +130,11 @@ class MeasuredPage(Page):
         self.before = f"Press “Measure”: {what}."
 
     def parts(self) -> list[widgets.Widget]:
-        """As `Page`'s, and below it the button with what it measured."""
+        """As for `Page`; below, the button and what it measures."""
         return [*super().parts(), *self.measured_parts()]
 
     def measured_parts(self) -> list[widgets.Widget]:
-        """Button, figure and table of what is measured."""
+        """Button, figure and table of the measurement."""
         self.measured, self.measured_table = self.new_view(), widgets.HTML()
         self.measured.say(self.before)
         controls = row(self.num_images, self.button, self.progress)
@@ -151,15 +143,11 @@ class MeasuredPage(Page):
     def measure(
         self, present: Present, progress: Callable[[int, int], None]
     ) -> tuple[Callable[[], DescribedFigure], Rows]:
-        """Measure over the first `num_images` pictures.
-
-        Returns:
-            The plain function that draws the result, and a table.
-        """
+        """Measure on the first `num_images` images; returns a function that draws, and a table."""
         raise NotImplementedError
 
     def run(self, present: Present) -> None:
-        """Measure and show; what was measured before stays where it fails."""
+        """Measure and show; if that fails, the earlier measurement stays."""
         self.build()
         self.progress.value = 0
         self.progress.layout.visibility = "visible"
@@ -171,7 +159,7 @@ class MeasuredPage(Page):
             self.progress.layout.visibility = "hidden"
 
     def forget(self) -> None:
-        """Drop the measured numbers."""
+        """Drop the measurement."""
         if self.views:
             self.measured.say(self.before)
             self.measured_table.value = ""
@@ -190,12 +178,12 @@ class MeasuredPage(Page):
 def whole_number(
     description: str, width: int, value: int, low: int, high: int
 ) -> widgets.BoundedIntText:
-    """A field for a whole number."""
+    """A field for a whole number from `low` to `high`."""
     return control(widgets.BoundedIntText, description, width, value=value, min=low, max=high)
 
 
 def as_table(rows: Rows) -> str:
-    """HTML of a table whose first row is its header; empty without rows."""
+    """HTML of a table whose first row is the header; empty if there are no rows."""
     if not rows:
         return ""
     head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in rows[0])

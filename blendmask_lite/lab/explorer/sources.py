@@ -1,7 +1,4 @@
-"""Where the explorer's models and images come from, each checked before anything changes.
-
-A button takes an image from the reader's disk without trusting its size.
-"""
+"""Where the explorer's models and images come from; both are checked before anything changes."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from blendmask_lite.datasets.sample import InstanceDataset, Sample
 from blendmask_lite.datasets.shapes import SHAPE_CLASSES, ShapesDataset
 from blendmask_lite.files import shipped_checkpoint
 from blendmask_lite.images import decode_image
-from blendmask_lite.lab.parts import STATIC, control
+from blendmask_lite.lab.parts import STATIC, check_index, control
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.weights.adelaidet import load_adelaidet
 from blendmask_lite.weights.checkpoint import load_model
@@ -44,10 +41,10 @@ MOST_BYTES = 8_000_000
 
 
 class UploadButton(anywidget.AnyWidget):
-    """Choose or drop a file; its content goes to one function and is kept nowhere.
+    """Choose or drop a file; its content goes to one function and is not kept.
 
     Args:
-        label: on the button.
+        label: text on the button.
         accept: kinds of files that the browser's dialog offers, as HTML's `accept`.
     """
 
@@ -65,12 +62,13 @@ class UploadButton(anywidget.AnyWidget):
     def on_upload(self, callback: Callable[[str, bytes | int], None]) -> None:
         """Call `callback` with name and content of every file from now on.
 
-        A file that the page does not send, because it is too large, comes as its size in bytes.
+        The page does not send files that are too large; their content is replaced by their size in
+        bytes.
         """
         self._callback = callback
 
     def close(self) -> None:
-        """Remove it from the page."""
+        """Remove the button from the page."""
         self._callback = None
         super().close()
 
@@ -84,28 +82,21 @@ class UploadButton(anywidget.AnyWidget):
 
 SHIPPED = "shipped"
 MODEL_CHOICES = (SHIPPED, *PUBLISHED)
-RELEASED = {".pth", ".pkl"}  # what files of the released code are called
-NUM_SHAPES = 10_000  # of a seed
-LEAST_SIDE = 8  # of an own picture, pixels: on less there is nothing to look at
-MOST_PIXELS = 40_000_000  # of an own picture
-MOST_RATIO = 20  # longer to shorter side: beyond, the longer side shrinks to a line
+RELEASED = {".pth", ".pkl"}  # suffixes of the released code's files
+NUM_SHAPES = 10_000  # images of a seed
+LEAST_SIDE = 8  # of an uploaded image, pixels: less shows nothing
+MOST_PIXELS = 40_000_000  # of an uploaded image
+MOST_RATIO = 20  # longer to shorter side: beyond that, resizing leaves a line
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture and where it comes from.
+    """An image and its origin."""
 
-    Attributes:
-        name: for titles.
-        image: (3, H, W) uint8 or float in [0, 1], not resized.
-        sample: with the true objects; None where nobody knows them.
-        class_names: of the labels in `sample`.
-    """
-
-    name: str
-    image: Tensor
-    sample: Sample | None = None
-    class_names: tuple[str, ...] = ()
+    name: str  # for titles
+    image: Tensor  # (3, H, W) uint8 or float in [0, 1], not resized
+    sample: Sample | None = None  # with the true objects; None if they are unknown
+    class_names: tuple[str, ...] = ()  # of the labels in `sample`
 
 
 def model_field(description: str, width: int, placeholder: str) -> widgets.Combobox:
@@ -115,14 +106,14 @@ def model_field(description: str, width: int, placeholder: str) -> widgets.Combo
 
 
 def open_model(source: str) -> BlendMask:
-    """A model by what a reader types.
+    """The model that the user names.
 
     Args:
         source: "shipped", a name of the model zoo or a URL (fetched once, then in the cache), a
             file of the released code (.pth, .pkl), or a checkpoint of this package.
 
     Raises:
-        OSError, ValueError: no such file, or none that can be read; see `load_model` and
+        OSError, ValueError: no such file, or one that cannot be read; see `load_model` and
             `load_adelaidet`.
     """
     source = source.strip()
@@ -137,59 +128,54 @@ def open_model(source: str) -> BlendMask:
 
 
 def open_shapes(seed: int) -> ShapesDataset:
-    """Generated pictures; the training's have other seeds than small numbers."""
+    """Generated images; training uses other seeds than small numbers."""
     return ShapesDataset(NUM_SHAPES, seed=seed)
 
 
 def open_folder(root: str, split: str = "") -> CocoDataset:
-    """A folder in COCO's layout.
-
-    Args:
-        root: the folder.
-        split: empty takes the only one there is.
+    """A folder in COCO's layout; an empty `split` takes the only one.
 
     Raises:
-        ValueError: no such folder or split, a damaged file, or no pictures.
+        ValueError: no such folder or split, a damaged file, or no images.
     """
     if not root.strip():
         raise ValueError("folder: empty; type the path of a folder in COCO's layout")
     dataset = CocoDataset(Path(root.strip()).expanduser(), split.strip() or None)
     if len(dataset) == 0:
-        raise ValueError(f"{root}: a data set without pictures")
+        raise ValueError(f"{root}: a data set without images")
     return dataset
 
 
 def open_picture(dataset: InstanceDataset, index: int) -> Picture:
-    """A picture of a data set, with its true objects where their masks are known.
+    """An image of a data set, with its true objects if their masks are known.
 
     Raises:
-        ValueError: no such picture, or a damaged one.
+        ValueError: no such image, or a damaged one.
     """
-    if not 0 <= index < len(dataset):
-        raise ValueError(f"picture {index}: the data set has {len(dataset)}, from 0")
+    check_index("image", index, len(dataset))
     sample = dataset.load(index)
-    name = f"picture {index}"
+    name = f"image {index}"
     if isinstance(dataset, ShapesDataset):
-        name = f"shapes, seed {dataset.seed}, picture {index}"
+        name = f"shapes, seed {dataset.seed}, {name}"
     has_masks = sample.target.masks is not None
     return Picture(name, sample.image, sample if has_masks else None, dataset.class_names)
 
 
 def read_upload(name: str, content: bytes | int) -> Picture:
-    """An own picture, upright.
+    """An uploaded image, turned upright.
 
     Args:
         name: of the file.
-        content: of the file, or its size where the page did not send it.
+        content: of the file, or its size if the page did not send it.
 
     Raises:
-        ValueError: too large, too small, too long, damaged or no picture.
+        ValueError: too large, too small, too long, damaged, or not an image.
     """
     size = content if isinstance(content, int) else len(content)
     if isinstance(content, int) or size > MOST_BYTES:
         raise ValueError(
-            f"{name}: {size / 1e6:.1f} MB; pictures up to {MOST_BYTES / 1e6:.0f} MB are taken, "
-            "so make it smaller first"
+            f"{name}: {size / 1e6:.1f} MB; images may have {MOST_BYTES / 1e6:.0f} MB, so make it "
+            "smaller first"
         )
     image = decode_image(content, name=name, max_pixels=MOST_PIXELS)
     check_picture(image, name)
@@ -197,7 +183,7 @@ def read_upload(name: str, content: bytes | int) -> Picture:
 
 
 def check_picture(image: Tensor, name: str) -> None:
-    """Refuse what cannot be shown.
+    """Refuse an image that cannot be shown.
 
     Raises:
         ValueError: another shape, or a side that is too short.
@@ -206,28 +192,26 @@ def check_picture(image: Tensor, name: str) -> None:
         raise ValueError(f"{name}: shape {tuple(image.shape)}, expected (3, H, W), RGB")
     height, width = image.shape[-2:]
     if min(height, width) < LEAST_SIDE:
-        raise ValueError(
-            f"{name}: {width} x {height} pixels; each side needs {LEAST_SIDE} at least"
-        )
+        raise ValueError(f"{name}: {width} x {height} pixels; no side may be below {LEAST_SIDE}")
     if max(height, width) > MOST_RATIO * min(height, width):
         raise ValueError(
-            f"{name}: {width} x {height} pixels; one side may be {MOST_RATIO} times the other"
+            f"{name}: {width} x {height} pixels; one side may be at most {MOST_RATIO} times the "
+            "other"
         )
 
 
 def advice_about(model: BlendMask, picture: Picture) -> str:
-    """What to know where model and picture do not belong together; empty where they do."""
-    knows_shapes = model.class_names == SHAPE_CLASSES
-    if picture.sample is None and knows_shapes:
+    """Advice if model and image do not fit each other; otherwise empty."""
+    if picture.sample is None and model.class_names == SHAPE_CLASSES:
         return (
-            f"This model has seen generated shapes only ({', '.join(SHAPE_CLASSES)}): in your own "
-            "picture it can find nothing else. For photographs type a published name such as "
-            "R_50_3x (fetched once) or a checkpoint of your own into the field “model”, and press "
-            "“Load model”."
+            f"This model was trained on generated shapes ({', '.join(SHAPE_CLASSES)}) and can find "
+            "nothing else in your image. For photographs, type a published name such as R_50_3x "
+            "(fetched once) or a checkpoint of your own into the field “model”, and press “Load "
+            "model”."
         )
     if picture.sample is not None and picture.class_names != model.class_names:
         return (
-            "The model knows other classes than this data set: what it finds here means little, "
+            "The model knows other classes than this data set: its detections mean little here, "
             "and AP cannot be measured."
         )
     return ""

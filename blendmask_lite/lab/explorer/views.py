@@ -1,9 +1,10 @@
-"""One image as a model sees it: what all pages of the explorer draw from, and its figures."""
+"""One image as a model sees it: what the pages of the explorer draw, and their figures."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,67 +57,44 @@ MOST_OBJECTS = 20
 
 @dataclass(frozen=True)
 class SeenObject:
-    """An object that can be chosen.
+    """An object that can be chosen."""
 
-    Attributes:
-        name: number, class, and score or "true".
-        index: (2,) int64, image 0 and location.
-        box: (4,) corners, pixels.
-    """
-
-    name: str
-    index: Tensor
-    box: Tensor
+    name: str  # number, class, and score or "true"
+    index: Tensor  # (2,) int64, image 0 and location
+    box: Tensor  # (4,) corners, pixels
 
 
 @dataclass(frozen=True)
 class Look:
-    """A picture at the model's test size, and what the model computed for it.
+    """An image at the model's test size, and what the model computed for it."""
 
-    Attributes:
-        name: of the picture.
-        image: (3, H, W) on the CPU.
-        output: of the model, for this picture alone.
-        found: on the CPU.
-        least_score: of what was found.
-        objects: found ones first, then the true ones.
-        truth: None where nobody knows it.
-    """
-
-    name: str
-    image: Tensor
-    output: BlendMaskOutput
-    found: Detections
-    least_score: float
-    objects: tuple[SeenObject, ...]
-    truth: TrueObjects | None
+    name: str  # of the picture
+    image: Tensor  # (3, H, W) on the CPU
+    output: BlendMaskOutput  # for this image alone
+    found: Detections  # on the CPU
+    least_score: float  # of the detections
+    objects: tuple[SeenObject, ...]  # found ones first, then the true ones
+    truth: TrueObjects | None  # None if unknown
 
 
 @dataclass(frozen=True)
 class ChangedMasks:
-    """The found objects' masks with one base changed; N objects.
+    """Masks of the N detected objects with one base changed."""
 
-    Attributes:
-        after: (N, H, W) bool.
-        kept: (N,) IoU with the masks as they are; 0 to 1.
-        true_before: (N,) IoU of the masks as they are with the true object that they overlap most;
-            None where nobody knows it.
-        true_after: (N,) the same of the changed masks, with the same true objects.
-    """
-
-    after: Tensor
-    kept: Tensor
+    after: Tensor  # (N, H, W) bool
+    kept: Tensor  # (N,) IoU with the unchanged masks, 0 to 1
+    # (N,) IoU with the true object that the unchanged mask overlaps most; None if unknown.
     true_before: Tensor | None
     true_after: Tensor | None
 
 
 @torch.no_grad()
 def look_at_picture(model: BlendMask, picture: Picture, *, least_score: float) -> Look:
-    """Run a model on a picture, once.
+    """Run a model on a picture, resized to the model's test size.
 
     Args:
         model: in evaluation mode.
-        picture: resized to the model's test size.
+        picture: not resized.
         least_score: of a detection, 0 to 1: the root of what `BlendMask.predict` thresholds.
     """
     truth = None
@@ -127,9 +105,7 @@ def look_at_picture(model: BlendMask, picture: Picture, *, least_score: float) -
     else:
         truth = look_at_objects(model, picture.sample)
         image, output = truth.image, truth.output
-    found = model.find_objects(output, score_threshold=least_score**2, max_detections=MOST_OBJECTS)[
-        0
-    ]
+    found = _found(model, output, least_score)
     names = [
         f"{model.class_names[label]} {score:.2f}"
         for label, score in zip(found.labels.tolist(), found.scores.tolist(), strict=True)
@@ -150,57 +126,53 @@ def look_at_picture(model: BlendMask, picture: Picture, *, least_score: float) -
     )
 
 
+def _found(model: BlendMask, output: BlendMaskOutput, least_score: float) -> Detections:
+    options: Any = {"score_threshold": least_score**2, "max_detections": MOST_OBJECTS}
+    return model.find_objects(output, **options)[0]
+
+
 @torch.no_grad()
 def change_masks(model: BlendMask, look: Look, base: int, factor: float | None) -> ChangedMasks:
-    """What becomes of the found masks; boxes do not depend on the bases, so the objects stay.
+    """The masks with one base changed; the objects stay, since boxes do not depend on bases.
 
     Args:
-        model: that `look` was made with.
-        look: at a picture.
-        base: which, from 0.
+        model: the one that `look` was made with.
+        look: what the model made of a picture.
+        base: counted from 0.
         factor: as in `change_base`.
 
     Raises:
         ValueError: there is no such base.
     """
     changed = with_changed_base(look.output, base, factor=factor)
-    after = model.find_objects(
-        changed, score_threshold=look.least_score**2, max_detections=MOST_OBJECTS
-    )[0].masks.cpu()
+    after = _found(model, changed, look.least_score).masks.cpu()
     before = look.found.masks
     kept = mask_iou(after, before)
     if look.truth is None or len(look.truth) == 0:
         return ChangedMasks(after, kept, None, None)
     true = look.truth.masks.cpu()
-    pairs = torch.stack([mask_iou(before, each.expand_as(before)) for each in true])  # (T, N)
+    pairs = torch.stack([mask_iou(before, mask.expand_as(before)) for mask in true])  # (T, N)
     own = true[pairs.argmax(dim=0)]
     return ChangedMasks(after, kept, mask_iou(before, own), mask_iou(after, own))
 
 
 @dataclass(frozen=True)
 class Rival:
-    """Another checkpoint, its bases matched with those of the explorer's.
+    """Another checkpoint whose bases are matched with those of the explorer's model."""
 
-    Attributes:
-        name: of the checkpoint.
-        model: in evaluation mode.
-        matching: of the first model's bases with this one's.
-        num_images: that they were matched over.
-    """
-
-    name: str
-    model: BlendMask
-    matching: BaseMatching
-    num_images: int
+    name: str  # of the checkpoint
+    model: BlendMask  # in evaluation mode
+    matching: BaseMatching  # from the explorer's bases to these
+    num_images: int  # of the matching
 
 
 def found_view(model: BlendMask, look: Look) -> DescribedFigure:
-    """The picture with all that was found."""
+    """The image with all detections."""
     return detections_figure(look.image, look.found, model.class_names, title=look.name)
 
 
 def bases_view(model: BlendMask, look: Look, *, is_overlay: bool) -> DescribedFigure:
-    """The bases, as maps with a colour bar or laid over the picture."""
+    """The bases, as maps with a colour bar or laid over the image."""
     stride, bases = model.bottom.stride, whole_bases(model, look)
     if is_overlay:
         return base_overlays_figure(look.image, bases, stride=stride, title=look.name)
@@ -225,17 +197,17 @@ def object_view(model: BlendMask, look: Look, number: int) -> DescribedFigure:
 def pair_view(model: BlendMask, look: Look, first: int, second: int) -> DescribedFigure:
     """The score maps of two objects side by side, and their difference."""
     pair = [look.objects[first], look.objects[second]]
-    raw = model.attentions_at(look.output, torch.stack([each.index for each in pair]))
+    raw = model.attentions_at(look.output, torch.stack([seen.index for seen in pair]))
     return compare_attentions_figure(
         score_maps(model.merger, raw, model.config.mask_size).cpu(),
-        names=[each.name for each in pair],
+        names=[seen.name for seen in pair],
         image=look.image,
-        boxes=torch.stack([each.box for each in pair]).cpu(),
+        boxes=torch.stack([seen.box for seen in pair]).cpu(),
     )
 
 
 def blending_view(model: BlendMask, look: Look, number: int) -> DescribedFigure:
-    """BlendMask, figure 1, for one object, true ones included."""
+    """BlendMask, figure 1, for one object, found or true."""
     seen = look.objects[number]
     return object_blending_figure(
         model,
@@ -250,7 +222,7 @@ def blending_view(model: BlendMask, look: Look, number: int) -> DescribedFigure:
 def change_view(
     model: BlendMask, look: Look, *, base: int, factor: float | None
 ) -> DescribedFigure:
-    """All masks with one base knocked out, boosted, or made flat (`factor` None)."""
+    """All masks with one base knocked out, boosted, or replaced by its mean (`factor` None)."""
     bases = whole_bases(model, look)
     changed = change_base(bases, base, factor=factor)
     what = "is its mean" if factor is None else f"times {factor:g}"
@@ -267,7 +239,7 @@ def change_view(
 
 
 def rival_view(model: BlendMask, look: Look, rival: Rival) -> DescribedFigure:
-    """The bases of two checkpoints for one picture, partners below each other."""
+    """The bases of two checkpoints for one image, partners below each other."""
     return matched_bases_figure(
         look.image,
         bases_of(model, look.image),
@@ -279,7 +251,7 @@ def rival_view(model: BlendMask, look: Look, rival: Rival) -> DescribedFigure:
 
 
 def whole_bases(model: BlendMask, look: Look) -> Tensor:
-    """(K, h, w) bases on the CPU, without the padding."""
+    """(K, h, w) bases on the CPU without the padding."""
     stride = model.bottom.stride
     height, width = (-(-side // stride) for side in look.image.shape[-2:])
     return look.output.bases[0, :, :height, :width].float().cpu()

@@ -1,4 +1,4 @@
-"""The time machine: scrub through a training and see its masks come into being."""
+"""The time machine: go through a training and watch its masks form."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from blendmask_lite.lab.parts import (
     SHORT,
     LabWidget,
     button,
+    check_index,
     control,
     offer,
     row,
@@ -22,42 +23,38 @@ from blendmask_lite.lab.parts import (
 )
 from blendmask_lite.lab.time import view as view
 from blendmask_lite.lab.time.moments import Moment, TimeReel
-from blendmask_lite.lab.time.view import MOST_COLUMNS, film_of, moment_of, object_names, words
 from blendmask_lite.training.snapshot_files import Snapshots
 
 __all__ = ["TimeControls", "TimeMachine"]
 
 
-LAYERS = {"mask of the object": "mask", "all that is found": "found"}
-SCALES = {"one for all moments": "shared", "each moment its own": "own"}
-MILLISECONDS = 350  # a moment, while it plays
+LAYERS = {"mask of the object": "mask", "all detections": "found"}
+SCALES = {"one for all moments": "shared", "one for each moment": "own"}
+MILLISECONDS = 350  # that a moment is shown while it plays
 
 
 class TimeControls:
     """All controls, and rows to show them in."""
 
     def __init__(self) -> None:
-        self.picture = control(widgets.Dropdown, "picture", 190)
+        self.picture = control(widgets.Dropdown, "image", 190)
         self.object = control(widgets.Dropdown, "object", 230)
         layout = widgets.Layout(width="auto", max_width="100%")
-        self.layer = toggle("on the picture", list(LAYERS.items()), layout=layout)
+        self.layer = toggle("on the image", list(LAYERS.items()), layout=layout)
         self.scale = toggle("colours", list(SCALES.items()), layout=layout)
-        self.play = widgets.Play(
-            interval=MILLISECONDS, show_repeat=True, tooltip="play the moments"
-        )
+        tooltip = "play the moments"
+        self.play = widgets.Play(interval=MILLISECONDS, show_repeat=True, tooltip=tooltip)
+        layout = widgets.Layout(width="420px", max_width="100%", flex="1 1 200px")
         self.moment = widgets.IntSlider(
-            description="moment",
-            readout=False,
-            layout=widgets.Layout(width="420px", max_width="100%", flex="1 1 200px"),
-            style=SHORT,
+            description="moment", readout=False, layout=layout, style=SHORT
         )
-        # In the page: it plays on while the kernel is busy.
+        # In the page, so that it keeps playing while the kernel is busy.
         self.link = widgets.jslink((self.play, "value"), (self.moment, "value"))
         self.words = widgets.Label()
-        placeholder = "folder of a run; empty: the package's own"
+        placeholder = "folder of a run; empty for the package's own"
         self.path = control(widgets.Text, "snapshots of", 430, placeholder=placeholder)
         self.open = button("folder-open", "Open", "show the snapshots of this run")
-        self.again = button("refresh", "New moments", "of a training that goes on")
+        self.again = button("refresh", "New moments", "read new moments of a running training")
         self.exports = {
             (what, kind): button("image", f"{label} {kind.upper()}", tooltip)
             for what, label, tooltip in (
@@ -74,26 +71,26 @@ class TimeControls:
         """Show a state."""
         num = len(reel.snapshots.samples)
         offer(self.picture, [str(place + 1) for place in range(num)], picture)
-        offer(self.object, object_names(reel, picture), object_index)
-        # A slider needs two ends.
+        offer(self.object, view.object_names(reel, picture), object_index)
+        # A slider needs two different ends.
         self.moment.max = self.play.max = max(1, len(reel) - 1)
         self.moment.disabled = self.play.disabled = len(reel) == 1
         self.moment.value = index  # the page moves the player with it
-        self.words.value = words(reel, index)
+        self.words.value = view.words(reel, index)
 
 
 class TimeMachine(LabWidget):
-    """One object of one picture through all moments of a training.
+    """One object of one image at all moments of a training.
 
     Args:
-        snapshots: of `read_snapshots`; or a run's folder, its folder `snapshots`, or a zip archive
-            of it; None: those that come with the package.
-        picture: which picture, counted from 0.
-        object_index: which of its true objects, the largest is 0.
+        snapshots: the result of `read_snapshots`; or a run's folder, its folder `snapshots`, or a
+            zip archive of it; None for those that come with the package.
+        picture: index of the image.
+        object_index: index of one of its true objects, the largest first.
 
     Raises:
         FileNotFoundError: there are no snapshots.
-        ValueError: snapshots that cannot be read, or there is no such picture or object.
+        ValueError: snapshots that cannot be read, or no such image or object.
     """
 
     def __init__(
@@ -115,12 +112,12 @@ class TimeMachine(LabWidget):
 
     @property
     def moment(self) -> Moment:
-        """What is shown now."""
+        """The moment that is shown."""
         return self.reel.moment(self.index, self.picture, self.object_index)
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Largest magnitudes of bases and attentions on the colour scales."""
+        """Ends of the colour scales of bases and attentions."""
         is_shared = self.controls.scale.value == "shared"
         return self.reel.limits(self.picture, None if is_shared else self.index)
 
@@ -128,26 +125,26 @@ class TimeMachine(LabWidget):
         """Show a moment, counted from 0; -1 is the last.
 
         Raises:
-            ValueError: there is no such moment, or its file is damaged; the old one stays.
+            ValueError: no such moment, or a damaged file; the old moment stays.
         """
         index = index + len(self.reel) if index < 0 else index
         self._show(self.reel, self.picture, self.object_index, index)
 
     def choose(self, picture: int, object_index: int = 0) -> None:
-        """Follow another object.
+        """Follow another object of another image.
 
         Raises:
-            ValueError: there is no such picture or object.
+            ValueError: there is no such image or object.
         """
         self._show(self.reel, picture, object_index, self.index)
 
     def load(self, source: Snapshots | str | Path | None) -> None:
-        """Go on with the snapshots of another training; arguments and errors as the class'."""
+        """Continue with another training's snapshots; arguments and errors as for the class."""
         reel = TimeReel(source)
         self._show(reel, 0, 0, len(reel) - 1)
 
     def reload(self) -> bool:
-        """Look for new moments; whoever looked at the last one sees the newest.
+        """Read new moments; if the last one is shown, go to the newest.
 
         Returns:
             Whether there are any.
@@ -168,11 +165,11 @@ class TimeMachine(LabWidget):
     def figure(self) -> DescribedFigure:
         """The present moment, for print."""
         place = (self.picture, self.object_index, self.index)
-        return moment_of(self.reel, *place, limits=self.limits, is_all=self._is_all)
+        return view.moment_of(self.reel, *place, limits=self.limits, is_all=self._is_all)
 
-    def film(self, most: int = MOST_COLUMNS) -> DescribedFigure:
-        """Up to `most` moments, the first and the last among them, side by side for print."""
-        return film_of(self.reel, self.picture, self.object_index, most=most)
+    def film(self, most: int = view.MOST_COLUMNS) -> DescribedFigure:
+        """Up to `most` moments, including the first and the last, side by side for print."""
+        return view.film_of(self.reel, self.picture, self.object_index, most=most)
 
     def free(self) -> None:
         """Drop all moments."""
@@ -188,23 +185,17 @@ class TimeMachine(LabWidget):
     def _show(self, reel: TimeReel, picture: int, object_index: int, index: int) -> None:
         """Show a moment of an object. What can fail comes first, so that the old state stays."""
         samples = reel.snapshots.samples
-        if not 0 <= picture < len(samples):
-            raise ValueError(f"picture {picture}: there are {len(samples)}, counted from 0")
-        num = len(samples[picture].target)
-        if not 0 <= object_index < num:
-            raise ValueError(f"object {object_index}: the picture has {num}, counted from 0")
-        if not 0 <= index < len(reel):
-            raise ValueError(f"moment {index}: there are {len(reel)}, counted from 0")
+        check_index("image", picture, len(samples))
+        check_index("object", object_index, len(samples[picture].target))
+        check_index("moment", index, len(reel))
         moment = reel.moment(index, picture, object_index)
         self.reel, self.picture, self.object_index, self.index = reel, picture, object_index, index
         self._draw(moment)
         with self.setting():
             self.controls.follow(reel, picture, object_index, index)
         if reel.damaged:
-            named = " ".join(reel.damaged.values())
-            self.say(
-                f"{len(reel.damaged)} of {len(reel)} moments cannot be read: {named}", "warning"
-            )
+            total, reasons = f"{len(reel.damaged)} of {len(reel)}", " ".join(reel.damaged.values())
+            self.say(f"{total} moments cannot be read: {reasons}", "warning")
 
     def _draw(self, moment: Moment) -> None:
         reel, canvas = self.reel, self.canvas
@@ -249,13 +240,13 @@ class TimeMachine(LabWidget):
         for (what, kind), export in controls.exports.items():
             self.when(export, do=partial(self._export, what, kind))
 
-    @shows_errors(clears=False)
+    @shows_errors
     def _on_event(self, event: CanvasEvent) -> None:
         if event.kind == "hover" and event.cells:
             self.go_to(view.moment_at(self.reel, event.cells[0][0]))
 
     def _or_stay(self, move: Callable[[], None]) -> None:
-        """Move; where that fails, the controls go back to what is shown."""
+        """Move; if that fails, set the controls back to what is shown."""
         try:
             move()
         except ValueError:

@@ -1,7 +1,7 @@
 """The moments of a training as the time machine needs them: read once, few kept.
 
-What is compared over time (IoU, scores, scales) stays in the memory for all moments: some numbers
-each. Bases, attentions and masks are kept of the last moments that were looked at.
+The few numbers that are compared over time (IoU, ends of the scales) are kept for all moments.
+Bases, attentions and masks are kept for the moments that were shown last.
 """
 
 from __future__ import annotations
@@ -29,48 +29,35 @@ MOST_NUMBERS = 24_000_000  # kept of moments: 96 MB
 
 @dataclass(frozen=True)
 class Moment:
-    """One object at one moment, as the package's snapshots tell it.
+    """One object at one moment, from a snapshot."""
 
-    Attributes:
-        iteration: optimizer steps done.
-        bases: (K, h, w) of the picture.
-        attentions: (k, m, m) raw, of the object; k = 0 where a merger has none.
-        mask_probabilities: (R, R) over the true box.
-        mask: (H, W) bool: these, pasted into the picture.
-        found: (H, W) bool, pixels of anything that was detected.
-        num_found: detections kept of the picture.
-        mask_iou: of the mask with the true one, 0 to 1.
-        score: sqrt(probability of the true class x centerness) at the object's location.
-    """
-
-    iteration: int
-    bases: Tensor
-    attentions: Tensor
-    mask_probabilities: Tensor
-    mask: Tensor
-    found: Tensor
-    num_found: int
-    mask_iou: float
-    score: float
+    iteration: int  # optimizer steps done
+    bases: Tensor  # (K, h, w) of the image
+    attentions: Tensor  # (k, m, m) raw, of the object; k = 0 if the merger has none
+    mask_probabilities: Tensor  # (R, R) over the true box
+    mask: Tensor  # (H, W) bool, the same pasted into the image
+    found: Tensor  # (H, W) bool, pixels of any detection
+    num_found: int  # detections in the image
+    mask_iou: float  # of the mask with the true one, 0 to 1
+    score: float  # sqrt(probability of the true class x centerness) at the object's location
 
 
 class TimeReel:
-    """Snapshots, read when they are looked at.
+    """Snapshots that are read when they are shown.
 
     Args:
-        source: snapshots, a path that `read_snapshots` takes, or None for those that come with
-            the package.
+        source: snapshots, a path for `read_snapshots`, or None for those of the package.
 
     Raises:
-        FileNotFoundError: there are none.
-        ValueError: pictures that cannot be read, or not one moment.
+        FileNotFoundError: there are no snapshots.
+        ValueError: images that cannot be read, or not a single moment.
     """
 
     def __init__(self, source: Snapshots | str | Path | None = None) -> None:
         if not isinstance(source, Snapshots):
             source = read_snapshots(shipped_snapshots() if source is None else source)
         if len(source) == 0:
-            raise ValueError(f"{source.path}: pictures, but not one moment of the training yet")
+            raise ValueError(f"{source.path}: images, but no moment of the training yet")
         self.snapshots = source
         self.damaged: dict[int, str] = {}  # iteration -> what is wrong with its file
         self._moments: OrderedDict[int, tuple[_Kept, ...]] = OrderedDict()
@@ -79,7 +66,7 @@ class TimeReel:
 
     @property
     def iterations(self) -> tuple[int, ...]:
-        """Of the moments."""
+        """The iterations of the moments."""
         return self.snapshots.iterations
 
     def __len__(self) -> int:
@@ -111,27 +98,24 @@ class TimeReel:
         )
 
     def curves(self, picture: int) -> Tensor:
-        """(T, N) IoU of the masks with the true ones; NaN where a file is damaged."""
-        num = len(self.snapshots.samples[picture].target)
-        rows = [
-            self._numbers[each][picture].mask_iou
-            if each in self._numbers
-            else torch.full((num,), math.nan)
-            for each in self.iterations
-        ]
-        return torch.stack(rows)
+        """(T, N) IoU of the masks with the true ones; NaN if a file is damaged."""
+        curves = torch.full((len(self), len(self.snapshots.samples[picture].target)), math.nan)
+        for row, iteration in zip(curves, self.iterations, strict=True):
+            if iteration in self._numbers:
+                row[:] = self._numbers[iteration][picture].mask_iou
+        return curves
 
     def limits(self, picture: int, index: int | None = None) -> tuple[float, float]:
         """Largest magnitudes of bases and attentions, at one moment or at all of them."""
         chosen = self.iterations if index is None else (self.iterations[index],)
-        numbers = [self._numbers[each][picture] for each in chosen if each in self._numbers]
+        numbers = [self._numbers[i][picture] for i in chosen if i in self._numbers]
         return (
-            max((each.base_limit for each in numbers), default=1.0),
-            max((each.attention_limit for each in numbers), default=1.0),
+            max((own.base_limit for own in numbers), default=1.0),
+            max((own.attention_limit for own in numbers), default=1.0),
         )
 
     def base_crops(self, index: int, picture: int, object_index: int) -> Tensor:
-        """(K, R, R) the bases along the object's true box (BlendMask, equation 1).
+        """(K, R, R) crops of the bases along the object's true box (BlendMask, equation 1).
 
         Raises:
             ValueError: the moment's file is damaged.
@@ -147,20 +131,18 @@ class TimeReel:
         )[0]
 
     def reload(self) -> bool:
-        """Look for new moments of a run that goes on; returns whether there are any.
+        """Read new moments of a running training; returns whether there are any.
 
         Raises:
             FileNotFoundError: the snapshots are gone.
-            ValueError: the pictures cannot be read, or the run began again with others.
+            ValueError: the images cannot be read, or the run started again with others.
         """
         fresh = read_snapshots(self.snapshots.path)
         if len(fresh.samples) != len(self.snapshots.samples):
-            raise ValueError(f"{fresh.path}: these are other pictures now; open them again")
-        if fresh.iterations == self.iterations:
+            raise ValueError(f"{fresh.path}: the snapshots now have other images; open them again")
+        if fresh.iterations == self.iterations or len(fresh) == 0:
             return False
-        if len(fresh) == 0:
-            return False
-        if not set(fresh.iterations) >= set(self.iterations):  # the run went back and comes again
+        if not set(fresh.iterations) >= set(self.iterations):  # the run continued from earlier
             self._moments.clear()
             self._numbers.clear()
             self.damaged.clear()
@@ -181,11 +163,14 @@ class TimeReel:
             self._moments.move_to_end(iteration)
             return self._moments[iteration]
         pictures = self.snapshots[self.iterations.index(iteration)].pictures
-        kept = tuple(_Kept.of(each) for each in pictures)
-        self._numbers[iteration] = tuple(_Numbers.of(each) for each in pictures)
+        kept = tuple(_Kept.of(shot) for shot in pictures)
+        self._numbers[iteration] = tuple(
+            _Numbers(own.mask_iou, largest_magnitude(own.bases), largest_magnitude(own.attentions))
+            for own in pictures
+        )
         self.damaged.pop(iteration, None)
         self._moments[iteration] = kept
-        largest = sum(each.num_numbers for each in kept)
+        largest = sum(own.num_numbers for own in kept)
         while len(self._moments) > max(2, MOST_NUMBERS // max(largest, 1)):
             self._moments.popitem(last=False)
         return kept
@@ -193,7 +178,7 @@ class TimeReel:
 
 @dataclass(frozen=True)
 class _Kept:
-    shot: PictureSnapshot  # without the masks that were detected, which are as large as pictures
+    shot: PictureSnapshot  # without detected masks, which are as large as the image
     found: Tensor
     num_found: int
 
@@ -201,7 +186,7 @@ class _Kept:
     def of(cls, shot: PictureSnapshot) -> _Kept:
         detections = shot.detections
         return cls(
-            # By an index, which copies: a slice would keep the masks alive.
+            # An index copies: a slice would keep the masks alive.
             shot=replace(shot, detections=detections[torch.zeros(0, dtype=torch.int64)]),
             found=detections.masks.any(dim=0),
             num_found=len(detections),
@@ -210,7 +195,7 @@ class _Kept:
     @property
     def num_numbers(self) -> int:
         maps = (self.shot.bases, self.shot.attentions, self.shot.mask_probabilities)
-        return sum(each.numel() for each in maps) + self.found.numel() // 4
+        return sum(map(torch.numel, maps)) + self.found.numel() // 4
 
 
 @dataclass(frozen=True)
@@ -218,11 +203,3 @@ class _Numbers:
     mask_iou: Tensor
     base_limit: float
     attention_limit: float
-
-    @classmethod
-    def of(cls, shot: PictureSnapshot) -> _Numbers:
-        return cls(
-            mask_iou=shot.mask_iou,
-            base_limit=largest_magnitude(shot.bases),
-            attention_limit=largest_magnitude(shot.attentions),
-        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 
@@ -32,6 +31,7 @@ from blendmask_lite.lab.canvas import (
     Panel,
     as_cells,
     as_png,
+    image_panel,
 )
 from blendmask_lite.lab.time.moments import Moment, TimeReel
 
@@ -60,25 +60,22 @@ PALETTES = {**SHADES, "mask": MASK_LAYER}
 
 
 def columns(reel: TimeReel, picture: int, object_index: int, moment: Moment) -> list[list[Group]]:
-    """The panels: picture, mask and numbers; bases, attentions and the curve."""
+    """The panels: image, mask and numbers; bases, attentions and the curve."""
     sample = reel.snapshots.samples[picture]
-    height, width = sample.image.shape[-2:]
-    box = tuple(sample.target.boxes[object_index].tolist())
-    left = Panel(
+    left = image_panel(
         "picture",
-        "The picture: the mask at this moment as a green layer, the true outline in white",
-        width,
-        height,
-        size=min(PICTURE_SIZE, round(PICTURE_SIZE * width / height)),
-        palette="png",
+        "The image with the mask at this moment as a green layer and the true outline in white",
+        sample.image,
+        PICTURE_SIZE,
         acts=("show box",),
         overlay="mask",
     )
     R = len(moment.mask_probabilities)
-    box_width, box_height = max(box[2] - box[0], 1), max(box[3] - box[1], 1)
+    x0, y0, x1, y1 = sample.target.boxes[object_index].tolist()
+    box_width, box_height = max(x1 - x0, 1), max(y1 - y0, 1)
     mask = Panel(
         "mask",
-        f"The object's mask of {R} by {R} cells, probabilities from 0, white, to 1, black",
+        f"The object's mask of {R} by {R} cells, probabilities from 0 (white) to 1 (black)",
         R,
         R,
         title=f"mask, {R} × {R}",
@@ -86,29 +83,26 @@ def columns(reel: TimeReel, picture: int, object_index: int, moment: Moment) -> 
         palette="grey",
         is_live=True,
     )
-    num = len(reel)
-    margin = margin_cells(num)
-    cells = num + margin
     curve = Panel(
         "curve",
         "IoU of the masks with the true ones over the moments. Point at a moment to go there",
-        cells,
-        max(1, round(cells * CURVE_SIZE[1] / CURVE_SIZE[0])),
+        *_curve_cells(reel),
         size=CURVE_SIZE[0],
         palette="png",
         acts=("hover",),
     )
-    middle = [_row(reel, moment, "base", "Bases B of the picture")]
+    middle = [_row(reel, moment, "base", "Bases B of the image")]
     if len(moment.attentions):
         middle.append(_row(reel, moment, "attention", "Attentions a of the object"))
     middle.append(Group("IoU over time", (curve,), "point at a moment to go there"))
-    return [
-        [
-            Group("Picture and mask", (left, mask), "mask green, truth white"),
-            Group("", (), bars="moment"),
-        ],
-        middle,
-    ]
+    pair = Group("Image and mask", (left, mask), "mask green, truth white")
+    return [[pair, Group("", bars="moment")], middle]
+
+
+def _curve_cells(reel: TimeReel) -> tuple[int, int]:
+    """Width and height of the curves' panel: a column for each moment behind the margin."""
+    width = margin_cells(len(reel)) + len(reel)
+    return width, max(1, round(width * CURVE_SIZE[1] / CURVE_SIZE[0]))
 
 
 def _row(reel: TimeReel, moment: Moment, kind: str, title: str) -> Group:
@@ -141,18 +135,18 @@ def pixels(moment: Moment, limits: tuple[float, float]) -> dict[str, bytes]:
         ("base", moment.bases, limits[0]),
         ("attention", moment.attentions, limits[1]),
     ):
-        for k, each in enumerate(maps[:MOST_BASES]):
-            cells[f"{kind} {k + 1}"] = as_cells(each, -limit, limit)
+        for k, values in enumerate(maps[:MOST_BASES], start=1):
+            cells[f"{kind} {k}"] = as_cells(values, -limit, limit)
     return cells
 
 
 def found_overlay(moment: Moment, truth: torch.Tensor, *, is_all: bool) -> Overlay:
-    """The layer above the picture: the object's mask, or everything that was detected."""
+    """The layer above the image: the object's mask, or all detections."""
     return mask_overlay(moment.found if is_all else moment.mask, truth)
 
 
 def curve_picture(reel: TimeReel, picture: int, object_index: int) -> bytes:
-    """The curves as a PNG, twice as fine as they are shown."""
+    """The curves as a PNG of twice the resolution that is shown."""
     figure = mask_progress_figure(
         reel.iterations,
         reel.curves(picture),
@@ -165,18 +159,16 @@ def curve_picture(reel: TimeReel, picture: int, object_index: int) -> bytes:
 
 def moment_mark(reel: TimeReel, index: int) -> Mark:
     """The present moment on the curves."""
-    margin = margin_cells(len(reel))
-    height = max(1, round((len(reel) + margin) * CURVE_SIZE[1] / CURVE_SIZE[0]))
-    return Mark(margin + index, 0, 1, height)
+    return Mark(margin_cells(len(reel)) + index, 0, 1, _curve_cells(reel)[1])
 
 
 def moment_at(reel: TimeReel, column: int) -> int:
-    """The moment at a column of the curves' panel; left of all moments it is the first."""
+    """The moment at a column of the curves' panel; the first if the column is left of all."""
     return max(0, column - margin_cells(len(reel)))
 
 
 def bars(reel: TimeReel, picture: int, object_index: int, moment: Moment) -> Bars:
-    """What one moment came to, and what the object's mask came to at best."""
+    """IoU and score of one moment, and the best IoU of all moments."""
     best = reel.curves(picture)[:, object_index].nan_to_num(0.0).max()
     color = object_color(object_index)
     rows = (
@@ -184,10 +176,10 @@ def bars(reel: TimeReel, picture: int, object_index: int, moment: Moment) -> Bar
         ("best IoU", float(best), "#999999"),
         ("score", moment.score, PALETTE[4]),
     )
-    found = "nothing" if moment.num_found == 0 else f"{moment.num_found} detections"
+    found = "no detections" if moment.num_found == 0 else f"{moment.num_found} detections"
     return Bars(
-        f"After {moment.iteration:,} iterations. In the whole picture: {found}.",
-        tuple(Bar(label, value, f"{value:.2f}", each) for label, value, each in rows),
+        f"After {moment.iteration:,} iterations; {found} in the whole image.",
+        tuple(Bar(label, value, f"{value:.2f}", shade) for label, value, shade in rows),
     )
 
 
@@ -199,12 +191,9 @@ def object_names(reel: TimeReel, picture: int) -> list[str]:
 
 
 def words(reel: TimeReel, index: int) -> str:
-    """Where on the way the moment lies."""
-    iterations: Sequence[int] = reel.iterations
-    return (
-        f"after {iterations[index]:,} of {iterations[-1]:,} iterations · moment {index + 1} of "
-        f"{len(iterations)}"
-    )
+    """The moment's place in the training."""
+    done, total = reel.iterations[index], reel.iterations[-1]
+    return f"after {done:,} of {total:,} iterations · moment {index + 1} of {len(reel)}"
 
 
 def spoken(moment: Moment) -> str:
@@ -224,7 +213,7 @@ def moment_of(
     limits: tuple[float, float] | None = None,
     is_all: bool = False,
 ) -> DescribedFigure:
-    """The figure of `TimeMachine.figure`; `is_all` paints all that was detected at this moment."""
+    """The figure of `TimeMachine.figure`; `is_all` paints all detections of this moment."""
     sample = reel.snapshots.samples[picture]
     moment = reel.moment(index, picture, object_index)
     name = object_names(reel, picture)[object_index]
@@ -246,22 +235,19 @@ def moment_of(
 def film_of(
     reel: TimeReel, picture: int, object_index: int, *, most: int = MOST_COLUMNS
 ) -> DescribedFigure:
-    """The figure of `TimeMachine.film`; moments whose files are damaged are left out."""
+    """The figure of `TimeMachine.film`; moments with damaged files are left out."""
     sample = reel.snapshots.samples[picture]
-    places = [place for place, each in enumerate(reel.iterations) if each not in reel.damaged]
+    places = [place for place, step in enumerate(reel.iterations) if step not in reel.damaged]
     num = min(most, len(places))
     chosen = [places[round(i * (len(places) - 1) / max(num - 1, 1))] for i in range(num)]
-    moments = {place: reel.moment(place, picture, object_index) for place in chosen}
+    moments = [reel.moment(place, picture, object_index) for place in chosen]
     assert sample.target.masks is not None
     return film_figure(
         sample.image,
         box=sample.target.boxes[object_index],
         true_mask=sample.target.masks[object_index],
-        bases={
-            each.iteration: reel.base_crops(place, picture, object_index)
-            for place, each in moments.items()
-        },
-        mask_probabilities={each.iteration: each.mask_probabilities for each in moments.values()},
-        mask_iou={each.iteration: each.mask_iou for each in moments.values()},
+        bases={reel.iterations[i]: reel.base_crops(i, picture, object_index) for i in chosen},
+        mask_probabilities={moment.iteration: moment.mask_probabilities for moment in moments},
+        mask_iou={moment.iteration: moment.mask_iou for moment in moments},
         title=f"object {object_names(reel, picture)[object_index]}",
     )
