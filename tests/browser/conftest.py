@@ -14,6 +14,22 @@ from .jupyter import CHROMIUM_NAMES, CHROMIUM_OPTIONS, JupyterLab, find_chromium
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 
+@pytest.hookimpl(trylast=True)  # after -m and -k
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A notebook that the browser runs as it is does not run a second time under nbval."""
+    if find_chromium() is None:
+        return
+    params = [
+        item.callspec.params
+        for item in items
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+    ]
+    stems = {each["stem"] for each in params if "stem" in each}
+    again = tuple(f"notebooks/{stem}.ipynb::" for stem in stems)
+    config.hook.pytest_deselected(items=[each for each in items if each.nodeid.startswith(again)])
+    items[:] = [each for each in items if not each.nodeid.startswith(again)]
+
+
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
     playwright = pytest.importorskip(

@@ -67,7 +67,7 @@ def wide_outputs(lab: JupyterLab, width: int) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "widgets"),
+    ("stem", "widgets"),
     [
         ("00_start_here", ["Explorer"]),
         ("02_backbone_and_pyramid", ["Receptive field explorer"]),
@@ -79,12 +79,12 @@ def wide_outputs(lab: JupyterLab, width: int) -> list[str]:
     ],
 )
 def test_a_notebook_runs_in_the_browser_and_stays_on_this_machine(
-    lab: JupyterLab, folder: Path, name: str, widgets: list[str]
+    lab: JupyterLab, folder: Path, stem: str, widgets: list[str]
 ) -> None:
-    cells = json.loads((folder / f"{name}.ipynb").read_text())["cells"]
+    cells = json.loads((folder / f"{stem}.ipynb").read_text())["cells"]
     count = sum(cell["cell_type"] == "code" for cell in cells)
 
-    seen = visit(lab, f"{name}.ipynb")
+    seen = visit(lab, f"{stem}.ipynb")
 
     assert seen.errors == []
     assert seen.prompts == [f"[{number + 1}]:" for number in range(count)]
