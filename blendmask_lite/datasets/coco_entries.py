@@ -1,7 +1,7 @@
 """Why an annotation file is refused: what its entries must hold, and how a broken one is named.
 
 Chapter 01 of the course. Files of COCO, LVIS and COCO's panoptic format are read here. The reader
-refuses a file at its first `Problem`; `blendmask-lite data check` lists all of them, by the same
+refuses a file at its first problem; `blendmask-lite data check` lists all of them, by the same
 rules. Polygons and run lengths are checked when they are decoded, in `coco_format.py`.
 """
 
@@ -23,7 +23,6 @@ from blendmask_lite.terminal import BREAKING, printable
 __all__ = [
     "TEXT",
     "AnnotationFile",
-    "Problem",
     "Report",
     "Rule",
     "entries_by_id",
@@ -91,26 +90,16 @@ def read_lists(path: Path, *keys: str) -> dict[str, Any]:
     return content
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong with one entry of a file."""
-
-    kind: str  # a key of `check.problems.KINDS`
-    entry: str  # such as "annotation 17"
-    text: str  # what is wrong with it
-
-    def __str__(self) -> str:
-        return printable(f"{self.entry}: {self.text}")
-
-
-Report = Callable[[Problem], None]
+Report = Callable[[str, str, str], None]
+"""Called with a problem: a key of `check.problems.KINDS`, an entry such as "annotation 17", and
+what is wrong with it."""
 
 
 def refuse_in(path: Path) -> Report:
     """The report that raises ValueError at the first problem of a file."""
 
-    def refuse(problem: Problem) -> None:
-        raise ValueError(f"{printable(path)}: {problem}")
+    def refuse(kind: str, entry: str, text: str) -> None:
+        raise ValueError(printable(f"{path}: {entry}: {text}"))
 
     return refuse
 
@@ -201,7 +190,7 @@ def index_entries(content: Mapping[str, Any], report: Report) -> AnnotationFile:
     for image in list(images.values()):
         if image["height"] * image["width"] > MAX_PIXELS:
             text = f"has {image['width']} x {image['height']} pixels, more than {MAX_PIXELS}"
-            report(Problem("image too large", f"image {image['id']}", text))
+            report("image too large", f"image {image['id']}", text)
             del images[image["id"]]
     known = {"image_id": _ids(content["images"]), "category_id": _ids(content["categories"])}
     annotations: dict[int, list[dict[str, Any]]] = defaultdict(list)
@@ -211,14 +200,14 @@ def index_entries(content: Mapping[str, Any], report: Report) -> AnnotationFile:
             if annotation[key] not in ids:
                 place = "images" if key == "image_id" else "categories"
                 text = f"{key} {annotation[key]} is not among the file's {place}"
-                report(Problem(f"unknown {key}", f"annotation {annotation['id']}", text))
+                report(f"unknown {key}", f"annotation {annotation['id']}", text)
         if annotation["image_id"] in images and annotation["category_id"] in categories:
             annotations[annotation["image_id"]].append(annotation)
     for image_id, own in annotations.items():
         height, width = images[image_id]["height"], images[image_id]["width"]
         if len(own) * height * width > MAX_MASK_PIXELS:
             text = f"has {len(own)} masks of {width} x {height} pixels, too many for the memory"
-            report(Problem("image too large", f"image {image_id}", text))
+            report("image too large", f"image {image_id}", text)
             del images[image_id]
     return AnnotationFile(
         images=images,
@@ -236,19 +225,19 @@ def index_segments(
     annotations: list[Any], category_ids: set[int], report: Report
 ) -> dict[int, dict[str, Any]]:
     """Image id -> annotation of a panoptic file, with `category_ids`; see `index_entries`."""
-    kind = "annotation of image"
-    found = entries_by_id(kind, annotations, PANOPTIC_ANNOTATION, report, id_field="image_id")
+    name = "annotation of image"
+    found = entries_by_id(name, annotations, PANOPTIC_ANNOTATION, report, id_field="image_id")
     for image_id, annotation in found.items():
-        place = f"{kind} {image_id}"
+        place = f"{name} {image_id}"
 
-        def report_here(problem: Problem, place: str = place) -> None:
-            report(Problem(problem.kind, f"{place}: {problem.entry}", problem.text))
+        def report_here(kind: str, entry: str, text: str, place: str = place) -> None:
+            report(kind, f"{place}: {entry}", text)
 
         segments = entries_by_id("segment", annotation["segments_info"], SEGMENT, report_here)
         for segment_id, segment in segments.items():
             if segment["category_id"] not in category_ids:
                 text = f"category {segment['category_id']} is not among the file's categories"
-                report_here(Problem("unknown category_id", f"segment {segment_id}", text))
+                report_here("unknown category_id", f"segment {segment_id}", text)
         found[image_id] = annotation | {"segments_info": list(segments.values())}
     return found
 
@@ -274,9 +263,9 @@ def entries_by_id(
         name = f"{kind} {number}" if is_id(number) else f"{kind} number {place}"
         wrong = _what_is_wrong(entry, {id_field: ID, **rules})
         if wrong is not None:
-            report(Problem("malformed entry", name, wrong))
+            report("malformed entry", name, wrong)
         elif entry[id_field] in found:
-            report(Problem("duplicate id", name, f"its {id_field} comes twice"))
+            report("duplicate id", name, f"its {id_field} comes twice")
         else:
             found[entry[id_field]] = entry
     return found

@@ -10,7 +10,6 @@ from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.coco_entries import (
     TEXT,
     AnnotationFile,
-    Problem,
     Rule,
     entries_by_id,
     index_entries,
@@ -84,7 +83,7 @@ class LvisDataset(CocoDataset):
             for key in (ABSENT, PARTIAL):
                 if unknown := [n for n in image[key] if n not in categories]:
                     text = f"{key} holds {unknown[0]}, which is not among the file's categories"
-                    report(Problem("unknown category_id", f"image {image['id']}", text))
+                    report("unknown category_id", f"image {image['id']}", text)
             if "coco_url" in image:
                 image["file_name"] = "/".join(image["coco_url"].split("/")[-2:])
         for annotation in content["annotations"]:

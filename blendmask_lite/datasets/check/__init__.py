@@ -19,7 +19,6 @@ from blendmask_lite.datasets.check.annotations import (
 from blendmask_lite.datasets.check.problems import KINDS, Finding, Findings
 from blendmask_lite.datasets.coco_entries import (
     AnnotationFile,
-    Problem,
     Report,
     index_entries,
     read_lists,
@@ -32,9 +31,9 @@ __all__ = ["FolderCheck", "SplitCheck", "check_folder", "check_numbers", "statis
 
 Progress = Callable[[str], Callable[[int, int], None]]
 LVIS_FIELDS = {"neg_category_ids", "not_exhaustive_category_ids", "frequency", "synset"}
-SIZES = {"small": 32**2, "medium": 96**2}  # COCO's: areas up to these; all others are large
+SIZES = {"small": 32**2, "medium": 96**2}  # COCO's: areas up to these; larger ones are large
 MAX_DETECTIONS = 100  # of an image, that COCO's evaluation counts
-LEAST_FOR_A_SHARE = 20  # annotations, before a share of them means something
+LEAST_FOR_A_SHARE = 20  # annotations; a share of fewer means nothing
 
 
 @dataclass
@@ -45,8 +44,8 @@ class SplitCheck:
         split: its name.
         annotation_file: that was read.
         findings: by kind.
-        numbers: see `statistics`; empty where the file could not be read. With a panoptic file
-            also "panoptic", the numbers of that.
+        numbers: see `statistics`; empty if the file could not be read. With a panoptic file also
+            "panoptic", see `check_panoptic`.
         pictures: file of an image, or with `decode` a digest of its content -> image id.
         files: of the images that were found.
     """
@@ -61,29 +60,18 @@ class SplitCheck:
 
 @dataclass
 class FolderCheck:
-    """What was found in a folder.
-
-    Attributes:
-        root: the folder.
-        splits: one check each.
-        between: findings about several splits.
-        is_decoded: whether the pixels of all pictures were read.
-    """
+    """What was found in a folder."""
 
     root: Path
     splits: list[SplitCheck]
-    between: Findings
-    is_decoded: bool
+    between: Findings  # about several splits
+    is_decoded: bool  # whether the pixels of all images were read
 
     def count(self, severity: str) -> int:
         """Number of problems of a severity."""
-        every = [*(each.findings for each in self.splits), self.between]
-        return sum(
-            finding.count
-            for findings in every
-            for finding in findings.sorted()
-            if finding.severity == severity
-        )
+        every = [*(split.findings for split in self.splits), self.between]
+        found = (finding for findings in every for finding in findings.sorted())
+        return sum(finding.count for finding in found if finding.severity == severity)
 
     def to_plain(self) -> dict[str, Any]:
         """All of it as plain values, for JSON."""
@@ -112,8 +100,8 @@ def check_folder(
     Args:
         root: the folder.
         split: its name; None: all.
-        decode: read the pixels of all pictures and compare their contents. Without it only their
-            headers are read, and pictures of segments are only looked for.
+        decode: read the pixels of all images and compare their contents. By default, only headers
+            are read, and segment images are only looked for.
         progress: what is counted -> callback (done, total).
 
     Raises:
@@ -129,7 +117,7 @@ def check_folder(
         for path in sorted((root / "annotations").glob("panoptic_*.json")):
             if path.stem.removeprefix("panoptic_") not in names:
                 text = "has no instances file beside it"
-                between.add(Problem("panoptic without instances", path.name, text))
+                between.add("panoptic without instances", path.name, text)
     return FolderCheck(root=root, splits=checks, between=between, is_decoded=decode)
 
 
@@ -140,7 +128,7 @@ def _check_split(root: Path, split: str, *, decode: bool, progress: Progress | N
     try:
         content = read_lists(path, "images", "annotations", "categories")
     except ValueError as error:
-        report(Problem("unreadable file", path.name, str(error)))
+        report("unreadable file", path.name, str(error))
         return check
     _look_for_lvis(content, check.findings)
     index = index_entries(content, report)
@@ -170,7 +158,7 @@ def _look_for_lvis(content: dict[str, Any], findings: Findings) -> None:
     for key in ("images", "categories"):
         fields = {name for each in content[key] if isinstance(each, dict) for name in each}
         if seen := sorted(LVIS_FIELDS & fields):
-            findings.add(Problem("LVIS fields", key, f"have {', '.join(seen)}"))
+            findings.add("LVIS fields", key, f"have {', '.join(seen)}")
 
 
 def _compare_splits(checks: Sequence[SplitCheck], between: Findings) -> None:
@@ -184,11 +172,11 @@ def _compare_splits(checks: Sequence[SplitCheck], between: Findings) -> None:
             if names[0] != names[1]:
                 only = ", ".join(sorted(names[0] ^ names[1])[:5])
                 text = f"only one of them has {only}"
-                between.add(Problem("other classes than another split", entry, text))
+                between.add("other classes than another split", entry, text)
             for picture, image_id in first.pictures.items():
                 if picture in second.pictures:
                     text = f"image {image_id} is image {second.pictures[picture]}"
-                    between.add(Problem("picture in two splits", entry, text))
+                    between.add("picture in two splits", entry, text)
 
 
 def _plain(finding: Finding) -> dict[str, Any]:
@@ -202,12 +190,7 @@ def _plain(finding: Finding) -> dict[str, Any]:
 
 
 def statistics(index: AnnotationFile, masks: MaskSizes) -> dict[str, Any]:
-    """Numbers of images, objects, crowds, sizes and classes.
-
-    Args:
-        index: the valid entries.
-        masks: of the annotations whose masks could be read.
-    """
+    """Numbers of images, objects, crowds, sizes and classes in the valid entries."""
     every = [each for entries in index.annotations.values() for each in entries]
     objects = [each for each in every if not each.get("iscrowd", 0)]
     per_image = Counter(each["image_id"] for each in objects)
@@ -233,37 +216,29 @@ def statistics(index: AnnotationFile, masks: MaskSizes) -> dict[str, Any]:
 def check_numbers(
     index: AnnotationFile, masks: MaskSizes, numbers: Mapping[str, Any], report: Report
 ) -> None:
-    """Report what the numbers of a split show: unused classes, crowds, masks of boxes.
-
-    Args:
-        index: the valid entries.
-        masks: of the annotations whose masks could be read.
-        numbers: of `statistics`.
-        report: of the problems.
-    """
+    """Report what the `statistics` of a split show: unused classes, crowds, masks of boxes."""
     if not index.images:
-        report(Problem("no images", "images", "there is no valid one"))
+        report("no images", "images", "there is no valid one")
     elif not numbers["objects"]:
-        report(Problem("no objects", "annotations", "no image has an object"))
+        report("no objects", "annotations", "no image has an object")
     if not index.categories:
-        report(Problem("no categories", "categories", "there is no valid one"))
+        report("no categories", "categories", "there is no valid one")
     _check_categories(numbers["classes"], report)
     for image_id in index.images:
         entries = index.annotations.get(image_id, [])
         num_objects = sum(not each.get("iscrowd", 0) for each in entries)
         if num_objects == 0:
-            report(Problem("image without objects", f"image {image_id}", "has no object"))
+            report("image without objects", f"image {image_id}", "has no object")
         elif num_objects > MAX_DETECTIONS:
-            text = f"has {num_objects} objects"
-            report(Problem("crowded image", f"image {image_id}", text))
+            report("crowded image", f"image {image_id}", f"has {num_objects} objects")
     num_annotations = numbers["objects"] + numbers["crowds"]
     if num_annotations >= LEAST_FOR_A_SHARE and numbers["crowds"] > numbers["objects"]:
         text = f"{numbers['crowds']} of {num_annotations} are crowds"
-        report(Problem("mostly crowds", "annotations", text))
+        report("mostly crowds", "annotations", text)
     num_rectangles = sum(is_filled for _, is_filled in masks.values())
     if len(masks) >= LEAST_FOR_A_SHARE and num_rectangles > len(masks) / 2:
         text = f"{num_rectangles} of {len(masks)} masks fill their boxes"
-        report(Problem("rectangular masks", "annotations", text))
+        report("rectangular masks", "annotations", text)
 
 
 def _check_categories(classes: list[dict[str, Any]], report: Report) -> None:
@@ -271,13 +246,12 @@ def _check_categories(classes: list[dict[str, Any]], report: Report) -> None:
     for each in classes:
         entry = f"category {each['id']}"
         if not each["objects"]:
-            report(Problem("unused category", entry, f"{each['name']} has no object"))
+            report("unused category", entry, f"{each['name']} has no object")
         other = names.setdefault(each["name"], each["id"])
         if other != each["id"]:
             text = f"{each['name']} is the name of category {other}, too"
-            report(Problem("category name twice", entry, text))
+            report("category name twice", entry, text)
     numbers = [each["id"] for each in classes]
     for before, after in itertools.pairwise(numbers):
         if after != before + 1:
-            text = f"follows category {before}"
-            report(Problem("gaps between category ids", f"category {after}", text))
+            report("gaps between category ids", f"category {after}", f"follows category {before}")

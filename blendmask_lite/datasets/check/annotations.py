@@ -1,4 +1,4 @@
-"""Checks of a split's annotations: masks and boxes of one image, panoptic files, image files."""
+"""Checks of a split: masks and boxes of one image, panoptic files, image files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from blendmask_lite.datasets.coco_entries import (
-    Problem,
     Report,
     index_segments,
     is_number,
@@ -41,9 +40,8 @@ __all__ = [
     "unlisted_pictures",
 ]
 
-
 MAX_CORNERS = 1000  # of a polygon that is searched for crossings; the time grows as its square
-TOLERANCE = 2.0  # pixels by which corners and boxes may be off without a word
+TOLERANCE = 2.0  # pixels by which corners and boxes may be off
 RELATIVE_TOLERANCE = 0.1  # of a box' longer side; thin ends of an outline cover no pixel
 AREA_TOLERANCE = 1.5  # factor
 
@@ -58,11 +56,8 @@ def check_masks(
 
     Args:
         record: of the image.
-        annotations: of the image, their fields valid.
+        annotations: of the image, with valid fields.
         report: of the problems.
-
-    Returns:
-        Area and shape of the masks that could be read.
     """
     size = (record["height"], record["width"])
     sizes: MaskSizes = {}
@@ -73,7 +68,7 @@ def check_masks(
             run = run_length(annotation["segmentation"], size)
         except ValueError as error:
             kind = _kind_of_damage(annotation["segmentation"], size)
-            report(Problem(kind, entry, str(error)))
+            report(kind, entry, str(error))
             continue
         _check_polygons(annotation, size, report)
         area, mask_box = float(coco_mask.area(run)), np.asarray(coco_mask.toBbox(run))
@@ -81,17 +76,16 @@ def check_masks(
         if "bbox" in annotation:
             _check_box(entry, annotation["bbox"], mask_box if area else None, size, report)
         if area == 0:
-            report(Problem("empty mask", entry, "covers no pixel"))
+            report("empty mask", entry, "covers no pixel")
             continue
         given = annotation.get("area", area)
-        # Of a few pixels, outline and pixels may differ by any factor.
-        if not _is_near(given, area) and max(given, area) > 32**2 / 4:
-            text = f"area = {given}, its mask has {area:.0f} pixels"
-            report(Problem("area beside its mask", entry, text))
+        is_near = area / AREA_TOLERANCE <= given <= area * AREA_TOLERANCE
+        # In small masks, outline and pixels may differ by any factor.
+        if not is_near and max(given, area) > 32**2 / 4:
+            report("area beside its mask", entry, f"area = {given}, its mask has {area:.0f} pixels")
         other = seen.setdefault((annotation["category_id"], run["counts"]), annotation["id"])
         if other != annotation["id"]:
-            text = f"has class and mask of annotation {other}"
-            report(Problem("same object twice", entry, text))
+            report("same object twice", entry, f"has class and mask of annotation {other}")
     return sizes
 
 
@@ -122,19 +116,19 @@ def _check_polygons(annotation: dict[str, Any], size: tuple[int, int], report: R
     if not isinstance(segmentation, list):
         return
     if annotation.get("iscrowd", 0):
-        report(Problem("crowd with polygons", entry, "has iscrowd = 1 and polygons"))
+        report("crowd with polygons", entry, "has iscrowd = 1 and polygons")
     limits = np.array([size[1], size[0]], dtype=np.float64)
     for polygon in segmentation:
         corners = np.array(polygon, dtype=np.float64).reshape(-1, 2)
         beyond = float(np.maximum(-corners, corners - limits).max())
         if beyond > TOLERANCE:
             text = f"a corner lies {beyond:.0f} pixels outside of the image"
-            report(Problem("polygon outside", entry, text))
+            report("polygon outside", entry, text)
         if len(corners) > MAX_CORNERS:
-            report(Problem("long polygon", entry, f"a polygon has {len(corners)} corners"))
+            report("long polygon", entry, f"a polygon has {len(corners)} corners")
         elif crosses_itself(corners):
             text = f"a polygon of {len(corners)} corners crosses itself"
-            report(Problem("self-crossing polygon", entry, text))
+            report("self-crossing polygon", entry, text)
 
 
 def _check_box(
@@ -147,11 +141,10 @@ def _check_box(
     """Compare x, y, width and height with the image and with those of the mask."""
     x, y, width, height = box
     if min(width, height) <= 0:
-        report(Problem("degenerate box", entry, f"bbox = {box}"))
+        report("degenerate box", entry, f"bbox = {box}")
         return
     if max(-x, -y, x + width - size[1], y + height - size[0]) > TOLERANCE:
-        text = f"bbox = {box} in an image of {size[1]} x {size[0]} pixels"
-        report(Problem("box outside", entry, text))
+        report("box outside", entry, f"bbox = {box} in an image of {size[1]} x {size[0]} pixels")
     if mask_box is None:
         return
     own, other = np.array([x, y, x + width, y + height]), mask_box.copy()
@@ -159,11 +152,7 @@ def _check_box(
     allowed = TOLERANCE + RELATIVE_TOLERANCE * max(mask_box[2:])
     if np.abs(own - other).max() > allowed:
         text = f"bbox = {box}, its mask has {mask_box.round(1).tolist()}"
-        report(Problem("box beside its mask", entry, text))
-
-
-def _is_near(given: float, area: float) -> bool:
-    return area / AREA_TOLERANCE <= given <= area * AREA_TOLERANCE
+        report("box beside its mask", entry, text)
 
 
 def check_panoptic(
@@ -175,14 +164,14 @@ def check_panoptic(
     decode: bool,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, int]:
-    """Check annotations/panoptic_SPLIT.json and its pictures.
+    """Check annotations/panoptic_SPLIT.json and its segment images.
 
     Args:
         root: the folder.
         split: its name.
         images: image id -> record, of the instances file.
         report: of the problems.
-        decode: compare the segments of every picture with the file; else only look for it.
+        decode: compare the segments of every segment image with the file; else only look for it.
         progress: called with (annotations done, annotations in all).
 
     Returns:
@@ -193,16 +182,16 @@ def check_panoptic(
         content = read_lists(path, "annotations", "categories")
         folder = segments_folder(root, split)
     except ValueError as error:
-        report(Problem("unreadable file", path.name, str(error)))
+        report("unreadable file", path.name, str(error))
         return {}
 
-    def report_here(problem: Problem) -> None:
-        report(Problem(problem.kind, f"{path.name}: {problem.entry}", problem.text))
+    def report_here(kind: str, entry: str, text: str) -> None:
+        report(kind, f"{path.name}: {entry}", text)
 
     categories = thing_categories(content["categories"], report_here)
     num_stuff = sum(not each["isthing"] for each in categories.values())
     if not 1 <= num_stuff < UNLABELLED:
-        report(Problem("no stuff", path.name, f"has {num_stuff} categories of stuff"))
+        report("no stuff", path.name, f"has {num_stuff} categories of stuff")
     annotations = index_segments(content["annotations"], set(categories), report_here)
     for done, (image_id, annotation) in enumerate(annotations.items(), start=1):
         _check_annotation(folder, annotation, images.get(image_id), report_here, decode=decode)
@@ -210,7 +199,7 @@ def check_panoptic(
             progress(done, len(annotations))
     for image_id in images:
         if image_id not in annotations:
-            report_here(Problem("image without segments", f"image {image_id}", "is not there"))
+            report_here("image without segments", f"image {image_id}", "is not there")
     return {
         "annotations": len(annotations),
         "segments": sum(len(each["segments_info"]) for each in annotations.values()),
@@ -229,38 +218,36 @@ def _check_annotation(
 ) -> None:
     entry, path = f"image {annotation['image_id']}", folder / annotation["file_name"]
     if record is None:
-        report(Problem("segments without image", entry, "is not in the instances file"))
+        report("segments without image", entry, "is not in the instances file")
         return
     if not decode:
         if not path.is_file():
-            report(Problem("missing picture", entry, f"{path.name} is not there"))
+            report("missing picture", entry, f"{path.name} is not there")
         return
     try:
         drawn = read_segment_ids(path, (record["height"], record["width"])).numpy()
-    except FileNotFoundError as error:
-        report(Problem("missing picture", entry, str(error)))
-        return
-    except ValueError as error:
-        report(Problem("damaged picture", entry, str(error)))
+    except (FileNotFoundError, ValueError) as error:
+        kind = "missing" if isinstance(error, FileNotFoundError) else "damaged"
+        report(f"{kind} picture", entry, str(error))
         return
     numbers, counts = np.unique(drawn, return_counts=True)
     pixels = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
     segments = {each["id"]: each for each in annotation["segments_info"]}
     for number in sorted(set(pixels) - set(segments) - {0}):
         text = f"{path.name} holds segment {number}, which the file lacks"
-        report(Problem("unknown segment", entry, text))
+        report("unknown segment", entry, text)
     for number, segment in segments.items():
         where = f"{entry}: segment {number}"
         area = segment.get("area")
         if number not in pixels:
-            report(Problem("unseen segment", where, f"is not in {path.name}"))
+            report("unseen segment", where, f"is not in {path.name}")
         elif is_number(area) and area != pixels[number]:
             text = f"area = {area}, {path.name} has {pixels[number]} pixels of it"
-            report(Problem("segment of another area", where, text))
+            report("segment of another area", where, text)
 
 
 class PictureCheck:
-    """Checks one picture after the other.
+    """Checks one image file after the other.
 
     Args:
         folders: in which to look, in this order.
@@ -268,7 +255,7 @@ class PictureCheck:
         decode: also read all pixels.
 
     Attributes:
-        paths: file -> image id, of the pictures that were found.
+        paths: file -> image id, of those that were found.
         digests: SHA-256 of the content -> image id; with `decode` only.
     """
 
@@ -284,12 +271,11 @@ class PictureCheck:
         entry, name = f"image {record['id']}", record["file_name"]
         path = find_picture(self.folders, name)
         if path is None:
-            text = f"{name} is in none of the split's folders"
-            self.report(Problem("missing picture", entry, text))
+            self.report("missing picture", entry, f"{name} is in none of the split's folders")
             return
         if path in self.paths:
             text = f"{name} is the file of image {self.paths[path]}, too"
-            self.report(Problem("file listed twice", entry, text))
+            self.report("file listed twice", entry, text)
         self.paths.setdefault(path, record["id"])
         size = (record["height"], record["width"])
         try:
@@ -299,7 +285,7 @@ class PictureCheck:
                     read_stored_image(path, size)
                 self._compare_content(entry, path, record["id"])
         except (ValueError, OSError) as error:
-            self.report(Problem("damaged picture", entry, str(error)))
+            self.report("damaged picture", entry, str(error))
 
     def _fits(self, entry: str, path: Path, size: tuple[int, int]) -> bool:
         """Check what the header says; whether the size is right."""
@@ -307,15 +293,14 @@ class PictureCheck:
             orientation = exif_orientation(picture)
             if orientation != 1:
                 text = f"{path.name} has the EXIF orientation {orientation}"
-                self.report(Problem("rotated picture", entry, text))
+                self.report("rotated picture", entry, text)
             if picture.mode in DEEP_MODES:
-                text = f"{path.name} has Pillow's mode {picture.mode}"
-                self.report(Problem("deep picture", entry, text))
+                self.report("deep picture", entry, f"{path.name} has Pillow's mode {picture.mode}")
             width, height = picture.size
         if (height, width) == size:
             return True
         text = f"{path.name} is {width} x {height} pixels, the entry says {size[1]} x {size[0]}"
-        self.report(Problem("size mismatch", entry, text))
+        self.report("size mismatch", entry, text)
         return False
 
     def _compare_content(self, entry: str, path: Path, image_id: int) -> None:
@@ -324,13 +309,13 @@ class PictureCheck:
         other = self.digests.setdefault(digest, image_id)
         if other != image_id:
             text = f"{path.name} has the content of image {other}"
-            self.report(Problem("same picture twice", entry, text))
+            self.report("same picture twice", entry, text)
 
 
 def unlisted_pictures(folder: Path, listed: Sequence[Path], report: Report) -> None:
-    """Report the pictures of a split's own folder that no entry names."""
+    """Report the image files of a split's own folder that no entry names."""
     if folder.is_dir():
         known = set(listed)
         for path in sorted(folder.iterdir()):
             if path.suffix.lower() in IMAGE_SUFFIXES and path not in known:
-                report(Problem("unlisted picture", folder.name, f"{path.name} has no entry"))
+                report("unlisted picture", folder.name, f"{path.name} has no entry")

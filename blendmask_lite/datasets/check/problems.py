@@ -1,7 +1,7 @@
 """What can be wrong with a COCO folder, how bad it is, and what to do about it.
 
-`data check` reports these kinds. An error is something that training or evaluation refuses, or
-counts wrongly without a word; a warning may well be a mistake; a note is good to know.
+`data check` reports these kinds. An error is something that training or evaluation refuses or
+silently counts wrongly; a warning may well be a mistake; a note is good to know.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from blendmask_lite.datasets.coco_entries import Problem
+from blendmask_lite.terminal import printable
 
 __all__ = ["KINDS", "SEVERITIES", "Finding", "Findings", "Kind"]
-
 
 SEVERITIES = ("error", "warning", "note")
 NUM_EXAMPLES = 5
@@ -20,15 +19,10 @@ NUM_EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of problem.
+    """A kind of problem."""
 
-    Attributes:
-        severity: one of `SEVERITIES`.
-        meaning: what follows for training or evaluation, and what to do; one or two sentences.
-    """
-
-    severity: str
-    meaning: str
+    severity: str  # one of `SEVERITIES`
+    meaning: str  # what follows for training or evaluation, and what to do
 
 
 _error, _warning, _note = (partial(Kind, severity) for severity in SEVERITIES)
@@ -168,17 +162,11 @@ KINDS: dict[str, Kind] = {
 
 @dataclass
 class Finding:
-    """All problems of one kind.
+    """All problems of one kind."""
 
-    Attributes:
-        kind: a key of `KINDS`.
-        count: how many there are.
-        examples: the first ones.
-    """
-
-    kind: str
+    kind: str  # a key of `KINDS`
     count: int = 0
-    examples: list[str] = field(default_factory=list)
+    examples: list[str] = field(default_factory=list)  # the first ones
 
     @property
     def severity(self) -> str:
@@ -192,12 +180,12 @@ class Findings:
     def __init__(self) -> None:
         self._found: dict[str, Finding] = {}
 
-    def add(self, problem: Problem) -> None:
+    def add(self, kind: str, entry: str, text: str) -> None:
         """Count a problem, and keep it if it is among the first of its kind."""
-        finding = self._found.setdefault(problem.kind, Finding(problem.kind))
+        finding = self._found.setdefault(kind, Finding(kind))
         finding.count += 1
         if len(finding.examples) < NUM_EXAMPLES:
-            finding.examples.append(str(problem))
+            finding.examples.append(printable(f"{entry}: {text}"))
 
     def sorted(self) -> list[Finding]:
         """Errors first, and in each severity the order of `KINDS`."""

@@ -1,4 +1,4 @@
-"""The generated shapes data set: pictures of overlapping textured objects, made without files.
+"""The generated shapes data set: images of overlapping textured objects, made without files.
 
 Chapter 01 of the course. A scene is a pure function of (seed, index): it does not depend on the
 order of drawing, and a larger size shows the same scene in more detail.
@@ -41,7 +41,7 @@ class ShapesDataset:
     Args:
         num_images: scenes 0 to num_images - 1.
         seed: another seed gives other scenes; held-out images need one of their own.
-        config: size and difficulty; None is the default difficulty at 128 pixels.
+        config: size and difficulty; None is `ShapesConfig()`.
     """
 
     class_names: tuple[str, ...] = SHAPE_CLASSES

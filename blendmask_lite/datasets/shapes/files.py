@@ -44,7 +44,7 @@ def write_shapes(
     stuff: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Draw scenes into a COCO folder; the annotation file comes last, in one step.
+    """Draw scenes into a COCO folder and return the annotation file, which is written last.
 
     Files: OUT/annotations/instances_SPLIT.json and OUT/SPLIT/*.png; with `stuff` also
     OUT/annotations/panoptic_SPLIT.json and OUT/annotations/panoptic_SPLIT/*.png. Masks are
@@ -55,15 +55,9 @@ def write_shapes(
         num_images: number of scenes, at least 1.
         seed: of the scenes; give every split a seed of its own.
         config: size and difficulty.
-        split: name of the split.
+        split: its name, that of a plain folder.
         stuff: also write the panoptic annotation of things and stuff.
         progress: called with (scenes done, scenes in all).
-
-    Returns:
-        The annotation file.
-
-    Raises:
-        ValueError: a number or a name that cannot be; nothing is made then.
     """
     if num_images < 1:
         raise ValueError(f"num_images = {num_images}: must be at least 1")
@@ -73,9 +67,9 @@ def write_shapes(
         raise ValueError(f"seed = {seed}: must be at least 0")
     folder = Path(out)
     path = folder / "annotations" / f"instances_{split}.json"
-    # Pictures of two runs must not be read under one annotation file.
+    # Images of two runs must not be read under one annotation file.
     require_writable(path)
-    if not is_stream(path):  # a device is nobody's to remove
+    if not is_stream(path):  # a device must not be removed
         path.resolve().unlink(missing_ok=True)
     config = ShapesConfig() if config is None else config
     category_ids = range(1, len(SHAPE_CLASSES) + 1)
@@ -112,16 +106,10 @@ def _segments_record(found: TrueSegments, image_id: int) -> dict[str, Any]:
     """An entry of "annotations" of a panoptic file."""
     boxes = mask_boxes(torch.stack([found.ids == each.id for each in found.segments]))
     areas = found.ids.flatten().bincount().tolist()
-    segments = [
-        {
-            "id": each.id,
-            "category_id": each.category_id,
-            "area": areas[each.id],
-            "bbox": [x0, y0, x1 - x0, y1 - y0],
-            "iscrowd": 0,
-        }
-        for each, (x0, y0, x1, y1) in zip(found.segments, boxes.int().tolist(), strict=True)
-    ]
+    segments = []
+    for each, (x0, y0, x1, y1) in zip(found.segments, boxes.int().tolist(), strict=True):
+        segment = {"id": each.id, "category_id": each.category_id, "area": areas[each.id]}
+        segments.append(segment | {"bbox": [x0, y0, x1 - x0, y1 - y0], "iscrowd": 0})
     name = FILE_NAME.format(image_id)
     return {"image_id": image_id, "file_name": name, "segments_info": segments}
 

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 __all__ = ["OUTLINES", "Array", "Part", "Uniform"]
 
-
 Array = NDArray[np.float32]
 Uniform = Callable[[float, float], float]  # (low, high) -> a random number between them
 
@@ -29,16 +28,12 @@ WHITE, BLACK = 1.9, 0.12  # tones of an eye and its pupil
 class Part:
     """One polygon of an individual; parts are drawn in order, later ones over earlier ones.
 
-    Attributes:
-        points: (P, 2) corners (x, y) in the unit frame: x to the right, y down, the body within
-            about -1 to 1.
-        tone: brightness of its colour: 0 is black, 1 the object's own colour, 2 white.
-        kind: "solid" belongs to the mask, "hole" cuts it, "detail" only paints.
+    The unit frame has x to the right and y down, the body within about -1 to 1.
     """
 
-    points: Array
-    tone: float = 1.0
-    kind: Literal["solid", "hole", "detail"] = "solid"
+    points: Array  # (P, 2) corners (x, y) in the unit frame
+    tone: float = 1.0  # brightness of its colour: 0 is black, 1 the object's own colour, 2 white
+    kind: Literal["solid", "hole", "detail"] = "solid"  # mask, cut in the mask, paint only
 
 
 def _star(uniform: Uniform) -> list[Part]:

@@ -1,4 +1,7 @@
-"""How a generated scene is painted: background, clutter, textures, light, shadows and noise."""
+"""How a generated scene is painted: background, clutter, textures, light, shadows and noise.
+
+Chapter 01.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,11 @@ __all__ = [
     "rasterize",
 ]
 
-
 MARGIN = 0.05  # around a raster, for shadow and blur; share of the image side
+STUFF_CLASSES = ("sky", "wall", "water", "meadow")  # two of the upper, two of the lower half
+RELIEF = 0.022  # radius of the rounded edges, share of the image side
+SHADOW_LENGTH = 0.022
+SHADOW_DEPTH = 0.5  # of the light that a shadow takes
 
 
 @dataclass(frozen=True)
@@ -41,42 +47,26 @@ class Surface:
 
 @dataclass(frozen=True)
 class Placement:
-    """One object of a scene; lengths are shares of the image side.
-
-    Attributes:
-        label: index of its class.
-        parts: polygons in the unit frame.
-        x, y: where the unit frame's origin goes.
-        scale: half the width of the unit frame.
-        angle: clockwise, radians.
-        is_mirrored: left and right exchanged.
-        surface: its skin.
-        phase: shifts the texture on the object.
-    """
+    """One object of a scene; lengths are shares of the image side."""
 
     label: int
-    parts: list[Part]
-    x: float
+    parts: list[Part]  # in the unit frame
+    x: float  # of the unit frame's origin
     y: float
-    scale: float
-    angle: float
-    is_mirrored: bool
+    scale: float  # half the width of the unit frame
+    angle: float  # clockwise, radians
+    is_mirrored: bool  # left and right exchanged
     surface: Surface
-    phase: float
+    phase: float  # shifts the texture on the object
 
 
 @dataclass(frozen=True)
 class Raster:
-    """A placement drawn alone, on the pixels around it; they may lie outside of the image.
+    """A placement drawn alone, on the pixels around it; they may lie outside the image."""
 
-    Attributes:
-        left, top: of the first pixel.
-        alpha: (h, w) covered share of each pixel, 0 to 1.
-    """
-
-    left: int
+    left: int  # of the first pixel
     top: int
-    alpha: Array
+    alpha: Array  # (h, w) covered share of each pixel, 0 to 1
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -87,7 +77,7 @@ class Raster:
         """Where the raster, moved by (down, right), and an image of `size` meet.
 
         Returns:
-            Two pairs of slices: into the image and into the raster; empty where they do not meet.
+            Two pairs of slices: into the image and into the raster; empty if they do not meet.
         """
         height, width = self.alpha.shape
         inside, own = [], []
@@ -159,12 +149,6 @@ def _draw_parts(
     return np.asarray(image.reduce(oversampling), dtype=np.float32)
 
 
-STUFF_CLASSES = ("sky", "wall", "water", "meadow")  # two of the upper, two of the lower half
-RELIEF = 0.022  # radius of the rounded edges, share of the image side
-SHADOW_LENGTH = 0.022
-SHADOW_DEPTH = 0.5  # of the light that a shadow takes
-
-
 class Light:
     """Where the light comes from and how strong it shades: one per scene."""
 
@@ -196,7 +180,7 @@ def paint_background(uniform: Uniform, size: int, light: Light) -> tuple[Array, 
     below = _STUFF[STUFF_CLASSES[lower]](uniform, x, y[first_row:])
     lower_part = dark + (bright - dark) * below
     np.copyto(canvas[:, first_row:], lower_part, where=is_lower[first_row:])
-    # Light falls off across the picture.
+    # Light falls off across the image.
     canvas *= 1 + (0.25 * light.x) * (x - 0.5) + (0.25 * light.y) * (y - 0.5)
     _scatter_clutter(uniform, canvas, size)
     return canvas, np.where(is_lower, lower, upper).astype(np.uint8)
@@ -231,8 +215,8 @@ def paint_object(canvas: Array, placement: Placement, raster: Raster, light: Lig
 def add_noise(canvas: Array, bits: np.random.BitGenerator, amplitude: float) -> NDArray[np.uint8]:
     """The canvas as (size, size, 3) bytes, with sensor noise of standard deviation `amplitude`.
 
-    The noise is the difference of two random bytes, which is nearly bell-shaped and takes the
-    bit generator's own words: their stream is guaranteed to stay.
+    The noise is the difference of two random bytes, which is nearly bell-shaped and comes from the
+    bit generator's own words: NumPy guarantees that their stream stays.
     """
     count = canvas.size
     words = bits.random_raw(-(-2 * count // 8))

@@ -1,6 +1,6 @@
-"""One generated picture: plan the objects, paint them back to front, know their visible masks.
+"""One generated image: plan the objects, paint them back to front, know their visible masks.
 
-Chapter 01. `ShapesConfig` says which objects a picture has and where.
+Chapter 01. `ShapesConfig` says which objects an image has and where.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ TEXTURES = ("plain", "stripes", "dots", "checks", "waves", "marble")
 
 PLAN_SIZE = 128  # placements are decided at this size, so that they are equal at every size
 TRIES = 8  # places tried for an object before the scene goes without it
-MIN_PIXELS = 24  # visible of every object at PLAN_SIZE
+MIN_PIXELS = 24  # of every object that are visible at PLAN_SIZE
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class ShapesConfig:
     size: int = 128  # side of the square image, pixels
     min_objects: int = 2
     max_objects: int = 6
-    crowd_share: float = 0.5  # of the scenes whose objects share class, texture and place
+    crowd_share: float = 0.5  # of scenes whose objects share class, texture and place
     max_rotation: float = 30.0  # to both sides, degrees
     min_scale: float = 0.17  # half the width of an object, share of the image side
     max_scale: float = 0.28
@@ -104,7 +104,7 @@ class Plan:
 
 
 def uniform_from(generator: np.random.Generator) -> Uniform:
-    """(low, high) -> a number between them, by `random` alone, whose stream NumPy keeps stable."""
+    """(low, high) -> a number between them, from `random` only, whose stream NumPy keeps stable."""
     draw = generator.random
     return lambda low, high: low + (high - low) * draw()
 
@@ -181,13 +181,13 @@ def draw_surface(uniform: Uniform) -> Surface:
 
 @dataclass(frozen=True)
 class Scene:
-    """One generated picture.
+    """One generated image.
 
     Attributes:
         image: (H, W, 3) uint8, RGB.
         masks: (N, H, W) bool, the visible pixels of each object, front to back; they are disjoint.
         labels: (N,) int64, index into `SHAPE_CLASSES`.
-        stuff: (H, W) uint8, index into `STUFF_CLASSES`, under the objects, too.
+        stuff: (H, W) uint8, index into `STUFF_CLASSES`, also under the objects.
     """
 
     image: NDArray[np.uint8]
@@ -197,12 +197,9 @@ class Scene:
 
 
 def draw_scene(seed: int, index: int, config: ShapesConfig | None = None) -> Scene:
-    """Draw one scene.
+    """Draw scene `index` of the data set with a seed, both at least 0.
 
-    Args:
-        seed: of the data set, at least 0.
-        index: of the scene, at least 0.
-        config: size and difficulty; None is the default difficulty at 128 pixels.
+    `config` is its size and difficulty; None is `ShapesConfig()`.
     """
     config = ShapesConfig() if config is None else config
     if seed < 0 or index < 0:
@@ -243,7 +240,7 @@ def paint_scene(plan: Plan, generator: np.random.Generator, config: ShapesConfig
 
 def scene_sample(scene: Scene, image_id: int) -> Sample:
     """A scene as data sets give it: tensors, tight boxes, a semantic map and one of stuff."""
-    # A sliver of a pixel that is seen at the planning size may be gone at another.
+    # An object of a few pixels that is seen at the planning size may be hidden at another.
     is_seen = scene.masks.any(axis=(1, 2))
     masks, labels = torch.from_numpy(scene.masks[is_seen]), torch.from_numpy(scene.labels[is_seen])
     stuff = torch.from_numpy(np.where(scene.masks.any(axis=0), np.uint8(0), scene.stuff + 1))
