@@ -254,7 +254,7 @@ def test_a_figure_is_made_as_wide_as_a_column_and_its_text_stays_readable():
     assert min(text.get_fontsize() for text in figure.findobj(Text)) >= 5
     slide = fit_figure(a_chart(), "slide")
     assert slide.get_size_inches()[0] == 12.8
-    assert slide.axes[0].title.get_fontsize() == pytest.approx(10 * 12.8 / before[0])
+    assert slide.axes[0].title.get_fontsize() == pytest.approx(9 * 12.8 / before[0])
     for wrong in ("poster", 0):
         with pytest.raises(ValueError, match=f"width '?{wrong}"):
             fit_figure(a_chart(), wrong)

@@ -17,13 +17,17 @@ from blendmask_lite.figures.style import (
     INK,
     DescribedFigure,
     add_color_bar,
+    as_float,
     base_color,
+    color_tensor,
+    draw_base,
     draw_map,
     draw_picture,
+    draw_text,
     largest_magnitude,
     panel_grid,
     panels,
-    rgb255,
+    picture_cell,
     signed_colors,
     usual_magnitude,
 )
@@ -38,7 +42,7 @@ __all__ = [
 ]
 
 
-FEW = 8  # up to so many bases stand in one row with units; more make a square grid without
+FEW = 8  # up to so many bases stand in one row with units, more in a square grid with no units
 WIDEST = 9.0  # inches, of a row of four bases beside their picture: what a notebook shows unscaled
 
 
@@ -66,19 +70,10 @@ def bases_figure(
         title=title,
     )
     if image is not None:
-        draw_picture(axes[0], image, title="picture", has_units=bool(unit))
-    first = int(image is not None)
+        draw_picture(axes.pop(0), image, title="picture", has_units=bool(unit))
     limit = largest_magnitude(bases)
-    for index in range(num_bases):
-        draw_map(
-            axes[first + index],
-            bases[index],
-            limits=limit,
-            stride=stride,
-            unit=unit,
-            title=f"base {index + 1}",
-            title_color=base_color(index),
-        )
+    for index, ax in enumerate(axes):
+        draw_base(ax, bases[index], index, limits=limit, stride=stride, unit=unit)
     add_color_bar(figure, figure.axes, limits=limit, label="value (logits)")
     return figure
 
@@ -98,20 +93,17 @@ def base_overlays_figure(
     """
     limit = usual_magnitude(bases)
     columns = len(bases) if len(bases) <= FEW else math.ceil(math.sqrt(len(bases)))
-    side = 2.3 if len(bases) <= FEW else 1.3
-    height, width = image.shape[-2:]
     figure, axes = panel_grid(
         len(bases),
         columns,
-        cell=(side, side * height / width + 0.3),
+        cell=picture_cell(image, 2.3 if len(bases) <= FEW else 1.3, title=0.3),
         description=f"{len(bases)} bases laid over their picture; red is positive, blue negative.",
         title=title,
     )
     for index, (ax, base) in enumerate(zip(axes, bases, strict=True)):
         draw_picture(ax, paint_base(image, base, stride=stride, limit=limit), has_units=False)
         ax.set_title(f"base {index + 1}", fontsize=9, color=base_color(index))
-    label = "value (logits), ends: or more"
-    add_color_bar(figure, figure.axes, limits=limit, label=label)
+    add_color_bar(figure, figure.axes, limits=limit, label="value (logits), ends: or more")
     return figure
 
 
@@ -158,7 +150,7 @@ def paint_weights(
     painted = _grey(image)
     height, width = image.shape[-2:]
     scores = scores.detach().cpu().float().abs()
-    colors = torch.tensor([rgb255(base_color(k)) for k in range(scores.shape[1])]).float() / 255
+    colors = torch.stack([color_tensor(base_color(k)) for k in range(scores.shape[1])])[..., 0, 0]
     for place in reversed(range(len(boxes))):
         weights = scores[place] / scores[place].sum(dim=0).clamp(min=1e-9)
         mixed = torch.einsum("kyx,kc->cyx", weights, colors)
@@ -186,8 +178,7 @@ def _cells(low: float, high: float, length: int, resolution: int) -> tuple[Tenso
 
 def _grey(image: Tensor) -> Tensor:
     """(3, H, W) -> the same without colour and a little lighter, float in [0, 1]."""
-    pixels = image.detach().cpu().float()
-    pixels = pixels if image.is_floating_point() else pixels / 255
+    pixels = as_float(image.detach().cpu())
     grey = (pixels * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=0)
     return (0.25 + 0.7 * grey).expand(3, -1, -1).clone()
 
@@ -225,7 +216,7 @@ def changed_base_figure(
     figure, axes = panels(
         1,
         5,
-        cell=(2.05, 2.05 * height / width + 0.35),
+        cell=picture_cell(image, 2.05, title=0.35),
         description=f"Base {base + 1} changed: the masks of {len(before)} objects lose "
         f"{num_lost} and gain {num_gained} pixels.",
         title=title,
@@ -234,14 +225,14 @@ def changed_base_figure(
     maps = ((base_before, f"base {base + 1}, ±{limit:.3g}"), (base_after, "the same, changed"))
     for ax, (values, name) in zip(axes[0, :2], maps, strict=True):
         draw_map(ax, values, limits=limit, stride=stride, title=name, title_color=base_color(base))
-        ax.set_xlim(0, width)
-        ax.set_ylim(height, 0)
-    draw_picture(axes[0, 2], paint_masks(image, before), title="masks", has_units=False)
-    draw_picture(
-        axes[0, 3], paint_masks(image, after), title="masks, base changed", has_units=False
-    )
-    name = f"red: lost {num_lost}\nblue: gained {num_gained}"
-    draw_picture(axes[0, 4], paint_changes(image, before, after), title=name, has_units=False)
+        ax.axis((0, width, height, 0))
+    pictures = {
+        "masks": paint_masks(image, before),
+        "masks, base changed": paint_masks(image, after),
+        f"red: lost {num_lost}\nblue: gained {num_gained}": paint_changes(image, before, after),
+    }
+    for ax, (name, painted) in zip(axes[0, 2:], pictures.items(), strict=True):
+        draw_picture(ax, painted, title=name, has_units=False)
     return figure
 
 
@@ -270,40 +261,30 @@ def matched_bases_figure(
     shown = correlations.argsort(descending=True, stable=True)[:MOST].sort().values.tolist()
     partners = order.tolist()
     told = "; ".join(f"{k + 1} and {partners[k] + 1}: {float(correlations[k]):.2f}" for k in shown)
-    height, width = image.shape[-2:]
     figure, axes = panels(
         2,
         len(shown) + 1,
-        cell=(1.6, 1.6 * height / width + 0.3),
+        cell=picture_cell(image, 1.6, title=0.3),
         description=f"Bases of {names[0]} above their partners of {names[1]}; correlations of "
         f"base {told}.",
     )
     draw_picture(axes[0, 0], image, title="picture", has_units=False)
     axes[1, 0].set_axis_off()
     limits = [largest_magnitude(bases) for bases in (first, second)]
-    axes[1, 0].text(
-        0.5,
-        0.5,
-        f"r: correlation\nover all cells\n{names[0]}: ±{limits[0]:.3g}\n"
-        f"{names[1]}: ±{limits[1]:.3g}",
-        ha="center",
-        va="center",
-        fontsize=7,
-        color=INK,
-        transform=axes[1, 0].transAxes,
-    )
+    scales = "\n".join(f"{name}: ±{x:.3g}" for name, x in zip(names, limits, strict=True))
+    text, place = f"r: correlation\nover all cells\n{scales}", axes[1, 0].transAxes
+    draw_text(axes[1, 0], 0.5, 0.5, text, size=7, color=INK, transform=place)
     for column, k in enumerate(shown, start=1):
+        draw_base(axes[0, column], first[k], k, limits=limits[0])
         partner = partners[k]
-        note = f", r = {float(correlations[k]):.2f}"
-        pairs = ((first[k], f"base {k + 1}"), (second[partner], f"base {partner + 1}{note}"))
-        for row, (base, name) in enumerate(pairs):
-            draw_map(
-                axes[row, column],
-                base,
-                limits=limits[row],
-                title=name,
-                title_color=base_color(k),  # of the pair: its place in the second is arbitrary
-            )
+        name = f"base {partner + 1}, r = {float(correlations[k]):.2f}"
+        draw_map(
+            axes[1, column],
+            second[partner],
+            limits=limits[1],
+            title=name,
+            title_color=base_color(k),  # of the pair: the order of the second model is arbitrary
+        )
     for row in range(2):
         axes[row, 1].set_ylabel(names[row], fontsize=8)
     return figure

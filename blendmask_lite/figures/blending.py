@@ -6,9 +6,10 @@ Chapters 08 and 09.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from matplotlib.axes import Axes
+from numpy.typing import NDArray
 from torch import Tensor
 
 from blendmask_lite.figures.style import (
@@ -16,8 +17,9 @@ from blendmask_lite.figures.style import (
     SIGNED,
     DescribedFigure,
     add_color_bar,
-    base_color,
+    draw_base,
     draw_map,
+    draw_outline,
     draw_picture,
     largest_magnitude,
     panels,
@@ -54,10 +56,10 @@ def attentions_figure(
         boxes: (N, 4) pixels of the image.
     """
     num_objects, num_bases = attentions.shape[:2]
-    has_crops = image is not None and boxes is not None
+    crops = _crops(image, boxes)
     figure, axes = panels(
         max(1, num_objects),
-        num_bases + has_crops,
+        num_bases + bool(crops),
         cell=(1.7, 1.9),
         description=f"Attention maps of {num_objects} objects, {num_bases} each; "
         "red asks for a base, blue refuses it.",
@@ -68,21 +70,8 @@ def attentions_figure(
         say_nothing_found(axes[0, 0])
         return figure
     limit = largest_magnitude(attentions)
-    for row in range(num_objects):
-        if image is not None and boxes is not None:
-            crop = crop_picture(image, boxes[row])
-            draw_picture(axes[row, 0], crop, title=names[row] if names else "", has_units=False)
-        for index in range(num_bases):
-            draw_map(
-                axes[row, has_crops + index],
-                attentions[row, index],
-                limits=limit,
-                unit="cells" if index == 0 and row == num_objects - 1 else "",
-                title=f"attention {index + 1}" if row == 0 else "",
-                title_color=base_color(index),
-            )
-        if names and not has_crops:
-            axes[row, 0].set_ylabel(names[row], fontsize=8)
+    titles = names or [""] * num_objects
+    _draw_rows(axes, list(attentions), titles, crops, name="attention", limit=limit, unit="cells")
     add_color_bar(figure, axes.ravel(), limits=limit, label="raw attention")
     return figure
 
@@ -107,37 +96,53 @@ def compare_attentions_figure(
     """
     if len(scores) != 2 or len(names) != 2:
         raise ValueError(f"{len(scores)} objects with {len(names)} names: two can be compared")
-    num_bases = scores.shape[1]
-    rows = (*scores, scores[0] - scores[1])
-    has_crops = image is not None and boxes is not None
+    num_bases, crops = scores.shape[1], _crops(image, boxes)
     figure, axes = panels(
         3,
-        num_bases + has_crops,
+        num_bases + bool(crops),
         cell=(1.6, 1.7),
         description=f"The {num_bases} score maps of {names[0]} and of {names[1]}, and their "
         "difference: red where the first asks more for a base, blue where the second does.",
     )
     limit = max(largest_magnitude(scores), 1.0)
-    for row, (maps, name) in enumerate(zip(rows, (*names, "difference"), strict=True)):
-        if image is not None and boxes is not None:
-            if row < 2:
-                crop = crop_picture(image, boxes[row])
-                draw_picture(axes[row, 0], crop, title=name, has_units=False)
-            else:
-                axes[row, 0].set_axis_off()
-        for index in range(num_bases):
-            draw_map(
-                axes[row, has_crops + index],
-                maps[index],
-                limits=limit,
-                title=f"base {index + 1}" if row == 0 else "",
-                title_color=base_color(index),
-            )
-        if row == 2 or not has_crops:
-            axes[row, int(has_crops)].set_ylabel(name, fontsize=8)
-    label = "weight s, and difference"
-    add_color_bar(figure, axes.ravel(), limits=limit, label=label)
+    rows = [*scores, scores[0] - scores[1]]
+    _draw_rows(axes, rows, [*names, "difference"], crops, limit=limit)
+    add_color_bar(figure, axes.ravel(), limits=limit, label="weight s, and difference")
     return figure
+
+
+def _crops(image: Tensor | None, boxes: Tensor | None) -> list[Tensor]:
+    if image is None or boxes is None:
+        return []
+    return [crop_picture(image, box) for box in boxes]
+
+
+def _draw_rows(
+    axes: NDArray[Any],
+    rows: Sequence[Tensor],
+    titles: Sequence[str],
+    crops: Sequence[Tensor],
+    *,
+    limit: float,
+    name: str = "base",
+    unit: str = "",
+) -> None:
+    """(K, h, w) maps in every row, behind the row's crop, or else its title, if there is one."""
+    first = int(len(crops) > 0)  # column of the maps
+    for row, (maps, title) in enumerate(zip(rows, titles, strict=True)):
+        for index, values in enumerate(maps):
+            ax = axes[row, first + index]
+            own_unit = unit if index == 0 and row == len(rows) - 1 else ""
+            draw_base(ax, values, index, name=name, limits=limit, unit=own_unit)
+            if row:
+                ax.set_title("")
+        if row < len(crops):
+            draw_picture(axes[row, 0], crops[row], title=title, has_units=False)
+            continue
+        if first:
+            axes[row, 0].set_axis_off()
+        if title:
+            axes[row, first].set_ylabel(title, fontsize=8)
 
 
 def crop_picture(image: Tensor, box: Tensor) -> Tensor:
@@ -166,7 +171,7 @@ def blending_figure(
     Args:
         crops: (K, R, R) bases, cut out along the object's box.
         scores: (K, R, R) weights.
-        logits: (R, R) the mask; the sum of the products where it is not given.
+        logits: (R, R) the mask; by default the sum of the products.
         picture: (3, h, w) the object's part of the picture, drawn above the mask.
         true_mask: (R, R) bool, outlined on the mask.
         title: above all of them.
@@ -192,13 +197,7 @@ def blending_figure(
     has_signs = bool((scores < 0).any())  # YOLACT's coefficients may subtract a base
     span = max(1.0, float(scores.abs().max()))
     for column, index in enumerate(shown):
-        draw_map(
-            axes[0, column],
-            crops[index],
-            limits=limit,
-            title=f"base {index + 1}",
-            title_color=base_color(index),
-        )
+        draw_base(axes[0, column], crops[index], index, limits=limit)
         draw_map(
             axes[1, column],
             scores[index],
@@ -211,8 +210,17 @@ def blending_figure(
         f"weight s\n{'±' if has_signs else '0 to '}{span:.3g}",
         f"product r · s\nlogits, ±{sum_limit:.3g}",
     )
-    _name_rows(list(axes[:, 0]), names)
-    _draw_result(list(axes[:, -1]), logits, picture, true_mask, sum_limit)
+    for ax, name in zip(axes[:, 0], names, strict=True):
+        ax.set_ylabel(name, fontsize=8, color=INK)
+    above, middle, below = axes[:, -1]
+    if picture is None:
+        above.set_axis_off()
+    else:
+        draw_picture(above, picture, title="picture", has_units=False)
+    draw_map(middle, logits.sigmoid(), colors="Greys", limits=(0, 1), title="probability, 0 to 1")
+    draw_map(below, logits, limits=sum_limit, title="sum: mask, logits")
+    if true_mask is not None:
+        draw_outline(middle, true_mask, "#d55e00", width=1.2)
     return figure
 
 
@@ -264,29 +272,3 @@ def strongest_bases(products: Tensor, most: int) -> list[int]:
     """
     strength = products.abs().flatten(1).sum(dim=1)
     return sorted(strength.topk(min(most, len(products))).indices.tolist())
-
-
-def _name_rows(axes: Sequence[Axes], names: Sequence[str]) -> None:
-    for ax, name in zip(axes, names, strict=True):
-        ax.set_ylabel(name, fontsize=8, color=INK)
-
-
-def _draw_result(
-    axes: list[Axes],
-    logits: Tensor,
-    picture: Tensor | None,
-    true_mask: Tensor | None,
-    limit: float,
-) -> None:
-    """The last column, from top to bottom: the picture, the probabilities, the sum."""
-    above, middle, below = axes
-    if picture is None:
-        above.set_axis_off()
-    else:
-        draw_picture(above, picture, title="picture", has_units=False)
-    draw_map(middle, logits.sigmoid(), colors="Greys", limits=(0, 1), title="probability, 0 to 1")
-    draw_map(below, logits, limits=limit, title="sum: mask, logits")
-    if true_mask is not None:
-        outline = true_mask.detach().cpu().to(torch.float32).numpy()
-        cells = torch.arange(len(outline)).numpy() + 0.5
-        middle.contour(cells, cells, outline, levels=[0.5], colors=["#d55e00"], linewidths=1.2)

@@ -18,18 +18,21 @@ from torch.nn import functional as F
 from blendmask_lite.figures.style import (
     PALETTE,
     DescribedFigure,
+    as_float,
     as_picture,
     as_pixels,
+    color_tensor,
     draw_box,
     draw_name,
     draw_picture,
     object_color,
     one_panel,
+    pale,
     panel_grid,
+    picture_cell,
     rgb255,
     text_on,
 )
-from blendmask_lite.figures.targets import pale
 from blendmask_lite.masks import Region, mask_parts
 from blendmask_lite.structures import Detections, UnpastedDetections
 from blendmask_lite.terminal import printable
@@ -64,7 +67,7 @@ def draw_detections(
         ValueError: the detections belong to an image of another size.
     """
     _require_size(detections.image_size, image)
-    painted = _as_float(image)
+    painted = as_float(image)
     parts = detections.mask_parts(is_reversed=True)
     _paint_parts(painted, parts, [object_color(i) for i in reversed(range(len(detections)))])
     # Some rows at a time: floats of a whole photograph, once more, would take a lot of memory.
@@ -95,21 +98,20 @@ def detections_figure(
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
-        detections: of that image, at its size; none is drawn as the picture alone.
+        detections: of that image, at its size; the picture alone is drawn if there are none.
         class_names: C names.
         title: above the picture.
     """
     captions = [_caption(detections, index, class_names) for index in range(len(detections))]
-    height, width = image.shape[-2:]
     figure, ax = one_panel(
-        cell=(5.0, 5.0 * height / width + 0.4),
+        cell=picture_cell(image, 5.0, title=0.4),
         description=f"A picture with {len(captions)} objects: {', '.join(captions) or 'none'}.",
     )
     draw_picture(ax, paint_masks(image, detections.masks), title=title)
     for index in reversed(range(len(detections))):
         box, color = detections.boxes[index].tolist(), object_color(index)
         draw_box(ax, box, color=color)
-        has_room = box[1] >= height / 15  # above the box
+        has_room = box[1] >= image.shape[-2] / 15  # above the box
         va = "bottom" if has_room else "top"
         draw_name(ax, box[0], box[1], captions[index], color=color, va=va)
     return figure
@@ -133,7 +135,7 @@ def paint_masks(image: Tensor, masks: Tensor, colors: Sequence[str] | None = Non
     _require_size((height, width), image)
     image, masks = image.cpu(), masks.cpu()
     names = list(map(object_color, range(len(masks)))) if colors is None else colors
-    painted = _as_float(image)
+    painted = as_float(image)
     _paint_parts(painted, reversed(list(mask_parts(masks))), names[: len(masks)][::-1])
     return painted
 
@@ -147,8 +149,7 @@ def paint_changes(image: Tensor, before: Tensor, after: Tensor) -> Tensor:
         after: the same.
     """
     lost, gained = before & ~after, after & ~before
-    faded = image.float() / (1 if image.is_floating_point() else 255) * 0.35 + 0.65
-    painted = paint_masks(faded, lost, [PALETTE[0]] * len(lost))
+    painted = paint_masks(as_float(image) * 0.35 + 0.65, lost, [PALETTE[0]] * len(lost))
     return paint_masks(painted, gained, [PALETTE[1]] * len(gained))
 
 
@@ -158,7 +159,7 @@ def _paint_parts(
     """Paint masks, given by regions, over (3, H, W) floats; later ones lie on top."""
     height, width = painted.shape[-2:]
     for (region, part), name in zip(parts, colors, strict=True):
-        color = torch.tensor(rgb255(name), device=painted.device)[:, None, None] / 255
+        color = color_tensor(name).to(painted.device)
         under = painted[:, *region]
         tinted = (1 - OPACITY) * under + OPACITY * color
         line = part & ~_eroded(part, region, (height, width))
@@ -166,7 +167,7 @@ def _paint_parts(
 
 
 def _eroded(part: Tensor, region: Region, size: tuple[int, int]) -> Tensor:
-    """Pixels all of whose neighbours belong to the mask, too; outside the picture counts as in."""
+    """Pixels whose neighbours all belong to the mask, as do those outside of the picture."""
     rows, columns = region
     around = F.pad(part, (1, 1, 1, 1))
     if rows.start == 0:
@@ -179,11 +180,6 @@ def _eroded(part: Tensor, region: Region, size: tuple[int, int]) -> Tensor:
         around[:, -1] = True
     beside = around[:, :-2] & around[:, 1:-1] & around[:, 2:]
     return beside[:-2] & beside[1:-1] & beside[2:]
-
-
-def _as_float(image: Tensor) -> Tensor:
-    """A copy of uint8 or of floats, as floats in [0, 1]."""
-    return image.clone() if image.is_floating_point() else image.float().div_(255)
 
 
 def _require_size(size: tuple[int, int], image: Tensor) -> None:
@@ -199,7 +195,7 @@ def _caption(
 
 
 COLUMNS = 4
-MOST_INK = 40  # boxes that are drawn in full strength; of more each is paler
+MOST_INK = 40  # boxes that are drawn in full strength; more boxes are paler
 
 
 def proposals_figure(
@@ -218,12 +214,11 @@ def proposals_figure(
     if not stages:
         raise ValueError("stages: an empty dict; at least one stage is needed")
     height, width = image.shape[-2:]
-    side = 2.2
     told = ", ".join(f"{name} {len(boxes)}" for name, boxes in stages.items())
     figure, axes = panel_grid(
         len(stages),
         COLUMNS,
-        cell=(side, side * height / width + 0.35),
+        cell=picture_cell(image, 2.2, title=0.35),
         description=f"Boxes after every stage: {told}.",
         title=title,
     )
@@ -236,8 +231,7 @@ def proposals_figure(
             outlines.unflatten(1, (5, 2)).numpy(), colors=PALETTE[1], linewidths=1.1, alpha=strength
         )
         ax.add_collection(lines)
-        ax.set_xlim(0, width)
-        ax.set_ylim(height, 0)
+        ax.axis((0, width, height, 0))
     return figure
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.evaluation.mistakes import (
     SCORE_THRESHOLD,
+    ImageComparison,
     best_and_worst,
     compare_images,
     count_outcomes,
@@ -26,6 +26,8 @@ from blendmask_lite.figures.precision_recall import (
 from blendmask_lite.figures.style import (
     PALETTE,
     DescribedFigure,
+    draw_text,
+    finish_plot,
     one_panel,
     save_figure,
     text_on,
@@ -46,7 +48,7 @@ EVALUATION_FIGURES = (
     *("best_images", "worst_images"),
 )
 
-# What the bars are of, in words; of the numbers that an evaluation has, those that are here.
+# What the bars stand for; the other numbers of an evaluation have none.
 BARS = {
     "AP": "all",
     "AP50": "IoU 0.5",
@@ -72,7 +74,7 @@ def ap_bars_figure(
         numbers: for "mask", "box" or both, percent by name; NaN has no bar.
         title: above the bars.
     """
-    names = [each for each in BARS if any(each in part for part in numbers.values())]
+    names = [name for name in BARS if any(name in part for part in numbers.values())]
     told = [
         f"{kind} {name} {part[name]:.1f}"
         for kind, part in numbers.items()
@@ -93,17 +95,13 @@ def ap_bars_figure(
                 continue
             ax.bar(left, value, width * 0.95, color=KIND_COLORS[kind], label=kind)
             ax.text(left, value, f"{value:.1f}", ha="center", va="bottom", fontsize=7)
-    ax.set_xticks(range(len(names)), [BARS[name] for name in names], fontsize=8)
-    ax.set_xlabel("objects; sizes are areas in pixels", fontsize=8)
-    ax.set_ylabel("average precision, %", fontsize=8)
-    ax.tick_params(axis="y", labelsize=8)
+    x_label = "objects; sizes are areas in pixels"
+    finish_plot(ax, x=x_label, y="average precision, %", title=title)
+    ax.set_xticks(range(len(names)), [BARS[name] for name in names])
     ax.set_ylim(0, 105)
     by_kind = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
     if by_kind:
         ax.legend(by_kind.values(), by_kind, fontsize=8, frameon=False, ncols=2, loc="upper right")
-    _bare(ax)
-    if title:
-        ax.set_title(title, fontsize=9)
     return figure
 
 
@@ -135,38 +133,19 @@ def mistakes_figure(
             share = 100 * number / total if total else 0.0
             ax.barh(y, share, left=left, color=color, edgecolor="white", height=0.55)
             if share >= 6:
-                text = f"{share:.0f} %"
-                ax.text(
-                    left + share / 2, y, text, ha="center", va="center", fontsize=8,
-                    color=text_on(color),
-                )  # fmt: skip
+                draw_text(ax, left + share / 2, y, f"{share:.0f} %", color=text_on(color))
             left += share
-        words = [f"{name} {number}" for name, number in row.items()]
-        _legend_below(ax, y, words, colors)
-    ax.set_yticks(range(len(rows)), list(rows), fontsize=8)
+        for place, (name, color) in enumerate(zip(row, colors, strict=True)):
+            x = 100 * place / len(row)  # the parts by name, below their bar
+            ax.plot(x + 1, y + 0.4, "s", color=color, markersize=6)
+            ax.text(x + 2.5, y + 0.4, f"{name} {row[name]}", fontsize=7, va="center")
+    finish_plot(ax, x="share, %", title=title)
+    ax.set_yticks(range(len(rows)), list(rows))
     ax.set_ylim(len(rows) - 0.4, -0.5)
     ax.set_xlim(0, 100)
-    ax.set_xlabel("share, %", fontsize=8)
-    ax.tick_params(axis="x", labelsize=8)
-    _bare(ax)
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
-    if title:
-        ax.set_title(title, fontsize=9)
     return figure
-
-
-def _legend_below(ax: Axes, y: int, words: list[str], colors: tuple[str, ...]) -> None:
-    """The names of a bar's parts under it, each behind a square of its colour."""
-    for place, (word, color) in enumerate(zip(words, colors, strict=False)):
-        x = 100 * place / len(words)
-        ax.plot(x + 1, y + 0.4, "s", color=color, markersize=6)
-        ax.text(x + 2.5, y + 0.4, word, fontsize=7, va="center")
-
-
-def _bare(ax: Axes) -> None:
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
 
 
 GALLERY = 6  # images in each of the galleries
@@ -188,7 +167,7 @@ def evaluation_figures(
         score_threshold: least score of the detections in "mistakes" and in the galleries.
         num_images: in each gallery.
     """
-    truth = dataset.select([each.image_id for each in results.found]).ground_truth()
+    truth = dataset.select([found.image_id for found in results.found]).ground_truth()
     comparisons = compare_images(truth, results.found, score_threshold=score_threshold)
     best, worst = best_and_worst(comparisons, num_images)
     place = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
@@ -197,13 +176,10 @@ def evaluation_figures(
     def load_image(image_id: int) -> Tensor:
         return dataset.load(place[image_id]).image
 
-    def gallery(kind: str) -> Figure:
+    def gallery(kind: str, chosen: Sequence[ImageComparison]) -> Figure:
+        title = f"The {kind} of {results.num_images} images"
         return gallery_figure(
-            {"best": best, "worst": worst}[kind],
-            load_image,
-            names,
-            score_threshold=score_threshold,
-            title=f"The {kind} of {results.num_images} images",
+            chosen, load_image, names, score_threshold=score_threshold, title=title
         )
 
     figures = (
@@ -213,8 +189,8 @@ def evaluation_figures(
         ),
         ap_bars_figure({"mask": results.mask, "box": results.box}),
         mistakes_figure(count_outcomes(comparisons), score_threshold=score_threshold),
-        gallery("best"),
-        gallery("worst"),
+        gallery("best", best),
+        gallery("worst", worst),
     )
     return dict(zip(EVALUATION_FIGURES, figures, strict=True))
 

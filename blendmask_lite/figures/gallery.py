@@ -24,10 +24,14 @@ from blendmask_lite.figures.detections import paint_changes, paint_masks
 from blendmask_lite.figures.style import (
     PALETTE,
     DescribedFigure,
+    as_float,
     draw_name,
+    draw_outline,
     draw_picture,
+    draw_text,
     panel_grid,
     panels,
+    picture_cell,
 )
 from blendmask_lite.masks import mask_boxes
 
@@ -65,8 +69,8 @@ def gallery_figure(
     """
     columns = 4 if len(comparisons) > 1 else 2
     rows = max(1, math.ceil(2 * len(comparisons) / columns))
-    heights = _row_heights([each.size for each in comparisons], columns // 2)
-    told = "; ".join(f"image {each.image_id}: {_summary(each)}" for each in comparisons)
+    heights = _row_heights([compared.size for compared in comparisons], columns // 2)
+    told = "; ".join(f"image {one.image_id}: {_summary(one)}" for one in comparisons)
     figure, axes = panels(
         rows,
         columns,
@@ -78,12 +82,13 @@ def gallery_figure(
     for ax in axes.flat:
         ax.set_axis_off()
         ax.set_anchor("N")
-    for place, each in enumerate(comparisons):
+    for place, one in enumerate(comparisons):
         left, right = axes.flat[2 * place], axes.flat[2 * place + 1]
-        image = load_image(each.image_id)
-        title_left = f"image {each.image_id}: score {_score(each)}"
-        _draw(left, image, each.found, each.size, class_names, f"{title_left}\nfound")
-        _draw(right, image, each.true, each.size, class_names, f"{_summary(each)}\ntrue")
+        image = load_image(one.image_id)
+        score = "-" if math.isnan(one.score) else f"{one.score:.0f}"
+        caption = f"image {one.image_id}: score {score}\nfound"
+        _draw(left, image, one.found, one.size, class_names, caption)
+        _draw(right, image, one.true, one.size, class_names, f"{_summary(one)}\ntrue")
     key = (
         "blue: right   red: mistake   yellow: missed   grey: does not count\n"
         f"detections with a score of at least {score_threshold:g}; "
@@ -155,12 +160,11 @@ def _shown(
     """Picture and masks as large as a panel can show them, one full mask in memory at a time."""
     scale = min(1.0, PIXELS / max(size))
     shown = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
-    pixels = image.float() if image.is_floating_point() else image.float() / 255
     masks = torch.zeros(len(objects), *shown, dtype=torch.bool)
-    for place, each in enumerate(objects):
-        mask = decode_masks([each.segmentation], size)
+    for place, compared in enumerate(objects):
+        mask = decode_masks([compared.segmentation], size)
         masks[place] = F.interpolate(mask[None].float(), size=shown, mode="nearest")[0, 0] > 0
-    return F.interpolate(pixels[None], size=shown, mode="area")[0], masks
+    return F.interpolate(as_float(image)[None], size=shown, mode="area")[0], masks
 
 
 def _row_heights(sizes: Sequence[tuple[int, int]], per_row: int) -> list[float]:
@@ -170,22 +174,16 @@ def _row_heights(sizes: Sequence[tuple[int, int]], per_row: int) -> list[float]:
     return [PANEL * max(row) + 0.5 for row in rows]
 
 
-def _is_fine(each: ComparedObject) -> bool:
-    return each.outcome in (RIGHT, FOUND, IGNORED)
+def _is_fine(compared: ComparedObject) -> bool:
+    return compared.outcome in (RIGHT, FOUND, IGNORED)
 
 
-def _caption(each: ComparedObject, class_names: Mapping[int, str]) -> str:
-    name = class_names[each.category_id]
-    if each.score is None:
-        return name if each.outcome == FOUND else f"{name}: {each.outcome}"
-    sure = f"{name} {100 * each.score:.0f} %"
-    if each.outcome == RIGHT:
-        return f"{sure}, IoU {each.iou:.2f}"
-    return f"{sure}: {each.outcome}"
-
-
-def _score(comparison: ImageComparison) -> str:
-    return "-" if math.isnan(comparison.score) else f"{comparison.score:.0f}"
+def _caption(compared: ComparedObject, class_names: Mapping[int, str]) -> str:
+    name, outcome = class_names[compared.category_id], compared.outcome
+    if compared.score is None:
+        return name if outcome == FOUND else f"{name}: {outcome}"
+    end = f", IoU {compared.iou:.2f}" if outcome == RIGHT else f": {outcome}"
+    return f"{name} {100 * compared.score:.0f} %{end}"
 
 
 def _summary(comparison: ImageComparison) -> str:
@@ -234,10 +232,10 @@ def hard_cases_figure(
     """
     if not cases:
         raise ValueError("cases: an empty dict; at least one kind is needed")
-    columns = max(1, *(len(each) for each in cases.values()))
+    columns = max(1, *map(len, cases.values()))
     told = "; ".join(
-        f"{kind}: " + (", ".join(f"IoU {case.iou:.2f}" for case in each) or "none")
-        for kind, each in cases.items()
+        f"{kind}: " + (", ".join(f"IoU {case.iou:.2f}" for case in found) or "none")
+        for kind, found in cases.items()
     )
     figure, axes = panels(
         len(cases),
@@ -246,14 +244,13 @@ def hard_cases_figure(
         description=f"{title or 'Hard objects'} with the network's mask and the true outline. "
         f"{told}.",
     )
-    for row, (kind, each) in zip(axes, cases.items(), strict=True):
-        for ax in row[max(1, len(each)) :]:
+    for row, (kind, found) in zip(axes, cases.items(), strict=True):
+        for ax in row[max(1, len(found)) :]:
             ax.set_axis_off()
-        if not each:
-            row[0].set_xticks([])
-            row[0].set_yticks([])
-            row[0].text(0.5, 0.5, "none", ha="center", va="center", transform=row[0].transAxes)
-        for ax, case in zip(row, each, strict=False):
+        if not found:
+            row[0].set(xticks=[], yticks=[])
+            draw_text(row[0], 0.5, 0.5, "none", size=10, transform=row[0].transAxes)
+        for ax, case in zip(row, found, strict=False):
             _draw_case(ax, case)
         row[0].set_ylabel(f"{kind}\n{MEASURES.get(kind, 'measure')}", fontsize=8)
     key = "blue: the network's mask   yellow line: the true one"
@@ -272,10 +269,7 @@ def _draw_case(ax: Axes, case: _ShownCase) -> None:
     shown = paint_masks(case.image[:, rows, columns], case.mask[None, rows, columns], [MASK])
     draw_picture(ax, shown, title=f"{case.measure:.2f}   mask IoU {case.iou:.2f}", has_units=False)
     ax.title.set_fontsize(8)
-    truth = torch.nn.functional.pad(case.true_mask[rows, columns].float(), (1, 1, 1, 1)).numpy()
-    x = torch.arange(truth.shape[1]).numpy() - 0.5
-    y = torch.arange(truth.shape[0]).numpy() - 0.5
-    ax.contour(x, y, truth, levels=[0.5], colors=[TRUTH], linewidths=1.6)
+    draw_outline(ax, case.true_mask[rows, columns], TRUTH, width=1.6, is_closed=True)
 
 
 COLUMNS = 4
@@ -298,26 +292,19 @@ def specimens_figure(
     """
     if not masks:
         raise ValueError("masks: an empty dict; at least one specimen is needed")
-    height, width = image.shape[-2:]
-    side = 2.15
     told = []
-    figure, axes = panel_grid(
-        len(masks),
-        COLUMNS,
-        cell=(side, side * height / width + 0.3),
-        description="",
-        title=title,
-    )
-    for ax, (name, each) in zip(axes, masks.items(), strict=True):
+    cell = picture_cell(image, 2.15, title=0.3)
+    figure, axes = panel_grid(len(masks), COLUMNS, cell=cell, description="", title=title)
+    for ax, (name, own) in zip(axes, masks.items(), strict=True):
         if healthy is None:
-            draw_picture(ax, paint_masks(image, each), title=name, has_units=False)
-            told.append(f"{name}: {int(each.sum())} pixels")
+            draw_picture(ax, paint_masks(image, own), title=name, has_units=False)
+            told.append(f"{name}: {int(own.sum())} pixels")
             continue
-        if each.shape != healthy.shape:
-            raise ValueError(f"{name}: masks {tuple(each.shape)}, right {tuple(healthy.shape)}")
-        shown = paint_changes(image, healthy, each)
-        minus, plus = int((healthy & ~each).sum()), int((each & ~healthy).sum())
-        draw_picture(ax, shown, title=f"{name}: -{minus} +{plus} pixels", has_units=False)
+        if own.shape != healthy.shape:
+            raise ValueError(f"{name}: masks {tuple(own.shape)}, right {tuple(healthy.shape)}")
+        minus, plus = int((healthy & ~own).sum()), int((own & ~healthy).sum())
+        caption = f"{name}: -{minus} +{plus} pixels"
+        draw_picture(ax, paint_changes(image, healthy, own), title=caption, has_units=False)
         told.append(f"{name}: lost {minus}, gained {plus} pixels")
     figure.set_label(f"Masks of one picture in {len(masks)} panels. {'; '.join(told)}.")
     return figure

@@ -19,13 +19,15 @@ from blendmask_lite.figures.style import (
     as_pixels,
     draw_box,
     draw_map,
+    draw_text,
     finish_plot,
+    legend_below,
     one_panel,
+    pale,
     panels,
     rgb255,
     text_on,
 )
-from blendmask_lite.figures.targets import pale
 
 __all__ = [
     "PREDICTED",
@@ -63,9 +65,9 @@ def loss_and_gradient_figure(
         mark_label: what the mark is.
         is_log: the vertical axes are logarithmic.
         floor: height of a line on the left that the loss cannot pass.
-        largest_gradient: where the right axis ends on both sides of 0; None: it holds everything.
+        largest_gradient: end of the right axis on both sides of 0; None: it shows everything.
     """
-    told = "; ".join(_range(name, loss, gradient) for name, (loss, gradient) in curves.items())
+    told = "; ".join(_ranges(name, *pair) for name, pair in curves.items())
     figure, axes = panels(1, 2, cell=(4.3, 3.0), description=f"Loss and gradient. {told}.")
     for ax, place, label in ((axes[0, 0], 0, "loss"), (axes[0, 1], 1, gradient_label)):
         for index, (name, pair) in enumerate(curves.items()):
@@ -112,21 +114,14 @@ def shares_figure(
             name = part if place == 0 else None
             ax.barh(place, value, left=begin, height=0.62, color=color, label=name)
             if value > 9:
-                middle = begin + value / 2
                 words = f"{value:.1f} %"
-                ax.text(
-                    middle, place, words, ha="center", va="center", fontsize=8, color=text_on(color)
-                )
+                draw_text(ax, begin + value / 2, place, words, color=text_on(color))
             begin += value
+    finish_plot(ax, x=label, title=title, ticks=7)
     ax.set_yticks(range(len(per_cent)), list(per_cent), fontsize=8)
     ax.invert_yaxis()
     ax.set_xlim(0, 100)
-    ax.set_xlabel(label, fontsize=8)
-    ax.tick_params(axis="x", labelsize=7)
-    ax.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=4, fontsize=7, frameon=False)
-    if title:
-        ax.set_title(title, fontsize=9)
+    legend_below(figure, columns=4, size=7)
     return figure
 
 
@@ -174,8 +169,7 @@ def centerness_figure(
     return figure
 
 
-def _range(name: str, loss: Tensor, gradient: Tensor) -> str:
-    """In words, for those who cannot see the curves."""
+def _ranges(name: str, loss: Tensor, gradient: Tensor) -> str:
     parts = []
     for what, values in (("loss", loss), ("gradient", gradient)):
         finite = values[values.isfinite()]
@@ -207,7 +201,7 @@ def paint_pull(
         true: the same.
         gradient: of the loss by the sides of the predicted box; the longest arrow belongs to the
             largest, arrows point against it.
-        has_hull: outline the smallest box around both, too.
+        has_hull: also outline the smallest box around both.
         scale: pixels of the result per pixel of the image.
 
     Returns:
@@ -232,15 +226,12 @@ def paint_pull(
     for (across, down, axis), part in zip(SIDES, gradient, strict=True):
         if part == 0:
             continue
-        start = [
-            ours[0] + across * (ours[2] - ours[0]),
-            ours[1] + down * (ours[3] - ours[1]),
-        ]
+        x0, y0, x1, y1 = ours
+        start = [x0 + across * (x1 - x0), y0 + down * (y1 - y0)]
         end = list(start)
         end[axis] -= part / largest * LONGEST * max(size)
         _draw_arrow(draw, start, end, axis, line)
-    painted = Image.alpha_composite(picture, layer).convert("RGB")
-    return as_pixels(painted)
+    return as_pixels(Image.alpha_composite(picture, layer).convert("RGB"))
 
 
 def _inside(box: Sequence[float]) -> tuple[int, int, int, int]:

@@ -20,17 +20,23 @@ from blendmask_lite.figures.style import (
     INK,
     PALETTE,
     DescribedFigure,
+    color_tensor,
+    described_figure,
     draw_box,
     draw_name,
+    draw_outline,
     draw_picture,
+    draw_text,
     finish_plot,
+    legend_below,
     object_color,
     one_panel,
+    pale,
     panels,
+    picture_cell,
     rgb255,
     text_on,
 )
-from blendmask_lite.figures.targets import pale
 
 __all__ = [
     "edges_figure",
@@ -67,11 +73,9 @@ def instances_figure(
         chosen: the one object to show in colour; the others stay pale. None: all.
         title: above the picture.
     """
-    told = ", ".join(names) or "none"
-    height, width = image.shape[-2:]
     figure, ax = one_panel(
-        cell=(5.0, min(6.0, 5.0 * height / width + 0.4)),
-        description=f"A picture with {len(names)} annotated objects: {told}.",
+        cell=picture_cell(image, 5.0, title=0.4, most=6.0),
+        description=f"A picture with {len(names)} annotated objects: {', '.join(names) or 'none'}.",
     )
     shown = list(range(len(names))) if chosen is None else [chosen]
     ground = image if chosen is None else pale(image)
@@ -80,12 +84,14 @@ def instances_figure(
     for index, color in reversed(list(zip(shown, colors, strict=True))):
         is_crowd = index in crowd
         x, y = boxes[index, :2].tolist()
-        has_room = y >= height / 15  # above the box
+        has_room = y >= image.shape[-2] / 15  # above the box
         draw_name(ax, x, y, names[index], color=color, va="bottom" if has_room else "top")
         draw_box(ax, boxes[index].tolist(), color=CROWD if is_crowd else color)
         if is_crowd:
             ax.patches[-1].set(linestyle="--")
-            _hatch(ax, masks[index])
+            y, x = (np.arange(side) + 0.5 for side in masks[index].shape)
+            inside = masks[index].numpy()
+            ax.contourf(x, y, inside, levels=[0.5, 1.5], colors="none", hatches=["///"])
     return figure
 
 
@@ -118,33 +124,22 @@ def round_trip_figure(
     for ax, (name, back) in zip(axes.flat, pasted.items(), strict=True):
         picture = torch.ones(3, *mask.shape)
         for part, color in ((mask & back, KEPT), (mask & ~back, LOST), (back & ~mask, ADDED)):
-            picture[:, part] = torch.tensor(rgb255(color))[:, None] / 255
+            picture[:, part] = color_tensor(color)[..., 0]
         iou = float((mask & back).sum() / (mask | back).sum().clamp(min=1))
         draw_picture(ax, picture, title=f"{name}\nIoU {iou:.2f}")
-        ax.set_xlim(max(0, x0 - margin), min(mask.shape[1], x1 + margin))
-        ax.set_ylim(min(mask.shape[0], y1 + margin), max(0, y0 - margin))
-    figure.legend(
-        handles=[
-            Line2D([], [], marker="s", linestyle="", color=color, label=label)
-            for color, label in ((KEPT, "kept"), (LOST, "lost"), (ADDED, "added"))
-        ],
-        loc="outside lower center",
-        ncols=3,
-        fontsize=8,
-        frameon=False,
-    )
+        right, bottom = min(mask.shape[1], x1 + margin), min(mask.shape[0], y1 + margin)
+        ax.axis((max(0, x0 - margin), right, bottom, max(0, y0 - margin)))
+    handles = [
+        Line2D([], [], marker="s", linestyle="", color=color, label=label)
+        for color, label in ((KEPT, "kept"), (LOST, "lost"), (ADDED, "added"))
+    ]
+    legend_below(figure, columns=3, handles=handles)
     return figure
-
-
-def _hatch(ax: Axes, mask: Tensor) -> None:
-    height, width = mask.shape
-    x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
-    ax.contourf(x, y, mask.numpy(), levels=[0.5, 1.5], colors="none", hatches=["///"])
 
 
 INSIDE, OUTSIDE = "#9ecae8", "#ffffff"
 RUN_COLORS = ("#e8e8e8", PALETTE[1])  # of zeros, of ones
-MOST_NUMBERED = 400  # pixels of a mask whose places are written into it
+MOST_NUMBERED = 400  # pixels of a mask that are numbered
 
 
 def pixel_masks_figure(
@@ -164,7 +159,7 @@ def pixel_masks_figure(
     figure, axes = panels(
         1,
         len(masks),
-        cell=(side, side * height / width + 0.5),
+        cell=picture_cell(first, side, title=0.5),
         description=f"Masks on a grid of {width} by {height} pixels. {told}.",
         title=title,
     )
@@ -196,10 +191,10 @@ def run_lengths_figure(mask: Tensor, *, title: str = "") -> DescribedFigure:
         runs.insert(0, (False, 0))
     lengths = [length for _, length in runs]
     height, width = mask.shape
-    figure = DescribedFigure(figsize=(7.5, 4.2), dpi=100, layout="constrained")
-    figure.set_label(
+    figure = described_figure(
+        (7.5, 4.2),
         f"A mask of {width} by {height} pixels, numbered down its columns, and its "
-        f"{len(runs)} run lengths: {', '.join(map(str, lengths))}."
+        f"{len(runs)} run lengths: {', '.join(map(str, lengths))}.",
     )
     above, below = figure.subplots(2, 1, height_ratios=(4.2, 1))
     colors = torch.tensor([rgb255(color) for color in RUN_COLORS]) / 255
@@ -209,8 +204,7 @@ def run_lengths_figure(mask: Tensor, *, title: str = "") -> DescribedFigure:
         for place, value in enumerate(pixels.tolist()):
             column, row = divmod(place, height)
             color = text_on(RUN_COLORS[value])
-            center = (column + 0.5, row + 0.5)
-            above.text(*center, str(place), fontsize=7, ha="center", va="center", color=color)
+            draw_text(above, column + 0.5, row + 0.5, str(place), size=7, color=color)
     _draw_strip(below, runs)
     return figure
 
@@ -236,13 +230,9 @@ def _draw_strip(ax: Axes, runs: list[tuple[bool, int]]) -> None:
         color = RUN_COLORS[value]
         ax.add_patch(Rectangle((left, 0), length, 1, facecolor=color, edgecolor="white"))
         if length * 60 >= total:
-            ax.text(
-                left + length / 2, 0.5, str(length), fontsize=7, ha="center", va="center",
-                color=text_on(color),
-            )  # fmt: skip
+            draw_text(ax, left + length / 2, 0.5, str(length), size=7, color=text_on(color))
         left += length
-    ax.set_xlim(0, total)
-    ax.set_ylim(0, 1)
+    ax.axis((0, total, 0, 1))
     ax.set_yticks([])
     ax.tick_params(labelsize=7)
     ax.set_xlabel(
@@ -289,18 +279,10 @@ def edges_figure(
     draw_box(whole, window, color=MASK_COLOR)
     for ax, (title, mask) in zip(axes[0, 1:], masks.items(), strict=True):
         draw_picture(ax, image, title=title)
-        _outline(ax, truth, TRUE_COLOR, "--")
-        _outline(ax, mask, MASK_COLOR, "-")
-        ax.set_xlim(x0, x1)
-        ax.set_ylim(y1, y0)
+        draw_outline(ax, truth, TRUE_COLOR, width=2, style="--")
+        draw_outline(ax, mask, MASK_COLOR, width=2)
+        ax.axis((x0, x1, y1, y0))
     return figure
-
-
-def _outline(ax: Axes, mask: Tensor, color: str, style: str) -> None:
-    """A line between the pixels inside and those outside."""
-    height, width = mask.shape
-    centers = np.arange(width) + 0.5, np.arange(height) + 0.5
-    ax.contour(*centers, mask.cpu().numpy(), [0.5], colors=[color], linestyles=style, linewidths=2)
 
 
 MARKERS = ("o", "s", "^", "D")
@@ -318,7 +300,7 @@ def mask_resolution_figure(
         bins: groups of equally many objects; a line joins their medians.
         title: above the plot.
     """
-    told = ", ".join(f"{name} {float(each.median()):.2f}" for name, each in ious.items())
+    told = ", ".join(f"{name} {float(values.median()):.2f}" for name, values in ious.items())
     figure, ax = one_panel(
         cell=(7.0, 3.8),
         description=f"IoU after cropping to R x R and pasting, by object size; medians: {told}.",
@@ -336,14 +318,12 @@ def mask_resolution_figure(
     for limit in SIZE_LIMITS:
         if low < limit < high:
             ax.axvline(limit, color=INK, linewidth=0.8, linestyle=":")
-    ticks = [each for each in (8, 16, 32, 64, 96, 128, 256, 512) if low <= each <= high]
+    ticks = [side for side in (8, 16, 32, 64, 96, 128, 256, 512) if low <= side <= high]
     ax.xaxis.set(major_locator=FixedLocator(ticks), minor_locator=NullLocator())
     ax.xaxis.set_major_formatter(ScalarFormatter())
     ax.set_xlim(low, high)
     ax.set_ylim(min(0.5, float(torch.cat(list(ious.values())).min())), 1.01)
     size = "size of the object: square root of its area, pixels"
-    finish_plot(ax, x=size, y="IoU with the true mask")
+    finish_plot(ax, x=size, y="IoU with the true mask", title=title)
     ax.legend(fontsize=8, frameon=False, loc="lower left", ncols=len(ious))
-    if title:
-        ax.set_title(title, fontsize=9)
     return figure

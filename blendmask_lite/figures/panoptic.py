@@ -18,12 +18,16 @@ from blendmask_lite.figures.style import (
     INK,
     PALETTE,
     DescribedFigure,
+    as_float,
+    color_tensor,
     draw_name,
     draw_picture,
+    finish_plot,
+    legend_below,
     object_color,
     one_panel,
     panels,
-    rgb255,
+    picture_cell,
     stuff_color,
 )
 from blendmask_lite.structures import PanopticResult, Segment
@@ -54,15 +58,14 @@ def panoptic_figure(
     Raises:
         ValueError: the result belongs to an image of another size.
     """
-    names = [_name(each, class_names, stuff_names) for each in result.segments]
-    height, width = image.shape[-2:]
+    names = [_name(segment, class_names, stuff_names) for segment in result.segments]
     figure, ax = one_panel(
-        cell=(5.0, 5.0 * height / width + 0.4),
+        cell=picture_cell(image, 5.0, title=0.4),
         description=f"A picture in {len(names)} segments: {', '.join(names) or 'none'}.",
     )
     draw_picture(ax, paint_segments(image, result), title=title)
     colors = _colors(result)
-    # Objects last: their names matter more where two lie over each other.
+    # Objects last: their names matter more if two overlap.
     for index in reversed(range(len(names))):
         x, y = _place(result.ids == result.segments[index].id)
         draw_name(ax, x, y, names[index], color=colors[index], ha="center", va="center")
@@ -87,13 +90,12 @@ def paint_segments(image: Tensor, result: PanopticResult) -> Tensor:
             f"segments of {tuple(result.ids.shape)} pixels on an image of {tuple(image.shape[-2:])}"
         )
     image, result = image.cpu(), result.to("cpu")
-    painted = image.clone() if image.is_floating_point() else image.float() / 255
+    painted = as_float(image)
     for segment, name in zip(result.segments, _colors(result), strict=True):
         if not segment.is_thing:
-            color = torch.tensor(rgb255(name))[:, None] / 255
-            mask = result.ids == segment.id
+            color, mask = color_tensor(name)[..., 0], result.ids == segment.id
             painted[:, mask] = (1 - OPACITY) * painted[:, mask] + OPACITY * color
-    things = torch.tensor([each.id for each in result.segments if each.is_thing])
+    things = torch.tensor([segment.id for segment in result.segments if segment.is_thing])
     return paint_masks(painted, result.ids == things[:, None, None])
 
 
@@ -143,12 +145,11 @@ def panoptic_steps_figure(
     Raises:
         ValueError: a result belongs to an image of another size.
     """
-    told = "; ".join(f"{name}: {len(each.segments)} segments" for name, each in results.items())
-    height, width = image.shape[-2:]
+    told = "; ".join(f"{name}: {len(one.segments)} segments" for name, one in results.items())
     figure, axes = panels(
         1,
         1 + len(results),
-        cell=(size, size * height / width + 0.2),
+        cell=picture_cell(image, size, title=0.2),
         description=f"A picture and its segments. {told}.",
     )
     draw_picture(axes[0, 0], image, title="picture")
@@ -188,27 +189,19 @@ def panoptic_quality_figure(
     )
     for y, (_, values, color) in enumerate(rows):
         ax.barh(y, values["PQ"], color=color, height=0.7)
-        ax.text(
-            1.01, y, f"{values['PQ']:.1f}", fontsize=7, va="center",
-            transform=ax.get_yaxis_transform(),
-        )  # fmt: skip
-    places = range(len(rows))
-    marks = [
-        ax.plot([each["SQ"] for _, each, _ in rows], places, "|", color=INK, markersize=8)[0],
-        ax.plot([each["RQ"] for _, each, _ in rows], places, "x", color=INK, markersize=4)[0],
-    ]
-    ax.set_yticks(places, [name for name, _, _ in rows], fontsize=7)
+        beside = ax.get_yaxis_transform()
+        ax.text(1.01, y, f"{values['PQ']:.1f}", fontsize=7, va="center", transform=beside)
+    marks = []
+    for name, mark, size in (("SQ", "|", 8), ("RQ", "x", 4)):
+        x = [values[name] for _, values, _ in rows]
+        marks += ax.plot(x, range(len(rows)), mark, color=INK, markersize=size)
+    finish_plot(ax, x="%")
+    ax.set_yticks(range(len(rows)), [name for name, _, _ in rows], fontsize=7)
     ax.set_ylim(max(len(rows), 1) - 0.4, -0.6)
     ax.set_xlim(0, 104)
-    ax.set_xlabel("%", fontsize=8)
-    ax.tick_params(axis="x", labelsize=8)
-    bars = [Patch(color=THING_COLOR), Patch(color=STUFF_COLOR)]
-    words = ["PQ of things", "PQ of stuff", "SQ: IoU of matches", "RQ: F1 of segments"]
-    figure.legend(
-        [*bars, *marks], words, fontsize=7, ncols=4, frameon=False, loc="outside lower center"
-    )
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+    handles = [Patch(color=THING_COLOR), Patch(color=STUFF_COLOR), *marks]
+    labels = ["PQ of things", "PQ of stuff", "SQ: IoU of matches", "RQ: F1 of segments"]
+    legend_below(figure, columns=4, size=7, handles=handles, labels=labels)
     if not title:
         averages = (("all", quality.all), ("things", quality.things), ("stuff", quality.stuff))
         title = "PQ: " + ", ".join(f"{name} {part['PQ']:.1f}" for name, part in averages)

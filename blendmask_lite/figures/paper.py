@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,9 +17,9 @@ from blendmask_lite.figures.detections import paint_masks
 from blendmask_lite.figures.style import (
     INK,
     DescribedFigure,
-    base_color,
+    described_figure,
+    draw_base,
     draw_box,
-    draw_map,
     draw_picture,
     largest_magnitude,
     object_color,
@@ -93,12 +92,11 @@ def figure_4(model: BlendMask, image: Tensor, *, score_threshold: float = SCORE)
     scores = score_maps(model.merger, model.attentions_at(output, index), model.config.mask_size)
     shown = strongest_bases((crops * scores).abs().sum(dim=0), MOST_BASES)
     height, width = image.shape[-2:]
-    ratio = height / width
     names = ", ".join(model.class_names[label] for label in found.labels.tolist())
-    figure = DescribedFigure(figsize=(9.2, 3.05 * ratio + 0.5), dpi=100, layout="constrained")
-    figure.set_label(
+    figure = described_figure(
+        (9.2, 3.05 * (height / width) + 0.5),
         f"{len(shown)} bases of a picture; where each object takes its mask from, in the colours "
-        f"of the bases; the masks of {len(found)} objects: {names or 'none'}."
+        f"of the bases; the masks of {len(found)} objects: {names or 'none'}.",
     )
     left, middle, right = np.asarray(figure.subfigures(1, 3))
     grid = left.subplots(2, 2, squeeze=False)
@@ -108,9 +106,7 @@ def figure_4(model: BlendMask, image: Tensor, *, score_threshold: float = SCORE)
     for ax in grid.flat[len(shown) :]:
         ax.set_axis_off()
     for ax, base, place in zip(grid.flat, bases, shown, strict=False):
-        name = f"base {place + 1}"
-        draw_map(ax, base, limits=limit, stride=stride, title=name)
-        ax.title.set_color(base_color(place))
+        draw_base(ax, base, place, limits=limit, stride=stride)
     left.suptitle(f"bases, logits ±{limit:.3g} or more", fontsize=9)
     middle.suptitle("weights, in the colours of the bases", fontsize=9)
     right.suptitle("masks", fontsize=9)
@@ -153,10 +149,10 @@ def overview_figure(
         stride: s of the bases, pixels.
         chosen: whose attentions are drawn.
     """
-    figure = DescribedFigure(figsize=(12.8, 3.7), dpi=100, layout="constrained")
-    figure.set_label(
+    figure = described_figure(
+        (12.8, 3.7),
         "A picture with boxes, four bases of the whole picture, the attentions of one object, "
-        f"and the masks of {len(detections)} objects."
+        f"and the masks of {len(detections)} objects.",
     )
     parts = np.asarray(figure.subfigures(1, 4)).ravel()
     titles = (
@@ -180,10 +176,9 @@ def overview_figure(
         say_nothing_found(parts[2].subplots())
         return figure
     _draw_maps(parts[2], attentions[chosen], name="attention", stride=1, unit="cells")
-    label, score = int(detections.labels[chosen]), float(detections.scores[chosen])
-    caption = f"thick: {class_names[label]}, score {score:.2f}"
-    _caption_below(boxes_axes, caption)
-    _caption_below(masks_axes, f"{len(detections)} masks")
+    name, score = class_names[int(detections.labels[chosen])], float(detections.scores[chosen])
+    boxes_axes.set_xlabel(f"x, pixels\nthick: {name}, score {score:.2f}", fontsize=8)
+    masks_axes.set_xlabel(f"x, pixels\n{len(detections)} masks", fontsize=8)
     return figure
 
 
@@ -196,20 +191,8 @@ def _draw_maps(part: SubFigure, maps: Tensor, *, name: str, stride: int, unit: s
         if index >= len(shown):
             ax.set_axis_off()
             continue
-        draw_map(
-            ax,
-            shown[index],
-            limits=limit,
-            stride=stride,
-            unit=unit,
-            title=f"{name} {index + 1}",
-            title_color=base_color(index),
-        )
+        draw_base(ax, shown[index], index, name=name, limits=limit, stride=stride, unit=unit)
         if index % 2:
             ax.set_ylabel("")
         if index < 2:
             ax.set_xlabel("")
-
-
-def _caption_below(axes: Axes, text: str) -> None:
-    axes.set_xlabel(f"x, pixels\n{text}", fontsize=8)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FormatStrFormatter, NullLocator
 from torch import Tensor
@@ -19,7 +19,9 @@ from blendmask_lite.figures.style import (
     DescribedFigure,
     add_color_bar,
     draw_map,
+    finish_plot,
     largest_magnitude,
+    legend_below,
     one_panel,
     panels,
 )
@@ -47,16 +49,16 @@ def lines_figure(
     levels: Mapping[str, float] | None = None,
     has_markers: bool = True,
 ) -> DescribedFigure:
-    """One line a curve, told apart by its colour, and by its marker where there are marks.
+    """One line a curve, told apart by its colour, and by its marker if it has markers.
 
     Args:
-        curves: x and y by name, as many of each.
+        curves: equally many x and y by name.
         x_label: what x is, with its unit.
         y_label: what y is, with its unit.
         title: above.
         is_log: both axes are logarithmic; every x has a tick, so they should be few.
         levels: heights by name that are drawn as dashed lines.
-        has_markers: a mark at every point; False for curves of many.
+        has_markers: a marker at every point; False suits curves of many points.
 
     Raises:
         ValueError: no curves.
@@ -67,10 +69,7 @@ def lines_figure(
         f"{name} from {ys[0]:.3g} to {ys[-1]:.3g}" for name, (_, ys) in curves.items() if len(ys)
     )
     told = "".join(f"; {name} {value:.3g}" for name, value in (levels or {}).items())
-    figure, axes = panels(
-        1, 1, cell=(6.4, 3.4), description=f"{y_label} over {x_label}: {ends}{told}."
-    )
-    ax = axes[0, 0]
+    figure, ax = one_panel(cell=(6.4, 3.4), description=f"{y_label} over {x_label}: {ends}{told}.")
     for index, (name, (xs, ys)) in enumerate(curves.items()):
         color, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
         marker = marker if has_markers else ""
@@ -84,13 +83,9 @@ def lines_figure(
         ax.xaxis.set_minor_locator(NullLocator())
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_formatter(FormatStrFormatter("%g"))
-    ax.set_xlabel(x_label, fontsize=8)
-    ax.set_ylabel(y_label, fontsize=8)
-    ax.tick_params(labelsize=8)
+    finish_plot(ax, x=x_label, y=y_label, title=title)
     ax.grid(alpha=0.25, linewidth=0.6)
     ax.legend(fontsize=8, frameon=False)
-    if title:
-        ax.set_title(title, fontsize=9)
     return figure
 
 
@@ -119,7 +114,7 @@ def maps_figure(
     if not maps:
         raise ValueError("maps: an empty dict; at least one map is needed")
     if limits is None:
-        largest = max(largest_magnitude(values) for values in maps.values())
+        largest = max(map(largest_magnitude, maps.values()))
         limits = (-largest, largest)
     figure, axes = panels(
         1, len(maps), cell=(size, size + 0.2), description=f"{label}: {', '.join(maps)}."
@@ -175,7 +170,7 @@ class Column:
     Attributes:
         title: with its unit.
         values: row -> values, one a run; their mean is the large mark.
-        half_widths: row -> half the width of the interval around the mean, where there is one.
+        half_widths: row -> half the width of the interval around the mean; None: no interval.
     """
 
     title: str
@@ -183,8 +178,8 @@ class Column:
     half_widths: Mapping[str, float | None]
 
 
-def compare_rows(columns: Sequence[Column], *, title: str) -> Figure:
-    """Every row at its height, every column in its panel; the best row of each is filled.
+def compare_rows(columns: Sequence[Column], *, title: str) -> DescribedFigure:
+    """Every row at its height, every column in its panel; the mark of its best row is filled.
 
     Args:
         columns: at least one, all with the same rows in the same order.
@@ -200,7 +195,7 @@ def compare_rows(columns: Sequence[Column], *, title: str) -> Figure:
         if list(column.values) != names:
             raise ValueError(f"column {column.title!r}: its rows are not those of the first column")
     means = {c.title: {n: sum(v) / len(v) for n, v in c.values.items()} for c in columns}
-    best = ", ".join(f"{max(each, key=each.__getitem__)} in {t}" for t, each in means.items())
+    best = ", ".join(f"{max(m, key=m.__getitem__)} in {name}" for name, m in means.items())
     figure, axes = panels(
         1,
         len(columns),
@@ -215,6 +210,7 @@ def compare_rows(columns: Sequence[Column], *, title: str) -> Figure:
 
 
 def _draw(ax: Axes, column: Column, means: Mapping[str, float], color: str) -> None:
+    finish_plot(ax, title=column.title)
     best = max(means.values())
     for height, (name, values) in enumerate(column.values.items()):
         mean, half = means[name], column.half_widths.get(name)
@@ -224,20 +220,11 @@ def _draw(ax: Axes, column: Column, means: Mapping[str, float], color: str) -> N
             ax.plot(values, [height] * len(values), "|", color=INK, markersize=7)
         face = color if mean == best else "white"
         ax.plot(mean, height, "o", color=color, markerfacecolor=face, markersize=7)
-        ax.annotate(
-            f"{mean:.1f}",
-            (mean, height),
-            (0, 7),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-        )
+        settings: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
+        ax.annotate(f"{mean:.1f}", (mean, height), (0, 7), **settings)
     ax.set_ylim(len(means) - 0.5, -0.7)  # the first row on top
     ax.margins(x=0.2)
-    ax.set_title(column.title, fontsize=9)
-    ax.tick_params(labelsize=8)
     ax.grid(axis="x", color="#dddddd", linewidth=0.6)
-    ax.spines[["top", "right"]].set_visible(False)
 
 
 DECIDED, OPEN = PALETTE[1], PALETTE[0]
@@ -252,13 +239,13 @@ def intervals_figure(
     band: float | None = None,
     band_label: str = "",
 ) -> DescribedFigure:
-    """One line a number: a mark and its interval; filled where the interval leaves out zero.
+    """One row a number: a mark and its interval; the mark is filled if zero lies outside of it.
 
     Args:
         estimates: name -> value and half width of its interval; a half width of 0 draws none, and
-            the mark is filled where it lies outside of the band.
+            the mark is filled if it lies outside of the band.
         label: of the values, with their unit.
-        title: above the figure.
+        title: above the plot.
         truth: a dashed line.
         band: half width of a grey band around zero.
         band_label: of the band, for the legend.
@@ -293,12 +280,9 @@ def intervals_figure(
             ax.plot([value - half, value + half], [height, height], color=color, linewidth=1.8)
         face = color if is_decided[name] else "white"
         ax.plot(value, height, "o", color=color, markerfacecolor=face, markersize=5)
+    finish_plot(ax, x=label, title=title)
     ax.set_yticks(range(len(estimates)), list(estimates), fontsize=7)
     ax.set_ylim(len(estimates) - 0.4, -0.6)
-    ax.tick_params(axis="x", labelsize=8)
-    ax.set_xlabel(label, fontsize=8)
-    ax.set_title(title, fontsize=9)
-    ax.spines[["top", "right"]].set_visible(False)
     if ax.get_legend_handles_labels()[1]:
-        figure.legend(fontsize=8, ncols=2, frameon=False, loc="outside lower center")
+        legend_below(figure, columns=2)
     return figure

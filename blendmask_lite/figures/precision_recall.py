@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -23,6 +24,7 @@ from blendmask_lite.figures.style import (
     PALETTE,
     DescribedFigure,
     add_color_bar,
+    legend_below,
     panel_grid,
     panels,
 )
@@ -50,8 +52,8 @@ def precision_recall_figure(
     Raises:
         ValueError: an array of another shape.
     """
-    curves = {kind: _mean_over_classes(_checked(each)) for kind, each in precision.items()}
-    aps = ", ".join(f"{kind} AP {100 * _mean(curve):.1f}" for kind, curve in curves.items())
+    curves = {kind: _mean_over_classes(_checked(values)) for kind, values in precision.items()}
+    aps = ", ".join(f"{kind} AP {100 * curve.mean():.1f}" for kind, curve in curves.items())
     figure, axes = panels(
         1,
         len(curves),
@@ -63,14 +65,10 @@ def precision_recall_figure(
         for place in range(len(IOUS)):
             ax.plot(RECALLS, curve[place], color=COLORS(place), linewidth=1.6)
         _label_axes(ax)
-        ax.set_title(
-            f"{kind}: AP {_percent(curve)}, at IoU 0.5 {_percent(curve[0])}, "
-            f"at 0.75 {_percent(curve[5])}",
-            fontsize=9,
-        )
-    add_color_bar(
-        figure, axes[0], colors=COLORS, limits=(0.475, 0.975), label="least IoU of a match"
-    )
+        ap, ap50, ap75 = map(_percent, (curve, curve[0], curve[5]))
+        ax.set_title(f"{kind}: AP {ap}, at IoU 0.5 {ap50}, at 0.75 {ap75}", fontsize=9)
+    label = "least IoU of a match"
+    add_color_bar(figure, axes[0], colors=COLORS, limits=(0.475, 0.975), label=label)
     return figure
 
 
@@ -81,7 +79,7 @@ def class_precision_recall_figure(
     max_classes: int = 12,
     title: str = "",
 ) -> DescribedFigure:
-    """A small panel a class, by falling AP; of many classes the best and the worst half.
+    """A small panel a class, by falling AP; of too many classes the best and the worst ones.
 
     Args:
         precision: (10, 101, C) as in `precision_recall_figure`.
@@ -95,8 +93,8 @@ def class_precision_recall_figure(
     values = _checked(precision)
     if values.shape[2] != len(class_names):
         raise ValueError(f"{len(class_names)} class names for precisions of {values.shape[2]}")
-    ap = {label: _mean(values[:, :, label]) for label in range(len(class_names))}
-    order = sorted((x for x in ap if not math.isnan(ap[x])), key=lambda label: -ap[label])
+    ap = values.mean(axis=(0, 1)).tolist()
+    order = sorted((x for x in range(len(ap)) if not math.isnan(ap[x])), key=lambda x: -ap[x])
     shown = order
     if len(order) > max_classes:
         shown = order[: (max_classes + 1) // 2] + order[len(order) - max_classes // 2 :]
@@ -137,12 +135,8 @@ def _mean_over_classes(precision: NDArray[np.float64]) -> NDArray[np.float64]:
     return mean
 
 
-def _mean(values: NDArray[np.float64]) -> float:
-    return float(values.mean())
-
-
 def _percent(values: NDArray[np.float64]) -> str:
-    mean = _mean(values)
+    mean = float(values.mean())
     return "-" if math.isnan(mean) else f"{100 * mean:.1f}"
 
 
@@ -189,8 +183,8 @@ def precision_steps_figure(
     for ax, count, ap in zip(axes.flat, counts, aps, strict=True):
         _draw(ax, is_right[:count], num_objects)
         ax.set_title(f"best {count}: AP {100 * ap:.1f} %", fontsize=9)
-    handles, names = axes[0, -1].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    handles, labels = axes[0, -1].get_legend_handles_labels()
+    legend_below(figure, columns=4, handles=handles, labels=labels)
     return figure
 
 
@@ -202,28 +196,11 @@ def _draw(ax: Axes, is_right: Tensor, num_objects: int) -> None:
         y = torch.cat([envelope[:1], envelope, envelope.new_zeros(1)])
         ax.fill_between(x, y, step="pre", color=PALETTE[5], alpha=0.35, linewidth=0, label="AP")
         ax.plot(x, y, drawstyle="steps-pre", color=INK, linewidth=1.0, label="envelope")
-    size = 22 if len(precision) <= 30 else 9
-    ax.scatter(
-        recall[is_right],
-        precision[is_right],
-        s=size,
-        color=RIGHT,
-        label="finds an object",
-        zorder=3,
-    )
-    ax.scatter(
-        recall[~is_right],
-        precision[~is_right],
-        s=size,
-        color=WRONG,
-        marker="x",
-        linewidths=1.2,
-        label="wrong or found again",
-        zorder=3,
-    )
-    ax.set_xlim(-0.02, 1.02)
-    ax.set_ylim(0, 1.05)
-    ax.set_xlabel("recall", fontsize=8)
-    ax.set_ylabel("precision", fontsize=8)
+    right: dict[str, Any] = {"color": RIGHT, "label": "finds an object"}
+    wrong: dict[str, Any] = {"color": WRONG, "label": "wrong or found again", "marker": "x"}
+    for chosen, style in ((is_right, right), (~is_right, wrong | {"linewidths": 1.2})):
+        size = 22 if len(precision) <= 30 else 9
+        ax.scatter(recall[chosen], precision[chosen], s=size, zorder=3, **style)
+    _label_axes(ax)
+    ax.axis((-0.02, 1.02, 0, 1.05))
     ax.tick_params(labelsize=7)
-    ax.grid(alpha=0.25, linewidth=0.6)

@@ -16,9 +16,12 @@ from blendmask_lite.figures.style import (
     PALETTE,
     DescribedFigure,
     base_color,
-    draw_map,
+    described_figure,
+    draw_base,
+    draw_text,
     finish_plot,
     largest_magnitude,
+    legend_below,
     one_panel,
     panels,
     text_on,
@@ -63,26 +66,21 @@ def basis_scores_figure(
         untrained: of networks without training; the grey band holds all of their bases.
         title: above all.
     """
-    num_bases = len(scores.object_auc)
+    columns = (scores.object_auc, scores.depth, scores.x, scores.y)
+    told = [
+        f"base {k}: object AUC {auc:.2f}, correlation with depth {depth:+.2f}, "
+        f"x {x:+.2f}, y {y:+.2f}"
+        for k, (auc, depth, x, y) in enumerate(torch.stack(columns, dim=1).tolist(), start=1)
+    ]
     shown = scores.mean_crops[:MOST_MAPS]
-    figure = DescribedFigure(figsize=(6.9, 3.4), dpi=100, layout="constrained")
-    figure.set_label(
-        f"{title or 'Scores'} of {num_bases} bases: "
-        + "; ".join(
-            f"base {k + 1}: object AUC {float(scores.object_auc[k]):.2f}, correlation with depth "
-            f"{float(scores.depth[k]):+.2f}, x {float(scores.x[k]):+.2f}, "
-            f"y {float(scores.y[k]):+.2f}"
-            for k in range(num_bases)
-        )
-        + "."
+    figure = described_figure(
+        (6.9, 3.4), f"{title or 'Scores'} of {len(told)} bases: {'; '.join(told)}."
     )
     above, below = np.asarray(figure.subfigures(2, 1, height_ratios=(1.15, 1)))
     limit = largest_magnitude(shown)
     maps = above.subplots(1, len(shown), squeeze=False)[0]
     for index, ax in enumerate(maps):
-        name = f"base {index + 1}"
-        draw_map(ax, shown[index], limits=limit, title=name)
-        ax.title.set_color(base_color(index))
+        draw_base(ax, shown[index], index, limits=limit)
     maps[0].set_ylabel(f"mean over objects\nlogits, ±{limit:.2g}", fontsize=8)
     kinds = (
         ("object_auc", "object or background\nAUC", (0.0, 1.0), 0.5),
@@ -91,7 +89,7 @@ def basis_scores_figure(
         ("y", "up - to down +\ncorrelation", (-1.0, 1.0), 0.0),
     )
     for ax, (name, label, limits, zero) in zip(below.subplots(1, 4), kinds, strict=True):
-        null = torch.stack([getattr(each, name) for each in untrained]) if untrained else None
+        null = torch.stack([getattr(one, name) for one in untrained]) if untrained else None
         _bars(ax, getattr(scores, name), limits, zero, null)
         ax.set_title(label, fontsize=8)
     if untrained:
@@ -118,21 +116,20 @@ def knock_out_figure(
     if not changes:
         raise ValueError("changes: an empty dict; at least one kind is needed")
     told = "; ".join(
-        f"{name}: " + ", ".join(f"{value:+.1f}" for value in each.tolist())
-        for name, each in changes.items()
+        f"{name}: " + ", ".join(f"{value:+.1f}" for value in values.tolist())
+        for name, values in changes.items()
     )
-    num_bases = max(len(each) for each in changes.values())
+    num_bases = max(map(len, changes.values()))
     figure, axes = panels(
         1,
         len(changes),
         cell=(2.6, 0.95 + 0.26 * num_bases),
         description=f"Mask AP of {baseline:.1f} changes, base by base: {told}.",
     )
-    lowest = min(float(each.min()) for each in changes.values())
-    highest = max(float(each.max()) for each in changes.values())
-    limits = (min(lowest * 1.3, -1.0), max(highest * 1.3, 1.0))
-    for place, (ax, (name, each)) in enumerate(zip(axes[0], changes.items(), strict=True)):
-        _bars(ax, each, limits, 0.0, None, digits=1)
+    lowest, highest = torch.cat(list(changes.values())).aminmax()
+    limits = (min(float(lowest) * 1.3, -1.0), max(float(highest) * 1.3, 1.0))
+    for place, (ax, (name, values)) in enumerate(zip(axes[0], changes.items(), strict=True)):
+        _bars(ax, values, limits, 0.0, None, digits=1)
         ax.set_title(name, fontsize=9)
         ax.set_xlabel("change of mask AP, points", fontsize=8)
         if place:
@@ -153,9 +150,9 @@ def oracle_figure(losses: Mapping[str, Tensor], *, title: str = "") -> Described
     Raises:
         ValueError: no stages or no objects.
     """
-    if not losses or min(len(each) for each in losses.values()) == 0:
+    if not losses or min(map(len, losses.values())) == 0:
         raise ValueError("losses: at least one stage and one object are needed")
-    means = {name: float(each.mean()) for name, each in losses.items()}
+    means = {name: float(values.mean()) for name, values in losses.items()}
     told = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
     left = 1 - sum(means.values())
     num = len(next(iter(losses.values())))
@@ -171,8 +168,7 @@ def oracle_figure(losses: Mapping[str, Tensor], *, title: str = "") -> Described
         ax.plot([level, level], [row - 1.31, row + 0.31], color=INK, linewidth=0.6)
         level -= mean
         lowest = min(lowest, level)
-        edge = min(level, level + mean)
-        _write(ax, edge, row, f"{-mean:+.3f} ", "right")
+        _write(ax, min(level, level + mean), row, f"{-mean:+.3f} ", "right")
     end = len(means) + 1
     ax.barh(end, level, color=PALETTE[1], height=0.62)
     ax.plot([level, level], [end - 1.31, end + 0.31], color=INK, linewidth=0.6)
@@ -181,9 +177,8 @@ def oracle_figure(losses: Mapping[str, Tensor], *, title: str = "") -> Described
     ax.set_yticks(range(end + 1), ["perfect mask", *means, "predicted mask"], fontsize=8)
     ax.set_ylim(end + 0.6, -0.6)
     ax.set_xlim(min(lowest - 0.12, 0.6), 1.06)
-    finish_plot(ax, x=f"mean IoU of {num} objects (the axis does not begin at 0)")
-    if title:
-        ax.set_title(title, fontsize=10)
+    x_label = f"mean IoU of {num} objects (the axis does not begin at 0)"
+    finish_plot(ax, x=x_label, title=title)
     return figure
 
 
@@ -211,13 +206,12 @@ def _bars(
     ax.set_xlim(limits[0] - room / 2, limits[1] + room / 2)
     ax.set_ylim(num_bases - 0.4, -0.6)
     names = [f"base {row + 1}" if is_few else "" for row in range(num_bases)]
-    ax.set_yticks(range(num_bases) if is_few else [], names if is_few else [], fontsize=8)
-    ax.tick_params(labelsize=7)
-    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_yticks(range(num_bases) if is_few else [], names if is_few else [])
+    finish_plot(ax, ticks=7)
 
 
 def _write(ax: Axes, x: float, y: float, text: str, side: str) -> None:
-    ax.text(x, y, text, ha=side, va="center", fontsize=7, color=INK)
+    draw_text(ax, x, y, text, size=7, ha=side, color=INK)
 
 
 NARROW = 0.06  # share of the longest bar below which a part has no number in it
@@ -254,28 +248,23 @@ def stages_figure(
     )
     longest = max(totals.values())
     left = dict.fromkeys(costs, 0.0)
-    place_of = {row: place for place, row in enumerate(costs)}
     for place, name in enumerate(names):
         color = PALETTE[place % len(PALETTE)]
         hatch = HATCHES[place // len(PALETTE) % len(HATCHES)]
         values = [stages[name] for stages in costs.values()]
-        ax.barh(
-            list(costs), values, left=list(left.values()), label=name,
-            color=color, hatch=hatch, edgecolor="white", linewidth=0.5,
-        )  # fmt: skip
-        for row, value in zip(costs, values, strict=True):
+        style: dict[str, Any] = {"color": color, "hatch": hatch, "edgecolor": "white"}
+        ax.barh(list(costs), values, left=list(left.values()), label=name, linewidth=0.5, **style)
+        for y, (row, value) in enumerate(zip(costs, values, strict=True)):
             if value > NARROW * longest:
-                middle = left[row] + value / 2
-                settings: dict[str, Any] = {"ha": "center", "color": text_on(color)}
-                ax.text(middle, place_of[row], f"{value:.3g}", va="center", fontsize=8, **settings)
+                middle, ink = left[row] + value / 2, text_on(color)
+                draw_text(ax, middle, y, f"{value:.3g}", color=ink)
             left[row] += value
-    for row, total in totals.items():
-        ax.text(total + 0.01 * longest, place_of[row], f"{total:.3g}", va="center", fontsize=8)
+    for y, total in enumerate(totals.values()):
+        draw_text(ax, total + 0.01 * longest, y, f"{total:.3g}", ha="left")
     ax.set_xlim(0, 1.1 * longest)
     ax.invert_yaxis()
-    finish_plot(ax, x=unit)
-    ax.set_title(title, fontsize=9)
-    figure.legend(fontsize=8, ncols=min(len(names), 4), frameon=False, loc="outside lower center")
+    finish_plot(ax, x=unit, title=title)
+    legend_below(figure, columns=min(len(names), 4))
     return figure
 
 
@@ -289,10 +278,10 @@ def growth_figure(
         label: of the costs, with their unit.
         title: above the lines.
     """
-    curves = {name: (list(each), list(each.values())) for name, each in costs.items()}
+    curves = {name: (list(method), list(method.values())) for name, method in costs.items()}
     figure = lines_figure(curves, x_label="objects in the picture", y_label=label, title=title)
-    largest = max(max(each.values()) for each in costs.values())
-    figure.axes[0].set_ylim(0, 1.08 * largest)  # flat or not is seen against nothing
+    largest = max(max(method.values()) for method in costs.values())
+    figure.axes[0].set_ylim(0, 1.08 * largest)  # growth shows only against zero
     return figure
 
 
@@ -305,7 +294,7 @@ def cost_bars_figure(
     title: str = "",
     logarithmic: Sequence[str] = (),
 ) -> DescribedFigure:
-    """Horizontal bars from zero with their numbers; the largest of each measure is filled darker.
+    """Horizontal bars from zero with their numbers; the largest of each measure is darker.
 
     Args:
         measures: measure with its unit -> row -> number, at least one; all with the same rows.
@@ -316,24 +305,23 @@ def cost_bars_figure(
         ValueError: no measures, no rows, or measures with different rows.
     """
     rows = list(next(iter(measures.values()), ()))
-    if not rows or any(list(each) != rows for each in measures.values()):
+    if not rows or any(list(values) != rows for values in measures.values()):
         raise ValueError("measures: at least one is needed, all with the same rows")
     described = "; ".join(
-        f"{name}: " + ", ".join(f"{row} {_short(value)}" for row, value in each.items())
-        for name, each in measures.items()
+        f"{name}: " + ", ".join(f"{row} {_short(value)}" for row, value in values.items())
+        for name, values in measures.items()
     )
-    width = min(2.9, WIDEST / len(measures))
     figure, axes = panels(
         1,
         len(measures),
-        cell=(width, 0.9 + 0.32 * len(rows)),
+        cell=(min(2.9, WIDEST / len(measures)), 0.9 + 0.32 * len(rows)),
         description=f"{title or 'Costs'}. {described}.",
         title=title,
     )
-    for place, (ax, (name, each)) in enumerate(zip(axes[0], measures.items(), strict=True)):
-        _draw(ax, list(each.values()), is_logarithmic=name in logarithmic)
+    for place, (ax, (name, values)) in enumerate(zip(axes[0], measures.items(), strict=True)):
+        finish_plot(ax, x=name, ticks=7)
+        _draw(ax, list(values.values()), is_logarithmic=name in logarithmic)
         ax.set_yticks(range(len(rows)), rows if place == 0 else [""] * len(rows), fontsize=8)
-        ax.set_xlabel(name, fontsize=8)
     return figure
 
 
@@ -341,25 +329,17 @@ def _draw(ax: Axes, values: Sequence[float], *, is_logarithmic: bool) -> None:
     largest = max(values)
     colors = [PALETTE[1] if value == largest else PALETTE[5] for value in values]
     ax.barh(range(len(values)), values, color=colors, height=0.65, log=is_logarithmic)
+    settings: dict[str, Any] = {"va": "center", "fontsize": 7.5, "color": INK}
     for height, value in enumerate(values):
-        ax.annotate(
-            _short(value),
-            (value, height),
-            (3, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=7.5,
-            color=INK,
-        )
+        place = (value, height)
+        ax.annotate(_short(value), place, (3, 0), textcoords="offset points", **settings)
     ax.set_ylim(len(values) - 0.4, -0.6)  # the first row on top
     if is_logarithmic:
         ax.set_xlim(right=largest * (largest / min(values)) ** 0.5)
     else:
         ax.set_xlim(0, 1.32 * largest or 1)
         ax.locator_params(axis="x", nbins=4)
-    ax.tick_params(labelsize=7)
     ax.tick_params(axis="y", length=0)
-    ax.spines[["top", "right"]].set_visible(False)
 
 
 def _short(value: float) -> str:

@@ -5,7 +5,7 @@ Chapters 02 and 07.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,16 +20,18 @@ from blendmask_lite.figures.style import (
     add_color_bar,
     as_picture,
     as_pixels,
+    color_tensor,
     draw_box,
     draw_map,
     draw_picture,
+    draw_text,
     largest_magnitude,
+    pale,
     panel_grid,
     panels,
     rgb255,
     signed_colors,
 )
-from blendmask_lite.figures.targets import pale
 
 __all__ = [
     "CellField",
@@ -65,8 +67,7 @@ def sampling_figure(
         chosen: row and column of a cell of the crop.
         title: above all.
     """
-    limit = largest_magnitude(values)
-    limits = (-limit, limit)
+    limits = largest_magnitude(values)
     R = len(crop)
     figure, axes = panels(
         1,
@@ -102,8 +103,7 @@ def _draw_grid(ax: Axes, shape: torch.Size, region: Tensor, size: int) -> None:
         ax.plot([x, x], [y0, y1], color=BOX, linewidth=0.8)
         ax.plot([x0, x1], [y, y], color=BOX, linewidth=0.8)
     draw_box(ax, (x0, y0, x1, y1), color=BOX, width=2)
-    ax.set_xlim(min(0, x0), max(width, x1))
-    ax.set_ylim(max(height, y1), min(0, y0))
+    ax.axis((min(0, x0), max(width, x1), max(height, y1), min(0, y0)))
 
 
 def _write_weights(ax: Axes, weights: Tensor) -> None:
@@ -111,9 +111,7 @@ def _write_weights(ax: Axes, weights: Tensor) -> None:
         draw_box(ax, (column, row, column + 1, row + 1), color=CHOSEN, width=2.5)
         text = f"{weights[row, column]:.2f}"
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
-        ax.text(
-            column + 0.5, row + 0.24, text, fontsize=7, ha="center", va="center", bbox=box, zorder=4
-        )
+        draw_text(ax, column + 0.5, row + 0.24, text, size=7, bbox=box, zorder=4)
 
 
 def paint_sampling(
@@ -131,9 +129,9 @@ def paint_sampling(
     Returns:
         (3, scale * H, scale * W) uint8.
     """
-    shares = values / largest_magnitude(values)
-    cells = signed_colors(shares).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
-    picture = Image.fromarray(as_picture(cells))
+    picture = Image.fromarray(as_picture(signed_colors(values / largest_magnitude(values))))
+    size_shown = (picture.width * scale, picture.height * scale)
+    picture = picture.resize(size_shown, Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(picture)
     for x in range(0, picture.width, scale):
         draw.line((x, 0, x, picture.height), fill=rgb255(LINE))
@@ -181,7 +179,7 @@ def receptive_field_figure(
         fields: by title; at least one.
         title: above all.
     """
-    told = "; ".join(f"{name}: theory {_sides(each.box)} pixels" for name, each in fields.items())
+    told = "; ".join(f"{name}: theory {_sides(field.box)} pixels" for name, field in fields.items())
     width = min(3.2, 8.8 / min(COLUMNS, len(fields)))
     figure, axes = panel_grid(
         len(fields),
@@ -211,10 +209,9 @@ def paint_gradient(image: Tensor, gradient: Tensor) -> Tensor:
     acting = strength[strength > 0]
     if len(acting):  # the few strongest pixels must not hide the others
         strength = OPACITY * (strength / acting.quantile(STRONG)).clamp(max=1)
-    color = torch.tensor(rgb255(HEAT))[:, None, None] / 255
-    return painted * (1 - strength) + color * strength
+    return painted * (1 - strength) + color_tensor(HEAT) * strength
 
 
-def _sides(box: Sequence[float] | Tensor) -> str:
-    x0, y0, x1, y1 = (float(side) for side in box)
+def _sides(box: Tensor) -> str:
+    x0, y0, x1, y1 = box.tolist()
     return f"{x1 - x0:.0f} x {y1 - y0:.0f}"

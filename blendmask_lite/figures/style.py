@@ -37,22 +37,31 @@ __all__ = [
     "WIDTHS",
     "DescribedFigure",
     "add_color_bar",
+    "as_float",
     "as_picture",
     "as_pixels",
     "base_color",
+    "color_tensor",
+    "described_figure",
+    "draw_base",
     "draw_box",
     "draw_map",
     "draw_name",
+    "draw_outline",
     "draw_picture",
+    "draw_text",
     "figure_file",
     "figure_pixels",
     "finish_plot",
     "fit_figure",
     "largest_magnitude",
+    "legend_below",
     "object_color",
     "one_panel",
+    "pale",
     "panel_grid",
     "panels",
+    "picture_cell",
     "rgb255",
     "save_figure",
     "say_nothing_found",
@@ -94,6 +103,11 @@ def rgb255(color: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
+def color_tensor(color: str) -> Tensor:
+    """(3, 1, 1) red, green and blue from 0 to 1."""
+    return torch.tensor(rgb255(color))[:, None, None] / 255
+
+
 def signed_colors(shares: Tensor) -> Tensor:
     """(H, W) from -1 to 1 -> (3, H, W) from 0 to 1: the colours of `SIGNED`."""
     colors = mpl.colormaps[SIGNED](((shares + 1) / 2).cpu().numpy())[..., :3]
@@ -120,8 +134,8 @@ class DescribedFigure(Figure):
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         """PNG, the same inside HTML with its description, and the description alone.
 
-        JupyterLab shows HTML where there is some, and has no other way to an alternative text.
-        No plotting backend is needed.
+        JupyterLab prefers HTML, which is its only way to an alternative text. No plotting backend
+        is needed.
         """
         buffer = io.BytesIO()
         self.savefig(buffer, format="png", facecolor="white")
@@ -132,6 +146,13 @@ class DescribedFigure(Figure):
             "text/html": f'<img src="{source}" alt="{html.escape(description)}">',
             "text/plain": description,
         }
+
+
+def described_figure(size: tuple[float, float], description: str) -> DescribedFigure:
+    """An empty figure: its width and height in inches, and one sentence on what is to be seen."""
+    figure = DescribedFigure(figsize=size, dpi=100, layout="constrained")
+    figure.set_label(description)
+    return figure
 
 
 def panels(
@@ -148,15 +169,13 @@ def panels(
         rows: at least 1.
         columns: at least 1.
         cell: width and height of one panel, inches.
-        description: what is to be seen, one sentence, for those who cannot see it.
+        description: one sentence for those who cannot see the figure.
         title: above all panels.
 
     Returns:
         The figure, and its axes as an array of (rows, columns).
     """
-    size = (columns * cell[0], rows * cell[1])
-    figure = DescribedFigure(figsize=size, dpi=100, layout="constrained")
-    figure.set_label(description)
+    figure = described_figure((columns * cell[0], rows * cell[1]), description)
     axes = figure.subplots(rows, columns, squeeze=False)
     if title:
         figure.suptitle(title, fontsize=10)
@@ -174,13 +193,32 @@ def one_panel(
 def panel_grid(
     num: int, most_columns: int, *, cell: tuple[float, float], description: str, title: str = ""
 ) -> tuple[DescribedFigure, list[Axes]]:
-    """As `panels`: a figure with so many panels in rows, and a list of their axes."""
+    """As `panels`: a figure with `num` panels in rows, and a list of their axes."""
     columns = max(1, min(most_columns, num))
     rows = max(1, -(-num // columns))
     figure, axes = panels(rows, columns, cell=cell, description=description, title=title)
     for empty in axes.flat[num:]:
         empty.set_axis_off()
     return figure, list(axes.flat[:num])
+
+
+def picture_cell(
+    image: Tensor, width: float, *, title: float, most: float = 1e9
+) -> tuple[float, float]:
+    """Size of a panel for an image (3, H, W), inches: `title` is the height of what is above."""
+    return width, min(most, width * image.shape[-2] / image.shape[-1] + title)
+
+
+def as_float(image: Tensor) -> Tensor:
+    """uint8, or floats in [0, 1] -> a copy as floats in [0, 1]."""
+    return image.clone() if image.is_floating_point() else image.float().div_(255)
+
+
+def pale(image: Tensor) -> Tensor:
+    """(3, H, W) -> the same lighter and with little colour, float in [0, 1], so that lines show."""
+    pixels = as_float(image.detach().cpu())
+    grey = pixels.mean(dim=0, keepdim=True)
+    return 0.45 + 0.5 * (0.75 * grey + 0.25 * pixels)
 
 
 def as_picture(image: Tensor) -> NDArray[np.uint8]:
@@ -193,8 +231,7 @@ def as_picture(image: Tensor) -> NDArray[np.uint8]:
         raise ValueError(f"image of shape {tuple(image.shape)}: expected (3, H, W)")
     if image.is_floating_point():
         image = image.clamp(0, 1).mul_(255).round_().to(torch.uint8)
-    picture: NDArray[np.uint8] = image.detach().cpu().permute(1, 2, 0).numpy()
-    return picture
+    return image.detach().cpu().permute(1, 2, 0).numpy()
 
 
 def draw_picture(
@@ -246,6 +283,33 @@ def draw_map(
     return drawn
 
 
+def draw_base(
+    axes: Axes, values: Tensor, index: int, *, name: str = "base", note: str = "", **settings: Any
+) -> AxesImage:
+    """A map of base `index`, titled in its colour; `settings` are those of `draw_map`."""
+    title = f"{name} {index + 1}{note}"
+    return draw_map(axes, values, title=title, title_color=base_color(index), **settings)
+
+
+def draw_outline(
+    axes: Axes,
+    mask: Tensor,
+    color: str,
+    *,
+    width: float = 1.0,
+    style: str = "-",
+    is_closed: bool = False,
+) -> None:
+    """A line between the pixels inside (H, W) bool and those outside, if there are both.
+
+    Closed: also along the border of the map.
+    """
+    values = np.pad(mask.detach().cpu().float().numpy(), int(is_closed))
+    if 0 < values.mean() < 1:
+        y, x = (np.arange(side) + 0.5 - is_closed for side in values.shape)
+        axes.contour(x, y, values, [0.5], colors=[color], linewidths=width, linestyles=style)
+
+
 def draw_box(axes: Axes, box: Sequence[float], *, color: str, width: float = 1.8) -> None:
     """Outline (x0, y0, x1, y1), in the units of the axes."""
     x0, y0, x1, y1 = (float(side) for side in box)
@@ -268,6 +332,13 @@ def add_color_bar(
     bar.ax.tick_params(labelsize=7)
 
 
+def draw_text(
+    axes: Axes, x: float, y: float, text: str, *, size: float = 8, **settings: Any
+) -> None:
+    """A text centered at a place; `settings` are those of matplotlib's text."""
+    axes.text(x, y, text, fontsize=size, **{"ha": "center", "va": "center"} | settings)
+
+
 def draw_name(
     axes: Axes, x: float, y: float, name: str, *, color: str, size: float = 8, **settings: Any
 ) -> None:
@@ -277,12 +348,20 @@ def draw_name(
     axes.text(x, y, name, color=text_on(color), fontsize=size, bbox=box, **settings)
 
 
-def finish_plot(axes: Axes, *, x: str = "", y: str = "", ticks: float = 8) -> None:
+def finish_plot(axes: Axes, *, x: str = "", y: str = "", title: str = "", ticks: float = 8) -> None:
     """Labels and numbers in the usual sizes, no frame above and on the right."""
     axes.set_xlabel(x, fontsize=8)
     axes.set_ylabel(y, fontsize=8)
+    if title:
+        axes.set_title(title, fontsize=9)
     axes.tick_params(labelsize=ticks)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def legend_below(figure: Figure, *, columns: int, size: float = 8, **entries: Any) -> None:
+    """A legend under the panels; `entries` are `handles` and `labels`, by default the axes'."""
+    place: Any = "outside lower center"
+    figure.legend(loc=place, ncols=columns, fontsize=size, frameon=False, **entries)
 
 
 def as_pixels(picture: Image.Image) -> Tensor:
@@ -298,7 +377,7 @@ def figure_pixels(figure: Figure, *, dpi: float = 100) -> Tensor:
 
 
 def largest_magnitude(values: Tensor) -> float:
-    """Half width of a scale around zero that holds all values; 1 where there is none but zero."""
+    """Half width of a scale around zero that holds all values; 1 if there are only zeros."""
     largest = float(values.detach().abs().max()) if values.numel() else 0.0
     return largest or 1.0
 
@@ -313,9 +392,9 @@ def usual_magnitude(values: Tensor, share: float = 0.98) -> float:
 
 
 def say_nothing_found(axes: Axes) -> None:
-    """A panel that says so where there is no object to draw."""
+    """Say in a panel that there is no object to draw."""
     axes.set_axis_off()
-    axes.text(0.5, 0.5, "no object found", ha="center", va="center", transform=axes.transAxes)
+    draw_text(axes, 0.5, 0.5, "no object found", size=10, transform=axes.transAxes)
 
 
 def _both_ends(limits: float | tuple[float, float]) -> tuple[float, float]:

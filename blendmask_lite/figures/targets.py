@@ -14,19 +14,24 @@ from matplotlib.colors import BoundaryNorm, Colormap, ListedColormap
 from matplotlib.lines import Line2D
 from torch import Tensor
 
+from blendmask_lite.figures.detections import paint_boxes
 from blendmask_lite.figures.style import (
     INK,
     PALETTE,
     DescribedFigure,
+    color_tensor,
     draw_box,
     draw_map,
     draw_name,
     draw_picture,
+    finish_plot,
+    legend_below,
     object_color,
     one_panel,
+    pale,
     panel_grid,
     panels,
-    rgb255,
+    picture_cell,
 )
 
 __all__ = [
@@ -34,7 +39,6 @@ __all__ = [
     "boxes_figure",
     "claims_figure",
     "paint_locations",
-    "pale",
     "sides_figure",
     "targets_figure",
 ]
@@ -75,7 +79,7 @@ def targets_figure(
     figure, axes = panel_grid(
         num,
         COLUMNS,
-        cell=(2.5, 2.5 * height / width + 0.35),
+        cell=picture_cell(image, 2.5, title=0.35),
         description=f"Locations that learn one of {len(names)} objects, by level: {told}.",
         title=title,
     )
@@ -86,34 +90,29 @@ def targets_figure(
         for index, box in enumerate(boxes.tolist()):
             draw_box(ax, box, color=object_color(index), width=1.0)
         rows, lines = torch.meshgrid(*(torch.arange(side) for side in owner.shape), indexing="ij")
-        x, y = (lines * stride + stride // 2).flatten(), (rows * stride + stride // 2).flatten()
-        own, rim = owner.flatten().tolist(), several.flatten().tolist()
+        x, y = lines * stride + stride // 2, rows * stride + stride // 2
         unit = 2.5 * 72 / width * stride  # points between two locations
-        free = [place for place, each in enumerate(own) if each < 0]
+        free, taken = owner < 0, owner >= 0
         ax.scatter(x[free], y[free], s=max(0.5, (0.1 * unit) ** 2), color=BACKGROUND, linewidths=0)
-        taken = [place for place, each in enumerate(own) if each >= 0]
         ax.scatter(
             x[taken],
             y[taken],
             s=min(60.0, max(2.0, (0.5 * unit) ** 2)),
-            color=[object_color(own[place]) for place in taken],
-            edgecolors=[AMBIGUOUS if rim[place] else "none" for place in taken],
+            color=[object_color(index) for index in owner[taken].tolist()],
+            edgecolors=[AMBIGUOUS if is_rim else "none" for is_rim in several[taken].tolist()],
             linewidths=1.0,
         )
-        ax.set_xlim(0, width)
-        ax.set_ylim(height, 0)
+        ax.axis((0, width, height, 0))
     handles = [
         Line2D([], [], marker="o", linestyle="", color=object_color(index), label=name)
         for index, name in enumerate(names)
     ]
-    if any(bool(each.any()) for each in ambiguous):
+    if any(bool(level.any()) for level in ambiguous):
         claimed = Line2D([], [], marker="o", linestyle="", label="claimed by several")
         claimed.set(markerfacecolor="none", markeredgecolor=AMBIGUOUS)
         handles.append(claimed)
     if handles:
-        figure.legend(
-            handles=handles, loc="outside lower center", ncols=4, fontsize=7, frameon=False
-        )
+        legend_below(figure, columns=4, size=7, handles=handles)
     return figure
 
 
@@ -141,37 +140,21 @@ def paint_locations(
     """
     h, w = owner.shape
     cell = stride * scale
+    names = [object_color(index) for index in range(len(boxes))]
+    outlines = [(box, name, scale) for box, name in zip(boxes, names, strict=True)]
+    part = paint_boxes(image, outlines, scale=scale)[:, : h * cell, : w * cell]
     painted = torch.ones(3, h * cell, w * cell)
-    part = _enlarged(pale(image), scale)[:, : h * cell, : w * cell]
-    painted[:, : part.shape[1], : part.shape[2]] = part
-    for index, box in enumerate(boxes.tolist()):
-        _outline(
-            painted, [side * scale for side in box], _color(object_color(index)), max(1, scale)
-        )
-    colors = torch.tensor(
-        [rgb255(BACKGROUND), *(rgb255(object_color(i)) for i in range(len(boxes)))]
-    )
-    of_cell = (colors / 255)[owner + 1].permute(2, 0, 1)  # (3, h, w)
+    painted[:, : part.shape[1], : part.shape[2]] = part / 255
+    colors = torch.stack([color_tensor(name)[:, 0, 0] for name in (BACKGROUND, *names)])
+    of_cell = colors[owner + 1].permute(2, 0, 1)  # (3, h, w)
     for reach, color, shown in (
         (0.08, of_cell, owner < 0),
-        (0.34, _color(AMBIGUOUS).expand_as(of_cell), ambiguous),
+        (0.34, color_tensor(AMBIGUOUS).expand_as(of_cell), ambiguous),
         (0.26, of_cell, owner >= 0),
     ):
         dots = _dots(cell, stride // 2 * scale, max(1, round(reach * cell))).repeat(h, w)
         painted = torch.where(dots & _enlarged(shown, cell), _enlarged(color, cell), painted)
     return painted
-
-
-def pale(image: Tensor) -> Tensor:
-    """(3, H, W) -> the same without much colour and lighter, float in [0, 1]: dots stand out."""
-    pixels = image.detach().cpu().float()
-    pixels = pixels if image.is_floating_point() else pixels / 255
-    grey = pixels.mean(dim=0, keepdim=True)
-    return 0.45 + 0.5 * (0.75 * grey + 0.25 * pixels)
-
-
-def _color(name: str) -> Tensor:
-    return torch.tensor(rgb255(name))[:, None, None] / 255
 
 
 def _enlarged(values: Tensor, times: int) -> Tensor:
@@ -186,22 +169,9 @@ def _dots(cell: int, middle: int, reach: int) -> Tensor:
     return is_near[:, None] & is_near
 
 
-def _outline(painted: Tensor, box: Sequence[float], color: Tensor, line: int) -> None:
-    height, width = painted.shape[-2:]
-    x0, y0, x1, y1 = (round(side) for side in box)
-    x0, x1 = max(0, min(x0, width)), max(0, min(x1, width))
-    y0, y1 = max(0, min(y0, height)), max(0, min(y1, height))
-    for part in (
-        (slice(y0, y0 + line), slice(x0, x1)),
-        (slice(max(y0, y1 - line), y1), slice(x0, x1)),
-        (slice(y0, y1), slice(x0, x0 + line)),
-        (slice(y0, y1), slice(max(x0, x1 - line), x1)),
-    ):
-        painted[(slice(None), *part)] = color
-
-
 SIDES = ("l", "t", "r", "b")
 WAYS = ((-1, 0), (0, -1), (1, 0), (0, 1))  # of the sides, as (x, y)
+ARROW = {"arrowstyle": "->", "linewidth": 1.8, "shrinkA": 0, "shrinkB": 0}
 MOST_CLAIMS = 3  # told apart by colour
 CLAIM_COLORS = ("#e8e8e8", "#56b4e9", "#e69f00", "#d55e00")  # none, one, two, three and more
 
@@ -217,9 +187,8 @@ def boxes_figure(
         names: of the objects.
         title: above the picture.
     """
-    height, width = image.shape[-2:]
     figure, ax = one_panel(
-        cell=(5.0, 5.0 * height / width),
+        cell=picture_cell(image, 5.0, title=0),
         description=f"A picture with {len(names)} boxes: {', '.join(names) or 'none'}.",
     )
     draw_picture(ax, image, title=title)
@@ -247,10 +216,8 @@ def sides_figure(
         for name, row in zip(names.values(), ltrb[list(names)], strict=True)
     )
     hull = torch.cat([boxes[list(names)].view(-1, 2), location[None]])
-    (left, top), (right, bottom) = (
-        (hull.amin(dim=0) - 20).tolist(),
-        (hull.amax(dim=0) + 20).tolist(),
-    )
+    left, top = (hull.amin(dim=0) - 20).tolist()
+    right, bottom = (hull.amax(dim=0) + 20).tolist()
     figure, axes = panels(
         1,
         len(names),
@@ -264,7 +231,7 @@ def sides_figure(
         for side, value, (right_way, down) in zip(SIDES, ltrb[index].tolist(), WAYS, strict=True):
             end = x + value * right_way, y + value * down
             color, beyond = (object_color(index), 1) if value > 0 else (PALETTE[0], -1)
-            _arrow(ax, (x, y), end, color)
+            ax.annotate("", end, (x, y), arrowprops={**ARROW, "color": color})
             ax.annotate(
                 f"{side} = {value:.0f}",
                 end,
@@ -277,8 +244,7 @@ def sides_figure(
                 bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"},
             )
         ax.plot(x, y, marker="o", markersize=5, color=INK)
-        ax.set_xlim(left, right)
-        ax.set_ylim(bottom, top)
+        ax.axis((left, right, bottom, top))
     return figure
 
 
@@ -329,31 +295,21 @@ def ambiguity_figure(rules: Mapping[str, tuple[float, float]]) -> DescribedFigur
         for rule, (number, share) in rules.items()
     )
     figure, axes = panels(1, 2, cell=(4.2, 0.5 + 0.42 * len(rules)), description=f"{told}.")
-    places = torch.arange(len(rules)).tolist()
+    places = range(len(rules))
+    numbers = [number for number, _ in rules.values()]
+    shares = [100 * share for _, share in rules.values()]
     for ax, values, unit, text in (
-        (axes[0, 0], [number for number, _ in rules.values()], "locations a picture", "{:.0f}"),
-        (
-            axes[0, 1],
-            [100 * share for _, share in rules.values()],
-            "% of them, claimed by several objects",
-            "{:.1f} %",
-        ),
+        (axes[0, 0], numbers, "locations a picture", "{:.0f}"),
+        (axes[0, 1], shares, "% of them, claimed by several objects", "{:.1f} %"),
     ):
         bars = ax.barh(places, values, color=PALETTE[1], height=0.6)
         ax.bar_label(bars, [text.format(value) for value in values], padding=3, fontsize=8)
+        finish_plot(ax, x=unit, ticks=7)
         ax.set_yticks(places, list(rules), fontsize=8)
         ax.invert_yaxis()
         ax.set_xlim(0, 1.2 * max([*values, 1e-9]))
-        ax.set_xlabel(unit, fontsize=8)
-        ax.tick_params(axis="x", labelsize=7)
-        ax.spines[["top", "right"]].set_visible(False)
     axes[0, 1].set_yticklabels([])
     return figure
-
-
-def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], color: str) -> None:
-    arrow = {"arrowstyle": "->", "color": color, "linewidth": 1.8, "shrinkA": 0, "shrinkB": 0}
-    ax.annotate("", end, start, arrowprops=arrow)
 
 
 def _claims_bar(figure: DescribedFigure, axes: list[Axes], colors: Colormap) -> None:

@@ -21,9 +21,13 @@ from blendmask_lite.figures.style import (
     PALETTE,
     DescribedFigure,
     base_color,
+    draw_base,
     draw_box,
     draw_map,
+    draw_outline,
     draw_picture,
+    draw_text,
+    finish_plot,
     largest_magnitude,
     object_color,
     one_panel,
@@ -88,12 +92,14 @@ def curves_figure(
             "linestyle": DASHES[place // len(PALETTE) % len(DASHES)],
         }
         for name in losses:
-            _draw_loss(axes[name], table, name, window, style)
-        _draw(axes["learning_rate"], table, "learning_rate", style)
+            if window > 1 and name in table:
+                pale = {"color": style["color"], "alpha": 0.15, "linewidth": 0.6}
+                axes[name].plot(table["iteration"], table[name], **pale)
+            _draw(axes[name], table, name, window=window, **style)
+        _draw(axes["learning_rate"], table, "learning_rate", **style)
         scores = evaluations.get(run, {})
-        _draw(axes["AP"], scores, "mask AP", {**style, "marker": "o", "markersize": 3})
-        pale = {**style, "alpha": 0.5, "marker": "s", "markersize": 3}
-        _draw(axes["AP"], scores, "box AP", pale)
+        _draw(axes["AP"], scores, "mask AP", **style, marker="o", markersize=3)
+        _draw(axes["AP"], scores, "box AP", **style, marker="s", markersize=3, alpha=0.5)
         axes[names[0]].plot([], [], label=run, **style)
     for name, ax in axes.items():
         _finish(ax, name)
@@ -108,50 +114,36 @@ def curves_figure(
 def smooth(values: Sequence[float], window: int) -> NDArray[np.float64]:
     """Moving average over the last `window` values, over fewer at the beginning.
 
-    Values that are not finite are left out; where a window holds none, the result is NaN.
+    Values that are not finite are left out; the mean of none is NaN.
     """
     numbers = np.asarray(values, dtype=np.float64)
     is_finite = np.isfinite(numbers)
     sums = np.cumsum(np.where(is_finite, numbers, 0.0))
     counts = np.cumsum(is_finite).astype(np.float64)
-    for each in (sums, counts):
-        each[window:] = each[window:] - each[:-window]
+    for running in (sums, counts):
+        running[window:] = running[window:] - running[:-window]
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
-def _draw_loss(ax: Axes, table: Table, name: str, window: int, style: dict[str, Any]) -> None:
-    if name not in table:
-        return
-    if window > 1:
-        ax.plot(table["iteration"], table[name], color=style["color"], alpha=0.15, linewidth=0.6)
-    ax.plot(table["iteration"], smooth(table[name], window), linewidth=1.3, **style)
-
-
-def _draw(ax: Axes, table: Table, name: str, style: dict[str, Any]) -> None:
+def _draw(ax: Axes, table: Table, name: str, *, window: int = 0, **style: Any) -> None:
     if name in table:
-        ax.plot(table["iteration"], table[name], linewidth=1.3, **style)
+        values = smooth(table[name], window) if window else table[name]
+        ax.plot(table["iteration"], values, linewidth=1.3, **style)
 
 
 def _finish(ax: Axes, name: str) -> None:
-    ax.set_title(name.replace("_", " "), fontsize=9)
-    ax.tick_params(labelsize=7)
+    """Numbers and grid; from zero to the largest value, except for single steps' peaks."""
+    finish_plot(ax, title=name.replace("_", " "), ticks=7)
     ax.locator_params(axis="x", nbins=5)
     ax.grid(color="#dddddd", linewidth=0.6)
-    ax.spines[["top", "right"]].set_visible(False)
     ax.set_xlim(left=0)
-    low, high = _limits(ax)
-    if low < high:
-        ax.set_ylim(low, high)
+    values = np.concatenate([[], *(np.asarray(line.get_ydata(), float) for line in ax.lines)])
+    values = values[np.isfinite(values)]
+    if len(values) and np.percentile(values, 99.5) > 0:
+        ax.set_ylim(0, 1.08 * float(np.percentile(values, 99.5)))
 
 
-def _limits(ax: Axes) -> tuple[float, float]:
-    """From zero to the largest value, but a single step's peak does not squeeze the rest."""
-    lines = [np.asarray(line.get_ydata(), dtype=np.float64) for line in ax.lines]
-    values = np.concatenate([line[np.isfinite(line)] for line in lines]) if lines else np.array([])
-    return (0.0, 1.08 * float(np.percentile(values, 99.5))) if len(values) else (0.0, 0.0)
-
-
-MOST = 4  # bases that are drawn where nobody chose
+MOST = 4  # bases that are drawn by default
 TRUTH = PALETTE[0]  # the line around a true mask
 
 
@@ -176,7 +168,7 @@ def moment_figure(
         box: (4,) of the object, corners, pixels.
         true_mask: (H, W) bool, outlined in its mask.
         bases: (K, h, w) of the picture.
-        attentions: (k, m, m) raw, of the object; k = 0 where a merger has none.
+        attentions: (k, m, m) raw, of the object; k = 0 if the merger has none.
         mask_probabilities: (R, R) over the box.
         stride: of the bases, pixels per cell.
         found_masks: (D, H, W) bool, what a detection would give; painted on the picture.
@@ -198,34 +190,19 @@ def moment_figure(
     draw_picture(axes[0, 0], picture, title="picture", has_units=False)
     draw_box(axes[0, 0], box.tolist(), color=INK)
     _draw_mask(axes[1, 0], mask_probabilities, box, true_mask)
-    base_limit, attention_limit = limits or (
-        largest_magnitude(bases),
-        largest_magnitude(attentions),
-    )
+    base_limit, attention_limit = limits or map(largest_magnitude, (bases, attentions))
     height, width = image.shape[-2:]
     for ax, index in zip(axes[0, 1:], columns, strict=True):
-        draw_map(
-            ax,
-            bases[index],
-            limits=base_limit,
-            stride=stride,
-            title=f"base {index + 1}, ±{base_limit:.2g}",
-            title_color=base_color(index),
-        )
-        ax.set_xlim(0, width)  # what was padded is not drawn
-        ax.set_ylim(height, 0)
+        note = f", ±{base_limit:.2g}"
+        draw_base(ax, bases[index], index, note=note, limits=base_limit, stride=stride)
+        ax.axis((0, width, height, 0))  # the padding is not drawn
         draw_box(ax, box.tolist(), color=INK, width=1.0)
     for ax, index in zip(axes[1, 1:], columns, strict=True):
         if index >= len(attentions):
             ax.set_axis_off()
             continue
-        draw_map(
-            ax,
-            attentions[index],
-            limits=attention_limit,
-            title=f"attention {index + 1}, ±{attention_limit:.2g}",
-            title_color=base_color(index),
-        )
+        note = f", ±{attention_limit:.2g}"
+        draw_base(ax, attentions[index], index, name="attention", note=note, limits=attention_limit)
     return figure
 
 
@@ -266,14 +243,13 @@ def film_figure(
         len(moments) + 1,
         cell=(1.35, 1.5),
         description=f"{title or 'One object while the model learns'}: its mask and {num_bases} "
-        f"bases after {', '.join(str(each) for each in moments)} iterations.",
+        f"bases after {', '.join(map(str, moments))} iterations.",
     )
     draw_picture(axes[0, 0], crop_picture(image, box), title="picture", has_units=False)
     for row in range(1, num_bases + 1):
         axes[row, 0].set_axis_off()
-        axes[row, 0].text(
-            0.95, 0.5, f"base {row}", color=base_color(row - 1), fontsize=9, ha="right", va="center"
-        )
+        color = base_color(row - 1)
+        draw_text(axes[row, 0], 0.95, 0.5, f"base {row}", size=9, color=color, ha="right")
     for column, moment in enumerate(moments, start=1):
         _draw_mask(axes[0, column], mask_probabilities[moment], box, true_mask)
         axes[0, column].set_title(f"{moment:,}\nIoU {mask_iou[moment]:.2f}", fontsize=8)
@@ -286,14 +262,11 @@ def film_figure(
 
 def _draw_mask(ax: Axes, probabilities: Tensor, box: Tensor, true_mask: Tensor) -> None:
     """Probabilities in grey, the true outline over them, as wide and high as the box is."""
-    resolution = len(probabilities)
-    truth = crop_masks(true_mask[None], box[None].float(), resolution)[0]
+    truth = crop_masks(true_mask[None], box[None].float(), len(probabilities))[0]
     drawn = draw_map(
         ax, probabilities, colors="Greys", limits=(0, 1), title="mask, 0 to 1; line: truth"
     )
-    cells = np.arange(resolution) + 0.5
-    if truth.any() and not truth.all():
-        ax.contour(cells, cells, truth.float().numpy(), levels=[0.5], colors=[TRUTH], linewidths=1)
+    draw_outline(ax, truth, TRUTH)
     width, height = (box[2:] - box[:2]).tolist()
     drawn.axes.set_aspect(height / max(width, 1e-6))
 
@@ -315,7 +288,7 @@ def mask_progress_figure(
 
     Args:
         iterations: of the T moments.
-        mask_iou: (T, N) with the true masks, 0 to 1; NaN where a moment could not be read.
+        mask_iou: (T, N) with the true masks, 0 to 1; NaN if a moment could not be read.
         names: of the N objects.
         chosen: which object.
         moment: place of a moment to mark, from 0; None marks none.
@@ -338,31 +311,23 @@ def mask_progress_figure(
     figure.set_layout_engine("none")
     left = margin_cells(num) / (num + margin_cells(num))
     ax.set_position((left, 0.24, 1 - left, 0.70))  # a moment is as wide everywhere
-    for place in sorted(range(len(names)), key=lambda each: each == chosen):
-        is_chosen = place == chosen
-        ax.plot(
-            range(num),
-            mask_iou[:, place].tolist(),
-            color=object_color(place),
-            linewidth=2.2 if is_chosen else 1.0,
-            alpha=1.0 if is_chosen else 0.45,
-            marker="o" if is_chosen else "",
-            markersize=3.5,
-            label=names[place],
-        )
+    strong: dict[str, Any] = {"linewidth": 2.2, "marker": "o", "markersize": 3.5}
+    for place in sorted(range(len(names)), key=lambda place: place == chosen):
+        style = strong if place == chosen else {"linewidth": 1.0, "alpha": 0.45}
+        values = mask_iou[:, place].tolist()
+        ax.plot(range(num), values, color=object_color(place), label=names[place], **style)
     if moment is not None:
         ax.axvspan(moment - 0.5, moment + 0.5, color="#ffe14d", alpha=0.6, linewidth=0)
     ax.set_xlim(-0.5, num - 0.5)
     ax.set_ylim(0, 1.03)
     step = math.ceil(num / MOST_TICKS)
     ticks = sorted({*range(0, num, step), num - 1} - ({num - 2} if step > 1 else set()))
-    ax.set_xticks(ticks, [f"{iterations[place]:,}" for place in ticks], fontsize=7)
-    ax.tick_params(axis="y", labelsize=7)
+    finish_plot(ax, ticks=7)
+    ax.set_xticks(ticks, [f"{iterations[place]:,}" for place in ticks])
     for label, where in zip(ax.get_xticklabels(), ticks, strict=True):
         label.set_horizontalalignment("right" if where == num - 1 else "center")
     ax.set_xlabel("iterations", fontsize=7, labelpad=1)
     ax.grid(color="#dddddd", linewidth=0.6)
-    ax.spines[["top", "right"]].set_visible(False)
     # The margin has room for numbers only, so the axis' name stands inside.
     whose = f", {names[chosen]}" if names else ""
     text = f"IoU of the mask{whose}" + (f" (pale: the other {len(names) - 1})" if names[1:] else "")
@@ -371,5 +336,5 @@ def mask_progress_figure(
 
 
 def margin_cells(num_moments: int) -> int:
-    """How many moments would fit left of the curves: there stand the numbers of the y axis."""
+    """How many moments would fit left of the curves, where the numbers of the y axis stand."""
     return max(1, math.ceil(num_moments * MARGIN / (1 - MARGIN)))
