@@ -23,7 +23,7 @@ import torch
 from blendmask_lite import PRESETS, files
 from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.training.recording import Watching
+from blendmask_lite.training.observers import Watching
 from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model
 from blendmask_lite.training.schedule import TRAIN_PRESETS, rescale

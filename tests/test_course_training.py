@@ -26,8 +26,7 @@ from blendmask_lite.research import BasisScores
 from blendmask_lite.training.distributed import Ranks
 from blendmask_lite.training.losses import mask_loss
 from blendmask_lite.training.schedule import SCHEDULES, rescale
-from blendmask_lite.training.snapshot_files import read_snapshots
-from blendmask_lite.training.snapshots import choose_pictures
+from blendmask_lite.training.snapshots import choose_pictures, read_snapshots
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 

@@ -15,9 +15,14 @@ from torch import nn
 from blendmask_lite.structures import Target
 from blendmask_lite.terminal import duration
 from blendmask_lite.training.data import BatchSampler, batches_from
-from blendmask_lite.training.engine import NonFiniteLossError, TrainingState, train
+from blendmask_lite.training.engine import (
+    NonFiniteLossError,
+    TrainingState,
+    WeightAverage,
+    make_optimizer,
+    train,
+)
 from blendmask_lite.training.observers import ProgressLine
-from blendmask_lite.training.optimizer import WeightAverage, make_optimizer
 from blendmask_lite.training.run import StopRequest
 from blendmask_lite.training.run_folder import CsvLog, RunFolder, step_row
 from blendmask_lite.training.schedule import TRAIN_PRESETS, TrainConfig, learning_rate_at, rescale

@@ -23,8 +23,14 @@ from blendmask_lite.lab.canvas import CanvasEvent, as_cells
 from blendmask_lite.lab.time import TimeMachine
 from blendmask_lite.lab.time.moments import TimeReel
 from blendmask_lite.masks import mask_iou
-from blendmask_lite.training.snapshot_files import read_snapshots, write_pictures, write_snapshot
-from blendmask_lite.training.snapshots import Snapshot, choose_pictures, take_snapshot
+from blendmask_lite.training.snapshots import (
+    Snapshot,
+    choose_pictures,
+    read_snapshots,
+    take_snapshot,
+    write_pictures,
+    write_snapshot,
+)
 
 SMALL = {"stage_width": 8, "stem_channels": 8, "pyramid_channels": 16, "bottom_channels": 16}
 MOMENTS = (0, 3, 20, 90)

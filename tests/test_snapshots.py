@@ -17,22 +17,20 @@ from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.files import shipped_snapshots
 from blendmask_lite.structures import Target
-from blendmask_lite.training.recording import SnapshotLog
+from blendmask_lite.training.observers import SnapshotLog
 from blendmask_lite.training.run_folder import RunFolder
-from blendmask_lite.training.snapshot_files import (
+from blendmask_lite.training.snapshots import (
+    Snapshot,
     as_bytes,
+    choose_pictures,
     from_bytes,
     narrow,
     read_snapshots,
+    snapshot_iterations,
+    take_snapshot,
     widen,
     write_pictures,
     write_snapshot,
-)
-from blendmask_lite.training.snapshots import (
-    Snapshot,
-    choose_pictures,
-    snapshot_iterations,
-    take_snapshot,
 )
 from blendmask_lite.training.targets import object_locations
 

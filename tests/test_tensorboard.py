@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures import paint_masks
 from blendmask_lite.training.engine import StepRecord
-from blendmask_lite.training.recording import TensorBoardLog, Watching, masks_beside_truth
+from blendmask_lite.training.observers import TensorBoardLog, Watching, masks_beside_truth
 from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model
 from blendmask_lite.training.run_folder import RunFolder
@@ -171,3 +172,9 @@ def test_without_the_package_the_error_says_what_to_install(tmp_path, monkeypatc
         train_model(
             ShapesDataset(4), tmp_path / "run", recipe, watching=Watching(tensorboard_every=5)
         )
+
+
+def test_a_training_that_logs_nothing_needs_no_tensorboard():
+    code = "import sys; sys.modules['torch.utils.tensorboard'] = None; "
+    code += "import blendmask_lite.training.run"
+    subprocess.run([sys.executable, "-c", code], check=True)

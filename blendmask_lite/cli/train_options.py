@@ -10,7 +10,7 @@ from blendmask_lite.config import PRESETS
 from blendmask_lite.training.schedule import SCHEDULES, TrainConfig
 
 if TYPE_CHECKING:
-    from blendmask_lite.training.recording import Watching
+    from blendmask_lite.training.observers import Watching
 
 __all__ = ["DEFAULT_PRESET", "EPILOG", "MOST_WORKERS", "add_train_options", "make_watching"]
 
@@ -166,7 +166,7 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
 
 def make_watching(options: argparse.Namespace) -> Watching:
     """What --tensorboard, --snapshots and --watched-pictures ask for."""
-    from blendmask_lite.training.recording import Watching
+    from blendmask_lite.training.observers import Watching
 
     for name, (least, most) in LIMITS.items():
         value = getattr(options, name)

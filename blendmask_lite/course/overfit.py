@@ -17,8 +17,13 @@ from blendmask_lite.boxes import centerness
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.training.criterion import Criterion
-from blendmask_lite.training.snapshot_files import write_pictures, write_snapshot
-from blendmask_lite.training.snapshots import Snapshot, snapshot_iterations, take_snapshot
+from blendmask_lite.training.snapshots import (
+    Snapshot,
+    snapshot_iterations,
+    take_snapshot,
+    write_pictures,
+    write_snapshot,
+)
 
 __all__ = ["MaskLoss", "OverfitStep", "learn_by_heart"]
 

@@ -17,7 +17,7 @@ from blendmask_lite.lab.parts import LabWidget, button, control, row, shows_erro
 from blendmask_lite.lab.run_process import STOPPED, RunProcess
 from blendmask_lite.lab.time import TimeMachine
 from blendmask_lite.training.run_folder import RunRecord
-from blendmask_lite.training.snapshot_files import PICTURES, step_files
+from blendmask_lite.training.snapshots import PICTURES, step_files
 
 __all__ = ["RunView", "TrainingControls", "TrainingMonitor", "curves_of", "look_at_run"]
 

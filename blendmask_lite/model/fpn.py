@@ -21,8 +21,8 @@ class FPN(nn.Module):
             including c5.
         out_channels: of every level.
         num_top_levels: 0, 1 (p6) or 2 (p6 and p7), by strided convolutions on p5.
-        levels: that are made of the maps, p3 of c3; a map whose level nobody reads enriches the
-            levels below it only. None: all of them.
+        levels: that are made of the maps, p3 of c3; a map whose level is left out only enriches
+            the levels below it. None: all of them.
 
     Raises:
         ValueError: `num_top_levels` is another number, or p5 is left out below p6.

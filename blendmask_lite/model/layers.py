@@ -257,7 +257,7 @@ class DeformConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, out_channels, H / stride, W / stride)."""
         predicted = self.offset(x)
-        # In float32: torchvision has no kernel for bfloat16, and where a sample lies needs it.
+        # In float32: torchvision has no kernel for bfloat16, and the places of the samples need it.
         samples = at_least_float32(predicted)
         offsets = samples[:, :18]  # (dy, dx) of the nine samples, row by row
         weights = samples[:, 18:].sigmoid()

@@ -1,4 +1,4 @@
-"""What the network computed: one type for training, inference and whoever looks inside."""
+"""What the network computed: one type for training, inference and every look inside."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def score_bases(
     Args:
         model: with any merger.
         dataset: with masks.
-        max_images: the first so many only.
+        max_images: how many, from the first on; None: all.
         progress: called with (done, total).
 
     Raises:

@@ -123,7 +123,7 @@ def stage_times(
         (attentions, crops, blender), "paste" -> milliseconds.
 
     Raises:
-        ValueError: the image does not have so many boxes, even with a least score of 0.
+        ValueError: the image has fewer boxes, even with a least score of 0.
     """
     stages = {count: _stages(model, image, count) for count in counts}
     jobs = {f"{count} {name}": job for count in counts for name, job in stages[count].items()}

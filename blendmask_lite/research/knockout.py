@@ -87,7 +87,7 @@ def knock_out_bases(
         model: each image is resized to its test size; its mode is afterwards what it was.
         dataset: of the model's classes.
         factor: as in `change_base`.
-        max_images: the first so many only.
+        max_images: how many, from the first on; None: all.
         progress: called with (done, total).
 
     Raises:

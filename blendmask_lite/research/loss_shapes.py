@@ -88,7 +88,7 @@ def follow_gradient(
 
     Args:
         name: of the loss.
-        predicted: where it begins, pixels.
+        predicted: the first box, pixels.
         true: the true box, pixels.
         num_steps: at most; it ends earlier if no side is told to move.
     """

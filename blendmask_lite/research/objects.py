@@ -109,7 +109,7 @@ def true_objects(
     Args:
         model: to look at.
         dataset: with masks.
-        max_images: the first so many only.
+        max_images: how many, from the first on; None: all.
         progress: called with (done, total).
 
     Raises:

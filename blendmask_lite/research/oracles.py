@@ -1,6 +1,6 @@
 """How good a mask could be: the best attentions for given bases, the best bases, and oracles.
 
-To see where a mask loses IoU, box, attention and bases are replaced by the best ones in turn.
+Box, attention and bases are replaced by the best ones in turn, to see which costs how much IoU.
 """
 
 from __future__ import annotations

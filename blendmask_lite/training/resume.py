@@ -49,7 +49,7 @@ class Recipe:
 
     Attributes:
         model: architecture.
-        inference: stored with the weights; evaluations during training use it, too.
+        inference: stored with the weights; evaluations during training also use it.
         train: schedule, optimizer, sizes.
         start_from: a checkpoint whose fitting weights are the beginning, or None.
         backbone_from: ImageNet weights of the backbone, as `load_backbone_weights` takes them,

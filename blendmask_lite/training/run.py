@@ -30,8 +30,14 @@ from blendmask_lite.training.engine import (
     train,
 )
 from blendmask_lite.training.failure import save_failure
-from blendmask_lite.training.observers import BestModel, Observer, ProgressLine, RunTables
-from blendmask_lite.training.recording import Watching, make_watchers
+from blendmask_lite.training.observers import (
+    BestModel,
+    Observer,
+    ProgressLine,
+    RunTables,
+    Watching,
+    make_watchers,
+)
 from blendmask_lite.training.resume import (
     Recipe,
     begin_state,

@@ -368,7 +368,7 @@ def _read_table(path: Path, problems: list[str], *, is_needed: bool = True) -> T
     columns: list[array[float]] = []
     odd_rows: list[int] = []
     number = 0
-    if path.exists() and not path.is_file():  # nobody may ever write into a pipe
+    if path.exists() and not path.is_file():  # a pipe would block for ever
         problems.append(f"{path.name} is no regular file")
         return {}
     try:

@@ -23,8 +23,8 @@ __all__ = [
 ]
 
 
-# Shares of the learning rate at iteration 0: that of AdelaiDet; that of FCOS' code, which the paper
-# follows where it says nothing itself.
+# Shares of the learning rate at iteration 0: that of AdelaiDet, and that of FCOS' code, which the
+# paper follows unless it says otherwise.
 WARMUP_FACTORS = {"linear": 1 / 1000, "constant": 1 / 3}
 
 # Least and largest values. Beyond the largest, memory or the range of an integer would end sooner.
@@ -153,9 +153,9 @@ def rescale(
 ) -> TrainConfig:
     """The same recipe for another length or batch size.
 
-    Milestones move with the length, and there are ten checkpoints at least. The warm-up keeps its
-    share of the run; a shorter run may keep its absolute length instead, up to a tenth of the run,
-    because early steps are the fragile ones. The learning rate grows with the batch: in proportion
+    Milestones move with the length, and there are at least ten checkpoints. The warm-up keeps its
+    share of the run; in a shorter run it may keep its absolute length instead, up to a tenth of the
+    run, because the early steps are fragile. The learning rate grows with the batch: in proportion
     under SGD (Goyal et al., "Accurate, Large Minibatch SGD", section 2.1), by the square root under
     Adam, whose steps do not grow with the gradient (Malladi et al., "On the SDEs and Scaling Rules
     for Adaptive Gradient Algorithms").
@@ -238,7 +238,7 @@ SCHEDULES: MappingProxyType[str, TrainConfig] = MappingProxyType(
         "550_3x_crop": replace(
             _RELEASED_3X, crop=0.9, train_sizes=tuple(range(440, 595)), max_size=990
         ),
-        # Ours, found by trying: some twenty minutes on two CPU cores, for generated shapes
+        # Ours, found by trial: about twenty minutes on two CPU cores, for generated shapes
         "laptop": _LAPTOP,
         # The same for generated shapes at 192 px
         "laptop_192": replace(_LAPTOP, train_sizes=(192,), max_size=320),
@@ -254,8 +254,8 @@ SCHEDULES: MappingProxyType[str, TrainConfig] = MappingProxyType(
     }
 )
 
-# Each preset's own schedule. A model that was released with several lengths has the longest of
-# them, r50 its 1x.
+# Each preset's own schedule. A model that was released with several lengths has the longest one,
+# except for r50, which has 1x.
 PRESET_SCHEDULES: MappingProxyType[str, str] = MappingProxyType(
     {
         "nano": "laptop",

@@ -92,7 +92,7 @@ class RunSession:
 
         Args:
             description: settings of the run; `command` is that of this process.
-            iteration: where it begins.
+            iteration: at which this process begins.
             iterations_before: the length that was planned, if the run becomes longer.
         """
         if not self.is_recorded:

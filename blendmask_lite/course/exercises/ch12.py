@@ -13,8 +13,7 @@ from torch.nn import functional as F
 
 from blendmask_lite.course.definition import Case, Exercise, WrongAnswer
 from blendmask_lite.model.inputs import padded_size
-from blendmask_lite.training.engine import TrainingState, train
-from blendmask_lite.training.optimizer import WeightAverage, make_optimizer
+from blendmask_lite.training.engine import TrainingState, WeightAverage, make_optimizer, train
 from blendmask_lite.training.schedule import TrainConfig, learning_rate_at
 
 __all__ = ["EXERCISES"]

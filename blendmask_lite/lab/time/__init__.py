@@ -23,7 +23,7 @@ from blendmask_lite.lab.parts import (
 )
 from blendmask_lite.lab.time import view as view
 from blendmask_lite.lab.time.moments import Moment, TimeReel
-from blendmask_lite.training.snapshot_files import Snapshots
+from blendmask_lite.training.snapshots import Snapshots
 
 __all__ = ["TimeControls", "TimeMachine"]
 

@@ -18,8 +18,7 @@ from blendmask_lite.figures.style import largest_magnitude
 from blendmask_lite.files import shipped_snapshots
 from blendmask_lite.masks import paste_masks
 from blendmask_lite.model.merge import crop_bases
-from blendmask_lite.training.snapshot_files import Snapshots, read_snapshots
-from blendmask_lite.training.snapshots import PictureSnapshot
+from blendmask_lite.training.snapshots import PictureSnapshot, Snapshots, read_snapshots
 
 __all__ = ["Moment", "TimeReel"]
 

@@ -84,7 +84,7 @@ class Tree(nn.Module):
         depth: 1 has two blocks, 2 has two trees of depth 1, and so on.
         in_channels, out_channels: before and after.
         stride: of the whole tree.
-        has_level_root: the root sees the tree's input, too.
+        has_level_root: the root also sees the tree's input.
         root_channels: of what the trees further up hand down to the root.
         norm: see `make_norm`.
     """

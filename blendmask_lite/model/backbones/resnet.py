@@ -148,7 +148,7 @@ class ResNet(Backbone):
         self.stem = stem
         self.channels = dict(zip(STAGES, channels, strict=True))
         self.conv1 = _conv(3, stem_channels, 7 if stem == "7x7" else 3, 2)
-        fixed = "frozen_bn" if norm == "bn" else norm  # frozen statistics stay as they are, too
+        fixed = "frozen_bn" if norm == "bn" else norm  # frozen stages keep their statistics
         self.bn1 = make_norm(fixed if frozen_stages >= 1 else norm, stem_channels)
         in_channels = stem_channels
         for i, num in enumerate(num_blocks):
@@ -172,7 +172,7 @@ class ResNet(Backbone):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        for module in self.modules():  # after the loop above, which sees the offsets' kernels, too
+        for module in self.modules():  # after the loop above, which also sets the offsets' kernels
             if isinstance(module, DeformConv2d):
                 module.reset_offset()
         frozen = [self.conv1, self.bn1, self.layer1, self.layer2, self.layer3, self.layer4]
