@@ -34,7 +34,7 @@ from blendmask_lite.evaluation import instances
 from blendmask_lite.evaluation.instances import InstanceEvaluator, detect_all, evaluate_model
 from blendmask_lite.evaluation.panoptic_quality import PanopticQuality, SegmentCounts
 from blendmask_lite.evaluation.pictures import in_batches, require_same_names
-from blendmask_lite.evaluation.results import ClassResult, InstanceResults, coco_results
+from blendmask_lite.evaluation.results import ClassResult, InstanceResults, image_results
 from blendmask_lite.structures import Target, UnpastedDetections
 
 
@@ -70,10 +70,10 @@ def test_results_are_the_same_before_and_after_pasting():
         image_size=(40, 60),
         mask_threshold=0.5,
     )
-    entries = coco_results(7, found, (3, 9))
-    assert entries == coco_results(7, found.pasted(), (3, 9))
+    entries = image_results(7, found, (3, 9)).entries()
+    assert entries == image_results(7, found.pasted(), (3, 9)).entries()
     assert [each["category_id"] for each in entries] == [3, 9, 3]
-    assert coco_results(7, found[:0]) == []
+    assert image_results(7, found[:0]).entries() == []
 
 
 def test_control_characters_of_class_names_are_printed_as_codes(dataset):
@@ -252,7 +252,7 @@ def test_nothing_found_is_zero_and_no_crash(dataset):
 
 def test_results_are_cocos_own_format(dataset):
     sample = dataset.load(0)
-    entries = coco_results(7, detections_of(sample.target), dataset.category_ids)
+    entries = image_results(7, detections_of(sample.target), dataset.category_ids).entries()
     first = entries[0]
     assert first["image_id"] == 7
     assert first["category_id"] == dataset.category_ids[int(sample.target.labels[0])]

@@ -31,16 +31,10 @@ __all__ = [
     "is_federated",
 ]
 
-
 # Our names -> hotcoco's.
-COCO_METRICS = {
-    **{"AP": "AP", "AP50": "AP50", "AP75": "AP75", "APS": "APs", "APM": "APm", "APL": "APl"},
-    "AR100": "AR100",
-}
-LVIS_METRICS = {
-    **{"AP": "AP", "AP50": "AP50", "AP75": "AP75", "APS": "APs", "APM": "APm", "APL": "APl"},
-    **{"APr": "APr", "APc": "APc", "APf": "APf", "AR300": "AR@300"},
-}
+_AP = {"AP": "AP", "AP50": "AP50", "AP75": "AP75", "APS": "APs", "APM": "APm", "APL": "APl"}
+COCO_METRICS = _AP | {"AR100": "AR100"}
+LVIS_METRICS = _AP | {"APr": "APr", "APc": "APc", "APf": "APf", "AR300": "AR@300"}
 IOU_TYPES = {"mask": "segm", "box": "bbox"}  # the libraries' words
 IOU_THRESHOLDS = {"AP50": 0, "AP75": 5}  # places among 0.50, 0.55, ..., 0.95
 
@@ -50,8 +44,8 @@ class AveragePrecision:
     """How well the masks, or the boxes, of all classes were found.
 
     Attributes:
-        numbers: in percent by name, those of `COCO_METRICS` or `LVIS_METRICS`; NaN where the data
-            has no object to say it by.
+        numbers: in percent by name, those of `COCO_METRICS` or `LVIS_METRICS`; NaN if no object
+            of the data counts for it.
         classes: C times AP, AP50 and AP75 in percent, in the order of the labels.
         precision: (10, 101, C) at IoU 0.50, 0.55 to 0.95 and recall 0, 0.01 to 1, from 0 to 1;
             objects of all sizes, most detections; NaN for classes without objects.
@@ -67,9 +61,9 @@ def evaluate_detections(
 ) -> dict[str, AveragePrecision]:
     """Compare detections with the true objects.
 
-    Federated truth is evaluated as LVIS's: a class counts in the images where it is present or
-    known to be absent; surplus detections of it are no mistakes where not all of its objects
-    are marked; the best 300 detections of an image count.
+    Federated truth is evaluated by LVIS's rules: a class counts in the images where it is present
+    or known to be absent; surplus detections of it are no mistakes in images where not all of its
+    objects are marked; the best 300 detections of an image count. This needs hotcoco.
 
     Args:
         truth: images, annotations and categories in COCO's or LVIS's format.
@@ -77,13 +71,10 @@ def evaluate_detections(
 
     Returns:
         For "mask" and "box".
-
-    Raises:
-        ValueError: federated truth, and hotcoco cannot be imported.
     """
     federated = is_federated(truth)
-    # Ids may be beyond float64. They are numbered again, images in their order, because ties are
-    # decided by it.
+    # Ids may be too large for float64, so new numbers replace them. Images keep their order, which
+    # decides ties.
     images = {each: n for n, each in enumerate(sorted(x["id"] for x in truth["images"]), start=1)}
     labels = {each: n for n, each in enumerate((x["id"] for x in truth["categories"]), start=1)}
     renumbered = _renumbered(truth, images, labels)
@@ -120,11 +111,7 @@ def is_federated(truth: dict[str, Any]) -> bool:
 
 
 def import_hotcoco(module: str, *, purpose: str) -> Any:
-    """A module of the library hotcoco.
-
-    Raises:
-        ValueError: it cannot be imported; what needs it, and what to install.
-    """
+    """A module of the library hotcoco; ValueError says what needs it if it cannot be imported."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -225,7 +212,7 @@ def _by_pycocotools(
 
 
 def _as_result(numbers: dict[str, float], precision: NDArray[np.float64]) -> AveragePrecision:
-    """Args: numbers from 0 to 1, and (10, 101, C, sizes, limits of detections); -1 for nothing."""
+    """From numbers 0 to 1 and (10, 101, C, sizes, limits of detections); -1 means no value."""
     every = precision[:, :, :, 0, -1]
     every = np.where(every < 0, np.nan, every)
     return AveragePrecision(
@@ -243,5 +230,5 @@ def _class_numbers(precision: NDArray[np.float64]) -> dict[str, float]:
 
 
 def _percent(value: float) -> float:
-    """COCO says -1 if there is nothing to measure."""
+    """The libraries return -1 if there is nothing to measure."""
     return float("nan") if value < 0 else round(100 * value, 4)

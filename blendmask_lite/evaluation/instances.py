@@ -17,9 +17,9 @@ from blendmask_lite.evaluation.average_precision import (
     is_federated,
 )
 from blendmask_lite.evaluation.pictures import (
-    in_batches,
+    Gather,
     made_by_first,
-    own_images,
+    predictions,
     require_same_names,
 )
 from blendmask_lite.evaluation.results import (
@@ -29,18 +29,13 @@ from blendmask_lite.evaluation.results import (
     image_results,
 )
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.model.layers import evaluating
 from blendmask_lite.structures import FoundObjects
 
 __all__ = ["InstanceEvaluator", "detect_all", "evaluate_model"]
 
 
 class InstanceEvaluator:
-    """Collects detections image by image, as run lengths, so that memory stays small.
-
-    Args:
-        dataset: with the true objects.
-    """
+    """Collects detections image by image, as run lengths, so that memory stays small."""
 
     def __init__(self, dataset: InstanceDataset) -> None:
         self.dataset = dataset
@@ -54,7 +49,7 @@ class InstanceEvaluator:
         return [self._found[image_id] for image_id in ids if image_id in self._found]
 
     def add(self, image_id: int, found: FoundObjects) -> None:
-        """Take in what was found in an image, at the size of the stored picture.
+        """Take in what was found in an image, at the size of the stored image.
 
         Raises:
             ValueError: an image of another data set, or one that was added before; or a score
@@ -67,11 +62,7 @@ class InstanceEvaluator:
         return list(self._found.values())
 
     def merge(self, states: Iterable[list[ImageResults]]) -> None:
-        """Take in what other evaluators of the same data set have, as their `state` gives it.
-
-        Raises:
-            ValueError: an image of another data set, or one that was added before.
-        """
+        """Take in the `state` of other evaluators of the same data set."""
         for state in states:
             for results in state:
                 self._add(results)
@@ -128,15 +119,15 @@ def evaluate_model(
     max_images: int | None = None,
     batch_size: int | None = None,
     share: tuple[int, int] = (0, 1),
-    gather: Callable[[list[Any]], list[list[Any]]] | None = None,
+    gather: Gather | None = None,
 ) -> InstanceResults:
     """Find the objects of every image and compare them with the true ones; see `detect_all`.
 
-    With several processes, the first one compares and tells the others the numbers.
+    If there are several processes, the first one compares and sends the numbers to the others.
 
     Raises:
-        ValueError: see `detect_all`; a true object is damaged, which is found out before the work;
-            or the data is LVIS's, and hotcoco cannot be imported.
+        ValueError: see `detect_all`; or, before the work: a true object is damaged, or the data is
+            LVIS's and hotcoco cannot be imported.
     """
     require_same_names("classes", model.class_names, dataset.class_names)
     truth = dataset.select(dataset.image_ids[:max_images]).ground_truth()
@@ -164,7 +155,7 @@ def detect_all(
     max_images: int | None = None,
     batch_size: int | None = None,
     share: tuple[int, int] = (0, 1),
-    gather: Callable[[list[Any]], list[list[Any]]] | None = None,
+    gather: Gather | None = None,
 ) -> InstanceEvaluator:
     """Find the objects of every image.
 
@@ -172,13 +163,13 @@ def detect_all(
     what they found, and all of them return the same.
 
     Args:
-        model: each image is resized to its `inference.test_size` and `max_size`; its mode is
-            evaluation mode during the call and afterwards what it was.
+        model: each image is resized to its `inference.test_size` and `max_size`. It is in
+            evaluation mode during the call.
         dataset: of the model's classes.
         progress: called with (done, total) of this process' images.
-        max_images: the first so many only.
-        batch_size: images that the model gets at once, at most, all of one padded size: the
-            numbers do not depend on it, up to rounding. None: 1 on the CPU, 8 on a GPU.
+        max_images: only so many, from the first on.
+        batch_size: most images that the model gets at once, all of one padded size: the numbers do
+            not depend on it, up to rounding. None: 1 on the CPU, 8 on a GPU.
         share: (rank, number of processes).
         gather: takes values of this process that can be pickled and returns those of all of
             them, in every process; such as torch.distributed's all_gather_object. Called by all
@@ -189,20 +180,18 @@ def detect_all(
             several without `gather`.
     """
     require_same_names("classes", model.class_names, dataset.class_names)
-    total = len(dataset) if max_images is None else min(max_images, len(dataset))
-    mine = own_images(total, share, can_gather=gather is not None)
     evaluator = InstanceEvaluator(dataset)
-    with evaluating(model):
-        done = 0
-        for batch in in_batches(model, dataset, mine, batch_size):
-            found = model.predict(
-                [each.image for each in batch], output_sizes=[each.stored_size for each in batch]
-            )
-            for picture, each in zip(batch, found, strict=True):
-                evaluator.add(dataset.image_ids[picture.index], each.to("cpu"))
-                done += 1
-                if progress is not None:
-                    progress(done, len(mine))
+    for index, found in predictions(
+        model,
+        dataset,
+        model.predict,
+        progress=progress,
+        max_images=max_images,
+        batch_size=batch_size,
+        share=share,
+        gather=gather,
+    ):
+        evaluator.add(dataset.image_ids[index], found)
     if gather is None:
         return evaluator
     whole = InstanceEvaluator(dataset)

@@ -30,10 +30,9 @@ __all__ = [
     "count_outcomes",
 ]
 
-
 SCORE_THRESHOLD = 0.4  # least score of a detection, as in `blendmask-lite segment`
 MATCH_IOU = 0.5  # a detection matches a true object of its class above it
-NEAR_IOU = 0.1  # and has something to do with an object above this
+NEAR_IOU = 0.1  # a detection above it is an inaccurate one of the object
 RIGHT, INACCURATE, CONFUSED = "right", "inaccurate", "wrong class"
 TWICE, NONE_SUCH, IGNORED = "twice", "no such object", "ignored"
 FOUND, MISSED = "found", "missed"
@@ -45,43 +44,31 @@ TRUE_OUTCOMES = (FOUND, MISSED)
 class ComparedObject:
     """A detection or a true object, and what became of it.
 
-    Attributes:
-        category_id: of the data set.
-        segmentation: compressed run lengths.
-        outcome: of a detection "right"; "inaccurate" (near an object of its class, IoU too low),
-            "wrong class" (IoU high enough with an object of another class), "twice" (its object
-            has a better detection), "no such object"; of a true object "found" or "missed". Crowds,
-            and detections that lie on one or that LVIS's annotators did not check, are "ignored".
-        score: of a detection.
-        iou: of a "right" detection with its object.
+    The outcome of a detection is "right"; "inaccurate" (near an object of its class, IoU too low),
+    "wrong class" (IoU high enough with an object of another class), "twice" (its object has a
+    better detection) or "no such object"; that of a true object is "found" or "missed". Crowds, and
+    detections that lie on one or that LVIS's annotators did not check, are "ignored".
     """
 
     category_id: int
-    segmentation: dict[str, Any]
+    segmentation: dict[str, Any]  # compressed run lengths
     outcome: str
-    score: float | None = None
-    iou: float = 0.0
+    score: float | None = None  # of a detection
+    iou: float = 0.0  # of a "right" detection with its object
 
 
 @dataclass(frozen=True)
 class ImageComparison:
-    """What was found in an image beside what is there.
-
-    Attributes:
-        image_id: of the image.
-        size: (H, W) of the stored picture.
-        found: detections above the score threshold, best first.
-        true: the true objects, crowds among them.
-    """
+    """What was found in an image and what is there."""
 
     image_id: int
-    size: tuple[int, int]
-    found: tuple[ComparedObject, ...]
-    true: tuple[ComparedObject, ...]
+    size: tuple[int, int]  # (H, W) of the stored image
+    found: tuple[ComparedObject, ...]  # detections above the score threshold, best first
+    true: tuple[ComparedObject, ...]  # including crowds
 
     @property
     def counts(self) -> SegmentCounts:
-        """Of all classes together."""
+        """For all classes together."""
         matched = [each.iou for each in self.found if each.outcome == RIGHT]
         ignored = sum(each.outcome == IGNORED for each in self.found)
         return SegmentCounts(
@@ -95,8 +82,8 @@ class ImageComparison:
     def score(self) -> float:
         """Our choice: panoptic quality of the image's objects, all classes together, in percent.
 
-        The mean IoU of the matches times the F1 score of detections and true objects. NaN where
-        nothing is and nothing was found.
+        The mean IoU of the matches times the F1 score of detections and true objects. NaN if there
+        is nothing and nothing was found.
         """
         return self.counts.quality["PQ"]
 
@@ -110,15 +97,15 @@ def compare_images(
     """Match the detections of each image with its true objects, best detection first.
 
     A detection takes the free object of its class with the highest mask IoU, if that is above
-    0.5.
+    0.5. Detections with a score below the threshold do not count.
 
     Args:
         truth: images, annotations and categories in COCO's or LVIS's format.
         results: of images of `truth`.
-        score_threshold: detections with a lower score do not count.
+        score_threshold: 0 to 1.
     """
-    images = {each["id"]: each for each in truth["images"]}
-    annotations: dict[int, list[dict[str, Any]]] = {each: [] for each in images}
+    images = {image["id"]: image for image in truth["images"]}
+    annotations: dict[int, list[dict[str, Any]]] = {image_id: [] for image_id in images}
     for annotation in truth["annotations"]:
         annotations[annotation["image_id"]].append(annotation)
     return [
@@ -211,7 +198,7 @@ def _mistake(
 
 
 def _checked_categories(image: dict[str, Any], present: NDArray[np.int64]) -> set[int] | None:
-    """The classes of which LVIS marks every object of an image; None if it is all of them."""
+    """The classes whose objects LVIS marks completely in an image; None if it is all of them."""
     if "neg_category_ids" not in image:
         return None
     unfinished = set(image.get("not_exhaustive_category_ids", []))
@@ -224,7 +211,7 @@ def _unless_unchecked(outcome: str, category_id: int, checked: set[int] | None) 
 
 
 def count_outcomes(comparisons: Sequence[ImageComparison]) -> dict[str, dict[str, int]]:
-    """{"found": {outcome: number}, "true": {outcome: number}} without what is ignored."""
+    """{"found": {outcome: number}, "true": {outcome: number}}; ignored ones are left out."""
     found = Counter(each.outcome for image in comparisons for each in image.found)
     true = Counter(each.outcome for image in comparisons for each in image.true)
     return {
@@ -238,8 +225,8 @@ def best_and_worst(
 ) -> tuple[list[ImageComparison], list[ImageComparison]]:
     """The images with the highest and those with the lowest score, most extreme first.
 
-    No image is in both; those without a score are in none. Of equal scores the image with more
-    true objects is the more telling one.
+    No image is in both, and none without a score in either. Of equal scores, the image with more
+    true objects comes first.
     """
     known = [each for each in comparisons if not math.isnan(each.score)]
     best = sorted(known, key=lambda each: (-each.score, -len(each.true), each.image_id))

@@ -1,4 +1,4 @@
-"""Average precision of one class at one IoU, in plain steps: what stands behind COCO's numbers.
+"""Average precision of one class at one IoU, in plain steps: the basis of COCO's numbers.
 
 Chapter 05. Lin et al., "Microsoft COCO". `average_precision.py` evaluates whole data sets.
 """

@@ -23,10 +23,9 @@ from blendmask_lite.datasets.panoptic import (
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.evaluation.average_precision import import_hotcoco
 from blendmask_lite.evaluation.panoptic_quality import PanopticQuality, SegmentCounts
-from blendmask_lite.evaluation.pictures import in_batches, own_images, require_same_names
+from blendmask_lite.evaluation.pictures import Gather, predictions, require_same_names
 from blendmask_lite.files import write_atomically
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.model.layers import evaluating
 from blendmask_lite.structures import PanopticResult
 
 __all__ = [
@@ -34,7 +33,6 @@ __all__ = [
     "evaluate_panoptic",
     "panoptic_entry",
     "panoptic_results_path",
-    "write_panoptic_json",
 ]
 
 
@@ -46,26 +44,14 @@ def evaluate_panoptic(
     max_images: int | None = None,
     batch_size: int | None = None,
     share: tuple[int, int] = (0, 1),
-    gather: Callable[[list[Any]], list[list[Any]]] | None = None,
+    gather: Gather | None = None,
     results: Path | None = None,
 ) -> PanopticQuality:
     """Divide every image into segments and compare them with the true ones.
 
-    Only counts are kept of an image. Several processes may share the work, as in
-    `evaluate_model`.
-
-    Args:
-        model: with a panoptic branch; each image is resized to its `inference.test_size` and
-            `max_size`; its mode is evaluation mode during the call and afterwards what it was.
-        dataset: of the model's classes and kinds of stuff.
-        progress: called with (done, total) of this process' images.
-        max_images: the first so many only.
-        batch_size: as in `evaluate_model`.
-        share: (rank, number of processes).
-        gather: takes plain values of this process and returns those of all of them, in every
-            process. Called once, also by a process that had no image.
-        results: a .json file that gets all segments in COCO's panoptic format; their pictures go
-            into the folder of the same name without .json.
+    Only counts are kept of an image. The arguments are those of `detect_all`, and `results`: a
+    .json file that gets all segments in COCO's panoptic format. Segment images go into the folder
+    of the same name without .json.
 
     Raises:
         ValueError: the model has no panoptic branch; the data has no segments, or others than
@@ -79,24 +65,25 @@ def evaluate_panoptic(
         raise ValueError("the data has no panoptic annotations, only objects")
     require_same_names("classes", model.class_names, dataset.class_names)
     require_same_names("kinds of stuff", model.stuff_names, dataset.stuff_names)
-    total = len(dataset) if max_images is None else min(max_images, len(dataset))
-    mine = own_images(total, share, can_gather=gather is not None)
     categories = panoptic_categories(dataset)
     own: list[Any] = []
-    with evaluating(model):
-        for batch in in_batches(model, dataset, mine, batch_size):
-            found = model.predict_panoptic(
-                [each.image for each in batch], output_sizes=[each.stored_size for each in batch]
-            )
-            for picture, each in zip(batch, found, strict=True):
-                own.append(_counted(dataset, picture.index, each.to("cpu"), categories, results))
-                if progress is not None:
-                    progress(len(own), len(mine))
+    for index, found in predictions(
+        model,
+        dataset,
+        model.predict_panoptic,
+        progress=progress,
+        max_images=max_images,
+        batch_size=batch_size,
+        share=share,
+        gather=gather,
+    ):
+        own.append(_counted(dataset, index, found, categories, results))
     gathered = [own] if gather is None else gather(own)
     # In the order of the images, so that sums are the same whoever counted.
     images = sorted((each for part in gathered for each in part), key=lambda each: each[0])
     if results is not None and share[0] == 0:
-        write_panoptic_json(results, [entry for _, entry, _ in images], categories)
+        content = {"annotations": [entry for _, entry, _ in images], "categories": categories}
+        write_atomically(results, json.dumps(content).encode())
     return _summed([counts for _, _, counts in images], categories)
 
 
@@ -125,9 +112,9 @@ def count_segments(
     """Match the segments of one image (Kirillov et al., section 4.1).
 
     A true and a predicted segment of one class match above an IoU of 0.5; pixels without a true
-    segment leave the union. A predicted segment without match is not held against the model where
-    more than half of it lies on such pixels and on a crowd of its class (the last one, if there are
-    several, as in panopticapi); a crowd is not missed.
+    segment leave the union. A predicted segment without a match does not count if more than half of
+    it lies on such pixels and on a crowd of its class (the last one, if there are several, as in
+    panopticapi); a crowd is not missed.
 
     Args:
         truth: the true segments.
@@ -143,9 +130,8 @@ def count_segments(
             imported.
     """
     if ids.shape != truth.ids.shape:
-        raise ValueError(
-            f"segments of {tuple(ids.shape)} pixels, true ones of {tuple(truth.ids.shape)}"
-        )
+        sizes = f"{tuple(ids.shape)} pixels, true ones of {tuple(truth.ids.shape)}"
+        raise ValueError(f"segments of {sizes}")
     true = {each.id: each.category_id for each in truth.segments}
     known = {each["id"] for each in categories}
     if unknown := {*true.values(), *category_of.values()} - known:
@@ -204,7 +190,7 @@ def _summed(
 
 
 def panoptic_results_path(folder: str | Path, split: str) -> Path:
-    """Where the results of a split go, named as COCO's server asks."""
+    """The results file of a split, with the name that COCO's server wants."""
     return Path(folder) / f"panoptic_{split}_blendmask_results.json"
 
 
@@ -216,31 +202,11 @@ def panoptic_entry(
 ) -> dict[str, Any]:
     """The segments of one image as an entry of the results file.
 
-    Args:
-        image_id: of the image.
-        result: its segments.
-        category_ids: of the labels 0 to C-1 of things.
-        stuff_ids: of the labels 1 to S of stuff.
+    `category_ids` are those of the labels 0 to C-1 of things, `stuff_ids` of 1 to S of stuff.
     """
-    segments = [
-        {
-            "id": each.id,
-            "category_id": (
-                category_ids[each.label] if each.is_thing else stuff_ids[each.label - 1]
-            ),
-        }
-        for each in result.segments
-    ]
-    return {
-        "image_id": image_id,
-        "file_name": f"{image_id:012}.png",
-        "segments_info": segments,
-    }
-
-
-def write_panoptic_json(
-    path: Path, entries: Sequence[dict[str, Any]], categories: Sequence[dict[str, Any]]
-) -> None:
-    """Write the results file of all images."""
-    content = {"annotations": list(entries), "categories": list(categories)}
-    write_atomically(path, json.dumps(content).encode())
+    segments = []
+    for each in result.segments:
+        number = category_ids[each.label] if each.is_thing else stuff_ids[each.label - 1]
+        segments.append({"id": each.id, "category_id": number})
+    name = f"{image_id:012}.png"
+    return {"image_id": image_id, "file_name": name, "segments_info": segments}

@@ -19,19 +19,12 @@ METRICS = ("PQ", "SQ", "RQ")
 
 @dataclass(frozen=True)
 class SegmentCounts:
-    """What became of the segments of one class.
+    """What became of the segments of one class."""
 
-    Attributes:
-        iou_sum: of the matched pairs.
-        matched: pairs of a predicted and a true segment.
-        unmatched: predicted segments without a true one.
-        missed: true segments without a predicted one.
-    """
-
-    iou_sum: float = 0.0
-    matched: int = 0
-    unmatched: int = 0
-    missed: int = 0
+    iou_sum: float = 0.0  # of the matched pairs
+    matched: int = 0  # pairs of a predicted and a true segment
+    unmatched: int = 0  # predicted segments without a true one
+    missed: int = 0  # true segments without a predicted one
 
     def __add__(self, other: SegmentCounts) -> SegmentCounts:
         return SegmentCounts(
@@ -62,13 +55,7 @@ class SegmentCounts:
 
 @dataclass(frozen=True)
 class PanopticQuality:
-    """Panoptic quality of classes, and averages over the classes that occur.
-
-    Attributes:
-        thing_classes: counts by class name.
-        stuff_classes: counts by name.
-        num_images: evaluated.
-    """
+    """Panoptic quality of classes, by name, and averages over the classes that occur."""
 
     thing_classes: Mapping[str, SegmentCounts]
     stuff_classes: Mapping[str, SegmentCounts]
@@ -90,28 +77,19 @@ class PanopticQuality:
         return _average(self.stuff_classes.values())
 
     def table(self) -> str:
-        """Averages as text, with the number of classes that they are over."""
+        """Averages as text, each with its number of classes."""
         head = f"{'':<8}" + "".join(f"{name:>7}" for name in METRICS) + f"{'classes':>9}"
-        things, stuff = self.thing_classes.values(), self.stuff_classes.values()
-        parts = (
-            ("all", self.all, [*things, *stuff]),
-            ("things", self.things, things),
-            ("stuff", self.stuff, stuff),
-        )
+        things, stuff = list(self.thing_classes.values()), list(self.stuff_classes.values())
         rows = [
-            _row(f"{name:<8}", quality) + f"{sum(each.occurs for each in counts):>9}"
-            for name, quality, counts in parts
+            _row(f"{name:<8}", _average(counts)) + f"{sum(each.occurs for each in counts):>9}"
+            for name, counts in (("all", things + stuff), ("things", things), ("stuff", stuff))
         ]
         return "\n".join([head, *rows, f"{self.num_images} images"])
 
     def class_table(self) -> str:
-        """One row a class that occurs, with its counts; things first."""
-        classes = [
-            (printable(name), counts)
-            for part in (self.thing_classes, self.stuff_classes)
-            for name, counts in part.items()
-            if counts.occurs
-        ]
+        """A row for each class that occurs, with its counts; things first."""
+        every = [*self.thing_classes.items(), *self.stuff_classes.items()]
+        classes = [(printable(name), counts) for name, counts in every if counts.occurs]
         width = max([len(name) for name, _ in classes], default=0) + 2
         head = f"{'':<{width}}" + "".join(f"{name:>7}" for name in METRICS)
         rows = [

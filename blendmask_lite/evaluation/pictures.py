@@ -1,5 +1,6 @@
-"""Images on their way to the model during evaluation: resized, in batches, and divided among
-processes.
+"""Images on their way through the model in an evaluation: resized, in batches, on many processes.
+
+Chapter 05.
 """
 
 from __future__ import annotations
@@ -17,37 +18,30 @@ from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.datasets.transforms import resize_for_test
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.inputs import padded_size
+from blendmask_lite.model.layers import evaluating
+from blendmask_lite.structures import Detections, PanopticResult
 from blendmask_lite.terminal import printable
 
 __all__ = [
-    "Picture",
-    "in_batches",
-    "made_by_first",
-    "own_images",
-    "picture_for",
+    *("Gather", "Picture", "in_batches", "made_by_first", "picture_for", "predictions"),
     "require_same_names",
 ]
 
-
-GPU_BATCH = 8  # pictures that a GPU gets at once by default
-NUM_READERS = 4  # threads that read pictures for a GPU
-MOST_WAITING = 4  # batches of pictures that wait for others of their size
+GPU_BATCH = 8  # images that a GPU gets at once by default
+NUM_READERS = 4  # threads that read images for a GPU
+MOST_WAITING = 4  # batches of images that wait for others of their size
 T = TypeVar("T")
+FoundT = TypeVar("FoundT", Detections, PanopticResult)
+Gather = Callable[[list[Any]], list[list[Any]]]  # values of this process -> those of all
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of a data set.
+    """One image of a data set."""
 
-    Attributes:
-        index: its position in the data set.
-        image: (3, H, W) at the model's test size, on the model's device.
-        stored_size: (height, width) before resizing.
-    """
-
-    index: int
-    image: Tensor
-    stored_size: tuple[int, int]
+    index: int  # position in the data set
+    image: Tensor  # (3, H, W) at the model's test size, on the model's device
+    stored_size: tuple[int, int]  # (height, width) before resizing
 
 
 def in_batches(
@@ -56,20 +50,17 @@ def in_batches(
     indices: Iterable[int],
     batch_size: int | None = None,
 ) -> Iterator[list[Picture]]:
-    """Some pictures of a data set, for the model.
+    """Some images of a data set, for the model.
 
-    Only pictures of one padded size make up a batch. So none gets more padding than it would have
-    alone, and the model finds in it what it finds alone, up to rounding. Some batches are
-    therefore smaller than others. For a GPU the pictures are read by threads, ahead of time.
+    All images of a batch have one padded size. So none gets more padding than it would have alone,
+    and the model finds what it would find alone, up to rounding. Some batches are therefore smaller
+    than others. For a GPU, threads read the images ahead of time.
 
     Args:
-        model: for its test size, padding and device.
+        model: gives test size, padding and device.
         dataset: to read from.
         indices: positions in it. Batches follow their order as far as sizes allow.
-        batch_size: pictures of a batch, at most; None: 1 on the CPU, 8 on a GPU.
-
-    Raises:
-        ValueError: `batch_size` is below 1, or what `dataset.load_image` refuses.
+        batch_size: most images in a batch, at least 1; None: 1 on the CPU, 8 on a GPU.
     """
     is_on_cpu = model.device.type == "cpu"
     if batch_size is None:
@@ -90,7 +81,7 @@ def in_batches(
 def _of_one_size(
     pictures: Iterable[Picture], batch_size: int, divisor: int
 ) -> Iterator[list[Picture]]:
-    """Batches of one padded size; the largest one leaves early where too many are waiting."""
+    """Batches of one padded size; the largest one leaves early if too many images are waiting."""
     waiting: dict[tuple[int, int], list[Picture]] = {}
     for picture in pictures:
         height, width = picture.image.shape[-2:]
@@ -105,7 +96,7 @@ def _of_one_size(
 
 
 def _read_ahead(read: Callable[[int], Picture], indices: Iterable[int]) -> Iterator[Picture]:
-    """`read` of every index, in order, by threads that are a few pictures ahead."""
+    """`read` of every index, in order, by threads that are a few images ahead."""
     remaining = iter(indices)
     with ThreadPoolExecutor(NUM_READERS) as pool:
         started: deque[Future[Picture]] = deque(
@@ -120,8 +111,8 @@ def _read_ahead(read: Callable[[int], Picture], indices: Iterable[int]) -> Itera
 def picture_for(model: BlendMask, image: Tensor) -> Tensor:
     """(3, H, W) image, uint8 or float -> the same at the model's test size, on its device.
 
-    It is resized where it lies, which is the CPU for pictures of data sets, before it moves: so
-    uint8 is resized by the same kernel whatever device the model is on.
+    It is resized before it moves, which is on the CPU for images of data sets: so the same kernel
+    resizes uint8 whatever device the model is on.
     """
     return _resized(model, image).to(model.device)
 
@@ -130,36 +121,46 @@ def _resized(model: BlendMask, image: Tensor) -> Tensor:
     return resize_for_test(image, model.inference.test_size, model.inference.max_size)
 
 
-def own_images(total: int, share: tuple[int, int], *, can_gather: bool) -> range:
-    """The positions that one of several processes evaluates: every n-th.
-
-    Args:
-        total: images to evaluate.
-        share: (rank, number of processes).
-        can_gather: the processes can send each other what they found.
-
-    Raises:
-        ValueError: no images, a rank out of range, or a share of several without gathering.
-    """
+def predictions(
+    model: BlendMask,
+    dataset: InstanceDataset,
+    predict: Callable[..., Sequence[FoundT]],
+    *,
+    progress: Callable[[int, int], None] | None,
+    max_images: int | None,
+    batch_size: int | None,
+    share: tuple[int, int],
+    gather: Gather | None,
+) -> Iterator[tuple[int, FoundT]]:
+    """Positions in the data set and what `predict` finds there, on the CPU; see `detect_all`."""
     rank, num_processes = share
     if not 0 <= rank < num_processes:
         raise ValueError(f"share = {share}: the rank must be from 0 to {num_processes - 1}")
-    if num_processes > 1 and not can_gather:
+    if num_processes > 1 and gather is None:
         raise ValueError(f"share = {share}: needs gather, or parts of the images would be missing")
+    total = len(dataset) if max_images is None else min(max_images, len(dataset))
     if total < 1:
         raise ValueError("there are no images to evaluate")
-    return range(rank, total, num_processes)
+    mine = range(rank, total, num_processes)
+    done = 0
+    with evaluating(model):
+        for batch in in_batches(model, dataset, mine, batch_size):
+            sizes = [picture.stored_size for picture in batch]
+            found = predict([picture.image for picture in batch], output_sizes=sizes)
+            for picture, each in zip(batch, found, strict=True):
+                yield picture.index, each.to("cpu")
+                done += 1
+                if progress is not None:
+                    progress(done, len(mine))
 
 
-def made_by_first(
-    make: Callable[[], T], rank: int, gather: Callable[[list[Any]], list[list[Any]]] | None
-) -> T:
+def made_by_first(make: Callable[[], T], rank: int, gather: Gather | None) -> T:
     """What the first of several processes makes, or its error, in each of them.
 
     Args:
         make: called by the first one only. What it returns or raises can be pickled.
         rank: of this process, from 0.
-        gather: see `evaluate_model`; None: this process is alone.
+        gather: see `detect_all`; None: this process is alone.
     """
     if gather is None:
         return make()
@@ -176,16 +177,7 @@ def made_by_first(
 
 
 def require_same_names(what: str, known: Sequence[str], present: Sequence[str]) -> None:
-    """Refuse data whose names are not the model's.
-
-    Args:
-        what: the names are of, such as "classes".
-        known: to the model.
-        present: in the data.
-
-    Raises:
-        ValueError: they differ.
-    """
+    """Refuse data with other names, of `what` such as "classes", than the model knows."""
     if tuple(known) != tuple(present):
         raise ValueError(
             f"the model knows {_listed(what, known)}, the data has {_listed(what, present)}"

@@ -8,7 +8,7 @@ import math
 import re
 import zipfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,33 +25,23 @@ __all__ = [
     "ClassResult",
     "ImageResults",
     "InstanceResults",
-    "coco_results",
     "image_results",
     "submission_path",
     "write_results",
     "write_submission",
 ]
 
-
 CLASS_METRICS = ("AP", "AP50", "AP75")
 
 
 @dataclass(frozen=True)
 class ClassResult:
-    """The numbers of one class.
-
-    Attributes:
-        name: of the class.
-        mask: AP, AP50 and AP75 in percent by name; NaN without true objects.
-        box: the same of the boxes.
-        num_objects: true ones, without crowds.
-        num_detections: found.
-    """
+    """The numbers of one class."""
 
     name: str
-    mask: dict[str, float]
+    mask: dict[str, float]  # AP, AP50 and AP75 in percent by name; NaN if there are no objects
     box: dict[str, float]
-    num_objects: int
+    num_objects: int  # true ones, crowds excluded
     num_detections: int
 
 
@@ -61,8 +51,8 @@ class InstanceResults:
 
     Attributes:
         mask: AP, AP50, AP75, APS, APM, APL and AR100 by name; on LVIS APr, APc, APf and AR300
-            instead of AR100. NaN where the data has no object to say it by.
-        box: the same of the boxes.
+            instead of AR100. NaN if no object of the data counts for it.
+        box: the same for the boxes.
         num_images: evaluated.
         classes: C numbers of single classes.
         precision: for "mask" and "box", (10, 101, C) at IoU 0.50, 0.55 to 0.95 and recall 0, 0.01
@@ -78,7 +68,7 @@ class InstanceResults:
     found: list[ImageResults] = field(repr=False, default_factory=list)
 
     def table(self) -> str:
-        """Both rows as text."""
+        """Masks and boxes as rows of text."""
         head = "      " + "".join(f"{name:>7}" for name in self.mask)
         rows = [
             f"{kind:<6}" + "".join(f"{_percent(value):>7}" for value in numbers.values())
@@ -108,14 +98,8 @@ class InstanceResults:
         def plain(numbers: dict[str, float]) -> dict[str, float | None]:
             return {name: None if math.isnan(value) else value for name, value in numbers.items()}
 
-        classes: list[dict[str, Any]] = [
-            {
-                "name": each.name,
-                "mask": plain(each.mask),
-                "box": plain(each.box),
-                "num_objects": each.num_objects,
-                "num_detections": each.num_detections,
-            }
+        classes = [
+            asdict(each) | {"mask": plain(each.mask), "box": plain(each.box)}
             for each in self.classes
         ]
         content = {"mask": plain(self.mask), "box": plain(self.box), "num_images": self.num_images}
@@ -158,17 +142,12 @@ class ImageResults:
         """N dictionaries with image_id, category_id, segmentation, bbox and score.
 
         Args:
-            has_boxes: with bbox. Where an entry has one, pycocotools takes its area for that of
-                the object, also when it evaluates masks.
+            has_boxes: with bbox. If an entry has one, pycocotools takes its area for that of the
+                object, even when it evaluates masks.
         """
-        entries = []
-        for category_id, run, box, score in zip(
-            self.category_ids.tolist(),
-            self.segmentations(),
-            self.boxes.tolist(),
-            self.scores.tolist(),
-            strict=True,
-        ):
+        entries: list[dict[str, Any]] = []
+        columns = (self.category_ids.tolist(), self.boxes.tolist(), self.scores.tolist())
+        for run, category_id, box, score in zip(self.segmentations(), *columns, strict=True):
             entry = {"image_id": self.image_id, "category_id": category_id, "segmentation": run}
             entries.append(entry | ({"bbox": box} if has_boxes else {}) | {"score": score})
         return entries
@@ -183,7 +162,7 @@ def image_results(
 
     Args:
         image_id: of the image.
-        found: N objects, at the size of the stored picture.
+        found: N objects, at the size of the stored image.
         category_ids: of the labels; None takes the labels themselves.
 
     Raises:
@@ -210,29 +189,15 @@ def image_results(
     )
 
 
-def coco_results(
-    image_id: int,
-    found: FoundObjects | UnpastedDetections,
-    category_ids: Sequence[int] | None = None,
-) -> list[dict[str, Any]]:
-    """Detections as entries of COCO's results format; see `image_results`."""
-    return image_results(image_id, found, category_ids).entries()
-
-
-def write_results(path: Path, results: Iterable[ImageResults], *, has_boxes: bool = True) -> None:
+def write_results(path: Path, results: Iterable[ImageResults]) -> None:
     """Write all entries into a JSON file, see `ImageResults.entries`."""
-    write_atomically(path, _as_json(results, has_boxes))
+    write_atomically(path, _as_json(results, has_boxes=True))
 
 
 def submission_path(path: Path, split: str) -> Path:
-    """Where the results of a split whose annotations are kept by a server belong.
+    """Where the results of a split whose annotations a server keeps, such as test-dev2017, belong.
 
-    Args:
-        path: a folder, or a file called as the server wants it.
-        split: such as "test-dev2017".
-
-    Raises:
-        ValueError: a file of another name.
+    `path` is a folder, or a file with a name that the server accepts; ValueError if not.
     """
     if path.is_dir() or not path.suffix:
         return path / f"detections_{split}_blendmask_results.json"
@@ -245,14 +210,10 @@ def submission_path(path: Path, split: str) -> Path:
 
 
 def write_submission(path: Path, results: Iterable[ImageResults]) -> Path:
-    """Write the results for COCO's server, masks without boxes, and the zip file to be sent.
-
-    Args:
-        path: see `submission_path`.
-        results: of all images.
+    """Write results for COCO's server, masks without boxes, to a `submission_path`.
 
     Returns:
-        The zip file, which lies beside `path`.
+        The zip file to be sent, which lies beside it.
     """
     content = _as_json(results, has_boxes=False)
     write_atomically(path, content)
