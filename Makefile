@@ -27,7 +27,7 @@ dashboard: setup ## serve the lab as a page without code
 
 test: setup ## all tests and every notebook, on all processors (JOBS=2: on two)
 	BLENDMASK_BUDGET=$(BLENDMASK_BUDGET) $(RUN) -m pytest -n $(JOBS) --nbval-lax \
-		--nbval-current-env --nbval-cell-timeout=300 $(PYTEST_ARGS) tests notebooks
+		--nbval-cell-timeout=300 $(PYTEST_ARGS) tests notebooks
 
 check: lint types ## the developer's loop: lint, types, fast tests on all processors
 	BLENDMASK_BUDGET=smoke $(RUN) -m pytest -n $(JOBS) -m "not slow and not browser and not gpu" \

@@ -6,14 +6,21 @@ All files that drive a browser go to one, too: two browsers at once would wait f
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+import tempfile
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 BROWSER_FOLDER = "tests/browser/"
+RUN_NOTEBOOKS = (BROWSER_FOLDER, "tests/test_notebooks.py", "notebooks/")
+FORKED_KERNEL = Path(__file__).parent / "tests" / "forked_kernel.py"
 
 
 def group_of(test_id: str) -> str:
@@ -51,3 +58,42 @@ class Groups(LoadScopeScheduling):
     # The `loadgroup` of pytest-xdist 3.8 does not see its groups under pytest 9.2.
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
+
+
+# ------------------------------------------------------------------ kernels
+
+KERNELS = pytest.StashKey[tuple[subprocess.Popen[bytes], tempfile.TemporaryDirectory[str]]]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before the first notebook: from now on kernels of this process' tests are forked."""
+    if not item.nodeid.startswith(RUN_NOTEBOOKS) or KERNELS in item.config.stash:
+        return
+    if not hasattr(os, "fork"):
+        return
+    home = tempfile.TemporaryDirectory()
+    address = f"{home.name}/socket"
+    start = [
+        sys.executable,
+        "-S",
+        "-E",
+        str(FORKED_KERNEL),
+        "run",
+        address,
+    ]  # imports next to nothing
+    spec = {"argv": [*start, "-f", "{connection_file}"], "display_name": "Python 3"}
+    file = Path(home.name) / "kernels" / "python3" / "kernel.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(spec | {"language": "python"}))
+    os.environ["JUPYTER_PATH"] = home.name
+    command = [sys.executable, str(FORKED_KERNEL), "serve", address]
+    item.config.stash[KERNELS] = subprocess.Popen(command, stdin=subprocess.PIPE), home
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the process that kernels are forked from, and those that are left with it."""
+    if KERNELS in config.stash:
+        server, home = config.stash[KERNELS]
+        server.communicate()  # closes its standard input
+        home.cleanup()

@@ -8,11 +8,14 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from browser.jupyter import find_chromium
+from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 from widget_states import problems_of_play
 
@@ -169,6 +172,35 @@ def test_two_notebooks_at_once_keep_the_progress_of_both(tmp_path, monkeypatch):
     entries = json.loads(progress.read_text())
     assert len(pair) == 2 and set(entries) == solved
     assert all(entry["is_solved"] for entry in entries.values())
+
+
+@pytest.mark.slow
+def test_a_forked_kernel_has_a_place_of_its_own_and_ends_when_its_manager_kills_it(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("A_VARIABLE", "of this test")
+    manager, client = start_new_kernel(cwd=str(tmp_path))
+    try:
+        said = []
+        code = "import os, sys; print(os.getpid(), os.environ['A_VARIABLE'], os.getcwd(), *dir())"
+        client.execute_interactive(code, output_hook=said.append, timeout=60)
+        [text] = [each["content"]["text"] for each in said if each["msg_type"] == "stream"]
+        pid, *others = text.split()
+        assert " ".join(others).startswith(f"of this test {tmp_path}")
+        assert "torch" not in others  # imported, but not by this notebook
+        assert is_alive(int(pid))
+        manager.shutdown_kernel(now=True)
+        deadline = time.monotonic() + 30
+        while is_alive(int(pid)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not is_alive(int(pid))
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def is_alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 PLAYS = {

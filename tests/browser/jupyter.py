@@ -161,7 +161,11 @@ def free_port() -> int:
 
 def environment(home: Path) -> dict[str, str]:
     """This process' environment, with all that Jupyter remembers moved to a fresh folder."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("JUPYTER") or name == "JUPYTER_PATH"  # where kernels are found
+    }
     folders = {
         "JUPYTER_CONFIG_DIR": "config",
         "JUPYTER_DATA_DIR": "data",
