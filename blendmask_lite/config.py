@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import reprlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from types import MappingProxyType
@@ -17,7 +18,6 @@ from typing import Any, Literal
 from blendmask_lite.fields import require_ranges, require_types
 
 __all__ = ["PRESETS", "PRESET_INFERENCE", "InferenceConfig", "ModelConfig"]
-
 
 Norm = Literal["frozen_bn", "bn", "gn"]
 HeadNorm = Literal["gn", "bn_per_level"]
@@ -31,10 +31,15 @@ OWN_BACKBONES = ("small", "resnet18", "resnet34", "resnet50", "resnet101", "dla3
 BACKBONE_LIBRARIES = ("timm", "torchvision")
 # Layers of the backbone whose strides are 4, 8, 16, 32, and levels of the pyramid.
 BACKBONE_STRIDES = {"c2": 4, "c3": 8, "c4": 16, "c5": 32}
+BOTTOM_INPUTS = {
+    "proto_fpn": (("p3", "p4", "p5"),),
+    "proto_p3": (("p3",),),
+    "deeplab": (("c3", "c5"), ("c2", "c5"), ("p3", "p5"), ("p2", "p5")),
+}
 LEVEL_STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64, "p7": 128}
 
 # Least and most of a field. The upper ends are our choice: far beyond every published model, and
-# low enough that a file's config cannot ask for layers without end.
+# low enough that a config from a file cannot ask for endless layers.
 CHANNELS = (1, 8192)
 CONVS = (0, 64)
 CLASSES = 100_000
@@ -133,11 +138,9 @@ class ModelConfig:
     def __post_init__(self) -> None:
         require_types(self, unbounded=("center_radius",))
         require_ranges(self, MODEL_RANGES)
-        self._check_numbers()
-        self._check_backbone()
-        self._check_pyramid()
-        self._check_bottom()
-        self._check_merger()
+        for name, is_met, reason in self._checks():
+            if not is_met:
+                raise ValueError(f"{name} = {reprlib.repr(getattr(self, name))}: {reason}")
 
     @property
     def level_strides(self) -> tuple[int, ...]:
@@ -150,63 +153,46 @@ class ModelConfig:
         edges = (-1.0, *self.size_limits, math.inf)
         return tuple(pairwise(edges))
 
-    def _check_numbers(self) -> None:
-        self._require("center_radius", self.center_radius > 0, "must be above 0")
-        self._require("pixel_std", min(self.pixel_std) > 0, "must be above 0")
-
-    def _check_backbone(self) -> None:
+    def _checks(self) -> Iterator[tuple[str, bool, str]]:
+        """A field, whether it fits the others, and why not; later checks rely on earlier ones."""
+        yield "center_radius", self.center_radius > 0, "must be above 0"
+        yield "pixel_std", min(self.pixel_std) > 0, "must be above 0"
         library, _, name = self.backbone.partition("/")
         is_of_library = library in BACKBONE_LIBRARIES and name != ""
         names = ", ".join((*OWN_BACKBONES, *(f"{each}/NAME" for each in BACKBONE_LIBRARIES)))
         is_known = is_of_library or self.backbone in OWN_BACKBONES
-        self._require("backbone", is_known, f"must be one of {names}")
+        yield "backbone", is_known, f"must be one of {names}"
         is_possible = self.backbone != "dla34" or self.frozen_stages == 0
-        self._require("frozen_stages", is_possible, "dla34 trains all of it or nothing of it")
+        yield "frozen_stages", is_possible, "dla34 trains all of it or nothing of it"
         is_possible = self.deform_interval == 0 or self.backbone in ("resnet50", "resnet101")
-        self._require("deform_interval", is_possible, "only resnet50 and resnet101 deform")
+        yield "deform_interval", is_possible, "only resnet50 and resnet101 deform"
         if is_of_library:
-            self._require("frozen_stages", self.frozen_stages != 1, f"{library} marks no stem")
-            self._require("backbone_norm", self.backbone_norm != "gn", f"{library} has its own")
+            yield "frozen_stages", self.frozen_stages != 1, f"{library} marks no stem"
+            yield "backbone_norm", self.backbone_norm != "gn", f"{library} has its own"
 
-    def _check_pyramid(self) -> None:
-        names = list(LEVEL_STRIDES)
-        is_known = len(self.levels) > 0 and set(self.levels) <= set(names)
-        self._require("levels", is_known, f"must be some of {', '.join(names)}")
-        first = names.index(self.levels[0])
-        is_run = self.levels == tuple(names[first : first + len(self.levels)])
-        self._require("levels", is_run, "must follow each other upwards")
-        self._require("levels", self.levels[0] in ("p2", "p3"), "must begin at p2 or p3")
-        num = len(self.levels)
-        is_between = len(self.size_limits) == num - 1
-        self._require("size_limits", is_between, f"{num} levels need {num - 1}")
+        levels, num = list(LEVEL_STRIDES), len(self.levels)
+        is_known = num > 0 and set(self.levels) <= set(levels)
+        yield "levels", is_known, f"must be some of {', '.join(levels)}"
+        first = levels.index(self.levels[0])
+        is_run = list(self.levels) == levels[first : first + num]
+        yield "levels", is_run, "must follow each other upwards"
+        yield "levels", first < 2, "must begin at p2 or p3"
+        yield "size_limits", len(self.size_limits) == num - 1, f"{num} levels need {num - 1}"
         ascends = list(self.size_limits) == sorted(set(self.size_limits))
-        self._require("size_limits", ascends, "must ascend")
-        is_positive = all(limit > 0 for limit in self.size_limits)
-        self._require("size_limits", is_positive, "must be above 0")
+        yield "size_limits", ascends, "must ascend"
+        yield "size_limits", min(self.size_limits, default=1) > 0, "must be above 0"
         fits = self.size_divisor % 32 == 0
-        self._require("size_divisor", fits, "must be a multiple of 32, the stride of c5")
+        yield "size_divisor", fits, "must be a multiple of 32, the stride of c5"
 
-    def _check_bottom(self) -> None:
-        allowed = {
-            "proto_fpn": (("p3", "p4", "p5"),),
-            "proto_p3": (("p3",),),
-            "deeplab": (("c3", "c5"), ("c2", "c5"), ("p3", "p5"), ("p2", "p5")),
-        }[self.bottom]
-        text = " or ".join(",".join(each) for each in allowed)
-        self._require("bottom_inputs", self.bottom_inputs in allowed, f"{self.bottom} reads {text}")
-
-    def _check_merger(self) -> None:
+        allowed = BOTTOM_INPUTS[self.bottom]
+        text = " or ".join(",".join(inputs) for inputs in allowed)
+        yield "bottom_inputs", self.bottom_inputs in allowed, f"{self.bottom} reads {text}"
         if self.merger == "assembler":
-            side = math.isqrt(self.num_bases)
-            is_square = side**2 == self.num_bases
-            self._require("num_bases", is_square, "the assembler needs a square number of tiles")
+            is_square = math.isqrt(self.num_bases) ** 2 == self.num_bases
+            yield "num_bases", is_square, "the assembler needs a square number of tiles"
         if self.merger == "blender":
             fits = self.attention_size <= self.mask_size
-            self._require("attention_size", fits, f"must not exceed mask_size = {self.mask_size}")
-
-    def _require(self, name: str, is_met: bool, reason: str) -> None:
-        if not is_met:
-            raise ValueError(f"{name} = {reprlib.repr(getattr(self, name))}: {reason}")
+            yield "attention_size", fits, f"must not exceed mask_size = {self.mask_size}"
 
 
 @dataclass(frozen=True)
@@ -236,11 +222,7 @@ class InferenceConfig:
             raise ValueError(f"max_size = {self.max_size}: below test_size = {self.test_size}")
 
     def changed(self, **values: float | None) -> InferenceConfig:
-        """The same with the values that are not None in place of its own.
-
-        Raises:
-            ValueError: a value of another type, or out of its range.
-        """
+        """The same with the values that are not None in place of its own."""
         given: dict[str, Any] = {
             # A number of NumPy or PyTorch becomes one of Python.
             name: each.item() if hasattr(each, "item") else each
@@ -307,11 +289,7 @@ _NANO = ModelConfig(
 # The same scenes at 192 px, objects of 40 to 120 pixels: levels from stride 8 on, and the paper's R
 # and M. The limits give every level about as many positive locations.
 _SMALL = replace(
-    _NANO,
-    levels=("p3", "p4", "p5"),
-    size_limits=(48, 60),
-    attention_size=14,
-    mask_size=56,
+    _NANO, levels=("p3", "p4", "p5"), size_limits=(48, 60), attention_size=14, mask_size=56
 )
 
 PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(

@@ -1,4 +1,4 @@
-"""Dataclasses of plain values: each field holds what it declares, and within its range."""
+"""Dataclasses of plain values: checks that fields have their declared types and ranges."""
 
 from __future__ import annotations
 
@@ -14,13 +14,10 @@ __all__ = ["require_ranges", "require_types"]
 
 
 def require_types(config: Any, *, unbounded: Collection[str] = ()) -> None:
-    """Refuse a dataclass of plain values that holds something else than its fields declare.
+    """Refuse a dataclass of plain values if a field holds another type than it declares.
 
-    A whole number may stand for a float. True and False are no numbers, NaN and infinity neither.
-
-    Args:
-        config: the dataclass.
-        unbounded: fields that infinity has a meaning for.
+    A whole number may stand for a float. True, False, NaN and infinity are no numbers; infinity is
+    allowed in the `unbounded` fields.
 
     Raises:
         ValueError: names the field, its value, and what it must be.
@@ -33,11 +30,7 @@ def require_types(config: Any, *, unbounded: Collection[str] = ()) -> None:
 
 
 def require_ranges(config: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
-    """Refuse a number below the least or above the most of its field, both of which are allowed.
-
-    Raises:
-        ValueError: names the field, its value, and the range.
-    """
+    """Refuse a number below the least or above the most of its field; both are allowed."""
     for name, (least, most) in ranges.items():
         value = getattr(config, name)
         if not least <= value <= most:

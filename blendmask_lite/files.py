@@ -13,22 +13,13 @@ from importlib.resources import files
 from pathlib import Path
 
 __all__ = [
-    "cache_dir",
-    "is_stream",
-    "read_text",
-    "require_apart",
-    "require_folder",
-    "require_writable",
-    "shipped_checkpoint",
-    "shipped_ledger",
-    "shipped_snapshots",
-    "write_atomically",
+    *("cache_dir", "is_stream", "read_text", "require_apart", "require_folder", "require_writable"),
+    *("shipped_checkpoint", "shipped_ledger", "shipped_snapshots", "write_atomically"),
 ]
-
 
 LONGEST = 200  # bytes of a name that a temporary name repeats; file systems allow 255
 
-# Pipes whose reader was found, by path: closing one before it is written to ends the reader.
+# Open pipes with a reader, by path: closing one before it is written to would end the reader.
 _pipes: dict[str, int] = {}
 
 
@@ -42,13 +33,13 @@ def write_atomically(path: Path, content: bytes, *, is_durable: bool = True) -> 
             milliseconds, too long for each of many small files.
 
     Raises:
-        OSError: it cannot be written, and is then what it was.
+        OSError: it cannot be written, and is left as it was.
     """
     with _named(path):
         if is_stream(path):
             _write_stream(path, content)
         else:
-            _replace_file(_file_behind(path), content, is_durable)
+            _replace_file(Path(os.path.realpath(path)), content, is_durable)
 
 
 def read_text(path: Path) -> str:
@@ -56,8 +47,7 @@ def read_text(path: Path) -> str:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is something else, such as a pipe that nobody may ever write into, or holds
-            no text in UTF-8.
+        ValueError: it is no regular file (nobody may ever write into a pipe), or no UTF-8 text.
     """
     if path.exists() and not path.is_file():
         raise ValueError(f"{path}: is no regular file")
@@ -70,11 +60,11 @@ def read_text(path: Path) -> str:
 def require_writable(path: str | os.PathLike[str]) -> None:
     """Find out, before the work, whether `write_atomically` could write a file.
 
-    Nothing is left behind, no folder either. That a disk is too full for the file, or that the
-    reader of a pipe leaves, cannot be foreseen.
+    Nothing is left behind, not even a folder. A disk that is too full for the file, or a reader of
+    a pipe that leaves, cannot be foreseen.
 
     Raises:
-        OSError: it could not, and why not.
+        OSError: it could not; says why.
     """
     path = Path(path)
     with _named(path):
@@ -86,7 +76,7 @@ def require_writable(path: str | os.PathLike[str]) -> None:
             else:
                 os.close(stream)
             return
-        target = _file_behind(path)
+        target = Path(os.path.realpath(path))
         if target.is_dir():
             raise OSError(errno.EISDIR, "it is a folder")
         _require_room(target)
@@ -96,14 +86,14 @@ def require_folder(path: str | os.PathLike[str]) -> None:
     """Make a folder if it is missing, and find out whether files can be written into it.
 
     Raises:
-        OSError: the path is something else, or files cannot be written there, and why not.
+        OSError: the path is no folder, or files cannot be written there; says why.
     """
     path = Path(path)
     with _named(path):
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISDIR(path.stat().st_mode):  # a loop of links ends here, too
                 raise OSError(errno.ENOTDIR, "it is no folder")
-        folder = _file_behind(path)
+        folder = Path(os.path.realpath(path))
         folder.mkdir(parents=True, exist_ok=True)
         _require_room(folder / "file")
 
@@ -131,7 +121,7 @@ def require_apart(
 
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Let every error name the output, as its user calls it."""
+    """Let every error name the output as the user did."""
     try:
         yield
     except OSError as error:
@@ -141,7 +131,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def is_stream(path: Path) -> bool:
-    """Whether it is something that bytes are sent to: a device, a pipe, an open file."""
+    """Whether the path is a device, a pipe or an open file, to which bytes are sent."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -150,7 +140,7 @@ def is_stream(path: Path) -> bool:
 
 
 def _descriptor(path: Path) -> int | None:
-    """The number of this process' open file that a path such as /dev/stdout stands for."""
+    """The file descriptor of this process that a path such as /dev/stdout stands for."""
     while path.is_symlink():
         if path.parent.resolve() == Path(f"/proc/{os.getpid()}/fd"):
             return int(path.name)
@@ -163,7 +153,7 @@ def _open_stream(path: Path) -> int:
     if own is not None:
         return os.dup(own)
     try:
-        # Nobody knows whether a reader will ever come: do not wait for one.
+        # A reader may never come: do not wait for one.
         stream = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
     except OSError as error:
         if error.errno == errno.ENXIO and path.is_fifo():
@@ -178,11 +168,6 @@ def _write_stream(path: Path, content: bytes) -> None:
     held = _pipes.pop(str(path), None)
     with os.fdopen(_open_stream(path) if held is None else held, "wb") as file:
         file.write(content)
-
-
-def _file_behind(path: Path) -> Path:
-    """The file that a link points to in the end, whether it is there or not; else the path."""
-    return Path(os.path.realpath(path))
 
 
 def _replace_file(target: Path, content: bytes, is_durable: bool) -> None:
@@ -202,7 +187,7 @@ def _replace_file(target: Path, content: bytes, is_durable: bool) -> None:
 
 
 def _require_room(target: Path) -> None:
-    """Make a file for a moment beside `target`, or in the folder that the missing ones go into."""
+    """Make a file for a moment beside `target`, or in the closest folder above that exists."""
     folder = target.parent
     while not folder.exists():
         folder = folder.parent
@@ -220,46 +205,31 @@ def _temporary(target: Path) -> Path:
     return target.with_name(f".{name}.{os.getpid()}.tmp")
 
 
-SHIPPED_CHECKPOINT = "nano_shapes.pt"
 SHIPPED_SNAPSHOTS = "snapshots_nano.zip"
-SHIPPED_LEDGER = "ablations.json"
 
 
 def shipped_checkpoint() -> Path:
-    """The checkpoint that comes with the package: preset `nano`, trained on generated shapes.
+    """The checkpoint in the package: preset `nano`, trained on generated shapes.
 
-    It lies inside the package, so a clone, an installed wheel and Colab find it alike.
-
-    Raises:
-        FileNotFoundError: the file is missing, with what to do about it.
+    A FileNotFoundError of this and the next two functions says what to do.
     """
-    return _shipped(SHIPPED_CHECKPOINT, "blendmask-lite train shapes -o runs/shapes")
+    return _shipped("nano_shapes.pt", "blendmask-lite train shapes -o runs/shapes")
 
 
 def shipped_snapshots() -> Path:
-    """Snapshots of a short training of `nano` on shapes, for `read_snapshots`.
-
-    20 moments of 1,500 iterations, three pictures.
-
-    Raises:
-        FileNotFoundError: the file is missing, with what to do about it.
-    """
+    """Snapshots of a training of `nano` on shapes, 20 moments of three images, in the package."""
     return _shipped(SHIPPED_SNAPSHOTS, "blendmask-lite train shapes -o runs/shapes --snapshots 20")
 
 
 def shipped_ledger() -> Path:
-    """The ablations' numbers, one a seed, for `ablations.ledger.read_ledger`.
-
-    Raises:
-        FileNotFoundError: the file is missing, with what to do about it.
-    """
-    return _shipped(SHIPPED_LEDGER, "python tools/make_ledger.py")
+    """The ablations' numbers in the package, one for each seed; see `ablations.ledger`."""
+    return _shipped("ablations.json", "python tools/make_ledger.py")
 
 
 def cache_dir() -> Path:
-    """The user's cache folder for downloads of blendmask_lite, by the system's convention.
+    """The user's cache folder for downloads, by the system's convention; it may not exist yet.
 
-    `BLENDMASK_CACHE` names another. The folder is not made here; whoever writes into it makes it.
+    The environment variable `BLENDMASK_CACHE` names another.
     """
     if os.environ.get("BLENDMASK_CACHE"):
         return Path(os.environ["BLENDMASK_CACHE"]).expanduser()

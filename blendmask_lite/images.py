@@ -1,8 +1,8 @@
 """Image files as tensors: one reader for the command line, the data sets and the lab.
 
-Chapter 01 of the course. What every reader here does:
+Chapter 01 of the course. All readers here behave alike:
 
-- It reads the first frame of any format of Pillow; only regular files, links followed.
+- They read the first frame of any format of Pillow, from regular files only, and follow links.
 - Transparent pixels lie on white, as most viewers show them.
 - Grey values of 16 bits are read by their high byte, as Pillow reads colours of 16 bits, and a
   warning says so once. If none is above 255, they are 8-bit values in larger cells and stay.
@@ -25,19 +25,12 @@ from torch import Tensor
 from blendmask_lite.terminal import printable
 
 __all__ = [
-    "DEEP_MODES",
-    "IMAGE_SUFFIXES",
-    "MAX_PIXELS",
-    "decode_image",
-    "exif_orientation",
-    "open_image",
-    "read_image",
-    "read_stored_colors",
-    "read_stored_image",
+    *("DEEP_MODES", "IMAGE_SUFFIXES", "MAX_PIXELS", "decode_image", "exif_orientation"),
+    *("open_image", "read_image", "read_stored_colors", "read_stored_image"),
 ]
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-MAX_PIXELS = 89_478_485  # of an image; larger ones Pillow takes for decompression bombs
+MAX_PIXELS = 89_478_485  # of an image; Pillow takes larger ones for decompression bombs
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # grey values of more than 8 bits
 TOO_LARGE = f"it has more than {MAX_PIXELS} pixels, as a decompression bomb would"
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
@@ -47,11 +40,7 @@ ORIENTATION = 0x0112  # of EXIF; 1 is upright, 5 to 8 exchange height and width
 def read_image(path: str | os.PathLike[str]) -> Tensor:
     """(3, H, W) uint8 RGB of an image file, upright: an EXIF orientation is applied.
 
-    For images that no annotations refer to; those are read by `read_stored_image`.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: no regular file, damaged, no image, too large, or of floating-point values.
+    See `open_image` for errors, and `read_stored_image` for images with annotations.
     """
     with open_image(path) as image:
         return _decoded(image, path, is_upright=True)
@@ -60,16 +49,8 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
 def read_stored_image(path: str | os.PathLike[str], size: tuple[int, int]) -> Tensor:
     """(3, H, W) uint8 RGB of an annotated image file, as stored: EXIF turns nothing.
 
-    Annotations refer to stored pixels, those of COCO for one. TIFF files are turned all the same,
-    by Pillow itself.
-
-    Args:
-        path: the file.
-        size: (H, W) that it must have; a file of another size is not decoded.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: as `read_image`; or the file is of another size.
+    Annotations refer to stored pixels, as COCO's do. TIFF files are an exception: Pillow itself
+    turns them. A file of another `size` (H, W) is refused and not decoded.
     """
     with open_image(path) as image:
         _require_size(image, path, size)
@@ -77,7 +58,7 @@ def read_stored_image(path: str | os.PathLike[str], size: tuple[int, int]) -> Te
 
 
 def read_stored_colors(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> Tensor:
-    """(3, H, W) uint8 RGB of an image file whose colours are numbers, such as those of segments.
+    """(3, H, W) uint8 RGB of an image file whose colours are numbers, such as ids of segments.
 
     As `read_stored_image`, but transparency changes no colour, and 16 bits are refused.
     """
@@ -92,26 +73,18 @@ def read_stored_colors(path: str | os.PathLike[str], size: tuple[int, int] | Non
 def decode_image(content: bytes, *, name: str, max_pixels: int) -> Tensor:
     """(3, H, W) uint8 RGB of an image file in memory, upright; see `read_image`.
 
-    Args:
-        content: of the file.
-        name: of the file, for errors.
-        max_pixels: an image that says it has more is not decoded.
-
-    Raises:
-        ValueError: the file is damaged, no image, or of too many pixels.
+    `name` is for errors. An image that says it has more than `max_pixels` is not decoded.
     """
     with _opened(io.BytesIO(content), name) as image:
         width, height = image.size
         if width * height > max_pixels:
-            raise ValueError(
-                f"{printable(name)}: {width} x {height} pixels; {max_pixels / 1e6:.0f} million "
-                "are read at most"
-            )
+            most = f"{max_pixels / 1e6:.0f} million are read at most"
+            raise ValueError(f"{printable(name)}: {width} x {height} pixels; {most}")
         return _decoded(image, name, is_upright=True)
 
 
 def open_image(path: str | os.PathLike[str]) -> Image.Image:
-    """The image, its header read and its pixels not decoded; to be closed.
+    """The image with its header read and its pixels not decoded; to be closed.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -125,22 +98,22 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
         raise _unreadable(path, error) from None
     if stat.S_ISDIR(mode):
         raise _unreadable(path, "it is a folder")
-    if not stat.S_ISREG(mode):  # a pipe could be waited for without end
+    if not stat.S_ISREG(mode):  # reading a pipe could wait forever
         raise _unreadable(path, "it is no regular file")
     return _opened(path, path)
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """How an image wants to be turned, 1 to 8 of EXIF; 1 is upright.
+    """How an image is to be turned, EXIF's 1 to 8; 1 is upright.
 
-    It is 1 where that is not said, or damaged; so it is for PNG files, whose pixels would have to
-    be decoded, and for TIFF files, which Pillow has turned already.
+    It is 1 if the file does not say or is damaged; also for PNG files, whose pixels would have to
+    be decoded, and for TIFF files, which Pillow has already turned.
     """
     if image.format in ("PNG", "TIFF"):
         return 1
     try:
         orientation = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # Pillow's readers of damaged EXIF data let anything out; we need none
+    except Exception:  # Pillow's readers raise anything for damaged EXIF data, which we can spare
         return 1
     return orientation if orientation in range(1, 9) else 1
 
@@ -155,7 +128,7 @@ def _opened(source: str | os.PathLike[str] | IO[bytes], name: object) -> Image.I
         raise _unreadable(name, "empty, damaged, or of no known format") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise _unreadable(name, TOO_LARGE) from None
-    except Exception as error:  # Pillow lets struct.error, zlib.error, IndexError and more out
+    except Exception as error:  # Pillow raises struct.error, zlib.error, IndexError and more
         raise _unreadable(name, error) from None
     refusal = None
     if image.width * image.height > MAX_PIXELS:  # some program raised Pillow's limit
@@ -189,7 +162,7 @@ def _require_size(image: Image.Image, path: object, size: tuple[int, int]) -> No
 def _decoded(
     image: Image.Image, name: object, *, is_upright: bool = False, is_number: bool = False
 ) -> Tensor:
-    """(3, H, W) uint8 RGB, turned as EXIF says where `is_upright`; `is_number`: colours as such."""
+    """(3, H, W) uint8 RGB; `is_upright`: turned as EXIF says, `is_number`: colours are numbers."""
     try:
         image.load()
         if is_upright:
@@ -214,7 +187,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image, name: object) -> Image.Image:
-    """Grey values of 8 bits from some of 16."""
+    """Grey values of 8 bits from those of 16."""
     values = np.asarray(image)
     least, most = int(values.min()), int(values.max())
     if least < 0 or most >= 2**16:

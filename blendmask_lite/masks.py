@@ -17,17 +17,8 @@ if TYPE_CHECKING:
     from blendmask_lite.structures import Target
 
 __all__ = [
-    "Region",
-    "crop_masks",
-    "lazy_zeros",
-    "mask_boxes",
-    "mask_iou",
-    "mask_parts",
-    "paste_masks",
-    "paste_parts",
-    "semantic_cells",
-    "semantic_map",
-    "there_and_back",
+    *("Region", "crop_masks", "lazy_zeros", "mask_boxes", "mask_iou", "mask_parts", "paste_masks"),
+    *("paste_parts", "semantic_cells", "semantic_map", "there_and_back"),
 ]
 
 Region = tuple[slice, slice]  # rows and columns of an image, within it
@@ -42,12 +33,12 @@ CROP_PIXELS = 8_000_000  # mask pixels that are turned into floats at once, like
 def crop_masks(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
     """Cut every mask out along its box and resize it, as the training's target.
 
-    AdelaiDet's rule for bitmaps: RoIAlign with as many samples a cell as it has pixels, and then
+    AdelaiDet's rule for bitmaps: RoIAlign with as many samples in a cell as it has pixels, and then
     a threshold of one half.
 
     Args:
         masks: (N, H, W) bool.
-        boxes: (N, 4) corners, pixels, one a mask.
+        boxes: (N, 4) corners, pixels, one for each mask.
         size: R, cells.
 
     Returns:
@@ -82,7 +73,7 @@ def mask_boxes(masks: Tensor) -> Tensor:
 
 
 def mask_parts(masks: Tensor) -> Iterator[tuple[Region, Tensor]]:
-    """Of each of (N, H, W) bool masks the tight region, and the (h, w) pixels inside of it."""
+    """For each of (N, H, W) bool masks, its tight region and the (h, w) pixels in the region."""
     boxes = mask_boxes(masks).int().tolist()
     for mask, (x0, y0, x1, y1) in zip(masks, boxes, strict=True):
         region = (slice(y0, y1), slice(x0, x1))
@@ -90,21 +81,16 @@ def mask_parts(masks: Tensor) -> Iterator[tuple[Region, Tensor]]:
 
 
 def mask_iou(masks: Tensor, truth: Tensor) -> Tensor:
-    """(N, H, W) and (N, H, W) bool, pair by pair -> (N,) 0 to 1; 0 where both are empty."""
+    """(N, H, W) and (N, H, W) bool, pair by pair -> (N,) 0 to 1; 0 if both are empty."""
     shared = (masks & truth).flatten(1).sum(dim=1)
     total = (masks | truth).flatten(1).sum(dim=1)
     return shared / total.clamp(min=1)
 
 
 def semantic_map(masks: Tensor, labels: Tensor) -> Tensor:
-    """One map of classes from the instances; later instances lie over earlier ones.
+    """(N, H, W) bool masks and (N,) labels -> (H, W) int64: 0 is background, class c is c + 1.
 
-    Args:
-        masks: (N, H, W) bool.
-        labels: (N,) 0 to C-1.
-
-    Returns:
-        (H, W) int64: 0 is background, class c is c + 1.
+    Later instances lie over earlier ones.
     """
     _, height, width = masks.shape
     drawn = torch.zeros((height, width), dtype=torch.int64, device=masks.device)
@@ -114,18 +100,15 @@ def semantic_map(masks: Tensor, labels: Tensor) -> Tensor:
 
 
 def semantic_cells(target: Target) -> Tensor:
-    """What the semantic loss compares its head with: the semantic map at every eighth pixel.
+    """The target of the semantic loss: the semantic map at every eighth pixel.
 
     The released code resizes the padded map by nearest neighbour, which reads the same pixels.
 
     Args:
-        target: with `semantic_cells`, a semantic map or masks; the first of them counts.
+        target: with `semantic_cells`, a semantic map or masks; the first that it has counts.
 
     Returns:
         (ceil(H / 8), ceil(W / 8)) integers: 0 is background, class c is c + 1.
-
-    Raises:
-        ValueError: the target has none of them.
     """
     if target.semantic_cells is not None:
         return target.semantic_cells
@@ -167,19 +150,14 @@ def paste_masks(
 def paste_parts(
     mask_logits: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float = 0.5
 ) -> Iterator[tuple[Region, Tensor]]:
-    """What `paste_masks` puts into the image, one object after the other: the way for the CPU.
+    """What `paste_masks` puts into the image, one object after the other, on the CPU.
 
-    A hundred masks of a photograph take a gigabyte, their parts at most the size of one.
-
-    Args:
-        mask_logits: (N, R, R) before the sigmoid, on the CPU.
-        boxes: (N, 4) corners, pixels of the image.
-        size: (height, width) of the image.
-        threshold: probability from which a pixel belongs to the mask.
+    A hundred masks of a photograph take a gigabyte, their parts at most the size of one mask. The
+    arguments are those of `paste_masks`.
 
     Yields:
-        Of each object the region of its box and a pixel around it, as far as it lies in the image,
-        and the (h, w) bool mask inside of it; h or w is 0 for a box beyond the image.
+        For each object, the region of its box with a pixel around it, clipped to the image, and the
+        (h, w) bool mask in the region; h or w is 0 for a box beyond the image.
     """
     height, width = size
     resolution = mask_logits.shape[-1]
@@ -199,15 +177,9 @@ def paste_parts(
 
 
 def there_and_back(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """Masks cropped to R x R cells and pasted again: the best of a head that learns such crops.
+    """(N, H, W) bool masks cropped to R x R cells and pasted again.
 
-    Args:
-        masks: (N, H, W) bool.
-        boxes: (N, 4) corners, pixels.
-        size: R, cells.
-
-    Returns:
-        (N, H, W) bool.
+    This is the best that a head can do that learns such crops. `size` is R.
     """
     logits = SURE * (2 * crop_masks(masks, boxes, size).float() - 1)
     height, width = masks.shape[-2:]
@@ -215,10 +187,10 @@ def there_and_back(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
 
 
 def lazy_zeros(num: int, height: int, width: int) -> Tensor:
-    """(num, height, width) False, in memory that the system provides where it is written to.
+    """(num, height, width) False, in memory that the system provides only when it is written to.
 
-    Of the masks of a hundred objects most bytes never change. Fresh pages are zero by themselves;
-    `torch.zeros` would write all of them, and NumPy's ask for huge pages, which can take longer.
+    Most bytes of a hundred objects' masks never change. Fresh pages are zero already; `torch.zeros`
+    would write all of them, and NumPy asks for huge pages, which can take longer.
     """
     size = num * height * width
     if size == 0:
@@ -232,9 +204,9 @@ def lazy_zeros(num: int, height: int, width: int) -> Tensor:
 def _region_weights(
     first: Tensor, last: Tensor, low: Tensor, high: Tensor, resolution: int
 ) -> tuple[Tensor, ...]:
-    """`_tent_weights` of N regions in one go: (pixels of the region, R) each.
+    """`_tent_weights` of N regions at once: (pixels of the region, R) each.
 
-    `first` to `last` are the pixels of every region, half open; `low` to `high` its box, pixels;
+    `first` to `last` are the pixels of the regions, half open; `low` to `high` their boxes, pixels;
     all are (N,).
     """
     lengths = (last - first).clamp(min=0)
@@ -247,7 +219,7 @@ def _region_weights(
 def _paste_whole(
     probabilities: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float
 ) -> Tensor:
-    """Many objects at once over the whole image: the way for the GPU."""
+    """Many objects at once over the whole image, as a GPU likes it."""
     height, width = size
     num, resolution, _ = probabilities.shape
     pasted = torch.zeros((num, height, width), dtype=torch.bool, device=boxes.device)

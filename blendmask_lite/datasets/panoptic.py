@@ -79,11 +79,9 @@ class PanopticData(InstanceDataset, Protocol):
 
     def select(self: PanopticT, image_ids: Sequence[int]) -> PanopticT:
         """The same data set with these images only, in this order."""
-        ...
 
     def segments(self, index: int) -> TrueSegments:
         """The true segments of the image at a position of `image_ids`."""
-        ...
 
 
 def segments_of(

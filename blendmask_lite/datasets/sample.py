@@ -63,11 +63,9 @@ class TrainingDataset(Protocol):
 
     def __len__(self) -> int:
         """Number of images."""
-        ...
 
     def load(self, index: int) -> Sample:
         """The image at a position from 0 on, not resized, and its objects."""
-        ...
 
 
 @runtime_checkable
@@ -82,15 +80,12 @@ class InstanceDataset(TrainingDataset, Protocol):
 
     def load_image(self, index: int) -> Tensor:
         """The image of `load` without its objects: (3, H, W) uint8, RGB."""
-        ...
 
     def select(self: DatasetT, image_ids: Sequence[int]) -> DatasetT:
         """The same data set with these images only, in this order."""
-        ...
 
     def ground_truth(self) -> dict[str, Any]:
         """Images, annotations and categories of `image_ids` in COCO's format."""
-        ...
 
 
 def with_images(dataset: DatasetT, image_ids: Sequence[int], *, source: str) -> DatasetT:

@@ -28,11 +28,9 @@ class ImagesWithTargets(Protocol):
 
     def __len__(self) -> int:
         """Number of items."""
-        ...
 
     def __getitem__(self, index: int, /) -> Any:
         """(image, target) at a position from 0 on."""
-        ...
 
 
 class TorchvisionDataset:
