@@ -93,20 +93,26 @@ def test_training_and_evaluating_on_a_folder(root, tmp_path, capsys):
 TINY_RUN = ("--iterations", "4", "--batch-size", "2", "--size", "64", "--checkpoint-every", "2")
 
 
-@pytest.fixture
-def stopped(root, tmp_path, monkeypatch):
-    """A run of four iterations that was stopped after two, and how to let others run on."""
-    data = shutil.copytree(root, tmp_path / "data")
-    out = tmp_path / "run"
+@pytest.fixture(scope="module")
+def begun(root, tmp_path_factory):
+    """A run of four iterations that was stopped after two, its data, and an undisturbed one."""
+    folder = tmp_path_factory.mktemp("begun")
+    data = shutil.copytree(root, folder / "data")
     options = [*TINY_RUN, "--split", "train", "--images", "1,3,2", "--seed", "3", "--half"]
     calls = iter(range(1))
-    with monkeypatch.context() as stopping:
-        stopping.chdir(tmp_path)
+    with pytest.MonkeyPatch.context() as stopping:
+        stopping.chdir(folder)
         stopping.setattr(StopRequest, "__call__", lambda self: next(calls, None) is None)
-        assert main(["train", "data", "-o", str(out), *options]) == 130
-    whole = tmp_path / "whole"
-    assert main(["train", str(data), "-o", str(whole), *options]) == 0
-    return out, data, whole
+        assert main(["train", "data", "-o", str(folder / "run"), *options]) == 130
+    assert main(["train", str(data), "-o", str(folder / "whole"), *options]) == 0
+    return folder / "run", data, folder / "whole"
+
+
+@pytest.fixture
+def stopped(begun, tmp_path):
+    """The same, with the stopped run in a folder of the test's own."""
+    out, data, whole = begun
+    return shutil.copytree(out, tmp_path / "run"), data, whole
 
 
 def test_a_run_continues_with_its_folder_alone(stopped, capsys):
@@ -175,10 +181,13 @@ def test_a_longer_run_continues_and_is_continued_as_such(stopped, monkeypatch, c
 def test_data_that_moved_is_named_and_can_be_shown(stopped, capsys):
     out, data, whole = stopped
     moved = data.rename(data.with_name("elsewhere"))
-    assert main(["train", "-o", str(out), "--resume"]) == 1
-    said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert f"{data}: no such folder; say where the data of this run is now, as ROOT" in said
-    assert main(["train", str(moved), "-o", str(out), "--resume"]) == 0
+    try:
+        assert main(["train", "-o", str(out), "--resume"]) == 1
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert f"{data}: no such folder; say where the data of this run is now, as ROOT" in said
+        assert main(["train", str(moved), "-o", str(out), "--resume"]) == 0
+    finally:
+        moved.rename(data)  # other tests have the same
     assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
@@ -687,8 +696,9 @@ def test_a_reader_that_left_is_no_error(tmp_path):
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-"])
-def test_a_closed_output_is_no_error(closed):
-    command = f'"{sys.executable}" -m blendmask_lite models --json {closed}'
+def test_a_closed_output_is_no_error(closed, tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    command = f'"{sys.executable}" -m blendmask_lite runs "{tmp_path}" {closed}'
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
 
