@@ -33,8 +33,8 @@ BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
 def test_the_command_is_the_laptop_schedule_of_fewer_iterations():
     parser = argparse.ArgumentParser()
-    train_command.add_parser(parser.add_subparsers())
-    words = ["train", *training_options(seed=4, iterations=2000), "--out", "runs/x"]
+    train_command.add_options(parser)
+    words = [*training_options(seed=4, iterations=2000), "--out", "runs/x"]
     config = train_command.make_train_config(parser.parse_args(words), Ranks())
     expected = rescale(SCHEDULES["laptop"], iterations=2000)
     assert config == replace(expected, seed=4, evaluate_every=2000)

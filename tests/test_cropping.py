@@ -11,7 +11,7 @@ import torch
 
 from blendmask_lite import PRESETS, InferenceConfig, Target
 from blendmask_lite.cli.options import sizes, two_numbers
-from blendmask_lite.cli.train import add_parser, make_train_config
+from blendmask_lite.cli.train import add_options, make_train_config
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.datasets.transforms import (
@@ -227,9 +227,9 @@ def test_sizes_that_are_none_are_refused(text):
 
 def test_a_training_reads_jitter_and_a_range_of_sizes_from_its_options():
     parser = ArgumentParser()
-    add_parser(parser.add_subparsers())
+    add_options(parser)
     arguments = "data -o run --preset r50 --size 640-642 --jitter 0.1,2"
-    options = parser.parse_args(["train", *arguments.split(" ")])
+    options = parser.parse_args(arguments.split(" "))
     config = make_train_config(options, Ranks())
     assert config.train_sizes == (640, 641, 642)
     assert config.jitter == (0.1, 2.0)

@@ -63,8 +63,8 @@ def test_every_preset_names_a_schedule():
 
 def options_of(*words):
     parser = argparse.ArgumentParser()
-    train.add_parser(parser.add_subparsers())
-    return parser.parse_args(["train", "data", "-o", "out", *words])
+    train.add_options(parser)
+    return parser.parse_args(["data", "-o", "out", *words])
 
 
 def config_of(*words):

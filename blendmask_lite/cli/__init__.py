@@ -8,10 +8,8 @@ import shlex
 import sys
 import warnings
 from collections.abc import Sequence
-from functools import partial
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 
 from blendmask_lite import __version__
 from blendmask_lite.cli.options import Parser
@@ -19,8 +17,8 @@ from blendmask_lite.terminal import clear_line, printable
 
 __all__ = ["COMMANDS", "main"]
 
-# What `--help` says of each command. Its module of the same name is imported when it is called:
-# torch, torchvision and matplotlib take seconds.
+# What `--help` says of each command. The module of that name, whose docstring is the longer
+# description, is imported when it is called: torch, torchvision and matplotlib take seconds.
 COMMANDS = {
     "train": "train a model on COCO-format data or generated shapes",
     "runs": "list and compare trainings",
@@ -37,11 +35,11 @@ EPILOG = """`blendmask-lite COMMAND --help` says more.
 
 status:
   0     done
-  1     something was wrong, said in one line; `data check` found errors, `segment` left out a
-        picture, or `evaluate` met no object
+  1     something was wrong, said in one line; `data check` found errors, `segment` left out an
+        image, or `evaluate` met no object
   2     the command line could not be understood
   130   stopped by Ctrl-C, or a training by SIGTERM
-  141   nobody read the output any more
+  141   the reader of the output has left
 """
 
 
@@ -52,11 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; None takes those of the process.
 
     Returns:
-        0; 1 where something was wrong, said in one line; 130 after Ctrl-C; 141 where the reader of
-        the output has left.
-
-    Raises:
-        Exception: that stopped the command, with --debug.
+        A status, see `EPILOG`. With --debug, errors are raised.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller, as by `>&-`
@@ -68,12 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
             status: int = options.run(options)
-        sys.stdout.flush()  # a reader that has left is met here, not when Python ends
+        sys.stdout.flush()  # notice here that a reader has left, not when Python ends
     except KeyboardInterrupt:
         print(f"blendmask-lite {options.command}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # What is left to be written would fail once more when Python ends.
+        # Writing the rest would fail again when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
@@ -94,23 +88,24 @@ def _make_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     called = next((word for word in words if not word.startswith("-")), None)
     for name, summary in COMMANDS.items():
-        add_parser = partial(commands.add_parser, help=summary)
+        command = commands.add_parser(name, help=summary)
         if name == called:
             module = import_module(f"{__name__}.{name}")
-            module.add_parser(SimpleNamespace(add_parser=add_parser))
-        else:
-            add_parser(name)
+            command.description = " ".join((module.__doc__ or "").split())
+            command.epilog = getattr(module, "EPILOG", None)
+            command.set_defaults(run=getattr(module, "run", None))
+            module.add_options(command)
     return parser
 
 
 def _warn(message: Warning | str, *place: object, **more: object) -> None:
-    """Say a warning on a line of its own, without the line of code that it comes from."""
+    """Print a warning on a line of its own, but not the line of code that it comes from."""
     clear_line()
     print(f"warning: {printable(str(message).strip().splitlines()[0])}", file=sys.stderr)
 
 
 def _in_one_line(error: Exception) -> str:
-    """What went wrong. A ValueError or OSError says it itself; anything else is named, too."""
+    """What went wrong. Errors other than ValueError and OSError are also named."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         text = f"{error.filename}: {error.strerror}"
     else:

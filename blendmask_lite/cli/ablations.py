@@ -1,4 +1,7 @@
-"""`blendmask-lite ablations`."""
+"""Train every row of one of the paper's tables 1 to 7, the ways of merging step by step, or
+BlendMask and Mask R-CNN, on generated shapes, and write the results next to the paper's: JSON,
+Markdown and a figure.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from blendmask_lite.cli.options import add_threads_option, apply_threads, integers
 from blendmask_lite.datasets.shapes import ShapesDataset
@@ -29,7 +32,7 @@ from blendmask_lite.weights.checkpoint import load_model
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["add_parser"]
+__all__ = ["EPILOG", "add_options", "run"]
 
 HEADLINE = "mask-rcnn"
 MERGING = "merging"
@@ -49,15 +52,8 @@ A table that was stopped continues where it was; runs that tables share are trai
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the command line."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "ablations",
-        description="Train every row of one of the paper's tables 1 to 7 on generated shapes, the "
-        "ways of merging step by step, or BlendMask and Mask R-CNN, and write the results beside "
-        "the paper's: JSON, Markdown and a figure.",
-        epilog=EPILOG,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument("table", metavar="TABLE", help=f'1 to 7, "{MERGING}" or "{HEADLINE}"')
     parser.add_argument("--seeds", type=integers, metavar="N,N,...", help="default 0,1,2")
     parser.add_argument("--regime", choices=list(REGIMES), default="default", help="of the data")
@@ -72,7 +68,6 @@ def add_parser(commands: Any) -> None:
         "-o", "--out", default="runs/ablations", metavar="DIR", help="of the report; %(default)s"
     )
     add_threads_option(parser)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,10 +1,9 @@
-"""`blendmask-lite convert`."""
+"""Turn weights of the authors' released code into a checkpoint of ours, for the other commands."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -13,7 +12,7 @@ from blendmask_lite.files import require_apart, require_writable
 from blendmask_lite.weights.adelaidet import DEAD_WEIGHTS, load_adelaidet
 from blendmask_lite.weights.checkpoint import save_model
 
-__all__ = ["add_parser"]
+__all__ = ["EPILOG", "add_options", "run"]
 
 EPILOG = """examples:
   blendmask-lite convert R_50_3x -o r50.safetensors
@@ -23,14 +22,8 @@ EPILOG = """examples:
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the command line."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "convert",
-        description="Turn weights of the authors' released code into a checkpoint of ours, which "
-        "the other commands read.",
-        epilog=EPILOG,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument(
         "source", metavar="FILE", help="file, URL, or name of a published checkpoint"
     )
@@ -42,7 +35,6 @@ def add_parser(commands: Any) -> None:
         "--classes", metavar="NAME,NAME,...", help="names of the classes, in the labels' order"
     )
     parser.add_argument("--half", action="store_true", help="write in half precision")
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`blendmask-lite data check` and `blendmask-lite data coco`."""
+"""Fetch and check data sets in COCO's layout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from blendmask_lite.datasets.coco_download import COCO_URL, SPLITS, STORE, downl
 from blendmask_lite.files import require_apart, require_writable, write_atomically
 from blendmask_lite.terminal import counter, printable, table
 
-__all__ = ["add_parser"]
+__all__ = ["add_options"]
 
 WIDTH = 100  # of the text, characters
 NUM_CLASSES = 20  # listed in the histogram
@@ -114,7 +114,7 @@ def _summary(check: FolderCheck) -> str:
     return f"{printable(check.root)}: {', '.join(counts)}{pixels}"
 
 
-EPILOG = """examples:
+COCO_EPILOG = """examples:
   blendmask-lite data coco --split val2017 --images 500 --root coco
       500 of the 5,000 validation images, at random
   blendmask-lite data coco --split train2017 --categories person,dog --images 2000 --root coco
@@ -131,7 +131,7 @@ def _add_coco(subcommands: Any) -> None:
         description="Fetch images of COCO and their annotations, and only what is needed: the "
         "archives are read in parts. To continue after an interruption, call it again in the same "
         "way; a call for more images adds to those that are there.",
-        epilog=EPILOG,
+        epilog=COCO_EPILOG,
     )
     parser.add_argument("--split", required=True, choices=list(SPLITS))
     parser.add_argument("--root", required=True, metavar="DIR", help="folder to write into")
@@ -178,11 +178,8 @@ def _run_coco(options: argparse.Namespace) -> int:
     return 0
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the command line."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "data", description="Fetch and check data sets in COCO's layout."
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     subcommands = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
     _add_coco(subcommands)
     _add_check(subcommands)

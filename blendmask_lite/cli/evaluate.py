@@ -1,4 +1,4 @@
-"""`blendmask-lite evaluate`."""
+"""Box and mask AP, or panoptic quality, of a checkpoint on data in the format of COCO or LVIS."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from blendmask_lite.terminal import counter, printable
 from blendmask_lite.training.distributed import Ranks, join_ranks, one_voice
 from blendmask_lite.weights.checkpoint import load_model
 
-__all__ = ["add_parser"]
+__all__ = ["EPILOG", "add_options", "run"]
 
 PANOPTIC_FIGURE = "panoptic_quality"
 LVIS_DETECTIONS = 300  # of an image that count there (Gupta et al., "LVIS", section 2.1)
@@ -62,14 +62,8 @@ EPILOG = """examples:
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the command line."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "evaluate",
-        description="Box and mask AP, or panoptic quality, of a checkpoint on data in the format "
-        "of COCO or LVIS.",
-        epilog=EPILOG,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument("checkpoint", metavar="CHECKPOINT")
     parser.add_argument("root", metavar="ROOT", help=f'COCO-layout folder, or "{SHAPES}"')
     parser.add_argument("--split", metavar="NAME", help="by default the only one there is")
@@ -118,7 +112,6 @@ def add_parser(commands: Any) -> None:
         help="with --panoptic: write the segments in COCO's panoptic format",
     )
     add_device_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

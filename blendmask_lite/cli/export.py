@@ -1,11 +1,12 @@
-"""`blendmask-lite export`."""
+"""Write the network as one graph: from an image (3, H, W), float32 RGB in [0, 1], to boxes, scores,
+labels and R x R masks. Height and width stay open.
+"""
 
 from __future__ import annotations
 
 import argparse
 import io
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,23 +19,17 @@ from blendmask_lite.files import (
 from blendmask_lite.weights.checkpoint import load_model
 from blendmask_lite.weights.export import export_onnx, export_program, smallest_side
 
-__all__ = ["add_parser"]
+__all__ = ["add_options", "run"]
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the command line."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "export",
-        description="Write the network as one graph: from an image (3, H, W), float32 RGB in "
-        "[0, 1], to boxes, scores, labels and R x R masks. Height and width stay open.",
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument(
         "checkpoint", nargs="?", metavar="CHECKPOINT", help="default the shipped one"
     )
     parser.add_argument(
         "-o", "--out", required=True, metavar="FILE", help=".onnx, or .pt2 for torch.export"
     )
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,4 +1,6 @@
-"""`blendmask-lite models`."""
+"""List the presets, with their parameters and test size, and the checkpoints that the authors
+published, with their AP on COCO val2017 and whether they are in the cache.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +17,12 @@ from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.terminal import table
 from blendmask_lite.weights.zoo import PUBLISHED, find_cached
 
-__all__ = ["add_parser"]
+__all__ = ["add_options", "run"]
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the command line."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "models",
-        description="List the presets, with their parameters and test size, and the checkpoints "
-        "that the authors published, with their AP on COCO val2017 and whether they are in the "
-        "cache.",
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

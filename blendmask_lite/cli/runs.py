@@ -1,4 +1,4 @@
-"""`blendmask-lite runs`."""
+"""List trainings, compare their settings and results, draw their curves."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from blendmask_lite.files import require_apart, require_writable, write_atomically
 from blendmask_lite.terminal import table
 from blendmask_lite.training.run_folder import RunRecord, find_runs, flat_settings, read_run
 
-__all__ = ["add_parser"]
+__all__ = ["EPILOG", "add_options", "run"]
 
 COMPARE = "compare"  # instead of the first folder
 FORMATS = (".png", ".pdf", ".svg")
@@ -30,13 +29,8 @@ EPILOG = """examples:
 """
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the command line."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "runs",
-        description="List trainings, compare their settings and results, draw their curves.",
-        epilog=EPILOG,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument(
         "folders",
         nargs="*",
@@ -47,7 +41,6 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--plot", metavar="FILE", help="draw losses, learning rate and AP: .png, .pdf or .svg"
     )
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,4 +1,7 @@
-"""`blendmask-lite segment`."""
+"""Write each image with its objects drawn, and all objects as COCO-format JSON (results.json).
+
+The status is 1 if an image could not be read, 130 after Ctrl-C; results of the others are kept.
+"""
 
 from __future__ import annotations
 
@@ -41,27 +44,20 @@ from blendmask_lite.structures import UnpastedDetections
 from blendmask_lite.terminal import clear_line, counter, first_line, printable
 from blendmask_lite.weights.checkpoint import load_model
 
-__all__ = ["add_parser"]
+__all__ = ["add_options", "run"]
 
 RESULTS = "results.json"
 WRITING_SHARE = 0.05  # of the time that may go into rewriting results.json
 LONGEST = 200  # bytes of an image's name that its result's name repeats; file systems allow 255
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the command line."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "segment",
-        description="Write each image with its objects drawn, and all objects as COCO-format JSON "
-        "(results.json). The status is 1 if an image could not be read, 130 after Ctrl-C; results "
-        "of the others are kept.",
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image, or folder of images")
     parser.add_argument("--weights", metavar="FILE", help="checkpoint; default the shipped one")
     parser.add_argument("-o", "--out", default="segmented", metavar="DIR", help="default segmented")
     parser.add_argument("--threshold", type=float, default=0.4, help="least score; default 0.4")
     add_device_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,23 +1,18 @@
-"""`blendmask-lite shapes`."""
+"""Generate images of overlapping objects as JSON + PNG in COCO's layout."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from blendmask_lite.datasets.shapes import ShapesConfig, write_shapes
 from blendmask_lite.terminal import counter
 
-__all__ = ["add_parser"]
+__all__ = ["add_options", "run"]
 
 
-def add_parser(commands: Any) -> None:
-    """Add the command to the command line."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "shapes",
-        description="Generate pictures of overlapping objects as JSON + PNG in COCO's layout.",
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument("out", metavar="OUT", help="folder to write into")
     parser.add_argument("--images", type=int, default=1000, help="default 1000")
     parser.add_argument("--seed", type=int, default=0, help="default 0")
@@ -26,7 +21,6 @@ def add_parser(commands: Any) -> None:
         "--size", type=int, default=128, help="side, 32 to 2048 pixels; default 128"
     )
     parser.add_argument("--stuff", action="store_true", help="also write panoptic JSON and PNG")
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`blendmask-lite train`: a new run, or one that continues with the options in its run.json."""
+"""Train a model and write it, its log and its checkpoints into a folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from blendmask_lite.cli.train_options import (
     DEFAULT_PRESET,
     EPILOG,
     MOST_WORKERS,
-    add_train_options,
+    add_options,
     make_watching,
 )
 from blendmask_lite.config import PRESET_INFERENCE, PRESETS, InferenceConfig
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from blendmask_lite.datasets.sample import InstanceDataset
     from blendmask_lite.training.distributed import Ranks
 
-__all__ = ["add_parser"]
+__all__ = ["EPILOG", "add_options", "run"]
 
 TRAIN_SHAPES = 20_000  # generated pictures in a pass
 VALIDATION_SHAPES = 200
@@ -58,17 +58,6 @@ SETTINGS = (
     *("accumulate", "optimizer", "learning_rate", "warmup_iterations", "clip_norm", "seed"),
     *("precision", "evaluate_every", "checkpoint_every", "patience", "max_size", "jitter"),
 )
-
-
-def add_parser(commands: Any) -> None:
-    """Add the command to the command line."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "train",
-        description="Train a model and write it, its log and its checkpoints into a folder.",
-        epilog=EPILOG,
-    )
-    add_train_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

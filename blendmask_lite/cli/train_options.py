@@ -12,7 +12,7 @@ from blendmask_lite.training.schedule import SCHEDULES, TrainConfig
 if TYPE_CHECKING:
     from blendmask_lite.training.observers import Watching
 
-__all__ = ["DEFAULT_PRESET", "EPILOG", "MOST_WORKERS", "add_train_options", "make_watching"]
+__all__ = ["DEFAULT_PRESET", "EPILOG", "MOST_WORKERS", "add_options", "make_watching"]
 
 DEFAULT_PRESET = "nano"
 MOST_WORKERS = 8  # by default
@@ -30,8 +30,8 @@ EPILOG = """examples:
 """
 
 
-def add_train_options(parser: argparse.ArgumentParser) -> None:
-    """Add all of them, in groups."""
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument(
         "root",
         nargs="?",
