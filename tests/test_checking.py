@@ -153,7 +153,7 @@ def test_an_image_that_is_refused_does_not_make_its_annotations_errors(tmp_path)
     ]
     write_folder(tmp_path, [annotation(1)], images=images)
     found = findings_of(tmp_path)
-    assert set(found) == {"image too large", "unlisted picture"}
+    assert set(found) == {"image too large", "unlisted image"}
     assert "1000000000 x 1000000000" in found["image too large"][1][0]
 
 
@@ -190,15 +190,15 @@ def test_pictures_are_compared_with_their_entries(tmp_path):
 
     for decode in (False, True):
         found = findings_of(tmp_path, decode=decode)
-        assert entries_of(found, "missing picture") == ["image 2"]
+        assert entries_of(found, "missing image") == ["image 2"]
         assert entries_of(found, "size mismatch") == ["image 5"]
-        assert entries_of(found, "deep picture") == ["image 6"]
-        assert entries_of(found, "rotated picture") == ["image 7"]
+        assert entries_of(found, "deep image") == ["image 6"]
+        assert entries_of(found, "rotated image") == ["image 7"]
         assert entries_of(found, "file listed twice") == ["image 99"]
-        assert found["unlisted picture"] == (1, ["train: more.png has no entry"])
+        assert found["unlisted image"] == (1, ["train: more.png has no entry"])
         # A header tells nothing about what is behind it.
         damaged = ["image 3", "image 4"] if decode else ["image 4"]
-        assert entries_of(found, "damaged picture") == damaged
+        assert entries_of(found, "damaged image") == damaged
 
 
 def test_a_picture_that_only_another_split_has_is_missing(tmp_path):
@@ -209,7 +209,7 @@ def test_a_picture_that_only_another_split_has_is_missing(tmp_path):
         write_folder(tmp_path, [annotation(1)], split=split, images=images)
     (tmp_path / "train" / "2.png").unlink()
     found = findings_of(tmp_path)
-    assert found["missing picture"] == (1, ["image 2: 2.png is in none of the split's folders"])
+    assert found["missing image"] == (1, ["image 2: 2.png is in none of the split's folders"])
     assert check_folder(tmp_path, decode=True).between.sorted() == []  # nor is image 3 of val_all
 
 
@@ -217,10 +217,10 @@ def test_a_picture_of_no_known_range_of_values_is_an_error_as_for_the_reader(tmp
     write_folder(tmp_path, [annotation(1)])
     picture = tmp_path / "train" / "train1.png"
     Image.fromarray(np.full((HEIGHT, WIDTH), 0.5, dtype=np.float32)).save(picture, "TIFF")
-    assert "floating-point" in findings_of(tmp_path)["damaged picture"][1][0]
+    assert "floating-point" in findings_of(tmp_path)["damaged image"][1][0]
     Image.fromarray(np.full((HEIGHT, WIDTH), 2**20, dtype=np.int32)).save(picture, "TIFF")
     found = findings_of(tmp_path, decode=True)
-    assert "beyond 16 bits" in found["damaged picture"][1][0]
+    assert "beyond 16 bits" in found["damaged image"][1][0]
 
 
 def test_names_from_files_cannot_write_to_the_terminal(tmp_path, capsys):
@@ -256,9 +256,9 @@ def test_equal_pictures_are_found_by_content_within_a_split_and_between_splits(t
     (tmp_path / "validation" / "validation1.png").write_bytes(first)
     check = check_folder(tmp_path, decode=True)
     [same] = check.splits[0].findings.sorted()
-    assert (same.kind, same.count) == ("same picture twice", 1)
+    assert (same.kind, same.count) == ("same image twice", 1)
     [shared] = check.between.sorted()
-    assert shared.kind == "picture in two splits"
+    assert shared.kind == "image in two splits"
     assert shared.examples == ["train and validation: image 1 is image 1"]
     assert check_folder(tmp_path).between.sorted() == []
 
@@ -270,7 +270,7 @@ def test_splits_that_use_one_file_or_other_classes_are_named(tmp_path):
     content = {"images": images, "annotations": [entry], "categories": [{"id": 3, "name": "dog"}]}
     (tmp_path / "annotations" / "instances_test.json").write_text(json.dumps(content))
     found = {each.kind: each.examples for each in check_folder(tmp_path).between.sorted()}
-    assert found["picture in two splits"] == ["test and train: image 7 is image 1"]
+    assert found["image in two splits"] == ["test and train: image 7 is image 1"]
     assert found["other classes than another split"] == [
         "test and train: only one of them has cat, dog"
     ]
@@ -358,7 +358,7 @@ def test_fields_of_lvis_are_noticed(tmp_path):
         ("segments without image", lambda c: c["annotations"][0].update(image_id=55)),
         ("no stuff", lambda c: [each.update(isthing=1) for each in c["categories"]]),
         ("malformed entry", lambda c: c["annotations"][0]["segments_info"].append("x")),
-        ("missing picture", lambda c: c["annotations"][0].update(file_name="gone.png")),
+        ("missing image", lambda c: c["annotations"][0].update(file_name="gone.png")),
         ("unreadable file", lambda c: c.pop("categories")),
     ],
 )

@@ -176,7 +176,7 @@ def _compare_splits(checks: Sequence[SplitCheck], between: Findings) -> None:
             for picture, image_id in first.pictures.items():
                 if picture in second.pictures:
                     text = f"image {image_id} is image {second.pictures[picture]}"
-                    between.add("picture in two splits", entry, text)
+                    between.add("image in two splits", entry, text)
 
 
 def _plain(finding: Finding) -> dict[str, Any]:

@@ -222,13 +222,13 @@ def _check_annotation(
         return
     if not decode:
         if not path.is_file():
-            report("missing picture", entry, f"{path.name} is not there")
+            report("missing image", entry, f"{path.name} is not there")
         return
     try:
         drawn = read_segment_ids(path, (record["height"], record["width"])).numpy()
     except (FileNotFoundError, ValueError) as error:
         kind = "missing" if isinstance(error, FileNotFoundError) else "damaged"
-        report(f"{kind} picture", entry, str(error))
+        report(f"{kind} image", entry, str(error))
         return
     numbers, counts = np.unique(drawn, return_counts=True)
     pixels = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
@@ -271,7 +271,7 @@ class PictureCheck:
         entry, name = f"image {record['id']}", record["file_name"]
         path = find_picture(self.folders, name)
         if path is None:
-            self.report("missing picture", entry, f"{name} is in none of the split's folders")
+            self.report("missing image", entry, f"{name} is in none of the split's folders")
             return
         if path in self.paths:
             text = f"{name} is the file of image {self.paths[path]}, too"
@@ -285,7 +285,7 @@ class PictureCheck:
                     read_stored_image(path, size)
                 self._compare_content(entry, path, record["id"])
         except (ValueError, OSError) as error:
-            self.report("damaged picture", entry, str(error))
+            self.report("damaged image", entry, str(error))
 
     def _fits(self, entry: str, path: Path, size: tuple[int, int]) -> bool:
         """Check what the header says; whether the size is right."""
@@ -293,9 +293,9 @@ class PictureCheck:
             orientation = exif_orientation(picture)
             if orientation != 1:
                 text = f"{path.name} has the EXIF orientation {orientation}"
-                self.report("rotated picture", entry, text)
+                self.report("rotated image", entry, text)
             if picture.mode in DEEP_MODES:
-                self.report("deep picture", entry, f"{path.name} has Pillow's mode {picture.mode}")
+                self.report("deep image", entry, f"{path.name} has Pillow's mode {picture.mode}")
             width, height = picture.size
         if (height, width) == size:
             return True
@@ -309,7 +309,7 @@ class PictureCheck:
         other = self.digests.setdefault(digest, image_id)
         if other != image_id:
             text = f"{path.name} has the content of image {other}"
-            self.report("same picture twice", entry, text)
+            self.report("same image twice", entry, text)
 
 
 def unlisted_pictures(folder: Path, listed: Sequence[Path], report: Report) -> None:
@@ -318,4 +318,4 @@ def unlisted_pictures(folder: Path, listed: Sequence[Path], report: Report) -> N
         known = set(listed)
         for path in sorted(folder.iterdir()):
             if path.suffix.lower() in IMAGE_SUFFIXES and path not in known:
-                report("unlisted picture", folder.name, f"{path.name} has no entry")
+                report("unlisted image", folder.name, f"{path.name} has no entry")

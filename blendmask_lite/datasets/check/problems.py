@@ -46,33 +46,33 @@ KINDS: dict[str, Kind] = {
     "unknown category_id": _error("The object has no class. Add the category, or remove it."),
     "image too large": _error(
         "Its pixels, or those of all its masks, would fill the memory; such sizes are refused as "
-        "decompression bombs. Cut the picture into parts, or make it smaller."
+        "decompression bombs. Cut the image into parts, or make it smaller."
     ),
     # Pictures
-    "missing picture": _error(
-        "Training stops there; another split's folder is never looked in. Add the file, or remove "
+    "missing image": _error(
+        "Training stops there; other splits' folders are never searched. Add the file, or remove "
         "its entry."
     ),
-    "damaged picture": _error("Training stops there. Get the file again."),
+    "damaged image": _error("Training stops there. Get the file again."),
     "size mismatch": _error(
-        "Masks would lie in the wrong place. Correct height and width, or use the stored pictures "
+        "Masks would lie in the wrong place. Correct height and width, or use the stored images "
         "that were annotated: an EXIF rotation is not applied."
     ),
-    "rotated picture": _warning(
+    "rotated image": _warning(
         "The file asks viewers to turn it, but training sees the stored pixels. Annotations drawn "
-        "on the turned picture are wrong: store the pictures turned."
+        "on the turned image are wrong: store the images turned."
     ),
-    "deep picture": _warning(
+    "deep image": _warning(
         "Grey of 16 bits is read by its high byte: 65535 becomes 255. If the values have a smaller "
-        "range, the picture is dark: convert it to 8 bits."
+        "range, the image is dark: convert it to 8 bits."
     ),
     "file listed twice": _warning("Two images use one file. Join their annotations."),
-    "same picture twice": _warning("Two files of the split have equal content. Keep one."),
-    "unlisted picture": _note("A file of the split's folder has no entry and is not used."),
+    "same image twice": _warning("Two files of the split have equal content. Keep one."),
+    "unlisted image": _note("A file of the split's folder has no entry and is not used."),
     "image without objects": _note(
-        "Training leaves such images out; evaluation counts what is found there as wrong."
+        "Training leaves such images out; evaluation counts detections there as wrong."
     ),
-    "crowded image": _note("Evaluation counts the 100 best detections of an image only."),
+    "crowded image": _note("Evaluation counts only the 100 best detections of an image."),
     # Masks and boxes
     "damaged mask": _error("Training stops there. Annotate the object again, or remove it."),
     "mask of another size": _error(
@@ -86,14 +86,14 @@ KINDS: dict[str, Kind] = {
         "polygon for each part."
     ),
     "polygon outside": _warning(
-        "Corners outside of the image are cut off. Check that the annotation belongs to it."
+        "Corners outside the image are cut off. Check that the annotation belongs to it."
     ),
     "long polygon": _note(
         "Its outline has more than 1,000 corners: slow to read, and not searched for crossings."
     ),
     "box outside": _warning(
-        "The box reaches out of the image, where no prediction can follow; it counts for box AP. "
-        "Cut it at the border."
+        "The box leaves the image, but predictions cannot; it counts for box AP. Cut it at the "
+        "border."
     ),
     "degenerate box": _warning(
         "The box has no area, so nothing found can match it in box AP. Boxes are x, y, width and "
@@ -115,7 +115,7 @@ KINDS: dict[str, Kind] = {
     ),
     "crowd with polygons": _note(
         "Polygons work, but COCO marks crowds by run lengths: check that iscrowd = 1 is meant. "
-        "Crowds are not learned, and what is found there is not counted."
+        "Crowds are not learned, and detections there are not counted."
     ),
     "mostly crowds": _warning(
         "More than half of the annotations are crowds, which are not learned. Check iscrowd."
@@ -132,8 +132,8 @@ KINDS: dict[str, Kind] = {
     "other classes than another split": _warning(
         "A model trained on one split is refused by an evaluation on the other. Use one list."
     ),
-    "picture in two splits": _warning(
-        "Evaluation on a picture that was trained on says nothing. Keep it in one split."
+    "image in two splits": _warning(
+        "Evaluation on an image that was trained on says nothing. Keep it in one split."
     ),
     "LVIS fields": _note(
         "The file has LVIS' fields: not every object is annotated in every image, so COCO's AP "
@@ -147,10 +147,10 @@ KINDS: dict[str, Kind] = {
         "A panoptic data set needs 1 to 254 categories with isthing = 0. Correct the categories."
     ),
     "unknown segment": _error(
-        "The picture holds a segment that the JSON does not describe. Write both again."
+        "The image holds a segment that the JSON does not describe. Write both again."
     ),
     "unseen segment": _warning(
-        "The JSON describes a segment without any pixel in the picture. Write both again."
+        "The JSON describes a segment without any pixel in the image. Write both again."
     ),
     "segment of another area": _warning(
         "The area in the JSON is not the number of its pixels. Write both again."
