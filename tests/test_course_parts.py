@@ -12,7 +12,7 @@ import torch
 from blendmask_lite import course
 from blendmask_lite.course import checking
 from blendmask_lite.course.checking import first_difference
-from blendmask_lite.course.definition import Case, Exercise, WrongAnswer
+from blendmask_lite.course.definition import Case, Exercise, WrongAnswer, task
 from blendmask_lite.course.display import Note
 from blendmask_lite.course.exercises import all_exercises, find_exercise
 from blendmask_lite.course.progress import load_progress, record
@@ -177,24 +177,30 @@ def test_budget_follows_the_environment(monkeypatch):
         course.budget(smoke=1, laptop=2, gpu=3)
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [("id", "9.2"), ("difficulty", 6), ("hints", ("a",)), ("wrong_answers", ())]
-)
+@pytest.mark.parametrize(("field", "value"), [("hints", ("a",)), ("wrong_answers", ())])
 def test_impossible_definition_is_refused(field, value):
+    @task("09.8", "t", minutes=5, difficulty=1)
+    def solution():
+        pass
+
     fields = {
-        "id": "09.8",
-        "title": "t",
-        "minutes": 5,
-        "difficulty": 1,
-        "solution": is_bare_stub,
+        "solution": solution,
         "reference": is_bare_stub,
         "make_cases": lambda generator: [Case("")],
         "wrong_answers": (WrongAnswer(abs, "a"), WrongAnswer(abs, "b")),
         "hints": ("a", "b", "c"),
     }
-    Exercise(**fields)
-    with pytest.raises(ValueError, match=field.replace("_", ".")):
+    made = Exercise(**fields)
+    assert (made.id, made.title, made.minutes, made.difficulty) == ("09.8", "t", 5, 1)
+    with pytest.raises(ValueError, match="09.8: [01] " + field.replace("_", " ")):
         Exercise(**{**fields, field: value})
+
+
+def test_a_task_has_an_id_of_chapter_and_number_and_a_difficulty_up_to_5():
+    with pytest.raises(ValueError, match=r"id = '9\.2'"):
+        task("9.2", "t", minutes=5, difficulty=1)
+    with pytest.raises(ValueError, match="difficulty = 6"):
+        task("09.2", "t", minutes=5, difficulty=6)
 
 
 def test_wrong_answer_is_the_solution_with_its_pieces_replaced():

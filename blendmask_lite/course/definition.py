@@ -1,6 +1,6 @@
-"""What an exercise is: task, solution, cases, hints, and the answers that students get wrong.
+"""What an exercise is: task, solution, cases, hints, and typical wrong answers.
 
-One file per chapter in `course/exercises/` holds the definitions. Solutions are ordinary functions;
+The definitions are in `course/exercises/`, one file per chapter. Solutions are ordinary functions;
 most wrong answers are solutions with a piece of their code replaced.
 """
 
@@ -8,21 +8,48 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from torch import Generator
 
 from blendmask_lite.course.source import changed, solution_source, stub_source
 
-__all__ = ["Case", "Exercise", "WrongAnswer"]
+__all__ = ["Case", "Exercise", "WrongAnswer", "task"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def task(exercise_id: str, title: str, *, minutes: int, difficulty: int) -> Callable[[F], F]:
+    """Mark a function as the model answer of an exercise.
+
+    Args:
+        exercise_id: chapter and number, "09.2".
+        title: what is to be built, in a few words.
+        minutes: time that most students need.
+        difficulty: 1 (one line, given in the text) to 5 (an afternoon).
+
+    Raises:
+        ValueError: an id or a difficulty that does not exist.
+    """
+    if not re.fullmatch(r"\d\d\.\d", exercise_id):
+        raise ValueError(f'id = {exercise_id!r}: must be chapter and number, such as "09.2"')
+    if not 1 <= difficulty <= 5:
+        raise ValueError(f"{exercise_id}: difficulty = {difficulty}: must be 1 to 5")
+    words = {"id": exercise_id, "title": title, "minutes": minutes, "difficulty": difficulty}
+
+    def mark(function: F) -> F:
+        vars(function)["task"] = words
+        return function
+
+    return mark
 
 
 class Case:
     """One set of arguments that an answer is tried on.
 
     Args:
-        what: what the case is, for the student: "one object, two bases, 2 x 2 -> 4 x 4".
+        what: description for the student: "one object, two bases, 2 x 2 -> 4 x 4".
         arguments: positional arguments of the student's function.
     """
 
@@ -32,17 +59,13 @@ class Case:
 
 @dataclass(frozen=True)
 class WrongAnswer:
-    """A mistake that students make, and what to tell them.
+    """A mistake that students make, and what to tell them."""
 
-    Attributes:
-        mistake: what stands in place of the solution's code, as {code: replacement}; or a
-            function, if the mistake is another way altogether. The result is of the right shape
-            and type, finite, and yet different from the reference in at least one case.
-        message: names the mistake and points at the way out, without giving the code away.
-    """
-
+    # Changes of the solution's code as {code: replacement}, or a function if the mistake is another
+    # method. The result has the right shape and type, is finite, and differs from the reference in
+    # at least one case.
     mistake: Mapping[str, str] | Callable[..., Any]
-    message: str
+    message: str  # names the mistake and points to the way out without giving away the code
 
     def function(self, solution: Callable[..., Any]) -> Callable[..., Any]:
         """The wrong answer to the exercise that has this solution."""
@@ -51,41 +74,28 @@ class WrongAnswer:
 
 @dataclass(frozen=True)
 class Exercise:
-    """A piece of the network for the student to write.
+    """A piece of the network for the student to write."""
 
-    Attributes:
-        id: chapter and number, "09.2".
-        title: what is to be built, a few words.
-        minutes: time that most students need.
-        difficulty: 1 (one line, given in the text) to 5 (an afternoon).
-        solution: a model answer with the name and the signature that the student sees. Its
-            docstring states the task. Comments that start with "# Step" are kept in the stub.
-        reference: the package's own piece with the same signature; it judges and stands in.
-        make_cases: cases from a seeded generator, small and checkable by hand first.
-        wrong_answers: at least two.
-        hints: three steps, from a question to nearly the code.
-        result_axes: letters of the result's axes, "N, K, R, R"; empty if it is no tensor.
-        tolerance: largest absolute difference that still counts as equal, and relative to the
-            expected value.
-    """
-
-    id: str
-    title: str
-    minutes: int
-    difficulty: int
+    id: str = field(init=False)
+    title: str = field(init=False)
+    minutes: int = field(init=False)
+    difficulty: int = field(init=False)
+    # A model answer, marked by `task`, with the name and the signature that the student sees. Its
+    # docstring states the task, and its comments "# Step ..." are kept in the stub.
     solution: Callable[..., Any]
+    # The package's own piece with the same signature; it judges answers and stands in for them.
     reference: Callable[..., Any]
+    # Cases from a seeded generator; the first ones are small enough to check by hand.
     make_cases: Callable[[Generator], Sequence[Case]]
-    wrong_answers: tuple[WrongAnswer, ...]
-    hints: tuple[str, str, str]
-    result_axes: str = ""
+    wrong_answers: tuple[WrongAnswer, ...]  # at least two
+    hints: tuple[str, str, str]  # three steps, from a question to nearly the code
+    result_axes: str = ""  # letters of a tensor's axes, "N, K, R, R"
+    # Largest difference that counts as equal, absolute or relative to the expected value.
     tolerance: float = 1e-4
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"\d\d\.\d", self.id):
-            raise ValueError(f'id = {self.id!r}: must be chapter and number, such as "09.2"')
-        if not 1 <= self.difficulty <= 5:
-            raise ValueError(f"{self.id}: difficulty = {self.difficulty}: must be 1 to 5")
+        for name, value in vars(self.solution)["task"].items():
+            object.__setattr__(self, name, value)
         if len(self.hints) != 3:
             raise ValueError(f"{self.id}: {len(self.hints)} hints: must be 3")
         if len(self.wrong_answers) < 2:
@@ -93,7 +103,7 @@ class Exercise:
 
     @property
     def chapter(self) -> str:
-        """Two digits, "09"."""
+        """The chapter's two digits, "09"."""
         return self.id.split(".")[0]
 
     @property
@@ -108,5 +118,5 @@ class Exercise:
 
     @property
     def stub_cell(self) -> str:
-        """The notebook's exercise as students open it: decorator, signature, docstring, steps."""
+        """The notebook's exercise as students get it: decorator, signature, docstring, steps."""
         return f'@exercise("{self.id}")\n{stub_source(self.solution)}'

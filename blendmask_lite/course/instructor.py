@@ -34,7 +34,7 @@ def write_solutions(
 
     Args:
         notebook: it is changed.
-        only: ids of the exercises to solve; None solves all.
+        only: ids of the exercises to solve; all if not given.
     """
     for cell in notebook.cells:
         for exercise_id in _exercises_of(cell):
@@ -45,7 +45,7 @@ def write_solutions(
 
 
 def solved_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """A copy with every exercise solved; below each, what students get wrong and why.
+    """A copy with every exercise solved, and below it the typical mistakes with explanations.
 
     Args:
         notebook: a chapter without outputs.
@@ -62,10 +62,10 @@ def solved_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def assignment_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """A copy that nbgrader takes as a source: solutions between its markers, checks with points.
+    """A source notebook for nbgrader: solutions between its markers, checks with points.
 
-    `nbgrader generate_assignment` cuts the solutions out; `nbgrader autograde` runs the checks.
-    An exercise counts as many points as it has difficulty.
+    `nbgrader generate_assignment` removes the solutions; `nbgrader autograde` runs the checks.
+    An exercise is worth as many points as its difficulty.
 
     Args:
         notebook: a chapter without outputs.
@@ -116,11 +116,11 @@ def _slug(exercise_id: str) -> str:
     return exercise_id.replace(".", "-")
 
 
-# Tag of a cell -> reveal.js' type of slide: a new one, below the last, shown with the next key.
+# Tag of a cell -> reveal.js' type of slide: new, below the last, or shown at the next key press.
 SLIDE_TAGS = {"slide": "slide", "subslide": "subslide", "fragment": "fragment", "same": "-"}
-# Text is cut in front of headings (but the title) and of exercises.
+# Text is cut before headings (except the title) and exercises.
 CUT = re.compile(r"^(?=#{2,3} |\*\*Exercise \d\d\.\d\*\*)", re.MULTILINE)
-HEADING = re.compile(r"#{2,3} [^\n]*\s*")  # and nothing below it
+HEADING = re.compile(r"#{2,3} [^\n]*\s*")  # without text below it
 DOCUMENT = re.compile(r"\[([^\]]+)\]\(\.\./docs/[^)]*\)")
 CHAPTER = re.compile(r"\]\((\w+)\.ipynb\)")
 
@@ -128,10 +128,10 @@ CHAPTER = re.compile(r"\]\((\w+)\.ipynb\)")
 def slides_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """A copy with the slides of a chapter; cells without a tag are left out.
 
-    A text begins a slide with each of its headings, and one below with each exercise. What stands
-    above the first of them belongs to the slide before: it tells what to see in a figure. A text
-    that joins a slide ends at its first heading. Of code that shows something only the outputs are
-    kept, without the course's notes to the student.
+    Each heading of a text begins a slide, and each exercise begins one below it. Text above the
+    first heading belongs to the slide before, because it explains a figure. A text that joins a
+    slide ends at its first heading. Of code that shows something, only the outputs are kept,
+    without the course's notes to the student.
 
     Args:
         notebook: a chapter, usually executed; its cells carry the tags of `SLIDE_TAGS`.
@@ -140,7 +140,7 @@ def slides_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         ValueError: no cell begins a slide.
     """
     slides = nbformat.v4.new_notebook(metadata=copy.deepcopy(notebook.metadata))
-    is_shown = False  # the cell before
+    is_shown = False  # whether the cell before is on a slide
     for cell in notebook.cells:
         kinds = [SLIDE_TAGS[tag] for tag in cell.metadata.get("tags", []) if tag in SLIDE_TAGS]
         if kinds and cell.cell_type == "markdown":
@@ -158,7 +158,7 @@ def _text_slides(
 ) -> list[nbformat.NotebookNode]:
     pieces = [piece for piece in CUT.split(cell.source) if piece.strip()]
     for place in reversed(range(1, len(pieces))):
-        if HEADING.fullmatch(pieces[place - 1]):  # alone it would be an empty slide
+        if HEADING.fullmatch(pieces[place - 1]):  # it would be an empty slide
             pieces[place - 1 : place + 1] = [pieces[place - 1] + pieces[place]]
     if kind in ("-", "fragment"):
         kinds, pieces = [kind], pieces[:1]
@@ -176,19 +176,19 @@ def _text_slides(
 
 
 def _below(kind: str, piece: str) -> str:
-    """Exercises go below the slide that they belong to."""
+    """The kind of a piece's slide: exercises go below the slide that they belong to."""
     return "subslide" if kind == "slide" and piece.startswith("**Exercise") else kind
 
 
 def _slide(cell: nbformat.NotebookNode, kind: str) -> nbformat.NotebookNode:
     slide = copy.deepcopy(cell)
     if cell.cell_type == "code":
-        slide.outputs = [each for each in cell.outputs if not _is_note(each)]
+        slide.outputs = [output for output in cell.outputs if not _is_note(output)]
     slide.metadata["slideshow"] = {"slide_type": kind}
     slide.metadata["transient"] = {"remove_source": bool(slide.get("outputs"))}
     return slide
 
 
 def _is_note(output: nbformat.NotebookNode) -> bool:
-    """Whether the course tells the student something here, such as that a piece is missing."""
+    """Whether this is a note of the course to the student, such as a badge."""
     return str(output.get("data", {}).get("text/html", "")).startswith(NOTE)

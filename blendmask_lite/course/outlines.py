@@ -1,13 +1,14 @@
-"""Chapter 14's tools: outlines of objects, and maps of who owns each pixel.
+"""Chapter 14's tools: outlines of objects, and maps of the owner of each pixel.
 
-Outlines as R x R cells can follow them, as annotators click them, and how far one is off. In a map
-of owners 0 stands for nobody, 1 to N for an object, N + s for the stuff s.
+Outlines that R x R cells can follow or that annotators click, and how far they are off. In a map of
+owners, 0 is nobody, 1 to N are objects, and N + s is the stuff s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ __all__ = [
     "clicked_mask",
     "clicked_truth",
     "mask_ap",
+    "masks_as_detections",
     "mean_offset",
     "owners_as_result",
     "owners_as_segments",
@@ -42,7 +44,7 @@ __all__ = [
 
 
 def best_masks(target: Target, size: int) -> Tensor:
-    """What a network with masks of R x R cells is taught, put back into the picture.
+    """The best masks of R x R cells, pasted back into the image.
 
     Args:
         target: N objects with masks (N, H, W).
@@ -55,11 +57,11 @@ def best_masks(target: Target, size: int) -> Tensor:
 
 
 def mean_offset(masks: Sequence[Tensor], targets: Sequence[Target]) -> float:
-    """How far outlines are off, pixels: wrong pixels by sides of pixels on the true outline.
+    """How far outlines are off, pixels: wrong pixels divided by the length of the true outline.
 
     Args:
-        masks: (N, H, W) bool a picture.
-        targets: one a picture, with a mask for each of them, neither empty nor full.
+        masks: (N, H, W) bool for each image.
+        targets: one per image; its N masks are neither empty nor full.
 
     Returns:
         The mean over all objects.
@@ -74,53 +76,51 @@ def mean_offset(masks: Sequence[Tensor], targets: Sequence[Target]) -> float:
 
 
 def worst_window(mask: Tensor, truth: Tensor, side: int) -> tuple[int, int, int, int]:
-    """x0, y0, x1, y1 of the square of `side` pixels in which most pixels are wrong."""
+    """x0, y0, x1, y1 of the square of `side` pixels with the most wrong pixels."""
     rows = F.avg_pool2d((mask ^ truth)[None].float(), (1, side), stride=1)
-    wrong = F.avg_pool2d(rows, (side, 1), stride=1)[0]  # down and across separate
+    wrong = F.avg_pool2d(rows, (side, 1), stride=1)[0]  # two steps cost less than one square
     y, x = divmod(int(wrong.argmax()), wrong.shape[1])
     return x, y, x + side, y + side
 
 
 def mask_ap(truths: Sequence[Target], masks: Sequence[Tensor], num_classes: int) -> float:
-    """Mask AP in percent of masks that are all sure and of the right class.
+    """Mask AP in percent of masks with the right class and score 1.
 
     Args:
-        truths: one a picture, with masks.
-        masks: (N, H, W) bool a picture, one for each true object.
+        truths: one per image, with masks.
+        masks: (N, H, W) bool for each image, one for each true object.
         num_classes: C.
     """
     ids = tuple(range(1, num_classes + 1))
-    truth = {
-        "images": [],
-        "annotations": [],
-        "categories": category_records([str(n) for n in ids], ids),
-    }
+    categories = category_records([str(n) for n in ids], ids)
+    truth: dict[str, Any] = {"images": [], "annotations": [], "categories": categories}
     results = []
     for number, (target, found) in enumerate(zip(truths, masks, strict=True)):
-        size = (int(found.shape[1]), int(found.shape[2]))
-        truth["images"].append(image_record(number, size))
+        truth["images"].append(image_record(number, (found.shape[1], found.shape[2])))
         first_id = len(truth["annotations"]) + 1
         truth["annotations"] += annotation_records(target, number, ids, first_id=first_id)
-        results.append(image_results(number, _as_detections(target, found), ids))
+        detections = masks_as_detections(found, torch.ones(len(found)), target.labels)
+        results.append(image_results(number, replace(detections, boxes=target.boxes.float()), ids))
     return evaluate_detections(truth, results)["mask"].numbers["AP"]
 
 
-def _as_detections(target: Target, masks: Tensor) -> Detections:
-    num, boxes = len(masks), target.boxes.float()
+def masks_as_detections(masks: Tensor, scores: Tensor, labels: Tensor) -> Detections:
+    """Detections of (N, H, W) masks with all other fields 0."""
+    num, (height, width) = len(masks), masks.shape[-2:]
     return Detections(
-        boxes=boxes,
-        scores=torch.ones(num),
-        labels=target.labels,
+        boxes=torch.zeros(num, 4),
+        scores=scores,
+        labels=labels,
         masks=masks,
         mask_logits=torch.zeros(num, 1, 1),
         location_index=torch.zeros(num, dtype=torch.int64),
-        proposal_boxes=boxes,
-        image_size=(int(masks.shape[1]), int(masks.shape[2])),
+        proposal_boxes=torch.zeros(num, 4),
+        image_size=(height, width),
     )
 
 
 def clicked_truth(target: Target, num_clicks: int) -> Target:
-    """The target with every mask clicked again; see `clicked_mask`."""
+    """The target with every mask clicked again, as by `clicked_mask`."""
     masks = [clicked_mask(mask, num_clicks) for mask in _masks(target)]
     return replace(target, masks=torch.stack(masks))
 
@@ -132,12 +132,12 @@ def _masks(target: Target) -> Tensor:
 
 
 def clicked_mask(mask: Tensor, num_clicks: int) -> Tensor:
-    """The mask that an annotator gives, as in COCO: polygons, without holes.
+    """The mask that an annotator clicks, as in COCO: polygons without holes.
 
     Args:
         mask: (H, W) bool, at least one pixel.
-        num_clicks: along the outlines of all parts together, evenly by length; a part has at
-            least three.
+        num_clicks: points on the outlines of all parts together, at equal distances; each part has
+            at least three.
 
     Returns:
         (H, W) bool.
@@ -151,8 +151,8 @@ def clicked_mask(mask: Tensor, num_clicks: int) -> Tensor:
         _evenly(outline, max(3, round(num_clicks * _lengths(outline)[-1] / length)))
         for outline in outlines
     ]
-    size = (int(mask.shape[0]), int(mask.shape[1]))
-    run = run_length([each.ravel().tolist() for each in polygons], size)
+    size = (mask.shape[0], mask.shape[1])
+    run = run_length([polygon.ravel().tolist() for polygon in polygons], size)
     return decode_masks([run], size)[0]
 
 
@@ -165,13 +165,13 @@ def _evenly(outline: NDArray[np.float64], number: int) -> NDArray[np.float64]:
 
 
 def _lengths(outline: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(P,) way along the line to each of its points."""
+    """(P,) distance along the line to each of its points."""
     steps = np.linalg.norm(np.diff(outline, axis=0), axis=1)
     return np.concatenate([[0.0], steps.cumsum()])
 
 
 def true_owners(target: Target) -> Tensor:
-    """(H, W) int64 owners of a target with masks that do not overlap, and stuff.
+    """(H, W) int64 owners of a target with stuff and masks that do not overlap.
 
     Raises:
         ValueError: no masks, or no stuff.
@@ -184,7 +184,7 @@ def true_owners(target: Target) -> Tensor:
 
 
 def owners_as_result(owners: Tensor, labels: Tensor, scores: Sequence[float]) -> PanopticResult:
-    """The result that figures draw.
+    """The panoptic result that figures draw.
 
     Args:
         owners: (H, W).
@@ -204,7 +204,7 @@ def owners_as_result(owners: Tensor, labels: Tensor, scores: Sequence[float]) ->
 def owners_as_segments(
     owners: Tensor, labels: Tensor, num_classes: int, num_stuff: int
 ) -> tuple[Tensor, Tensor]:
-    """Segments without gaps in their numbers, and one list of classes, stuff after things.
+    """Segments numbered without gaps, and their classes, with stuff after things.
 
     Args:
         owners: (H, W).

@@ -1,6 +1,6 @@
-"""The exercises of the course, one file a chapter, found by their id.
+"""The exercises of the course, one file per chapter, found by their id.
 
-A chapter's file is read when it is first asked for.
+A chapter's file is imported when it is first needed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def find_exercise(exercise_id: str) -> Exercise:
     """The exercise "09.2", say.
 
     Raises:
-        ValueError: there is no such exercise; the message lists what there is.
+        ValueError: there is no such exercise; the message lists the existing ones.
     """
     chapter = str(exercise_id).split(".")[0]
     if chapter not in chapters():

@@ -9,7 +9,7 @@ from matplotlib.path import Path
 from torch import Generator, Tensor
 from torchvision.ops import roi_align
 
-from blendmask_lite.course.definition import Case, Exercise, WrongAnswer
+from blendmask_lite.course.definition import Case, Exercise, WrongAnswer, task
 from blendmask_lite.datasets.coco_format import decode_masks, encode_masks, run_length
 from blendmask_lite.evaluation.average_precision import evaluate_detections
 from blendmask_lite.masks import crop_masks
@@ -17,19 +17,17 @@ from blendmask_lite.masks import crop_masks
 __all__ = ["EXERCISES"]
 
 
-# 01.1  Polygons
-
-
+@task("01.1", "Fill a polygon", minutes=15, difficulty=3)
 def polygon_mask(corners: Tensor, size: tuple[int, int]) -> Tensor:
-    """Fill a polygon: the pixels whose center lies inside of it.
+    """Fill a polygon: the pixels whose center lies inside it.
 
     Args:
         corners: (P, 2) as (x, y), pixels; the last is joined to the first. P may be 0.
         size: (H, W) of the image.
 
     Returns:
-        (H, W) bool. A ray from the center to the right crosses the outline an odd number of
-        times: inside.
+        (H, W) bool. A center is inside if a ray from it to the right crosses the outline an odd
+        number of times.
     """
     # Step 1: the centers of all pixels, x as (W,) and y as (H, 1)
     height, width = size
@@ -40,7 +38,7 @@ def polygon_mask(corners: Tensor, size: tuple[int, int]) -> Tensor:
     # Step 3: which rows does a side cross, and at which x?
     is_crossed = (y0 > y) != (y1 > y)
     crossing = x0 + (y - y0) / (y1 - y0) * (x1 - x0)
-    # Step 4: count the crossings to the right of every center; odd is inside
+    # Step 4: count the crossings to the right of every center; an odd number means inside
     return (is_crossed & (x < crossing)).sum(dim=0) % 2 == 1
 
 
@@ -63,7 +61,7 @@ def _polygon_cases(generator: Generator) -> list[Case]:
 
 
 def _polygon(generator: Generator, num: int) -> Tensor:
-    """Corners around (12, 10) for which COCO's rule and that of the centers agree."""
+    """Corners around (12, 10) for which COCO's rule and the rule of the centers agree."""
     y, x = torch.meshgrid(torch.arange(20) + 0.5, torch.arange(24) + 0.5, indexing="ij")
     centers = torch.stack([x, y], dim=-1).flatten(0, 1).numpy()
     while True:
@@ -77,10 +75,6 @@ def _polygon(generator: Generator, num: int) -> Tensor:
 
 
 POLYGON = Exercise(
-    id="01.1",
-    title="Fill a polygon",
-    minutes=15,
-    difficulty=3,
     solution=polygon_mask,
     reference=coco_polygon,
     make_cases=_polygon_cases,
@@ -88,20 +82,19 @@ POLYGON = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"+ 0.5": "+ 0"},
-            "You asked about the corners of the pixels: pixel 0 covers 0 to 1, its center is at "
-            "0.5.",
+            "You tested the corners of the pixels. Pixel 0 covers 0 to 1, its center is at 0.5.",
         ),
         WrongAnswer(
             {"corners": "corners.flip(1)"},
-            "x and y are exchanged: corners are (x, y), while a mask has its rows, y, first.",
+            "x and y are exchanged: corners are (x, y), but a mask has its rows (y) first.",
         ),
         WrongAnswer(
             {
                 "is_crossed & (x < crossing)": "(x1 - x0) * (y - y0) <= (y1 - y0) * (x - x0)",
                 "% 2 == 1": "== 0",
             },
-            "To lie on the same side of all sides is enough for convex polygons only. Count the "
-            "crossings of a ray instead; the L has a notch.",
+            "To be on the same side of all edges is enough for convex polygons only, and the L has "
+            "a notch. Count the crossings of a ray instead.",
         ),
         WrongAnswer(
             {
@@ -109,26 +102,24 @@ POLYGON = Exercise(
                 "sum(dim=0)": "any(0)",
                 "% 2 == 1": "& (x < x0).any(0) & (y0 < y).any(0) & (y < y0).any(0)",
             },
-            "This is the polygon's box, filled.",
+            "This fills the polygon's box.",
         ),
     ),
     hints=(
         "A side crosses a row if one of its ends is above the row's center and one is not.",
-        "Where? y grows from y0 to y1 while x grows from x0 to x1, at the same pace.",
+        "Where? While y goes from y0 to y1, x goes from x0 to x1 at a constant rate.",
         "(y0 > y) != (y1 > y) and x < x0 + (y - y0) / (y1 - y0) * (x1 - x0), added up.",
     ),
 )
 
 
-# 01.2  Run lengths
-
-
+@task("01.2", "Decode run lengths", minutes=10, difficulty=2)
 def decode_runs(counts: Tensor, size: tuple[int, int]) -> Tensor:
     """Turn COCO's run lengths into a mask.
 
     Args:
-        counts: (P,) int64, the lengths of runs of 0, 1, 0, 1, ... in turn, beginning with 0. They
-            go down the first column, then down the second, and so on, and add up to H * W.
+        counts: (P,) int64 lengths of runs of 0, 1, 0, 1, ..., beginning with 0. They go down the
+            first column, then down the second, and so on, and add up to H * W.
         size: (H, W) of the image.
 
     Returns:
@@ -152,12 +143,12 @@ def _runs_cases(generator: Generator) -> list[Case]:
     noise = torch.rand(9, 14, generator=generator) < 0.4
     blocks = (torch.rand(3, 4, generator=generator) < 0.5).repeat_interleave(5, 0)
     first = blocks.repeat_interleave(4, 1)
-    first[0, 0] = True  # so that the first run, of zeros, is of length 0
+    first[0, 0] = True  # so that the first run, of zeros, has the length 0
     return [
         Case("4 rows, 3 columns", torch.tensor([1, 2, 5, 3, 1]), (4, 3)),
         Case("noise, 9 x 14", _runs(noise), (9, 14)),
-        Case("the first pixel belongs to it, 15 x 16", _runs(first), (15, 16)),
-        Case("no pixel of it: one run", torch.tensor([30]), (5, 6)),
+        Case("the first pixel belongs to the mask, 15 x 16", _runs(first), (15, 16)),
+        Case("an empty mask: one run", torch.tensor([30]), (5, 6)),
     ]
 
 
@@ -177,10 +168,6 @@ def _runs_as_starts_and_lengths(counts: Tensor, size: tuple[int, int]) -> Tensor
 
 
 RUNS = Exercise(
-    id="01.2",
-    title="Decode run lengths",
-    minutes=10,
-    difficulty=2,
     solution=decode_runs,
     reference=_reference_decode_runs,
     make_cases=_runs_cases,
@@ -188,45 +175,42 @@ RUNS = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"pixels.view(width, height).T": "pixels.view(size)"},
-            "You went along the rows. COCO goes down the columns: it comes from MATLAB, which "
-            "stores matrices that way.",
+            "You went along the rows. COCO goes down the columns, as MATLAB stores matrices.",
         ),
         WrongAnswer(
             {"% 2 == 1": "% 2 == 0"},
-            "Inside and outside are exchanged: the first run is of zeros, of length 0 where the "
-            "first pixel belongs to the mask.",
+            "Inside and outside are exchanged: the first run is of zeros, and its length is 0 if "
+            "the first pixel belongs to the mask.",
         ),
         WrongAnswer(
             _runs_as_starts_and_lengths,
-            "These counts are all lengths. Pairs of start and length are another format.",
+            "All counts are lengths. Pairs of start and length are another format.",
         ),
     ),
     hints=(
         "Which value does the first run have, and which the second?",
         "repeat_interleave copies entry i of a tensor counts[i] times.",
-        "A view as (W, H) has a column in each of its rows; .T makes (H, W) of it.",
+        "A view as (W, H) has a column of the mask in each row; .T makes it (H, W).",
     ),
 )
 
 
-# 01.3  Crop and resize
-
-
+@task("01.3", "Crop and resize a mask to R x R", minutes=10, difficulty=3)
 def crop_and_resize(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """Cut every mask out along its box and resize it to R x R: the target of a mask head.
+    """Crop every mask along its box and resize it to R x R: the target of a mask head.
 
     Args:
         masks: (N, H, W) bool.
-        boxes: (N, 4) corners, pixels, one a mask.
+        boxes: (N, 4) corners, pixels, one per mask.
         size: R, cells.
 
     Returns:
-        (N, R, R) bool: True for cells that the mask covers to at least half.
+        (N, R, R) bool: True for cells of which the mask covers at least half.
     """
     # Step 1: a region is (index of its mask, x0, y0, x1, y1); maps are (N, 1, H, W), float
     index = torch.arange(len(masks))
     regions = torch.cat([index[:, None].to(boxes), boxes], dim=1)
-    # Step 2: roi_align with aligned=True averages samples; sampling_ratio=0: one a pixel
+    # Step 2: roi_align with aligned=True averages samples; sampling_ratio=0: one per pixel
     shares = roi_align(
         masks[:, None].to(boxes), regions, size, spatial_scale=1.0, sampling_ratio=0, aligned=True
     )
@@ -236,7 +220,7 @@ def crop_and_resize(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
 
 def _crop_cases(generator: Generator) -> list[Case]:
     step = torch.zeros(1, 6, 8, dtype=torch.bool)
-    step[0, 1:5, 2:4] = step[0, 3, 4:6] = True  # one cell is covered by exactly one half
+    step[0, 1:5, 2:4] = step[0, 3, 4:6] = True  # exactly half of one cell is covered
     y, x = torch.meshgrid(torch.arange(48) + 0.5, torch.arange(64) + 0.5, indexing="ij")
     middle = 16 + 16 * torch.rand(3, 2, 1, 1, generator=generator)
     radius = 7 + 8 * torch.rand(3, 1, 1, generator=generator)
@@ -256,10 +240,6 @@ def _crop_cases(generator: Generator) -> list[Case]:
 
 
 CROP = Exercise(
-    id="01.3",
-    title="Crop and resize a mask to R x R",
-    minutes=10,
-    difficulty=3,
     solution=crop_and_resize,
     reference=crop_masks,
     make_cases=_crop_cases,
@@ -267,22 +247,22 @@ CROP = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"aligned=True": "aligned=False"},
-            "Everything is half a pixel off: without aligned=True roi_align takes pixel 0's "
-            "center for 0, not for 0.5. Chapter 07 is about this half pixel.",
+            "Everything is half a pixel off: without aligned=True, roi_align puts the center of "
+            "pixel 0 at 0, not at 0.5. Chapter 07 is about this half pixel.",
         ),
         WrongAnswer(
             {">= 0.5": "> 0"},
-            "Every cell that the mask touches was taken, so the object grows. A cell counts when "
-            "half of it is covered.",
+            "You took every cell that the mask touches, so the object grows. A cell counts if half "
+            "of it is covered.",
         ),
         WrongAnswer(
             {"sampling_ratio=0": "sampling_ratio=1"},
-            "One sample a cell (sampling_ratio=1) sees one place of it only; a target averages "
-            "over the cell's pixels, sampling_ratio=0.",
+            "One sample per cell (sampling_ratio=1) sees a single point. A target averages over "
+            "the cell's pixels (sampling_ratio=0).",
         ),
         WrongAnswer(
             {">= 0.5": "> 0.5"},
-            "A cell that is covered by exactly one half belongs to the mask, too: >=.",
+            "A cell of which exactly half is covered belongs to the mask, too: use >=.",
         ),
     ),
     hints=(
@@ -293,18 +273,16 @@ CROP = Exercise(
 )
 
 
-# 01.4  Sizes
-
-
+@task("01.4", "Small, medium, large", minutes=5, difficulty=1)
 def size_groups(areas: Tensor) -> Tensor:
-    """Which of COCO's three numbers by size every object counts for.
+    """Which of COCO's three AP numbers by size each object counts for.
 
     Args:
         areas: (N,) pixels of each mask.
 
     Returns:
-        (N, 3) bool: for AP small, medium, large. Ranges of area are 0 to 32 squared, 32 squared
-        to 96 squared, and 96 squared up, each with both of its ends.
+        (N, 3) bool: for AP small, medium, large. The ranges of area are 0 to 32 squared, 32
+        squared to 96 squared, and from 96 squared up; both ends belong to a range.
     """
     # Step 1: the lower and the upper end of the three ranges, (3,) each
     low, high = torch.tensor([0, 32**2, 96**2]), torch.tensor([32**2, 96**2, torch.inf])
@@ -313,7 +291,7 @@ def size_groups(areas: Tensor) -> Tensor:
 
 
 def _reference_size_groups(areas: Tensor) -> Tensor:
-    """Ask the evaluation: a number that a single object does not count for is NaN."""
+    """Ask the evaluation: its number is NaN if a single object does not count for it."""
     rows = [_counts_for(area) for area in areas.tolist()]
     return torch.tensor(rows, dtype=torch.bool).reshape(-1, 3)
 
@@ -341,30 +319,26 @@ def _size_cases(generator: Generator) -> list[Case]:
 
 
 SIZES = Exercise(
-    id="01.4",
-    title="Small, medium, large",
-    minutes=5,
-    difficulty=1,
     solution=size_groups,
     reference=_reference_size_groups,
     make_cases=_size_cases,
     wrong_answers=(
         WrongAnswer(
             {"<= high": "< high"},
-            "Nearly: an area right on a border counts for both of its neighbours, since both ends "
-            "of every range belong to it.",
+            "Almost: an area right on a border counts for both ranges, since both ends belong to a "
+            "range.",
         ),
         WrongAnswer(
             {"**2": ""},
-            "The area was compared with 32 and 96; these are sides of squares. Areas need 32 ** 2.",
+            "You compared the area with 32 and 96, the sides of squares. Areas need 32 ** 2.",
         ),
         WrongAnswer(
             {"(areas[:, None] >= low) & ": ""},
-            "Only the upper ends are asked for, so every small object is medium and large as well.",
+            "You only tested the upper ends, so every small object is medium and large as well.",
         ),
     ),
     hints=(
-        "What is an object of exactly 32 x 32 pixels: small, or medium?",
+        "What is an object of exactly 32 x 32 pixels: small or medium?",
         "areas[:, None] has the shape (N, 1): compared with (3,) it gives (N, 3).",
         "(areas[:, None] >= low) & (areas[:, None] <= high), with torch.inf as the last high.",
     ),

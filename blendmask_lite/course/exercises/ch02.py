@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from blendmask_lite.course.definition import Case, Exercise, WrongAnswer
+from blendmask_lite.course.definition import Case, Exercise, WrongAnswer, task
 from blendmask_lite.model.fpn import FPN
 from blendmask_lite.research.detector import pyramid_shapes
 from blendmask_lite.research.fields import chain_fields
@@ -14,18 +14,16 @@ from blendmask_lite.research.fields import chain_fields
 __all__ = ["EXERCISES"]
 
 
-# 02.1  Sizes
-
-
+@task("02.1", "How large every level is", minutes=10, difficulty=2)
 def level_sizes(image_sizes: Tensor, strides: Tensor) -> Tensor:
-    """Height and width of every level of the pyramid, for images of any size.
+    """Height and width of every level of the pyramid for images of any size.
 
     Args:
         image_sizes: (N, 2) int64, height and width in pixels.
         strides: (L,) int64, such as 8, 16, 32, 64, 128.
 
     Returns:
-        (N, L, 2) int64, cells. Images are padded to multiples of 32 first. Above stride 32
+        (N, L, 2) int64, cells. Images are padded to multiples of 32 first. Above stride 32,
         every convolution halves the size and rounds up.
     """
     # Step 1: the next multiple of 32, with whole numbers only
@@ -45,7 +43,7 @@ def _size_cases(generator: Generator) -> list[Case]:
     sizes = torch.randint(33, 1400, (6, 2), generator=generator)
     return [
         Case("128 x 256 pixels: all divide", torch.tensor([[128, 256]]), strides),
-        Case("100 x 130 pixels: padded", torch.tensor([[100, 130]]), strides),
+        Case("100 x 130 pixels: padded first", torch.tensor([[100, 130]]), strides),
         Case("800 x 1333 pixels: COCO at test size", torch.tensor([[800, 1333]]), strides),
         Case("six images", sizes, strides),
         Case("no image", torch.zeros(0, 2, dtype=torch.int64), strides),
@@ -53,10 +51,6 @@ def _size_cases(generator: Generator) -> list[Case]:
 
 
 SIZES = Exercise(
-    id="02.1",
-    title="How large every level is",
-    minutes=10,
-    difficulty=2,
     solution=level_sizes,
     reference=_reference_level_sizes,
     make_cases=_size_cases,
@@ -68,7 +62,7 @@ SIZES = Exercise(
         ),
         WrongAnswer(
             {" + strides[:, None] - 1": ""},
-            "Right up to stride 32. Above it a convolution of stride 2 rounds an odd size up: 25 "
+            "Right up to stride 32. Above it, a convolution of stride 2 rounds odd sizes up: 25 "
             "rows give 13.",
         ),
         WrongAnswer(
@@ -88,19 +82,17 @@ SIZES = Exercise(
 )
 
 
-# 02.2  Receptive fields
-
-
+@task("02.2", "Theoretical receptive fields", minutes=10, difficulty=3)
 def field_sides(kernels: Tensor, strides: Tensor) -> Tensor:
-    """How many pixels a cell sees in a row, after each of a chain of convolutions.
+    """Side of a cell's receptive field after each of a chain of convolutions.
 
     Args:
         kernels: (P,) int64, side of each kernel, from the image upwards.
-        strides: (P,) int64, of each.
+        strides: (P,) int64, stride of each convolution.
 
     Returns:
-        (P,) int64, pixels. A kernel of 3 adds two neighbours, which lie as far apart as the
-        strides of all convolutions below it, multiplied.
+        (P,) int64, pixels. A kernel of 3 adds two neighbours, whose distance is the product of
+        the strides of all convolutions below.
     """
     # Step 1: pixels between two cells that each kernel reads: strides below it, not its own
     steps = torch.cat([strides.new_ones(1), strides.cumprod(dim=0)])[: len(strides)]
@@ -116,7 +108,7 @@ def _field_cases(generator: Generator) -> list[Case]:
         Case("three 3 x 3, stride 1", torch.tensor([3, 3, 3]), torch.tensor([1, 1, 1])),
         Case("7 / 2, 3 / 2, 3 / 1", torch.tensor([7, 3, 3]), torch.tensor([2, 2, 1])),
         Case(
-            "1 / 2 between: 3 / 1, 1 / 2, 3 / 1", torch.tensor([3, 1, 3]), torch.tensor([1, 2, 1])
+            "a 1 / 2 between: 3 / 1, 1 / 2, 3 / 1", torch.tensor([3, 1, 3]), torch.tensor([1, 2, 1])
         ),
         Case("nine convolutions", kernels, strides),
         Case("none", none, none),
@@ -124,10 +116,6 @@ def _field_cases(generator: Generator) -> list[Case]:
 
 
 FIELDS = Exercise(
-    id="02.2",
-    title="Theoretical receptive fields",
-    minutes=10,
-    difficulty=3,
     solution=field_sides,
     reference=lambda kernels, strides: torch.tensor(
         chain_fields(kernels.tolist(), strides.tolist()), dtype=torch.int64
@@ -137,31 +125,29 @@ FIELDS = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"* steps": "* strides.cumprod(dim=0)"},
-            "A convolution's own stride spreads its results apart, not what it reads: only the "
+            "A convolution's own stride spreads its results apart, not what it reads. Only the "
             "strides below it count.",
         ),
         WrongAnswer(
             {"1 + ((kernels - 1) * steps)": "(kernels * steps)"},
-            "The whole kernel was added. Its middle is seen already: a kernel of 3 adds 2 "
+            "You added the whole kernel. Its middle is seen already: a kernel of 3 adds 2 "
             "neighbours, one on each side.",
         ),
         WrongAnswer(
             {" * steps": ""},
-            "Neighbours were taken to be one pixel apart everywhere. After two strides of 2 they "
-            "are 4 pixels apart.",
+            "You took neighbours to be one pixel apart everywhere. After two strides of 2 they are "
+            "4 pixels apart.",
         ),
     ),
     hints=(
-        "Two neighbours on a map of stride 4: how many pixels are they apart?",
-        "The first convolution reads pixels, one apart; the second reads cells of the first.",
+        "How many pixels are two neighbours on a map of stride 4 apart?",
+        "The first convolution reads pixels; the second reads cells of the first.",
         "steps = 1, s1, s1 * s2, ... (cumprod); 1 + ((kernels - 1) * steps).cumsum(dim=0).",
     ),
 )
 
 
-# 02.3  Lateral and top-down
-
-
+@task("02.3", "Lateral plus top-down", minutes=10, difficulty=2)
 def merge_levels(fine: Tensor, above: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """One step down the pyramid: the lateral 1x1 convolution plus the level above, enlarged.
 
@@ -169,11 +155,11 @@ def merge_levels(fine: Tensor, above: Tensor, weight: Tensor, bias: Tensor) -> T
         fine: (B, C, H, W) map of the backbone.
         above: (B, P, h, w) merged level above; h and w are half of H and W, rounded up.
         weight: (P, C, 1, 1) of the lateral convolution.
-        bias: (P,) of it.
+        bias: (P,) of the same.
 
     Returns:
-        (B, P, H, W). Each cell of `above` is copied to 2 x 2; where H or W is odd, the last row
-        or column of copies is cut off.
+        (B, P, H, W). Each cell of `above` is copied to 2 x 2; if H or W is odd, the last row or
+        column of copies is cut off.
     """
     # Step 1: the lateral convolution brings C channels to P
     lateral = F.conv2d(fine, weight, bias)
@@ -184,7 +170,7 @@ def merge_levels(fine: Tensor, above: Tensor, weight: Tensor, bias: Tensor) -> T
 
 
 def _reference_merge_levels(fine: Tensor, above: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The package pads its images, so its maps are never odd: pad, let it merge, cut."""
+    """The package pads its images, so its maps are never odd: pad, merge, cut."""
     height, width = fine.shape[-2:]
     padded = F.pad(fine, (0, above.shape[3] * 2 - width, 0, above.shape[2] * 2 - height))
     num, channels = weight.shape[:2]
@@ -195,15 +181,16 @@ def _reference_merge_levels(fine: Tensor, above: Tensor, weight: Tensor, bias: T
             "lateral.c4.bias": bias,
             "lateral.c5.weight": torch.eye(num)[:, :, None, None],
             **{f"output.{c}.weight": _passing(num) for c in ("c4", "c5")},
-            **{
-                f"{part}.bias": torch.zeros(num)
-                for part in ("lateral.c5", "output.c4", "output.c5")
-            },
+            **_no_bias(num, "lateral.c5", "output.c4", "output.c5"),
         }
     )
     with torch.no_grad():
         merged: Tensor = fpn({"c4": padded, "c5": above})["p4"]
     return merged[:, :, :height, :width]
+
+
+def _no_bias(num: int, *parts: str) -> dict[str, Tensor]:
+    return {f"{part}.bias": torch.zeros(num) for part in parts}
 
 
 def _passing(num: int) -> Tensor:
@@ -231,10 +218,6 @@ def _merge_cases(generator: Generator) -> list[Case]:
 
 
 MERGE = Exercise(
-    id="02.3",
-    title="Lateral plus top-down",
-    minutes=10,
-    difficulty=2,
     solution=merge_levels,
     reference=_reference_merge_levels,
     make_cases=_merge_cases,
@@ -242,50 +225,48 @@ MERGE = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"nearest": "bilinear"},
-            "The level above was interpolated. The pyramid copies every cell (nearest) and leaves "
+            "You interpolated the level above. The pyramid copies every cell (nearest) and leaves "
             "the smoothing to the 3x3 convolution that follows.",
         ),
         WrongAnswer(
             {": fine.shape[2], : fine.shape[3]": "-fine.shape[2] :, -fine.shape[3] :"},
-            "The surplus row or column was cut off in front. Cell 0 begins at pixel 0 on every "
-            "level, so it is the last one that is too much.",
+            "You cut off the first row or column. Cell 0 begins at pixel 0 on every level, so the "
+            "last one is too much.",
         ),
         WrongAnswer(
             {"return lateral + ": "return 0.5 * lateral + 0.5 * "},
-            "The two were averaged. The pyramid adds them.",
+            "You averaged the two. The pyramid adds them.",
         ),
         WrongAnswer(
             {"return lateral": "return lateral.relu()"},
-            "The lateral convolution passed a ReLU. The pyramid has none between its levels: what "
-            "is negative is an argument, too.",
+            "You passed the lateral convolution through a ReLU. The pyramid has none between its "
+            "levels: negative values count, too.",
         ),
     ),
     hints=(
-        "H = 7 below h = 4: how many rows does the enlarged map have, and which is too much?",
+        "H = 7 and h = 4: how many rows does the enlarged map have, and which one is too much?",
         "F.conv2d(fine, weight, bias), and F.interpolate with scale_factor=2.0.",
         'mode="nearest", then enlarged[:, :, : fine.shape[2], : fine.shape[3]].',
     ),
 )
 
 
-# 02.4  Levels above the backbone
-
-
+@task("02.4", "P6 and P7", minutes=5, difficulty=2)
 def two_levels_up(p5: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
-    """P7 from P5: twice a 3x3 convolution of stride 2, with a ReLU between them.
+    """P7 from P5: two 3x3 convolutions of stride 2 with a ReLU between them.
 
     Args:
         p5: (B, P, H, W).
-        weights: (2, P, P, 3, 3) that lead to P6 and to P7.
+        weights: (2, P, P, 3, 3), for P6 and for P7.
         biases: (2, P).
 
     Returns:
-        (B, P, H/4, W/4), rounded up twice. P6 itself keeps its negative values: only what goes
-        on to P7 passes the ReLU.
+        (B, P, H/4, W/4), rounded up twice. P6 itself keeps its negative values: only the input
+        of P7 passes through the ReLU.
     """
     # Step 1: P6 from P5; padding 1 keeps the border
     p6 = F.conv2d(p5, weights[0], biases[0], stride=2, padding=1)
-    # Step 2: P7 from what is positive in P6
+    # Step 2: P7 from the positive part of P6
     return F.conv2d(F.relu(p6), weights[1], biases[1], stride=2, padding=1)
 
 
@@ -296,7 +277,7 @@ def _reference_two_levels_up(p5: Tensor, weights: Tensor, biases: Tensor) -> Ten
         "lateral.c5.weight": torch.eye(num)[:, :, None, None],
         "output.c5.weight": _passing(num),
     }
-    state |= {f"{part}.bias": torch.zeros(num) for part in ("lateral.c5", "output.c5")}
+    state |= _no_bias(num, "lateral.c5", "output.c5")
     for level, weight, bias in zip(("p6", "p7"), weights, biases, strict=True):
         state |= {f"top.{level}.weight": weight, f"top.{level}.bias": bias}
     fpn.load_state_dict(state)
@@ -324,10 +305,6 @@ def _top_cases(generator: Generator) -> list[Case]:
 
 
 TOP = Exercise(
-    id="02.4",
-    title="P6 and P7",
-    minutes=5,
-    difficulty=2,
     solution=two_levels_up,
     reference=_reference_two_levels_up,
     make_cases=_top_cases,
@@ -335,23 +312,24 @@ TOP = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"F.relu(p6)": "p6"},
-            "Without a ReLU between them two convolutions are one larger convolution.",
+            "Without a ReLU between them, two convolutions are one larger convolution.",
         ),
         WrongAnswer(
             {
                 "F.relu(p6)": "p6",
                 "biases[1], stride=2, padding=1)": "biases[1], stride=2, padding=1).relu()",
             },
-            "The ReLU belongs between the two convolutions, not behind the second.",
+            "The ReLU belongs between the two convolutions, not after the second.",
         ),
         WrongAnswer(
             {"conv2d(p5": "conv2d(F.relu(p5)"},
-            "P5 passed a ReLU as well. It enters the first convolution as it is; only P6 is cut.",
+            "You passed P5 through a ReLU as well. It enters the first convolution as it is; only "
+            "P6 is cut.",
         ),
         WrongAnswer(
             lambda p5, weights, biases: p5[:, :, ::4, ::4],
-            "Every second cell was taken: that is P6 of the first pyramid paper. FCOS has "
-            "convolutions here.",
+            "You took every fourth cell, as P6 of the first pyramid paper takes every second one. "
+            "FCOS has convolutions here.",
         ),
     ),
     hints=(

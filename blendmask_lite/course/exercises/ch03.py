@@ -8,16 +8,14 @@ import torch
 from torch import Generator, Tensor
 
 from blendmask_lite.boxes import xyxy_to_ltrb
-from blendmask_lite.course.definition import Case, Exercise, WrongAnswer
+from blendmask_lite.course.definition import Case, Exercise, WrongAnswer, task
 from blendmask_lite.model.fcos import pyramid_locations
 from blendmask_lite.training.targets import assign_locations
 
 __all__ = ["EXERCISES"]
 
 
-# 03.1  Locations
-
-
+@task("03.1", "Locations of a level", minutes=5, difficulty=2)
 def level_locations(level: Tensor, stride: int) -> Tensor:
     """Centers of a level's cells on the image, row by row (FCOS, section 3.1).
 
@@ -26,7 +24,7 @@ def level_locations(level: Tensor, stride: int) -> Tensor:
         stride: s, pixels from one cell to the next.
 
     Returns:
-        (h * w, 2) float32 as (x, y), pixels: column i lies at x = i * s + s // 2, row j at
+        (h * w, 2) float32 as (x, y), pixels: column i is at x = i * s + s // 2, row j at
         y = j * s + s // 2. The first row comes first, from left to right.
     """
     height, width = level.shape[-2:]
@@ -53,10 +51,6 @@ def _level_cases(generator: Generator) -> list[Case]:
 
 
 LEVEL_LOCATIONS = Exercise(
-    id="03.1",
-    title="Locations of a level",
-    minutes=5,
-    difficulty=2,
     solution=level_locations,
     reference=_reference_level_locations,
     make_cases=_level_cases,
@@ -64,8 +58,8 @@ LEVEL_LOCATIONS = Exercise(
     wrong_answers=(
         WrongAnswer(
             {" + stride // 2": ""},
-            "These are the cells' upper left corners. A location is the middle of its cell: half "
-            "a stride further to the right and down.",
+            "These are the cells' upper left corners. A location is the middle of its cell, half a "
+            "stride further to the right and down.",
         ),
         WrongAnswer(
             {"columns.flatten(), rows.flatten()": "rows.flatten(), columns.flatten()"},
@@ -73,8 +67,8 @@ LEVEL_LOCATIONS = Exercise(
         ),
         WrongAnswer(
             {".flatten()": ".T.flatten()"},
-            "The locations run down the columns. A map is flattened row by row, so x has to run "
-            "fastest; else every location gets another cell's predictions.",
+            "The locations run down the columns. A map is flattened row by row, so x has to change "
+            "fastest, or every location gets another cell's predictions.",
         ),
     ),
     hints=(
@@ -85,9 +79,7 @@ LEVEL_LOCATIONS = Exercise(
 )
 
 
-# 03.2  Distances
-
-
+@task("03.2", "Distances to the four sides", minutes=5, difficulty=2)
 def side_distances(locations: Tensor, boxes: Tensor) -> Tensor:
     """Distances from every location to the four sides of every box (FCOS, equation 1).
 
@@ -96,7 +88,7 @@ def side_distances(locations: Tensor, boxes: Tensor) -> Tensor:
         boxes: (N, 4) corners (x0, y0, x1, y1), pixels.
 
     Returns:
-        (L, N, 4) left, top, right, bottom, pixels; negative where a location lies beyond a side.
+        (L, N, 4) left, top, right, bottom, pixels; negative if a location lies beyond a side.
     """
     # Step 1: axes of size 1, so that every location meets every box
     x, y = locations[:, None].unbind(dim=2)
@@ -110,7 +102,7 @@ def _distance_cases(generator: Generator) -> list[Case]:
     box = torch.tensor([[10.0, 0.0, 30.0, 24.0]])
     some = _some_locations(generator, 50)
     return [
-        Case("two locations, one box; the second lies below it", locations, box),
+        Case("two locations, one box; the second is below it", locations, box),
         Case("50 locations, three boxes", some, _some_boxes(generator, 3)),
         Case("no box", locations, torch.zeros(0, 4)),
     ]
@@ -127,10 +119,6 @@ def _some_boxes(generator: Generator, num: int) -> Tensor:
 
 
 SIDE_DISTANCES = Exercise(
-    id="03.2",
-    title="Distances to the four sides",
-    minutes=5,
-    difficulty=2,
     solution=side_distances,
     reference=xyxy_to_ltrb,
     make_cases=_distance_cases,
@@ -138,12 +126,12 @@ SIDE_DISTANCES = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"[x - x0, y - y0, x1 - x, y1 - y]": "[y - y0, x - x0, y1 - y, x1 - x]"},
-            "The order is top, left, bottom, right. The paper's is left, top, right, bottom.",
+            "The order here is top, left, bottom, right. The paper's is left, top, right, bottom.",
         ),
         WrongAnswer(
             {"y1 - y], dim=2)": "y1 - y], dim=2).abs()"},
             "The sign is gone (abs). A negative distance says that the location lies beyond that "
-            "side, and that is how outside is told from inside.",
+            "side, which tells outside from inside.",
         ),
         WrongAnswer(
             {"x1 - x, y1 - y": "x - x1, y - y1"},
@@ -151,24 +139,22 @@ SIDE_DISTANCES = Exercise(
         ),
     ),
     hints=(
-        "Left and top are the location minus a corner. And right and bottom?",
+        "Left and top are the location minus a corner. What are right and bottom?",
         "locations[:, None] has shape (L, 1, 2) and boxes[None] (1, N, 4): they broadcast.",
         "torch.stack([x - x0, y - y0, x1 - x, y1 - y], dim=2).",
     ),
 )
 
 
-# 03.3  Center sampling
-
-
+@task("03.3", "In the box and near its center", minutes=10, difficulty=3)
 def is_central(locations: Tensor, boxes: Tensor, strides: Tensor, radius: float) -> Tensor:
-    """Whether a location lies in the box and near its center (center sampling).
+    """Whether a location is inside a box and near its center (center sampling).
 
     Args:
         locations: (L, 2) as (x, y), pixels.
         boxes: (N, 4) corners, pixels.
-        strides: (L,) of every location's level, pixels.
-        radius: of the central square, in strides; infinite takes the whole box.
+        strides: (L,) stride of every location's level, pixels.
+        radius: half side of the central square, strides; infinite for the whole box.
 
     Returns:
         (L, N) bool: strictly inside the box, and both |x - center x| and |y - center y| below
@@ -187,7 +173,7 @@ def is_central(locations: Tensor, boxes: Tensor, strides: Tensor, radius: float)
 def _reference_is_central(
     locations: Tensor, boxes: Tensor, strides: Tensor, radius: float
 ) -> Tensor:
-    """The package's assignment, asked for one box alone and for any size."""
+    """The package's assignment for one box at a time and for any size."""
     num = len(locations)
     alone = [
         assign_locations(
@@ -204,7 +190,7 @@ def _reference_is_central(
 
 
 def _central_cases(generator: Generator) -> list[Case]:
-    # The square reaches 12 pixels from (20, 20): 8 lies on its edge, 32 too; 12 and 28 are inside.
+    # The square reaches 12 pixels from (20, 20): 8 and 32 are on its edge, 12 and 28 inside.
     x = torch.tensor([8.0, 12.0, 20.0, 28.0, 32.0])
     line = torch.stack([x, torch.full_like(x, 20)], dim=1)
     box = torch.tensor([[0.0, 0.0, 40.0, 40.0]])
@@ -226,10 +212,6 @@ def _all(rows: Tensor, value: float) -> Tensor:
 
 
 IS_CENTRAL = Exercise(
-    id="03.3",
-    title="In the box and near its center",
-    minutes=10,
-    difficulty=3,
     solution=is_central,
     reference=_reference_is_central,
     make_cases=_central_cases,
@@ -237,16 +219,16 @@ IS_CENTRAL = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"is_inside & is_near": "is_inside"},
-            "The whole box counts. Center sampling keeps only what is nearer to the center than "
-            "radius * stride.",
+            "You took the whole box. Center sampling keeps only locations nearer to the center "
+            "than radius * stride.",
         ),
         WrongAnswer(
             {"is_inside & is_near": "is_near"},
-            "The square reaches out of small boxes: a location has to lie inside the box, too.",
+            "The square is larger than small boxes: a location has to be inside the box, too.",
         ),
         WrongAnswer(
             {"radius * strides[:, None, None]": "radius"},
-            "The radius is taken for pixels. It counts strides: the square grows with the level.",
+            "You took the radius as pixels. It is in strides: the square grows with the level.",
         ),
         WrongAnswer(
             {"offset < radius": "offset <= radius"},
@@ -261,9 +243,7 @@ IS_CENTRAL = Exercise(
 )
 
 
-# 03.4  The assignment
-
-
+@task("03.4", "Which box a location learns", minutes=15, difficulty=4)
 def assign(
     locations: Tensor, boxes: Tensor, strides: Tensor, size_ranges: Tensor, radius: float
 ) -> Tensor:
@@ -272,13 +252,13 @@ def assign(
     Args:
         locations: (L, 2) as (x, y), pixels.
         boxes: (N, 4) corners, pixels.
-        strides: (L,) of every location's level, pixels.
+        strides: (L,) stride of every location's level, pixels.
         size_ranges: (L, 2) least and largest max(l, t, r, b) of its level, both inclusive, pixels.
-        radius: of the central square, strides.
+        radius: half side of the central square, strides.
 
     Returns:
-        (L,) int64: of the boxes that have the location in their central square and within the
-        range the one of least area, of equal areas the first; -1 where there is none.
+        (L,) int64: the smallest box that has the location in its central square and a farthest
+        side within the range, the first of equal areas; -1 if there is none.
     """
     # Step 0: without boxes there is nothing to choose from
     if len(boxes) == 0:
@@ -290,14 +270,14 @@ def assign(
     is_candidate = is_of_size & is_central(locations, boxes, strides, radius)
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     areas = torch.where(is_candidate, areas, math.inf)
-    # Step 3: the smallest one; -1 where even that is infinite
+    # Step 3: the smallest one; -1 if even its area is infinite
     area, owner = areas.min(dim=1)
     return torch.where(area < math.inf, owner, -1)
 
 
 def _assignment_cases(generator: Generator) -> list[Case]:
-    # The first location lies in both boxes: it learns the small one, its farthest side is 12.
-    # For the second, in the large one only, the farthest side is 28; for the third it is 36.
+    # The first location is in both boxes: it learns the small one, whose farthest side is 12 px
+    # away. The other two are in the large box only, with farthest sides at 28 and 36.
     locations = torch.tensor([[20.0, 20.0], [12.0, 12.0], [4.0, 20.0]])
     boxes = torch.tensor([[0.0, 0.0, 40.0, 40.0], [12.0, 12.0, 32.0, 32.0]])
     near, far = torch.tensor([[-1.0, 32.0]] * 3), torch.tensor([[32.0, math.inf]] * 3)
@@ -305,21 +285,17 @@ def _assignment_cases(generator: Generator) -> list[Case]:
     level = torch.randint(3, (80,), generator=generator)
     strides = torch.tensor([8.0, 16.0, 32.0])[level]
     ranges = torch.tensor([[-1.0, 32.0], [32.0, 48.0], [48.0, math.inf]])[level]
-    some, crowd = _some_locations(generator, 80), _some_boxes(generator, 6)
+    some, many = _some_locations(generator, 80), _some_boxes(generator, 6)
     return [
         Case("three locations, two boxes, up to 32 px", *both, near, math.inf),
         Case("the same, 32 px and more", *both, far, math.inf),
-        Case("80 locations of three levels, six boxes", some, crowd, strides, ranges, 1.5),
-        Case("whole boxes", some, crowd, strides, ranges, math.inf),
+        Case("80 locations of three levels, six boxes", some, many, strides, ranges, 1.5),
+        Case("whole boxes", some, many, strides, ranges, math.inf),
         Case("no box", some, torch.zeros(0, 4), strides, ranges, 1.5),
     ]
 
 
 ASSIGN = Exercise(
-    id="03.4",
-    title="Which box a location learns",
-    minutes=15,
-    difficulty=4,
     solution=assign,
     reference=lambda locations, boxes, strides, size_ranges, radius: assign_locations(
         locations,
@@ -334,26 +310,27 @@ ASSIGN = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"is_of_size & is_central": "is_central"},
-            "The size ranges are ignored: every level learns every object.",
+            "You ignored the size ranges: every level learns every object.",
         ),
         WrongAnswer(
             {"areas = (boxes": "areas = -(boxes"},
-            "Where boxes overlap, the largest wins here. Take the smallest: the large one has "
-            "many other locations to be learned at.",
+            "Where boxes overlap, the largest wins here. Take the smallest: the large one has many "
+            "other locations.",
         ),
         WrongAnswer(
             {"side_distances(locations, boxes)": "(boxes[:, 2:] - boxes[:, :2])[None]"},
-            "The box' longer side is compared with the range. FCOS compares the farthest side, "
-            "max(l, t, r, b), which depends on the location as well.",
+            "You compared the box's longer side with the range. FCOS compares the farthest side, "
+            "max(l, t, r, b), which also depends on the location.",
         ),
         WrongAnswer(
             {"is_candidate, areas,": "is_candidate, torch.arange(float(len(boxes))),"},
-            "Where boxes overlap, the first in the list wins here, not the one of least area.",
+            "Where boxes overlap, the first in the list wins here, not the one with the least "
+            "area.",
         ),
     ),
     hints=(
-        "Three questions to every pair: of the right size? central? And then, which is least?",
-        "Boxes that do not qualify get an infinite area; then a minimum does the choosing.",
+        "Three questions for every pair: is the size right, is it central, is the area the least?",
+        "Boxes that do not qualify get an infinite area; then a minimum chooses.",
         "area, owner = areas.min(dim=1), and owner becomes -1 where area is infinite.",
     ),
 )

@@ -7,15 +7,13 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from blendmask_lite import boxes as package_boxes
-from blendmask_lite.course.definition import Case, Exercise, WrongAnswer
+from blendmask_lite.course.definition import Case, Exercise, WrongAnswer, task
 from blendmask_lite.training import losses
 
 __all__ = ["EXERCISES"]
 
 
-# 04.1  Focal loss
-
-
+@task("04.1", "Focal loss", minutes=15, difficulty=4)
 def focal_loss(
     logits: Tensor, labels: Tensor, num_positive: Tensor, alpha: float, gamma: float
 ) -> Tensor:
@@ -24,17 +22,17 @@ def focal_loss(
     Args:
         logits: (B, L, C), one for every class; background has none.
         labels: (B, L) 0 to C-1, -1 for background.
-        num_positive: scalar that the sum is divided by.
-        alpha: weight of pairs (location, class) that belong together; 1 - alpha of all others.
+        num_positive: scalar that divides the sum.
+        alpha: weight of pairs (location, class) that belong together; all others have 1 - alpha.
         gamma: how fast easy examples lose their weight.
 
     Returns:
-        Scalar; finite for logits of +-100, too.
+        Scalar, also finite for logits of +-100.
     """
     # Step 1: 1 where a location learns a class, else 0; (B, L, C) like the logits
     classes = torch.arange(logits.shape[-1])
     is_class = (labels[..., None] == classes).to(logits.dtype)
-    # Step 2: -log p_t, which is the cross entropy; take it from the logits
+    # Step 2: -log p_t, which is the cross entropy, from the logits
     entropy = F.binary_cross_entropy_with_logits(logits, is_class, reduction="none")
     # Step 3: p_t, the probability of what is true, and alpha_t
     probability = logits.sigmoid()
@@ -65,10 +63,6 @@ def _number(value: float) -> Tensor:
 
 
 FOCAL_LOSS = Exercise(
-    id="04.1",
-    title="Focal loss",
-    minutes=15,
-    difficulty=4,
     solution=focal_loss,
     reference=lambda logits, labels, num_positive, alpha, gamma: losses.focal_loss(
         logits, labels, num_positive, alpha=alpha, gamma=gamma
@@ -77,36 +71,33 @@ FOCAL_LOSS = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"torch.where(is_class > 0, alpha, 1 - alpha)": "alpha"},
-            "Objects and background have the same weight. alpha is the objects'; background's is "
-            "1 - alpha.",
+            "Objects and background have the same weight. Objects have alpha, background 1 - "
+            "alpha.",
         ),
         WrongAnswer(
             {"(1 - of_truth) ** gamma": "of_truth**gamma"},
-            "The easy examples are kept and the hard ones silenced. The weight is (1 - "
-            "p_t)^gamma, with p_t the probability of what is true.",
+            "You kept the easy examples and silenced the hard ones. The weight is (1 - p_t)^gamma, "
+            "with p_t the probability of the truth.",
         ),
         WrongAnswer(
             {"labels[..., None]": "labels[..., None].clamp(min=0)"},
-            "Background (-1) is taken for class 0. It belongs to no class: its row of is_class is "
-            "0.",
+            "You took background (-1) for class 0. It has no class: its row of is_class is 0.",
         ),
         WrongAnswer(
             {"* entropy)": "* -of_truth.clamp(min=1e-6).log())"},
-            "Right in the middle, but for large logits the probability rounds to 0 and its "
-            "logarithm is cut off. Take the cross entropy from the logits.",
+            "Right for small logits, but for large ones the probability rounds to 0 and its "
+            "logarithm is cut off. Compute the cross entropy from the logits.",
         ),
     ),
     hints=(
-        "A location of class 2 is right about class 2, and background to all other classes.",
+        "A location of class 2 is positive for class 2 and background for all other classes.",
         "F.binary_cross_entropy_with_logits of logits and is_class is -log p_t.",
         "(alpha_t * (1 - p_t) ** gamma * entropy).sum() / num_positive, with torch.where.",
     ),
 )
 
 
-# 04.2  Centerness
-
-
+@task("04.2", "Centerness", minutes=5, difficulty=2)
 def centerness(ltrb: Tensor) -> Tensor:
     """How central a location lies in its box (FCOS, equation 3).
 
@@ -114,8 +105,8 @@ def centerness(ltrb: Tensor) -> Tensor:
         ltrb: (..., 4) distances to the left, top, right and bottom side, > 0.
 
     Returns:
-        (...) sqrt( min(l, r) / max(l, r) * min(t, b) / max(t, b) ): 1 at the center, near 0 at a
-        side.
+        (...) sqrt( min(l, r) / max(l, r) * min(t, b) / max(t, b) ): 1 at the center, near 0 at
+        the sides.
     """
     left, top, right, bottom = ltrb.unbind(dim=-1)
     horizontal = torch.minimum(left, right) / torch.maximum(left, right)
@@ -139,10 +130,6 @@ def _sides(generator: Generator, *shape: int) -> Tensor:
 
 
 CENTERNESS = Exercise(
-    id="04.2",
-    title="Centerness",
-    minutes=5,
-    difficulty=2,
     solution=centerness,
     reference=package_boxes.centerness,
     make_cases=_centerness_cases,
@@ -157,37 +144,35 @@ CENTERNESS = Exercise(
                 "torch.minimum(left, right) / torch.maximum(left, right)": "left / right",
                 "torch.minimum(top, bottom) / torch.maximum(top, bottom)": "top / bottom",
             },
-            "left / right is above 1 in the right half of the box. The smaller one goes above the "
-            "line, wherever the location is.",
+            "left / right is above 1 in the right half of the box. Divide the smaller distance by "
+            "the larger one, wherever the location is.",
         ),
         WrongAnswer(
             {"left, top, right, bottom =": "left, right, top, bottom ="},
-            "Left is compared with top, and right with bottom. The order is l, t, r, b: opposite "
+            "You compared left with top, and right with bottom. The order is l, t, r, b: opposite "
             "sides are two places apart.",
         ),
     ),
     hints=(
-        "What are l / r and t / b at the center? And on which side of 1 may a ratio lie?",
-        "The smaller of two opposite distances goes above the line, the larger below.",
+        "What are l / r and t / b at the center? Which side of 1 may a ratio be on?",
+        "Divide the smaller of two opposite distances by the larger one.",
         "left, top, right, bottom = ltrb.unbind(dim=-1), torch.minimum and torch.maximum.",
     ),
 )
 
 
-# 04.3  Boxes
-
-
+@task("04.3", "1 - GIoU", minutes=15, difficulty=4)
 def box_loss(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """1 - GIoU of boxes that share a location, averaged with weights.
 
     Args:
         predicted: (P, 4) side distances l, t, r, b in strides, >= 0.
-        target: (P, 4) the same of the true boxes, > 0.
-        weight: (P,) centerness targets, their sum > 0.
+        target: (P, 4) side distances of the true boxes, > 0.
+        weight: (P,) centerness targets; their sum is > 0.
 
     Returns:
         Scalar: sum of weight * (1 - GIoU), divided by the sum of weight. GIoU = IoU -
-        (hull - union) / hull, and IoU = (intersection + 1) / (union + 1), as released.
+        (hull - union) / hull, and IoU = (intersection + 1) / (union + 1), as in the released code.
     """
     # Step 1: both boxes contain the location, so minima and maxima give intersection and hull
     inner = torch.minimum(predicted, target)
@@ -226,10 +211,6 @@ def _box_cases(generator: Generator) -> list[Case]:
 
 
 BOX_LOSS = Exercise(
-    id="04.3",
-    title="1 - GIoU",
-    minutes=15,
-    difficulty=4,
     solution=box_loss,
     reference=_reference_box_loss,
     make_cases=_box_cases,
@@ -240,37 +221,35 @@ BOX_LOSS = Exercise(
         ),
         WrongAnswer(
             {" + 1)": ")"},
-            "The + 1 above and below the line is missing. The released code smooths the IoU by "
+            "The + 1 in numerator and denominator is missing. The released code smooths the IoU by "
             "one square stride.",
         ),
         WrongAnswer(
             {"((1 - giou) * weight).sum() / weight.sum()": "(1 - giou).mean()"},
-            "All locations count the same. Central ones should count more: weigh with the "
-            "centerness.",
+            "All locations count the same here. Central ones should count more: weigh them with "
+            "the centerness.",
         ),
         WrongAnswer(
             {".sum() / weight.sum()": ".mean()"},
-            "Divided by the number of boxes. The weights have to add up to 1: divide by their sum.",
+            "You divided by the number of boxes. Divide by the sum of the weights.",
         ),
     ),
     hints=(
-        "Two boxes share a location: how far to its left does their intersection reach?",
+        "Two boxes share a location: how far does their intersection reach to its left?",
         "torch.minimum(predicted, target) are the four distances of the intersection.",
-        "union = area + area - intersection; the hull is the area of torch.maximum.",
+        "union = own + true - intersection; the hull is the area of torch.maximum.",
     ),
 )
 
 
-# 04.4  Centerness loss
-
-
+@task("04.4", "Centerness loss", minutes=5, difficulty=1)
 def centerness_loss(logits: Tensor, target: Tensor, num_positive: Tensor) -> Tensor:
     """Binary cross entropy of predicted and true centerness (FCOS, section 3.2).
 
     Args:
         logits: (P,) before the sigmoid.
-        target: (P,) between 0 and 1: soft, not only 0 or 1.
-        num_positive: scalar that the sum is divided by.
+        target: (P,) any value from 0 to 1, not only 0 or 1.
+        num_positive: scalar that divides the sum.
 
     Returns:
         Scalar: -(t log p + (1 - t) log(1 - p)), summed and divided; finite for logits of +-100.
@@ -291,30 +270,26 @@ def _centerness_loss_cases(generator: Generator) -> list[Case]:
 
 
 CENTERNESS_LOSS = Exercise(
-    id="04.4",
-    title="Centerness loss",
-    minutes=5,
-    difficulty=1,
     solution=centerness_loss,
     reference=losses.centerness_loss,
     make_cases=_centerness_loss_cases,
     wrong_answers=(
         WrongAnswer(
             lambda logits, target, num: -(target * F.logsigmoid(logits)).sum() / num,
-            "The second half is missing: (1 - t) log(1 - p). Without it a prediction of 1 is best "
+            "The second half is missing: (1 - t) log(1 - p). Without it, a prediction of 1 is best "
             "everywhere.",
         ),
         WrongAnswer(
             {"(logits, target,": "(logits, target.round(),"},
-            "The targets were rounded to 0 and 1. They are soft: 0.7 is to be predicted as 0.7.",
+            "You rounded the targets to 0 and 1. They are soft: 0.7 should be predicted as 0.7.",
         ),
         WrongAnswer(
             lambda logits, target, num: (logits.sigmoid() - target).square().sum() / num,
-            "This is the squared error. FCOS trains the centerness by cross entropy.",
+            "This is the squared error. FCOS trains the centerness with cross entropy.",
         ),
     ),
     hints=(
-        "Which function of torch takes logits and targets that are not only 0 and 1?",
+        "Which function of torch takes logits, and targets that are not only 0 and 1?",
         "F.binary_cross_entropy_with_logits has an argument reduction.",
         'reduction="sum", divided by num_positive.',
     ),

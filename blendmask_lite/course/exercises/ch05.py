@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 from torchvision.ops import box_iou
 
-from blendmask_lite.course.definition import Case, Exercise, WrongAnswer
+from blendmask_lite.course.definition import Case, Exercise, WrongAnswer, task
 from blendmask_lite.evaluation import one_class
 from blendmask_lite.model.fcos import select_candidates
 from blendmask_lite.research import detector
@@ -14,9 +14,7 @@ from blendmask_lite.research import detector
 __all__ = ["EXERCISES"]
 
 
-# 05.1  FCOS, equation 1 backwards, and the score
-
-
+@task("05.1", "Decode: boxes and scores", minutes=10, difficulty=1)
 def decode(
     locations: Tensor, ltrb: Tensor, class_logits: Tensor, centerness_logits: Tensor
 ) -> Tensor:
@@ -32,7 +30,7 @@ def decode(
         (L, 4 + C): x0, y0, x1, y1 in pixels, then for every class the square root of its
         probability times the centerness.
     """
-    # Step 1: two corners, left and above, right and below
+    # Step 1: two corners, above left and below right
     top_left = locations - ltrb[:, :2]
     bottom_right = locations + ltrb[:, 2:]
     # Step 2: logits to probabilities, and the score of every class
@@ -85,10 +83,6 @@ def _decode_cases(generator: Generator) -> list[Case]:
 
 
 DECODE = Exercise(
-    id="05.1",
-    title="Decode: boxes and scores",
-    minutes=10,
-    difficulty=1,
     solution=decode,
     reference=_reference_decode,
     make_cases=_decode_cases,
@@ -96,23 +90,23 @@ DECODE = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"locations - ltrb": "locations + ltrb"},
-            "All four distances were added. The left and the upper side lie at smaller x and y "
-            "than the location.",
+            "You added all four distances. The left and the upper side have smaller x and y than "
+            "the location.",
         ),
         WrongAnswer(
             {".sqrt()": ""},
-            "The product is right, but the score is its square root: without it a pair of 0.7 and "
-            "0.7 would look like 0.49.",
+            "The product is right, but the score is its square root. Otherwise 0.7 and 0.7 would "
+            "score 0.49.",
         ),
         WrongAnswer(
             {"class_logits.sigmoid()": "class_logits.softmax(dim=1)"},
-            "The classes passed a softmax. In FCOS every class has a sigmoid of its own, and none "
-            "stands for background.",
+            "You passed the classes through a softmax. In FCOS every class has a sigmoid of its "
+            "own, and none stands for background.",
         ),
         WrongAnswer(
             {" * centerness_logits.sigmoid()[:, None]": ""},
             "The centerness is missing: boxes of locations near an edge would score as high as "
-            "those of the center.",
+            "those at the center.",
         ),
     ),
     hints=(
@@ -123,17 +117,15 @@ DECODE = Exercise(
 )
 
 
-# 05.2  Greedy non-maximum suppression
-
-
+@task("05.2", "Greedy suppression", minutes=15, difficulty=3)
 def keep_greedily(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
-    """The best box removes what overlaps it, then the best of the rest does, and so on.
+    """The best box removes those that overlap it, then the best of the rest does, and so on.
 
     Args:
         boxes: (N, 4) corners, pixels.
         scores: (N,).
-        labels: (N,) classes; boxes of different classes leave each other alone.
-        iou_threshold: a box is removed where its IoU with a kept one is above.
+        labels: (N,) classes; boxes of different classes do not remove each other.
+        iou_threshold: a box is removed if its IoU with a kept one is larger.
 
     Returns:
         (N,) bool: which boxes are kept.
@@ -149,13 +141,13 @@ def keep_greedily(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: 
 
 
 def _suppression_cases(generator: Generator) -> list[Case]:
-    # In a row, each moved by 2 of 10 px: neighbours have IoU 2/3, every second one 3/7. The worst
-    # is given first, and the last is of another class.
+    # A row of boxes of 10 px, 2 px apart: neighbours have IoU 2/3, next but one 3/7. The boxes are
+    # not sorted, and the last one has another class.
     left = torch.tensor([4.0, 2.0, 0.0, 1.0])
     chain = torch.stack([left, left * 0, left + 10, left * 0 + 10], dim=1)
     by_hand = (chain, torch.tensor([0.7, 0.8, 0.9, 0.6]), torch.tensor([0, 0, 0, 1]), 0.5)
 
-    def crowd(num: int) -> tuple[Tensor, ...]:
+    def drawn(num: int) -> tuple[Tensor, ...]:
         corner = torch.rand(num, 2, generator=generator) * 60
         size = 10 + 30 * torch.rand(num, 2, generator=generator)
         labels = torch.randint(0, 3, (num,), generator=generator)
@@ -164,17 +156,13 @@ def _suppression_cases(generator: Generator) -> list[Case]:
 
     return [
         Case("four boxes, two classes", *by_hand),
-        Case("200 boxes, three classes, above 0.4", *crowd(200), 0.4),
-        Case("200 boxes, three classes, above 0.6", *crowd(200), 0.6),
-        Case("no box", *crowd(0), 0.6),
+        Case("200 boxes, three classes, above 0.4", *drawn(200), 0.4),
+        Case("200 boxes, three classes, above 0.6", *drawn(200), 0.6),
+        Case("no box", *drawn(0), 0.6),
     ]
 
 
 GREEDY = Exercise(
-    id="05.2",
-    title="Greedy suppression",
-    minutes=15,
-    difficulty=3,
     solution=keep_greedily,
     reference=lambda boxes, scores, labels, iou_threshold: (
         detector.greedy_nms(boxes, scores, labels, iou_threshold=iou_threshold).is_kept
@@ -184,8 +172,8 @@ GREEDY = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"is_kept & (labels": "(scores > scores[index]) & (labels"},
-            "Removed boxes still remove others: a box goes although nobody who is kept overlaps "
-            "it. That is Fast NMS, the next exercise.",
+            "Removed boxes still remove others: a box goes although it overlaps no kept one. That "
+            "is Fast NMS, the next exercise.",
         ),
         WrongAnswer(
             {" & (labels == labels[index])": ""},
@@ -194,44 +182,38 @@ GREEDY = Exercise(
         ),
         WrongAnswer(
             {"scores.argsort(descending=True).tolist()": "range(len(scores))"},
-            "The boxes are taken in the order in which they come, not from the best score down.",
+            "You took the boxes in the given order, not from the best score down.",
         ),
     ),
     hints=(
-        "Who may remove a box: all better ones, or only those that were kept?",
-        "Begin with is_kept all False, and go through scores.argsort(descending=True).",
+        "Which boxes may remove a box: all better ones, or only those that were kept?",
+        "Start with is_kept all False, and go through scores.argsort(descending=True).",
         "A box stays if no kept box of its class has box_iou above the threshold with it.",
     ),
 )
 
 
-# 05.3  Fast NMS
-
-
+@task("05.3", "Fast NMS, without a loop", minutes=10, difficulty=3)
 def keep_fast(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
-    """Every better box removes what overlaps it, whether it is removed itself or not.
+    """A box is removed by any better one that overlaps it, even by one that is removed itself.
 
     Args:
         boxes: (N, 4) corners, pixels.
         scores: (N,), all different.
-        labels: (N,) classes; boxes of different classes leave each other alone.
-        iou_threshold: a box is removed where its IoU with a better one is above.
+        labels: (N,) classes; boxes of different classes do not remove each other.
+        iou_threshold: a box is removed if its IoU with a better one is larger.
 
     Returns:
         (N,) bool: which boxes are kept. No loop.
     """
-    # Step 1: (N, N) bool, whether row i is better than column j, and of the same class
+    # Step 1: (N, N) bool, whether row i is better than column j and of the same class
     is_rival = (scores[:, None] > scores) & (labels[:, None] == labels)
-    # Step 2: which columns have a rival that overlaps them too much
+    # Step 2: which columns have a rival with too much overlap
     removes = is_rival & (box_iou(boxes, boxes) > iou_threshold)
     return ~removes.any(dim=0)
 
 
 FAST = Exercise(
-    id="05.3",
-    title="Fast NMS, without a loop",
-    minutes=10,
-    difficulty=3,
     solution=keep_fast,
     reference=lambda boxes, scores, labels, iou_threshold: (
         detector.fast_nms(boxes, scores, labels, iou_threshold=iou_threshold).is_kept
@@ -241,7 +223,7 @@ FAST = Exercise(
     wrong_answers=(
         WrongAnswer(
             keep_greedily,
-            "This is greedy suppression. In Fast NMS removed boxes remove others, too.",
+            "This is greedy suppression. In Fast NMS, removed boxes remove others, too.",
         ),
         WrongAnswer(
             {" & (labels[:, None] == labels)": ""},
@@ -249,37 +231,35 @@ FAST = Exercise(
         ),
         WrongAnswer(
             {"any(dim=0)": "any(dim=1)"},
-            "Worse boxes remove better ones. Rows are who removes, columns who is removed: take "
-            "`any` over dim=0.",
+            "Worse boxes remove better ones. Rows remove, columns are removed: take `any` over "
+            "dim=0.",
         ),
         WrongAnswer(
             {"scores[:, None] > scores": "torch.ones(len(scores), len(scores)).triu(1) > 0"},
-            "The upper triangle is the better box only where boxes are sorted by score; these are "
+            "The upper triangle has the better box only if boxes are sorted by score; these are "
             "not.",
         ),
     ),
     hints=(
         "One (N, N) matrix holds all pairs. Which of them may remove?",
         "scores[:, None] > scores says for every pair whether the row is better.",
-        "Combine better, same class and IoU above; a column without any True is kept.",
+        "Combine: better, same class, large IoU. Columns without a True are kept.",
     ),
 )
 
 
-# 05.4  Average precision
-
-
+@task("05.4", "Average precision at one IoU", minutes=20, difficulty=3)
 def average_precision(is_right: Tensor, num_objects: int, recalls: Tensor) -> Tensor:
-    """The mean, over levels of recall, of the best precision that has at least this recall.
+    """The mean, over levels of recall, of the best precision at this or a higher recall.
 
     Args:
-        is_right: (D,) bool, detections of all images from the best score to the worst: whether
-            each found an object that no better one had found.
-        num_objects: true ones, at least 1.
+        is_right: (D,) bool, for the detections of all images from the best score to the worst:
+            whether it found an object that no better one had found.
+        num_objects: number of true objects, at least 1.
         recalls: (T,) float64 levels, ascending; COCO takes 0, 0.01, ..., 1.
 
     Returns:
-        A float64 of no axes. A level that is never reached counts as 0.
+        Scalar, float64. A level that is never reached counts as 0.
     """
     # Step 1: precision and recall after the best 1, 2, ... detections
     num_right = is_right.double().cumsum(dim=0)
@@ -309,10 +289,6 @@ def _precision_cases(generator: Generator) -> list[Case]:
 
 
 PRECISION = Exercise(
-    id="05.4",
-    title="Average precision at one IoU",
-    minutes=20,
-    difficulty=3,
     solution=average_precision,
     reference=one_class.average_precision,
     make_cases=_precision_cases,
@@ -321,26 +297,26 @@ PRECISION = Exercise(
         WrongAnswer(
             {"reaches * precision": "(reaches & (reaches.cumsum(dim=1) == 1)) * precision"},
             "You took the precision where a level is first reached. COCO takes the best precision "
-            "from there on: the envelope of the curve.",
+            "from there on, the envelope of the curve.",
         ),
         WrongAnswer(
             {"best.mean()": "(precision * is_right).sum() / num_objects"},
-            "You averaged the precision at each right detection, without levels and envelope. It "
-            "is near, but it is not COCO's number.",
+            "You averaged the precision at each right detection, without levels and envelope. That "
+            "is close to COCO's number, but not equal.",
         ),
         WrongAnswer(
             {"best.mean()": "best.sum() / (best > 0).sum().clamp(min=1)"},
-            "Levels of recall that are never reached were left out. They count as 0, or missing "
+            "You left out levels of recall that are never reached. They count as 0, or missing "
             "objects would cost nothing.",
         ),
         WrongAnswer(
             {"/ num_objects": "/ num_right[-1:].clamp(min=1)"},
-            "Recall is divided by the objects that were found. It has to be all true objects, the "
-            "missed ones, too.",
+            "You divided recall by the objects that were found. Divide by all true objects, "
+            "including the missed ones.",
         ),
     ),
     hints=(
-        "After the best d detections: how many are right, of how many, of how many objects?",
+        "After the best d detections: how many are right, and how many objects are there?",
         "is_right.double().cumsum(0) is divided by 1, 2, 3, ... and by num_objects.",
         "Of all points with recall >= level take the largest precision, or 0; then the mean.",
     ),

@@ -9,25 +9,23 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from blendmask_lite.course.definition import Case, Exercise, WrongAnswer
+from blendmask_lite.course.definition import Case, Exercise, WrongAnswer, task
 from blendmask_lite.model.bottom import ProtoFPN
 
 __all__ = ["EXERCISES"]
 
 
-# 06.1  The block that everything is made of
-
-
+@task("06.1", "Convolution, norm, ReLU", minutes=10, difficulty=2)
 def conv_block(x: Tensor, kernel: Tensor, norm: Tensor) -> Tensor:
-    """Convolve, normalise with what was learned in training, cut off below zero.
+    """Convolve, normalise with the statistics of the training, and set negative values to 0.
 
     Args:
         x: (B, C, h, w).
-        kernel: (C', C, 3, 3), without a bias; zeros beyond the border, so that h and w stay.
-        norm: (4, C') mean, variance, scale and shift of every channel that the convolution gives.
+        kernel: (C', C, 3, 3), without a bias; padded with zeros, so that h and w do not change.
+        norm: (4, C') mean, variance, scale and shift of every channel of the convolution's result.
 
     Returns:
-        (B, C', h, w), nothing negative. Add 1e-5 to the variance before its root.
+        (B, C', h, w), >= 0. Add 1e-5 to the variance before its root.
     """
     # Step 1: the convolution
     x = F.conv2d(x, kernel, padding=1)
@@ -94,10 +92,6 @@ def _layer(generator: Generator, num_in: int, num_out: int) -> tuple[Tensor, Ten
 
 
 CONV_BLOCK = Exercise(
-    id="06.1",
-    title="Convolution, norm, ReLU",
-    minutes=10,
-    difficulty=2,
     solution=conv_block,
     reference=_reference_conv_block,
     make_cases=_block_cases,
@@ -105,8 +99,8 @@ CONV_BLOCK = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"padding=1)": "padding=1).relu()", "return x.relu()": "return x"},
-            "The ReLU came before the norm. What is negative after the norm stays negative then; "
-            "the ReLU is the last step.",
+            "The ReLU came before the norm, so values that are negative after the norm remain. The "
+            "ReLU is the last step.",
         ),
         WrongAnswer(
             {
@@ -114,17 +108,16 @@ CONV_BLOCK = Exercise(
                 "    variance = (x - mean).square().mean(dim=(0, 2, 3), keepdim=True)\n"
                 "    x = (x - mean)"
             },
-            "You normalised with mean and variance of this very batch. A trained model uses the "
-            "ones it kept, which are in `norm`: an image's result must not depend on its "
-            "neighbours.",
+            "You normalised with mean and variance of this batch. A trained model uses those that "
+            "it kept, in `norm`: an image's result must not depend on the other images.",
         ),
         WrongAnswer(
             {".sqrt()": ""},
-            "Divide by the deviation, the root of the variance, not by the variance.",
+            "Divide by the deviation, which is the root of the variance.",
         ),
         WrongAnswer(
             {"return x.relu()": "return x"},
-            "There are negative numbers in the result: the ReLU is missing.",
+            "The result has negative numbers: the ReLU is missing.",
         ),
     ),
     hints=(
@@ -136,11 +129,9 @@ CONV_BLOCK = Exercise(
 )
 
 
-# 06.2  Three sizes become one
-
-
+@task("06.2", "Join the levels", minutes=5, difficulty=1)
 def join_levels(p3: Tensor, p4: Tensor, p5: Tensor) -> Tensor:
-    """Bring two coarse levels to the size of the finest and add the three up.
+    """Resize two coarse levels to the size of the finest and add up the three.
 
     Args:
         p3: (B, C, h, w), refined.
@@ -148,7 +139,7 @@ def join_levels(p3: Tensor, p4: Tensor, p5: Tensor) -> Tensor:
         p5: (B, C, h/4, w/4), refined.
 
     Returns:
-        (B, C, h, w). Both are enlarged bilinearly, in one step each; outer edges coincide.
+        (B, C, h, w). Both are enlarged bilinearly in one step each; outer edges coincide.
     """
     # Step 1: the two coarse levels at the size of p3
     size = p3.shape[-2:]
@@ -165,29 +156,22 @@ def _reference_join_levels(p3: Tensor, p4: Tensor, p5: Tensor) -> Tensor:
 
 
 def _join_cases(generator: Generator) -> list[Case]:
-    p4 = torch.tensor([[[[0.0, 4.0], [8.0, 12.0]]]])
-    sizes = ((16, 24), (8, 12), (4, 6))
-    odd = ((7, 11), (4, 6), (2, 3))
+    p3, p4 = torch.ones(1, 1, 4, 4), torch.tensor([[[[0.0, 4.0], [8.0, 12.0]]]])
+    p5 = torch.full((1, 1, 1, 1), 100.0)
+    even, odd = ((16, 24), (8, 12), (4, 6)), ((7, 11), (4, 6), (2, 3))
+
+    def levels(batch: int, sizes: tuple[tuple[int, int], ...]) -> list[Tensor]:
+        return [_normal(generator, batch, 3, *size) for size in sizes]
+
     return [
-        Case(
-            "1 + bilinear + 100, on 4 x 4",
-            torch.ones(1, 1, 4, 4),
-            p4,
-            torch.full((1, 1, 1, 1), 100.0),
-        ),
-        Case("two images, 16 x 24", *tuple(_normal(generator, 2, 5, *size) for size in sizes)),
-        Case(
-            "sizes that are no multiples", *tuple(_normal(generator, 1, 3, *size) for size in odd)
-        ),
-        Case("no image", *tuple(torch.zeros(0, 3, *size) for size in sizes)),
+        Case("1 + bilinear + 100, on 4 x 4", p3, p4, p5),
+        Case("two images, 16 x 24", *levels(2, even)),
+        Case("sizes that are not multiples", *levels(1, odd)),
+        Case("no image", *levels(0, even)),
     ]
 
 
 JOIN_LEVELS = Exercise(
-    id="06.2",
-    title="Join the levels",
-    minutes=5,
-    difficulty=1,
     solution=join_levels,
     reference=_reference_join_levels,
     make_cases=_join_cases,
@@ -195,44 +179,42 @@ JOIN_LEVELS = Exercise(
     wrong_answers=(
         WrongAnswer(
             {', mode="bilinear", align_corners=False': ""},
-            "The cells were copied (nearest, the default of interpolate). The task asks for "
+            "You copied the cells (nearest, the default of interpolate). The task asks for "
             "bilinear.",
         ),
         WrongAnswer(
             {"align_corners=False": "align_corners=True"},
-            "The outermost cell centers were put on each other (align_corners=True). All levels "
-            "cover the same image, so their outer edges coincide.",
+            "You aligned the outermost cell centers (align_corners=True). All levels cover the "
+            "same image, so their outer edges coincide.",
         ),
         WrongAnswer(
             {"(p4,": '(p4 + F.interpolate(p5, p4.shape[-2:], mode="bilinear"),', "p4 + p5": "p4"},
-            "P5 went over P4 to P3, as in the feature pyramid. Two bilinear steps blur more than "
-            "one: enlarge each level to the size of p3 directly.",
+            "P5 was enlarged to P4 and then to P3, as in the feature pyramid. Two bilinear steps "
+            "blur more than one: enlarge each level to the size of p3 directly.",
         ),
         WrongAnswer(
             {"p3 + p4 + p5": "(p3 + p4 + p5) / 3"}, "This is the mean. The levels are added up."
         ),
     ),
     hints=(
-        "What has to be equal before two maps can be added cell by cell?",
+        "What must be equal before two maps can be added cell by cell?",
         "torch.nn.functional.interpolate with size=p3.shape[-2:], for p4 and for p5.",
         'mode="bilinear", align_corners=False for both, then p3 + p4 + p5.',
     ),
 )
 
 
-# 06.3  From the sum to the bases
-
-
+@task("06.3", "Tower, doubling, bases", minutes=15, difficulty=3)
 def make_bases(x: Tensor, kernels: Tensor, norms: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The rest of Proto-FPN: a tower, twice the size, one block more, and the bases.
+    """The rest of Proto-FPN: a tower, twice the size, one more block, and the bases.
 
     Args:
         x: (B, C, h, w), the sum of the levels.
         kernels: (n + 1, C, C, 3, 3) of n + 1 blocks; the first n form the tower, the last block
             works at twice the size.
         norms: (n + 1, 4, C) of these blocks, for `conv_block`.
-        weight: (K, C, 1, 1) of the convolution that gives the bases.
-        bias: (K,) of it.
+        weight: (K, C, 1, 1) of the convolution that makes the bases.
+        bias: (K,) of the same.
 
     Returns:
         (B, K, 2h, 2w) bases; they may have either sign.
@@ -242,21 +224,17 @@ def make_bases(x: Tensor, kernels: Tensor, norms: Tensor, weight: Tensor, bias: 
         x = conv_block(x, kernel, norm)
     # Step 2: twice as high and wide, bilinearly
     x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-    # Step 3: one block more
+    # Step 3: one more block
     x = conv_block(x, kernels[-1], norms[-1])
-    # Step 4: K maps of it
+    # Step 4: K maps
     return F.conv2d(x, weight, bias)
 
 
 def _reference_make_bases(
     x: Tensor, kernels: Tensor, norms: Tensor, weight: Tensor, bias: Tensor
 ) -> Tensor:
-    bottom = _FromSum(
-        in_channels=1,
-        channels=kernels.shape[1],
-        num_convs=len(kernels) - 1,
-        num_bases=len(weight),
-    )
+    sizes = {"channels": kernels.shape[1], "num_convs": len(kernels) - 1, "num_bases": len(weight)}
+    bottom = _FromSum(in_channels=1, **sizes)
     for block, kernel, norm in zip([*bottom.tower, bottom.last], kernels, norms, strict=True):
         _fill(block, kernel, norm)
     bottom.bases.load_state_dict({"weight": weight, "bias": bias})
@@ -264,7 +242,7 @@ def _reference_make_bases(
 
 
 class _FromSum(ProtoFPN):
-    """The package's module with the sum of the levels given."""
+    """The package's module for a given sum of the levels."""
 
     def join(self, features: Mapping[str, Tensor]) -> Tensor:
         return features["sum"]
@@ -299,10 +277,6 @@ def _stack(
 
 
 MAKE_BASES = Exercise(
-    id="06.3",
-    title="Tower, doubling, bases",
-    minutes=15,
-    difficulty=3,
     solution=make_bases,
     reference=_reference_make_bases,
     make_cases=_bases_cases,
@@ -310,7 +284,7 @@ MAKE_BASES = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"[:-1]": "", "x = conv_block(x, kernels[-1], norms[-1])": "pass"},
-            "The bases were made at the small size and then enlarged: twice the cells, no more "
+            "You made the bases at the small size and enlarged them: twice the cells, no more "
             "detail. The last block has to work at twice the size.",
         ),
         WrongAnswer(
@@ -318,13 +292,13 @@ MAKE_BASES = Exercise(
                 "scale_factor=2.0": "scale_factor=1.0",
                 "for kernel,": 'x = F.interpolate(x, None, 2.0, "bilinear")\n    for kernel,',
             },
-            "The map was doubled before the tower. All blocks then work on four times the cells; "
-            "only the last one should.",
+            "You doubled the map before the tower, so all blocks work on four times the cells. "
+            "Only the last one should.",
         ),
         WrongAnswer(
             {"weight, bias)": "weight, bias).relu()"},
-            "The bases passed a ReLU, as YOLACT's do. BlendMask's may be negative: that is how "
-            "one of them suppresses.",
+            "You passed the bases through a ReLU, as YOLACT does. BlendMask's may be negative, so "
+            "that a base can suppress.",
         ),
         WrongAnswer(
             {"weight, bias)": "weight)"},
@@ -335,25 +309,23 @@ MAKE_BASES = Exercise(
         "How many of the n + 1 blocks work at the size of x, and how many at twice the size?",
         "A loop over kernels[:-1] and norms[:-1] with conv_block, then F.interpolate with "
         "scale_factor=2.0, then the last block.",
-        "It ends with F.conv2d(x, weight, bias), and nothing after it: bases have both signs.",
+        "End with F.conv2d(x, weight, bias), and nothing after it: bases have both signs.",
     ),
 )
 
 
-# 06.4  What it costs
-
-
+@task("06.4", "Count weights and multiplications", minutes=10, difficulty=2)
 def cost_of(convs: Tensor) -> Tensor:
-    """Count the weights of convolutions, and the multiplications of one image.
+    """Count the weights of convolutions, and their multiplications for one image.
 
     Args:
-        convs: (n, 5) whole numbers, a row each: channels in, channels out, side of the kernel,
-            height and width of the map that comes out.
+        convs: (n, 5) whole numbers, a row for each convolution: input channels, output channels,
+            side of the kernel, height and width of the output.
 
     Returns:
         (n, 2) whole numbers: weights (without biases), multiply-adds.
     """
-    # Step 1: a weight for every channel out, channel in and place of the kernel
+    # Step 1: a weight for every output channel, input channel and place of the kernel
     channels_in, channels_out, side, height, width = convs.unbind(dim=1)
     weights = channels_out * channels_in * side * side
     # Step 2: how often each weight is used
@@ -361,7 +333,7 @@ def cost_of(convs: Tensor) -> Tensor:
 
 
 def _reference_cost_of(convs: Tensor) -> Tensor:
-    """PyTorch counts: it runs every layer on maps without values."""
+    """PyTorch counts: it runs every layer on meta tensors."""
     costs = torch.zeros(len(convs), 2, dtype=torch.int64)
     for row, (num_in, num_out, side, height, width) in zip(costs, convs.tolist(), strict=True):
         conv = nn.Conv2d(num_in, num_out, side, bias=False, device="meta")
@@ -385,10 +357,6 @@ def _cost_cases(generator: Generator) -> list[Case]:
 
 
 COST_OF = Exercise(
-    id="06.4",
-    title="Count weights and multiplications",
-    minutes=10,
-    difficulty=2,
     solution=cost_of,
     reference=_reference_cost_of,
     make_cases=_cost_cases,
@@ -396,8 +364,7 @@ COST_OF = Exercise(
         WrongAnswer({"side * side": "side"}, "A kernel is a square: a side of 3 has 9 places."),
         WrongAnswer(
             {"channels_out * channels_in *": "channels_out *"},
-            "Every channel that comes out reads all channels that go in; the channels in are "
-            "missing.",
+            "Every output channel reads all input channels; you left out the latter.",
         ),
         WrongAnswer(
             {"weights * height": "2 * weights * height"},
@@ -405,8 +372,8 @@ COST_OF = Exercise(
         ),
     ),
     hints=(
-        "How many numbers does one cell of one channel out read?",
-        "A weight is stored once, and used once at every cell of the map that comes out.",
+        "How many numbers does one cell of an output channel read?",
+        "A weight is stored once and used once at every cell of the output.",
         "weights = out * in * side * side; multiply-adds = weights * height * width; stack both "
         "with dim=1.",
     ),

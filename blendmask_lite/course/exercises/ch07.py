@@ -5,19 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 from torchvision.ops import roi_align
-from torchvision.ops import roi_align as torchvision_roi_align
 
-from blendmask_lite.course.definition import Case, Exercise, WrongAnswer
+from blendmask_lite.course.definition import Case, Exercise, WrongAnswer, task
 from blendmask_lite.model.merge import crop_bases
 
 __all__ = ["EXERCISES"]
 
 
-# 07.1  Bilinear sampling
-
-
+@task("07.1", "Read a map between its cells", minutes=15, difficulty=3)
 def sample_bilinear(values: Tensor, points: Tensor) -> Tensor:
-    """Read a map at any point: the four nearest cell centers, each weighted by its nearness.
+    """Read a map at any point: the four nearest cell centers, weighted by nearness.
 
     Args:
         values: (H, W) map.
@@ -25,8 +22,8 @@ def sample_bilinear(values: Tensor, points: Tensor) -> Tensor:
             value belongs to i + 0.5.
 
     Returns:
-        (P,). Beyond the outermost centers the border's value goes on for up to one cell; a point
-        more than half a cell outside of the map is 0.
+        (P,). Beyond the outermost centers, the border's value continues for up to one cell; at
+        points more than half a cell outside the map, the value is 0.
     """
     height, width = values.shape
     # Step 1: the position among the cell centers, so that center i is at i
@@ -46,14 +43,11 @@ def sample_bilinear(values: Tensor, points: Tensor) -> Tensor:
 def _reference_sample(values: Tensor, points: Tensor) -> Tensor:
     """RoIAlign of a box of one cell around each point has one sample: the point."""
     boxes = torch.cat([points - 0.5, points + 0.5], dim=1)
-    crops = torchvision_roi_align(
-        values[None, None], [boxes], 1, spatial_scale=1.0, sampling_ratio=1, aligned=True
-    )
-    return crops[:, 0, 0, 0]
+    return roi_align(values[None, None], [boxes], 1, sampling_ratio=1, aligned=True)[:, 0, 0, 0]
 
 
 def _sample_cases(generator: Generator) -> list[Case]:
-    # Centers at (0.5, 0.5), (1.5, 0.5), ...: a center, half way between two, the middle of four.
+    # Centers at (0.5, 0.5), (1.5, 0.5), ...: a center, halfway between two, the middle of four.
     by_hand = torch.tensor([[0.0, 4.0, 8.0], [2.0, 6.0, 10.0]])
     places = torch.tensor([[0.5, 0.5], [1.0, 0.5], [2.0, 1.0], [1.75, 1.5]])
     values = torch.randn(6, 9, generator=generator)
@@ -68,10 +62,6 @@ def _sample_cases(generator: Generator) -> list[Case]:
 
 
 SAMPLE = Exercise(
-    id="07.1",
-    title="Read a map between its cells",
-    minutes=15,
-    difficulty=3,
     solution=sample_bilinear,
     reference=_reference_sample,
     make_cases=_sample_cases,
@@ -79,35 +69,35 @@ SAMPLE = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"points - 0.5": "points"},
-            "The map is read half a cell too far to the right and below: the value of cell i "
+            "You read the map half a cell too far to the right and below: the value of cell i "
             "belongs to i + 0.5, not to i.",
         ),
         WrongAnswer(
             {"= x - x0, y - y0": "= (x - x0 >= 0.5).float(), (y - y0 >= 0.5).float()"},
-            "This is the cell that the point lies in (nearest). Blend the four cells around it.",
+            "This is the value of the nearest cell. Blend the four cells around the point.",
         ),
         WrongAnswer(
             {"x, y = (points": "y, x = (points"},
-            "x and y are exchanged: a point is (x, y), a map is indexed [row, column], y first.",
+            "x and y are exchanged: a point is (x, y), but a map is indexed [row, column], y "
+            "first.",
         ),
     ),
     hints=(
-        "The value of cell 0 belongs to 0.5. Which cells surround the point 1.75, and how far?",
+        "The value of cell 0 belongs to 0.5. Which cells surround the point 1.75, and how far away "
+        "are they?",
         "Subtract 0.5, clamp to 0 .. size - 1, floor for the first cell, + 1 for the second.",
         "(1 - down) * ((1 - right) * values[y0, x0] + right * values[y0, x1]) + down * ...",
     ),
 )
 
 
-# 07.2  Where RoIAlign reads
-
-
+@task("07.2", "Where RoIAlign reads", minutes=10, difficulty=2)
 def bin_centers(boxes: Tensor, size: int, stride: int) -> Tensor:
-    """Divide every box into R x R bins and give the middle of each: the paper's sample points.
+    """Divide every box into R x R bins and find their middles: the paper's sample points.
 
     Args:
         boxes: (N, 4) corners, pixels.
-        size: R, bins a side.
+        size: R, bins per side.
         stride: of the map, pixels per cell.
 
     Returns:
@@ -126,14 +116,14 @@ def bin_centers(boxes: Tensor, size: int, stride: int) -> Tensor:
 
 
 def _reference_centers(boxes: Tensor, size: int, stride: int) -> Tensor:
-    """The package's crop of a map whose values are the places of its cells."""
+    """The package's crops of a map whose values are the positions of its cells."""
     place = torch.arange(RULER) + 0.5
     maps = torch.stack([place.expand(RULER, -1), place[:, None].expand(-1, RULER)])[None]
     image_index = torch.zeros(len(boxes), dtype=torch.int64)
     return crop_bases(maps, boxes, image_index, size=size, stride=stride).permute(0, 2, 3, 1)
 
 
-RULER = 40  # cells a side of a map that says where its cells are
+RULER = 40  # cells per side of that map
 
 
 def _center_cases(generator: Generator) -> list[Case]:
@@ -148,17 +138,13 @@ def _center_cases(generator: Generator) -> list[Case]:
 
 
 def _boxes(generator: Generator, num: int, stride: float) -> Tensor:
-    """Boxes inside of a map of 24 x 24 cells."""
+    """Boxes inside a map of 24 x 24 cells."""
     corner = (1 + 9 * torch.rand(num, 2, generator=generator)) * stride
     side = (3 + 10 * torch.rand(num, 2, generator=generator)) * stride
     return torch.cat([corner, corner + side], dim=1)
 
 
 CENTERS = Exercise(
-    id="07.2",
-    title="Where RoIAlign reads",
-    minutes=10,
-    difficulty=2,
     solution=bin_centers,
     reference=_reference_centers,
     make_cases=_center_cases,
@@ -171,36 +157,34 @@ CENTERS = Exercise(
         ),
         WrongAnswer(
             {"(torch.arange(size) + 0.5) / size": "torch.linspace(0, 1, size)"},
-            "The first and the last point lie on the sides of the box (align_corners). R bins "
-            "have their middles half a bin inside.",
+            "The first and the last point are on the sides of the box (align_corners). The middles "
+            "of R bins are half a bin inside.",
         ),
         WrongAnswer(
             {"boxes / stride": "boxes"},
-            "The points are in pixels of the image; divide by the stride to get cells of the map.",
+            "The points are in pixels of the image. Divide by the stride to get cells of the map.",
         ),
         WrongAnswer(
             {"dim=-1)": "dim=-1).transpose(1, 2)"},
-            "Rows and columns are exchanged: along the third axis x grows, along the second y.",
+            "Rows and columns are exchanged: x changes along the third axis, y along the second.",
         ),
         WrongAnswer(
             {"(boxes / stride)": "(boxes / stride).round()"},
-            "The corners were rounded to whole cells, as RoIPool does. RoIAlign rounds nothing.",
+            "You rounded the corners to whole cells, as RoIPool does. RoIAlign rounds nothing.",
         ),
     ),
     hints=(
-        "A side of length 8 in 4 bins: where does the first bin begin and end, where is its "
+        "A side of length 8 in 4 bins: where does the first bin begin and end, and where is its "
         "middle?",
-        "Middle i is at x0 + (i + 0.5) / R * (x1 - x0), all of it in cells.",
+        "Middle i is at x0 + (i + 0.5) / R * (x1 - x0), everything in cells.",
         "torch.stack of x[:, None, :] and y[:, :, None], both expanded to (N, R, R).",
     ),
 )
 
 
-# 07.3  RoIAlign
-
-
+@task("07.3", "RoIAlign with one sample per bin", minutes=10, difficulty=2)
 def align(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
-    """Crop along every box with one bilinear sample a bin (equation 1).
+    """Crop along every box with one bilinear sample per bin (equation 1).
 
     Args:
         bases: (K, H, W) of one image.
@@ -209,7 +193,7 @@ def align(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
         stride: s of the bases, pixels.
 
     Returns:
-        (N, K, R, R). Your sample_bilinear and bin_centers do most of it.
+        (N, K, R, R). Your sample_bilinear and bin_centers do most of the work.
     """
     centers = bin_centers(boxes, size, stride)  # (N, R, R, 2)
     points = centers.flatten(0, 2)
@@ -223,7 +207,7 @@ def _reference_align(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Te
 
 
 def _align_cases(generator: Generator) -> list[Case]:
-    # At stride 4 the box is 0.5 to 2.5: the middles of the bins are the edges 1 and 2 of cells.
+    # At stride 4 the box is 0.5 to 2.5, so the middles of its bins are the cell borders 1 and 2.
     by_hand = torch.arange(9.0).reshape(1, 3, 3)
     bases = torch.randn(4, 24, 24, generator=generator)
     outside = _boxes(generator, 3, 4.0) - 30
@@ -236,10 +220,6 @@ def _align_cases(generator: Generator) -> list[Case]:
 
 
 ALIGN = Exercise(
-    id="07.3",
-    title="RoIAlign with one sample a bin",
-    minutes=10,
-    difficulty=2,
     solution=align,
     reference=_reference_align,
     make_cases=_align_cases,
@@ -248,14 +228,14 @@ ALIGN = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"centers.flatten(0, 2)": "centers.flatten(0, 2) + 0.5"},
-            "Every crop is read half a cell too far to the right and below. In sample_bilinear, "
+            "You read every crop half a cell too far to the right and below. In sample_bilinear, "
             "center i is at i + 0.5.",
         ),
         WrongAnswer(
             lambda bases, boxes, size, stride: roi_align(
                 bases[None], [boxes], size, 1 / stride, sampling_ratio=2, aligned=True
             ),
-            "Four samples a bin were averaged. The paper takes one, the middle.",
+            "You averaged four samples per bin. The paper takes one, the middle.",
         ),
         WrongAnswer(
             {"transpose(0, 1)": "permute(1, 0, 3, 2)"},
@@ -263,18 +243,16 @@ ALIGN = Exercise(
         ),
     ),
     hints=(
-        "How many points are there for N boxes of R x R bins? They are the same for all bases.",
+        "How many points do N boxes of R x R bins have? They are the same for all bases.",
         "flatten(0, 2) makes them (P, 2); sample every base; unflatten brings N, R, R back.",
         "torch.stack over the bases gives (K, N, R, R): transpose(0, 1) at the end.",
     ),
 )
 
 
-# 07.4  RoIPool
-
-
+@task("07.4", "RoIPool", minutes=20, difficulty=4)
 def pool(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
-    """Crop along every box by rounding it to whole cells, and take the largest of each bin.
+    """Crop along every box, rounded to whole cells, and take the largest value of each bin.
 
     Args:
         bases: (K, H, W) of one image.
@@ -283,15 +261,16 @@ def pool(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
         stride: s of the bases, pixels.
 
     Returns:
-        (N, K, R, R). Corners in cells are rounded, halves up; the cells of both belong to the
-        region, which so is last - first + 1 wide. Bin i goes from floor(i * width / R) to
-        ceil((i + 1) * width / R), counted from the first cell; a bin without cells is 0.
+        (N, K, R, R). Corners in cells are rounded, halves up; the cells of both corners belong
+        to the region, which is therefore last - first + 1 wide. Bin i goes from
+        floor(i * width / R) to ceil((i + 1) * width / R), counted from the first cell; a bin
+        without cells is 0.
     """
     height, width = bases.shape[1:]
     crops = bases.new_zeros(len(boxes), len(bases), size, size)
-    # Step 1: corners to whole cells; torch.round takes 0.5 to 0, the nearest even number
+    # Step 1: corners in whole cells; torch.round would round 0.5 to 0, the nearest even number
     corners = (boxes / stride + 0.5).floor()
-    # Step 2: cut every side into R bins of whole cells; neighbours may share one
+    # Step 2: divide every side into R bins of whole cells; neighbours may share one
     steps = torch.arange(size)
     for n, (x0, y0, x1, y1) in enumerate(corners.tolist()):
         wide, high = max(x1 - x0 + 1, 1) / size, max(y1 - y0 + 1, 1) / size
@@ -313,8 +292,8 @@ def _reference_pool(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Ten
 
 
 def _pool_cases(generator: Generator) -> list[Case]:
-    # At stride 4 the corners 0.5 and 2.5 round up to 1 and 3: three cells for two bins, which
-    # share the middle one.
+    # At stride 4 the corners 0.5 and 2.5 are rounded up to 1 and 3: three cells for two bins,
+    # which share the middle one.
     by_hand = torch.arange(16.0).reshape(1, 4, 4)
     bases = torch.randn(4, 24, 24, generator=generator)
     outside = _boxes(generator, 3, 4.0) - 30
@@ -328,10 +307,6 @@ def _pool_cases(generator: Generator) -> list[Case]:
 
 
 POOL = Exercise(
-    id="07.4",
-    title="RoIPool",
-    minutes=20,
-    difficulty=4,
     solution=pool,
     reference=_reference_pool,
     make_cases=_pool_cases,
@@ -339,30 +314,27 @@ POOL = Exercise(
     wrong_answers=(
         WrongAnswer(
             {" + 0.5)": ")"},
-            "The corners were cut down to whole cells (floor). RoIPool rounds them.",
+            "You cut the corners down to whole cells (floor). RoIPool rounds them.",
         ),
         WrongAnswer(
             {"(boxes / stride + 0.5).floor()": "(boxes / stride).round()"},
-            "torch.round and Python's round take halves to the nearest even number, 0.5 to 0 and "
+            "torch.round and Python's round take halves to the nearest even number: 0.5 to 0 and "
             "2.5 to 2. Here halves go up: add 0.5, then floor.",
         ),
         WrongAnswer(
             {"x1 - x0 + 1": "x1 - x0", "y1 - y0 + 1": "y1 - y0"},
-            "The cell of the right and lower corner is missing: the region is last - first + 1 "
-            "wide.",
+            "The cell of the lower right corner is missing: the region is last - first + 1 wide.",
         ),
         WrongAnswer(
             align,
             "This is RoIAlign. RoIPool rounds the box and takes the largest cell of each bin.",
         ),
-        WrongAnswer(
-            {"amax": "amin"}, "You took the smallest value of each bin; it is the largest."
-        ),
+        WrongAnswer({"amax": "amin"}, "You took the smallest value of each bin, not the largest."),
     ),
     hints=(
-        "Work the first case out by hand: which whole cells does the box become?",
+        "Work out the first case by hand: which whole cells does the box become?",
         "A loop over boxes, rows and columns is fine: slice the cells of a bin, then amax.",
-        "Cut the limits of a bin to 0 .. width before slicing; skip it where it is empty.",
+        "Clamp the limits of a bin to 0 .. width before slicing; skip the bin if it is empty.",
     ),
 )
 

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from blendmask_lite.course.definition import Case, Exercise, WrongAnswer
+from blendmask_lite.course.definition import Case, Exercise, WrongAnswer, task
 from blendmask_lite.model.attention import TopLayer, gather_windows
 from blendmask_lite.model.fcos import pyramid_locations
 from blendmask_lite.model.merge import Blender
@@ -14,15 +14,13 @@ from blendmask_lite.model.merge import Blender
 __all__ = ["EXERCISES"]
 
 
-# 08.1  One number names a cell
-
-
+@task("08.1", "From a flat index to level, row, column", minutes=10, difficulty=3)
 def find_cells(location: Tensor, shapes: Tensor) -> Tensor:
-    """Tell the level, row and column of locations that are counted over all levels.
+    """Find the level, row and column of locations that are counted over all levels.
 
     Args:
         location: (N,) whole numbers; 0 is the first cell of the first level. Cells are counted
-            row by row, level after level.
+            row by row, level by level.
         shapes: (number of levels, 2) height and width of every level, cells.
 
     Returns:
@@ -31,7 +29,7 @@ def find_cells(location: Tensor, shapes: Tensor) -> Tensor:
     # Step 1: where each level begins
     ends = shapes.prod(dim=1).cumsum(dim=0)
     begins = ends - shapes.prod(dim=1)
-    # Step 2: the level that each location lies in
+    # Step 2: the level of each location
     level = (location[:, None] >= ends).sum(dim=1)
     # Step 3: row and column in this level
     inside, width = location - begins[level], shapes[level, 1]
@@ -40,7 +38,7 @@ def find_cells(location: Tensor, shapes: Tensor) -> Tensor:
 
 def _reference_find_cells(location: Tensor, shapes: Tensor) -> Tensor:
     sizes = [(height, width) for height, width in shapes.tolist()]
-    xy = pyramid_locations(sizes, [1] * len(sizes)).long()  # cell 0 of stride 1 lies at 0
+    xy = pyramid_locations(sizes, [1] * len(sizes)).long()  # cell 0 of stride 1 is at 0
     level = torch.arange(len(sizes)).repeat_interleave(shapes.prod(dim=1))
     return torch.stack([level, xy[:, 1], xy[:, 0]], dim=1)[location]
 
@@ -58,10 +56,6 @@ def _cell_cases(generator: Generator) -> list[Case]:
 
 
 FIND_CELLS = Exercise(
-    id="08.1",
-    title="From a flat index to level, row, column",
-    minutes=10,
-    difficulty=3,
     solution=find_cells,
     reference=_reference_find_cells,
     make_cases=_cell_cases,
@@ -69,7 +63,7 @@ FIND_CELLS = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"inside // width, inside % width": "inside % width, inside // width"},
-            "Row and column are exchanged. Cells are counted row by row, so that the column moves "
+            "Row and column are exchanged. Cells are counted row by row, so the column changes "
             "fastest.",
         ),
         WrongAnswer(
@@ -78,31 +72,29 @@ FIND_CELLS = Exercise(
         ),
         WrongAnswer(
             {" - begins[level]": ""},
-            "Right on the first level only: subtract the cells of all levels before.",
+            "Right on the first level only: subtract the cells of all levels before it.",
         ),
     ),
     hints=(
         "How many cells come before the first cell of the second level?",
-        "shapes.prod(dim=1) are the cells of each level, their cumsum is where each ends; a "
-        "location's level is the number of ends that it has passed.",
+        "shapes.prod(dim=1) are the cells of each level, and their cumsum is where each level "
+        "ends. A location's level is the number of ends before it.",
         "inside = location - begin of its level; the row is inside // width, the column inside % "
         "width.",
     ),
 )
 
 
-# 08.2  What a 3x3 convolution reads
-
-
+@task("08.2", "Gather the neighbourhoods", minutes=15, difficulty=3)
 def windows_at(features: Tensor, cells: Tensor) -> Tensor:
-    """Cut out the 3 x 3 neighbourhood of some cells of a map.
+    """Cut out the 3 x 3 neighbourhoods of some cells of a map.
 
     Args:
         features: (C, h, w) of one level.
         cells: (N, 2) whole numbers: row, column.
 
     Returns:
-        (N, C, 3, 3), the cell itself in the middle; zeros where the map has ended.
+        (N, C, 3, 3) with the cell in the middle, and zeros outside the map.
     """
     # Step 1: a border of zeros, so that every cell has eight neighbours
     padded = F.pad(features, (1, 1, 1, 1))
@@ -139,10 +131,6 @@ def _normal(generator: Generator, *shape: int) -> Tensor:
 
 
 WINDOWS_AT = Exercise(
-    id="08.2",
-    title="Gather the neighbourhoods",
-    minutes=15,
-    difficulty=3,
     solution=windows_at,
     reference=_reference_windows_at,
     make_cases=_window_cases,
@@ -150,13 +138,12 @@ WINDOWS_AT = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"(features, (1, 1, 1, 1))": '(features[None], (1, 1, 1, 1), mode="replicate")[0]'},
-            "Beyond the border you repeated the last cell, which is what clamped indices do. A "
-            "convolution with padding=1 reads zeros there.",
+            "You repeated the last cell beyond the border, as clamped indices do. A convolution "
+            "with padding=1 reads zeros there.",
         ),
         WrongAnswer(
             {"(1, 1, 1, 1)": "(0, 2, 0, 2)"},
-            "The windows begin at the cell. It has to stand in their middle: one row above, one "
-            "below.",
+            "The windows begin at the cell. It belongs in their middle: one row above, one below.",
         ),
         WrongAnswer(
             {"transpose(0, 1)": "permute(1, 0, 3, 2)"},
@@ -165,19 +152,17 @@ WINDOWS_AT = Exercise(
     ),
     hints=(
         "What does a convolution with padding=1 read to the left of the first column?",
-        "After F.pad(features, (1, 1, 1, 1)) the window of cell (y, x) begins at row y and column "
+        "After F.pad(features, (1, 1, 1, 1)), the window of cell (y, x) begins at row y and column "
         "x of the padded map.",
-        "Rows (N, 3, 1) and columns (N, 1, 3) of indices: padded[:, row, column] is then (C, N, "
-        "3, 3). Transpose its first two axes.",
+        "With rows (N, 3, 1) and columns (N, 1, 3), padded[:, row, column] is (C, N, 3, 3). "
+        "Transpose its first two axes.",
     ),
 )
 
 
-# 08.3  The convolution at these places
-
-
+@task("08.3", "The top layer on windows", minutes=5, difficulty=2)
 def attend(windows: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-    """Apply a 3x3 convolution to windows: what it would give at their middle cells.
+    """Apply a 3x3 convolution to windows: its results at their middle cells.
 
     Args:
         windows: (N, C, 3, 3).
@@ -216,10 +201,6 @@ def _attend_cases(generator: Generator) -> list[Case]:
 
 
 ATTEND = Exercise(
-    id="08.3",
-    title="The top layer on windows",
-    minutes=5,
-    difficulty=2,
     solution=attend,
     reference=_reference_attend,
     make_cases=_attend_cases,
@@ -227,33 +208,31 @@ ATTEND = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"kernel.flatten": "kernel.flip(2, 3).flatten"},
-            "The kernel is turned upside down. Mathematics' convolution does so; the networks' "
-            "does not.",
+            "You turned the kernel upside down. The convolution of mathematics does that; the one "
+            "of networks does not.",
         ),
-        WrongAnswer({" + bias": ""}, "The bias is missing: a number for each of the A channels."),
+        WrongAnswer({" + bias": ""}, "The bias is missing: one number for each of the A channels."),
         WrongAnswer(
             {".flatten(1)": "[:, :, 1, 1]"},
-            "Only the middle cell was used. That is a 1 x 1 convolution; all nine cells count.",
+            "You only used the middle cell. That is a 1 x 1 convolution; all nine cells count.",
         ),
         WrongAnswer(
             {"windows.flatten": "windows.transpose(1, 3).flatten"},
-            "Windows and kernel were flattened in different orders, so that numbers meet the "
-            "weights of others.",
+            "You flattened windows and kernel in different orders, so numbers meet the wrong "
+            "weights.",
         ),
     ),
     hints=(
-        "How many numbers does a channel out read, and with how many weights?",
-        "Both flatten to rows of C * 9 numbers, in the same order: a matrix product.",
+        "How many numbers does an output channel read, and with how many weights?",
+        "Flatten both to rows of C * 9 numbers in the same order: a matrix product.",
         "windows.flatten(1) @ kernel.flatten(1).T, plus the bias.",
     ),
 )
 
 
-# 08.4  Channels become grids
-
-
+@task("08.4", "Channels become grids", minutes=5, difficulty=1)
 def to_grids(raw: Tensor, num_bases: int) -> Tensor:
-    """Read the numbers of each object as a grid for each base.
+    """Read the numbers of each object as one grid per base.
 
     Args:
         raw: (N, K*M*M); the number of base k at row y and column x is channel k*M*M + y*M + x.
@@ -283,10 +262,6 @@ def _grid_cases(generator: Generator) -> list[Case]:
 
 
 TO_GRIDS = Exercise(
-    id="08.4",
-    title="Channels become grids",
-    minutes=5,
-    difficulty=1,
     solution=to_grids,
     reference=_reference_to_grids,
     make_cases=_grid_cases,
@@ -294,21 +269,21 @@ TO_GRIDS = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"(num_bases, size, size))": "(size, size, num_bases)).permute(0, 3, 1, 2)"},
-            "The channels were read as (M, M, K), the base moving fastest. They are (K, M, M): "
-            "all cells of base 1 first.",
+            "You read the channels as (M, M, K), with the base changing fastest. They are (K, M, "
+            "M): all cells of base 1 come first.",
         ),
         WrongAnswer(
             {"size, size))": "size, size)).transpose(2, 3)"},
-            "Rows and columns are exchanged: of y and x it is x that moves fastest.",
+            "Rows and columns are exchanged: x changes faster than y.",
         ),
         WrongAnswer(
             {"(num_bases, size, size))": "(size, num_bases, size)).transpose(1, 2)"},
-            "The channels were read as (M, K, M). They are (K, M, M): the base moves most slowly.",
+            "You read the channels as (M, K, M). They are (K, M, M): the base changes most slowly.",
         ),
     ),
     hints=(
-        "Which of k, y, x moves when the channel goes up by one, and which the most slowly?",
-        "unflatten and reshape let the last axis move fastest.",
+        "Which of k, y, x changes when the channel goes up by one, and which changes most slowly?",
+        "In unflatten and reshape the last axis changes fastest.",
         "raw.unflatten(1, (num_bases, size, size)) with size * size = channels / num_bases.",
     ),
 )

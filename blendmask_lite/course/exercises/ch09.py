@@ -6,16 +6,14 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from blendmask_lite.course.definition import Case, Exercise, WrongAnswer
+from blendmask_lite.course.definition import Case, Exercise, WrongAnswer, task
 from blendmask_lite.model.attention import interpolate_attentions
 from blendmask_lite.model.merge import Blender, Merger
 
 __all__ = ["EXERCISES"]
 
 
-# 09.1  Equation 2
-
-
+@task("09.1", "Enlarge the attentions, M x M to R x R", minutes=5, difficulty=1)
 def enlarge(attentions: Tensor, size: int) -> Tensor:
     """Enlarge every attention map bilinearly (equation 2).
 
@@ -24,8 +22,8 @@ def enlarge(attentions: Tensor, size: int) -> Tensor:
         size: R, cells.
 
     Returns:
-        (N, K, R, R). A map of M cells and a map of R cells cover the same box: cell i of the
-        large one has its center at (i + 0.5) * M / R of the small one.
+        (N, K, R, R). Maps of M and of R cells cover the same box: the center of cell i of the
+        large map is at (i + 0.5) * M / R of the small one.
     """
     return F.interpolate(attentions, size=(size, size), mode="bilinear", align_corners=False)
 
@@ -36,7 +34,7 @@ def _attention_cases(generator: Generator) -> list[Case]:
     return [
         Case("one object, two bases, 2 x 2 -> 4 x 4", two, 4),
         Case("three objects, four bases, 7 x 7 -> 28 x 28", _normal(generator, 3, 4, 7, 7), 28),
-        Case("R no multiple of M, 3 x 3 -> 8 x 8", _normal(generator, 2, 3, 3, 3), 8),
+        Case("R is not a multiple of M, 3 x 3 -> 8 x 8", _normal(generator, 2, 3, 3, 3), 8),
         Case("no object", torch.zeros(0, 4, 7, 7), 14),
     ]
 
@@ -46,10 +44,6 @@ def _normal(generator: Generator, *shape: int) -> Tensor:
 
 
 ENLARGE = Exercise(
-    id="09.1",
-    title="Enlarge the attentions, M x M to R x R",
-    minutes=5,
-    difficulty=1,
     solution=enlarge,
     reference=interpolate_attentions,
     make_cases=_attention_cases,
@@ -57,13 +51,13 @@ ENLARGE = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"align_corners=False": "align_corners=True"},
-            "The outermost cell centers were put on each other (align_corners=True). The two maps "
-            "cover the same box, so their outer edges coincide, not their centers.",
+            "You aligned the outermost cell centers (align_corners=True). The two maps cover the "
+            "same box, so their outer edges coincide, not their centers.",
         ),
         WrongAnswer(
             {'mode="bilinear", align_corners=False': 'mode="nearest"'},
-            "Every cell was copied (nearest). The final models blend the neighbours; see Table 5 "
-            "for what that is worth.",
+            "You copied every cell (nearest). The final models blend the neighbours; Table 5 says "
+            "what that is worth.",
         ),
         WrongAnswer(
             {"(attentions,": "(attentions.transpose(2, 3),"},
@@ -72,24 +66,22 @@ ENLARGE = Exercise(
     ),
     hints=(
         "Where is the center of cell 0 of a map of 4 cells, on the axis of a map of 2 cells?",
-        "torch.nn.functional.interpolate does this for (N, K, M, M); it wants size and mode.",
+        "torch.nn.functional.interpolate does this for (N, K, M, M); it needs size and mode.",
         'mode="bilinear", and align_corners=False, so that the outer edges coincide.',
     ),
 )
 
 
-# 09.2  Equation 3
-
-
+@task("09.2", "Let the bases compete", minutes=10, difficulty=2)
 def score_maps(attentions: Tensor, size: int) -> Tensor:
-    """Turn raw attentions into weights: first enlarge, then let the bases compete (equation 3).
+    """Turn raw attentions into weights: enlarge them, then let the bases compete (equation 3).
 
     Args:
         attentions: (N, K, M, M) raw maps.
         size: R, cells.
 
     Returns:
-        (N, K, R, R) weights; at every cell of every object the K of them sum to 1.
+        (N, K, R, R) weights; at every cell of every object, the K weights sum to 1.
     """
     # Step 1: the K maps at the mask's resolution
     maps = enlarge(attentions, size)
@@ -103,10 +95,6 @@ def _reference_score_maps(attentions: Tensor, size: int) -> Tensor:
 
 
 SCORE_MAPS = Exercise(
-    id="09.2",
-    title="Let the bases compete",
-    minutes=10,
-    difficulty=2,
     solution=score_maps,
     reference=_reference_score_maps,
     make_cases=_attention_cases,
@@ -115,37 +103,34 @@ SCORE_MAPS = Exercise(
         WrongAnswer(
             {"(attentions,": "(attentions.softmax(dim=1),", "maps.softmax(dim=1)": "maps"},
             "You took the softmax before the interpolation. The weights still sum to 1, but the "
-            "border between two bases is washed out over a whole attention cell.",
+            "border between two bases is blurred over a whole attention cell.",
         ),
         WrongAnswer(
             {"maps.softmax(dim=1)": "maps.flatten(2).softmax(dim=2).view_as(maps)"},
-            "The softmax runs over the cells of a map. It is the K bases that compete, at each "
-            "cell by themselves.",
+            "The softmax runs over the cells of a map. The K bases should compete at each cell.",
         ),
         WrongAnswer(
             {"dim=1": "dim=0"},
-            "The softmax runs over the objects (dim=0). Objects do not compete; the K bases of "
-            "one object do.",
+            "The softmax runs over the objects (dim=0). Objects do not compete; the K bases of an "
+            "object do.",
         ),
         WrongAnswer(
             {"softmax(dim=1)": "sigmoid()"},
-            "A sigmoid weighs every base by itself, so that nothing competes and the K weights do "
-            "not sum to 1.",
+            "A sigmoid weighs every base on its own, so nothing competes and the K weights do not "
+            "sum to 1.",
         ),
     ),
     hints=(
-        "Which K numbers have to sum to 1, and in which axis do they stand?",
+        "Which K numbers must sum to 1, and along which axis are they?",
         "Equation 2 comes first: enlarge, then normalise at the full resolution.",
         "enlarge(attentions, size), and then .softmax(dim=1) on it.",
     ),
 )
 
 
-# 09.3  Equation 4
-
-
+@task("09.3", "Multiply and add: the mask", minutes=5, difficulty=1)
 def blend(crops: Tensor, scores: Tensor) -> Tensor:
-    """Weigh the cropped bases with the score maps and add them up (equation 4).
+    """Weight the cropped bases with the score maps and add them up (equation 4).
 
     Args:
         crops: (N, K, R, R) cropped bases r.
@@ -158,7 +143,7 @@ def blend(crops: Tensor, scores: Tensor) -> Tensor:
 
 
 class _GivenScores(Merger):
-    """Equation 4 of the package with score maps that are given."""
+    """The package's equation 4 with given score maps."""
 
     def scores(self, attentions: Tensor, size: int) -> Tensor:
         return attentions
@@ -177,10 +162,6 @@ def _blend_cases(generator: Generator) -> list[Case]:
 
 
 BLEND = Exercise(
-    id="09.3",
-    title="Multiply and add: the mask",
-    minutes=5,
-    difficulty=1,
     solution=blend,
     reference=lambda crops, scores: _GivenScores()(crops, scores),
     make_cases=_blend_cases,
@@ -188,37 +169,35 @@ BLEND = Exercise(
     wrong_answers=(
         WrongAnswer(
             {".sum(": ".mean("},
-            "The products are averaged, so the logits are K times too small. The scores sum to 1 "
-            "already; add the products up.",
+            "You averaged the products, so the logits are K times too small. The scores already "
+            "sum to 1: add up the products.",
         ),
         WrongAnswer(
             lambda crops, scores: crops.gather(1, scores.argmax(dim=1, keepdim=True))[:, 0],
-            "Only the base with the largest score was kept. Equation 4 adds all K of them, each "
+            "You only kept the base with the largest score. Equation 4 adds all K of them, each "
             "with its weight.",
         ),
         WrongAnswer(
             {".sum(dim=1)": ".sum(dim=1).sigmoid()"},
-            "These are probabilities. Equation 4 gives logits; the sigmoid belongs to whoever "
-            "uses them, the loss or the paste.",
+            "These are probabilities. Equation 4 gives logits; the loss or the pasting applies the "
+            "sigmoid.",
         ),
         WrongAnswer(
             {"* scores": "* scores.softmax(dim=1)"},
-            "The scores passed a softmax a second time: they are normalised already.",
+            "You passed the scores through a second softmax. They are already normalised.",
         ),
     ),
     hints=(
         "How many numbers go into one cell of the mask, and which axis disappears?",
-        "Multiply element by element: the shapes agree, nothing has to be reshaped.",
+        "Multiply element by element: the shapes are equal, so nothing must be reshaped.",
         "(crops * scores), summed over the axis of the bases, dim=1.",
     ),
 )
 
 
-# 09.4  Section 4.1, one base
-
-
+@task("09.4", "One base alone", minutes=15, difficulty=4)
 def blend_one_base(crop: Tensor, attention: Tensor) -> Tensor:
-    """Mask logits with K = 1, where nothing competes: both sides pass a sigmoid (section 4.1).
+    """Mask logits with K = 1: nothing competes, and both inputs have a sigmoid (section 4.1).
 
     Args:
         crop: (N, R, R) the only base, cropped.
@@ -229,7 +208,7 @@ def blend_one_base(crop: Tensor, attention: Tensor) -> Tensor:
     """
     # Step 1: with p = sigmoid(b) * sigmoid(a), simplify 1 / p - 1
     terms = torch.stack([-crop, -attention, -crop - attention])
-    # Step 2: the logit is -log(1 / p - 1); take the logarithm of a sum without leaving it
+    # Step 2: the logit is -log(1 / p - 1), the logarithm of a sum of exponentials
     return -terms.logsumexp(dim=0)
 
 
@@ -250,10 +229,6 @@ def _one_base_cases(generator: Generator) -> list[Case]:
 
 
 ONE_BASE = Exercise(
-    id="09.4",
-    title="One base alone",
-    minutes=15,
-    difficulty=4,
     solution=blend_one_base,
     reference=_reference_blend_one_base,
     make_cases=_one_base_cases,
@@ -265,21 +240,21 @@ ONE_BASE = Exercise(
         ),
         WrongAnswer(
             {"-terms.logsumexp(dim=0)": "crop * attention.sigmoid()"},
-            "Only the attention passed a sigmoid: then a negative base under a small attention "
-            "gives a logit near 0, which is a probability of one half.",
+            "You passed only the attention through a sigmoid. A negative base with a small "
+            "attention then has a logit near 0, a probability of one half.",
         ),
         WrongAnswer(
             {"-terms.logsumexp(dim=0)": "crop * attention[:, None].softmax(dim=1)[:, 0]"},
-            "A softmax over one number is always 1, so the attention has no say.",
+            "A softmax over one number is always 1, so the attention has no effect.",
         ),
         WrongAnswer(
             {"-terms.logsumexp(dim=0)": "(crop.sigmoid() * attention.sigmoid()).logit(eps=1e-6)"},
-            "Right in the middle, but for large values the probability rounds to 0 or 1 and the "
+            "Right for small values, but for large ones the probability rounds to 0 or 1 and the "
             "logit is cut off. Simplify 1 / p - 1 on paper first.",
         ),
     ),
     hints=(
-        "What is 1 / sigmoid(x)? Multiply two of these out.",
+        "What is 1 / sigmoid(x)? Multiply out two of these.",
         "1 / p - 1 = e^-b + e^-a + e^(-a - b), and the logit is minus its logarithm.",
         "torch.logsumexp of the three stacked exponents, with a minus in front.",
     ),

@@ -8,15 +8,13 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from blendmask_lite.course.definition import Case, Exercise, WrongAnswer
+from blendmask_lite.course.definition import Case, Exercise, WrongAnswer, task
 from blendmask_lite.model.merge import Assembler, Blender, WeightedSum, crop_bases
 
 __all__ = ["EXERCISES"]
 
 
-# 10.1  YOLACT
-
-
+@task("10.1", "YOLACT's weighted sum", minutes=10, difficulty=2)
 def weighted_sum(crops: Tensor, coefficients: Tensor) -> Tensor:
     """YOLACT's mask: one coefficient per prototype and object.
 
@@ -27,7 +25,7 @@ def weighted_sum(crops: Tensor, coefficients: Tensor) -> Tensor:
     Returns:
         (N, R, R) mask logits; YOLACT's sigmoid comes after the sum and is not applied here.
     """
-    # Step 1: prototypes are never negative, coefficients lie between -1 and 1
+    # Step 1: prototypes are never negative, coefficients are between -1 and 1
     prototypes, weights = crops.relu(), coefficients.tanh()
     # Step 2: the same weight at every cell of a prototype
     return torch.einsum("nk,nkyx->nyx", weights, prototypes)
@@ -42,11 +40,7 @@ def _weighted_cases(generator: Generator) -> list[Case]:
     crops = torch.tensor([[[[1.0, -1.0], [2.0, 0.0]], [[3.0, 3.0], [-3.0, 1.0]]]])
     return [
         Case("one object, two prototypes, 2 x 2", crops, torch.tensor([[10.0, -10.0]])),
-        Case(
-            "three objects, 32 prototypes, 7 x 7",
-            _normal(generator, 3, 32, 7, 7),
-            _normal(generator, 3, 32),
-        ),
+        Case("three objects, 32 prototypes, 7 x 7", *_drawn(generator, 3, 32)),
         Case("no object", torch.zeros(0, 32, 7, 7), torch.zeros(0, 32)),
     ]
 
@@ -55,11 +49,12 @@ def _normal(generator: Generator, *shape: int) -> Tensor:
     return torch.randn(shape, generator=generator) * 2
 
 
+def _drawn(generator: Generator, *sizes: int) -> tuple[Tensor, Tensor]:
+    """(N, K, 7, 7) crops and (N, K) numbers."""
+    return _normal(generator, *sizes, 7, 7), _normal(generator, *sizes)
+
+
 WEIGHTED_SUM = Exercise(
-    id="10.1",
-    title="YOLACT's weighted sum",
-    minutes=10,
-    difficulty=2,
     solution=weighted_sum,
     reference=_reference_weighted_sum,
     make_cases=_weighted_cases,
@@ -67,8 +62,8 @@ WEIGHTED_SUM = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"tanh()": "softmax(dim=1)"},
-            "The coefficients passed a softmax. YOLACT's do not compete, and may be negative: a "
-            "prototype can be subtracted.",
+            "You passed the coefficients through a softmax. YOLACT's do not compete, and may be "
+            "negative: a prototype can be subtracted.",
         ),
         WrongAnswer(
             {".tanh()": ""},
@@ -76,8 +71,8 @@ WEIGHTED_SUM = Exercise(
         ),
         WrongAnswer(
             {".relu()": "", "weights, prototypes)": "weights, prototypes).relu()"},
-            "The ReLU came after the sum, so no logit is negative and no cell is ever less than "
-            "half likely. It belongs to the prototypes.",
+            "The ReLU came after the sum, so no logit is negative and no probability is below one "
+            "half. It belongs to the prototypes.",
         ),
         WrongAnswer(
             {".relu()": ""},
@@ -85,17 +80,15 @@ WEIGHTED_SUM = Exercise(
         ),
     ),
     hints=(
-        "Two limits come before the sum: which one for the prototypes, which one for the "
-        "coefficients?",
-        "A coefficient has to spread over R x R cells: index it with [:, :, None, None].",
+        "Two functions limit the values before the sum: which one is for the prototypes, and which "
+        "for the coefficients?",
+        "A coefficient must spread over R x R cells: index it with [:, :, None, None].",
         "(crops.relu() * coefficients.tanh()[:, :, None, None]).sum(dim=1)",
     ),
 )
 
 
-# 10.2  FCIS
-
-
+@task("10.2", "FCIS' assembler", minutes=15, difficulty=3)
 def assemble(crops: Tensor) -> Tensor:
     """FCIS' mask: base k fills tile k of a T x T grid over the box, row by row.
 
@@ -103,12 +96,12 @@ def assemble(crops: Tensor) -> Tensor:
         crops: (N, T*T, R, R) cropped position-sensitive bases.
 
     Returns:
-        (N, R, R) mask logits: cell (y, x) is copied from the base that owns its tile. Cell i lies
+        (N, R, R) mask logits: cell (y, x) is copied from the base that owns its tile. Cell i is
         in row (or column) floor(i * T / R) of the tiles.
     """
     num_bases, size = crops.shape[1:3]
     num_tiles = round(num_bases**0.5)
-    # Step 1: which row of tiles a row of cells lies in
+    # Step 1: the row of tiles of every row of cells
     tile = torch.arange(size) * num_tiles // size  # (R,)
     # Step 2: which base owns each cell, (R, R)
     owner = tile[:, None] * num_tiles + tile
@@ -128,13 +121,13 @@ def _assemble_cases(generator: Generator) -> list[Case]:
     return [
         Case("one object, 2 x 2 tiles, base k is k everywhere", constant),
         Case("two objects, 7 x 7 tiles, R = 28", _normal(generator, 2, 49, 28, 28)),
-        Case("R no multiple of the tiles: 3 x 3 tiles, R = 8", _normal(generator, 1, 9, 8, 8)),
+        Case("R is not a multiple: 3 x 3 tiles, R = 8", _normal(generator, 1, 9, 8, 8)),
         Case("no object", torch.zeros(0, 4, 6, 6)),
     ]
 
 
 def _assemble_shrunk(crops: Tensor) -> Tensor:
-    """Each base, shrunk as a whole, stands in its tile."""
+    """Each base as a whole, shrunk into its tile."""
     size, tiles = crops.shape[2], math.isqrt(crops.shape[1])
     step = -(-size // tiles)
     small = F.adaptive_avg_pool2d(crops, step).unflatten(1, (tiles, tiles))
@@ -150,10 +143,6 @@ def _assemble_smoothly(crops: Tensor) -> Tensor:
 
 
 ASSEMBLE = Exercise(
-    id="10.2",
-    title="FCIS' assembler",
-    minutes=15,
-    difficulty=3,
     solution=assemble,
     reference=_reference_assemble,
     make_cases=_assemble_cases,
@@ -161,32 +150,31 @@ ASSEMBLE = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"tile[:, None] * num_tiles + tile": "tile * num_tiles + tile[:, None]"},
-            "The tiles are counted by columns. They go row by row: base 1 is right of base 0.",
+            "You counted the tiles by columns. They go row by row: base 1 is to the right of base "
+            "0.",
         ),
         WrongAnswer(
             _assemble_shrunk,
-            "Every base was shrunk into its tile. The crop already covers the box: take only the "
-            "part of base k that lies in tile k, where it lies.",
+            "You shrank every base into its tile. The crop already covers the box: take the part "
+            "of base k that is in tile k, and leave it where it is.",
         ),
         WrongAnswer(
             _assemble_smoothly,
             "The tiles fade into each other (bilinear). FCIS copies, so the weights are exactly 0 "
-            "or 1: nearest.",
+            "or 1 (nearest).",
         ),
     ),
     hints=(
-        "For R = 4 and 2 x 2 tiles, write down on paper which base owns each of the 16 cells.",
+        "For R = 4 and 2 x 2 tiles, write down which base owns each of the 16 cells.",
         "The owner of cell (y, x) is tile(y) * T + tile(x), with tile(i) = i * T // R.",
         "crops[:, owner, rows, columns] picks, for every cell, one base at that same cell.",
     ),
 )
 
 
-# 10.3  Section 4.1: the blender at M = 1
-
-
+@task("10.3", "The blender with a single cell", minutes=10, difficulty=2)
 def blend_with_one_cell(crops: Tensor, attentions: Tensor) -> Tensor:
-    """The blender with M = 1, written without a single map.
+    """The blender with M = 1, written without attention maps.
 
     Args:
         crops: (N, K, R, R) cropped bases, K > 1.
@@ -205,20 +193,12 @@ def _one_cell_cases(generator: Generator) -> list[Case]:
     crops = torch.tensor([[[[4.0, 8.0], [0.0, -4.0]], [[0.0, -8.0], [4.0, 4.0]]]])
     return [
         Case("one object, two bases of equal attention", crops, torch.zeros(1, 2)),
-        Case(
-            "three objects, four bases, 7 x 7",
-            _normal(generator, 3, 4, 7, 7),
-            _normal(generator, 3, 4),
-        ),
+        Case("three objects, four bases, 7 x 7", *_drawn(generator, 3, 4)),
         Case("no object", torch.zeros(0, 4, 7, 7), torch.zeros(0, 4)),
     ]
 
 
 ONE_CELL = Exercise(
-    id="10.3",
-    title="The blender with a single cell",
-    minutes=10,
-    difficulty=2,
     solution=blend_with_one_cell,
     reference=lambda crops, attentions: Blender(num_bases=crops.shape[1], attention_size=1)(
         crops, attentions
@@ -228,8 +208,8 @@ ONE_CELL = Exercise(
     wrong_answers=(
         WrongAnswer(
             {".softmax(dim=1)": ""},
-            "The raw attentions were used as weights. In the blender they compete, also with M = "
-            "1: their weights are positive and sum to 1.",
+            "You used the raw attentions as weights. In the blender they compete, also with M = 1: "
+            "the weights are positive and sum to 1.",
         ),
         WrongAnswer(
             {"softmax(dim=1)": "tanh()"},
@@ -237,22 +217,20 @@ ONE_CELL = Exercise(
         ),
         WrongAnswer(
             {"dim=1": "dim=0"},
-            "The softmax runs over the objects (dim=0), it belongs over the bases.",
+            "The softmax runs over the objects (dim=0). It belongs over the bases.",
         ),
     ),
     hints=(
-        "What does a 1 x 1 map look like after it was enlarged to R x R?",
-        "Equal numbers at every cell have equal softmaxes at every cell: compute it once.",
-        "attentions.softmax(dim=1), and then exercise 10.1 without its two limits.",
+        "What does a 1 x 1 map look like when it is enlarged to R x R?",
+        "Equal numbers at every cell have equal softmaxes: compute the softmax once.",
+        "attentions.softmax(dim=1), then exercise 10.1 without ReLU and tanh.",
     ),
 )
 
 
-# 10.4  The two orders of YOLACT
-
-
+@task("10.4", "Sum first or crop first", minutes=15, difficulty=3)
 def sum_then_crop(bases: Tensor, coefficients: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """YOLACT's own order: add the bases up over the whole image, crop afterwards.
+    """YOLACT's own order: add up the bases over the whole image, then crop.
 
     Args:
         bases: (K, H/4, W/4) bases of one image, stride 4.
@@ -265,7 +243,7 @@ def sum_then_crop(bases: Tensor, coefficients: Tensor, boxes: Tensor, size: int)
     """
     # Step 1: one map for each object, over the whole image
     maps = torch.einsum("nk,kyx->nyx", coefficients, bases)
-    # Step 2: from each object's own map its own box; crop_bases wants (B, K, H/s, W/s)
+    # Step 2: crop each object's box from its own map; crop_bases takes (B, K, H/s, W/s)
     own = torch.arange(len(boxes))
     return crop_bases(maps[:, None], boxes, own, size=size, stride=4)[:, 0]
 
@@ -281,30 +259,16 @@ def _sum_cases(generator: Generator) -> list[Case]:
     box = torch.tensor([[0.0, 0.0, 16.0, 16.0]])
     corner = torch.rand(3, 2, generator=generator) * 30
     boxes = torch.cat([corner, corner + 10 + torch.rand(3, 2, generator=generator) * 30], dim=1)
+    ramps, ones = torch.stack([ramp, -ramp.T]), torch.ones(1, 2)
+    bases, coefficients = _normal(generator, 5, 16, 20), _normal(generator, 3, 5)
     return [
-        Case(
-            "two bases that rise to the right and fall downwards, the whole image",
-            torch.stack([ramp, -ramp.T]),
-            torch.tensor([[1.0, 1.0]]),
-            box,
-            4,
-        ),
-        Case(
-            "three objects, five bases, 64 x 80 pixels",
-            _normal(generator, 5, 16, 20),
-            _normal(generator, 3, 5),
-            boxes,
-            7,
-        ),
-        Case("no object", _normal(generator, 5, 16, 20), torch.zeros(0, 5), torch.zeros(0, 4), 7),
+        Case("a base that rises to the right, one that falls downwards", ramps, ones, box, 4),
+        Case("three objects, five bases, 64 x 80 pixels", bases, coefficients, boxes, 7),
+        Case("no object", bases, torch.zeros(0, 5), torch.zeros(0, 4), 7),
     ]
 
 
 SUM_THEN_CROP = Exercise(
-    id="10.4",
-    title="Sum first or crop first",
-    minutes=15,
-    difficulty=3,
     solution=sum_then_crop,
     reference=_crop_then_sum,
     make_cases=_sum_cases,
@@ -312,18 +276,18 @@ SUM_THEN_CROP = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"bases)": "bases.relu())"},
-            "A ReLU passed over the bases: the two orders agree also with it, but the task uses "
-            "the bases as they are.",
+            "You passed the bases through a ReLU. The two orders agree with it, too, but the task "
+            "uses the bases as they are.",
         ),
         WrongAnswer(
             {"boxes, own": "boxes * 4, own"},
-            "The boxes were scaled before the crop as well: crop_bases divides by the stride "
-            "itself, it wants pixels.",
+            "You scaled the boxes before the crop. crop_bases takes pixels and divides by the "
+            "stride itself.",
         ),
         WrongAnswer(
             {"bases)": "bases).sigmoid()", "[:, 0]": "[:, 0].logit(eps=1e-6)"},
-            "A sigmoid came before the crop. The two orders agree because both steps are linear; "
-            "a sigmoid in between is not.",
+            "You applied a sigmoid before the crop. The two orders agree because both steps are "
+            "linear; a sigmoid in between is not.",
         ),
     ),
     hints=(

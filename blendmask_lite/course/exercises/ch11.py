@@ -1,4 +1,4 @@
-"""Chapter 11, what trains the bases: whose mask each location learns, the loss, its gradient."""
+"""Exercises of chapter 11, what trains the bases: masks to learn, the loss, its gradient."""
 
 from __future__ import annotations
 
@@ -6,30 +6,28 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from blendmask_lite.course.definition import Case, Exercise, WrongAnswer
+from blendmask_lite.course.definition import Case, Exercise, WrongAnswer, task
 from blendmask_lite.training.losses import mask_loss
 
 __all__ = ["EXERCISES"]
 
 
-# 11.1  Every positive location learns a mask
-
-
+@task("11.1", "The mask that each positive location learns", minutes=10, difficulty=2)
 def masks_to_learn(owner: Tensor, num_objects: Tensor, mask_crops: Tensor) -> Tensor:
     """The true mask of every positive location of a batch.
 
     Args:
-        owner: (B, L) int64, which object of its image each location learns; -1 for none.
+        owner: (B, L) int64, the object of its image that each location learns; -1 for none.
         num_objects: (B,) int64, objects of each image.
         mask_crops: (N, R, R) bool, the masks of all objects, those of the first image first.
 
     Returns:
-        (P, R, R) bool, the positive locations image by image.
+        (P, R, R) bool, the masks of the positive locations, image by image.
     """
-    # Step 1: add to each image's numbers the objects of all images before it
+    # Step 1: add the number of objects in all images before to each image's numbers
     first = num_objects.cumsum(dim=0) - num_objects
     numbers = owner + first[:, None]
-    # Step 2: keep the positive locations, and pick their masks
+    # Step 2: keep the positive locations, and take their masks
     return mask_crops[numbers[owner >= 0]]
 
 
@@ -43,27 +41,17 @@ def _owner_cases(generator: Generator) -> list[Case]:
     def crops(num: int, size: int) -> Tensor:
         return torch.rand(num, size, size, generator=generator) > 0.5
 
-    counts = torch.tensor([2, 0, 3, 1])
-    owner = torch.stack(
-        [torch.randint(-1, int(count), (40,), generator=generator) for count in counts]
-    )
+    few, counts = torch.tensor([[0, -1, 0], [1, 0, -1]]), torch.tensor([2, 0, 3, 1])
+    owners = [torch.randint(-1, int(count), (40,), generator=generator) for count in counts]
+    many, none = torch.stack(owners), torch.full((2, 5), -1)
     return [
-        Case(
-            "two images with 1 and 2 objects, 3 locations each, masks of 2 x 2",
-            torch.tensor([[0, -1, 0], [1, 0, -1]]),
-            torch.tensor([1, 2]),
-            crops(3, 2),
-        ),
-        Case("four images, one without objects, 28 x 28", owner, counts, crops(6, 28)),
-        Case("no location learns", torch.full((2, 5), -1), torch.tensor([1, 1]), crops(2, 4)),
+        Case("two images, 1 and 2 objects, 3 locations", few, torch.tensor([1, 2]), crops(3, 2)),
+        Case("four images, one without objects, 28 x 28", many, counts, crops(6, 28)),
+        Case("no positive location", none, torch.tensor([1, 1]), crops(2, 4)),
     ]
 
 
 MASKS = Exercise(
-    id="11.1",
-    title="The mask that each positive location learns",
-    minutes=10,
-    difficulty=2,
     solution=masks_to_learn,
     reference=_reference_masks_to_learn,
     make_cases=_owner_cases,
@@ -71,19 +59,19 @@ MASKS = Exercise(
     wrong_answers=(
         WrongAnswer(
             {" + first[:, None]": ""},
-            "Every image begins at object 0 of the first one. The objects of the images "
-            "before have to be counted in.",
+            "Every image begins at object 0 of the first one. Count the objects of the images "
+            "before.",
         ),
         WrongAnswer(
             {
                 "first[:, None]": "torch.arange(len(owner))[:, None]",
                 "numbers[owner >= 0]": "numbers[owner >= 0].clamp(max=len(mask_crops) - 1)",
             },
-            "The number of the image was added, not the number of objects before it.",
+            "You added the number of the image, not the number of objects before it.",
         ),
         WrongAnswer(
             {"numbers[owner >= 0]": "numbers.T[owner.T >= 0]"},
-            "The order goes location by location. It goes image by image, so that logits and "
+            "Your order is location by location. It should be image by image, so that logits and "
             "masks belong together.",
         ),
     ),
@@ -95,9 +83,7 @@ MASKS = Exercise(
 )
 
 
-# 11.2  The mask loss
-
-
+@task("11.2", "The mask loss", minutes=10, difficulty=2)
 def average_mask_loss(
     logits: Tensor, target: Tensor, weight: Tensor, total_weight: Tensor
 ) -> Tensor:
@@ -107,7 +93,7 @@ def average_mask_loss(
         logits: (P, R, R).
         target: (P, R, R) bool.
         weight: (P,) centerness targets, 0 to 1.
-        total_weight: scalar that the sum over the masks is divided by.
+        total_weight: scalar that divides the sum over the masks.
 
     Returns:
         Scalar: the mean over the cells of a mask, the weighted sum over the masks.
@@ -123,14 +109,9 @@ def _loss_cases(generator: Generator) -> list[Case]:
     far = _masks(generator, 3, 7, scale=80.0)
     zero = torch.zeros(2, 2, 2)  # an entropy of log 2 = 0.693 in every cell
     nothing = (torch.zeros(0, 28, 28), torch.zeros(0, 28, 28).bool(), torch.zeros(0))
+    by_hand = (zero, zero == 0, torch.tensor([1.0, 0.5]), torch.tensor(2.0))
     return [
-        Case(
-            "two masks of 2 x 2, all logits 0: (1 + 0.5) * 0.693 / 2",
-            zero,
-            zero == 0,
-            torch.tensor([1.0, 0.5]),
-            torch.tensor(2.0),
-        ),
+        Case("two masks of 2 x 2, all logits 0: (1 + 0.5) * 0.693 / 2", *by_hand),
         Case("12 masks of 28 x 28", logits, target, weight, weight.sum()),
         Case("logits of +-80", *far, torch.tensor(2.5)),
         Case("no positive location", *nothing, torch.tensor(1e-6)),
@@ -147,18 +128,14 @@ def _masks(
 
 
 LOSS = Exercise(
-    id="11.2",
-    title="The mask loss",
-    minutes=10,
-    difficulty=2,
     solution=average_mask_loss,
     reference=mask_loss,
     make_cases=_loss_cases,
     wrong_answers=(
         WrongAnswer(
             {".mean(": ".sum("},
-            "The cells of a mask are added up, so that the loss is R * R times too large and "
-            "grows with the resolution. It is their mean.",
+            "You added up the cells of a mask, so the loss is R * R times too large and grows with "
+            "the resolution. Take their mean.",
         ),
         WrongAnswer(
             {" * weight)": ")"},
@@ -166,39 +143,37 @@ LOSS = Exercise(
         ),
         WrongAnswer(
             {"/ total_weight": "/ max(len(weight), 1)"},
-            "The sum is divided by the number of masks. It is divided by total_weight, as the box "
-            "loss is.",
+            "You divided the sum by the number of masks. Divide by total_weight, as in the box "
+            "loss.",
         ),
     ),
     hints=(
-        "Two different means hide in it: one over cells, one over masks.",
+        "The loss has two different means: one over cells, one over masks.",
         "F.binary_cross_entropy_with_logits with reduction='none' keeps the cells.",
         "(entropy.mean(dim=(1, 2)) * weight).sum() / total_weight.",
     ),
 )
 
 
-# 11.3  One normaliser
-
-
+@task("11.3", "A batch in parts, one normaliser", minutes=10, difficulty=3)
 def losses_of_parts(
     logits: Tensor, target: Tensor, weight: Tensor, part: Tensor, num_parts: int
 ) -> Tensor:
-    """The mask loss of a batch that is taken in parts; their sum is the undivided batch's.
+    """The mask losses of the parts of a batch, whose sum is the loss of the whole batch.
 
     Args:
         logits: (P, R, R) of all parts together.
         target: (P, R, R) bool.
         weight: (P,) centerness targets.
-        part: (P,) int64, which part each location is in, 0 to `num_parts` - 1.
-        num_parts: some parts may have no location at all.
+        part: (P,) int64, the part of each location, 0 to `num_parts` - 1.
+        num_parts: number of parts; some may have no location.
 
     Returns:
         (num_parts,) losses.
     """
-    # Step 1: what every part is divided by, known before any of them is computed
+    # Step 1: the divisor of all parts, known before any of them is computed
     total = weight.sum().clamp(min=1e-6)
-    # Step 2: the weighted entropy of each part alone, divided by it
+    # Step 2: the weighted entropy of each part, divided by it
     entropy = F.binary_cross_entropy_with_logits(logits, target.float(), reduction="none")
     of_masks = entropy.mean(dim=(1, 2)) * weight
     return torch.stack([of_masks[part == i].sum() for i in range(num_parts)]) / total
@@ -217,22 +192,13 @@ def _part_cases(generator: Generator) -> list[Case]:
     drawn = torch.randint(0, 3, (30,), generator=generator)
     nothing = (torch.zeros(0, 4, 4), torch.zeros(0, 4, 4).bool(), torch.zeros(0))
     return [
-        Case(
-            "four masks of 2 x 2, three of them in the first part",
-            *few,
-            torch.tensor([0, 0, 0, 1]),
-            2,
-        ),
+        Case("four masks of 2 x 2, three in the first part", *few, torch.tensor([0, 0, 0, 1]), 2),
         Case("30 masks in four parts, the last one empty", *many, drawn, 4),
         Case("no positive location", *nothing, torch.zeros(0, dtype=torch.int64), 2),
     ]
 
 
 PARTS = Exercise(
-    id="11.3",
-    title="A batch in parts, one normaliser",
-    minutes=10,
-    difficulty=3,
     solution=losses_of_parts,
     reference=_reference_losses_of_parts,
     make_cases=_part_cases,
@@ -242,15 +208,15 @@ PARTS = Exercise(
                 ".sum() for i": ".sum() / weight[part == i].sum().clamp(min=1e-6) for i",
                 "]) / total": "])",
             },
-            "Each part is divided by its own weight: the sum of the parts is then about num_parts "
-            "times the undivided loss.",
+            "You divided each part by its own weight. The sum of the parts is then about num_parts "
+            "times the loss of the whole batch.",
         ),
         WrongAnswer(
             {
                 ".sum() for i": ".sum() / weight[part == i].sum().clamp(min=1e-6) for i",
                 "]) / total": "]) / num_parts",
             },
-            "Each part is divided by its own weight, then by the number of parts. The size is "
+            "You divided each part by its own weight, then by the number of parts. The size is "
             "right, but an object in a part with few of them weighs more than one among many.",
         ),
         WrongAnswer(
@@ -260,16 +226,14 @@ PARTS = Exercise(
         ),
     ),
     hints=(
-        "A part with one object and a part with nine: should that one weigh as much as nine?",
-        "Divide each part by what the undivided batch is divided by; 1e-6 where that is 0.",
-        "average_mask_loss of the part's masks (part == i) with the whole weight.sum().",
+        "One part has one object, another has nine: should the one weigh as much as the nine?",
+        "Divide each part by the divisor of the whole batch; 1e-6 if that is 0.",
+        "average_mask_loss of the part's masks (part == i) with the weight.sum() of all.",
     ),
 )
 
 
-# 11.4  What reaches the bases
-
-
+@task("11.4", "The gradient that reaches the bases", minutes=15, difficulty=4)
 def gradient_of_crops(
     logits: Tensor, scores: Tensor, target: Tensor, weight: Tensor, total_weight: Tensor
 ) -> Tensor:
@@ -280,16 +244,16 @@ def gradient_of_crops(
         scores: (P, K, R, R) s.
         target: (P, R, R) bool.
         weight: (P,) centerness targets.
-        total_weight: scalar that the loss is divided by.
+        total_weight: scalar that divides the loss.
 
     Returns:
         (P, K, R, R).
     """
-    # Step 1: of a cell's entropy with respect to its logit: the probability minus the target
+    # Step 1: derivative of a cell's entropy by its logit: the probability minus the target
     error = logits.sigmoid() - target.float()
     # Step 2: the mean over R * R cells, the weight of the mask, the normaliser
     error = error * weight[:, None, None] / (total_weight * logits.shape[1] * logits.shape[2])
-    # Step 3: of the logit with respect to each crop
+    # Step 3: derivative of the logit by each crop
     return error[:, None] * scores
 
 
@@ -321,10 +285,6 @@ def _gradient_cases(generator: Generator) -> list[Case]:
 
 
 GRADIENT = Exercise(
-    id="11.4",
-    title="The gradient that reaches the bases",
-    minutes=15,
-    difficulty=4,
     solution=gradient_of_crops,
     reference=_reference_gradient_of_crops,
     make_cases=_gradient_cases,
@@ -333,28 +293,28 @@ GRADIENT = Exercise(
     wrong_answers=(
         WrongAnswer(
             {" * logits.shape[1] * logits.shape[2]": ""},
-            "The mean over the R * R cells is missing: each cell has a share of 1 / (R * R).",
+            "The mean over the R * R cells is missing: each cell counts 1 / (R * R).",
         ),
         WrongAnswer(
             {"logits.sigmoid() - target.float()": "target.float() - logits.sigmoid()"},
-            "The sign is turned. Where the probability is too high the gradient is positive; the "
-            "optimizer walks against it.",
+            "The sign is wrong. If the probability is too high, the gradient is positive; the "
+            "optimizer moves against it.",
         ),
         WrongAnswer(
             {"* scores": "* torch.ones_like(scores)"},
-            "All bases get the same. The blender multiplies crop k with s_k, so what comes back "
-            "is multiplied with it, too.",
+            "All bases get the same gradient. The blender multiplies crop k by s_k, so the "
+            "gradient is multiplied by it, too.",
         ),
         WrongAnswer(
             {"logits.sigmoid()": "logits"},
-            "The logit minus the target is the derivative of a squared error. That of the entropy "
-            "has the probability in its place.",
+            "The logit minus the target is the derivative of a squared error. The derivative of "
+            "the entropy has the probability instead.",
         ),
     ),
     hints=(
-        "The derivative of the entropy by the logit m is sigma(m) - t: derive it once.",
+        "The derivative of the entropy by the logit m is sigma(m) - t. Derive it once.",
         "The chain: 1 / total_weight, the mask's weight, 1 / (R * R), sigma(m) - t, and dm/dr.",
-        "dm / dr_k = s_k: multiply the error (P, 1, R, R) with the scores (P, K, R, R).",
+        "dm / dr_k = s_k: multiply the error (P, 1, R, R) by the scores (P, K, R, R).",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Chapter 12, training: batches, the schedule, the loop, averaged weights."""
+"""Exercises of chapter 12, training: batches, the schedule, the loop, averaged weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from blendmask_lite.course.definition import Case, Exercise, WrongAnswer
+from blendmask_lite.course.definition import Case, Exercise, WrongAnswer, task
 from blendmask_lite.model.inputs import padded_size
 from blendmask_lite.training.engine import TrainingState, WeightAverage, make_optimizer, train
 from blendmask_lite.training.schedule import TrainConfig, learning_rate_at
@@ -19,15 +19,13 @@ from blendmask_lite.training.schedule import TrainConfig, learning_rate_at
 __all__ = ["EXERCISES"]
 
 
-# 12.1  One batch of images of different sizes
-
-
+@task("12.1", "Images of different sizes in one batch", minutes=10, difficulty=2)
 def pad_batch(divisor: int, *images: Tensor) -> Tensor:
     """Put images of different sizes into one batch, with zeros on the right and below.
 
     Args:
-        divisor: height and width become its smallest multiples that hold all images.
-        images: B tensors (3, H, W), normalised already.
+        divisor: height and width of the batch are its smallest multiples that hold all images.
+        images: B tensors (3, H, W), already normalised.
 
     Returns:
         (B, 3, H, W); every image begins at the upper left corner.
@@ -44,7 +42,7 @@ def pad_batch(divisor: int, *images: Tensor) -> Tensor:
 
 def _reference_pad_batch(divisor: int, *images: Tensor) -> Tensor:
     height, width = padded_size([(image.shape[1], image.shape[2]) for image in images], divisor)
-    padded = [F.pad(each, (0, width - each.shape[2], 0, height - each.shape[1])) for each in images]
+    padded = [F.pad(x, (0, width - x.shape[2], 0, height - x.shape[1])) for x in images]
     return torch.stack(padded)
 
 
@@ -55,16 +53,12 @@ def _pad_cases(generator: Generator) -> list[Case]:
     return [
         Case("two images, 2 x 3 and 3 x 1, in multiples of 2", 2, image(2, 3), image(3, 1)),
         Case("two of 40 x 70 and 64 x 33, in multiples of 32", 32, image(40, 70), image(64, 33)),
-        Case("one alone whose size fits", 32, image(32, 64)),
+        Case("a single image whose size fits", 32, image(32, 64)),
         Case("three, in multiples of 64", 64, image(30, 50), image(65, 20), image(9, 60)),
     ]
 
 
 PAD = Exercise(
-    id="12.1",
-    title="Images of different sizes in one batch",
-    minutes=10,
-    difficulty=2,
     solution=pad_batch,
     reference=_reference_pad_batch,
     make_cases=_pad_cases,
@@ -75,48 +69,46 @@ PAD = Exercise(
                 "place, :,": "place, :, (height - image.shape[1]) // 2 :, "
                 "(width - image.shape[2]) // 2 :][:,"
             },
-            "The images lie in the middle. Boxes and masks count from the upper left corner, so "
-            "that every image has to begin there.",
+            "The images are in the middle. Boxes and masks count from the upper left corner, so "
+            "every image has to begin there.",
         ),
         WrongAnswer(
             {": image.shape[1], : image.shape[2]]": "-image.shape[1] :, -image.shape[2] :]"},
-            "The zeros are on the left and above: all true boxes would be off. Padding belongs on "
-            "the right and below.",
+            "The zeros are on the left and above, so all true boxes would be off. Padding belongs "
+            "on the right and below.",
         ),
         WrongAnswer(
             {"torch.zeros(": "torch.ones("},
-            "The rest is filled with 1. After the normalisation 0 is the mean colour; that is "
-            "what the padding has.",
+            "The rest is filled with 1. After the normalisation, 0 is the mean colour, which the "
+            "padding should have.",
         ),
     ),
     hints=(
-        "Which two numbers of all images decide the size of the batch?",
-        "(size + divisor - 1) // divisor is the number of strides, rounded up.",
+        "Which two numbers of all images determine the size of the batch?",
+        "(size + divisor - 1) // divisor is the number of multiples, rounded up.",
         "torch.zeros(B, 3, height, width), then batch[i, :, :h, :w] = image i.",
     ),
 )
 
 
-# 12.2  Warm-up and decay
-
-
+@task("12.2", "Warm-up and decay of the learning rate", minutes=10, difficulty=2)
 def learning_rates(iteration: Tensor, length: int, peak: float, warmup: int) -> Tensor:
     """The learning rate: a linear warm-up, then half a cosine down to zero.
 
     Args:
         iteration: (n,) from 0 to length - 1.
         length: iterations of the whole training.
-        peak: the largest rate, reached when the warm-up ends.
-        warmup: iterations of the warm-up, at least 1 and less than `length`; at iteration 0 the
-            rate is peak / 1000.
+        peak: the largest rate, at the end of the warm-up.
+        warmup: iterations of the warm-up, at least 1 and less than `length`; the rate at
+            iteration 0 is peak / 1000.
 
     Returns:
         (n,) rates.
     """
-    # Step 1: the share of the warm-up that is done, at most 1, and the factor from it
+    # Step 1: the finished share of the warm-up, at most 1, and the factor from it
     share = (iteration / warmup).clamp(max=1)
     factor = share + (1 - share) / 1000
-    # Step 2: the share of the time after the warm-up that is done, at least 0, and the cosine
+    # Step 2: the finished share of the time after the warm-up, at least 0, and the cosine
     progress = ((iteration - warmup) / (length - warmup)).clamp(min=0)
     return peak * factor * (1 + torch.cos(torch.pi * progress)) / 2
 
@@ -139,10 +131,6 @@ def _rate_cases(generator: Generator) -> list[Case]:
 
 
 RATES = Exercise(
-    id="12.2",
-    title="Warm-up and decay of the learning rate",
-    minutes=10,
-    difficulty=2,
     solution=learning_rates,
     reference=_reference_learning_rates,
     make_cases=_rate_cases,
@@ -150,35 +138,34 @@ RATES = Exercise(
     wrong_answers=(
         WrongAnswer(
             {" + (1 - share) / 1000": ""},
-            "The warm-up begins at 0, so that the first step does nothing. It begins at a "
+            "The warm-up begins at 0, so the first step does nothing. It should begin at a "
             "thousandth of the peak.",
         ),
         WrongAnswer(
             {"(iteration - warmup) / (length - warmup)": "iteration / length"},
-            "The cosine runs from iteration 0. It begins where the warm-up ends, or the peak is "
-            "never reached.",
+            "The cosine runs from iteration 0. It should begin at the end of the warm-up, or the "
+            "peak is never reached.",
         ),
         WrongAnswer(
             {"(1 + torch.cos(torch.pi * progress)) / 2": "(1 - progress)"},
-            "The rate falls along a straight line. Half a cosine stays high for long and comes "
-            "down softly.",
+            "The rate falls along a straight line. Half a cosine stays high for longer and ends "
+            "gently.",
         ),
         WrongAnswer(
             {"(1 + torch.cos(torch.pi * progress)) / 2": "torch.cos(torch.pi * progress)"},
-            "The cosine becomes negative: it walks uphill. (1 + cosine) / 2 goes from 1 to 0.",
+            "The cosine becomes negative, so training goes uphill. (1 + cosine) / 2 goes from 1 to "
+            "0.",
         ),
     ),
     hints=(
-        "Two factors multiply the peak: one of the warm-up, one of the cosine.",
-        "In the warm-up the cosine stands at 1, after it the warm-up does: clamp helps.",
+        "Two factors multiply the peak: the warm-up and the cosine.",
+        "During the warm-up the cosine factor is 1, after it the warm-up factor is: use clamp.",
         "factor = share + (1 - share) / 1000, and (1 + torch.cos(torch.pi * progress)) / 2.",
     ),
 )
 
 
-# 12.3  The loop
-
-
+@task("12.3", "The training loop", minutes=15, difficulty=3)
 def train_loop(
     make_model: Callable[[], nn.Module],
     images: Sequence[Any],
@@ -188,20 +175,20 @@ def train_loop(
     """Train a new model, one optimizer step for each batch.
 
     Args:
-        make_model: gives a new model; called with a batch's images and targets, a model
+        make_model: returns a new model; called with a batch's images and targets, a model
             returns its losses by name, scalars.
         images: of T batches.
         targets: of T batches.
         config: `learning_rate_at(i, config)` is the rate of step i, counted from 0;
-            `config.clip_norm` is the largest norm that the whole gradient may have, or None.
+            `config.clip_norm` is the largest norm of the whole gradient, or None.
 
     Returns:
-        (T,) the sum of the losses at each step, before its weights change.
+        (T,) the sum of the losses at each step, before the weights change.
     """
     model = make_model()
     optimizer = make_optimizer(model, config)
     totals = []
-    # Step 1, of each batch: forget the old gradient; forward; add up the losses
+    # Step 1, for each batch: clear the old gradient; forward; add up the losses
     # Step 2: backward; clip the gradient
     # Step 3: set this step's learning rate in every parameter group; step
     for iteration in range(len(images)):
@@ -242,32 +229,30 @@ class _Batch:
 
 
 def _loop_cases(generator: Generator) -> list[Case]:
-    def case(what: str, steps: int, num: int, num_inputs: int, config: TrainConfig) -> Case:
+    def case(what: str, steps: int, num: int, num_inputs: int, clip_norm: float) -> Case:
         inputs = torch.randn(steps, num, num_inputs, generator=generator)
         wanted = 3 * torch.randn(steps, num, generator=generator)
-        return Case(what, functools.partial(_Line, num_inputs), inputs, wanted, config)
-
-    def config(iterations: int, clip_norm: float) -> TrainConfig:
-        return TrainConfig(
-            iterations=iterations,
+        config = TrainConfig(
+            iterations=max(steps, 3),
             optimizer="sgd",
             learning_rate=0.1,
             warmup_iterations=2,
             warmup_factor=0.1,
-            milestones=(iterations - 1,),
+            milestones=(max(steps, 3) - 1,),
             clip_norm=clip_norm,
         )
+        return Case(what, functools.partial(_Line, num_inputs), inputs, wanted, config)
 
     return [
-        case("three steps of one number", 3, 1, 1, config(3, 100.0)),
-        case("eight steps of four times three numbers", 8, 4, 3, config(8, 100.0)),
-        case("six steps with a gradient that has to be clipped", 6, 4, 3, config(6, 0.5)),
-        case("no step", 0, 4, 3, config(3, 1.0)),
+        case("three steps with one number", 3, 1, 1, 100.0),
+        case("eight steps with four times three numbers", 8, 4, 3, 100.0),
+        case("six steps with a gradient that has to be clipped", 6, 4, 3, 0.5),
+        case("no step", 0, 4, 3, 1.0),
     ]
 
 
 class _Line(nn.Module):
-    """Two losses of a line through points, so that they have to be added up."""
+    """A line through points with two losses that must be added up."""
 
     def __init__(self, num_inputs: int) -> None:
         super().__init__()
@@ -281,10 +266,6 @@ class _Line(nn.Module):
 
 
 LOOP = Exercise(
-    id="12.3",
-    title="The training loop",
-    minutes=15,
-    difficulty=3,
     solution=train_loop,
     reference=_reference_train_loop,
     make_cases=_loop_cases,
@@ -292,34 +273,32 @@ LOOP = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"optimizer.zero_grad()": "pass"},
-            "The gradients of all steps so far are added up: backward() adds to .grad. Forget the "
-            "old one first.",
+            "The gradients of all steps are added up, because backward() adds to .grad. Clear the "
+            "old gradient first.",
         ),
         WrongAnswer(
             {"config.clip_norm or torch.inf": "torch.inf"},
-            "The gradient is clipped after the step, when it has moved the weights already; or "
-            "not at all.",
+            "The gradient is not clipped, or only after the step, when it has already moved the "
+            "weights.",
         ),
         WrongAnswer(
             {"learning_rate_at(iteration, config)": 'group["lr"]'},
-            "The learning rate stays what the optimizer began with: the schedule is never asked.",
+            "The learning rate never changes: the schedule is not used.",
         ),
     ),
     hints=(
-        "make_model() and make_optimizer(model, config) come first. What is done in each step?",
-        "zero_grad, forward, backward, clip, set the rate, step: in this order.",
+        "make_model() and make_optimizer(model, config) come first. What does each step do?",
+        "zero_grad, forward, backward, clip, set the rate, step, in this order.",
         'group["lr"] = ... for all param_groups; nn.utils.clip_grad_norm_(parameters, norm).',
     ),
 )
 
 
-# 12.4  Averaged weights
-
-
+@task("12.4", "Average the weights over the training", minutes=10, difficulty=2)
 def average_weights(weights: Tensor, decay: float) -> Tensor:
     """The exponential moving average of a model's weights over a training.
 
-    The average begins as the initial weights. Step n = 1, 2, ... keeps a share of it and takes
+    The average begins with the initial weights. Step n = 1, 2, ... keeps a share of it and takes
     the rest from the new weights; the share is the smaller of `decay` and (1 + n) / (10 + n).
 
     Args:
@@ -351,16 +330,12 @@ def _average_cases(generator: Generator) -> list[Case]:
     return [
         Case("one weight: 11, then 0", torch.tensor([[11.0], [0.0]]), 0.999),  # 11 * 2 / 11 = 2
         Case("5 weights, 29 steps", weights, 0.999),
-        Case("the same with a decay that is soon reached", weights, 0.5),
+        Case("the same with a decay that is reached soon", weights, 0.5),
         Case("no step yet", weights[:1], 0.9),
     ]
 
 
 AVERAGE = Exercise(
-    id="12.4",
-    title="Average the weights over the training",
-    minutes=10,
-    difficulty=2,
     solution=average_weights,
     reference=_reference_average_weights,
     make_cases=_average_cases,
@@ -368,23 +343,23 @@ AVERAGE = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"min(decay, (1 + step) / (10 + step))": "decay"},
-            "The share is `decay` from the first step on, so that the random initial weights stay "
-            "in the average for a thousand steps.",
+            "The share is `decay` from the first step on, so the random initial weights stay in "
+            "the average for a thousand steps.",
         ),
         WrongAnswer(
             {"share = min(": "share = 1 - min("},
-            "The shares are exchanged: the old average keeps the large share, the new weights "
-            "enter with the small one.",
+            "The shares are exchanged: the old average should keep the large share, and the new "
+            "weights enter with the small one.",
         ),
         WrongAnswer(
             {"return average": "return weights.mean(dim=0)"},
-            "This is the plain mean of all moments. A moving average forgets: late weights count "
+            "This is the plain mean of all steps. A moving average forgets: late weights count "
             "more than early ones.",
         ),
     ),
     hints=(
-        "After step 1 the share is 2 / 11: how much of the random initial weights is left?",
-        "A loop over the rows from 1 on; the row's number is n.",
+        "After step 1 the share is 2 / 11: how much of the initial weights is left?",
+        "A loop over the rows from 1 on; n is the number of the row.",
         "average = share * average + (1 - share) * weights[n].",
     ),
 )

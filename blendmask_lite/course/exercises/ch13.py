@@ -7,36 +7,34 @@ import itertools
 import torch
 from torch import Generator, Tensor
 
-from blendmask_lite.course.definition import Case, Exercise, WrongAnswer
+from blendmask_lite.course.definition import Case, Exercise, WrongAnswer, task
 from blendmask_lite.research.ablations.report import T_VALUES, bootstrap_interval, estimate
 from blendmask_lite.research.matching import match_bases
 
 __all__ = ["EXERCISES"]
 
 
-# 13.1  Intervals over seeds
-
-
+@task("13.1", "Mean and interval over seeds", minutes=10, difficulty=2)
 def intervals(values: Tensor) -> Tensor:
     """Mean over the seeds and its 95 % interval by Student's t.
 
     Args:
-        values: (N, S) float64, a row a method, a column a seed; S from 2 to 9.
+        values: (N, S) float64, rows are methods, columns are seeds; S from 2 to 9.
 
     Returns:
         (N, 2): the mean m and the half width h; the interval is m - h to m + h.
-        `T_VALUES[S]` is the t for S seeds.
+        `T_VALUES[S]` is t for S seeds.
     """
     # Step 1: the spread of one seed, with S - 1 in the denominator
     spread = values.std(dim=1)
-    # Step 2: a mean of S seeds spreads less by the root of S
+    # Step 2: the spread of a mean of S seeds is smaller by the root of S
     half_width = T_VALUES[values.shape[1]] * spread / values.shape[1] ** 0.5
     return torch.stack([values.mean(dim=1), half_width], dim=1)
 
 
 def _reference_intervals(values: Tensor) -> Tensor:
     found = [estimate(row) for row in values.tolist()]
-    rows = [[each.mean, each.half_width or 0.0] for each in found]
+    rows = [[interval.mean, interval.half_width or 0.0] for interval in found]
     return torch.tensor(rows, dtype=torch.float64).reshape(len(values), 2)
 
 
@@ -56,41 +54,35 @@ def _scores(generator: Generator, *shape: int) -> Tensor:
 
 
 INTERVALS = Exercise(
-    id="13.1",
-    title="Mean and interval over seeds",
-    minutes=10,
-    difficulty=2,
     solution=intervals,
     reference=_reference_intervals,
     make_cases=_seed_cases,
     wrong_answers=(
         WrongAnswer(
             {"std(dim=1)": "std(dim=1, correction=0)"},
-            "The spread is divided by S. The mean was taken from the same values, so S - 1 is "
-            "left.",
+            "You divided the spread by S. The mean comes from the same values, which leaves S - 1.",
         ),
         WrongAnswer(
             {" / values.shape[1] ** 0.5": ""},
-            "This is where one more seed would land. The mean of S seeds spreads less by root S.",
+            "This is the interval for one more seed. The spread of a mean of S seeds is smaller by "
+            "root S.",
         ),
         WrongAnswer(
             {"T_VALUES[values.shape[1]]": "1.96"},
-            "1.96 belongs to a spread that is known. Three seeds estimate it badly: t is 4.303.",
+            "1.96 is for a spread that is known. Three seeds estimate it badly: t is 4.303.",
         ),
     ),
     hints=(
-        "How far does one seed lie from the mean, and how far the mean of S seeds?",
-        "values.std(dim=1) divides by S - 1, as it has to be; then divide by S ** 0.5.",
+        "How far is one seed from the mean, and how far is the mean of S seeds?",
+        "values.std(dim=1) divides by S - 1, as it should; then divide by S ** 0.5.",
         "Half width: T_VALUES[S] * values.std(dim=1) / S**0.5; stack it behind the mean.",
     ),
 )
 
 
-# 13.2  Pairs
-
-
+@task("13.2", "Compare seed by seed", minutes=5, difficulty=2)
 def paired_intervals(better: Tensor, worse: Tensor) -> Tensor:
-    """Mean difference of two methods and its interval, seed by seed.
+    """Mean difference of two methods and its interval, from differences of equal seeds.
 
     Args:
         better: (N, S) float64, N comparisons; column s was trained with seed s.
@@ -116,10 +108,6 @@ def _pair_cases(generator: Generator) -> list[Case]:
 
 
 PAIRED = Exercise(
-    id="13.2",
-    title="Compare seed by seed",
-    minutes=5,
-    difficulty=2,
     solution=paired_intervals,
     reference=lambda better, worse: _reference_intervals(better - worse),
     make_cases=_pair_cases,
@@ -132,35 +120,33 @@ PAIRED = Exercise(
                 ],
                 dim=1,
             ),
-            "The two spreads were combined as if the runs had nothing in common. Equal seeds saw "
-            "equal images: take differences first.",
+            "You combined the two spreads as if the runs had nothing in common. Equal seeds have "
+            "seen equal images: take differences first.",
         ),
         WrongAnswer(
             {"better - worse)": "better) + intervals(worse) * torch.tensor([-1, 1])"},
-            "The two half widths were added. That asks whether the intervals overlap, which is "
-            "another and a much harder question.",
+            "You added the two half widths. That asks whether the intervals overlap, which is "
+            "another and much stricter question.",
         ),
         WrongAnswer(
             {"better - worse": "better.sort(dim=1).values - worse.sort(dim=1).values"},
-            "Both rows were sorted, so that best meets best. Pairs are made by seed.",
+            "You sorted both rows, so the best meets the best. Pairs are made by seed.",
         ),
     ),
     hints=(
         "What do two runs with the same seed have in common, and where does it cancel?",
-        "Take differences first, one a seed; they are values like any others.",
+        "Take differences first, one per seed; they are values like any others.",
         "intervals(better - worse)",
     ),
 )
 
 
-# 13.3  Resampled images
-
-
+@task("13.3", "Resample the images", minutes=10, difficulty=3)
 def resampled_interval(values: Tensor, draws: Tensor) -> Tensor:
     """The bootstrap: the middle 95 % of the means that other images would have given.
 
     Args:
-        values: (I,) float64, one number an image.
+        values: (I,) float64, one number per image.
         draws: (B, I) int64: B times I images, drawn with replacement.
 
     Returns:
@@ -168,7 +154,7 @@ def resampled_interval(values: Tensor, draws: Tensor) -> Tensor:
     """
     # Step 1: B means, each of its own images
     means = values[draws].mean(dim=1)
-    # Step 2: leave 2.5 % of them out at either end
+    # Step 2: leave out 2.5 % of them at both ends
     return torch.quantile(means, torch.tensor([0.025, 0.975], dtype=means.dtype))
 
 
@@ -185,10 +171,6 @@ def _draw_cases(generator: Generator) -> list[Case]:
 
 
 RESAMPLED = Exercise(
-    id="13.3",
-    title="Resample the images",
-    minutes=10,
-    difficulty=3,
     solution=resampled_interval,
     reference=bootstrap_interval,
     make_cases=_draw_cases,
@@ -196,28 +178,26 @@ RESAMPLED = Exercise(
         WrongAnswer(
             {".mean(dim=1)": ".flatten()"},
             "These are quantiles of single images. Every draw of I images gives one mean; the "
-            "means spread far less.",
+            "means have a far smaller spread.",
         ),
         WrongAnswer(
             {"[0.025, 0.975]": "[0.05, 0.95]"},
-            "5 % were left out at either end; that leaves 90 %. The middle 95 % begins at 2.5 %.",
+            "You left out 5 % at both ends, which leaves 90 %. The middle 95 % begins at 2.5 %.",
         ),
         WrongAnswer(
             {"[0.025, 0.975]": "[0.0, 1.0]"},
-            "The smallest and the largest mean were taken. More draws would widen that forever.",
+            "You took the smallest and the largest mean. More draws would widen that forever.",
         ),
     ),
     hints=(
-        "values[draws] has the shape (B, I). Which axis are the images of one draw?",
-        "B means; sort them in your mind and cut 2.5 % off at both ends.",
+        "values[draws] has the shape (B, I). Which axis has the images of one draw?",
+        "Take B means, sort them in your mind, and cut off 2.5 % at both ends.",
         "torch.quantile(values[draws].mean(dim=1), torch.tensor([0.025, 0.975], dtype=...))",
     ),
 )
 
 
-# 13.4  Which base is which
-
-
+@task("13.4", "Which base is which?", minutes=15, difficulty=3)
 def match(first: Tensor, second: Tensor) -> Tensor:
     """Pair the bases of two runs so that the sum of correlations is as large as possible.
 
@@ -226,7 +206,7 @@ def match(first: Tensor, second: Tensor) -> Tensor:
         second: (K, h, w) of another run, for the same image.
 
     Returns:
-        (K,) int64: base k of the first belongs to base order[k] of the second.
+        (K,) int64: base k of the first run belongs to base order[k] of the second.
     """
     K = len(first)
     # Step 1: subtract each base's mean, divide by its length: products become correlations
@@ -241,14 +221,14 @@ def match(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _match_cases(generator: Generator) -> list[Case]:
-    # By hand: base 0 rises to the right, base 1 downwards; in the second run they are exchanged,
-    # and scaled and shifted, which correlations do not see.
+    # By hand: base 0 rises to the right, base 1 downwards. In the second run they are exchanged,
+    # scaled and shifted; scale and shift do not change correlations.
     right = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
     bases = torch.stack([right, right.T])
     # The best partner of both bases is the same one; only one of them can have it.
     rival = torch.stack([right + 0.4 * right.T, 0.1 * right - right.T])
     first = torch.randn(4, 6, 8, generator=generator)
-    # Three bases change places in a ring, so that the way there is not the way back.
+    # Three bases change places in a ring, so that the order is not its own inverse.
     ring = torch.tensor([1, 2, 0, 3]).roll(int(torch.randint(0, 4, (), generator=generator)))
     offsets = 40 * torch.randperm(4, generator=generator)[:, None, None]
     second = 3 * first[ring] + torch.randn(4, 6, 8, generator=generator) + offsets
@@ -262,10 +242,6 @@ def _match_cases(generator: Generator) -> list[Case]:
 
 
 MATCH = Exercise(
-    id="13.4",
-    title="Which base is which?",
-    minutes=15,
-    difficulty=3,
     solution=match,
     reference=lambda first, second: match_bases([first], [second]).order,
     make_cases=_match_cases,
@@ -274,21 +250,21 @@ MATCH = Exercise(
         WrongAnswer(
             {"orders[sums.argmax()]": "correlations.argmax(dim=1)"},
             "Every base took the partner that it likes best, and two took the same one. The sum "
-            "over all pairs is to be largest, with each partner once.",
+            "over all pairs should be largest, with each partner used once.",
         ),
         WrongAnswer(
             {"orders[sums.argmax()]": "(first.flatten(1) @ second.flatten(1).T).argmax(dim=1)"},
-            "Products were compared, not correlations: a base that is large everywhere wins "
-            "against all. Subtract the means and divide by the lengths first.",
+            "You compared products, not correlations: a base that is large everywhere wins against "
+            "all. Subtract the means and divide by the lengths first.",
         ),
         WrongAnswer(
             {"orders].sum": "orders].abs().sum"},
-            "A base was paired with a negative. The blender's weights are positive, so a base and "
-            "its negative do opposite things: the sign counts.",
+            "A base was paired with a negative one. The blender's weights are positive, so a base "
+            "and its negative do opposite things: the sign counts.",
         ),
         WrongAnswer(
             {"orders[sums.argmax()]": "orders[sums.argmax()].argsort()"},
-            "This tells for each base of the second run its partner in the first.",
+            "This is the partner in the first run for each base of the second.",
         ),
     ),
     hints=(

@@ -5,20 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from blendmask_lite.course.definition import Case, Exercise, WrongAnswer
+from blendmask_lite.course.definition import Case, Exercise, WrongAnswer, task
+from blendmask_lite.course.outlines import masks_as_detections
 from blendmask_lite.datasets.panoptic import TrueSegment, TrueSegments
 from blendmask_lite.evaluation.panoptic import count_segments
 from blendmask_lite.evaluation.panoptic_quality import PanopticQuality, SegmentCounts
 from blendmask_lite.model.panoptic import merge_things_and_stuff
 from blendmask_lite.research.costs import mask_head_cost
-from blendmask_lite.structures import Detections
 
 __all__ = ["EXERCISES"]
 
 
-# 14.1  The panoptic merge
-
-
+@task("14.1", "Merge objects and stuff", minutes=20, difficulty=3)
 def merge(
     masks: Tensor,
     scores: Tensor,
@@ -31,17 +29,17 @@ def merge(
 
     Args:
         masks: (N, H, W) bool; objects may overlap.
-        scores: (N,) from 0 to 1, in no order.
-        stuff: (H, W) int64 of the semantic branch: 0 things, 1 to S stuff.
-        score_threshold: objects below it do not count.
-        overlap: an object with a larger share of its mask covered already is left out.
-        stuff_area: a kind of stuff with fewer free pixels is left out.
+        scores: (N,) from 0 to 1, not sorted.
+        stuff: (H, W) int64 of the semantic branch: 0 for things, 1 to S for stuff.
+        score_threshold: objects with a lower score are left out.
+        overlap: objects with a larger share of their mask already covered are left out.
+        stuff_area: kinds of stuff with fewer free pixels are left out.
 
     Returns:
         (H, W) int64: 0 nothing, 1 to N the objects in the order of `masks`, N + s stuff s.
     """
     owner = torch.zeros_like(stuff)
-    # Step 1: objects, best score first; each gets its free pixels, unless too much is covered
+    # Step 1: objects, best score first; each gets its free pixels unless too much is covered
     for index in scores.argsort(descending=True, stable=True).tolist():
         free = masks[index] & (owner == 0)
         area, free_area = int(masks[index].sum()), int(free.sum())
@@ -60,30 +58,21 @@ def merge(
 def _reference_merge(
     masks: Tensor, scores: Tensor, stuff: Tensor, least_score: float, overlap: float, area: int
 ) -> Tensor:
-    num, (height, width) = len(masks), stuff.shape
-    found = Detections(
-        boxes=torch.zeros(num, 4),
-        scores=scores,
-        labels=torch.zeros(num, dtype=torch.int64),
-        masks=masks,
-        mask_logits=torch.zeros(num, 1, 1),
-        location_index=torch.zeros(num, dtype=torch.int64),
-        proposal_boxes=torch.zeros(num, 4),
-        image_size=(height, width),
-    )
+    num = len(masks)
+    found = masks_as_detections(masks, scores, torch.zeros(num, dtype=torch.int64))
     merged = merge_things_and_stuff(
         found, stuff, score_threshold=least_score, overlap=overlap, stuff_area=area
     )
     owner = torch.zeros_like(stuff)
-    for each in merged.segments:
-        index = each.instance_index
-        owner[merged.ids == each.id] = num + each.label if index is None else index + 1
+    for segment in merged.segments:
+        index = segment.instance_index
+        owner[merged.ids == segment.id] = num + segment.label if index is None else index + 1
     return owner
 
 
 def _merge_cases(generator: Generator) -> list[Case]:
-    # By hand: the second object is the best and takes rows 0 and 1; the first keeps row 2 only,
-    # half of its mask is covered. Of the stuff row 3 is left.
+    # By hand: the second object is the best and takes rows 0 and 1; half of the first object's
+    # mask is covered, so it only keeps row 2. Row 3 is left for the stuff.
     masks = torch.zeros(2, 4, 3, dtype=torch.bool)
     masks[0, 1:3], masks[1, 0:2] = True, True
     stuff = torch.tensor([[1, 1, 1], [0, 0, 0], [0, 0, 0], [2, 2, 1]])
@@ -101,7 +90,7 @@ def _merge_cases(generator: Generator) -> list[Case]:
 
 
 def _rectangles(generator: Generator, num: int, height: int, width: int) -> Tensor:
-    """(num, height, width) bool, a rectangle each."""
+    """(num, height, width) bool, one rectangle in each mask."""
     masks = torch.zeros(num, height, width, dtype=torch.bool)
     for mask in masks:
         y, x = (
@@ -113,16 +102,12 @@ def _rectangles(generator: Generator, num: int, height: int, width: int) -> Tens
 
 
 def _ids(masks: Tensor) -> Tensor:
-    """(H, W) int64: the number of the last mask at each pixel, from 1; 0 without one."""
+    """(H, W) int64: the number of the last mask at each pixel, from 1; 0 if there is none."""
     numbers = torch.arange(1, len(masks) + 1)[:, None, None]
     return (masks * numbers).amax(dim=0)
 
 
 MERGE = Exercise(
-    id="14.1",
-    title="Merge objects and stuff",
-    minutes=20,
-    difficulty=3,
     solution=merge,
     reference=_reference_merge,
     make_cases=_merge_cases,
@@ -130,48 +115,46 @@ MERGE = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"scores.argsort(descending=True, stable=True).tolist()": "range(len(scores))"},
-            "The objects come in the order of `masks`. The surest one comes first; sort by score.",
+            "You took the objects in the order of `masks`. The best one comes first; sort by "
+            "score.",
         ),
         WrongAnswer(
             {"(area - free_area) / area <= overlap": "True"},
-            "Every object with a free pixel is kept. One of which more than `overlap` is covered "
-            "already is most likely the same object again.",
+            "You kept every object with a free pixel. An object of which more than `overlap` is "
+            "covered is most likely a duplicate.",
         ),
         WrongAnswer(
             {"(area - free_area) / area <= overlap": "free_area / area >= overlap"},
-            "`overlap` is compared with the free share. It limits the covered one, 1 minus that.",
+            "You compared `overlap` with the free share. It limits the covered share.",
         ),
         WrongAnswer(
             {" & (owner == 0)\n        if free.sum()": "\n        if free.sum()"},
-            "Stuff lies over the objects. It gets what they leave free.",
+            "Stuff covers objects. It should get only the pixels that they leave free.",
         ),
         WrongAnswer(
             {"free.sum() >=": "(stuff == label).sum() >="},
-            "`stuff_area` is compared with all pixels of the kind. Only its free ones count, "
-            "those that no object has.",
+            "You compared `stuff_area` with all pixels of the stuff. Only its free pixels count.",
         ),
     ),
     hints=(
         "Which pixels of an object are free when its turn comes, and whose turn is first?",
         "free = masks[index] & (owner == 0); the covered share is 1 - free area / area.",
-        "Loop over scores.argsort(descending=True), write index + 1 into owner[free]; then loop "
-        "over stuff.unique() without 0 and write len(masks) + label the same way.",
+        "Loop over scores.argsort(descending=True) and write index + 1 into owner[free]; then loop "
+        "over stuff.unique() without 0 and write len(masks) + label in the same way.",
     ),
 )
 
 
-# 14.2  Matching segments
-
-
+@task("14.2", "Match segments", minutes=25, difficulty=4)
 def count_matches(
     true_ids: Tensor, true_labels: Tensor, found_ids: Tensor, found_labels: Tensor, num_classes: int
 ) -> Tensor:
     """Match the segments of one image (Kirillov et al., section 4.1).
 
     Args:
-        true_ids: (H, W) int64: the true segment of each pixel, 1 to T, or 0: nobody said (void).
-        true_labels: (T,) int64 class of the segments 1 to T.
-        found_ids: (H, W) int64, 1 to F, or 0: nothing found.
+        true_ids: (H, W) int64: the true segment of each pixel, 1 to T, or 0 for unlabelled (void).
+        true_labels: (T,) int64, classes of the segments 1 to T.
+        found_ids: (H, W) int64, 1 to F, or 0 for nothing found.
         found_labels: (F,) int64.
         num_classes: C.
 
@@ -182,7 +165,7 @@ def count_matches(
     counts = torch.zeros(num_classes, 4, dtype=torch.float64)
     void = true_ids == 0
     matched_true, matched_found = set(), set()
-    # Step 1: two segments of one class match where the IoU, without void pixels, is above 1/2
+    # Step 1: two segments of one class match if their IoU, without void pixels, is above 1/2
     for t, label in enumerate(true_labels.tolist(), start=1):
         for f in (found_labels == label).nonzero()[:, 0].tolist():
             true, found = true_ids == t, found_ids == f + 1
@@ -191,12 +174,12 @@ def count_matches(
                 counts[label] += torch.tensor([iou, 1, 0, 0], dtype=torch.float64)
                 matched_true.add(t)
                 matched_found.add(f + 1)
-    # Step 2: other found ones are unmatched, but not where more than half of them is void
+    # Step 2: other found segments are unmatched, unless more than half of them is void
     for f, label in enumerate(found_labels.tolist(), start=1):
         is_void = void[found_ids == f].float().mean() > 0.5
         if f not in matched_found and not is_void:
             counts[label, 2] += 1
-    # Step 3: other true ones are missed
+    # Step 3: other true segments are missed
     for t, label in enumerate(true_labels.tolist(), start=1):
         if t not in matched_true:
             counts[label, 3] += 1
@@ -211,16 +194,16 @@ def _reference_count_matches(
     found = dict(enumerate(found_labels.tolist(), start=1))
     counted = count_segments(TrueSegments(true_ids, tuple(segments)), found_ids, found, categories)
     counts = torch.zeros(num_classes, 4, dtype=torch.float64)
-    for label, each in counted.items():
-        row = [each.iou_sum, each.matched, each.unmatched, each.missed]
+    for label, own in counted.items():
+        row = [own.iou_sum, own.matched, own.unmatched, own.missed]
         counts[label] = torch.tensor(row, dtype=torch.float64)
     return counts
 
 
 def _match_cases(generator: Generator) -> list[Case]:
-    # By hand: segment 1 has 6 pixels, 4 of them found; a fifth found one is void: IoU 4/6.
-    # Segments 2 share 2 of 4 pixels that are not void, which is not above 1/2. Half of the second
-    # found one is void, so it is held against the model; the third is void as a whole.
+    # By hand: segment 1 has 6 pixels, 4 of them found; a fifth found pixel is void: IoU 4/6.
+    # Segments 2 share 2 of 4 pixels that are not void, which is not above 1/2. The second found
+    # segment is half void and counts as unmatched; the third is all void and does not count.
     true = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 0], [2, 2, 2, 2], [0, 0, 0, 0]])
     found = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 1], [0, 0, 2, 2], [3, 3, 2, 2]])
     labels = torch.tensor([0, 1])
@@ -233,65 +216,54 @@ def _match_cases(generator: Generator) -> list[Case]:
     big = torch.where(torch.arange(24) < 4, 0, big)
     kept, big = big.unique(return_inverse=True)
     big_labels = big_labels[kept[kept > 0] - 1]
+    classes = torch.tensor([0, 1, 1])
     return [
-        Case(
-            "two true segments, three found, some void",
-            true,
-            labels,
-            found,
-            torch.tensor([0, 1, 1]),
-            2,
-        ),
-        Case("classes exchanged", true, labels, found, torch.tensor([1, 0, 0]), 2),
+        Case("two true segments, three found, some void", true, labels, found, classes, 2),
+        Case("classes exchanged", true, labels, found, 1 - classes, 2),
         Case("all a little off", true, labels, shifted, torch.tensor([0, 1, 0]), 2),
         Case("random segments of three classes", big, big_labels, moved, moved_labels, 3),
         Case("nothing found", true, labels, nothing, labels[:0], 2),
-        Case("nothing true, all void", nothing, labels[:0], found, torch.tensor([0, 1, 1]), 2),
+        Case("no true segment, all void", nothing, labels[:0], found, classes, 2),
     ]
 
 
 def _segments(generator: Generator, num: int, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """(H, W) ids that cover all pixels, numbered without gaps, and a class of three for each."""
+    """(H, W) ids that cover all pixels, numbered without gaps, and their classes, 0 to 2."""
     kept, ids = _ids(_rectangles(generator, num, height, width)).unique(return_inverse=True)
     return ids + 1, torch.randint(0, 3, (len(kept),), generator=generator)
 
 
 COUNT_MATCHES = Exercise(
-    id="14.2",
-    title="Match segments",
-    minutes=25,
-    difficulty=4,
     solution=count_matches,
     reference=_reference_count_matches,
     make_cases=_match_cases,
     wrong_answers=(
         WrongAnswer(
             {"(found_labels == label).nonzero()[:, 0].tolist()": "range(len(found_labels))"},
-            "Segments of two classes were matched. A star that is called a disk is one unmatched "
-            "disk and one missed star.",
+            "You matched segments of different classes. A star that is called a disk is one "
+            "unmatched disk and one missed star.",
         ),
         WrongAnswer(
             {" & ~void": ""},
-            "Void pixels stand in the union. Nobody said what they are, so they cannot be wrong.",
+            "Your union includes void pixels. They have no label, so they cannot be wrong.",
         ),
         WrongAnswer(
             {" and not is_void": ""},
-            "Every found segment without a partner counts. One that lies mostly on void pixels "
-            "may well be right; it is left out.",
+            "You counted every found segment without a partner. One that is mostly on void pixels "
+            "may be right; leave it out.",
         ),
     ),
     hints=(
-        "Can a true segment have two partners with an IoU above 1/2, if segments are disjoint?",
-        "So no best partner has to be searched: try all pairs of one class, keep the matched.",
-        "IoU: (true & found).sum() / ((true | found) & ~void).sum(). An unmatched found one "
+        "Can a true segment have two partners with an IoU above 1/2 if segments are disjoint?",
+        "There is no best partner to search for: try all pairs of one class and keep those that "
+        "match.",
+        "IoU: (true & found).sum() / ((true | found) & ~void).sum(). An unmatched found segment "
         "counts unless void[found_ids == f].float().mean() > 0.5.",
     ),
 )
 
 
-# 14.3  Panoptic quality
-
-
+@task("14.3", "PQ = SQ x RQ, class by class", minutes=10, difficulty=2)
 def average_quality(counts: Tensor) -> Tensor:
     """PQ, SQ and RQ (Kirillov et al., section 4.2), averaged over the classes that occur.
 
@@ -302,7 +274,7 @@ def average_quality(counts: Tensor) -> Tensor:
     Returns:
         (3,) float64: PQ, SQ and RQ in percent. A class without a match has SQ 0.
     """
-    # Step 1: only classes with a segment, true or found
+    # Step 1: only classes with a true or found segment
     iou_sum, matched, unmatched, missed = counts[counts[:, 1:].sum(dim=1) > 0].T
     # Step 2: per class, the mean IoU of its matches and the F1 score of its segments
     segmentation = iou_sum / matched.clamp(min=1)
@@ -315,7 +287,7 @@ def average_quality(counts: Tensor) -> Tensor:
 def _reference_average_quality(counts: Tensor) -> Tensor:
     classes = {}
     for number, (iou_sum, *numbers) in enumerate(counts.tolist()):
-        classes[str(number)] = SegmentCounts(iou_sum, *(int(each) for each in numbers))
+        classes[str(number)] = SegmentCounts(iou_sum, *map(int, numbers))
     quality = PanopticQuality(thing_classes=classes, stuff_classes={}, num_images=1).all
     return torch.tensor([quality[name] for name in ("PQ", "SQ", "RQ")], dtype=torch.float64)
 
@@ -336,67 +308,61 @@ def _quality_cases(generator: Generator) -> list[Case]:
 
 
 AVERAGE_QUALITY = Exercise(
-    id="14.3",
-    title="PQ = SQ x RQ, class by class",
-    minutes=10,
-    difficulty=2,
     solution=average_quality,
     reference=_reference_average_quality,
     make_cases=_quality_cases,
     wrong_answers=(
         WrongAnswer(
             {"counts[counts[:, 1:].sum(dim=1) > 0].T": "counts.T", " / 2)": " / 2).clamp(min=0.5)"},
-            "A class without any segment counts as 0. It says nothing about the model: leave it "
-            "out.",
+            "A class without any segment counts as 0 here. It says nothing about the model: leave "
+            "it out.",
         ),
         WrongAnswer(
             {"[segmentation *": "[segmentation.mean() *"},
-            "The averages of SQ and RQ were multiplied. PQ = SQ x RQ holds class by class; the "
+            "You multiplied the averages of SQ and RQ. PQ = SQ x RQ holds for each class; the "
             "average comes last.",
         ),
         WrongAnswer(
             {"counts[counts[:, 1:].sum(dim=1) > 0].T": "counts.sum(dim=0, keepdim=True).T"},
-            "The segments of all classes were thrown together. Every class counts the same, "
+            "You put the segments of all classes together. Every class should count the same, "
             "however many segments it has.",
         ),
         WrongAnswer(
             {" / 2)": ")"},
-            "Mistakes count in full. RQ is an F1 score: an unmatched and a missed segment count "
+            "Mistakes count in full here. RQ is an F1 score: unmatched and missed segments count "
             "half.",
         ),
     ),
     hints=(
-        "Which classes have no segment at all, and should they pull the average down?",
+        "Which classes have no segment at all, and should they lower the average?",
         "SQ = sum of IoUs / matched; RQ = matched / (matched + half of all mistakes).",
-        "Multiply SQ and RQ of each class first; .mean(dim=1) of the stacked three afterwards.",
+        "Multiply SQ and RQ of each class first; then stack all three and take .mean(dim=1).",
     ),
 )
 
 
-# 14.4  What the objects cost a mask head
-
-
+@task("14.4", "What objects cost a mask head", minutes=10, difficulty=2)
 def head_cost(num_objects: Tensor, channels: int, num_convs: int, size: int) -> Tensor:
-    """Multiply-adds of Mask R-CNN's mask head for one class, all objects together.
+    """Multiply-adds of Mask R-CNN's mask head for one class, for all objects of an image.
 
-    The head runs once an object: `num_convs` convolutions of 3 x 3 on size x size cells, a
+    The head runs once per object: `num_convs` convolutions of 3 x 3 on size x size cells, a
     transposed convolution that makes 2 x 2 cells of every cell, each from that cell alone, and a
     1 x 1 convolution to one mask of 2 size x 2 size cells. All layers have `channels` channels.
 
     Args:
         num_objects: (I,) int64, the number of objects in each of I images.
-        channels: of the crops and of all layers but the last.
+        channels: of the crops and of all layers except the last.
         num_convs: 3 x 3 convolutions.
         size: side of a crop, cells.
 
     Returns:
         (I,) int64.
     """
-    # Step 1: a convolution costs (cells it makes) x (kernel area) x (channels in) x (channels out)
+    # Step 1: a convolution costs (output cells) x (kernel area) x (channels in) x (channels out)
     convs = num_convs * size**2 * 9 * channels**2
     # Step 2: the two layers at twice the size
     doubling, predictor = (2 * size) ** 2 * channels**2, (2 * size) ** 2 * channels
-    # Step 3: every object pays for itself
+    # Step 3: every object costs the same
     return num_objects * (convs + doubling + predictor)
 
 
@@ -417,10 +383,6 @@ def _cost_cases(generator: Generator) -> list[Case]:
 
 
 HEAD_COST = Exercise(
-    id="14.4",
-    title="What objects cost a mask head",
-    minutes=10,
-    difficulty=2,
     solution=head_cost,
     reference=_reference_head_cost,
     make_cases=_cost_cases,
@@ -428,15 +390,15 @@ HEAD_COST = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"num_objects *": "num_objects.clamp(max=1) *"},
-            "The cost does not depend on the number of objects. This head runs once an object.",
+            "Your cost does not depend on the number of objects. This head runs once per object.",
         ),
         WrongAnswer(
             {"(2 * size) ** 2": "size**2"},
-            "The last two layers were counted at size x size cells. They make 2 size x 2 size.",
+            "You counted the last two layers at size x size cells. They make 2 size x 2 size.",
         ),
         WrongAnswer(
             {"doubling, predictor = ": "doubling, predictor = 4 * "},
-            "Each doubled cell was given a 2 x 2 kernel's four inputs. With stride 2 the kernels "
+            "You gave each new cell the four inputs of a 2 x 2 kernel. With stride 2 the kernels "
             "do not overlap: every new cell comes from one old cell.",
         ),
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from blendmask_lite.course.definition import Case, Exercise, WrongAnswer
+from blendmask_lite.course.definition import Case, Exercise, WrongAnswer, task
 from blendmask_lite.masks import mask_iou
 from blendmask_lite.model.attention import interpolate_attentions
 from blendmask_lite.model.merge import Blender
@@ -15,9 +15,7 @@ from blendmask_lite.research.oracles import attention_limit
 __all__ = ["EXERCISES"]
 
 
-# 15.1  Object or background
-
-
+@task("15.1", "Object or background: the area under the curve", minutes=10, difficulty=2)
 def object_auc(values: Tensor, is_object: Tensor) -> Tensor:
     """How well each base tells objects from background, without any threshold.
 
@@ -27,7 +25,7 @@ def object_auc(values: Tensor, is_object: Tensor) -> Tensor:
 
     Returns:
         (K,) the share of all pairs (cell of an object, cell of the background) in which the base
-        is larger on the object; equal values count one half. 0.5 where there is no pair.
+        is larger on the object; equal values count one half. 0.5 if there are no pairs.
     """
     # Step 1: both kinds of cells, (K, p) and (K, q)
     on, off = values[:, is_object], values[:, ~is_object]
@@ -58,10 +56,6 @@ def _auc_cases(generator: Generator) -> list[Case]:
 
 
 AUC = Exercise(
-    id="15.1",
-    title="Object or background: the area under the curve",
-    minutes=10,
-    difficulty=2,
     solution=object_auc,
     reference=_reference_object_auc,
     make_cases=_auc_cases,
@@ -69,34 +63,32 @@ AUC = Exercise(
     wrong_answers=(
         WrongAnswer(
             {" + 0.5 * (difference == 0).float()": ""},
-            "Equal values were counted as lost. They say nothing either way, so they count one "
+            "You counted equal values as lost. They say nothing either way, so they count one "
             "half.",
         ),
         WrongAnswer(
             lambda values, is_object: ((values > 0) == is_object).float().mean(dim=1),
-            "You asked whether the base is above 0 at each cell. The score compares cells of "
-            "objects with cells of background in pairs, so no threshold is needed.",
+            "You tested whether the base is above 0 at each cell. The score compares cells of "
+            "objects with cells of the background in pairs, so it needs no threshold.",
         ),
         WrongAnswer(
             {"difference > 0": "difference < 0"},
-            "The pairs are turned: count those in which the base is larger on the object.",
+            "The pairs are reversed: count those in which the base is larger on the object.",
         ),
     ),
     hints=(
         "How many pairs of one object cell and one background cell are there?",
-        "values[:, is_object][:, :, None] against values[:, ~is_object][:, None, :] gives all "
-        "pairs, (K, p, q). Ties count one half.",
+        "values[:, is_object][:, :, None] and values[:, ~is_object][:, None, :] make all pairs, "
+        "(K, p, q). Ties count one half.",
         "wins = (on > off).float() + 0.5 * (on == off).float(), then the mean over both axes of "
         "pairs; return 0.5 if there are none.",
     ),
 )
 
 
-# 15.2  Place in the box
-
-
+@task("15.2", "Does a base follow the position in the box?", minutes=15, difficulty=3)
 def follow_position(crops: Tensor, inside: Tensor) -> Tensor:
-    """Whether a base's values follow the place inside the objects' boxes.
+    """Whether a base's values follow the position inside the objects' boxes.
 
     Args:
         crops: (N, K, R, R) cropped bases.
@@ -104,7 +96,7 @@ def follow_position(crops: Tensor, inside: Tensor) -> Tensor:
 
     Returns:
         (K, 2) Pearson's correlation with x and with y over the cells of all objects together;
-        0 where it is not defined, because the base is constant or there are no cells.
+        0 if it is not defined because the base is constant or there are no cells.
     """
     # Step 1: columns and rows of all inside cells, (n,) each
     _, row, column = inside.nonzero(as_tuple=True)
@@ -122,7 +114,7 @@ def follow_position(crops: Tensor, inside: Tensor) -> Tensor:
 
 def _position_cases(generator: Generator) -> list[Case]:
     left_right = torch.tensor([[-1.0, 0.0, 1.0]]).expand(3, 3)
-    hand = torch.stack([left_right, left_right.T * -5])[None]
+    by_hand = torch.stack([left_right, left_right.T * -5])[None]
     crops = torch.randn(3, 4, 14, 14, generator=generator)
     crops = crops + torch.linspace(-2, 2, 14) + torch.tensor([3.0, -4.0, 1.0])[:, None, None, None]
     inside = torch.rand(3, 14, 14, generator=generator) < 0.5
@@ -130,7 +122,7 @@ def _position_cases(generator: Generator) -> list[Case]:
     inside[1, :4] = False
     none = torch.zeros(0, 4, 7, 7), torch.zeros(0, 7, 7, dtype=torch.bool)
     return [
-        Case("3 x 3, all inside: one base grows to the right, one upwards", hand, hand[:, 0] < 9),
+        Case("3 x 3, bases grow to the right and upwards", by_hand, by_hand[:, 0] < 9),
         Case("three objects, four bases, 14 x 14", crops, inside),
         Case("no object", *none),
     ]
@@ -143,10 +135,6 @@ def _position_each_object(crops: Tensor, inside: Tensor) -> Tensor:
 
 
 POSITION = Exercise(
-    id="15.2",
-    title="Does a base follow the place in the box?",
-    minutes=15,
-    difficulty=3,
     solution=follow_position,
     reference=lambda crops, inside: correlations(crop_moments(crops, inside))[:, 1:].float(),
     make_cases=_position_cases,
@@ -154,22 +142,21 @@ POSITION = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"column = inside": "column = (inside := torch.ones_like(inside))"},
-            "All cells of the boxes were taken. Only the object's own cells count: elsewhere the "
-            "base answers to neighbours and background.",
+            "You took all cells of the boxes. Only the object's own cells count: elsewhere the "
+            "base responds to neighbours and background.",
         ),
         WrongAnswer(
             {"[column, row]": "[row, column]"}, "x and y are exchanged: rows are y, columns are x."
         ),
         WrongAnswer(
             _position_each_object,
-            "Each object was correlated by itself. Take the cells of all objects together: a base "
-            "is of use to the blender only if it has the same value at the same place of all "
-            "objects.",
+            "You correlated each object on its own. Take the cells of all objects together: a base "
+            "only helps the blender if it has the same value at the same position of all objects.",
         ),
         WrongAnswer(
             {"/ lengths": "/ values.shape[1]"},
             "This is the covariance, which grows with the base's values. Divide by both lengths, "
-            "so that the result lies between -1 and 1.",
+            "so that the result is between -1 and 1.",
         ),
     ),
     hints=(
@@ -182,9 +169,7 @@ POSITION = Exercise(
 )
 
 
-# 15.3  Knock a base out of the competition
-
-
+@task("15.3", "Leave a base out of the competition", minutes=10, difficulty=2)
 def leave_out(crops: Tensor, attentions: Tensor, base: int) -> Tensor:
     """Masks without one base: the others compete among themselves.
 
@@ -194,7 +179,7 @@ def leave_out(crops: Tensor, attentions: Tensor, base: int) -> Tensor:
         base: which base is left out, counted from 0.
 
     Returns:
-        (N, R, R) mask logits; at every cell the weights of the K - 1 others sum to 1.
+        (N, R, R) mask logits; at every cell, the weights of the other K - 1 bases sum to 1.
     """
     # Step 1: the K - 1 bases that stay
     stay = [k for k in range(crops.shape[1]) if k != base]
@@ -216,10 +201,7 @@ def _leave_out_cases(generator: Generator) -> list[Case]:
     attentions = torch.randn(3, 4, 7, 7, generator=generator) * 2
     return [
         Case(
-            "bases of 100, 2 and 4, equal attentions, the first left out: 3 everywhere",
-            levels,
-            torch.zeros(1, 3, 2, 2),
-            0,
+            "bases 100, 2, 4 without the first: 3 everywhere", levels, torch.zeros_like(levels), 0
         ),
         Case("three objects, four bases, the last left out", crops, attentions, 3),
         Case("the second left out", crops, attentions, 1),
@@ -228,10 +210,6 @@ def _leave_out_cases(generator: Generator) -> list[Case]:
 
 
 LEAVE_OUT = Exercise(
-    id="15.3",
-    title="Leave a base out of the competition",
-    minutes=10,
-    difficulty=2,
     solution=leave_out,
     reference=_reference_leave_out,
     make_cases=_leave_out_cases,
@@ -239,36 +217,34 @@ LEAVE_OUT = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"attentions[:, stay]": "attentions", "* weights": "* weights[:, stay]"},
-            "The base (or its weight) is 0, but it still takes its share of the softmax: the "
-            "other weights do not sum to 1. Take it out before the softmax.",
+            "The base or its weight is 0, but it still takes its share of the softmax, so the "
+            "other weights do not sum to 1. Remove it before the softmax.",
         ),
         WrongAnswer(
             {
                 " if k != base]": "]",
                 "attentions[:, stay]": "attentions * (torch.tensor(stay) != base)[:, None, None]",
             },
-            "An attention of 0 is not silence: e^0 = 1 still competes, and the base still enters "
-            "the sum. Leave both out.",
+            "An attention of 0 still competes, since e^0 = 1, and the base still enters the sum. "
+            "Leave out both.",
         ),
         WrongAnswer(
             {"k != base": "k != (base - 1) % crops.shape[1]"},
-            "The wrong base is left out: they are counted from 0.",
+            "You left out the wrong base: they are counted from 0.",
         ),
     ),
     hints=(
-        "If a weight is only set to 0, what do the other K - 1 sum to?",
-        "Remove the base from crops and from attentions, then do equations 2 to 4 as ever.",
+        "If a weight is only set to 0, what is the sum of the other K - 1?",
+        "Remove the base from crops and from attentions, then do equations 2 to 4 as usual.",
         "stay = [k for k in range(K) if k != base]; interpolate_attentions(attentions[:, stay], "
         "R).softmax(dim=1) weighs crops[:, stay].",
     ),
 )
 
 
-# 15.4  The best that any attention could do
-
-
+@task("15.4", "The best that any attention could do", minutes=15, difficulty=4)
 def best_possible_iou(crops: Tensor, true_masks: Tensor) -> Tensor:
-    """The IoU that no attention can beat, if every cell may choose its own weights.
+    """The IoU that no attention can beat if every cell may choose its own weights.
 
     Args:
         crops: (N, K, R, R) cropped bases.
@@ -276,11 +252,11 @@ def best_possible_iou(crops: Tensor, true_masks: Tensor) -> Tensor:
 
     Returns:
         (N,) IoU of the best possible mask with the true one; a cell with a logit of 0 or more
-        belongs to the mask. 0 where both masks are empty.
+        belongs to the mask. 0 if both masks are empty.
     """
-    # Step 1: the weights sum to 1, so a logit lies between the smallest and the largest crop
+    # Step 1: the weights sum to 1, so a logit is between the smallest and the largest crop
     highest, lowest = crops.amax(dim=1), crops.amin(dim=1)
-    # Step 2: which cells of the object can be reached, which of the background cannot be avoided
+    # Step 2: cells of the object that can be reached, background cells that cannot be avoided
     best = torch.where(true_masks, highest >= 0, lowest >= 0)
     # Step 3: intersection over union
     both = (best & true_masks).flatten(1).sum(dim=1)
@@ -303,10 +279,6 @@ def _limit_cases(generator: Generator) -> list[Case]:
 
 
 LIMIT = Exercise(
-    id="15.4",
-    title="The best that any attention could do",
-    minutes=15,
-    difficulty=4,
     solution=best_possible_iou,
     reference=attention_limit,
     make_cases=_limit_cases,
@@ -314,29 +286,28 @@ LIMIT = Exercise(
     wrong_answers=(
         WrongAnswer(
             {"lowest >= 0": "highest >= 0"},
-            "Every cell took its largest base. That is best on the object only; on the background "
-            "the best attention asks for the smallest.",
+            "You took the largest base at every cell. That is best on the object only; on the "
+            "background, the best attention chooses the smallest.",
         ),
         WrongAnswer(
             lambda crops, true_masks: torch.stack(
                 [mask_iou(base >= 0, true_masks) for base in crops.unbind(dim=1)]
             ).amax(dim=0),
-            "One base was chosen for the whole box. Attentions are maps: the choice is made "
-            "cell by cell.",
+            "You chose one base for the whole box. Attentions are maps, so every cell chooses.",
         ),
         WrongAnswer(
             {"torch.where(true_masks, highest >= 0, lowest >= 0)": "crops.mean(dim=1) >= 0"},
-            "All bases weigh the same here. The question is what the best weights could do.",
+            "All bases have the same weight here. The question is what the best weights could do.",
         ),
         WrongAnswer(
             {"both / either.clamp(min=1)": "(best == true_masks).flatten(1).float().mean(dim=1)"},
-            "This is the share of cells that are right. Asked for is intersection over union.",
+            "This is the share of cells that are right, not intersection over union.",
         ),
     ),
     hints=(
         "Between which two values must the weighted mean of the K crops lie?",
-        "A cell of the object can be right if its largest crop is at least 0, a cell of the "
-        "background if its smallest is below 0.",
+        "A cell of the object can be right if its largest crop is at least 0, a background cell if "
+        "its smallest is below 0.",
         "torch.where(true_masks, crops.amax(dim=1) >= 0, crops.amin(dim=1) >= 0) is the best "
         "mask; then intersection over union, object by object.",
     ),
