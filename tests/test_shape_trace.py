@@ -70,7 +70,7 @@ def test_figure_shows_the_mean_of_each_stage():
     shown = {ax.get_title().split()[0]: ax for ax in result.figure().axes if ax.images}
     values = shown["p4"].images[0].get_array().data
     assert torch.allclose(torch.from_numpy(values), result["p4"].tensor[0].mean(0))
-    assert set(shown) == {"picture", "c2", "c3", "c4", "c5", "p2", "p3", "p4", "p5", "bases"}
+    assert set(shown) == {"image", "c2", "c3", "c4", "c5", "p2", "p3", "p4", "p5", "bases"}
 
 
 def test_shape_that_is_not_what_its_letters_say_is_an_error():

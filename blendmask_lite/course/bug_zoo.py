@@ -1,7 +1,7 @@
 """Famous bugs, put into a working model one at a time and taken out again.
 
-Chapter 15. None of them crashes, none changes a shape; some ruin every mask, and some nearly none.
-A bug lives on one model's attributes for the length of a `with` block: weights stay as they are.
+Chapter 15. None of them crashes or changes a shape; some ruin every mask, and some hardly any.
+A bug replaces an attribute of one model inside a `with` block; the weights do not change.
 """
 
 from __future__ import annotations
@@ -28,38 +28,28 @@ __all__ = ["BUGS", "Bug", "Specimen", "infected", "observe"]
 
 @dataclass(frozen=True)
 class Bug:
-    """A mistake, and what it replaces in a model.
+    """A mistake, and what it replaces in a model."""
 
-    Attributes:
-        mistake: what was done, for the student.
-        clue: how it can be told from its masks.
-        change: model -> the object whose attribute changes, the attribute, and its new value.
-    """
-
-    mistake: str
-    clue: str
+    mistake: str  # for the student
+    clue: str  # what the masks look like
+    # model -> the object whose attribute changes, the attribute's name, and its new value.
     change: Callable[[BlendMask], tuple[Any, str, Any]]
 
 
 @dataclass(frozen=True)
 class Specimen:
-    """The masks of N true objects that some location learns; the same N with every bug.
+    """The masks of the N true objects that some location learns, the same N for every bug."""
 
-    Attributes:
-        masks: (N, H, W) bool, over the boxes that the network predicts.
-        iou: (N,) with the true masks, 0 to 1.
-    """
-
-    masks: Tensor
-    iou: Tensor
+    masks: Tensor  # (N, H, W) bool, over the boxes that the network predicts
+    iou: Tensor  # (N,) with the true masks, 0 to 1
 
 
 @contextmanager
 def infected(model: BlendMask, name: str) -> Iterator[BlendMask]:
-    """The model with one bug; afterwards it is as before, also after an error.
+    """The model with one bug, which is removed at the end, even after an error.
 
     Args:
-        model: with a blender and more than one base. It is changed in place.
+        model: with a blender and more than one base; changed in place.
         name: key of `BUGS`.
 
     Raises:
@@ -84,7 +74,7 @@ def infected(model: BlendMask, name: str) -> Iterator[BlendMask]:
 
 @torch.no_grad()
 def observe(model: BlendMask, sample: Sample) -> Specimen:
-    """The masks of a picture's true objects, each at the location that learns it.
+    """The masks of an image's true objects, each at the location that learns it.
 
     Args:
         model: with or without a bug.
@@ -96,29 +86,27 @@ def observe(model: BlendMask, sample: Sample) -> Specimen:
     boxes = ltrb_to_xyxy(output.locations[location], output.ltrb[0, location].float())
     logits = model.masks_at(output, index, boxes)
     height, width = objects.masks.shape[-2:]
-    # As `place_detections` does it: masks go into the part of the box inside the picture.
+    # As in `place_detections`, masks go into the part of the box inside the image.
     pasted = paste_masks(logits, clip_boxes(boxes, (height, width)), (height, width))
     return Specimen(pasted, mask_iou(pasted, objects.masks[objects.is_learned]))
 
 
 def _half_pixel(model: BlendMask) -> tuple[Any, str, Any]:
     right, shift = model.crops_at, model.bottom.stride / 2
-    return (
-        model,
-        "crops_at",
-        lambda output, image, boxes, **bases: right(output, image, boxes + shift, **bases),
-    )
+
+    def crops_at(output: BlendMaskOutput, image: Tensor, boxes: Tensor, **bases: Any) -> Tensor:
+        return right(output, image, boxes + shift, **bases)
+
+    return model, "crops_at", crops_at
 
 
 def _clipped_crop(model: BlendMask) -> tuple[Any, str, Any]:
     right = model.crops_at
 
-    def crops_at(
-        output: BlendMaskOutput, image: Tensor, boxes: Tensor, *, bases: Tensor | None = None
-    ) -> Tensor:
+    def crops_at(output: BlendMaskOutput, image: Tensor, boxes: Tensor, **bases: Any) -> Tensor:
         sizes = [output.image_sizes[place] for place in image.tolist()]
         clipped = [clip_boxes(box[None], size) for box, size in zip(boxes, sizes, strict=True)]
-        return right(output, image, torch.cat([boxes[:0], *clipped]), bases=bases)
+        return right(output, image, torch.cat([boxes[:0], *clipped]), **bases)
 
     return model, "crops_at", crops_at
 
@@ -174,37 +162,37 @@ def _grid(model: BlendMask) -> tuple[int, int]:
 BUGS = {
     "half pixel": Bug(
         "RoIAlign takes a cell's corner for its center (aligned=False)",
-        "every mask lost a rim on one side and gained one on the other",
+        "every mask has lost a rim on one side and gained one on the other",
         _half_pixel,
     ),
     "channel order": Bug(
         "the K*M*M attention numbers are read as (M, M, K)",
-        "stripes: each grid holds numbers of all bases",
+        "stripes: each grid has numbers of all bases",
         _channels_last,
     ),
     "softmax first": Bug(
         "the softmax comes before the interpolation",
-        "next to nothing, a few pixels where one base hands over to another",
+        "almost nothing: a few pixels change where one base takes over from another",
         _softmax_first,
     ),
     "swapped colours": Bug(
-        "the picture comes in the wrong order of red, green and blue",
-        "here next to nothing: this network was trained with shuffled colours",
+        "the image has red, green and blue in the wrong order",
+        "almost nothing here: this network was trained with shuffled colours",
         _swapped_colors,
     ),
     "level index": Bug(
         "the location is counted from the start of its own level, not over all levels",
-        "small objects are right, larger ones have another place's attentions",
+        "small objects are right, larger ones have the attentions of another place",
         _level_index,
     ),
     "next object": Bug(
-        "attentions and boxes are sorted differently: each object has its neighbour's",
-        "masks fit where both objects have a like shape, and are wrong elsewhere",
+        "attentions and boxes are sorted differently, so objects have each other's attentions",
+        "masks fit if both objects have a similar shape, otherwise they are wrong",
         _next_object,
     ),
     "clipped crop": Bug(
-        "boxes are clipped to the picture before the bases are cropped, not after",
-        "only objects at the border change, and not for the worse",
+        "boxes are clipped to the image before the bases are cropped, not after",
+        "only objects at the border change, and they get no worse",
         _clipped_crop,
     ),
 }

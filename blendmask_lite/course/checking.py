@@ -1,7 +1,7 @@
-"""Judges answers: `check("09.2")`, `hint("09.2")` and `solution("09.2")`.
+"""Checks answers: `check("09.2")`, `hint("09.2")` and `solution("09.2")`.
 
-A wrong answer is met with the first difference between what was expected and what came: type,
-shape, values.
+For a wrong answer the check shows the first difference from the expected result: type, shape,
+values.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class CheckResult:
     Attributes:
         exercise_id: such as "09.2".
         status: green (equal in all cases), amber (not written yet), red (differs, or raised).
-        lines: the reason in words; on red the first difference.
-        seed: repeats the same cases: `check("09.2", seed=...)`.
-        arguments: the arguments of the first failing case, to try them by hand.
+        lines: the reason in words; for red the first difference.
+        seed: to repeat the same cases: `check("09.2", seed=...)`.
+        arguments: of the first failing case, to try them by hand.
     """
 
     exercise_id: str
@@ -51,11 +51,11 @@ class CheckResult:
 
 
 def check(exercise_id: str, *, seed: int | None = None) -> CheckResult:
-    """Compare the student's latest answer with the package, show the verdict and keep it.
+    """Compare the student's latest answer with the package, show the verdict and record it.
 
     Args:
         exercise_id: chapter and number.
-        seed: of the random cases; None: every check draws new ones.
+        seed: of the random cases; every check draws new ones by default.
 
     Returns:
         The verdict that was shown.
@@ -66,11 +66,10 @@ def check(exercise_id: str, *, seed: int | None = None) -> CheckResult:
     definition = find_exercise(exercise_id)
     seed = secrets.randbelow(10_000) if seed is None else seed
     student = find_student(exercise_id)
-    if student is None:
+    if student is None or not student.is_written:
         line = f'run the cell that begins with @exercise("{exercise_id}") first'
-        result = CheckResult(exercise_id, "amber", (line,), seed)
-    elif not student.is_written:
-        line = "not written yet; the package's piece stands in, everything below works"
+        if student is not None:
+            line = "not written yet; the package's piece stands in, everything below works"
         result = CheckResult(exercise_id, "amber", (line,), seed)
     else:
         result = judge(definition, student.function, seed=seed)
@@ -85,7 +84,7 @@ def check(exercise_id: str, *, seed: int | None = None) -> CheckResult:
 
 
 def judge(definition: Exercise, function: Callable[..., Any], *, seed: int) -> CheckResult:
-    """Try a function on an exercise's cases, without showing or keeping anything."""
+    """Try a function on an exercise's cases; show and record nothing."""
     cases = definition.make_cases(torch.Generator().manual_seed(seed))
     answers: list[Any] = []
     problem: tuple[str, ...] = ()
@@ -96,7 +95,7 @@ def judge(definition: Exercise, function: Callable[..., Any], *, seed: int) -> C
             answer = function(*arguments)
         except Exception as error:  # whatever the student's code raises
             if says_not_written(error):
-                line = "not written to its end yet; the package's piece stands in"
+                line = "not finished yet; the package's piece stands in"
                 return CheckResult(definition.id, "amber", (line,), seed)
             failure = str(find_failure(error, function))
             return _red(definition, (f"case {number}, {case.what}:", failure), seed, case)
@@ -121,21 +120,16 @@ def _find_problem(
     )
     if difference:
         return difference
-    if _is_changed(case.arguments, arguments):
+    pairs = zip(case.arguments, arguments, strict=True)
+    if any(isinstance(before, Tensor) and not before.equal(after) for before, after in pairs):
         return ("The result is right, but the function changes its arguments in place.",)
     return ()
-
-
-def _is_changed(before: Sequence[Any], after: Sequence[Any]) -> bool:
-    """Whether a tensor among the arguments was written to."""
-    pairs = zip(before, after, strict=True)
-    return any(isinstance(one, torch.Tensor) and not one.equal(two) for one, two in pairs)
 
 
 def _recognise(
     definition: Exercise, cases: Sequence[Case], answers: Sequence[Any]
 ) -> tuple[str, ...]:
-    """The message of the stored wrong answer that gives the student's results in every case."""
+    """The message of the stored wrong answer that has the student's results in every case."""
     for wrong in definition.wrong_answers:
         function = wrong.function(definition.solution)
         expected = (function(*copy.deepcopy(case.arguments)) for case in cases)
@@ -178,7 +172,7 @@ def hint(exercise_id: str, step: int | None = None) -> None:
 
 
 def solution(exercise_id: str) -> None:
-    """Show a model answer; the student's progress notes whether it was looked at before solving.
+    """Show a model answer; progress records whether it was seen before the exercise was solved.
 
     Raises:
         ValueError: no such exercise.
@@ -194,23 +188,21 @@ def solution(exercise_id: str) -> None:
 def first_difference(
     expected: Any, got: Any, *, tolerance: float = 1e-4, axes: str = ""
 ) -> tuple[str, ...]:
-    """What tells two results apart, in lines for the student; empty where nothing does.
+    """The first difference of two results, in lines for the student; empty if they are equal.
 
     Types are compared first, then shapes, then dtypes, then values in row-major order.
 
     Args:
-        expected: tensor, number, string, or a list, tuple or dict of such.
+        expected: tensor, number, string, or a list, tuple or dict of these.
         got: what the student's function returned.
-        tolerance: largest absolute difference, and relative to the expected value.
+        tolerance: largest difference, absolute or relative to the expected value.
         axes: letters of a tensor's axes, "N, K, R, R", for the messages.
-
-    Returns:
-        Lines of text.
     """
     if got is None and expected is not None:
         return ("The function returns None: is a `return` missing?",)
     if isinstance(expected, Tensor):
-        return _tensor_difference(expected, got, tolerance, _letters(axes))
+        letters = [letter.strip() for letter in axes.split(",")] if axes else []
+        return _tensor_difference(expected, got, tolerance, letters)
     if isinstance(expected, dict):
         return _dict_difference(expected, got, tolerance, axes)
     if isinstance(expected, list | tuple):
@@ -224,7 +216,7 @@ def _tensor_difference(
     expected: Tensor, got: Any, tolerance: float, letters: Sequence[str]
 ) -> tuple[str, ...]:
     if not isinstance(got, Tensor):
-        return (f"A tensor is expected, this is a {type(got).__name__}.",)
+        return _kind("tensor", got)
     if got.shape != expected.shape:
         named = f"  ({', '.join(letters)})" if letters else ""
         return (
@@ -239,9 +231,8 @@ def _tensor_difference(
 def _value_difference(
     expected: Tensor, got: Tensor, tolerance: float, letters: Sequence[str]
 ) -> tuple[str, ...]:
-    if not expected.is_floating_point():
-        is_wrong = expected != got
-    else:
+    is_wrong = expected != got
+    if expected.is_floating_point():
         is_wrong = ~torch.isclose(got, expected, rtol=tolerance, atol=tolerance, equal_nan=True)
     if not is_wrong.any():
         return ()
@@ -264,7 +255,7 @@ def _dict_difference(
     expected: dict[Any, Any], got: Any, tolerance: float, axes: str
 ) -> tuple[str, ...]:
     if not isinstance(got, dict):
-        return (f"A dict is expected, this is a {type(got).__name__}.",)
+        return _kind("dict", got)
     if set(got) != set(expected):
         return _pair(sorted(map(str, expected)), sorted(map(str, got)), "keys ")
     for key, value in expected.items():
@@ -278,7 +269,7 @@ def _sequence_difference(
     expected: Sequence[Any], got: Any, tolerance: float, axes: str
 ) -> tuple[str, ...]:
     if not isinstance(got, list | tuple):
-        return (f"A {type(expected).__name__} is expected, this is a {type(got).__name__}.",)
+        return _kind(type(expected).__name__, got)
     if len(got) != len(expected):
         return _pair(len(expected), len(got), "length ")
     for position, (one, other) in enumerate(zip(expected, got, strict=True)):
@@ -292,10 +283,14 @@ def _number_difference(expected: Any, got: Any, tolerance: float) -> tuple[str, 
     if isinstance(got, Tensor) and got.numel() == 1:
         got = got.item()
     if isinstance(got, bool) or not isinstance(got, int | float):
-        return (f"A number is expected, this is a {type(got).__name__}.",)
+        return _kind("number", got)
     if abs(got - expected) <= tolerance * (1 + abs(expected)):
         return ()
     return _pair(expected, got)
+
+
+def _kind(expected: str, got: Any) -> tuple[str, ...]:
+    return (f"The result should be a {expected}; yours is a {type(got).__name__}.",)
 
 
 def _pair(expected: Any, got: Any, what: str = "") -> tuple[str, ...]:
@@ -304,10 +299,6 @@ def _pair(expected: Any, got: Any, what: str = "") -> tuple[str, ...]:
 
 def _number(value: Tensor) -> str:
     return f"{value.item():.6g}" if value.is_floating_point() else str(value.item())
-
-
-def _letters(axes: str) -> list[str]:
-    return [letter.strip() for letter in axes.split(",")] if axes else []
 
 
 def _name_index(index: tuple[int, ...], letters: Sequence[str]) -> str:

@@ -6,9 +6,9 @@ import html
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-__all__ = ["NOTE", "Note", "Status", "html_table", "is_notebook", "show", "text_table"]
+__all__ = ["NOTE", "Note", "Status", "Table", "html_table", "is_notebook", "show"]
 
 
 Status = Literal["green", "amber", "red", "info"]
@@ -25,20 +25,13 @@ COLORS: dict[Status, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Note:
-    """What the course tells the student.
+    """What the course tells the student."""
 
-    Attributes:
-        status: green, amber, red, or info for what is no verdict.
-        title: the badge's text.
-        lines: what follows, one line each.
-        code: a block of code below, may be empty.
-        about: machine-readable facts, kept in the metadata of the notebook's output.
-    """
-
-    status: Status
-    title: str
-    lines: tuple[str, ...] = ()
-    code: str = ""
+    status: Status  # green, amber, red, or info if there is no verdict
+    title: str  # text beside the badge
+    lines: tuple[str, ...] = ()  # the text below it
+    code: str = ""  # a block of code at the end
+    # Machine-readable facts for the metadata of the notebook's output.
     about: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -46,7 +39,7 @@ class Note:
         return "\n".join([head, *(f"  {line}" for line in self.lines), *self.code.splitlines()])
 
     def to_html(self) -> str:
-        """The same as a box whose text takes the theme's colours, light or dark."""
+        """The note as a box whose text has the colours of the theme, light or dark."""
         background, text = COLORS[self.status]
         word = "" if self.status == "info" else f" {self.status}"
         badge = (
@@ -66,7 +59,7 @@ class Note:
 
 
 def show(note: Note) -> None:
-    """Display a note now: in a notebook as a box, elsewhere as printed text."""
+    """Display a note: as a box in a notebook, as printed text elsewhere."""
     if is_notebook():
         bundle = {"text/html": note.to_html(), "text/plain": str(note)}
         from IPython.display import display
@@ -78,25 +71,42 @@ def show(note: Note) -> None:
 
 
 def is_notebook() -> bool:
-    """Whether this runs in a Jupyter kernel. Does not import IPython to find out."""
+    """Whether this runs in a Jupyter kernel; does not import IPython."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell is not None and hasattr(shell, "kernel")
 
 
-def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
-    """Columns as wide as their longest text, the caption below."""
-    table = [header, *rows]
-    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
-    lines = [
-        "  ".join(text.ljust(n) for text, n in zip(row, widths, strict=True)).rstrip()
-        for row in table
-    ]
-    return "\n".join([*lines, caption])
+class Table:
+    """A table that a notebook shows as HTML and that prints as plain text."""
+
+    header: ClassVar[tuple[str, ...]]
+
+    def rows(self) -> Sequence[Sequence[str]]:
+        """The texts of the rows, in the order of the header."""
+        raise NotImplementedError
+
+    def caption(self) -> str:
+        """The line below the table."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        table = [self.header, *self.rows()]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = [
+            "  ".join(text.ljust(n) for text, n in zip(row, widths, strict=True)).rstrip()
+            for row in table
+        ]
+        return "\n".join([*lines, self.caption()])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return html_table(self.header, self.rows(), self.caption())
 
 
 def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
-    """The same for a notebook; all texts are escaped."""
+    """A table as HTML, with the caption below; all texts are escaped."""
     left = 'style="text-align:left"'
     head = "".join(f'<th scope="col" {left}>{html.escape(text)}</th>' for text in header)
     body = "".join(

@@ -1,7 +1,7 @@
-"""One picture learned by heart, by its mask loss alone: chapter 11's small training.
+"""One image learned by heart with the mask loss alone: chapter 11's small training.
 
-Classes and boxes are left out. Masks are learned over the true boxes, so bases and attentions can
-be watched by themselves.
+Classes and boxes are left out, and masks are learned over the true boxes, so that bases and
+attentions can be watched by themselves.
 """
 
 from __future__ import annotations
@@ -29,25 +29,17 @@ __all__ = ["MaskLoss", "OverfitStep", "learn_by_heart"]
 
 MaskLoss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 CLIP_NORM = 5.0
-MOMENTUM = 0.5  # of the norms' running statistics: a single picture has the same at each step
+MOMENTUM = 0.5  # of the norms' running statistics: a single image has the same at every step
 
 
 @dataclass(frozen=True)
 class OverfitStep:
-    """After one step.
+    """What one step did."""
 
-    Attributes:
-        iteration: steps done.
-        loss: the mask loss before the step.
-        spread: how far the K bases are from their mean, as a share of their size; 0 where all are
-            equal.
-        attention_gradient: largest magnitude of the gradient of the attentions' weights.
-    """
-
-    iteration: int
-    loss: float
-    spread: float
-    attention_gradient: float
+    iteration: int  # steps done
+    loss: float  # the mask loss before the step
+    spread: float  # distance of the K bases from their mean, as a share of their size
+    attention_gradient: float  # largest magnitude of the gradient of the attentions' weights
 
 
 def learn_by_heart(
@@ -60,15 +52,15 @@ def learn_by_heart(
     folder: str | Path | None = None,
     num_snapshots: int = 12,
 ) -> Iterator[OverfitStep]:
-    """Train on one picture, step by step.
+    """Train on one image, step by step.
 
     Args:
         model: trained in place.
-        sample: with masks, of the size that the model is to see.
+        sample: with masks; not resized.
         loss: (logits, targets, weight, total_weight) -> scalar, as `training.losses.mask_loss`.
         steps: optimizer steps.
         learning_rate: of AdamW.
-        folder: takes the snapshots, which `lab.TimeMachine` shows; None takes none.
+        folder: for snapshots, which `lab.TimeMachine` shows; None for no snapshots.
         num_snapshots: over all steps, at least 2.
 
     Yields:

@@ -1,4 +1,4 @@
-"""Pictures that the shipped model was not trained on: a real photograph where there is one."""
+"""Images that the shipped model was not trained on: a real photograph if there is one."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PHOTOGRAPHS_VARIABLE = "BLENDMASK_COCO"
 
 
 def unusual_picture(number: int = 0, *, size: int = 256) -> tuple[Tensor, str]:
-    """A photograph of the COCO folder that BLENDMASK_COCO names; else a scene of twice the size.
+    """A photograph of the COCO folder that BLENDMASK_COCO names, or else a large generated scene.
 
     Args:
-        number: which one.
+        number: index of the image.
         size: shorter side, pixels.
 
     Returns:
-        (3, H, W) uint8, and a few words on what it is.
+        (3, H, W) uint8, and its description in a few words.
 
     Raises:
         ValueError: the folder has no photographs.

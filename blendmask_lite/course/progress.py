@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from blendmask_lite.course.definition import Exercise
-from blendmask_lite.course.display import html_table, text_table
+from blendmask_lite.course.display import Table
 from blendmask_lite.course.exercises import all_exercises, chapter_exercises, chapters
 from blendmask_lite.files import write_atomically
 
@@ -31,22 +31,16 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Chapter:
-    """One notebook.
+    """One notebook."""
 
-    Attributes:
-        number: two digits, "09".
-        title: short, for the map.
-        place: the part of the network that it takes apart; empty for those that take all of it.
-    """
-
-    number: str
-    title: str
-    place: str = ""
+    number: str  # two digits, "09"
+    title: str  # short, for the map
+    place: str = ""  # the part of the network that it is about; empty for all of it
 
 
 CHAPTERS = (
     Chapter("00", "Start here"),
-    Chapter("01", "Shapes and COCO", "picture"),
+    Chapter("01", "Shapes and COCO", "image"),
     Chapter("02", "Backbone and pyramid", "backbone and pyramid"),
     Chapter("03", "FCOS: targets", "detector"),
     Chapter("04", "FCOS: losses", "detector"),
@@ -63,11 +57,11 @@ CHAPTERS = (
     Chapter("15", "Explorer"),
 )
 
-# Rows from the picture down to the masks: (part of the network, what it makes). Parts of one row
-# work side by side.
+# Rows from the image down to the masks: (part of the network, its output). Parts of one row work
+# side by side.
 PARTS: tuple[tuple[tuple[str, str], ...], ...] = (
-    (("picture", "B x 3 x H x W"),),
-    (("backbone and pyramid", "maps P2 to P5: ever coarser, ever richer"),),
+    (("image", "B x 3 x H x W"),),
+    (("backbone and pyramid", "maps P2 to P5: coarser and richer"),),
     (
         ("detector", "boxes, classes, scores"),
         ("top layer", "attentions: K maps of M x M for each box"),
@@ -80,13 +74,9 @@ PARTS: tuple[tuple[tuple[str, str], ...], ...] = (
 
 @dataclass(frozen=True)
 class NetworkMap:
-    """The network's diagram; a notebook shows it with links to the chapters.
+    """The network's diagram; a notebook shows it with links to the chapters."""
 
-    Attributes:
-        files: chapter number -> file name, for the chapters that exist.
-    """
-
-    files: dict[str, str]
+    files: dict[str, str]  # chapter number -> file name, for the chapters that exist
 
     def __str__(self) -> str:
         lines = [
@@ -148,20 +138,21 @@ class Progress:
     saw_solution: bool = False  # before it was solved
 
 
-@dataclass(frozen=True)
-class ProgressTable:
-    """All exercises and how far the student is; a notebook shows it as a table."""
+@dataclass(frozen=True, repr=False)
+class ProgressTable(Table):
+    """A table of exercises and of what the student did with them."""
 
+    header = ("exercise", "what you write", "difficulty", "time", "state")
     exercises: tuple[Exercise, ...]
     progress: dict[str, Progress]
 
     @property
     def num_solved(self) -> int:
-        """How many exercises had a green check."""
+        """How many exercises have had a green check."""
         return sum(self._of(exercise).is_solved for exercise in self.exercises)
 
     def rows(self) -> list[tuple[str, ...]]:
-        """One row of texts per exercise, in the order of the header."""
+        """One row of texts per exercise."""
         return [
             (
                 exercise.id,
@@ -173,13 +164,10 @@ class ProgressTable:
             for exercise in self.exercises
         ]
 
-    def __str__(self) -> str:
-        return text_table(HEADER, self.rows(), self._summary())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return html_table(HEADER, self.rows(), self._summary())
+    def caption(self) -> str:
+        """How much is solved, and how long the rest takes."""
+        left = sum(e.minutes for e in self.exercises if not self._of(e).is_solved)
+        return f"{self.num_solved} of {len(self.exercises)} solved, about {left} minutes to go"
 
     def _of(self, exercise: Exercise) -> Progress:
         return self.progress.get(exercise.id, Progress())
@@ -190,19 +178,12 @@ class ProgressTable:
             return "✔ solved" + (" (after the solution)" if progress.saw_solution else "")
         return f"✘ {progress.attempts} tried" if progress.attempts else "not begun"
 
-    def _summary(self) -> str:
-        left = sum(e.minutes for e in self.exercises if not self._of(e).is_solved)
-        return f"{self.num_solved} of {len(self.exercises)} solved, about {left} minutes to go"
-
-
-HEADER = ("exercise", "what you write", "difficulty", "time", "state")
-
 
 def progress(chapter: str = "") -> ProgressTable:
     """The table of exercises for the student.
 
     Args:
-        chapter: two digits, "09"; by default all of the course.
+        chapter: two digits, "09"; the whole course by default.
 
     Raises:
         ValueError: a chapter without exercises.
@@ -214,13 +195,13 @@ def progress(chapter: str = "") -> ProgressTable:
 
 
 def progress_path() -> Path | None:
-    """Where progress is kept, or None if it is off."""
+    """The file of the student's progress, or None if it is not kept."""
     name = os.environ.get(VARIABLE, "") or str(Path.home() / ".blendmask_lite" / "progress.json")
     return None if name == "off" else Path(name).expanduser()
 
 
 def load_progress() -> dict[str, Progress]:
-    """Progress by exercise id; empty where there is no readable file."""
+    """Progress by exercise id; empty if there is no readable file."""
     path = progress_path()
     if path is None:
         return {}
@@ -232,7 +213,7 @@ def load_progress() -> dict[str, Progress]:
 
 
 def record(exercise_id: str, **changes: int | bool) -> None:
-    """Change one exercise's entry; two notebooks may do so at the same time.
+    """Update one exercise's entry; two notebooks may do so at the same time.
 
     Args:
         exercise_id: such as "09.2".
@@ -246,9 +227,10 @@ def record(exercise_id: str, **changes: int | bool) -> None:
         with FileLock(f"{path}.lock", timeout=2):
             entries = load_progress()
             entries[exercise_id] = _merge(entries.get(exercise_id, Progress()), changes)
-            write_atomically(path, _to_json(entries).encode())
+            content = {name: asdict(entry) for name, entry in entries.items()}
+            write_atomically(path, json.dumps(content, indent=1).encode())
     except (OSError, Timeout):
-        return  # a read-only home folder: the lesson goes on
+        return  # a read-only home folder must not stop the lesson
 
 
 def _merge(entry: Progress, changes: dict[str, int | bool]) -> Progress:
@@ -256,7 +238,3 @@ def _merge(entry: Progress, changes: dict[str, int | bool]) -> Progress:
         old = getattr(entry, field)
         entry = replace(entry, **{field: old + value if field == "attempts" else max(old, value)})
     return entry
-
-
-def _to_json(entries: dict[str, Progress]) -> str:
-    return json.dumps({name: asdict(entry) for name, entry in entries.items()}, indent=1)

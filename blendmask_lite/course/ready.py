@@ -1,7 +1,7 @@
-"""Is this machine ready for the course? For the day before: `make ready`.
+"""Is this machine ready for the course? Run it the day before: `make ready`.
 
-`python -m blendmask_lite.course.ready` does the same without make. Every step is one that a lesson
-needs: the libraries, the trained model, a kernel with a widget, and JupyterLab's page.
+`python -m blendmask_lite.course.ready` does the same without make. The steps are those of a lesson:
+the libraries, the trained model, a kernel with a widget, and JupyterLab's page.
 """
 
 from __future__ import annotations
@@ -45,21 +45,15 @@ lab.close()
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that has to work.
+    """One thing that has to work."""
 
-    Attributes:
-        what: a few words.
-        run: does it and says what was found.
-        remedy: what to do where it raises.
-    """
-
-    what: str
-    run: Callable[[], str]
-    remedy: str
+    what: str  # a few words
+    run: Callable[[], str]  # tries it and returns what was found
+    remedy: str  # what to do if it raises
 
 
 def main() -> int:
-    """Try every step, say the outcome of each; 0 where all work."""
+    """Try every step and print its outcome; returns 0 if all work."""
     failed = 0
     for step in STEPS:
         print(f"{step.what} ... ", end="", flush=True)
@@ -76,10 +70,10 @@ def main() -> int:
 
 
 def look_at_libraries() -> str:
-    """Versions of what is installed.
+    """Versions of the libraries.
 
     Raises:
-        RuntimeError: something is missing; it is named.
+        RuntimeError: something is missing; the message names it.
     """
     table = environment()
     missing = [f"{what}: {found}" for is_fine, what, found in table.findings if not is_fine]
@@ -89,13 +83,13 @@ def look_at_libraries() -> str:
 
 
 def look_at_space() -> str:
-    """Memory and disk that are free.
+    """Free memory and disk space.
 
     Raises:
-        RuntimeError: too little of one.
+        RuntimeError: there is too little of one.
     """
     found = {"disk": shutil.disk_usage(tempfile.gettempdir()).free / 1e9}
-    memory = Path("/proc/meminfo")  # Linux; macOS does not say it without a library
+    memory = Path("/proc/meminfo")  # Linux only; macOS needs a library for it
     if memory.exists():
         found["memory"] = int(memory.read_text().split("MemAvailable:")[1].split()[0]) / 1e6
     for name, gigabytes in found.items():
@@ -105,7 +99,7 @@ def look_at_space() -> str:
 
 
 def run_cell() -> str:
-    """A kernel, the trained model and a widget in it: what the cell printed."""
+    """Run a kernel, the trained model and a widget; returns what the cell printed."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
     with tempfile.TemporaryDirectory() as folder:
         resources = {"metadata": {"path": folder}}
@@ -114,7 +108,7 @@ def run_cell() -> str:
 
 
 def open_lab() -> str:
-    """JupyterLab answers on this machine; it is ended afterwards.
+    """Start JupyterLab, ask for its page, and end it.
 
     Raises:
         RuntimeError: it ended at once, or did not answer in time.

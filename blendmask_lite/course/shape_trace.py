@@ -1,4 +1,4 @@
-"""Every stage of the network with its shape in letters, in numbers, and as a picture.
+"""Every stage of the network with its shape in letters and in numbers, and as a map.
 
 `trace(model, image)` runs the model once, compares the letters with the numbers, and shows both.
 """
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from blendmask_lite.config import LEVEL_STRIDES
-from blendmask_lite.course.display import html_table, text_table
+from blendmask_lite.course.display import Table
 from blendmask_lite.figures.style import (
     DescribedFigure,
     draw_map,
@@ -26,28 +26,19 @@ from blendmask_lite.model.merge import Blender, Merger, WeightedSum, score_maps
 
 __all__ = ["ShapeTrace", "Stage", "evaluate_dimension", "trace"]
 
-HEADER = ("stage", "shape", "numbers", "what it is")
-
 
 @dataclass(frozen=True)
 class Stage:
-    """One tensor on its way from the picture to the masks.
+    """One tensor on the way from the image to the masks."""
 
-    Attributes:
-        name: as in `BlendMaskOutput`.
-        symbols: its dimensions in letters, ("B", "K", "H/4", "W/4").
-        tensor: itself.
-        meaning: a few words.
-    """
-
-    name: str
-    symbols: tuple[str, ...]
+    name: str  # as in `BlendMaskOutput`
+    symbols: tuple[str, ...]  # its dimensions in letters, ("B", "K", "H/4", "W/4")
     tensor: Tensor
-    meaning: str
+    meaning: str  # a few words
 
     @property
     def is_map(self) -> bool:
-        """Whether it is a stack of maps of the whole picture."""
+        """Whether it is a stack of maps of the whole image."""
         return self.name != "images" and self.symbols[0] == "B" and len(self.symbols) == 4
 
     @property
@@ -56,19 +47,14 @@ class Stage:
         return tuple(self.tensor.shape)
 
 
-@dataclass(frozen=True)
-class ShapeTrace:
-    """All stages of one picture; a notebook shows it as a table.
+@dataclass(frozen=True, repr=False)
+class ShapeTrace(Table):
+    """A table of all stages of one image."""
 
-    Attributes:
-        stages: in the order of the computation.
-        letters: what each letter stands for here, {"B": 1, "K": 4, ...}.
-        image: (3, H, W), the picture.
-    """
-
-    stages: tuple[Stage, ...]
-    letters: dict[str, int]
-    image: Tensor
+    header = ("stage", "shape", "numbers", "what it is")
+    stages: tuple[Stage, ...]  # in the order of the computation
+    letters: dict[str, int]  # the value of each letter here, {"B": 1, "K": 4, ...}
+    image: Tensor  # (3, H, W)
 
     def __getitem__(self, name: str) -> Stage:
         """The stage called `name`.
@@ -82,11 +68,11 @@ class ShapeTrace:
         raise KeyError(f"{name!r}: the stages are {', '.join(s.name for s in self.stages)}")
 
     def rows(self) -> list[tuple[str, str, str, str]]:
-        """One row of texts per stage, in the order of the header."""
+        """One row of texts per stage."""
         return [(s.name, f"({', '.join(s.symbols)})", str(s.shape), s.meaning) for s in self.stages]
 
     def figure(self) -> DescribedFigure:
-        """The stages that are maps, as pictures: the mean of a map's channels."""
+        """The stages that are maps, each as the mean of its channels."""
         maps = [(stage, stage.tensor[0].mean(dim=0)) for stage in self.stages if stage.is_map]
         masks = self["mask_logits"]
         maps += [(masks, masks.tensor[0])] if len(masks.tensor) else []
@@ -94,42 +80,35 @@ class ShapeTrace:
             len(maps) + 1,
             5,
             cell=(2.3, 2.6),
-            description=f"The picture and {len(maps)} stages of the network as maps: "
-            "features coarser and coarser, the bases, the best object's mask.",
+            description=f"The image and {len(maps)} stages of the network as maps: "
+            "ever coarser features, the bases, the best object's mask.",
         )
-        draw_picture(cells[0], self.image, title="picture", has_units=False)
+        draw_picture(cells[0], self.image, title="image", has_units=False)
         for ax, (stage, values) in zip(cells[1:], maps, strict=True):
             limit = largest_magnitude(values)
             title = f"{stage.name}  {stage.shape}\n({', '.join(stage.symbols)})"
             draw_map(ax, values, limits=limit, title=title)
         return figure
 
-    def __str__(self) -> str:
-        return text_table(HEADER, self.rows(), self._legend())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return html_table(HEADER, self.rows(), self._legend())
-
-    def _legend(self) -> str:
+    def caption(self) -> str:
+        """The values of the letters."""
         return ", ".join(f"{letter} = {number}" for letter, number in self.letters.items())
 
 
 @torch.no_grad()
 def trace(model: BlendMask, image: Tensor, *, score_threshold: float | None = None) -> ShapeTrace:
-    """Follow one picture through the network and check every shape against its letters.
+    """Follow one image through the network and check every shape against its letters.
 
     Args:
         model: any configuration.
         image: (3, H, W), RGB, float in [0, 1] or uint8.
-        score_threshold: for the boxes; the model's own if not given.
+        score_threshold: of the boxes; the model's own if not given.
 
     Returns:
-        All stages; in a notebook the last line of a cell shows them as a table.
+        All stages, which a notebook shows as a table.
 
     Raises:
-        ValueError: a shape is not what its letters say.
+        ValueError: a shape disagrees with its letters.
     """
     batch, _ = batch_images([image], model.config, device=model.device)
     output = model([image])
@@ -138,6 +117,7 @@ def trace(model: BlendMask, image: Tensor, *, score_threshold: float | None = No
     attentions = model.attentions_at(output, index)
     crops = model.crops_at(output, index[:, 0], found.boxes)
     config = model.config
+    scores = score_maps(model.merger, attentions, config.mask_size)
     letters = {
         "B": 1,
         "H": batch.shape[2],
@@ -164,13 +144,8 @@ def trace(model: BlendMask, image: Tensor, *, score_threshold: float | None = No
         Stage("boxes", ("N", "4"), found.boxes, "detected, pixels"),
         Stage("bases", ("B", "K", f"H/{stride}", f"W/{stride}"), output.bases, "shared by all"),
         Stage("attentions", _attention_symbols(model.merger), attentions, "raw, of each object"),
-        Stage("crops", ("N", "K", "R", "R"), crops, "bases, cut out along the boxes"),
-        Stage(
-            "scores",
-            ("N", "K", "R", "R"),
-            score_maps(model.merger, attentions, config.mask_size),
-            "attentions as weights",
-        ),
+        Stage("crops", ("N", "K", "R", "R"), crops, "bases, cropped along the boxes"),
+        Stage("scores", ("N", "K", "R", "R"), scores, "attentions as weights"),
         Stage("mask_logits", ("N", "R", "R"), model.merger(crops, attentions), "masks"),
     ]
     for stage in stages:
@@ -179,11 +154,10 @@ def trace(model: BlendMask, image: Tensor, *, score_threshold: float | None = No
 
 
 def evaluate_dimension(symbol: str, letters: dict[str, int]) -> int:
-    """The value of "K*M*M" or "H/8"; what does not divide is rounded up, as convolutions do."""
+    """The value of "K*M*M" or "H/8", rounded up as convolutions do."""
     numerator, _, divisor = symbol.partition("/")
-    product = math.prod(
-        letters[factor] if factor in letters else int(factor) for factor in numerator.split("*")
-    )
+    factors = numerator.split("*")
+    product = math.prod(letters[name] if name in letters else int(name) for name in factors)
     return -(-product // int(divisor or 1))
 
 

@@ -1,8 +1,8 @@
 """Three models that share everything but their last layers: blender, YOLACT, FCIS.
 
-Chapter 10. The trained network keeps its backbone, pyramid and detector; the layers that make the
-bases and the attentions begin with new weights, and learn with one merger each. So the three are
-compared on the same features and the same boxes, after seconds instead of hours.
+Chapter 10. The trained network keeps its backbone, pyramid and detector. The layers that make bases
+and attentions start with new weights and learn with one merger each, so that the three are compared
+on the same features and boxes, after seconds instead of hours.
 """
 
 from __future__ import annotations
@@ -23,33 +23,28 @@ from blendmask_lite.training.losses import mask_loss
 
 __all__ = ["Lesson", "learn", "make_sibling", "mean_crop_iou", "prepare_lessons"]
 
-LEARNING_RATE = 3e-3  # our choice: AdamW, decaying to 0 along a line
+LEARNING_RATE = 3e-3  # our choice: AdamW with a linear decay to 0
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """A few pictures with what the unchanging part of the network makes of them.
+    """A few images with the output of the fixed part of the network."""
 
-    Attributes:
-        output: of the trained model.
-        targets: the true objects, one entry an image.
-    """
-
-    output: BlendMaskOutput
-    targets: tuple[Target, ...]
+    output: BlendMaskOutput  # of the trained model
+    targets: tuple[Target, ...]  # one per image
 
 
 @torch.no_grad()
 def prepare_lessons(
     model: BlendMask, images: Sequence[Tensor], targets: Sequence[Target], *, batch_size: int = 8
 ) -> list[Lesson]:
-    """Run the unchanging part once.
+    """Run the fixed part of the network once.
 
     Args:
         model: trained, in evaluation mode.
         images: (3, H, W) each, all of one size.
-        targets: one an image, with masks.
-        batch_size: pictures in one lesson.
+        targets: one per image, with masks.
+        batch_size: images in one lesson.
     """
     targets = [target.to(model.device) for target in targets]
     return [
@@ -61,17 +56,17 @@ def prepare_lessons(
 def make_sibling(
     model: BlendMask, *, merger: MergerKind, num_bases: int, seed: int = 0
 ) -> BlendMask:
-    """A model with another merger, and new last layers that fit it.
+    """A model with another merger and new last layers for it.
 
     Args:
-        model: trained; it is copied and not changed.
+        model: trained; it is copied, not changed.
         merger: "blender", "weighted_sum" or "assembler".
         num_bases: K.
         seed: of the new layers.
 
     Returns:
-        A model in evaluation mode, on the device of `model`; only its bottom module and its top
-        layer take gradients.
+        A model in evaluation mode on the device of `model`; only its bottom module and its top
+        layer are trainable.
     """
     config = replace(model.config, merger=merger, num_bases=num_bases)
     with torch.random.fork_rng(devices=[]):
@@ -88,8 +83,8 @@ def make_sibling(
 
 
 def learn(sibling: BlendMask, lessons: Sequence[Lesson], *, num_steps: int) -> Iterator[float]:
-    """Train the last layers on the mask loss, a lesson a step; yields the loss of each step."""
-    parameters = [each for each in sibling.parameters() if each.requires_grad]
+    """Train the last layers on the mask loss, one lesson per step; yields the losses."""
+    parameters = [part for part in sibling.parameters() if part.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.LinearLR(
         optimizer, start_factor=1.0, end_factor=0.01, total_iters=num_steps
@@ -106,7 +101,7 @@ def learn(sibling: BlendMask, lessons: Sequence[Lesson], *, num_steps: int) -> I
 
 @torch.no_grad()
 def mean_crop_iou(sibling: BlendMask, lessons: Sequence[Lesson]) -> float:
-    """Mean IoU over all positive locations, masks and truth inside the true boxes, 0 to 1."""
+    """Mean IoU, 0 to 1, of all positive locations inside the true boxes."""
     shares = []
     for lesson in lessons:
         logits, targets, _ = _masks(sibling, lesson)

@@ -1,6 +1,6 @@
-"""Source code of exercises: solutions as text, stubs derived from them, stubs recognised.
+"""Source code of exercises: solutions as text, stubs made from them, and stubs recognised.
 
-A stub is never written by hand: it is its solution without the body.
+Stubs are never written by hand: a stub is its solution without the body.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def stub_source(function: Callable[..., Any]) -> str:
 
 
 def graded_source(function: Callable[..., Any]) -> str:
-    """The solution with its body between nbgrader's markers; the steps stay outside of them."""
+    """The solution with its body between nbgrader's markers; the steps stay outside."""
     head, body = _head_and_body(function)
     begin, end = (f"    {marker}" for marker in GRADED)
     return "\n".join([*head, *_steps(body), begin, *body, end])
@@ -70,39 +70,35 @@ def is_bare_stub(source: str) -> bool:
 
 
 def replace_exercise(cell: str, exercise_id: str, replacement: str) -> str:
-    """A notebook cell with one decorated exercise replaced; other code of the cell stays.
+    """A notebook cell with the decorator and function of one exercise replaced.
 
-    Args:
-        cell: the cell's source.
-        exercise_id: which `@exercise(...)` to replace.
-        replacement: decorator and function.
-
-    Returns:
-        The new source; the cell unchanged if it does not define this exercise.
+    A cell that does not define the exercise is returned unchanged.
     """
-    for node in ast.parse(cell).body:
-        if isinstance(node, ast.FunctionDef) and exercise_id in _exercise_ids(node):
-            lines = cell.splitlines()
-            first = node.decorator_list[0].lineno - 1
-            lines[first : node.end_lineno] = replacement.splitlines()
-            return "\n".join(lines)
-    return cell
+    if exercise_id not in (places := _places(cell)):
+        return cell
+    lines = cell.splitlines()
+    lines[places[exercise_id]] = replacement.splitlines()
+    return "\n".join(lines)
 
 
 def exercises_in(cell: str) -> dict[str, str]:
     """The exercises that a cell defines: {id: source of decorator and function}."""
-    found = {}
+    lines = cell.splitlines()
+    return {exercise_id: "\n".join(lines[place]) for exercise_id, place in _places(cell).items()}
+
+
+def _places(cell: str) -> dict[str, slice]:
+    """The lines of each exercise that a cell defines."""
+    places = {}
     for node in ast.parse(cell).body:
         if isinstance(node, ast.FunctionDef):
-            lines = cell.splitlines()
             for exercise_id in _exercise_ids(node):
-                first = node.decorator_list[0].lineno - 1
-                found[exercise_id] = "\n".join(lines[first : node.end_lineno])
-    return found
+                places[exercise_id] = slice(node.decorator_list[0].lineno - 1, node.end_lineno)
+    return places
 
 
 def _head_and_body(function: Callable[..., Any]) -> tuple[list[str], list[str]]:
-    """Lines of signature and docstring, and those of what follows."""
+    """The lines of signature and docstring, and the lines below them."""
     source = solution_source(function)
     first = _first_function(source).body[0]
     has_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)

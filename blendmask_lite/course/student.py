@@ -1,8 +1,8 @@
-"""The student's functions: run them where they work, stand in for them where they do not.
+"""The student's functions: used if they work, replaced by the package's pieces if they do not.
 
 An exercise never blocks the cells below it. The student's function is used as soon as it is
-written, unless it raises, or its last check was red: then the package's piece answers in its
-place, and a badge says so. Running the cell again gives the new version its chance.
+written, unless it raises or its last check was red: then the package's piece answers instead, and
+a badge says so. Running the cell again gives the new version a chance.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class StudentFunction:
         self._said: set[str] = set()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """The student's result, or the package's where there is none."""
+        """The student's result, or the package's if there is none."""
         if not self.is_written:
             self._say_once("amber", "not written yet")
         elif self.is_refused:
@@ -66,13 +66,13 @@ class StudentFunction:
                 return self.function(*args, **kwargs)
             except Exception as error:  # whatever the student's code raises
                 if says_not_written(error):
-                    self._say_once("amber", "not written to its end yet")
+                    self._say_once("amber", "not finished yet")
                 else:
                     self._say_once("red", str(find_failure(error, self.function)))
         return self.definition.reference(*args, **kwargs)
 
     def _say_once(self, status: Any, reason: str) -> None:
-        """A badge for each reason, not for each call: training loops call thousands of times."""
+        """Show a badge once per reason, because training loops call thousands of times."""
         if reason not in self._said:
             self._said.add(reason)
             exercise_id, name = self.definition.id, self.definition.name
@@ -90,7 +90,7 @@ def exercise(exercise_id: str) -> Callable[[Callable[..., Any]], StudentFunction
         exercise_id: chapter and number.
 
     Returns:
-        A decorator; what it returns is called like the function itself.
+        A decorator whose result is called like the function itself.
 
     Raises:
         ValueError: no such exercise.
@@ -111,7 +111,7 @@ def find_student(exercise_id: str) -> StudentFunction | None:
 
 
 def forget_students() -> None:
-    """Start again, as after a restart of the kernel."""
+    """Forget all answers, as after a restart of the kernel."""
     _students.clear()
 
 
@@ -138,4 +138,4 @@ def _is_stub(function: Callable[..., Any]) -> bool:
     try:
         return is_bare_stub(inspect.getsource(function))
     except (OSError, TypeError, SyntaxError, ValueError):
-        return False  # no source at hand: a raise inside of it tells later
+        return False  # no source; a raise in the function will tell

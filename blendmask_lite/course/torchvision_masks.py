@@ -2,8 +2,8 @@
 
 The appendix "The blender on another detector". BlendMask's abstract says that it "can be easily
 incorporated with the state-of-the-art one-stage detection frameworks", and section 4.3 that it can
-"refine two-stage instance predictions". The detectors keep their code and results: they run as
-always, and `recorded` writes down what they compute and do not return.
+"refine two-stage instance predictions". The detectors keep their code and results; `recorded` keeps
+what they compute but do not return.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Calls = dict[str, list[Call]]  # by the names of the methods
 
 @contextmanager
 def recorded(detector: nn.Module, names: Sequence[str]) -> Iterator[Calls]:
-    """Record the calls of some methods, such as "backbone.forward", while the block runs."""
+    """Record the calls of methods such as "backbone.forward" while the block runs."""
     calls: Calls = {name: [] for name in names}
     with ExitStack() as stack:
         for name in names:
@@ -61,14 +61,14 @@ def _recording(method: Any, calls: list[Call]) -> Any:
 
 
 class DetectorMasks(nn.Module):
-    """A detector, and beside it the paper's mask branch; a subclass for each kind of detector.
+    """A detector with the paper's mask branch; there is a subclass for each kind of detector.
 
-    A "place" of an image is what finds or learns at most one object: an anchor, a proposal. It is
-    a number from 0 to P-1, counted over all levels.
+    A "place" of an image finds or learns at most one object; it is an anchor or a proposal. Places
+    are numbered from 0 to P-1 over all levels.
 
     Args:
         detector: one of torchvision's, with a feature pyramid.
-        mask_head: its bottom module reads levels p2 to p7 of that pyramid, by their strides.
+        mask_head: its bottom module reads levels p2 to p7 of that pyramid, named by their strides.
     """
 
     methods: ClassVar[tuple[str, ...]] = ("transform.forward", "backbone.forward")
@@ -88,15 +88,15 @@ class DetectorMasks(nn.Module):
         raise NotImplementedError
 
     def candidates(self, calls: Calls, number: int, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """What the P places predict for N labels: (P, N or 1, 4) boxes and (P, N) scores."""
+        """Predictions of the P places for N labels: (P, N or 1, 4) boxes and (P, N) scores."""
         raise NotImplementedError
 
     def bases(self, calls: Calls) -> Tensor:
         """(B, K, H/s, W/s) bases of the pyramid, whose level of stride 8 is p3."""
         width = calls["transform.forward"][0].result[0].tensors.shape[-1]
         levels = calls["backbone.forward"][0].result.values()
-        # On a small image several levels may be one cell wide: the finest of them has the name.
-        named = {f"p{round(math.log2(width / each.shape[-1]))}": each for each in reversed(levels)}
+        # On a small image several levels may be one cell wide; the finest of them gets the name.
+        named = {f"p{round(math.log2(width / x.shape[-1]))}": x for x in reversed(levels)}
         return self.mask_head.bases(named)
 
     def masks_at(
@@ -111,12 +111,12 @@ class DetectorMasks(nn.Module):
     def losses(self, images: Sequence[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
         """The detector's own losses by their names, and "mask".
 
-        Every place that learns an object learns its mask over the true box, and all count the
-        same: our choice, as only FCOS has a centerness to weight them with.
+        Every place that learns an object learns its mask over the true box, with equal weight:
+        our choice, as only FCOS has a centerness for weights.
 
         Args:
             images: (3, H, W) each, RGB, uint8 or float in [0, 1].
-            targets: one an image, with masks.
+            targets: one per image, with masks.
 
         Raises:
             ValueError: in evaluation mode, or a target without masks.
@@ -147,13 +147,13 @@ class DetectorMasks(nn.Module):
 
     @torch.no_grad()
     def predict(self, images: Sequence[Tensor]) -> list[Detections]:
-        """The detector's own detections, in its order, with masks; the mode stays what it was.
+        """The detector's detections, in its order, with masks; the training mode does not change.
 
         Args:
             images: (3, H, W) each, RGB, uint8 or float in [0, 1].
 
         Returns:
-            One an image; `location_index` counts places.
+            One per image; `location_index` counts places.
         """
         if len(images) == 0:
             return []
@@ -184,13 +184,13 @@ class DetectorMasks(nn.Module):
     def find_places(
         self, calls: Calls, number: int, boxes: Tensor, scores: Tensor, labels: Tensor
     ) -> Tensor:
-        """(N,) the place that found each box: torchvision knows it, and does not tell.
+        """(N,) the place that found each box, which torchvision does not return.
 
-        All places are decoded again; the one with the same box (pixels of the batch) and score for
-        the detector's own label is it.
+        All places are decoded again; the right one has the same box (pixels of the batch) and the
+        same score for the detector's own label.
         """
         if len(labels) == 0:
-            return labels  # there may be no places either
+            return labels  # then there may be no places
         decoded, probabilities = self.candidates(calls, number, labels)
         inside = calls["transform.forward"][0].result[0].image_sizes[number]
         decoded = clip_boxes_to_image(decoded, inside)
@@ -203,8 +203,8 @@ class DetectorMasks(nn.Module):
 class RetinaNetMasks(DetectorMasks):
     """Masks for `torchvision.models.detection.RetinaNet`, with a `TopLayer` on its box tower.
 
-    One attention for each location, shared by its anchors: one for each anchor would make the top
-    layer as many times larger (BlendMask, section 2).
+    Anchors of a location share its attention: an attention for each anchor would multiply the size
+    of the top layer (BlendMask, section 2).
     """
 
     methods = (
@@ -215,20 +215,19 @@ class RetinaNetMasks(DetectorMasks):
     )
 
     def attentions(self, calls: Calls, number: int, place: Tensor) -> Tensor:
-        """Of the anchors' locations."""
+        """Raw attentions of the anchors' locations."""
         num_anchors = self.detector.anchor_generator.num_anchors_per_location()[0]
         index = torch.stack([torch.full_like(place, number), place // num_anchors], dim=1)
         tower = [call.result for call in calls["head.regression_head.conv.forward"]]
         return self.mask_head.attentions(tower, index)
 
     def owners(self, calls: Calls, number: int) -> Tensor:
-        """Of the anchors."""
-        _targets, _outputs, _anchors, owners = calls["head.compute_loss"][0].given
-        own: Tensor = owners[number]
-        return own
+        """Owners of the anchors."""
+        owners: list[Tensor] = calls["head.compute_loss"][0].given[3]
+        return owners[number]
 
     def candidates(self, calls: Calls, number: int, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the anchors of all levels; their boxes are the same for all labels."""
+        """Predictions of the anchors of all levels; their boxes are the same for all labels."""
         levels, anchors, _sizes = calls["postprocess_detections"][0].given
         outputs = {name: torch.cat([m[number] for m in maps]) for name, maps in levels.items()}
         boxes = self.decode(outputs["bbox_regression"], torch.cat(anchors[number]))
@@ -247,8 +246,8 @@ class RetinaNetMasks(DetectorMasks):
 class FCOSMasks(RetinaNetMasks):
     """Masks for `torchvision.models.detection.FCOS`, the paper's own detector.
 
-    Torchvision builds it like its RetinaNet, with one anchor for each location; boxes and scores
-    are computed in another way.
+    Torchvision builds it like its RetinaNet with one anchor for each location, but computes boxes
+    and scores differently.
     """
 
     def decode(self, offsets: Tensor, anchors: Tensor) -> Tensor:
@@ -264,9 +263,9 @@ class FCOSMasks(RetinaNetMasks):
 class FasterRCNNMasks(DetectorMasks):
     """Masks for `torchvision.models.detection.FasterRCNN`, with `nn.Linear` as top layer.
 
-    The paper says that attentions can "refine two-stage instance predictions" (section 4.3), and
-    not how. Our choice: one linear layer predicts them from the features that the box head makes of
-    a proposal. So a mask needs no second pooling, and no head of convolutions as in Mask R-CNN.
+    The paper says that attentions can "refine two-stage instance predictions" (section 4.3), but
+    not how. Our choice: one linear layer predicts them from the box head's features of a proposal.
+    A mask then needs neither a second pooling nor Mask R-CNN's head of convolutions.
     """
 
     methods = (
@@ -279,20 +278,20 @@ class FasterRCNNMasks(DetectorMasks):
     first_label = 1  # 0 is the background
 
     def attentions(self, calls: Calls, number: int, place: Tensor) -> Tensor:
-        """Of proposals; in training, of those that were drawn for the losses."""
+        """Raw attentions of proposals; in training, of those drawn for the losses."""
         _levels, proposals, _sizes = calls["roi_heads.box_roi_pool.forward"][0].given
         features = calls["roi_heads.box_head.forward"][0].result
         by_image = features.split([len(each) for each in proposals])
         return self.mask_head.attentions(by_image[number][place])
 
     def owners(self, calls: Calls, number: int) -> Tensor:
-        """Of the proposals that were drawn for the losses."""
+        """Owners of the proposals drawn for the losses."""
         _, owners, labels, _ = calls["roi_heads.select_training_samples"][0].result
         own: Tensor = owners[number].where(labels[number] > 0, -1)
         return own
 
     def candidates(self, calls: Calls, number: int, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the proposals, whose boxes differ from label to label."""
+        """Predictions of the proposals, whose boxes differ from label to label."""
         logits, offsets, proposals, _ = calls["roi_heads.postprocess_detections"][0].given
         counts = [len(each) for each in proposals]
         coder, own = self.detector.roi_heads.box_coder, [proposals[number]]

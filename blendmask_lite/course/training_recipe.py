@@ -1,7 +1,7 @@
-"""The training of chapter 12: its command, and what is measured of the bases that it learned.
+"""The training of chapter 12: its command, and measurements of the bases that it learns.
 
 The notebook and `benchmarks/training_course.py` take both from here, so that the numbers in the
-text are those of the very training that a student starts.
+text belong to the training that a student starts.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ __all__ = [
     "untrained_model",
 ]
 
-ITERATIONS = 2000  # of 8 pictures: minutes on a laptop, where the full schedule takes 6,800
-HELD_OUT_SEED = 2_000_000  # of pictures that neither training nor its evaluation has seen
+ITERATIONS = 2000  # of 8 images: minutes on a laptop; the full schedule has 6,800
+HELD_OUT_SEED = 2_000_000  # of images used neither in training nor in its evaluation
 
 
 def training_options(*, seed: int, iterations: int = ITERATIONS) -> tuple[str, ...]:
     """The options of `blendmask-lite train`, without the folder.
 
-    The preset's own settings for a laptop, over fewer iterations; one thread, so that the same
+    These are the preset's settings for a laptop with fewer iterations, and one thread, so that a
     seed gives the same weights anywhere.
 
     Args:
-        seed: of the pictures, the initial weights, and the order.
+        seed: of the images, the initial weights, and the order.
         iterations: optimizer steps.
     """
     return (
@@ -54,12 +54,12 @@ def training_options(*, seed: int, iterations: int = ITERATIONS) -> tuple[str, .
 def follow_training(
     folder: str | Path, *, seed: int, iterations: int = ITERATIONS
 ) -> TrainingMonitor:
-    """Begin the training in a process of its own, continue one that was stopped, or look on.
+    """Start the training in a process of its own, continue a stopped one, or follow a running one.
 
     Args:
-        folder: of the run. One that holds a run is taken as it is, whatever its settings are.
+        folder: of the run; an existing run keeps its settings.
         seed: as in `training_options`.
-        iterations: as there.
+        iterations: as in `training_options`.
     """
     options = shlex.join(training_options(seed=seed, iterations=iterations))
     monitor = TrainingMonitor(folder=folder, options=options)
@@ -72,21 +72,21 @@ def follow_training(
 
 
 def untrained_model(seed: int) -> BlendMask:
-    """The network as a training of this seed begins it; the caller's random state stays."""
+    """The untrained network of a training with this seed; the caller's random state is kept."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return BlendMask(PRESETS["nano"], class_names=SHAPE_CLASSES)
 
 
 class HeldOutPictures(ShapesDataset):
-    """Pictures to score bases on, the same for all seeds of the training.
+    """Images to score bases on, the same for all seeds of the training.
 
-    Light falls from above in all of them, so that the upper part of an object is brighter, and
-    brightness alone tells a base up from down. Upside down it comes from below.
+    Light falls from above, so that the upper part of an object is brighter, and a base can tell up
+    from down by brightness alone. In the images that are upside down, light comes from below.
 
     Args:
-        num_images: how many.
-        is_upside_down: mirrored from top to bottom, with their objects.
+        num_images: number of images.
+        is_upside_down: mirrors images and objects from top to bottom.
     """
 
     def __init__(self, num_images: int = 200, *, is_upside_down: bool = False) -> None:
@@ -94,7 +94,7 @@ class HeldOutPictures(ShapesDataset):
         self.is_upside_down = is_upside_down
 
     def load(self, index: int) -> Sample:
-        """The picture at a position of `image_ids`."""
+        """The image at an index of `image_ids`."""
         sample = super().load(index)
         if not self.is_upside_down:
             return sample
@@ -112,30 +112,25 @@ class HeldOutPictures(ShapesDataset):
 
 @dataclass(frozen=True)
 class LearnedBases:
-    """Whether some base tells objects from background, and some base where in a box one is.
+    """Whether a base tells objects from background, and whether one tells positions in the box."""
 
-    Attributes:
-        scores: of every base.
-        upside_down_y: (K,) the correlations with y in pictures that are upside down.
-    """
-
-    scores: BasisScores
-    upside_down_y: torch.Tensor
+    scores: BasisScores  # of every base
+    upside_down_y: torch.Tensor  # (K,) correlations with y in images that are upside down
 
     @property
     def object_auc(self) -> float:
-        """Of the base that tells best; one that is small on objects serves as well as a large."""
+        """The best base's AUC; a base may be small on objects instead of large."""
         auc = self.scores.object_auc
         return float(torch.maximum(auc, 1 - auc).max())
 
     @property
     def position(self) -> float:
-        """The largest magnitude of the correlations with x or y in the box, over all bases."""
+        """The largest magnitude of all correlations with x or y in the box."""
         return self.scores.strongest_position
 
     @property
     def typical_position(self) -> float:
-        """The mean magnitude of these correlations, over all bases, x and y."""
+        """The mean magnitude of all correlations with x or y in the box."""
         return self.scores.typical_position
 
 
@@ -145,11 +140,11 @@ def learned_bases(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> LearnedBases:
-    """Score the bases of a model on held-out pictures; see `analysis.score_bases`.
+    """Score the bases of a model on held-out images with `score_bases`.
 
     Args:
         model: of this course's training, or untrained.
-        num_images: that are looked at, upright and upside down.
+        num_images: used both upright and upside down.
         progress: called with (done, total) of the upright ones.
     """
     upright = score_bases(model, HeldOutPictures(num_images), progress=progress)
