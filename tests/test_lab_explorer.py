@@ -475,7 +475,7 @@ def test_a_picture_without_any_object_says_so_on_every_page_that_needs_one(explo
 
 
 def test_an_error_that_nobody_expected_is_shown_with_its_place(explorer, monkeypatch):
-    monkeypatch.setattr(type(explorer.page), "maker", lambda page, present: 1 / 0)
+    monkeypatch.setattr(type(explorer.page), "figure", lambda page, present: 1 / 0)
     explorer.controls.number.value = 1
 
     assert explorer.message.text == "ZeroDivisionError: division by zero"

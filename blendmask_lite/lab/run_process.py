@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -161,14 +161,9 @@ class RunProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # interrupting the kernel does not interrupt the training
             )
-        content = {
-            "process": self._process.pid,
-            "machine": platform.node(),
-            "session": num_sessions,
-            "options": options,
-            "working_directory": place,
-        }
-        write_atomically(self.folder / RECORD, (json.dumps(content, indent=2) + "\n").encode())
+        started = _Started(self._process.pid, platform.node(), num_sessions, options, place)
+        content = json.dumps(asdict(started), indent=2) + "\n"
+        write_atomically(self.folder / RECORD, content.encode())
 
     def _started(self) -> _Started | None:
         try:

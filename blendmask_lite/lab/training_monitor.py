@@ -170,12 +170,6 @@ INTERVAL = 2.0  # seconds between two looks at the folder
 OPTIONS = "shapes --preset nano --iterations 300 --batch-size 4 --snapshots 20 --threads 1"
 
 
-@dataclass(frozen=True)
-class _Seen:
-    run: RunView
-    curves: str | None  # HTML; None where they are as before
-
-
 class TrainingMonitor(LabWidget):
     """Follows the folder of a training live, and starts, stops and resumes it.
 
@@ -216,7 +210,7 @@ class TrainingMonitor(LabWidget):
     @shows_errors
     def refresh(self) -> None:
         """Read the folder now."""
-        self._show(self._look(self.process))
+        self._show(*self._look(self.process))
 
     def start(self) -> None:
         """Start a training with the options and the folder of the fields.
@@ -277,27 +271,27 @@ class TrainingMonitor(LabWidget):
                 self.message.fail(error)
                 continue
             if not self.is_closed and process is self.process:
-                self._show(seen)
+                self._show(*seen)
 
-    def _look(self, process: RunProcess) -> _Seen:
-        """Read the files and draw the curves: the slow part, which changes no widget."""
+    def _look(self, process: RunProcess) -> tuple[RunView, str | None]:
+        """The run, and its curves as HTML, None if they have not changed.
+
+        This is the slow part, which changes no widget.
+        """
         run = look_at_run(process)
         key = (process.folder, run.num_done, run.record and run.record.scores)
-        if run.record is None or key == self._drawn:
-            return _Seen(run, None if run.record is not None else "")
-        figure = curves_of(run.record)
+        if run.record is not None and key == self._drawn:
+            return run, None
+        figure = None if run.record is None else curves_of(run.record)
         self._drawn = key
-        if figure is None:
-            return _Seen(run, "")
-        return _Seen(run, figure._repr_mimebundle_()["text/html"])
+        return run, "" if figure is None else figure._repr_mimebundle_()["text/html"]
 
     @shows_errors
-    def _show(self, seen: _Seen) -> None:
-        run = seen.run
+    def _show(self, run: RunView, curves: str | None) -> None:
         self.view = run
         self.controls.show(run)
-        if seen.curves is not None:
-            self.controls.curves.value = seen.curves
+        if curves is not None:
+            self.controls.curves.value = curves
         told = (run.state, run.reason)
         if run.reason and told != self._told:
             self.say(f"The training {run.state}: {run.reason}", "error")
@@ -326,7 +320,7 @@ class TrainingMonitor(LabWidget):
             self.machine.close()
             self.machine = None
         self.controls.curves.value = ""
-        self._show(self._look(process))
+        self._show(*self._look(process))
 
     def _of_field(self) -> RunProcess:
         text = self.controls.folder.value.strip()

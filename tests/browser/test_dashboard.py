@@ -19,7 +19,9 @@ from PIL import Image
 from blendmask_lite import load_model, shipped_checkpoint
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures import figure_file
-from blendmask_lite.lab.explorer import views as figures
+from blendmask_lite.lab.explorer.image_pages import Figure1Page, PicturePage
+from blendmask_lite.lab.explorer.measured_pages import ChangePage
+from blendmask_lite.lab.explorer.page import Present
 from blendmask_lite.lab.explorer.sources import read_upload
 from blendmask_lite.lab.explorer.views import change_masks, look_at_picture
 
@@ -108,7 +110,9 @@ def test_a_visitor_uploads_a_picture_chooses_an_object_and_changes_a_base(
     pixels = ShapesDataset(22, seed=7).load(20).image.permute(1, 2, 0).numpy()
     Image.fromarray(pixels).save(buffer, "png")
     content = buffer.getvalue()
-    look = look_at_picture(model, read_upload("mine.png", content), least_score=0.5)
+    picture = read_upload("mine.png", content)
+    look = look_at_picture(model, picture, least_score=0.5)
+    present = Present(model, ShapesDataset(1, seed=7), picture, look, chosen=2)
 
     visit = Visit(browser, dashboard, "dashboard")
     page = visit.page
@@ -117,23 +121,26 @@ def test_a_visitor_uploads_a_picture_chooses_an_object_and_changes_a_base(
     page.locator(".blendmask-upload input").set_input_files(
         {"name": "mine.png", "mimeType": "image/png", "buffer": content}
     )
-    assert visit.shows(figure_file(figures.found_view(model, look), ".png", dpi=110))
+    assert visit.shows(figure_file(PicturePage().figure(present), ".png", dpi=110))
     assert "generated shapes" in page.locator(".blendmask-lab-message:visible").first.inner_text()
 
     visit.turn_to("Figure 1")
     page.get_by_label("object", exact=True).select_option(label=look.objects[2].name)
-    figure = figures.blending_view(model, look, 2)
+    figure = Figure1Page().figure(present)
     assert visit.shows(figure_file(figure, ".png", dpi=110))
     assert visit.figure().get_attribute("alt") == figure.get_label()
 
     visit.turn_to("Change a base")
-    knocked_out = figures.change_view(model, look, base=0, factor=0.0)
+    page_of_changes = ChangePage()
+    page_of_changes.follow(present)
+    knocked_out = page_of_changes.figure(present)
     assert visit.shows(figure_file(knocked_out, ".png", dpi=110))
     handle = page.locator('.widget-slider:visible [role="slider"], .noUi-handle:visible').last
     handle.focus()
     for _ in range(3):
         page.keyboard.press("ArrowRight")
-    boosted = figures.change_view(model, look, base=0, factor=0.3)
+    page_of_changes.factor.value = 0.3
+    boosted = page_of_changes.figure(present)
     assert visit.shows(figure_file(boosted, ".png", dpi=110))
     changed = change_masks(model, look, 0, 0.3)
     row = [

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from test_lab_time import write_moments
 
+from blendmask_lite.lab.blender.view import mask_overlay
 from blendmask_lite.lab.run_process import RunProcess
 from blendmask_lite.lab.time import TimeMachine
 from blendmask_lite.lab.time import view as view
@@ -86,9 +87,7 @@ def test_the_keyboard_scrubs_through_the_moments(opened: JupyterLab, twin: TimeM
         opened.page.keyboard.press("ArrowRight" if index == 1 and twin.index == 0 else "ArrowLeft")
         assert shows(opened, twin, index), index
     layer = opened.pixels("picture", "bm-over")[:, 3] > 0
-    overlay = view.found_overlay(
-        twin.moment, twin.reel.snapshots.samples[0].target.masks[0], is_all=False
-    )
+    overlay = mask_overlay(twin.moment.mask, twin.reel.snapshots.samples[0].target.masks[0])
     assert layer.sum() == np.count_nonzero(np.frombuffer(overlay.pixels, np.uint8))
 
 

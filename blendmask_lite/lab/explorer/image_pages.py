@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+import math
+from dataclasses import dataclass
+from typing import Any
 
 import ipywidgets as widgets
 import torch
 
+from blendmask_lite.figures.bases import base_overlays_figure, bases_figure, matched_bases_figure
+from blendmask_lite.figures.blending import (
+    attentions_figure,
+    compare_attentions_figure,
+    crop_picture,
+    object_blending_figure,
+)
+from blendmask_lite.figures.detections import detections_figure
 from blendmask_lite.figures.paper import figure_4
 from blendmask_lite.figures.style import DescribedFigure
-from blendmask_lite.lab.explorer import views as figures
 from blendmask_lite.lab.explorer.page import Page, Present, Rows, whole_number
 from blendmask_lite.lab.explorer.sources import model_field, open_model
+from blendmask_lite.lab.explorer.views import whole_bases
 from blendmask_lite.lab.parts import checkbox, control, offer, toggle
-from blendmask_lite.research.matching import compare_checkpoints
+from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.model.merge import score_maps
+from blendmask_lite.research.matching import BaseMatching, bases_of, compare_checkpoints
 from blendmask_lite.structures import Detections
 
 __all__ = ["AttentionsPage", "BasesPage", "Figure1Page", "Figure4Page", "PicturePage", "RivalPage"]
@@ -34,9 +45,10 @@ class PicturePage(Page):
         """Nothing: there is always an image."""
         return ""
 
-    def maker(self, present: Present) -> Callable[[], DescribedFigure]:
+    def figure(self, present: Present) -> DescribedFigure:
         """The image with all detections."""
-        return partial(figures.found_view, present.model, present.look)
+        look, names = present.look, present.model.class_names
+        return detections_figure(look.image, look.found, names, title=look.name)
 
     def rows(self, present: Present) -> Rows:
         """Every object with class, score, box and pixels."""
@@ -56,10 +68,13 @@ class BasesPage(Page):
         """Nothing: bases do not depend on objects."""
         return ""
 
-    def maker(self, present: Present) -> Callable[[], DescribedFigure]:
+    def figure(self, present: Present) -> DescribedFigure:
         """Maps with a colour bar, or overlays."""
-        style = {"is_overlay": bool(self.style.value)}
-        return partial(figures.bases_view, present.model, present.look, **style)
+        model, look = present.model, present.look
+        stride, bases = model.bottom.stride, whole_bases(model, look)
+        if self.style.value:
+            return base_overlays_figure(look.image, bases, stride=stride, title=look.name)
+        return bases_figure(bases, stride=stride, image=look.image, title=look.name)
 
 
 class AttentionsPage(Page):
@@ -85,12 +100,24 @@ class AttentionsPage(Page):
         if [name for name, _ in self.second.options] != names:
             offer(self.second, names, min(1, len(names) - 1) if names else None)
 
-    def maker(self, present: Present) -> Callable[[], DescribedFigure]:
-        """Raw attentions of one object, or score maps of two."""
+    @torch.no_grad()
+    def figure(self, present: Present) -> DescribedFigure:
+        """Raw attentions of one object, or score maps of two and their difference."""
         model, look = present.model, present.look
-        if not self.with_second.value:
-            return partial(figures.object_view, model, look, present.chosen)
-        return partial(figures.pair_view, model, look, present.chosen, int(self.second.value))
+        chosen = [present.chosen, self.second.value] if self.with_second.value else [present.chosen]
+        seen = [look.objects[number] for number in chosen]
+        raw = model.attentions_at(look.output, torch.stack([thing.index for thing in seen]))
+        about: Any = {
+            "names": [thing.name for thing in seen],
+            "image": look.image,
+            "boxes": torch.stack([thing.box for thing in seen]).cpu(),
+        }
+        if self.with_second.value:
+            maps = score_maps(model.merger, raw, model.config.mask_size)
+            return compare_attentions_figure(maps.cpu(), **about)
+        K = model.config.num_bases
+        side = math.isqrt(raw.shape[1] // K)
+        return attentions_figure(raw.unflatten(1, (K, side, side)).cpu(), **about)
 
 
 class Figure1Page(Page):
@@ -98,9 +125,18 @@ class Figure1Page(Page):
 
     title = "Figure 1"
 
-    def maker(self, present: Present) -> Callable[[], DescribedFigure]:
+    def figure(self, present: Present) -> DescribedFigure:
         """Crops, weights, products, mask."""
-        return partial(figures.blending_view, present.model, present.look, present.chosen)
+        look = present.look
+        seen = look.objects[present.chosen]
+        return object_blending_figure(
+            present.model,
+            look.output,
+            seen.index,
+            seen.box,
+            picture=crop_picture(look.image, seen.box.cpu()),
+            title=f"{look.name}: {seen.name}",
+        )
 
 
 class Figure4Page(Page):
@@ -112,10 +148,10 @@ class Figure4Page(Page):
         """No detection: true objects are not drawn here."""
         return "" if len(present.look.found) else super().missing(present)
 
-    def maker(self, present: Present) -> Callable[[], DescribedFigure]:
+    def figure(self, present: Present) -> DescribedFigure:
         """Bases, weights in their colours, masks."""
         look = present.look
-        return partial(figure_4, present.model, look.image, score_threshold=look.least_score**2)
+        return figure_4(present.model, look.image, score_threshold=look.least_score**2)
 
 
 def found_rows(found: Detections, class_names: tuple[str, ...]) -> Rows:
@@ -130,6 +166,16 @@ def found_rows(found: Detections, class_names: tuple[str, ...]) -> Rows:
     return rows
 
 
+@dataclass(frozen=True)
+class Rival:
+    """Another checkpoint whose bases are matched with those of the explorer's model."""
+
+    name: str  # of the checkpoint
+    model: BlendMask  # in evaluation mode
+    matching: BaseMatching  # from the explorer's bases to these
+    num_images: int  # of the matching
+
+
 class RivalPage(Page):
     """Another checkpoint beside the present one, with its bases matched."""
 
@@ -139,7 +185,7 @@ class RivalPage(Page):
         self.source = model_field("other", 360, "a file, or a published name")
         self.num_images = whole_number("over images", 170, 5, 1, 50)
         self.button = widgets.Button(description="Load and match", icon="exchange")
-        self.rival: figures.Rival | None = None
+        self.rival: Rival | None = None
         super().__init__(others=[self.source, self.num_images, self.button])
 
     def missing(self, present: Present) -> str:
@@ -164,12 +210,20 @@ class RivalPage(Page):
         with torch.no_grad():
             matching = compare_checkpoints(present.model, other, images)
         name = self.source.value.strip().replace("\\", "/").rpartition("/")[2]
-        self.rival = figures.Rival(name, other, matching, total)
+        self.rival = Rival(name, other, matching, total)
 
-    def maker(self, present: Present) -> Callable[[], DescribedFigure]:
+    def figure(self, present: Present) -> DescribedFigure:
         """Partners below each other."""
         assert self.rival is not None
-        return partial(figures.rival_view, present.model, present.look, self.rival)
+        image, matching = present.look.image, self.rival.matching
+        return matched_bases_figure(
+            image,
+            bases_of(present.model, image),
+            bases_of(self.rival.model, image),
+            order=matching.order,
+            correlations=matching.correlations,
+            names=("this model", self.rival.name),
+        )
 
     def rows(self, present: Present) -> Rows:
         """Pairs and their correlations."""

@@ -12,14 +12,14 @@ from typing import Any
 import ipywidgets as widgets
 import torch
 
+from blendmask_lite.figures.bases import changed_base_figure
 from blendmask_lite.figures.research import basis_scores_figure, knock_out_figure, oracle_figure
 from blendmask_lite.figures.style import DescribedFigure
-from blendmask_lite.lab.explorer import views as figures
 from blendmask_lite.lab.explorer.page import MeasuredPage, Present, Rows
-from blendmask_lite.lab.explorer.views import Look, change_masks
+from blendmask_lite.lab.explorer.views import Look, change_masks, whole_bases
 from blendmask_lite.lab.parts import checkbox, control, offer, slider
 from blendmask_lite.research.basis_scores import BasisScores, score_bases, untrained_scores
-from blendmask_lite.research.knockout import knock_out_bases
+from blendmask_lite.research.knockout import change_base, knock_out_bases
 from blendmask_lite.research.oracles import OracleResults, oracle_swaps, score_oracles
 
 __all__ = ["ChangePage", "OraclePage", "ScoresPage"]
@@ -93,15 +93,26 @@ class ChangePage(MeasuredPage):
         if len(self.base.options) != num_bases:
             offer(self.base, [f"base {k + 1}" for k in range(num_bases)], 0)
 
-    def maker(self, present: Present) -> Callable[[], DescribedFigure]:
+    def figure(self, present: Present) -> DescribedFigure:
         """Base and masks, before and after."""
-        base, factor = int(self.base.value), self.wanted
-        return partial(figures.change_view, present.model, present.look, base=base, factor=factor)
+        model, look = present.model, present.look
+        base, factor, bases = self.base.value, self.wanted, whole_bases(model, look)
+        what = "is its mean" if factor is None else f"times {factor:g}"
+        return changed_base_figure(
+            look.image,
+            look.found.masks,
+            change_masks(model, look, base, factor).after,
+            base=base,
+            base_before=bases[base],
+            base_after=change_base(bases, base, factor=factor)[base],
+            stride=model.bottom.stride,
+            title=f"{look.name}: base {base + 1} {what}",
+        )
 
     def rows(self, present: Present) -> Rows:
         """What happens to every mask."""
         look = present.look
-        changed = change_masks(present.model, look, int(self.base.value), self.wanted)
+        changed = change_masks(present.model, look, self.base.value, self.wanted)
         has_truth = changed.true_before is not None
         head = ["object", "pixels", "with the base changed", "IoU of both"]
         rows = [head + ["IoU with the truth", "changed"] * has_truth]
@@ -139,9 +150,9 @@ class OraclePage(MeasuredPage):
         truth = present.look.truth
         return NO_TRUTH if truth is None or len(truth) == 0 else ""
 
-    def maker(self, present: Present) -> Callable[[], DescribedFigure]:
+    def figure(self, present: Present) -> DescribedFigure:
         """The waterfall of this image."""
-        return partial(oracle_figure, self.swaps(present).losses(), title=present.look.name)
+        return oracle_figure(self.swaps(present).losses(), title=present.look.name)
 
     def swaps(self, present: Present) -> OracleResults:
         """The stages of this image, computed once."""

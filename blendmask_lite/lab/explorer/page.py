@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import ipywidgets as widgets
@@ -84,8 +85,8 @@ class Page(widgets.VBox):
         """The reason why nothing can be drawn, or an empty string."""
         return "" if present.look.objects else NO_OBJECTS
 
-    def maker(self, present: Present) -> Callable[[], DescribedFigure]:
-        """A function without arguments that draws the page's figure."""
+    def figure(self, present: Present) -> DescribedFigure:
+        """Draw the page's figure for the values of its controls."""
         raise NotImplementedError
 
     def rows(self, present: Present) -> Rows:
@@ -107,7 +108,7 @@ class Page(widgets.VBox):
             self.view.say(reason)
             self.table.value = ""
         else:
-            self.view.show(self.maker(present))
+            self.view.show(partial(self.figure, present))
             self.table.value = as_table(self.rows(present))
 
 

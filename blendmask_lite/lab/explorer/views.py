@@ -1,8 +1,7 @@
-"""One image as a model sees it: what the pages of the explorer draw, and their figures."""
+"""One image as a model sees it: what the pages of the explorer draw."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,45 +10,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blendmask_lite.datasets.transforms import resize_for_test
-from blendmask_lite.figures.bases import (
-    base_overlays_figure,
-    bases_figure,
-    changed_base_figure,
-    matched_bases_figure,
-)
-from blendmask_lite.figures.blending import (
-    attentions_figure,
-    compare_attentions_figure,
-    crop_picture,
-    object_blending_figure,
-)
-from blendmask_lite.figures.detections import detections_figure
-from blendmask_lite.figures.style import DescribedFigure
 from blendmask_lite.lab.explorer.sources import Picture
 from blendmask_lite.masks import mask_iou
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.model.merge import score_maps
 from blendmask_lite.model.output import BlendMaskOutput
-from blendmask_lite.research.knockout import change_base, with_changed_base
-from blendmask_lite.research.matching import BaseMatching, bases_of
+from blendmask_lite.research.knockout import with_changed_base
 from blendmask_lite.research.objects import TrueObjects, look_at_objects
 from blendmask_lite.structures import Detections
 
-__all__ = [
-    "ChangedMasks",
-    "Look",
-    "Rival",
-    "SeenObject",
-    "bases_view",
-    "blending_view",
-    "change_masks",
-    "change_view",
-    "found_view",
-    "look_at_picture",
-    "object_view",
-    "pair_view",
-    "rival_view",
-]
+__all__ = ["ChangedMasks", "Look", "SeenObject", "change_masks", "look_at_picture", "whole_bases"]
 
 
 MOST_OBJECTS = 20
@@ -154,100 +123,6 @@ def change_masks(model: BlendMask, look: Look, base: int, factor: float | None) 
     pairs = torch.stack([mask_iou(before, mask.expand_as(before)) for mask in true])  # (T, N)
     own = true[pairs.argmax(dim=0)]
     return ChangedMasks(after, kept, mask_iou(before, own), mask_iou(after, own))
-
-
-@dataclass(frozen=True)
-class Rival:
-    """Another checkpoint whose bases are matched with those of the explorer's model."""
-
-    name: str  # of the checkpoint
-    model: BlendMask  # in evaluation mode
-    matching: BaseMatching  # from the explorer's bases to these
-    num_images: int  # of the matching
-
-
-def found_view(model: BlendMask, look: Look) -> DescribedFigure:
-    """The image with all detections."""
-    return detections_figure(look.image, look.found, model.class_names, title=look.name)
-
-
-def bases_view(model: BlendMask, look: Look, *, is_overlay: bool) -> DescribedFigure:
-    """The bases, as maps with a colour bar or laid over the image."""
-    stride, bases = model.bottom.stride, whole_bases(model, look)
-    if is_overlay:
-        return base_overlays_figure(look.image, bases, stride=stride, title=look.name)
-    return bases_figure(bases, stride=stride, image=look.image, title=look.name)
-
-
-def object_view(model: BlendMask, look: Look, number: int) -> DescribedFigure:
-    """The raw attentions of one object, counted from 0."""
-    seen = look.objects[number]
-    raw = model.attentions_at(look.output, seen.index[None])
-    K = model.config.num_bases
-    side = math.isqrt(raw.shape[1] // K)
-    return attentions_figure(
-        raw.unflatten(1, (K, side, side)).cpu(),
-        names=[seen.name],
-        image=look.image,
-        boxes=seen.box[None].cpu(),
-    )
-
-
-@torch.no_grad()
-def pair_view(model: BlendMask, look: Look, first: int, second: int) -> DescribedFigure:
-    """The score maps of two objects side by side, and their difference."""
-    pair = [look.objects[first], look.objects[second]]
-    raw = model.attentions_at(look.output, torch.stack([seen.index for seen in pair]))
-    return compare_attentions_figure(
-        score_maps(model.merger, raw, model.config.mask_size).cpu(),
-        names=[seen.name for seen in pair],
-        image=look.image,
-        boxes=torch.stack([seen.box for seen in pair]).cpu(),
-    )
-
-
-def blending_view(model: BlendMask, look: Look, number: int) -> DescribedFigure:
-    """BlendMask, figure 1, for one object, found or true."""
-    seen = look.objects[number]
-    return object_blending_figure(
-        model,
-        look.output,
-        seen.index,
-        seen.box,
-        picture=crop_picture(look.image, seen.box.cpu()),
-        title=f"{look.name}: {seen.name}",
-    )
-
-
-def change_view(
-    model: BlendMask, look: Look, *, base: int, factor: float | None
-) -> DescribedFigure:
-    """All masks with one base knocked out, boosted, or replaced by its mean (`factor` None)."""
-    bases = whole_bases(model, look)
-    changed = change_base(bases, base, factor=factor)
-    what = "is its mean" if factor is None else f"times {factor:g}"
-    return changed_base_figure(
-        look.image,
-        look.found.masks,
-        change_masks(model, look, base, factor).after,
-        base=base,
-        base_before=bases[base],
-        base_after=changed[base],
-        stride=model.bottom.stride,
-        title=f"{look.name}: base {base + 1} {what}",
-    )
-
-
-def rival_view(model: BlendMask, look: Look, rival: Rival) -> DescribedFigure:
-    """The bases of two checkpoints for one image, partners below each other."""
-    return matched_bases_figure(
-        look.image,
-        bases_of(model, look.image),
-        bases_of(rival.model, look.image),
-        order=rival.matching.order,
-        correlations=rival.matching.correlations,
-        names=("this model", rival.name),
-    )
 
 
 def whole_bases(model: BlendMask, look: Look) -> Tensor:

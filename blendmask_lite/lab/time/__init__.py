@@ -7,8 +7,12 @@ from functools import partial
 from pathlib import Path
 
 import ipywidgets as widgets
+from torch import Tensor
 
+from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.figures.style import DescribedFigure
+from blendmask_lite.figures.training import film_figure, moment_figure
+from blendmask_lite.lab.blender.view import mask_overlay
 from blendmask_lite.lab.canvas import Canvas, CanvasEvent, as_png
 from blendmask_lite.lab.parts import (
     SHORT,
@@ -164,12 +168,40 @@ class TimeMachine(LabWidget):
 
     def figure(self) -> DescribedFigure:
         """The present moment, for print."""
-        place = (self.picture, self.object_index, self.index)
-        return view.moment_of(self.reel, *place, limits=self.limits, is_all=self._is_all)
+        moment = self.moment
+        done, name = f"{moment.iteration:,} iterations", self._object_name
+        return moment_figure(
+            self._sample.image,
+            box=self._sample.target.boxes[self.object_index],
+            true_mask=self._true_mask,
+            bases=moment.bases,
+            attentions=moment.attentions,
+            mask_probabilities=moment.mask_probabilities,
+            stride=self.reel.snapshots.stride,
+            found_masks=(moment.found if self._is_all else moment.mask)[None],
+            limits=self.limits,
+            title=f"object {name} after {done}, IoU {moment.mask_iou:.2f}",
+        )
 
-    def film(self, most: int = view.MOST_COLUMNS) -> DescribedFigure:
-        """Up to `most` moments, including the first and the last, side by side for print."""
-        return view.film_of(self.reel, self.picture, self.object_index, most=most)
+    def film(self, most: int = 7) -> DescribedFigure:
+        """Up to `most` moments, including the first and the last, side by side for print.
+
+        Moments with damaged files are left out.
+        """
+        reel, place = self.reel, (self.picture, self.object_index)
+        whole = [index for index, step in enumerate(reel.iterations) if step not in reel.damaged]
+        num = min(most, len(whole))
+        chosen = [whole[round(i * (len(whole) - 1) / max(num - 1, 1))] for i in range(num)]
+        moments = [reel.moment(index, *place) for index in chosen]
+        return film_figure(
+            self._sample.image,
+            box=self._sample.target.boxes[self.object_index],
+            true_mask=self._true_mask,
+            bases={reel.iterations[index]: reel.base_crops(index, *place) for index in chosen},
+            mask_probabilities={moment.iteration: moment.mask_probabilities for moment in moments},
+            mask_iou={moment.iteration: moment.mask_iou for moment in moments},
+            title=f"object {self._object_name}",
+        )
 
     def free(self) -> None:
         """Drop all moments."""
@@ -181,6 +213,19 @@ class TimeMachine(LabWidget):
     @property
     def _is_all(self) -> bool:
         return bool(self.controls.layer.value == "found")
+
+    @property
+    def _sample(self) -> Sample:
+        return self.reel.snapshots.samples[self.picture]
+
+    @property
+    def _true_mask(self) -> Tensor:
+        assert self._sample.target.masks is not None
+        return self._sample.target.masks[self.object_index]
+
+    @property
+    def _object_name(self) -> str:
+        return view.object_names(self.reel, self.picture)[self.object_index]
 
     def _show(self, reel: TimeReel, picture: int, object_index: int, index: int) -> None:
         """Show a moment of an object. What can fail comes first, so that the old state stays."""
@@ -198,9 +243,7 @@ class TimeMachine(LabWidget):
             self.say(f"{total} moments cannot be read: {reasons}", "warning")
 
     def _draw(self, moment: Moment) -> None:
-        reel, canvas = self.reel, self.canvas
-        sample = reel.snapshots.samples[self.picture]
-        assert sample.target.masks is not None
+        reel, canvas, sample = self.reel, self.canvas, self._sample
         cells = view.pixels(moment, self.limits)
         layout = (reel, self.picture, self.object_index)
         with canvas.hold_sync():
@@ -210,10 +253,10 @@ class TimeMachine(LabWidget):
                 cells["picture"] = as_png(sample.image)
                 cells["curve"] = view.curve_picture(reel, self.picture, self.object_index)
                 self._layout = layout
-            truth = sample.target.masks[self.object_index]
+            shown = moment.found if self._is_all else moment.mask
             canvas.draw(
                 cells,
-                overlays={"picture": view.found_overlay(moment, truth, is_all=self._is_all)},
+                overlays={"picture": mask_overlay(shown, self._true_mask)},
                 marks={"curve": [view.moment_mark(reel, self.index)]},
                 bars={"moment": view.bars(reel, self.picture, self.object_index, moment)},
                 box=sample.target.boxes[self.object_index].tolist(),

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import math
 
-import torch
-
 from blendmask_lite.figures.style import (
     PALETTE,
-    DescribedFigure,
     base_color,
     figure_pixels,
     object_color,
 )
-from blendmask_lite.figures.training import (
-    film_figure,
-    margin_cells,
-    mask_progress_figure,
-    moment_figure,
-)
-from blendmask_lite.lab.blender.view import mask_overlay
+from blendmask_lite.figures.training import margin_cells, mask_progress_figure
 from blendmask_lite.lab.canvas import (
     MASK_LAYER,
     SHADES,
@@ -27,7 +18,6 @@ from blendmask_lite.lab.canvas import (
     Bars,
     Group,
     Mark,
-    Overlay,
     Panel,
     as_cells,
     as_png,
@@ -36,16 +26,12 @@ from blendmask_lite.lab.canvas import (
 from blendmask_lite.lab.time.moments import Moment, TimeReel
 
 __all__ = [
-    "MOST_COLUMNS",
     "PALETTES",
     "bars",
     "columns",
     "curve_picture",
-    "film_of",
-    "found_overlay",
     "moment_at",
     "moment_mark",
-    "moment_of",
     "object_names",
     "pixels",
     "spoken",
@@ -140,11 +126,6 @@ def pixels(moment: Moment, limits: tuple[float, float]) -> dict[str, bytes]:
     return cells
 
 
-def found_overlay(moment: Moment, truth: torch.Tensor, *, is_all: bool) -> Overlay:
-    """The layer above the image: the object's mask, or all detections."""
-    return mask_overlay(moment.found if is_all else moment.mask, truth)
-
-
 def curve_picture(reel: TimeReel, picture: int, object_index: int) -> bytes:
     """The curves as a PNG of twice the resolution that is shown."""
     figure = mask_progress_figure(
@@ -199,55 +180,3 @@ def words(reel: TimeReel, index: int) -> str:
 def spoken(moment: Moment) -> str:
     """What a screen reader says after a change."""
     return f"after {moment.iteration:,} iterations; IoU {moment.mask_iou:.2f}"
-
-
-MOST_COLUMNS = 7  # moments in a film strip
-
-
-def moment_of(
-    reel: TimeReel,
-    picture: int,
-    object_index: int,
-    index: int,
-    *,
-    limits: tuple[float, float] | None = None,
-    is_all: bool = False,
-) -> DescribedFigure:
-    """The figure of `TimeMachine.figure`; `is_all` paints all detections of this moment."""
-    sample = reel.snapshots.samples[picture]
-    moment = reel.moment(index, picture, object_index)
-    name = object_names(reel, picture)[object_index]
-    assert sample.target.masks is not None
-    return moment_figure(
-        sample.image,
-        box=sample.target.boxes[object_index],
-        true_mask=sample.target.masks[object_index],
-        bases=moment.bases,
-        attentions=moment.attentions,
-        mask_probabilities=moment.mask_probabilities,
-        stride=reel.snapshots.stride,
-        found_masks=(moment.found if is_all else moment.mask)[None],
-        limits=limits,
-        title=f"object {name} after {moment.iteration:,} iterations, IoU {moment.mask_iou:.2f}",
-    )
-
-
-def film_of(
-    reel: TimeReel, picture: int, object_index: int, *, most: int = MOST_COLUMNS
-) -> DescribedFigure:
-    """The figure of `TimeMachine.film`; moments with damaged files are left out."""
-    sample = reel.snapshots.samples[picture]
-    places = [place for place, step in enumerate(reel.iterations) if step not in reel.damaged]
-    num = min(most, len(places))
-    chosen = [places[round(i * (len(places) - 1) / max(num - 1, 1))] for i in range(num)]
-    moments = [reel.moment(place, picture, object_index) for place in chosen]
-    assert sample.target.masks is not None
-    return film_figure(
-        sample.image,
-        box=sample.target.boxes[object_index],
-        true_mask=sample.target.masks[object_index],
-        bases={reel.iterations[i]: reel.base_crops(i, picture, object_index) for i in chosen},
-        mask_probabilities={moment.iteration: moment.mask_probabilities for moment in moments},
-        mask_iou={moment.iteration: moment.mask_iou for moment in moments},
-        title=f"object {object_names(reel, picture)[object_index]}",
-    )
