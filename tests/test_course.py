@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from blendmask_lite import course
 from blendmask_lite.course import checking, student
 from blendmask_lite.course.checking import first_difference, judge
-from blendmask_lite.course.definition import Exercise
+from blendmask_lite.course.definition import Exercise, WrongAnswer
 from blendmask_lite.course.exercises import all_exercises
 from blendmask_lite.course.progress import load_progress
 from blendmask_lite.course.source import is_bare_stub, stub_source
@@ -166,6 +169,80 @@ def test_changing_the_arguments_is_red():
 
     result = judge(EXERCISES["09.3"], blend, seed=0)
     assert "changes its arguments" in "\n".join(result.lines)
+
+
+def test_first_failing_case_is_reported_whatever_a_later_one_raises():
+    def enlarge(attentions, size):
+        if len(attentions) != 1:
+            raise RuntimeError("later")
+        return torch.zeros(len(attentions), attentions.shape[1], size, size)
+
+    result = judge(EXERCISES["09.1"], enlarge, seed=0)
+    text = "\n".join(result.lines)
+    assert result.status == "red"
+    assert "case 1, one object" in text
+    assert "later" not in text
+
+
+def test_mistake_is_recognised_although_it_raises_in_a_case():
+    """The stored mistake "nearest", made with a loop that cannot join nothing."""
+
+    def enlarge(attentions, size):
+        maps = [F.interpolate(one[None], size=(size, size)) for one in attentions]
+        return torch.cat(maps)
+
+    exercise = EXERCISES["09.1"]
+    changes = {
+        "F.interpolate(attentions, size=(size, size), "
+        'mode="bilinear", align_corners=False)': "torch.cat([F.interpolate(one[None], size=size) "
+        "for one in attentions])",
+    }
+    stored = WrongAnswer(changes, "You copied every cell.")
+    known = replace_wrong_answers(exercise, stored)
+    assert judge(known, enlarge, seed=0).lines[0] == "You copied every cell."
+    assert judge(exercise, enlarge, seed=0).lines[0].startswith("case 1")
+
+
+def replace_wrong_answers(exercise: Exercise, stored: WrongAnswer) -> Exercise:
+    changed = copy.copy(exercise)
+    object.__setattr__(changed, "wrong_answers", (stored, stored))
+    return changed
+
+
+def test_answer_without_a_gradient_is_red():
+    def blend(crops, scores):
+        return (crops * scores.detach()).sum(1)
+
+    result = judge(EXERCISES["09.3"], blend, seed=0)
+    text = "\n".join(result.lines)
+    assert result.status == "red"
+    assert "no gradient reaches scores" in text
+
+
+def test_answer_with_another_gradient_is_red():
+    def enlarge(attentions, size):
+        right = F.interpolate(attentions, size=(size, size), mode="bilinear")
+        return 2 * right - right.detach()
+
+    result = judge(EXERCISES["09.1"], enlarge, seed=0)
+    assert result.status == "red"
+    assert "the gradient for attentions is not:" in "\n".join(result.lines)
+
+
+# References that copy their weights into a layer, which has no gradient for the arguments.
+FROZEN_REFERENCES = {"02.3", "02.4", "06.1", "06.3", "08.3"}
+
+
+@pytest.mark.parametrize("exercise_id", [e.id for e in EXERCISES.values() if e.gradients])
+def test_gradients_of_solutions_are_the_packages(exercise_id):
+    exercise = EXERCISES[exercise_id]
+    names = list(inspect.signature(exercise.solution).parameters)
+    places = [names.index(name) for name in exercise.gradients]
+    for case in cases_of(exercise):
+        ours = checking._gradients(exercise.solution, case, places)
+        theirs = checking._gradients(exercise.reference, case, places)
+        if exercise_id not in FROZEN_REFERENCES:
+            assert first_difference(theirs, ours, tolerance=1e-3) == ()
 
 
 def test_unknown_exercise_names_those_there_are():

@@ -7,6 +7,7 @@ values.
 from __future__ import annotations
 
 import copy
+import inspect
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -84,36 +85,42 @@ def check(exercise_id: str, *, seed: int | None = None) -> CheckResult:
 
 
 def judge(definition: Exercise, function: Callable[..., Any], *, seed: int) -> CheckResult:
-    """Try a function on an exercise's cases; show and record nothing."""
+    """Try a function on an exercise's cases; show and record nothing.
+
+    The first failing case is reported, whatever later cases give or raise.
+    """
     cases = definition.make_cases(torch.Generator().manual_seed(seed))
-    answers: list[Any] = []
-    problem: tuple[str, ...] = ()
-    failing: Case | None = None
+    answers: list[Any] = []  # one for each case; an exception if it was raised
+    failing: tuple[Case, tuple[str, ...]] | None = None
     for number, case in enumerate(cases, start=1):
         arguments = copy.deepcopy(case.arguments)
         try:
-            answer = function(*arguments)
+            answers.append(function(*arguments))
         except Exception as error:  # whatever the student's code raises
-            if says_not_written(error):
+            if failing is None and says_not_written(error):
                 line = "not finished yet; the package's piece stands in"
                 return CheckResult(definition.id, "amber", (line,), seed)
-            failure = str(find_failure(error, function))
-            return _red(definition, (f"case {number}, {case.what}:", failure), seed, case)
-        answers.append(answer)
+            answers.append(error)
         if failing is None:
-            problem = _find_problem(definition, case, arguments, answer)
+            problem = _find_problem(definition, function, case, arguments, answers[-1])
             if problem:
-                failing, problem = case, (f"case {number}, {case.what}:", *problem)
+                failing = case, (f"case {number}, {case.what}:", *problem)
     if failing is None:
         lines = (f"equal to the package in {len(cases)} cases (seed {seed})",)
         return CheckResult(definition.id, "green", lines, seed)
     message = _recognise(definition, cases, answers)
-    return _red(definition, (*message, *problem), seed, failing)
+    return _red(definition, (*message, *failing[1]), seed, failing[0])
 
 
 def _find_problem(
-    definition: Exercise, case: Case, arguments: Sequence[Any], answer: Any
+    definition: Exercise,
+    function: Callable[..., Any],
+    case: Case,
+    arguments: Sequence[Any],
+    answer: Any,
 ) -> tuple[str, ...]:
+    if isinstance(answer, Exception):
+        return (str(find_failure(answer, function)),)
     expected = definition.reference(*copy.deepcopy(case.arguments))
     difference = first_difference(
         expected, answer, tolerance=definition.tolerance, axes=definition.result_axes
@@ -123,7 +130,48 @@ def _find_problem(
     pairs = zip(case.arguments, arguments, strict=True)
     if any(isinstance(before, Tensor) and not before.equal(after) for before, after in pairs):
         return ("The result is right, but the function changes its arguments in place.",)
+    return _gradient_problem(definition, function, case) if definition.gradients else ()
+
+
+def _gradient_problem(
+    definition: Exercise, function: Callable[..., Any], case: Case
+) -> tuple[str, ...]:
+    names = list(inspect.signature(definition.solution).parameters)
+    places = [names.index(name) for name in definition.gradients]
+    expected = _gradients(definition.solution, case, places)  # the reference may freeze some
+    try:
+        gradients = _gradients(function, case, places)
+    except Exception as error:  # whatever the student's code raises
+        return ("The result is right, but it has no gradient:", str(find_failure(error, function)))
+    for name, one, other in zip(definition.gradients, expected, gradients, strict=True):
+        if one.any() and not other.any():
+            return (
+                f"The result is right, but no gradient reaches {name}, so that nothing would be "
+                "learned from it. Do .detach(), .item(), .data or torch.no_grad() cut it off?",
+            )
+        difference = first_difference(one, other, tolerance=1e-3)
+        if difference:
+            return (f"The result is right, but the gradient for {name} is not:", *difference)
     return ()
+
+
+def _gradients(function: Callable[..., Any], case: Case, places: Sequence[int]) -> list[Tensor]:
+    """Gradients of a weighted sum of the results for the arguments at `places`.
+
+    These are moved a little: at a tie, or where a limit begins, right answers may differ.
+    """
+    generator = torch.Generator().manual_seed(0)
+    arguments = list(copy.deepcopy(case.arguments))
+    for place in places:
+        noise = torch.rand(arguments[place].shape, generator=generator)
+        moved = arguments[place] * (1 + 1e-3 * noise) + 1e-4 * noise
+        arguments[place] = moved.requires_grad_()
+    result = function(*arguments)
+    leaves = [arguments[place] for place in places]
+    if not result.requires_grad:
+        return [torch.zeros_like(leaf) for leaf in leaves]
+    total = (result * torch.rand(result.shape, generator=generator)).sum()
+    return list(torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True))
 
 
 def _recognise(
@@ -132,13 +180,22 @@ def _recognise(
     """The message of the stored wrong answer that has the student's results in every case."""
     for wrong in definition.wrong_answers:
         function = wrong.function(definition.solution)
-        expected = (function(*copy.deepcopy(case.arguments)) for case in cases)
-        if not any(
-            first_difference(one, other, tolerance=definition.tolerance)
-            for one, other in zip(expected, answers, strict=True)
+        if all(
+            _is_same(function, case, answer, definition.tolerance)
+            for case, answer in zip(cases, answers, strict=True)
         ):
             return (wrong.message,)
     return ()
+
+
+def _is_same(function: Callable[..., Any], case: Case, answer: Any, tolerance: float) -> bool:
+    try:
+        expected = function(*copy.deepcopy(case.arguments))
+    except Exception as error:  # the mistake fails in this case, too
+        return type(error) is type(answer)
+    return not isinstance(answer, Exception) and not first_difference(
+        expected, answer, tolerance=tolerance
+    )
 
 
 def _red(definition: Exercise, lines: Sequence[str], seed: int, case: Case) -> CheckResult:

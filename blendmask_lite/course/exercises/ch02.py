@@ -221,6 +221,7 @@ MERGE = Exercise(
     solution=merge_levels,
     reference=_reference_merge_levels,
     make_cases=_merge_cases,
+    gradients=("fine", "above", "weight", "bias"),
     result_axes="B, channel, H, W",
     wrong_answers=(
         WrongAnswer(
@@ -308,6 +309,7 @@ TOP = Exercise(
     solution=two_levels_up,
     reference=_reference_two_levels_up,
     make_cases=_top_cases,
+    gradients=("p5", "weights", "biases"),
     result_axes="B, channel, H, W",
     wrong_answers=(
         WrongAnswer(

@@ -68,6 +68,7 @@ FOCAL_LOSS = Exercise(
         logits, labels, num_positive, alpha=alpha, gamma=gamma
     ),
     make_cases=_focal_cases,
+    gradients=("logits",),
     wrong_answers=(
         WrongAnswer(
             {"torch.where(is_class > 0, alpha, 1 - alpha)": "alpha"},
@@ -214,6 +215,7 @@ BOX_LOSS = Exercise(
     solution=box_loss,
     reference=_reference_box_loss,
     make_cases=_box_cases,
+    gradients=("predicted",),
     wrong_answers=(
         WrongAnswer(
             {" - (hull - union) / hull": ""},
@@ -273,6 +275,7 @@ CENTERNESS_LOSS = Exercise(
     solution=centerness_loss,
     reference=losses.centerness_loss,
     make_cases=_centerness_loss_cases,
+    gradients=("logits",),
     wrong_answers=(
         WrongAnswer(
             lambda logits, target, num: -(target * F.logsigmoid(logits)).sum() / num,

@@ -95,6 +95,7 @@ CONV_BLOCK = Exercise(
     solution=conv_block,
     reference=_reference_conv_block,
     make_cases=_block_cases,
+    gradients=("x", "kernel", "norm"),
     result_axes="B, channel, H, W",
     wrong_answers=(
         WrongAnswer(
@@ -175,6 +176,7 @@ JOIN_LEVELS = Exercise(
     solution=join_levels,
     reference=_reference_join_levels,
     make_cases=_join_cases,
+    gradients=("p3", "p4", "p5"),
     result_axes="B, channel, H, W",
     wrong_answers=(
         WrongAnswer(
@@ -280,6 +282,7 @@ MAKE_BASES = Exercise(
     solution=make_bases,
     reference=_reference_make_bases,
     make_cases=_bases_cases,
+    gradients=("x", "kernels", "norms", "weight", "bias"),
     result_axes="B, K, H, W",
     wrong_answers=(
         WrongAnswer(

@@ -65,6 +65,7 @@ SAMPLE = Exercise(
     solution=sample_bilinear,
     reference=_reference_sample,
     make_cases=_sample_cases,
+    gradients=("values",),
     result_axes="P",
     wrong_answers=(
         WrongAnswer(
@@ -223,6 +224,7 @@ ALIGN = Exercise(
     solution=align,
     reference=_reference_align,
     make_cases=_align_cases,
+    gradients=("bases",),
     result_axes="N, K, R, R",
     tolerance=1e-3,
     wrong_answers=(
@@ -310,6 +312,7 @@ POOL = Exercise(
     solution=pool,
     reference=_reference_pool,
     make_cases=_pool_cases,
+    gradients=("bases",),
     result_axes="N, K, R, R",
     wrong_answers=(
         WrongAnswer(

@@ -134,6 +134,7 @@ WINDOWS_AT = Exercise(
     solution=windows_at,
     reference=_reference_windows_at,
     make_cases=_window_cases,
+    gradients=("features",),
     result_axes="N, C, row, column",
     wrong_answers=(
         WrongAnswer(
@@ -204,6 +205,7 @@ ATTEND = Exercise(
     solution=attend,
     reference=_reference_attend,
     make_cases=_attend_cases,
+    gradients=("windows", "kernel", "bias"),
     result_axes="N, A",
     wrong_answers=(
         WrongAnswer(
@@ -265,6 +267,7 @@ TO_GRIDS = Exercise(
     solution=to_grids,
     reference=_reference_to_grids,
     make_cases=_grid_cases,
+    gradients=("raw",),
     result_axes="N, K, M, M",
     wrong_answers=(
         WrongAnswer(

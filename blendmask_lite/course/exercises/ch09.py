@@ -47,6 +47,7 @@ ENLARGE = Exercise(
     solution=enlarge,
     reference=interpolate_attentions,
     make_cases=_attention_cases,
+    gradients=("attentions",),
     result_axes="N, K, R, R",
     wrong_answers=(
         WrongAnswer(
@@ -98,6 +99,7 @@ SCORE_MAPS = Exercise(
     solution=score_maps,
     reference=_reference_score_maps,
     make_cases=_attention_cases,
+    gradients=("attentions",),
     result_axes="N, K, R, R",
     wrong_answers=(
         WrongAnswer(
@@ -165,6 +167,7 @@ BLEND = Exercise(
     solution=blend,
     reference=lambda crops, scores: _GivenScores()(crops, scores),
     make_cases=_blend_cases,
+    gradients=("crops", "scores"),
     result_axes="N, R, R",
     wrong_answers=(
         WrongAnswer(
@@ -232,6 +235,7 @@ ONE_BASE = Exercise(
     solution=blend_one_base,
     reference=_reference_blend_one_base,
     make_cases=_one_base_cases,
+    gradients=("crop", "attention"),
     result_axes="N, R, R",
     wrong_answers=(
         WrongAnswer(

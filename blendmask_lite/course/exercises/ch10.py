@@ -58,6 +58,7 @@ WEIGHTED_SUM = Exercise(
     solution=weighted_sum,
     reference=_reference_weighted_sum,
     make_cases=_weighted_cases,
+    gradients=("crops", "coefficients"),
     result_axes="N, R, R",
     wrong_answers=(
         WrongAnswer(
@@ -146,6 +147,7 @@ ASSEMBLE = Exercise(
     solution=assemble,
     reference=_reference_assemble,
     make_cases=_assemble_cases,
+    gradients=("crops",),
     result_axes="N, R, R",
     wrong_answers=(
         WrongAnswer(
@@ -204,6 +206,7 @@ ONE_CELL = Exercise(
         crops, attentions
     ),
     make_cases=_one_cell_cases,
+    gradients=("crops", "attentions"),
     result_axes="N, R, R",
     wrong_answers=(
         WrongAnswer(
@@ -272,6 +275,7 @@ SUM_THEN_CROP = Exercise(
     solution=sum_then_crop,
     reference=_crop_then_sum,
     make_cases=_sum_cases,
+    gradients=("bases", "coefficients"),
     result_axes="N, R, R",
     wrong_answers=(
         WrongAnswer(

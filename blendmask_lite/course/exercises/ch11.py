@@ -131,6 +131,7 @@ LOSS = Exercise(
     solution=average_mask_loss,
     reference=mask_loss,
     make_cases=_loss_cases,
+    gradients=("logits",),
     wrong_answers=(
         WrongAnswer(
             {".mean(": ".sum("},
@@ -202,6 +203,7 @@ PARTS = Exercise(
     solution=losses_of_parts,
     reference=_reference_losses_of_parts,
     make_cases=_part_cases,
+    gradients=("logits",),
     wrong_answers=(
         WrongAnswer(
             {
