@@ -143,7 +143,7 @@ def test_specimens_are_drawn_with_what_they_lost_and_gained(sample, healthy):
     figure = specimens_figure(sample.image, {"A": ill}, healthy=healthy.masks)
     assert f"A: lost {lost}, gained {gained} pixels" in figure.get_label()
     assert f"A: -{lost} +{gained} pixels" in figure.axes[0].get_title()
-    plain = specimens_figure(sample.image, dict.fromkeys("ABCDE", healthy.masks), title="five")
+    plain = specimens_figure(sample.image, dict.fromkeys("ABCDE", healthy.masks))
     assert [ax.get_title() for ax in plain.axes[:5]] == list("ABCDE")
     with pytest.raises(ValueError, match="an empty dict"):
         specimens_figure(sample.image, {})

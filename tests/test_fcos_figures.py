@@ -91,16 +91,13 @@ def test_loss_and_gradient_are_drawn_with_gaps_where_they_are_not_finite():
         gradient_label="per pixel",
         mark=1.0,
         mark_label="here",
-        floor=0.5,
         largest_gradient=0.8,
     )
     left, right = figure.axes
     line = left.lines[0].get_ydata()
     assert math.isnan(line[0]) and list(line[1:]) == [2, 1]
     assert list(right.lines[0].get_ydata()) == [0, -1, -0.5]
-    assert (
-        list(left.lines[1].get_xdata()) == [1, 1] and list(left.lines[2].get_ydata()) == [0.5] * 2
-    )
+    assert list(left.lines[1].get_xdata()) == [1, 1]
     assert "IoU: loss 1 to 2, gradient -1 to 0" in figure.get_label()
 
 

@@ -15,7 +15,7 @@ from torchvision.ops import batched_nms
 
 from blendmask_lite.evaluation.one_class import COCO_RECALLS, average_precision, precision_recall
 from blendmask_lite.figures.detections import paint_boxes, proposals_figure
-from blendmask_lite.figures.precision_recall import precision_steps_figure
+from blendmask_lite.figures.evaluation import precision_steps_figure
 from blendmask_lite.figures.style import PALETTE, rgb255
 from blendmask_lite.lab.nms_stepper import NmsStepper
 from blendmask_lite.research.detector import fast_nms, greedy_nms

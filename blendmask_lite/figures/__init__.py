@@ -12,7 +12,6 @@ from blendmask_lite.figures.masks import *
 from blendmask_lite.figures.panoptic import *
 from blendmask_lite.figures.paper import *
 from blendmask_lite.figures.plots import *
-from blendmask_lite.figures.precision_recall import *
 from blendmask_lite.figures.research import *
 from blendmask_lite.figures.sampling import *
 from blendmask_lite.figures.style import WIDTHS as WIDTHS

@@ -41,7 +41,6 @@ __all__ = [
     "paint_weights",
 ]
 
-
 FEW = 8  # up to so many bases stand in one row with units, more in a square grid with no units
 WIDEST = 9.0  # inches, of a row of four bases beside their picture: what a notebook shows unscaled
 
@@ -81,7 +80,7 @@ def bases_figure(
 def base_overlays_figure(
     image: Tensor, bases: Tensor, *, stride: int, title: str = ""
 ) -> DescribedFigure:
-    """Every base laid over the grey picture: red where it is positive, blue where negative.
+    """Every base over the grey picture: red where it is positive, blue where it is negative.
 
     One scale for all; the strongest 2 % of the values share the colours at its ends.
 

@@ -47,10 +47,10 @@ def attentions_figure(
     image: Tensor | None = None,
     boxes: Tensor | None = None,
 ) -> DescribedFigure:
-    """The raw attentions of several objects, a row each, on one common scale.
+    """The raw attentions of several objects, one row per object, on one common scale.
 
     Args:
-        attentions: (N, K, M, M), before the softmax; N = 0 is said in words.
+        attentions: (N, K, M, M), before the softmax; if N = 0, the figure says so.
         names: N titles of the rows.
         image: (3, H, W); with `boxes`, each row begins with the object's part of it.
         boxes: (N, 4) pixels of the image.

@@ -46,7 +46,6 @@ __all__ = [
     "proposals_figure",
 ]
 
-
 OPACITY = 0.45  # of a mask over the picture
 
 
@@ -198,15 +197,12 @@ COLUMNS = 4
 MOST_INK = 40  # boxes that are drawn in full strength; more boxes are paler
 
 
-def proposals_figure(
-    image: Tensor, stages: Mapping[str, Tensor], *, title: str = ""
-) -> DescribedFigure:
-    """One panel a stage with all its boxes.
+def proposals_figure(image: Tensor, stages: Mapping[str, Tensor]) -> DescribedFigure:
+    """One panel per stage with all of its boxes.
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
         stages: (N, 4) corners in pixels by name; N may be 0.
-        title: above all.
 
     Raises:
         ValueError: no stages.
@@ -220,7 +216,6 @@ def proposals_figure(
         COLUMNS,
         cell=picture_cell(image, 2.2, title=0.35),
         description=f"Boxes after every stage: {told}.",
-        title=title,
     )
     for ax, (name, boxes) in zip(axes, stages.items(), strict=True):
         draw_picture(ax, pale(image), title=f"{name}: {len(boxes)}")

@@ -37,7 +37,6 @@ from blendmask_lite.masks import mask_boxes
 
 __all__ = ["gallery_figure", "hard_cases_figure", "specimens_figure"]
 
-
 GOOD, BAD, LOST, GREY = PALETTE[1], PALETTE[0], PALETTE[2], "#888888"
 COLORS = {RIGHT: GOOD, FOUND: GOOD, MISSED: LOST, IGNORED: GREY}
 MAX_CAPTIONS = 12  # in one picture, mistakes first, then large objects
@@ -55,7 +54,7 @@ def gallery_figure(
     score_threshold: float,
     title: str = "",
 ) -> DescribedFigure:
-    """Detections on the left, true objects on the right, two images a row.
+    """Detections on the left, true objects on the right, two images per row.
 
     Blue is right, red a mistake, yellow was missed, grey does not count. Names that would cover
     others are left out, those of mistakes last.
@@ -125,7 +124,7 @@ def _draw(
 
 
 class Captions:
-    """Finds places for names in a picture that do not cover each other.
+    """Finds places for names in a picture so that they do not cover each other.
 
     Args:
         size: (H, W) of the picture, pixels.
@@ -218,14 +217,11 @@ class _ShownCase(Protocol):
     def iou(self) -> float: ...  # of both masks, 0 to 1
 
 
-def hard_cases_figure(
-    cases: Mapping[str, Sequence[_ShownCase]], *, title: str = ""
-) -> DescribedFigure:
+def hard_cases_figure(cases: Mapping[str, Sequence[_ShownCase]]) -> DescribedFigure:
     """A row for each kind; the network's mask in blue, the true outline in yellow.
 
     Args:
         cases: by kind; a kind may be empty.
-        title: above all.
 
     Raises:
         ValueError: no kinds.
@@ -241,8 +237,7 @@ def hard_cases_figure(
         len(cases),
         columns,
         cell=(1.75, 2.1),
-        description=f"{title or 'Hard objects'} with the network's mask and the true outline. "
-        f"{told}.",
+        description=f"Hard objects with the network's mask and the true outline. {told}.",
     )
     for row, (kind, found) in zip(axes, cases.items(), strict=True):
         for ax in row[max(1, len(found)) :]:
@@ -253,8 +248,7 @@ def hard_cases_figure(
         for ax, case in zip(row, found, strict=False):
             _draw_case(ax, case)
         row[0].set_ylabel(f"{kind}\n{MEASURES.get(kind, 'measure')}", fontsize=8)
-    key = "blue: the network's mask   yellow line: the true one"
-    figure.suptitle(f"{title}\n{key}" if title else key, fontsize=9)
+    figure.suptitle("blue: the network's mask   yellow line: the true one", fontsize=9)
     return figure
 
 
@@ -276,16 +270,15 @@ COLUMNS = 4
 
 
 def specimens_figure(
-    image: Tensor, masks: Mapping[str, Tensor], *, healthy: Tensor | None = None, title: str = ""
+    image: Tensor, masks: Mapping[str, Tensor], *, healthy: Tensor | None = None
 ) -> DescribedFigure:
-    """One picture, its masks in one panel a specimen; or where they differ from the right ones.
+    """One picture with its masks, one panel per specimen; or where they differ from the right ones.
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
         masks: (N, H, W) bool, by the panel's name.
         healthy: (N, H, W) bool; with it, panels show the pixels that the masks lost (red) and
             gained (blue) against these.
-        title: above all.
 
     Raises:
         ValueError: no specimens, or another number of masks than healthy ones.
@@ -294,7 +287,7 @@ def specimens_figure(
         raise ValueError("masks: an empty dict; at least one specimen is needed")
     told = []
     cell = picture_cell(image, 2.15, title=0.3)
-    figure, axes = panel_grid(len(masks), COLUMNS, cell=cell, description="", title=title)
+    figure, axes = panel_grid(len(masks), COLUMNS, cell=cell, description="")
     for ax, (name, own) in zip(axes, masks.items(), strict=True):
         if healthy is None:
             draw_picture(ax, paint_masks(image, own), title=name, has_units=False)

@@ -38,7 +38,6 @@ __all__ = [
     "shares_figure",
 ]
 
-
 STYLES = ("-", "--", "-.", ":")
 
 
@@ -51,7 +50,6 @@ def loss_and_gradient_figure(
     mark: float | None = None,
     mark_label: str = "",
     is_log: bool = False,
-    floor: float | None = None,
     largest_gradient: float | None = None,
 ) -> DescribedFigure:
     """Loss on the left, gradient on the right, over the same x.
@@ -61,10 +59,9 @@ def loss_and_gradient_figure(
         curves: (n,) loss and (n,) gradient by name; what is not finite is left out.
         x_label: what x is, with its unit.
         gradient_label: by what the gradient is taken, with its unit.
-        mark: an x that a line points out.
+        mark: an x that is marked by a line.
         mark_label: what the mark is.
         is_log: the vertical axes are logarithmic.
-        floor: height of a line on the left that the loss cannot pass.
         largest_gradient: end of the right axis on both sides of 0; None: it shows everything.
     """
     told = "; ".join(_ranges(name, *pair) for name, pair in curves.items())
@@ -77,8 +74,6 @@ def loss_and_gradient_figure(
             ax.plot(x.tolist(), values.tolist(), color=color, linestyle=style, label=name)
         if mark is not None:
             ax.axvline(mark, color=INK, linewidth=0.9, linestyle=":", label=mark_label or None)
-        if floor is not None and place == 0:
-            ax.axhline(floor, color=INK, linewidth=0.9, linestyle="--", label="floor")
         if largest_gradient is not None and place == 1:
             ax.set_ylim(-largest_gradient, largest_gradient)
         if is_log:
@@ -88,15 +83,12 @@ def loss_and_gradient_figure(
     return figure
 
 
-def shares_figure(
-    shares: Mapping[str, Mapping[str, float]], *, label: str, title: str = ""
-) -> DescribedFigure:
-    """One bar a row, divided into parts that add up to 100 %.
+def shares_figure(shares: Mapping[str, Mapping[str, float]], *, label: str) -> DescribedFigure:
+    """One bar per row, divided into parts that add up to 100 %.
 
     Args:
         shares: by row and by part, numbers of any scale, >= 0; the same parts in every row.
         label: what is shared, at the axis.
-        title: above.
     """
     per_cent = {
         row: {part: 100 * value / (sum(parts.values()) or 1) for part, value in parts.items()}
@@ -117,7 +109,7 @@ def shares_figure(
                 words = f"{value:.1f} %"
                 draw_text(ax, begin + value / 2, place, words, color=text_on(color))
             begin += value
-    finish_plot(ax, x=label, title=title, ticks=7)
+    finish_plot(ax, x=label, ticks=7)
     ax.set_yticks(range(len(per_cent)), list(per_cent), fontsize=8)
     ax.invert_yaxis()
     ax.set_xlim(0, 100)
@@ -143,7 +135,7 @@ def centerness_figure(
         location: (x, y), pixels.
         probabilities: (n,) that a network might predict there.
         losses: (n,) binary cross entropy of each.
-        floor: the least loss that there is.
+        floor: the least possible loss.
         predicted: the probability that is marked.
     """
     x, y = location
@@ -193,7 +185,7 @@ def paint_pull(
     has_hull: bool = False,
     scale: int = 1,
 ) -> Tensor:
-    """The two boxes, what they share, and the way that descent would move every side.
+    """The two boxes, what they share, and how gradient descent would move every side.
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].

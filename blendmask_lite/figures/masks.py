@@ -47,7 +47,6 @@ __all__ = [
     "run_lengths_figure",
 ]
 
-
 KEPT, LOST, ADDED = "#b4b4b4", PALETTE[0], PALETTE[1]
 CROWD = INK  # outline of regions that are no single object
 
@@ -96,15 +95,14 @@ def instances_figure(
 
 
 def round_trip_figure(
-    mask: Tensor, pasted: Mapping[str, Tensor], box: Sequence[float], *, title: str = ""
+    mask: Tensor, pasted: Mapping[str, Tensor], box: Sequence[float]
 ) -> DescribedFigure:
-    """A mask, and what came back of it: pixels that were kept, lost and added.
+    """A mask, and what comes back of it: pixels that were kept, lost and added.
 
     Args:
         mask: (H, W) bool, the true one.
         pasted: (H, W) bool by title, after cropping to R x R cells and pasting.
         box: (x0, y0, x1, y1) of the object, pixels; the panels show its surroundings.
-        title: above all.
     """
     x0, y0, x1, y1 = box
     margin = 0.06 * max(x1 - x0, y1 - y0) + 2
@@ -119,7 +117,6 @@ def round_trip_figure(
         len(pasted),
         cell=(width, min(4.0, width * shape) + 0.75),
         description=f"A mask of {int(mask.sum())} pixels, there and back. {'; '.join(counts)}.",
-        title=title,
     )
     for ax, (name, back) in zip(axes.flat, pasted.items(), strict=True):
         picture = torch.ones(3, *mask.shape)
@@ -143,14 +140,13 @@ MOST_NUMBERED = 400  # pixels of a mask that are numbered
 
 
 def pixel_masks_figure(
-    masks: Mapping[str, Tensor], *, corners: Tensor | None = None, title: str = ""
+    masks: Mapping[str, Tensor], *, corners: Tensor | None = None
 ) -> DescribedFigure:
     """Masks as squares with a dot in each center; red squares differ from the first mask.
 
     Args:
         masks: (H, W) bool by title, all of one size; at least one.
         corners: (P, 2) of a polygon that is drawn over all of them, pixels.
-        title: above all.
     """
     first = next(iter(masks.values()))
     height, width = first.shape
@@ -161,7 +157,6 @@ def pixel_masks_figure(
         len(masks),
         cell=picture_cell(first, side, title=0.5),
         description=f"Masks on a grid of {width} by {height} pixels. {told}.",
-        title=title,
     )
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     for ax, (name, mask) in zip(axes.flat, masks.items(), strict=True):
@@ -181,7 +176,7 @@ def run_lengths_figure(mask: Tensor, *, title: str = "") -> DescribedFigure:
     """A mask with the order of its pixels, and below it its runs as one strip.
 
     Args:
-        mask: (H, W) bool, at most some hundred pixels.
+        mask: (H, W) bool, at most a few hundred pixels.
         title: above all.
     """
     pixels = mask.T.flatten()
@@ -251,7 +246,7 @@ def edges_figure(
     window: tuple[int, int, int, int],
     size: float = 2.6,
 ) -> DescribedFigure:
-    """The picture with the window's place, and the window once for each mask.
+    """The picture with the window marked, and the window once for each mask.
 
     Args:
         image: (3, H, W).
@@ -286,19 +281,16 @@ def edges_figure(
 
 
 MARKERS = ("o", "s", "^", "D")
+GROUPS = 6  # of equally many objects
 SIZE_LIMITS = (32, 96)  # sides between COCO's small, medium and large, pixels
 
 
-def mask_resolution_figure(
-    sides: Tensor, ious: Mapping[str, Tensor], *, bins: int = 6, title: str = ""
-) -> DescribedFigure:
+def mask_resolution_figure(sides: Tensor, ious: Mapping[str, Tensor]) -> DescribedFigure:
     """IoU of every mask with itself after R x R cells, over the size of the object.
 
     Args:
         sides: (N,) square roots of the areas, pixels; N at least 1.
-        ious: (N,) from 0 to 1, by label.
-        bins: groups of equally many objects; a line joins their medians.
-        title: above the plot.
+        ious: (N,) from 0 to 1, by label; a line joins the medians of groups of objects.
     """
     told = ", ".join(f"{name} {float(values.median()):.2f}" for name, values in ious.items())
     figure, ax = one_panel(
@@ -306,7 +298,7 @@ def mask_resolution_figure(
         description=f"IoU after cropping to R x R and pasting, by object size; medians: {told}.",
     )
     order = sides.argsort()
-    groups = order.tensor_split(max(1, min(bins, len(order) // 3)))
+    groups = order.tensor_split(max(1, min(GROUPS, len(order) // 3)))
     for place, (name, values) in enumerate(ious.items()):
         color, marker = PALETTE[place % len(PALETTE)], MARKERS[place % len(MARKERS)]
         ax.scatter(sides, values, s=9, color=color, marker=marker, alpha=0.35, linewidths=0)
@@ -324,6 +316,6 @@ def mask_resolution_figure(
     ax.set_xlim(low, high)
     ax.set_ylim(min(0.5, float(torch.cat(list(ious.values())).min())), 1.01)
     size = "size of the object: square root of its area, pixels"
-    finish_plot(ax, x=size, y="IoU with the true mask", title=title)
+    finish_plot(ax, x=size, y="IoU with the true mask")
     ax.legend(fontsize=8, frameon=False, loc="lower left", ncols=len(ious))
     return figure

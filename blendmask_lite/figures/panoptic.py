@@ -34,7 +34,6 @@ from blendmask_lite.structures import PanopticResult, Segment
 
 __all__ = ["paint_segments", "panoptic_figure", "panoptic_quality_figure", "panoptic_steps_figure"]
 
-
 OPACITY = 0.55  # of stuff over the picture
 
 
@@ -132,15 +131,12 @@ def _place(mask: Tensor) -> tuple[float, float]:
     return x, y
 
 
-def panoptic_steps_figure(
-    image: Tensor, results: Mapping[str, PanopticResult], *, size: float = 2.2
-) -> DescribedFigure:
+def panoptic_steps_figure(image: Tensor, results: Mapping[str, PanopticResult]) -> DescribedFigure:
     """The picture, and each result over it, without names.
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
         results: by title, of that image at its size.
-        size: width of a panel, inches.
 
     Raises:
         ValueError: a result belongs to an image of another size.
@@ -149,7 +145,7 @@ def panoptic_steps_figure(
     figure, axes = panels(
         1,
         1 + len(results),
-        cell=picture_cell(image, size, title=0.2),
+        cell=picture_cell(image, 2.2, title=0.2),
         description=f"A picture and its segments. {told}.",
     )
     draw_picture(axes[0, 0], image, title="picture")
@@ -161,15 +157,12 @@ def panoptic_steps_figure(
 THING_COLOR, STUFF_COLOR = PALETTE[1], PALETTE[3]
 
 
-def panoptic_quality_figure(
-    quality: PanopticQuality, *, max_classes: int = 40, title: str = ""
-) -> DescribedFigure:
-    """A bar a class by falling PQ, with a mark each for SQ and RQ; PQ is their product.
+def panoptic_quality_figure(quality: PanopticQuality, *, max_classes: int = 40) -> DescribedFigure:
+    """One bar per class by falling PQ, with marks for SQ and RQ; PQ is their product.
 
     Args:
         quality: of an evaluation.
         max_classes: bars at most; of more classes the best and the worst half are shown.
-        title: above the bars; by default the averages.
     """
     parts = ((quality.thing_classes, THING_COLOR), (quality.stuff_classes, STUFF_COLOR))
     rows = [
@@ -202,9 +195,8 @@ def panoptic_quality_figure(
     handles = [Patch(color=THING_COLOR), Patch(color=STUFF_COLOR), *marks]
     labels = ["PQ of things", "PQ of stuff", "SQ: IoU of matches", "RQ: F1 of segments"]
     legend_below(figure, columns=4, size=7, handles=handles, labels=labels)
-    if not title:
-        averages = (("all", quality.all), ("things", quality.things), ("stuff", quality.stuff))
-        title = "PQ: " + ", ".join(f"{name} {part['PQ']:.1f}" for name, part in averages)
+    averages = (("all", quality.all), ("things", quality.things), ("stuff", quality.stuff))
+    title = "PQ: " + ", ".join(f"{name} {part['PQ']:.1f}" for name, part in averages)
     if left_out:
         title += f"\n{left_out} classes between the best and the worst are left out"
     ax.set_title(title, fontsize=9)

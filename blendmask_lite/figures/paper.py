@@ -34,7 +34,6 @@ from blendmask_lite.structures import Detections
 
 __all__ = ["figure_1", "figure_4", "overview_figure"]
 
-
 MOST_BASES = 4  # two by two
 SCORE = 0.3  # least score of what is drawn
 
@@ -78,8 +77,8 @@ def figure_4(model: BlendMask, image: Tensor, *, score_threshold: float = SCORE)
     """BlendMask, figure 4: the bases of a picture, and where each object takes its mask from.
 
     On the left the bases, on the right the masks; in the middle each object has, at every place,
-    the colour of the bases that its score maps ask for there. With more than four bases those that
-    say most about the objects are drawn.
+    the colour of the bases that its score maps select there. Of more than four bases those that
+    contribute most to the objects are drawn.
 
     Args:
         model: in evaluation mode.

@@ -49,7 +49,7 @@ def lines_figure(
     levels: Mapping[str, float] | None = None,
     has_markers: bool = True,
 ) -> DescribedFigure:
-    """One line a curve, told apart by its colour, and by its marker if it has markers.
+    """One line per curve, told apart by its colour, and by its marker if it has markers.
 
     Args:
         curves: equally many x and y by name.
@@ -169,7 +169,7 @@ class Column:
 
     Attributes:
         title: with its unit.
-        values: row -> values, one a run; their mean is the large mark.
+        values: row -> values, one per run; their mean is the large mark.
         half_widths: row -> half the width of the interval around the mean; None: no interval.
     """
 
@@ -239,7 +239,7 @@ def intervals_figure(
     band: float | None = None,
     band_label: str = "",
 ) -> DescribedFigure:
-    """One row a number: a mark and its interval; the mark is filled if zero lies outside of it.
+    """One row per number: a mark and its interval; the mark is filled if zero lies outside of it.
 
     Args:
         estimates: name -> value and half width of its interval; a half width of 0 draws none, and

@@ -36,7 +36,6 @@ __all__ = [
     "stages_figure",
 ]
 
-
 MOST_MAPS = 6
 LOSS_COLORS = {"resolution": "#999999", "bases": PALETTE[2], "attention": PALETTE[3]}
 
@@ -191,7 +190,7 @@ def _bars(
     *,
     digits: int = 2,
 ) -> None:
-    """One bar a base, in its colour, from `zero` on; the first base on top."""
+    """One bar per base, in its colour, from `zero` on; the first base on top."""
     num_bases = len(values)
     if null is not None:
         ax.axvspan(float(null.min()), float(null.max()), color="#e4e4e4", zorder=0)
@@ -271,7 +270,7 @@ def stages_figure(
 def growth_figure(
     costs: Mapping[str, Mapping[int, float]], *, label: str, title: str = ""
 ) -> DescribedFigure:
-    """Cost over the number of objects, one line a method.
+    """Cost over the number of objects, one line per method.
 
     Args:
         costs: method -> objects -> cost.
@@ -289,10 +288,7 @@ WIDEST = 9.0  # inches
 
 
 def cost_bars_figure(
-    measures: Mapping[str, Mapping[str, float]],
-    *,
-    title: str = "",
-    logarithmic: Sequence[str] = (),
+    measures: Mapping[str, Mapping[str, float]], *, title: str = "", logarithmic: Sequence[str] = ()
 ) -> DescribedFigure:
     """Horizontal bars from zero with their numbers; the largest of each measure is darker.
 

@@ -41,7 +41,6 @@ __all__ = [
     "sampling_figure",
 ]
 
-
 BOX, POINT, LINE = INK, "#000000", "#b5b5b5"
 CHOSEN = PALETTE[3]
 
@@ -54,7 +53,6 @@ def sampling_figure(
     *,
     weights: Tensor | None = None,
     chosen: tuple[int, int] | None = None,
-    title: str = "",
 ) -> DescribedFigure:
     """The map with bins and sample points, and the crop beside it.
 
@@ -65,7 +63,6 @@ def sampling_figure(
         crop: (R, R).
         weights: (H, W) of the map's cells behind the chosen cell; the larger ones are written in.
         chosen: row and column of a cell of the crop.
-        title: above all.
     """
     limits = largest_magnitude(values)
     R = len(crop)
@@ -75,7 +72,6 @@ def sampling_figure(
         cell=(4.3, 4.0),
         description=f"A map of {values.shape[0]} by {values.shape[1]} cells with {len(points)} "
         f"sample points in {R} by {R} bins of a box, and the crop.",
-        title=title,
     )
     left, right = axes[0]
     draw_map(left, values, limits=limits, unit="cells", title="map and sample points")
@@ -169,15 +165,12 @@ class CellField:
     location: tuple[float, float]
 
 
-def receptive_field_figure(
-    image: Tensor, fields: Mapping[str, CellField], *, title: str = ""
-) -> DescribedFigure:
-    """A panel a cell: the gradient over the pale picture, the theoretical field, the location.
+def receptive_field_figure(image: Tensor, fields: Mapping[str, CellField]) -> DescribedFigure:
+    """One panel per cell: the gradient over the pale picture, the theoretical field, the location.
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
         fields: by title; at least one.
-        title: above all.
     """
     told = "; ".join(f"{name}: theory {_sides(field.box)} pixels" for name, field in fields.items())
     width = min(3.2, 8.8 / min(COLUMNS, len(fields)))
@@ -186,7 +179,6 @@ def receptive_field_figure(
         COLUMNS,
         cell=(width, width + 0.4),
         description=f"Gradients of cells with respect to the picture, and their fields. {told}.",
-        title=title,
     )
     for ax, (name, field) in zip(axes, fields.items(), strict=True):
         caption = f"{name}\ntheory {_sides(field.box)} px"

@@ -72,7 +72,6 @@ __all__ = [
     "weight_colormap",
 ]
 
-
 # Okabe and Ito's set, without black and yellow (too light for lines on a white page). The first
 # four are the paper's colours of the bases in figure 4: red, blue, yellow, green.
 PALETTE = ("#d55e00", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
@@ -88,7 +87,7 @@ def base_color(index: int) -> str:
 
 
 def object_color(index: int) -> str:
-    """Colour of object `index`, counted from 0; begins elsewhere than the bases' do."""
+    """Colour of object `index`, counted from 0; the first one is not that of the first base."""
     return PALETTE[(index + 1) % len(PALETTE)]
 
 
@@ -259,10 +258,10 @@ def draw_map(
     """Show a map of numbers, one square per cell.
 
     Args:
-        axes: where to.
+        axes: to draw on.
         values: (h, w).
-        limits: the values at both ends of the colours; one number reaches as far on both sides
-            of 0.
+        limits: the values at both ends of the colours; one number is the magnitude of
+            both.
         colors: colour map; by default that of values around zero.
         stride: units per cell along the axes.
         unit: of the axes, such as "pixels"; empty leaves the ticks out.
@@ -382,12 +381,12 @@ def largest_magnitude(values: Tensor) -> float:
     return largest or 1.0
 
 
-def usual_magnitude(values: Tensor, share: float = 0.98) -> float:
-    """Half width of a scale around zero that holds 98 % of the values: few peaks hide nothing."""
+def usual_magnitude(values: Tensor) -> float:
+    """Half width of a scale around zero that holds 98 % of the values, all but a few peaks."""
     flat = values.detach().float().abs().flatten()
     if len(flat) == 0:
         return 1.0
-    kth = max(1, round(share * len(flat)))
+    kth = max(1, round(0.98 * len(flat)))
     return float(flat.kthvalue(kth).values) or largest_magnitude(values)
 
 
@@ -472,7 +471,7 @@ def fit_figure(figure: Figure, width: float | str) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path | str, *, dpi: float = 300) -> Path:
-    """Write a figure; the ending says how: .pdf and .svg are vectors, .png is pixels.
+    """Write a figure in the format of the ending: .pdf and .svg are vectors, .png is pixels.
 
     Text stays text that can be searched and edited: TrueType fonts in PDF, no outlines in SVG.
 

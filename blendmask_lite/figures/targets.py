@@ -43,7 +43,6 @@ __all__ = [
     "targets_figure",
 ]
 
-
 COLUMNS = 3
 BACKGROUND = "#8a8a8a"  # dots that learn no object
 AMBIGUOUS = INK  # rim of dots that several objects claim
@@ -58,7 +57,6 @@ def targets_figure(
     ambiguous: Sequence[Tensor],
     strides: Sequence[int],
     level_names: Sequence[str],
-    title: str = "",
 ) -> DescribedFigure:
     """The assignment of one picture.
 
@@ -70,7 +68,6 @@ def targets_figure(
         ambiguous: (h, w) bool of every level: several objects claim it.
         strides: of every level, pixels.
         level_names: of every level.
-        title: above all.
     """
     num = len(owners)
     height, width = image.shape[-2:]
@@ -81,7 +78,6 @@ def targets_figure(
         COLUMNS,
         cell=picture_cell(image, 2.5, title=0.35),
         description=f"Locations that learn one of {len(names)} objects, by level: {told}.",
-        title=title,
     )
     for ax, owner, several, stride, name, count in zip(
         axes, owners, ambiguous, strides, level_names, counts, strict=True
@@ -117,13 +113,7 @@ def targets_figure(
 
 
 def paint_locations(
-    image: Tensor,
-    *,
-    boxes: Tensor,
-    owner: Tensor,
-    ambiguous: Tensor,
-    stride: int,
-    scale: int = 1,
+    image: Tensor, *, boxes: Tensor, owner: Tensor, ambiguous: Tensor, stride: int, scale: int = 1
 ) -> Tensor:
     """One level of the assignment as a picture, for screens.
 
@@ -251,7 +241,7 @@ def sides_figure(
 def claims_figure(
     claims: Mapping[str, Sequence[Tensor]], *, strides: Sequence[int], level_names: Sequence[str]
 ) -> DescribedFigure:
-    """How many objects claim each location: a row a rule, a column a level.
+    """How many objects claim each location: one row per rule, one column per level.
 
     Args:
         claims: (h, w) counts of every level, by rule; at least one rule.

@@ -45,7 +45,6 @@ __all__ = [
     "smooth",
 ]
 
-
 COLUMNS = 4
 DASHES = ("-", "--", ":", "-.")  # of the first six runs, the next six, ...
 
@@ -53,15 +52,11 @@ Table = Mapping[str, Sequence[float]]
 
 
 def curves_figure(
-    steps: Mapping[str, Table],
-    evaluations: Mapping[str, Table],
-    *,
-    losses: Sequence[str],
-    window: int | None = None,
+    steps: Mapping[str, Table], evaluations: Mapping[str, Table], *, losses: Sequence[str]
 ) -> DescribedFigure:
-    """One panel a loss, one for the learning rate and one for AP; a colour a run.
+    """One panel per loss, one for the learning rate, one for AP; one colour per run.
 
-    The pale lines are single steps, the strong ones their moving average.
+    The pale lines are single steps, the strong ones their mean over a fiftieth of the longest run.
 
     Args:
         steps: run -> columns "iteration", "learning_rate" and the losses; a run without some of
@@ -69,7 +64,6 @@ def curves_figure(
         evaluations: run -> columns "iteration", "mask AP" and "box AP", for the runs that have
             such; percent.
         losses: columns to draw, in this order.
-        window: steps of the average; None: a fiftieth of the longest run.
 
     Raises:
         ValueError: no runs.
@@ -77,7 +71,7 @@ def curves_figure(
     if not steps:
         raise ValueError("steps: no runs to draw")
     longest = max(len(table.get("iteration", ())) for table in steps.values())
-    window = max(1, longest // 50) if window is None else window
+    window = max(1, longest // 50)
     names = [*losses, "learning_rate", "AP"]
     figure, grid = panel_grid(
         len(names),
@@ -216,7 +210,7 @@ def film_figure(
     mask_iou: Mapping[int, float],
     title: str = "",
 ) -> DescribedFigure:
-    """One object at several moments, a column each: its mask, and below the bases inside its box.
+    """One object, one column per moment: its mask, and below the bases inside its box.
 
     Every moment has its own scale: early bases are faint.
 
@@ -284,7 +278,7 @@ def mask_progress_figure(
     moment: int | None = None,
     size: tuple[float, float] = (5.6, 1.9),
 ) -> DescribedFigure:
-    """One line an object; the chosen one is strong.
+    """One line per object; that of the chosen one is strong.
 
     Args:
         iterations: of the T moments.
