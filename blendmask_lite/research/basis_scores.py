@@ -27,7 +27,6 @@ __all__ = [
     "untrained_scores",
 ]
 
-
 MOST_CELLS = 4096  # of a picture, for `object_auc`
 
 

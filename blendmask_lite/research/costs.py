@@ -19,7 +19,6 @@ from blendmask_lite.research.ablations.run import interleaved_times
 
 __all__ = ["count_parameters", "mask_head_cost", "object_cost", "picture_cost", "stage_times"]
 
-
 TAPS = 4  # numbers that bilinear sampling weighs for one value
 
 

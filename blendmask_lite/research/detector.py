@@ -29,7 +29,6 @@ __all__ = [
     "pyramid_shapes",
 ]
 
-
 # What keeps a location from learning an object, in the order in which it is asked.
 REASONS = {
     0: "outside the box",

@@ -28,12 +28,10 @@ class KnockOuts:
     Attributes:
         baseline: of the model as it is.
         changed: K evaluations, one base changed in each.
-        factor: what the base was multiplied by; None if its mean replaced it.
     """
 
     baseline: InstanceResults
     changed: tuple[InstanceResults, ...]
-    factor: float | None
 
     @property
     def ap_changes(self) -> Tensor:
@@ -106,4 +104,4 @@ def knock_out_bases(
             if progress is not None:
                 progress(picture.index + 1, total)
     baseline, *results = [evaluator.finish() for evaluator in evaluators]
-    return KnockOuts(baseline, tuple(results), factor)
+    return KnockOuts(baseline, tuple(results))

@@ -24,7 +24,6 @@ __all__ = [
     "follow_gradient",
 ]
 
-
 Box = tuple[float, float, float, float]
 STEPS = tuple(0.5**halving for halving in range(9))  # that are tried, pixels
 BOX_LOSSES = ("L1", "-log IoU", "1 - IoU", "1 - GIoU")

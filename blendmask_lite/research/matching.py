@@ -49,9 +49,7 @@ def compare_checkpoints(
     return match_bases(*zip(*pairs, strict=True))
 
 
-def match_bases(
-    first: Sequence[Tensor], second: Sequence[Tensor], *, ignore_sign: bool = False
-) -> BaseMatching:
+def match_bases(first: Sequence[Tensor], second: Sequence[Tensor]) -> BaseMatching:
     """Pair the bases so that the sum of their correlations is as large as possible.
 
     The correlation over all cells of all images ignores scale and offset. Its sign counts: the
@@ -62,7 +60,6 @@ def match_bases(
     Args:
         first: (K, h, w) of each image.
         second: the same of the other model.
-        ignore_sign: pair by the magnitude of the correlations instead; they keep their signs.
 
     Raises:
         ValueError: shapes that differ.
@@ -75,7 +72,7 @@ def match_bases(
         for side in (first, second)
     )
     correlations = (ours @ theirs.T).float()
-    order = assign_exactly(correlations.abs() if ignore_sign else correlations)
+    order = assign_exactly(correlations)
     chosen = correlations.gather(1, order[:, None])[:, 0]
     return BaseMatching(order, chosen, correlations)
 

@@ -48,7 +48,6 @@ class TrueObjects:
         labels: (N,) int64.
         masks: (N, H, W) bool.
         mask_crops: (N, R, R) bool, the masks over the boxes.
-        image_id: of the data set.
     """
 
     image: Tensor
@@ -59,7 +58,6 @@ class TrueObjects:
     labels: Tensor
     masks: Tensor
     mask_crops: Tensor
-    image_id: int
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -93,7 +91,6 @@ def look_at_objects(model: BlendMask, sample: Sample) -> TrueObjects:
         labels=target.labels,
         masks=target.masks,
         mask_crops=crop_masks(target.masks, boxes, model.config.mask_size),
-        image_id=sample.image_id,
     )
 
 
@@ -134,9 +131,7 @@ class HardCase:
     """One object of an image.
 
     Attributes:
-        kind: one of `KINDS`.
         measure: how hard, by the rule of its kind.
-        image_id: of the data set.
         image: (3, H, W).
         box: (4,) true corners, pixels.
         true_mask: (H, W) bool.
@@ -144,9 +139,7 @@ class HardCase:
         iou: of both, 0 to 1.
     """
 
-    kind: str
     measure: float
-    image_id: int
     image: Tensor
     box: Tensor
     true_mask: Tensor
@@ -161,9 +154,8 @@ def find_hard_cases(
     *,
     number: int = 3,
     max_images: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, list[HardCase]]:
-    """The hardest objects of each kind, hardest first, at most one an image and kind.
+    """The hardest objects of each kind, hardest first, at most one per image and kind.
 
     Hard is measured on the true masks, not on the network's, which may be right.
 
@@ -176,13 +168,12 @@ def find_hard_cases(
         dataset: with masks.
         number: of each kind, at most.
         max_images: to look at.
-        progress: called with (done, total).
 
     Returns:
         By kind; objects that are not hard at all (separation or overlap 0) are left out.
     """
     best: dict[str, list[HardCase]] = {kind: [] for kind in KINDS}
-    for objects in true_objects(model, dataset, max_images=max_images, progress=progress):
+    for objects in true_objects(model, dataset, max_images=max_images):
         sides = (objects.boxes[:, 2:] - objects.boxes[:, :2]).amin(dim=1)
         allowed = objects.is_learned & (sides >= LEAST_SIDE)
         if not allowed.any():
@@ -202,9 +193,7 @@ def find_hard_cases(
             if float(measure[place]) <= 0:
                 continue
             case = HardCase(
-                kind=kind,
                 measure=float(measure[place]),
-                image_id=objects.image_id,
                 image=objects.image,
                 box=objects.boxes[place].cpu(),
                 true_mask=objects.masks[place].cpu(),

@@ -5,8 +5,8 @@ Box, attention and bases are replaced by the best ones in turn, to see which cos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,42 +20,29 @@ from blendmask_lite.model.merge import Merger, crop_bases
 from blendmask_lite.research.objects import TrueObjects, true_objects
 
 __all__ = [
-    "BestAttention",
-    "BestBases",
+    "Improved",
     "OracleResults",
     "attention_limit",
     "best_attention",
     "best_bases",
-    "join_oracles",
     "oracle_swaps",
     "score_oracles",
 ]
 
+LEARNING_RATE = 0.5  # of Adam: about the most that a value changes in a step
+
 
 @dataclass(frozen=True)
-class BestAttention:
-    """Attentions found by optimisation, N objects.
+class Improved:
+    """What an optimisation found for N objects.
 
     Attributes:
-        attentions: (N, A) raw.
-        iou: (N,) of their masks with the true ones, in cells of R x R; 0 to 1.
+        values: (N, A) raw attentions, or (K, h, w) bases of one image.
+        iou: (N,) of the masks with the true ones, in cells of R x R; 0 to 1.
         start_iou: (N,) the same before the optimisation.
     """
 
-    attentions: Tensor
-    iou: Tensor
-    start_iou: Tensor
-
-
-@dataclass(frozen=True)
-class BestBases:
-    """Bases of one image found by optimisation; `iou` and `start_iou` as in `BestAttention`.
-
-    Attributes:
-        bases: (K, h, w).
-    """
-
-    bases: Tensor
+    values: Tensor
     iou: Tensor
     start_iou: Tensor
 
@@ -67,8 +54,7 @@ def best_attention(
     *,
     start: Tensor | None = None,
     steps: int = 60,
-    learning_rate: float = 0.5,
-) -> BestAttention:
+) -> Improved:
     """The attentions that make each object's mask as good as its bases allow.
 
     Our choice: Adam on the binary cross entropy of training, from `start`, every object on its
@@ -81,7 +67,6 @@ def best_attention(
         true_masks: (N, R, R) bool over the same boxes.
         start: (N, A) raw attentions to begin with; None: zeros, so that all bases weigh the same.
         steps: of the optimiser, at least 0.
-        learning_rate: of Adam; about the most that a raw attention changes in a step.
 
     Raises:
         ValueError: shapes that do not fit.
@@ -93,10 +78,7 @@ def best_attention(
     if start.shape != (num, channels):
         raise ValueError(f"start {tuple(start.shape)}: the merger wants ({num}, {channels})")
     fixed = crops.detach().float()
-    attentions, iou, start_iou = _improve(
-        lambda tried: merger(fixed, tried), start, true_masks, steps, learning_rate
-    )
-    return BestAttention(attentions, iou, start_iou)
+    return _improve(lambda tried: merger(fixed, tried), start, true_masks, steps)
 
 
 def attention_limit(crops: Tensor, true_masks: Tensor) -> Tensor:
@@ -128,8 +110,7 @@ def best_bases(
     stride: int,
     pooling: str = "align",
     steps: int = 60,
-    learning_rate: float = 0.5,
-) -> BestBases:
+) -> Improved:
     """The bases of an image that make the masks of its objects as good as possible together.
 
     The counterpart of `best_attention`: attentions stay, bases move, by the same rule. Objects
@@ -145,7 +126,6 @@ def best_bases(
         stride: of the bases, pixels.
         pooling: as in `crop_bases`.
         steps: of the optimiser, at least 0.
-        learning_rate: of Adam; about the most that a base's value changes in a step.
 
     Raises:
         ValueError: shapes that do not fit.
@@ -162,10 +142,8 @@ def best_bases(
         raise ValueError(
             f"{len(boxes)} boxes, {len(attentions)} attentions and {len(true_masks)} true masks"
         )
-    best, iou, start_iou = _improve(
-        masks, bases[None], true_masks, steps, learning_rate, is_joint=True
-    )
-    return BestBases(best[0], iou, start_iou)
+    found = _improve(masks, bases[None], true_masks, steps, is_joint=True)
+    return replace(found, values=found.values[0])
 
 
 def _improve(
@@ -173,23 +151,18 @@ def _improve(
     start: Tensor,
     true_masks: Tensor,
     steps: int,
-    learning_rate: float,
     *,
     is_joint: bool = False,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Adam on `masks(values)`; the best values, their IoU and that of the start.
-
-    Joint: all rows of IoU belong to the same values; else row i of both belong together.
-    """
+) -> Improved:
+    """Adam on `masks(values)`. Joint: all objects share the values; else each has its own row."""
     values = start.detach().clone().float()
     with torch.no_grad():
         start_iou = mask_iou(masks(values) >= 0, true_masks)
     best, best_iou = values.clone(), start_iou.clone()
     if values.numel() == 0 or len(true_masks) == 0:
-        return best, best_iou, start_iou
+        return Improved(best, best_iou, start_iou)
     target = true_masks.float()
-    mean = torch.zeros_like(values)
-    square = torch.zeros_like(values)
+    mean, square = torch.zeros_like(values), torch.zeros_like(values)
     for step in range(steps + 1):
         with torch.enable_grad():
             values.requires_grad_(True)
@@ -198,17 +171,14 @@ def _improve(
             (gradient,) = torch.autograd.grad(loss / target[0].numel(), values)
         values = values.detach()
         iou = mask_iou(logits.detach() >= 0, true_masks)
-        if is_joint:
-            is_better = (iou.mean() > best_iou.mean()).expand(1)
-        else:
-            is_better = iou > best_iou
+        is_better = (iou.mean() > best_iou.mean()).expand(1) if is_joint else iou > best_iou
         best[is_better] = values[is_better]
         best_iou = torch.where(is_better, iou, best_iou)
         mean = 0.9 * mean + 0.1 * gradient
         square = 0.99 * square + 0.01 * gradient.square()
         bias = (1 - 0.9 ** (step + 1)), (1 - 0.99 ** (step + 1))
-        values = values - learning_rate * (mean / bias[0]) / ((square / bias[1]).sqrt() + 1e-12)
-    return best, best_iou, start_iou
+        values = values - LEARNING_RATE * (mean / bias[0]) / ((square / bias[1]).sqrt() + 1e-12)
+    return Improved(best, best_iou, start_iou)
 
 
 def _require_masks(true_masks: Tensor, crops: Tensor) -> None:
@@ -293,14 +263,11 @@ def oracle_swaps(model: BlendMask, objects: TrueObjects, *, steps: int = 60) -> 
         steps=steps,
     )
     exact = (objects.mask_crops.float() * 2 - 1) * 20  # logits of probabilities 0 and 1
-    swapped = better.bases[None]
     return OracleResults(
         predicted=score(model.masks_at(output, index, predicted), predicted),
         true_box=score(model.masks_at(output, index, boxes), boxes),
-        best_attention=score(
-            model.masks_at(output, index, boxes, attentions=best.attentions), boxes
-        ),
-        best_bases=score(model.masks_at(output, index, boxes, bases=swapped), boxes),
+        best_attention=score(model.masks_at(output, index, boxes, attentions=best.values), boxes),
+        best_bases=score(model.masks_at(output, index, boxes, bases=better.values[None]), boxes),
         resolution=score(exact, boxes),
     )
 
@@ -314,15 +281,9 @@ def score_oracles(
     progress: Callable[[int, int], None] | None = None,
 ) -> OracleResults:
     """All objects of a data set that some location learns; arguments as in `oracle_swaps`."""
-    found = []
+    stages: dict[str, list[Tensor]] = {}
     for objects in true_objects(model, dataset, max_images=max_images, progress=progress):
-        stages = vars(oracle_swaps(model, objects, steps=steps))
         is_learned = objects.is_learned.cpu()
-        found.append(OracleResults(**{name: iou[is_learned] for name, iou in stages.items()}))
-    return join_oracles(found)
-
-
-def join_oracles(results: Sequence[OracleResults]) -> OracleResults:
-    """The objects of all results, at least one, one after the other."""
-    names = vars(results[0])
-    return OracleResults(**{name: torch.cat([vars(r)[name] for r in results]) for name in names})
+        for name, iou in vars(oracle_swaps(model, objects, steps=steps)).items():
+            stages.setdefault(name, []).append(iou[is_learned])
+    return OracleResults(**{name: torch.cat(ious) for name, ious in stages.items()})

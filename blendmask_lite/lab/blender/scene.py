@@ -194,7 +194,7 @@ class Scene:
         true_mask = crop_masks(self.true_masks[truth : truth + 1], box, state.mask_size)
         crops = crops_of(self.bases, state, self.stride)
         found = best_attention(state.make_merger(), crops, true_mask, start=start.numbers)
-        return state.with_numbers(found.attentions)
+        return state.with_numbers(found.values)
 
 
 @torch.no_grad()

@@ -14,7 +14,6 @@ from blendmask_lite.files import shipped_ledger
 
 __all__ = ["LedgerRow", "LedgerTable", "collect_ledger", "read_ledger"]
 
-
 COLUMNS = ("box AP", "AP", "IoU", "IoU overlapping")  # of ours that are kept
 
 
@@ -23,10 +22,10 @@ class LedgerRow:
     """One row of a table.
 
     Attributes:
-        name: what differs, as in `ablations.paper.PAPER_ROWS`.
+        name: what differs, as in `ablations.tables.PAPER_ROWS`.
         settings: of our row, R_K_M and what else differs.
         paper: mask AP on COCO val2017, percent, one run.
-        ours: column -> one value a seed, percent, on generated shapes.
+        ours: column -> one value per seed, percent, on generated shapes.
     """
 
     name: str
@@ -58,7 +57,7 @@ class LedgerTable:
         return {row.name: row.paper for row in self.rows}
 
     def ours(self, column: str = "AP") -> dict[str, tuple[float, ...]]:
-        """Row -> our values, one a seed."""
+        """Row -> our values, one per seed."""
         return {row.name: row.ours[column] for row in self.rows}
 
 

@@ -58,7 +58,6 @@ __all__ = [
     "times_by_instances",
 ]
 
-
 # What the heads learn from and choose among in training. Torchvision's 512 and 2000 are meant for
 # large images full of objects; here there are at most six.
 BOXES_PER_IMAGE, PROPOSALS = 32, 300
@@ -148,7 +147,7 @@ def _as_float(image: Tensor) -> Tensor:
     return image if image.is_floating_point() else image.float() / 255
 
 
-INSTANCES = (1, 5, 10, 20, 50, 100)  # detections an image that times are measured for
+INSTANCES = (1, 5, 10, 20, 50, 100)  # detections per image that times are measured for
 
 
 def run_mask_rcnn(
@@ -361,10 +360,7 @@ def run_headline(
             "Mask R-CNN": _scores(theirs),
         },
         tried=tried,
-        parameters={
-            "BlendMask": _num_parameters(model),
-            "Mask R-CNN": _num_parameters(network),
-        },
+        parameters={"BlendMask": _num_parameters(model), "Mask R-CNN": _num_parameters(network)},
         times=times_by_instances(model, network, image),
     )
 
