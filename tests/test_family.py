@@ -159,15 +159,6 @@ def test_nothing_reads_the_outer_projection_of_a_deep_tree():
     assert dla(x)["c5"].equal(before)
 
 
-def test_published_dla_weights_load_without_their_classifier():
-    source, target = DLA(), DLA()
-    classifier = {"fc.weight": torch.zeros(1000, 512, 1, 1), "fc.bias": torch.zeros(1000)}
-    target.load_imagenet(source.state_dict() | classifier)
-    assert target.level5.root.conv.weight.equal(source.level5.root.conv.weight)
-    with pytest.raises(RuntimeError, match=r"level2\.tree1"):
-        target.load_imagenet({"base_layer.0.weight": torch.zeros(16, 3, 7, 7)})
-
-
 def test_every_level_has_statistics_of_its_own():
     torch.manual_seed(0)
     head = FCOSHead(

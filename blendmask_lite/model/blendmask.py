@@ -279,14 +279,14 @@ class BlendMask(nn.Module):
 
         Args:
             images: tensors (3, H, W), RGB, float in [0, 1] or uint8; an empty list is allowed.
-            output_sizes: (height, width) that boxes and masks are wanted for, one an image; by
-                default those of the images.
+            output_sizes: (height, width) that boxes and masks are wanted for, one per image;
+                by default those of the images.
             score_threshold: least class probability x centerness, exclusive, 0 to 1; the score of
                 a detection is the square root of that product.
             max_detections: per image, at least 1.
 
         Returns:
-            One `Detections` an image.
+            One `Detections` per image.
 
         Raises:
             ValueError: the model is in training mode; an image of another shape or type, or with
@@ -363,14 +363,14 @@ class BlendMask(nn.Module):
 
         Args:
             images: as `predict` takes them.
-            output_sizes: (height, width) wanted, one an image; by default those of the images.
+            output_sizes: (height, width) wanted, one per image; by default those of the images.
             score_threshold: least score of an object; 0.45 in the released code, 0.2 in the
                 paper (section 4.4).
             overlap: largest share of an object's mask that better objects may cover.
             stuff_area: least area of a kind of stuff, pixels of the output.
 
         Returns:
-            One `PanopticResult` an image.
+            One `PanopticResult` per image.
 
         Raises:
             ValueError: a model without panoptic branch, a limit out of its range, or what

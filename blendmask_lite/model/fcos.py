@@ -35,13 +35,12 @@ __all__ = [
     "suppress",
 ]
 
-
 PRIOR_PROBABILITY = 0.01  # of every class at the start of training (focal loss, section 4.1)
 
 
 @dataclass(frozen=True)
 class HeadOutput:
-    """What the head says on every level, one entry a level.
+    """What the head says on every level, one entry per level.
 
     Attributes:
         class_logits: (B, C, h, w) each.
@@ -165,7 +164,7 @@ def side_by_side(levels: Sequence[Tensor], convs: Sequence[nn.Conv2d]) -> list[l
         convs: with a bias, stride 1 and padding 1.
 
     Returns:
-        The maps of every convolution, one a level.
+        The maps of every convolution, one per level.
     """
     weight = torch.cat([conv.weight for conv in convs]).to(levels[0].dtype)
     bias = torch.cat([conv.bias for conv in convs if conv.bias is not None]).to(levels[0].dtype)
@@ -202,7 +201,7 @@ def pyramid_locations(
 def level_values(
     values: Sequence[float], level_sizes: Sequence[int], *, device: torch.device
 ) -> Tensor:
-    """One value a level, repeated for every location of the level: (L,), int64 or float32.
+    """One value per level, repeated for every location of the level: (L,), int64 or float32.
 
     They are filled in on the device, because a list that is copied there makes the CPU wait.
     """

@@ -17,7 +17,6 @@ from blendmask_lite.config import ModelConfig
 
 __all__ = ["batch_images", "padded_size", "require_output_sizes", "require_pixels"]
 
-
 # Our choice: resampling overshoots 0 and 1 a little, pixels of 0 to 255 or of a network's own
 # convention lie far outside.
 LEAST_PIXEL, MOST_PIXEL = -1.0, 2.0

@@ -169,8 +169,8 @@ def group_norm(channels: int) -> GroupNorm:
 class GroupNorm(nn.GroupNorm):
     """A GroupNorm that leaves bfloat16 maps bfloat16 under autocast.
 
-    On a GPU, autocast takes every GroupNorm in float32: two float32 maps a layer of the towers are
-    kept for the gradients, more than without autocast. Its kernel sums in float32 by itself.
+    On a GPU, autocast computes every GroupNorm in float32 and keeps two float32 maps per layer of
+    the towers for the gradients, more than without autocast. The kernel sums in float32 anyway.
     """
 
     def forward(self, x: Tensor) -> Tensor:

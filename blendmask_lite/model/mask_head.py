@@ -29,7 +29,7 @@ class MaskHead(nn.Module):
             that each object already has. None if the merger needs no attentions (A = 0).
         merger: makes masks of crops and attentions; see `Merger`.
         mask_size: R, side of a crop and of a predicted mask, cells.
-        pooling: "align" (RoIAlign, one sample a cell) or "pool" (RoIPool).
+        pooling: "align" (RoIAlign, one sample per cell) or "pool" (RoIPool).
 
     Raises:
         ValueError: a part lacks what its protocol asks for, or the merger needs attentions and

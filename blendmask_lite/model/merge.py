@@ -43,7 +43,7 @@ def crop_bases(
         image_index: (N,) which image each box belongs to.
         size: R, cells.
         stride: s, pixels.
-        pooling: "align" is RoIAlign with one sample a cell, "pool" is RoIPool.
+        pooling: "align" is RoIAlign with one sample per cell, "pool" is RoIPool.
 
     Returns:
         (N, K, R, R), at least float32: bfloat16 has no number between 1100 and 1104, and crops
@@ -60,9 +60,9 @@ class Merger(nn.Module):
     """Equation 4: a mask is the sum of its bases, weighted by score maps.
 
     The kinds differ only in where the score maps come from. A merger of your own may be any
-    `nn.Module` with `attention_channels` and the `forward` below; one that has score maps gives
-    them in `scores`, and is shown with them. Pass it as `BlendMask(config, merger=...)`, train that
-    with `train_model(model=...)`, and load it with `load_model(path, merger=...)`.
+    `nn.Module` with `attention_channels` and the `forward` below; if it has score maps, `scores`
+    returns them to be shown. Pass it as `BlendMask(config, merger=...)`, train that with
+    `train_model(model=...)`, and load it with `load_model(path, merger=...)`.
 
     Attributes:
         attention_channels: A, attention numbers of an object.
@@ -105,7 +105,7 @@ def score_maps(merger: nn.Module, attentions: Tensor, size: int) -> Tensor:
     """(N, A) raw attentions -> (N, K, size, size) score maps of a merger that has some.
 
     Raises:
-        ValueError: the merger is one without `scores`.
+        ValueError: the merger has no `scores`.
     """
     scores = getattr(merger, "scores", None)
     if scores is None:
@@ -118,7 +118,7 @@ class Blender(Merger):
 
     Every object brings K coarse maps of M x M. They are enlarged to R x R and compete through a
     softmax, so that at each cell the K weights add up to one. A single base has nothing to
-    compete with: there base and attention each pass a sigmoid (section 4.1).
+    compete with: then base and attention each pass a sigmoid (section 4.1).
 
     Args:
         num_bases: K.

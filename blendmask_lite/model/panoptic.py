@@ -24,7 +24,6 @@ __all__ = [
     "semantic_labels",
 ]
 
-
 STRIDE = 4  # of the branch's map, pixels
 # Convolutions between each level and stride 4: one for every doubling, at least one.
 NUM_STEPS = {"p2": 1, "p3": 1, "p4": 2, "p5": 3}

@@ -5,8 +5,6 @@ Names are those of the published ImageNet weights, so that these load as they ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -50,31 +48,13 @@ class DLA(Backbone):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Feature maps of a normalised batch.
-
-        Args:
-            images: (B, 3, H, W), sides divisible by 32.
-
-        Returns:
-            {"c2": (B, channels, H/4, W/4), "c3", "c4", "c5": ... H/32}
-        """
+        """(B, 3, H, W), normalised, sides divisible by 32 -> {"c2": ..., "c5": ...}."""
         x = self.level1(self.level0(self.base_layer(images)))
         c2 = self.level2(x)
         c3 = self.level3(c2)
         c4 = self.level4(c3)
         c5 = self.level5(c4)
         return {"c2": c2, "c3": c3, "c4": c4, "c5": c5}
-
-    def load_imagenet(self, weights: Mapping[str, Tensor]) -> None:
-        """Start from the published ImageNet weights; their classifier is left out.
-
-        Args:
-            weights: the state dict of dla34-ba72cf86.pth.
-
-        Raises:
-            RuntimeError: the weights are of another architecture.
-        """
-        self.load_state_dict({n: v for n, v in weights.items() if not n.startswith("fc.")})
 
 
 class Tree(nn.Module):

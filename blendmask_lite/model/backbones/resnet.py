@@ -5,18 +5,10 @@ Chapter 02. Parameter names are torchvision's, so its weight files load as they 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import (
-    ResNet18_Weights,
-    ResNet34_Weights,
-    ResNet50_Weights,
-    ResNet101_Weights,
-    WeightsEnum,
-)
 
 from blendmask_lite.model.backbones.interface import Backbone
 from blendmask_lite.model.layers import DeformConv2d, conv_norm, make_norm
@@ -25,7 +17,6 @@ __all__ = ["DEPTHS", "BasicBlock", "Bottleneck", "ResNet"]
 
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 STAGES = ("c2", "c3", "c4", "c5")
-PUBLISHED = (ResNet18_Weights, ResNet34_Weights, ResNet50_Weights, ResNet101_Weights)
 
 
 class BasicBlock(nn.Module):
@@ -181,14 +172,7 @@ class ResNet(Backbone):
             part.requires_grad_(False)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Feature maps of a normalised batch.
-
-        Args:
-            images: (B, 3, H, W), sides divisible by 32.
-
-        Returns:
-            {"c2": (B, channels, H/4, W/4), "c3", "c4", "c5": ... H/32}
-        """
+        """(B, 3, H, W), normalised, sides divisible by 32 -> {"c2": ..., "c5": ...}."""
         x = F.relu(conv_norm(images, self.conv1, self.bn1))
         if self.stem == "7x7":
             x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
@@ -197,36 +181,6 @@ class ResNet(Backbone):
         c4 = self.layer3(c3)
         c5 = self.layer4(c4)
         return {"c2": c2, "c3": c3, "c4": c4, "c5": c5}
-
-    def load_imagenet(self, weights: WeightsEnum | Mapping[str, Tensor]) -> None:
-        """Start from ImageNet weights of torchvision; its classifier is left out.
-
-        Torchvision's networks stride in the 3x3 and want RGB images with its mean and std: the
-        preset has to say the same, or the weights are of no use.
-
-        Args:
-            weights: an entry of torchvision's weight enums, downloaded on first use, or the
-                state dict of such a file.
-
-        Raises:
-            ValueError: the weights are of another architecture.
-        """
-        if isinstance(weights, WeightsEnum):
-            if not isinstance(weights, PUBLISHED):
-                raise ValueError(f"{weights}: not the weights of a ResNet-18, 34, 50 or 101")
-            weights = weights.get_state_dict(progress=True, check_hash=True)
-        own = self.state_dict()
-        state = {
-            name: value
-            for name, value in weights.items()
-            if name in own or not (name.startswith("fc.") or "num_batches_tracked" in name)
-        }
-        misfits = sorted(set(own) ^ set(state))
-        misfits += [n for n in own if n in state and own[n].shape != state[n].shape]
-        if misfits:
-            num = len(misfits)
-            raise ValueError(f"weights of another ResNet: {num} misfits, such as {misfits[0]}")
-        self.load_state_dict(state)
 
 
 def _conv(in_channels: int, out_channels: int, size: int, stride: int = 1) -> nn.Conv2d:
