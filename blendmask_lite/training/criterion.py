@@ -1,7 +1,7 @@
 """Compares predictions with targets; the engine adds the losses up.
 
-Chapters 04 and 11. Nobody supervises bases or attentions: the mask loss reaches both through the
-blender.
+Chapters 04 and 11. Bases and attentions have no targets of their own: the mask loss reaches both
+through the blender.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ class Criterion:
     ) -> dict[str, Tensor]:
         """Losses by name, weighted, to be added up.
 
-        The network's heads run as precise as the caller's autocast wants it; what compares them
-        with targets runs in float32 at least.
+        The network's heads run in the precision of the caller's autocast; the comparison with the
+        targets takes at least float32.
 
         Args:
             model: for the masks of the positive locations and the semantic head.
             output: of `model.forward`.
-            targets: one an image.
+            targets: one per image.
             totals: of all images of the optimizer step, if the batch is a part of them; None: the
                 batch is all.
 
@@ -164,7 +164,7 @@ class Criterion:
     ) -> Tensor:
         """(P, R, R) mask logits of the positive locations, over the true boxes.
 
-        The bases are cropped once an object and shared by all its locations.
+        The bases are cropped once per object and shared by all of its locations.
         """
         boxes = torch.cat([target.boxes for target in targets]).float()
         image = torch.cat([torch.full_like(target.labels, i) for i, target in enumerate(targets)])

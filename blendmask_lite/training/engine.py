@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from blendmask_lite.datasets.sample import Batch
 from blendmask_lite.structures import Target
 from blendmask_lite.training.criterion import Totals
 from blendmask_lite.training.distributed import ALONE, Ranks
@@ -26,7 +27,6 @@ from blendmask_lite.training.schedule import TrainConfig, learning_rate_at
 __all__ = [
     "NonFiniteLossError",
     "StepRecord",
-    "TrainingBatch",
     "TrainingState",
     "WeightAverage",
     "add_gradients",
@@ -35,6 +35,8 @@ __all__ = [
     "what_helps",
 ]
 
+TotalsOf = Callable[[Sequence[Tensor], Sequence[Target]], Totals]
+
 
 @dataclass(frozen=True)
 class StepRecord:
@@ -42,13 +44,13 @@ class StepRecord:
 
     Attributes:
         iteration: steps done so far, this one included.
-        learning_rate: that was used.
+        learning_rate: the one that was used.
         losses: by name, weighted as they were added up; of all processes' images.
         total: their sum.
         gradient_norm: over all parameters, before clipping.
         num_images: of all processes.
         seconds: from the end of the step before to the end of this one.
-        data_seconds: the part of them spent waiting for the batch.
+        data_seconds: the part of them that was spent waiting for the batch.
     """
 
     iteration: int
@@ -69,7 +71,7 @@ class NonFiniteLossError(ValueError):
         values: the losses, or the gradient norm, by name.
     """
 
-    def __init__(self, message: str, batch: TrainingBatch, values: dict[str, float]) -> None:
+    def __init__(self, message: str, batch: Batch, values: dict[str, float]) -> None:
         super().__init__(message)
         self.batch = batch
         self.values = values
@@ -176,7 +178,7 @@ class WeightAverage:
 def train(
     state: TrainingState,
     step: Callable[..., dict[str, Tensor]],
-    batches: Iterable[TrainingBatch],
+    batches: Iterable[Batch],
     config: TrainConfig,
     *,
     on_step: Callable[[StepRecord], None],
@@ -190,7 +192,7 @@ def train(
 
     With several processes, all of them call it and do the same steps. A GPU works behind the CPU,
     which waits for it at two places of a step: the criterion has to know how many locations are
-    positive (once a part), and losses and gradient are read before the weights move.
+    positive (once per part), and losses and gradient are read before the weights move.
 
     Args:
         state: where to start from; moved forward in place.
@@ -290,7 +292,7 @@ def _update(state: TrainingState, learning_rate: float) -> None:
 
 def _require_finite(
     values: dict[str, float],
-    batch: TrainingBatch,
+    batch: Batch,
     of_parts: Tensor,
     iteration: int,
     config: TrainConfig,
@@ -314,33 +316,9 @@ def _require_finite(
     )
 
 
-Images = Sequence[Tensor]
-Targets = Sequence[Target]
-TotalsOf = Callable[[Images, Targets], Totals]
-
-
-class TrainingBatch(Protocol):
-    """What the loop needs of a batch; `datasets` makes it."""
-
-    @property
-    def images(self) -> Images:
-        """B images (3, H, W)."""
-        ...
-
-    @property
-    def targets(self) -> Targets:
-        """B targets."""
-        ...
-
-    @property
-    def image_ids(self) -> Sequence[int]:
-        """B ids."""
-        ...
-
-
 def add_gradients(
     step: Callable[..., dict[str, Tensor]],
-    batch: TrainingBatch,
+    batch: Batch,
     *,
     num_parts: int,
     precision: str,

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from blendmask_lite.datasets.sample import Batch
 from blendmask_lite.structures import Target
 from blendmask_lite.training.criterion import TrainingStep
 from blendmask_lite.training.distributed import Ranks
@@ -53,8 +54,8 @@ def save_failure(
     path: Path, error: NonFiniteLossError, state: TrainingState, recipe: Recipe, ranks: Ranks
 ) -> None:
     """Write the step as a checkpoint with its images; all processes call it, the first writes."""
-    own = (list(error.batch.images), list(error.batch.targets), list(error.batch.image_ids))
-    shares = ranks.gather(own)
+    batch = error.batch
+    shares = ranks.gather((batch.images, batch.targets, batch.image_ids))
     if not ranks.is_first:
         return
     images, targets, ids = (list(chain(*column)) for column in zip(*shares, strict=True))
@@ -82,7 +83,7 @@ def read_failure(path: str | os.PathLike[str]) -> FailedStep:
     """What `save_failure` wrote.
 
     Raises:
-        ValueError: the file is another one.
+        ValueError: the file is not a failed step.
     """
     checkpoint = read_checkpoint(path)
     if checkpoint.training is None or "step" not in checkpoint.training:
@@ -119,7 +120,7 @@ def replay_failure(
     step = TrainingStep(model)
     names, of_parts = add_gradients(
         step,
-        failed,
+        Batch(failed.images, failed.targets, failed.image_ids),
         num_parts=failed.num_parts,
         precision=precision or config["precision"],
         ranks=Ranks(device=torch.device(device)),

@@ -1,8 +1,7 @@
-"""What watches a run: its tables, its best model, what it tells the terminal; and what it can
-record besides: TensorBoard's logs, and snapshots of a few images.
+"""What watches a run: its tables, best model, progress line, snapshots and TensorBoard's logs.
 
 The loop knows nothing of them. A run has a list of observers; each one is told of steps,
-evaluations and checkpoints, and does its own small thing.
+evaluations and checkpoints, and does one small thing.
 """
 
 from __future__ import annotations

@@ -23,12 +23,7 @@ from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.training.criterion import TrainingStep
 from blendmask_lite.training.data import batches_from
 from blendmask_lite.training.distributed import Ranks
-from blendmask_lite.training.engine import (
-    NonFiniteLossError,
-    StepRecord,
-    TrainingState,
-    train,
-)
+from blendmask_lite.training.engine import NonFiniteLossError, StepRecord, TrainingState, train
 from blendmask_lite.training.failure import save_failure
 from blendmask_lite.training.observers import (
     BestModel,

@@ -1,8 +1,8 @@
 """The folder of a run: written while it trains, and read by others at the same time.
 
 run.json            settings, seed; command, versions and times of every process that trained here
-metrics.csv         one row a step
-evaluation.csv      one row an evaluation, if there were any
+metrics.csv         one row per step
+evaluation.csv      one row per evaluation, if there were any
 last.pt             the newest training checkpoint
 model.safetensors   the finished model
 best.safetensors    the model with the best mask AP, if the run was evaluated

@@ -22,7 +22,6 @@ __all__ = [
     "rescale",
 ]
 
-
 # Shares of the learning rate at iteration 0: that of AdelaiDet, and that of FCOS' code, which the
 # paper follows unless it says otherwise.
 WARMUP_FACTORS = {"linear": 1 / 1000, "constant": 1 / 3}

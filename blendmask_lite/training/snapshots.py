@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from blendmask_lite.boxes import ltrb_to_xyxy
 from blendmask_lite.config import InferenceConfig, ModelConfig
 from blendmask_lite.datasets.sample import Sample, TrainingDataset
 from blendmask_lite.datasets.transforms import resize_sample, resized_size
@@ -72,11 +71,10 @@ class PictureSnapshot:
         location_index: (N,) int64, the location on the flattened pyramid that stands for each
             object, the same at all times.
         attentions: (N, k, m, m) raw attentions of these locations: K maps of M x M; single
-            cells if the merger has one number a base.
+            cells if the merger has one number per base.
         mask_probabilities: (N, R, R) over the true boxes.
-        mask_iou: (N,) of these masks with the true ones, in pixels of the picture; 0 to 1.
+        mask_iou: (N,) of these masks with the true ones, in pixels of the image; 0 to 1.
         scores: (N,) sqrt(probability of the true class x centerness) at the locations.
-        predicted_boxes: (N, 4) what the locations say, corners, pixels.
         detections: the best ones found, as `BlendMask.predict` gives them.
     """
 
@@ -86,17 +84,16 @@ class PictureSnapshot:
     mask_probabilities: Tensor
     mask_iou: Tensor
     scores: Tensor
-    predicted_boxes: Tensor
     detections: Detections
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All pictures at one moment.
+    """All images at one moment.
 
     Attributes:
         iteration: optimizer steps done; 0 is the model before training.
-        pictures: one entry a picture.
+        pictures: one entry per image.
     """
 
     iteration: int
@@ -171,7 +168,7 @@ def take_snapshot(model: BlendMask, samples: Sequence[Sample]) -> tuple[PictureS
         samples: with masks, at the size that the model is to see.
 
     Returns:
-        One entry a sample, on the CPU.
+        One entry per sample, on the CPU.
     """
     with evaluating(model):
         return tuple(_look_at(model, sample) for sample in samples)
@@ -193,7 +190,6 @@ def _look_at(model: BlendMask, sample: Sample) -> PictureSnapshot:
     threshold = model.inference.mask_threshold
     height, width = sample.image.shape[-2:]
     pasted = paste_masks(logits, boxes, (height, width), threshold)
-    predicted = ltrb_to_xyxy(output.locations[location], output.ltrb[0, location])
     found = model.find_objects(output, max_detections=MOST_DETECTIONS)[0]
     return PictureSnapshot(
         bases=output.bases[0].float().cpu(),
@@ -202,7 +198,6 @@ def _look_at(model: BlendMask, sample: Sample) -> PictureSnapshot:
         mask_probabilities=logits.sigmoid().cpu(),
         mask_iou=mask_iou(pasted, target.masks).cpu(),
         scores=(class_logits.sigmoid() * centerness).sqrt().cpu(),
-        predicted_boxes=predicted.cpu(),
         detections=found.to("cpu"),
     )
 
@@ -210,7 +205,7 @@ def _look_at(model: BlendMask, sample: Sample) -> PictureSnapshot:
 FORMAT = 1  # raised when old readers would misunderstand the files
 PICTURES = "pictures.npz"
 STEP_NAME = re.compile(r"step-(\d{8})\.npz")
-OF_OBJECTS = ("location_index", "mask_iou", "scores", "predicted_boxes")
+OF_OBJECTS = ("location_index", "mask_iou", "scores")
 # The name in the file -> the field of `Detections`.
 OF_DETECTIONS = {
     "boxes": "boxes",
@@ -228,7 +223,7 @@ class Snapshots:
     Attributes:
         path: the folder, or the zip archive.
         iterations: of the moments.
-        samples: the pictures and their true objects.
+        samples: the images and their true objects.
         config: of the model.
         class_names: C names.
         stride: of the bases, pixels.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from blendmask_lite.course.definition import Case, Exercise, WrongAnswer, task
+from blendmask_lite.datasets.sample import Batch
 from blendmask_lite.model.inputs import padded_size
 from blendmask_lite.training.engine import TrainingState, WeightAverage, make_optimizer, train
 from blendmask_lite.training.schedule import TrainConfig, learning_rate_at
@@ -213,19 +214,12 @@ def _reference_train_loop(
         train(
             TrainingState(model, config),
             model,
-            [_Batch(x, true, range(len(x))) for x, true in pairs],
+            [Batch(list(x), list(true), list(range(len(x)))) for x, true in pairs],
             config,
             on_step=lambda record: totals.append(record.total),
             on_checkpoint=lambda state: None,
         )
     return torch.tensor(totals)
-
-
-@dataclass(frozen=True)
-class _Batch:
-    images: Any
-    targets: Any
-    image_ids: Sequence[int]
 
 
 def _loop_cases(generator: Generator) -> list[Case]:
