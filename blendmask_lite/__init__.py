@@ -21,32 +21,27 @@ if TYPE_CHECKING:
     from blendmask_lite.weights.checkpoint import load_model, save_model
     from blendmask_lite.weights.imagenet import load_detectron2_backbone
 else:
-    # A public name brings its module along when it is first asked for: torch and torchvision take
-    # seconds, which `blendmask-lite --help` does without.
+    # A public name imports its module when it is first used: torch and torchvision take seconds,
+    # which `blendmask-lite --help` does not need.
     _MODULES = {
-        "PRESETS": "config",
-        "BlendMask": "model.blendmask",
-        "BlendMaskOutput": "model.output",
-        "Detections": "structures",
-        "InferenceConfig": "config",
-        "MaskHead": "model.mask_head",
-        "ModelConfig": "config",
-        "PanopticResult": "structures",
-        "Segment": "structures",
-        "Target": "structures",
-        "load_adelaidet": "weights.adelaidet",
-        "load_detectron2_backbone": "weights.imagenet",
-        "load_model": "weights.checkpoint",
-        "save_model": "weights.checkpoint",
-        "shipped_checkpoint": "files",
+        "config": ("PRESETS", "InferenceConfig", "ModelConfig"),
+        "files": ("shipped_checkpoint",),
+        "model.blendmask": ("BlendMask",),
+        "model.mask_head": ("MaskHead",),
+        "model.output": ("BlendMaskOutput",),
+        "structures": ("Detections", "PanopticResult", "Segment", "Target"),
+        "weights.adelaidet": ("load_adelaidet",),
+        "weights.checkpoint": ("load_model", "save_model"),
+        "weights.imagenet": ("load_detectron2_backbone",),
     }
 
     def __getattr__(name: str) -> object:
-        if name not in _MODULES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-        globals()[name] = value
-        return value
+        for module, names in _MODULES.items():
+            if name in names:
+                value = getattr(import_module(f"{__name__}.{module}"), name)
+                globals()[name] = value
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__})

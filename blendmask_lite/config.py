@@ -159,7 +159,7 @@ class ModelConfig:
         yield "pixel_std", min(self.pixel_std) > 0, "must be above 0"
         library, _, name = self.backbone.partition("/")
         is_of_library = library in BACKBONE_LIBRARIES and name != ""
-        names = ", ".join((*OWN_BACKBONES, *(f"{each}/NAME" for each in BACKBONE_LIBRARIES)))
+        names = ", ".join((*OWN_BACKBONES, *(f"{library}/NAME" for library in BACKBONE_LIBRARIES)))
         is_known = is_of_library or self.backbone in OWN_BACKBONES
         yield "backbone", is_known, f"must be one of {names}"
         is_possible = self.backbone != "dla34" or self.frozen_stages == 0
@@ -225,9 +225,9 @@ class InferenceConfig:
         """The same with the values that are not None in place of its own."""
         given: dict[str, Any] = {
             # A number of NumPy or PyTorch becomes one of Python.
-            name: each.item() if hasattr(each, "item") else each
-            for name, each in values.items()
-            if each is not None
+            name: value.item() if hasattr(value, "item") else value
+            for name, value in values.items()
+            if value is not None
         }
         return replace(self, **given) if given else self
 

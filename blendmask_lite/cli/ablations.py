@@ -177,8 +177,8 @@ def _write_report(report: TableReport, folder: Path) -> None:
         ("IoU overlapping", "ours: IoU over true boxes, overlapping, %"),
     ):
         estimates = report.ours[column]
-        values = {name: each.values for name, each in estimates.items()}
-        half_widths = {name: each.half_width for name, each in estimates.items()}
+        values = {name: estimate.values for name, estimate in estimates.items()}
+        half_widths = {name: estimate.half_width for name, estimate in estimates.items()}
         columns.append(Column(title, values, half_widths))
     figure = compare_rows(columns, title=report.title)
     _write(folder, f"table{report.number}", report.to_json(), report.markdown(), figure)

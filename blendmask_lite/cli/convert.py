@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     dtype = torch.float16 if options.half else None
     save_model(model, options.out, metadata={"source": options.source}, dtype=dtype)
     config = model.config
-    millions = sum(each.numel() for each in model.parameters()) / 1e6
+    millions = sum(weight.numel() for weight in model.parameters()) / 1e6
     print(
         f"{options.out}: preset {_preset_of(config)}, {config.num_classes} classes, "
         f"{millions:.2f} million parameters in {len(model.state_dict())} tensors"
@@ -64,6 +64,6 @@ def _preset_of(config: ModelConfig) -> str:
         num_stuff = min(each.num_stuff_classes, 1)
         return replace(each, num_classes=1, num_stuff_classes=num_stuff, semantic_weight=0.0)
 
-    exact = [name for name, each in PRESETS.items() if each == config]
-    alike = [n for n, each in PRESETS.items() if without_counts(each) == without_counts(config)]
+    exact = [name for name, preset in PRESETS.items() if preset == config]
+    alike = [n for n, preset in PRESETS.items() if without_counts(preset) == without_counts(config)]
     return (exact + alike)[0]

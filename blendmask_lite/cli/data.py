@@ -82,9 +82,9 @@ def _print_numbers(numbers: dict[str, Any]) -> None:
     print()
     classes = sorted(numbers["classes"], key=lambda each: -each["objects"])
     rows = [["class", "id", "objects", ""]]
-    for each in classes[:NUM_CLASSES]:
-        bar = "#" * round(BAR * each["objects"] / max(classes[0]["objects"], 1))
-        rows.append([printable(each["name"]), str(each["id"]), str(each["objects"]), bar])
+    for row in classes[:NUM_CLASSES]:
+        bar = "#" * round(BAR * row["objects"] / max(classes[0]["objects"], 1))
+        rows.append([printable(row["name"]), str(row["id"]), str(row["objects"]), bar])
     if classes:
         print(*table(rows), sep="\n")
     if len(classes) > NUM_CLASSES:
@@ -96,15 +96,15 @@ def _print_findings(findings: Findings) -> None:
     found = findings.sorted()
     if found:
         rows = [["severity", "count", "problem"]]
-        rows += [[each.severity, str(each.count), each.kind] for each in found]
+        rows += [[finding.severity, str(finding.count), finding.kind] for finding in found]
         print(*table(rows), "", sep="\n")
-    for each in found:
-        meaning = KINDS[each.kind].meaning
-        print(textwrap.fill(f"{each.severity}: {each.kind}. {meaning}", WIDTH))
-        for example in each.examples:
+    for finding in found:
+        meaning = KINDS[finding.kind].meaning
+        print(textwrap.fill(f"{finding.severity}: {finding.kind}. {meaning}", WIDTH))
+        for example in finding.examples:
             print(f"    {example}")
-        if each.count > len(each.examples):
-            print(f"    and {each.count - len(each.examples)} more")
+        if finding.count > len(finding.examples):
+            print(f"    and {finding.count - len(finding.examples)} more")
         print()
 
 

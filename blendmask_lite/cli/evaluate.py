@@ -173,7 +173,7 @@ def _evaluate(options: argparse.Namespace, ranks: Ranks) -> int:
         write_results(Path(options.results), results.found)
     if options.plot:
         write_evaluation_figures(evaluation_figures(results, dataset), options.plot)
-    if not any(each.num_objects for each in results.classes):
+    if not any(result.num_objects for result in results.classes):
         said = "nothing could be measured: no evaluated image has an object (crowds are none)"
         print(f"blendmask-lite evaluate: {said}", file=sys.stderr)
         return 1

@@ -29,22 +29,23 @@ def run(options: argparse.Namespace) -> int:
     """Print both lists."""
     presets = [_describe_preset(name) for name in PRESETS]
     checkpoints = [
-        asdict(each) | {"cached": find_cached(each) is not None} for each in PUBLISHED.values()
+        asdict(known) | {"cached": find_cached(known) is not None} for known in PUBLISHED.values()
     ]
     if options.json:
         content = {"presets": presets, "checkpoints": checkpoints, "cache": str(cache_dir())}
         print(json.dumps(content, indent=2))
         return 0
     rows = [["preset", "million parameters", "test size"]]
-    for each in presets:
-        size = f"{each['test_size']}/{each['max_size']}"
-        rows.append([each["name"], f"{each['parameters'] / 1e6:.2f}", size])
+    for preset in presets:
+        size = f"{preset['test_size']}/{preset['max_size']}"
+        rows.append([preset["name"], f"{preset['parameters'] / 1e6:.2f}", size])
     print(*table(rows), "", sep="\n")
     rows = [["published checkpoint", "preset", "box AP", "mask AP", "PQ", "FPS", "here"]]
-    for each in checkpoints:
-        numbers = [each[key] for key in ("box_ap", "mask_ap", "pq", "fps")]
+    for checkpoint in checkpoints:
+        numbers = [checkpoint[key] for key in ("box_ap", "mask_ap", "pq", "fps")]
         cells = ["-" if number is None else str(number) for number in numbers]
-        rows.append([each["name"], each["preset"], *cells, "yes" if each["cached"] else "no"])
+        cells.append("yes" if checkpoint["cached"] else "no")
+        rows.append([checkpoint["name"], checkpoint["preset"], *cells])
     print(*table(rows), f"\nthe cache: {cache_dir()}", sep="\n")
     return 0
 
@@ -56,8 +57,8 @@ def _describe_preset(name: str) -> dict[str, Any]:
     inference = PRESET_INFERENCE[name]
     return {
         "name": name,
-        "parameters": sum(each.numel() for each in model.parameters()),
+        "parameters": sum(weight.numel() for weight in model.parameters()),
         "test_size": inference.test_size,
         "max_size": inference.max_size,
-        "published": [each.name for each in PUBLISHED.values() if each.preset == name],
+        "published": [known.name for known in PUBLISHED.values() if known.preset == name],
     }

@@ -156,8 +156,8 @@ def _results(record: RunRecord) -> dict[str, str]:
     if record.best is not None:
         results["best mask AP"] = f"{record.best[0]:.2f} at iteration {record.best[1]}"
     results["images/s"] = _number(record.images_per_second, 1)
-    hours = sum(each for each in record.steps.get("seconds", []) if math.isfinite(each)) / 3600
-    results["hours of steps"] = f"{hours:.2f}"
+    seconds = filter(math.isfinite, record.steps.get("seconds", []))
+    results["hours of steps"] = f"{sum(seconds) / 3600:.2f}"
     return results
 
 

@@ -192,7 +192,7 @@ def _require_own(targets: list[Path], results: Path) -> None:
     if results.is_file():
         try:
             images = json.loads(read_text(results))["images"]
-            written = {_drawn_name(each["id"], Path(each["file_name"])) for each in images}
+            written = {_drawn_name(image["id"], Path(image["file_name"])) for image in images}
         except (ValueError, TypeError, KeyError, RecursionError):
             raise ValueError(
                 f"{results}: is there already and was not written by segment; choose another --out"

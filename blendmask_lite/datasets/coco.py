@@ -123,7 +123,7 @@ class CocoDataset:
         size = self._size(image_id)
         annotations = self._annotations.get(image_id, [])
         runs = self._run_lengths(image_id, annotations, size)
-        labels = [self._labels[each["category_id"]] for each in annotations]
+        labels = [self._labels[annotation["category_id"]] for annotation in annotations]
         semantic = torch.zeros(size, dtype=torch.int64)
         boxes = run_boxes(runs)
         is_object = boxes[:, 2] > 0  # some pixel
@@ -207,13 +207,13 @@ class CocoDataset:
     def _completed_annotations(self, image_id: int) -> list[dict[str, Any]]:
         annotations = self._annotations.get(image_id, [])
         size = self._size(image_id)
-        if all({"area", "bbox", "iscrowd"} <= set(each) for each in annotations):
-            for each in annotations:
-                with self._named(each):
-                    check_segmentation(each["segmentation"], size)
+        if all({"area", "bbox", "iscrowd"} <= set(annotation) for annotation in annotations):
+            for annotation in annotations:
+                with self._named(annotation):
+                    check_segmentation(annotation["segmentation"], size)
             return annotations
         runs = self._run_lengths(image_id, annotations, size)
-        return [completed(each, run) for each, run in zip(annotations, runs, strict=True)]
+        return list(map(completed, annotations, runs))
 
     def _run_lengths(
         self, image_id: int, annotations: Sequence[dict[str, Any]], size: tuple[int, int]

@@ -128,7 +128,7 @@ def is_id(value: object) -> bool:
 def _is_text(value: object) -> bool:
     if not isinstance(value, str):
         return False
-    return value.isprintable() or not {unicodedata.category(each) for each in value} & BREAKING
+    return value.isprintable() or BREAKING.isdisjoint(map(unicodedata.category, value))
 
 
 def _is_inside(name: object) -> bool:

@@ -78,7 +78,7 @@ class LvisDataset(CocoDataset):
         content = read_lists(self.annotation_file, "images", "annotations", "categories")
         report = refuse_in(self.annotation_file)
         categories = entries_by_id("category", content["categories"], CATEGORY, report)
-        self._frequencies = {number: each["frequency"] for number, each in categories.items()}
+        self._frequencies = {n: category["frequency"] for n, category in categories.items()}
         for image in entries_by_id("image", content["images"], IMAGE, report).values():
             for key in (ABSENT, PARTIAL):
                 if unknown := [n for n in image[key] if n not in categories]:
@@ -111,7 +111,7 @@ class CocoClassesOfLvis(LvisDataset):
         for image in content.images.values():
             image |= {key: [n for n in image[key] if n in chosen] for key in (ABSENT, PARTIAL)}
         annotations = {
-            image_id: [each for each in every if each["category_id"] in chosen]
+            image_id: [annotation for annotation in every if annotation["category_id"] in chosen]
             for image_id, every in content.annotations.items()
         }
         return AnnotationFile(images=content.images, annotations=annotations, categories=chosen)

@@ -120,8 +120,8 @@ def panoptic_categories(dataset: PanopticData) -> list[dict[str, Any]]:
     """Things and stuff of a data set as entries of COCO's panoptic format."""
     things = zip(dataset.category_ids, dataset.class_names, strict=True)
     stuff = zip(dataset.stuff_ids, dataset.stuff_names, strict=True)
-    return [{"id": each, "name": name, "isthing": 1} for each, name in things] + [
-        {"id": each, "name": name, "isthing": 0} for each, name in stuff
+    return [{"id": number, "name": name, "isthing": 1} for number, name in things] + [
+        {"id": number, "name": name, "isthing": 0} for number, name in stuff
     ]
 
 
@@ -162,7 +162,8 @@ class PanopticDataset(CocoDataset):
         content = read_lists(self.panoptic_file, "annotations", "categories")
         refuse = refuse_in(self.panoptic_file)
         categories = thing_categories(content["categories"], refuse)
-        self.stuff_ids = tuple(sorted(n for n, each in categories.items() if not each["isthing"]))
+        is_thing = {number: category["isthing"] for number, category in categories.items()}
+        self.stuff_ids = tuple(sorted(number for number in categories if not is_thing[number]))
         if not 1 <= len(self.stuff_ids) < UNLABELLED:
             text = f"has {len(self.stuff_ids)} categories of stuff, expected 1 to 254"
             raise ValueError(f"{self.panoptic_file}: {text}")
@@ -193,10 +194,10 @@ class PanopticDataset(CocoDataset):
             return self._stuff_maps[image_id]
         found = self._read_segments(image_id)
         labels = {0: UNLABELLED} | {
-            each.id: self._label_of[each.category_id] for each in found.segments
+            segment.id: self._label_of[segment.category_id] for segment in found.segments
         }
         ids = np.array(sorted(labels))
-        values = np.array([labels[each] for each in ids.tolist()], dtype=np.uint8)
+        values = np.array([labels[number] for number in ids.tolist()], dtype=np.uint8)
         stuff = torch.from_numpy(values[np.searchsorted(ids, found.ids.numpy())])
         if self._stuff_maps is not None:
             self._stuff_maps[image_id] = stuff
@@ -221,10 +222,11 @@ class PanopticDataset(CocoDataset):
             text = f"is {width} x {height} pixels, its image is {size[1]} x {size[0]}"
             raise ValueError(f"{path}: {text}")
         segments = tuple(
-            TrueSegment(each["id"], each["category_id"], bool(each.get("iscrowd", 0)))
-            for each in record["segments_info"]
+            TrueSegment(segment["id"], segment["category_id"], bool(segment.get("iscrowd", 0)))
+            for segment in record["segments_info"]
         )
-        if unknown := set(np.unique(drawn.numpy()).tolist()) - {0, *(each.id for each in segments)}:
+        known = {0, *(segment.id for segment in segments)}
+        if unknown := set(np.unique(drawn.numpy()).tolist()) - known:
             raise ValueError(
                 f"{path}: holds segment {min(unknown)}, which {self.panoptic_file.name} "
                 f"does not have for image {image_id}"

@@ -6,6 +6,7 @@ import copy
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -150,7 +151,18 @@ def load_sample(
 
     With a `mask_size`, R, the samples are `compact`; otherwise they keep whole masks.
     """
-    return _LoadSample(dataset, transform, mask_size)
+    return partial(_load_sample, dataset, transform, mask_size)
+
+
+def _load_sample(
+    dataset: TrainingDataset,
+    transform: Callable[[Sample, random.Random], Sample],
+    mask_size: int | None,
+    index: int,
+    generator: random.Random,
+) -> Sample:
+    sample = transform(dataset.load(index), generator)
+    return sample if mask_size is None else compact(sample, mask_size)
 
 
 def compact(sample: Sample, mask_size: int) -> Sample:
@@ -179,16 +191,3 @@ def compact(sample: Sample, mask_size: int) -> Sample:
             semantic_cells=cells.to(torch.uint8 if is_small else torch.int32, copy=True),
         ),
     )
-
-
-@dataclass(frozen=True)
-class _LoadSample:
-    """A function that can be sent to worker processes."""
-
-    dataset: TrainingDataset
-    transform: Callable[[Sample, random.Random], Sample]
-    mask_size: int | None
-
-    def __call__(self, index: int, generator: random.Random) -> Sample:
-        sample = self.transform(self.dataset.load(index), generator)
-        return sample if self.mask_size is None else compact(sample, self.mask_size)

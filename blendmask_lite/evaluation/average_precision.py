@@ -79,7 +79,7 @@ def evaluate_detections(
     labels = {each: n for n, each in enumerate((x["id"] for x in truth["categories"]), start=1)}
     renumbered = _renumbered(truth, images, labels)
     rows = _rows(results, images, labels)
-    runs = [run for each in results for run in each.segmentations()]
+    runs = [run for result in results for run in result.segmentations()]
     areas = {
         # One by one: pycocotools refuses to measure more than 255 together.
         "mask": np.array([coco_mask.area(run) for run in runs], dtype=np.float64),
@@ -107,7 +107,7 @@ def evaluate_detections(
 def is_federated(truth: dict[str, Any]) -> bool:
     """Whether every image says which classes were looked for in it, as LVIS's images do."""
     images = truth["images"]
-    return bool(images) and all("neg_category_ids" in each for each in images)
+    return bool(images) and all("neg_category_ids" in image for image in images)
 
 
 def import_hotcoco(module: str, *, purpose: str) -> Any:
@@ -125,7 +125,7 @@ def _renumbered(
         kept = {key: entry[key] for key in ("height", "width")}
         for key in ("neg_category_ids", "not_exhaustive_category_ids"):
             if key in entry:
-                kept[key] = [labels[each] for each in entry[key]]
+                kept[key] = [labels[number] for number in entry[key]]
         return kept | {"id": images[entry["id"]]}
 
     def category(entry: dict[str, Any]) -> dict[str, Any]:
@@ -155,12 +155,12 @@ def _rows(
 ) -> NDArray[np.float64]:
     """(N, 7): image, x, y, width, height, score, class."""
     rows = [np.zeros((0, 7))]
-    for each in results:
-        row = np.empty((len(each), 7))
-        row[:, 0] = images[each.image_id]
-        row[:, 1:5] = each.boxes
-        row[:, 5] = each.scores
-        row[:, 6] = [labels[category] for category in each.category_ids.tolist()]
+    for result in results:
+        row = np.empty((len(result), 7))
+        row[:, 0] = images[result.image_id]
+        row[:, 1:5] = result.boxes
+        row[:, 5] = result.scores
+        row[:, 6] = [labels[category] for category in result.category_ids.tolist()]
         rows.append(row)
     return np.concatenate(rows)
 

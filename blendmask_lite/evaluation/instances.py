@@ -75,12 +75,14 @@ class InstanceEvaluator:
         """
         found = self.found
         if truth is None:
-            truth = self.dataset.select([each.image_id for each in found]).ground_truth()
+            truth = self.dataset.select([result.image_id for result in found]).ground_truth()
         scores = evaluate_detections(truth, found)
         objects = Counter(
-            each["category_id"] for each in truth["annotations"] if not each.get("iscrowd", 0)
+            annotation["category_id"]
+            for annotation in truth["annotations"]
+            if not annotation.get("iscrowd", 0)
         )
-        detections = Counter(number for each in found for number in each.category_ids.tolist())
+        detections = Counter(number for result in found for number in result.category_ids.tolist())
         classes = [
             ClassResult(
                 name=name,
@@ -98,7 +100,7 @@ class InstanceEvaluator:
             box=scores["box"].numbers,
             num_images=len(found),
             classes=classes,
-            precision={kind: each.precision for kind, each in scores.items()},
+            precision={kind: score.precision for kind, score in scores.items()},
             found=found,
         )
 

@@ -69,13 +69,13 @@ class ImageComparison:
     @property
     def counts(self) -> SegmentCounts:
         """For all classes together."""
-        matched = [each.iou for each in self.found if each.outcome == RIGHT]
-        ignored = sum(each.outcome == IGNORED for each in self.found)
+        matched = [detection.iou for detection in self.found if detection.outcome == RIGHT]
+        ignored = sum(detection.outcome == IGNORED for detection in self.found)
         return SegmentCounts(
             iou_sum=sum(matched),
             matched=len(matched),
             unmatched=len(self.found) - len(matched) - ignored,
-            missed=sum(each.outcome == MISSED for each in self.true),
+            missed=sum(target.outcome == MISSED for target in self.true),
         )
 
     @property
@@ -109,8 +109,8 @@ def compare_images(
     for annotation in truth["annotations"]:
         annotations[annotation["image_id"]].append(annotation)
     return [
-        _compare(each, images[each.image_id], annotations[each.image_id], score_threshold)
-        for each in results
+        _compare(result, images[result.image_id], annotations[result.image_id], score_threshold)
+        for result in results
     ]
 
 
@@ -124,10 +124,10 @@ def _compare(
     order = order[results.scores[order] >= score_threshold]
     runs = results.segmentations()
     found = [runs[place] for place in order]
-    true = [run_length(each["segmentation"], results.size) for each in annotations]
-    true_ids = np.array([each["category_id"] for each in annotations], dtype=np.int64)
+    true = [run_length(annotation["segmentation"], results.size) for annotation in annotations]
+    true_ids = np.array([annotation["category_id"] for annotation in annotations], dtype=np.int64)
     found_ids = results.category_ids[order]
-    is_crowd = np.array([bool(each.get("iscrowd", 0)) for each in annotations], dtype=bool)
+    is_crowd = np.array([annotation.get("iscrowd", 0) == 1 for annotation in annotations], bool)
     ious = np.zeros((len(found), len(true)))
     if found and true:
         # With a crowd it is the share of the detection that lies on the crowd.
@@ -212,8 +212,8 @@ def _unless_unchecked(outcome: str, category_id: int, checked: set[int] | None) 
 
 def count_outcomes(comparisons: Sequence[ImageComparison]) -> dict[str, dict[str, int]]:
     """{"found": {outcome: number}, "true": {outcome: number}}; ignored ones are left out."""
-    found = Counter(each.outcome for image in comparisons for each in image.found)
-    true = Counter(each.outcome for image in comparisons for each in image.true)
+    found = Counter(detection.outcome for image in comparisons for detection in image.found)
+    true = Counter(target.outcome for image in comparisons for target in image.true)
     return {
         "found": {name: found[name] for name in FOUND_OUTCOMES},
         "true": {name: true[name] for name in TRUE_OUTCOMES},
@@ -228,7 +228,7 @@ def best_and_worst(
     No image is in both, and none without a score in either. Of equal scores, the image with more
     true objects comes first.
     """
-    known = [each for each in comparisons if not math.isnan(each.score)]
+    known = [image for image in comparisons if not math.isnan(image.score)]
     best = sorted(known, key=lambda each: (-each.score, -len(each.true), each.image_id))
     worst = sorted(known, key=lambda each: (each.score, -len(each.true), each.image_id))
     half = len(known) // 2

@@ -80,7 +80,7 @@ def evaluate_panoptic(
         own.append(_counted(dataset, index, found, categories, results))
     gathered = [own] if gather is None else gather(own)
     # In the order of the images, so that sums are the same whoever counted.
-    images = sorted((each for part in gathered for each in part), key=lambda each: each[0])
+    images = sorted((counted for part in gathered for counted in part), key=lambda each: each[0])
     if results is not None and share[0] == 0:
         content = {"annotations": [entry for _, entry, _ in images], "categories": categories}
         write_atomically(results, json.dumps(content).encode())
@@ -99,7 +99,7 @@ def _counted(
     entry = panoptic_entry(image_id, found, dataset.category_ids, dataset.stuff_ids)
     if results is not None:
         write_segment_ids(results.with_suffix("") / entry["file_name"], found.ids)
-    category_of = {each["id"]: each["category_id"] for each in entry["segments_info"]}
+    category_of = {segment["id"]: segment["category_id"] for segment in entry["segments_info"]}
     return index, entry, count_segments(dataset.segments(index), found.ids, category_of, categories)
 
 
@@ -132,11 +132,11 @@ def count_segments(
     if ids.shape != truth.ids.shape:
         sizes = f"{tuple(ids.shape)} pixels, true ones of {tuple(truth.ids.shape)}"
         raise ValueError(f"segments of {sizes}")
-    true = {each.id: each.category_id for each in truth.segments}
-    known = {each["id"] for each in categories}
+    true = {segment.id: segment.category_id for segment in truth.segments}
+    known = {category["id"] for category in categories}
     if unknown := {*true.values(), *category_of.values()} - known:
         raise ValueError(f"segments of category {min(unknown)}, which the classes do not have")
-    crowds = {each.id for each in truth.segments if each.is_crowd}
+    crowds = {segment.id for segment in truth.segments if segment.is_crowd}
     height, width = ids.shape
     common = {"images": [image_record(1, (height, width), "")], "categories": categories}
     evaluation = _counter().PanopticEval(
@@ -145,8 +145,8 @@ def count_segments(
     )
     evaluation.evaluate()
     found = {
-        category_id: SegmentCounts(each["iou"], each["tp"], each["fp"], each["fn"])
-        for category_id, each in evaluation.results()["per_class"].items()
+        category_id: SegmentCounts(numbers["iou"], numbers["tp"], numbers["fp"], numbers["fn"])
+        for category_id, numbers in evaluation.results()["per_class"].items()
     }
     return {category_id: counts for category_id, counts in found.items() if counts.occurs}
 
@@ -178,10 +178,10 @@ def _annotations(
 def _summed(
     images: list[dict[int, SegmentCounts]], categories: list[dict[str, Any]]
 ) -> PanopticQuality:
-    totals = {each["id"]: SegmentCounts() for each in categories}
+    totals = {category["id"]: SegmentCounts() for category in categories}
     for counts in images:
-        for category_id, each in counts.items():
-            totals[category_id] += each
+        for category_id, count in counts.items():
+            totals[category_id] += count
     parts = [
         {each["name"]: totals[each["id"]] for each in categories if each["isthing"] == is_thing}
         for is_thing in (1, 0)
@@ -205,8 +205,8 @@ def panoptic_entry(
     `category_ids` are those of the labels 0 to C-1 of things, `stuff_ids` of 1 to S of stuff.
     """
     segments = []
-    for each in result.segments:
-        number = category_ids[each.label] if each.is_thing else stuff_ids[each.label - 1]
-        segments.append({"id": each.id, "category_id": number})
+    for segment in result.segments:
+        number = category_ids[segment.label] if segment.is_thing else stuff_ids[segment.label - 1]
+        segments.append({"id": segment.id, "category_id": number})
     name = f"{image_id:012}.png"
     return {"image_id": image_id, "file_name": name, "segments_info": segments}

@@ -81,7 +81,7 @@ class PanopticQuality:
         head = f"{'':<8}" + "".join(f"{name:>7}" for name in METRICS) + f"{'classes':>9}"
         things, stuff = list(self.thing_classes.values()), list(self.stuff_classes.values())
         rows = [
-            _row(f"{name:<8}", _average(counts)) + f"{sum(each.occurs for each in counts):>9}"
+            _row(f"{name:<8}", _average(counts)) + f"{sum(count.occurs for count in counts):>9}"
             for name, counts in (("all", things + stuff), ("things", things), ("stuff", stuff))
         ]
         return "\n".join([head, *rows, f"{self.num_images} images"])
@@ -116,16 +116,16 @@ class PanopticQuality:
 
 
 def _average(classes: Iterable[SegmentCounts]) -> dict[str, float]:
-    found = [each.quality for each in classes if each.occurs]
+    found = [category.quality for category in classes if category.occurs]
     return {
-        name: sum(each[name] for each in found) / len(found) if found else math.nan
+        name: sum(quality[name] for quality in found) / len(found) if found else math.nan
         for name in METRICS
     }
 
 
 def _row(head: str, quality: Mapping[str, float]) -> str:
     values = (quality[name] for name in METRICS)
-    return head + "".join(f"{'-' if math.isnan(each) else f'{each:.1f}':>7}" for each in values)
+    return head + "".join(f"{'-' if math.isnan(value) else f'{value:.1f}':>7}" for value in values)
 
 
 def _plain(quality: Mapping[str, float]) -> dict[str, float | None]:
@@ -133,4 +133,4 @@ def _plain(quality: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _classes(classes: Mapping[str, SegmentCounts]) -> dict[str, dict[str, float | None]]:
-    return {name: {**_plain(each.quality), **asdict(each)} for name, each in classes.items()}
+    return {name: {**_plain(counts.quality), **asdict(counts)} for name, counts in classes.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -75,7 +75,7 @@ def in_batches(
 
     pictures = map(read, indices) if is_on_cpu else _read_ahead(read, indices)
     for batch in _of_one_size(pictures, batch_size, model.config.size_divisor):
-        yield [Picture(each.index, each.image.to(model.device), each.stored_size) for each in batch]
+        yield [replace(picture, image=picture.image.to(model.device)) for picture in batch]
 
 
 def _of_one_size(
@@ -147,8 +147,8 @@ def predictions(
         for batch in in_batches(model, dataset, mine, batch_size):
             sizes = [picture.stored_size for picture in batch]
             found = predict([picture.image for picture in batch], output_sizes=sizes)
-            for picture, each in zip(batch, found, strict=True):
-                yield picture.index, each.to("cpu")
+            for picture, result in zip(batch, found, strict=True):
+                yield picture.index, result.to("cpu")
                 done += 1
                 if progress is not None:
                     progress(done, len(mine))

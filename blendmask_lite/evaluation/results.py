@@ -78,14 +78,15 @@ class InstanceResults:
 
     def class_table(self) -> str:
         """A row for each class: mask AP, AP50 and AP75, those of the boxes, and counts."""
-        names = [printable(each.name) for each in self.classes]
+        names = [printable(result.name) for result in self.classes]
         width = max(len(name) for name in ["class", *names]) + 2
         columns = [f"{kind} {name}" for kind in ("mask", "box") for name in CLASS_METRICS]
         columns += ["objects", "found"]
         lines = [f"{'class':<{width}}" + "".join(f"{name:>11}" for name in columns)]
-        for name, each in zip(names, self.classes, strict=True):
-            values = [_percent(part[metric]) for part in (each.mask, each.box) for metric in part]
-            values += [str(each.num_objects), str(each.num_detections)]
+        for name, result in zip(names, self.classes, strict=True):
+            numbers = [*result.mask.values(), *result.box.values()]
+            values = [_percent(number) for number in numbers]
+            values += [str(result.num_objects), str(result.num_detections)]
             lines.append(f"{name:<{width}}" + "".join(f"{value:>11}" for value in values))
         return "\n".join(lines)
 
@@ -99,8 +100,8 @@ class InstanceResults:
             return {name: None if math.isnan(value) else value for name, value in numbers.items()}
 
         classes = [
-            asdict(each) | {"mask": plain(each.mask), "box": plain(each.box)}
-            for each in self.classes
+            asdict(result) | {"mask": plain(result.mask), "box": plain(result.box)}
+            for result in self.classes
         ]
         content = {"mask": plain(self.mask), "box": plain(self.box), "num_images": self.num_images}
         return json.dumps(content | {"classes": classes}, indent=1)
@@ -136,7 +137,7 @@ class ImageResults:
     def segmentations(self) -> list[dict[str, Any]]:
         """N masks as compressed run lengths."""
         size = list(self.size)
-        return [{"size": size, "counts": each} for each in self.counts]
+        return [{"size": size, "counts": counts} for counts in self.counts]
 
     def entries(self, *, has_boxes: bool = True) -> list[dict[str, Any]]:
         """N dictionaries with image_id, category_id, segmentation, bbox and score.
@@ -175,7 +176,7 @@ def image_results(
     labels = found.labels.cpu().numpy().astype(np.int64)
     if isinstance(found, UnpastedDetections):
         height, width = found.image_size
-        runs = [encode_part(*each, (height, width)) for each in found.mask_parts()]
+        runs = [encode_part(*part, (height, width)) for part in found.mask_parts()]
     else:
         height, width = found.masks.shape[-2:]
         runs = encode_masks(found.masks)
@@ -226,5 +227,7 @@ def write_submission(path: Path, results: Iterable[ImageResults]) -> Path:
 
 
 def _as_json(results: Iterable[ImageResults], has_boxes: bool) -> bytes:
-    parts = (json.dumps(each.entries(has_boxes=has_boxes))[1:-1] for each in results if len(each))
+    parts = (
+        json.dumps(result.entries(has_boxes=has_boxes))[1:-1] for result in results if len(result)
+    )
     return ("[" + ", ".join(parts) + "]").encode()

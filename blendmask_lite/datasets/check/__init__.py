@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +81,12 @@ class FolderCheck:
             "errors": self.count("error"),
             "warnings": self.count("warning"),
             "splits": {
-                each.split: {
-                    "annotation_file": str(each.annotation_file),
-                    "findings": [_plain(finding) for finding in each.findings.sorted()],
-                    "statistics": each.numbers,
+                check.split: {
+                    "annotation_file": str(check.annotation_file),
+                    "findings": [_plain(finding) for finding in check.findings.sorted()],
+                    "statistics": check.numbers,
                 }
-                for each in self.splits
+                for check in self.splits
             },
             "between_splits": [_plain(finding) for finding in self.between.sorted()],
         }
@@ -156,7 +156,7 @@ def _check_split(root: Path, split: str, *, decode: bool, progress: Progress | N
 
 def _look_for_lvis(content: dict[str, Any], findings: Findings) -> None:
     for key in ("images", "categories"):
-        fields = {name for each in content[key] if isinstance(each, dict) for name in each}
+        fields = {name for entry in content[key] if isinstance(entry, dict) for name in entry}
         if seen := sorted(LVIS_FIELDS & fields):
             findings.add("LVIS fields", key, f"have {', '.join(seen)}")
 
@@ -167,7 +167,8 @@ def _compare_splits(checks: Sequence[SplitCheck], between: Findings) -> None:
         for second in readable[place + 1 :]:
             entry = f"{first.split} and {second.split}"
             names = [
-                {each["name"] for each in check.numbers["classes"]} for check in (first, second)
+                {category["name"] for category in check.numbers["classes"]}
+                for check in (first, second)
             ]
             if names[0] != names[1]:
                 only = ", ".join(sorted(names[0] ^ names[1])[:5])
@@ -180,24 +181,18 @@ def _compare_splits(checks: Sequence[SplitCheck], between: Findings) -> None:
 
 
 def _plain(finding: Finding) -> dict[str, Any]:
-    return {
-        "kind": finding.kind,
-        "severity": finding.severity,
-        "count": finding.count,
-        "meaning": KINDS[finding.kind].meaning,
-        "examples": finding.examples,
-    }
+    return asdict(finding) | asdict(KINDS[finding.kind])
 
 
 def statistics(index: AnnotationFile, masks: MaskSizes) -> dict[str, Any]:
     """Numbers of images, objects, crowds, sizes and classes in the valid entries."""
-    every = [each for entries in index.annotations.values() for each in entries]
-    objects = [each for each in every if not each.get("iscrowd", 0)]
-    per_image = Counter(each["image_id"] for each in objects)
-    per_class = Counter(each["category_id"] for each in objects)
+    every = [annotation for entries in index.annotations.values() for annotation in entries]
+    objects = [annotation for annotation in every if not annotation.get("iscrowd", 0)]
+    per_image = Counter(annotation["image_id"] for annotation in objects)
+    per_class = Counter(annotation["category_id"] for annotation in objects)
     sizes = dict.fromkeys((*SIZES, "large"), 0)
-    for each in objects:
-        area = each.get("area", masks.get(each["id"], (0.0, False))[0])
+    for annotation in objects:
+        area = annotation.get("area", masks.get(annotation["id"], (0.0, False))[0])
         sizes[next((name for name, most in SIZES.items() if area <= most), "large")] += 1
     return {
         "images": len(index.images),
@@ -226,7 +221,7 @@ def check_numbers(
     _check_categories(numbers["classes"], report)
     for image_id in index.images:
         entries = index.annotations.get(image_id, [])
-        num_objects = sum(not each.get("iscrowd", 0) for each in entries)
+        num_objects = sum(not annotation.get("iscrowd", 0) for annotation in entries)
         if num_objects == 0:
             report("image without objects", f"image {image_id}", "has no object")
         elif num_objects > MAX_DETECTIONS:
@@ -243,15 +238,15 @@ def check_numbers(
 
 def _check_categories(classes: list[dict[str, Any]], report: Report) -> None:
     names: dict[str, int] = {}
-    for each in classes:
-        entry = f"category {each['id']}"
-        if not each["objects"]:
-            report("unused category", entry, f"{each['name']} has no object")
-        other = names.setdefault(each["name"], each["id"])
-        if other != each["id"]:
-            text = f"{each['name']} is the name of category {other}, too"
+    for category in classes:
+        entry = f"category {category['id']}"
+        if not category["objects"]:
+            report("unused category", entry, f"{category['name']} has no object")
+        other = names.setdefault(category["name"], category["id"])
+        if other != category["id"]:
+            text = f"{category['name']} is the name of category {other}, too"
             report("category name twice", entry, text)
-    numbers = [each["id"] for each in classes]
+    numbers = [category["id"] for category in classes]
     for before, after in itertools.pairwise(numbers):
         if after != before + 1:
             report("gaps between category ids", f"category {after}", f"follows category {before}")

@@ -189,7 +189,7 @@ def check_panoptic(
         report(kind, f"{path.name}: {entry}", text)
 
     categories = thing_categories(content["categories"], report_here)
-    num_stuff = sum(not each["isthing"] for each in categories.values())
+    num_stuff = sum(not category["isthing"] for category in categories.values())
     if not 1 <= num_stuff < UNLABELLED:
         report("no stuff", path.name, f"has {num_stuff} categories of stuff")
     annotations = index_segments(content["annotations"], set(categories), report_here)
@@ -202,7 +202,7 @@ def check_panoptic(
             report_here("image without segments", f"image {image_id}", "is not there")
     return {
         "annotations": len(annotations),
-        "segments": sum(len(each["segments_info"]) for each in annotations.values()),
+        "segments": sum(len(annotation["segments_info"]) for annotation in annotations.values()),
         "things": len(categories) - num_stuff,
         "stuff": num_stuff,
     }
@@ -232,7 +232,7 @@ def _check_annotation(
         return
     numbers, counts = np.unique(drawn, return_counts=True)
     pixels = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
-    segments = {each["id"]: each for each in annotation["segments_info"]}
+    segments = {segment["id"]: segment for segment in annotation["segments_info"]}
     for number in sorted(set(pixels) - set(segments) - {0}):
         text = f"{path.name} holds segment {number}, which the file lacks"
         report("unknown segment", entry, text)

@@ -92,7 +92,7 @@ def write_shapes(
     info = {"description": f"generated shapes, seed {seed}", "config": asdict(config)}
     content = instances_content(written(), SHAPE_CLASSES, category_ids, file_name=FILE_NAME)
     if stuff:
-        every = [each | {"isthing": 1} for each in content["categories"]] + [
+        every = [category | {"isthing": 1} for category in content["categories"]] + [
             {"id": category_id, "name": name, "supercategory": "stuff", "isthing": 0}
             for category_id, name in zip(stuff_ids, STUFF_CLASSES, strict=True)
         ]
@@ -104,7 +104,7 @@ def write_shapes(
 
 def _segments_record(found: TrueSegments, image_id: int) -> dict[str, Any]:
     """An entry of "annotations" of a panoptic file."""
-    boxes = mask_boxes(torch.stack([found.ids == each.id for each in found.segments]))
+    boxes = mask_boxes(torch.stack([found.ids == segment.id for segment in found.segments]))
     areas = found.ids.flatten().bincount().tolist()
     segments = []
     for each, (x0, y0, x1, y1) in zip(found.segments, boxes.int().tolist(), strict=True):
