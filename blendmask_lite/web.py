@@ -17,7 +17,6 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -47,7 +46,7 @@ NO_RANGES = (400, 403, 405, 416, 501)  # how servers refuse to send the rest onl
 
 
 class DownloadError(OSError):
-    """A file that is not there and could not be fetched, with what to do about it."""
+    """A file that is missing and could not be fetched, with what to do about it."""
 
 
 class RangesRefusedError(DownloadError):
@@ -104,25 +103,22 @@ def fetch(url: str, path: Path, *, check: Callable[[Path], object]) -> Path:
         if is_offline():
             raise DownloadError(f"BLENDMASK_OFFLINE is set: {advice}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A second process waits, and then finds the file.
         with filelock.FileLock(f"{path}.lock"):
-            if not path.exists():
-                _admit(receive(url, path, advice=advice), path, url, check)
+            if not path.exists():  # another process may have fetched it meanwhile
+                part = receive(url, path, advice=advice)
+                try:
+                    check(part)
+                except ValueError as error:
+                    part.unlink()
+                    reason = f"refused: {str(error).removeprefix(f'{part}: ')}"
+                    raise ValueError(f"{url}: what the server sent is {reason}") from None
+                with part.open("rb+") as file:
+                    os.fsync(file.fileno())
+                # First the record: whoever sees the file finds it.
+                write_atomically(_record_of(path), _sha256(part, path.name).encode())
+                os.replace(part, path)
     require_unchanged(path)
     return path
-
-
-def _admit(part: Path, path: Path, url: str, check: Callable[[Path], object]) -> None:
-    """Give a complete file its name if it is what is wanted."""
-    try:
-        check(part)
-    except ValueError as error:
-        part.unlink()
-        reason = str(error).removeprefix(f"{part}: ")
-        raise ValueError(f"{url}: what the server sent is refused: {reason}") from None
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(part, path)
 
 
 def require_unchanged(path: Path) -> None:
@@ -131,20 +127,28 @@ def require_unchanged(path: Path) -> None:
     Raises:
         ValueError: the file is not what it was.
     """
-    record = path.with_name(f"{path.name}.sha256")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    record, found = _record_of(path), _sha256(path, path.name)
     if not record.exists():
-        write_atomically(record, f"{digest}  {path.name}\n".encode())
-    elif record.read_text(encoding="utf-8").split()[:1] != [digest]:
+        write_atomically(record, found.encode())
+    elif record.read_text(encoding="utf-8").split()[:1] != found.split()[:1]:
         raise ValueError(
             f"{path}: not the file of its first use, its SHA-256 differs from {record.name}; "
             "delete both files to fetch it again"
         )
 
 
+def _record_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _sha256(path: Path, name: str) -> str:
+    """A line as `sha256sum --check` reads it."""
+    with path.open("rb") as file:
+        return f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n"
+
+
 def receive(url: str, path: Path, *, advice: str) -> Path:
-    """Fetch a whole file into `part_of(path)`, whose beginning may be there already.
+    """Fetch a whole file into PATH.part, whose beginning may be there already.
 
     Args:
         url: http or https.
@@ -152,29 +156,28 @@ def receive(url: str, path: Path, *, advice: str) -> Path:
         advice: how else to get the file; part of the errors.
 
     Returns:
-        `part_of(path)`, as long as the server said. It is for the caller to check and to rename.
+        PATH.part, as long as the server said. The caller checks and renames it.
 
     Raises:
         DownloadError: no network, no such file, or a server that keeps failing.
     """
-    part = part_of(path)
+    part, tag = (path.with_name(f"{path.name}.{end}") for end in ("part", "part.etag"))
     part.parent.mkdir(parents=True, exist_ok=True)
-    insist(url, lambda: _receive_more(url, part), lambda: _size(part), advice)
-    _tag_of(part).unlink(missing_ok=True)
+    _insist(url, lambda: _receive_more(url, part, tag), lambda: _size(part), advice)
+    tag.unlink(missing_ok=True)
     return part
 
 
-def _receive_more(url: str, part: Path) -> bool:
+def _receive_more(url: str, part: Path, tag: Path) -> bool:
     """Append what is missing, or begin again if the server insists; whether it is complete."""
     begun = _size(part)
     headers = {}
     if begun > 0:
         headers["Range"] = f"bytes={begun}-"
-        if _tag_of(part).exists():
-            # The rest of another version is of no use: then the server sends all of it.
-            headers["If-Range"] = _tag_of(part).read_text(encoding="utf-8")
+        if tag.exists():  # of another version the server then sends all, not the rest
+            headers["If-Range"] = tag.read_text(encoding="utf-8")
     try:
-        response = open_url(url, headers)
+        response = _open_url(url, headers)
     except urllib.error.HTTPError as error:
         if begun > 0 and error.code in NO_RANGES:
             part.unlink()  # from the beginning, then
@@ -182,14 +185,16 @@ def _receive_more(url: str, part: Path) -> bool:
         raise
     with response:
         is_rest = response.status == 206
-        place = content_range(response)
-        if is_rest and (place is None or place[0] != begun):
+        if is_rest and _content_range(response)[0] != begun:
             part.unlink()
             return False
         if not is_rest:
             begun = 0
-            _note_tag(response, part)
-        length = content_length(response)
+            tag.unlink(missing_ok=True)
+            found = response.headers.get("ETag", "W/")
+            if not found.startswith("W/"):  # a weak one says little about bytes
+                write_atomically(tag, found.encode())
+        length = _content_length(response)
         total = None if length is None else begun + length
         progress = in_megabytes(counter("MB", begun=begun // 1_000_000))
         with part.open("ab" if is_rest else "wb") as file:
@@ -200,37 +205,13 @@ def _receive_more(url: str, part: Path) -> bool:
     return total is None or _size(part) == total
 
 
-def part_of(path: Path) -> Path:
-    """Where a file lies until it is complete."""
-    return path.with_name(f"{path.name}.part")
-
-
-def _note_tag(response: http.client.HTTPResponse, part: Path) -> None:
-    tag = response.headers.get("ETag")
-    _tag_of(part).unlink(missing_ok=True)
-    if tag is not None and not tag.startswith("W/"):
-        write_atomically(_tag_of(part), tag.encode())
-
-
-def _tag_of(part: Path) -> Path:
-    return part.with_name(f"{part.name}.etag")
-
-
 def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-@dataclass(frozen=True)
-class Version:
-    """What answers have in common that are parts of one file.
-
-    Attributes:
-        length: of the whole file, bytes.
-        tag: its ETag, or else its time of change.
-    """
-
-    length: int
-    tag: str | None
+# What all parts of one file have in common: its length in bytes (-1 if the server does not say it),
+# and its ETag or else its time of change.
+Version = tuple[int, str | None]
 
 
 def receive_range(
@@ -267,14 +248,13 @@ def receive_range(
         nonlocal found
         asked = begin + sink.tell()
         try:
-            with open_url(url, {"Range": f"bytes={asked}-{end - 1}"}) as response:
+            with _open_url(url, {"Range": f"bytes={asked}-{end - 1}"}) as response:
                 if response.status != 206:
-                    raise RangesRefusedError(url, content_length(response))
-                place = content_range(response)
-                if place is None or place[0] != asked:
+                    raise RangesRefusedError(url, _content_length(response))
+                first, length = _content_range(response)
+                if first != asked:
                     return False
-                tag = response.headers.get("ETag") or response.headers.get("Last-Modified")
-                here = Version(place[1], tag)
+                here = length, response.headers.get("ETag") or response.headers.get("Last-Modified")
                 if found not in (None, here):
                     raise DownloadError(f"{url}: changed while it was read; start again")
                 found = here
@@ -287,26 +267,14 @@ def receive_range(
             raise
         return sink.tell() == end - begin
 
-    insist(url, step, sink.tell, advice)
+    _insist(url, step, sink.tell, advice)
     assert found is not None
     return found
 
 
-def insist(url: str, step: Callable[[], bool], received: Callable[[], int], advice: str) -> None:
-    """Repeat a step until it says that all is there, or until several brought nothing new.
-
-    Args:
-        url: for the errors.
-        step: fetches more; whether all is there.
-        received: the number of bytes that are there.
-        advice: how else to get the file; part of the errors.
-
-    Raises:
-        DownloadError: no network, an answer that will not change, or no progress.
-        OSError: the disk is full.
-    """
-    failures = 0
-    furthest = received()
+def _insist(url: str, step: Callable[[], bool], received: Callable[[], int], advice: str) -> None:
+    """Repeat `step` until it says that all is there, or until several brought no more bytes."""
+    failures, furthest = 0, received()
     while True:
         try:
             if step():
@@ -332,23 +300,19 @@ def insist(url: str, step: Callable[[], bool], received: Callable[[], int], advi
         time.sleep(PAUSE * 2**failures)
 
 
-def open_url(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
-    """The answer to a request, its body not read yet."""
+def _open_url(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
     request = urllib.request.Request(url, headers={"User-Agent": "blendmask_lite", **headers})
     response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT)
     return response
 
 
-def content_range(response: http.client.HTTPResponse) -> tuple[int, int] | None:
-    """First byte of a part, and length of the whole: -1 if the server does not say it."""
+def _content_range(response: http.client.HTTPResponse) -> tuple[int, int]:
+    """First byte of a part, and length of the whole; -1 for what the server does not say."""
     value = response.headers.get("Content-Range", "")
-    found = re.match(r"bytes (\d+)-\d*/(\d+|\*)", value)
-    if found is None:
-        return None
-    return int(found[1]), -1 if found[2] == "*" else int(found[2])
+    found = re.match(r"bytes (\d+)-\d*/(?:(\d+)|\*)", value)
+    return (int(found[1]), int(found[2] or -1)) if found else (-1, -1)
 
 
-def content_length(response: http.client.HTTPResponse) -> int | None:
-    """The promised number of bytes, if there is a promise."""
+def _content_length(response: http.client.HTTPResponse) -> int | None:
     length = response.headers.get("Content-Length")
     return None if length is None else int(length)

@@ -307,6 +307,7 @@ def test_without_a_network_it_says_what_to_put_where(path, monkeypatch):
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_two_at_once_fetch_it_once(server, path):
     threads = [threading.Thread(target=get, args=(server, path)) for _ in range(4)]
     for thread in threads:

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import struct
 import zipfile
 import zlib
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-import remotezip
-
 from blendmask_lite.datasets.remote_file import RemoteFile, read_ahead
 from blendmask_lite.terminal import in_megabytes, printable
 from blendmask_lite.web import RangesRefusedError, receive
 
-__all__ = [
-    "DAMAGE",
-    "Archive",
-    "LocalArchive",
-    "Progress",
-    "RemoteArchive",
-    "is_member",
-    "open_archive",
-    "require_space",
-]
+__all__ = ["Archive", "Progress", "is_member", "open_archive", "require_space"]
 
 
 LONGEST = 1 << 26  # bytes of a member that is unpacked in memory
 CHUNK = 1 << 20  # bytes
 SPAN = 4 << 20  # bytes: neighbours are fetched together up to this length
 GAP = 64 << 10  # bytes that are fetched and dropped rather than asked around
-TAIL = 64 << 10  # bytes at the end in which a directory is looked for first
+TAIL = 64 << 10  # bytes at the end, fetched first: the directory, or a part of it
 FRAME = 30 + 2 * 65535 + 24  # bytes at most around a member's content: header and descriptor
 ATTEMPTS = 3  # at a member that arrives damaged
 DAMAGE = (
@@ -48,7 +37,6 @@ DAMAGE = (
     NotImplementedError,  # an unknown compression
     RuntimeError,  # encrypted
     ValueError,
-    remotezip.RemoteZipError,
 )
 Progress = Callable[[str], Callable[[int, int], None]]  # what is counted -> (done, total)
 
@@ -63,32 +51,38 @@ def open_archive(url: str, folder: Path) -> Archive:
     path = folder / url.rpartition("/")[2]
     advice = f"fetch {url} in another way and put it at {path}"
     if path.exists():
-        return LocalArchive(path)
+        return Archive(path)
     try:
         return RemoteArchive(RemoteFile(url, advice=advice))
     except RangesRefusedError as refusal:
         require_space(folder, refusal.length or 0, path.name)
         part = receive(url, path, advice=advice)
     try:
-        LocalArchive(part)
+        Archive(part)
     except ValueError:
         part.unlink()
         raise
     os.replace(part, path)
-    return LocalArchive(path)
+    return Archive(path)
 
 
-class Archive(ABC):
-    """A zip archive.
+class Archive:
+    """A zip archive on the disk.
 
     Attributes:
-        name: URL or file, for errors.
+        name: file or URL, for errors.
         members: by name.
+
+    Raises:
+        ValueError: it is damaged, or no zip archive.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._zip = self._opened()
+    def __init__(self, file: Path | RemoteFile, name: str | None = None) -> None:
+        self.name = name or str(file)
+        try:
+            self._zip = zipfile.ZipFile(file)
+        except DAMAGE as error:
+            raise ValueError(f"{self.name}: is damaged or no zip archive ({error})") from None
         self.members = {info.filename: info for info in self._zip.infolist()}
 
     def member(self, name: str) -> zipfile.ZipInfo:
@@ -101,7 +95,6 @@ class Archive(ABC):
             raise ValueError(f"{self.name}: has no {name}")
         return self.members[name]
 
-    @abstractmethod
     def contents(self, infos: Iterable[zipfile.ZipInfo]) -> Iterator[tuple[zipfile.ZipInfo, bytes]]:
         """Members and their content, size and CRC-32 verified, as they lie in the archive.
 
@@ -109,8 +102,9 @@ class Archive(ABC):
             ValueError: a member is damaged, or too long to be unpacked in memory.
             DownloadError: it cannot be fetched.
         """
+        for info in self._in_order(infos):
+            yield info, self._insist(info, partial(self._read, info))
 
-    @abstractmethod
     def save(self, info: zipfile.ZipInfo, path: Path, progress: Progress) -> None:
         """Write a member to a file, unless it is that file already.
 
@@ -118,19 +112,14 @@ class Archive(ABC):
             ValueError: the member is damaged.
             DownloadError: it cannot be fetched.
         """
+        if not is_member(path, info):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._insist(info, partial(self._unpack, info, path, progress))
 
-    @abstractmethod
     def inner(self, info: zipfile.ZipInfo, path: Path, progress: Progress) -> Archive:
         """A member that is an archive itself; saved as `path` if it must be."""
-
-    @abstractmethod
-    def _open(self) -> zipfile.ZipFile: ...
-
-    def _opened(self) -> zipfile.ZipFile:
-        try:
-            return self._open()
-        except DAMAGE as error:
-            raise ValueError(f"{self.name}: is damaged or no zip archive ({error})") from None
+        self.save(info, path, progress)
+        return Archive(path)
 
     def _in_order(self, infos: Iterable[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
         """As they lie in the archive."""
@@ -142,7 +131,17 @@ class Archive(ABC):
                 raise ValueError(f"{self.name}: {text}")
         return ordered
 
-    def _read(self, info: zipfile.ZipInfo) -> bytes:
+    def _insist(self, info: zipfile.ZipInfo, step: Callable[[int], bytes]) -> bytes:
+        """The result of a step, given the number of the attempt; errors name the member."""
+        try:
+            return step(0)
+        except DAMAGE as error:
+            raise self._damaged(info, f"({error}); delete the archive and try again") from None
+
+    def _damaged(self, info: zipfile.ZipInfo, reason: str) -> ValueError:
+        return ValueError(f"{self.name}: {printable(info.filename)} is damaged {reason}")
+
+    def _read(self, info: zipfile.ZipInfo, attempt: int) -> bytes:
         # Piece by piece: what a small piece unpacks to is bounded, whatever it claims.
         with self._zip.open(info) as file:
             content = b"".join(iter(lambda: file.read(CHUNK), b""))
@@ -150,7 +149,8 @@ class Archive(ABC):
             raise ValueError(f"{len(content)} bytes instead of {info.file_size}")
         return content
 
-    def _unpack(self, info: zipfile.ZipInfo, path: Path) -> None:
+    def _unpack(self, info: zipfile.ZipInfo, path: Path, progress: Progress, attempt: int) -> bytes:
+        """Write the file in one step; returns nothing of it."""
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             with temporary.open("wb") as out:
@@ -163,110 +163,73 @@ class Archive(ABC):
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-class LocalArchive(Archive):
-    """An archive on the disk."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        super().__init__(str(path))
-
-    def _open(self) -> zipfile.ZipFile:
-        return zipfile.ZipFile(self._path)
-
-    def contents(self, infos: Iterable[zipfile.ZipInfo]) -> Iterator[tuple[zipfile.ZipInfo, bytes]]:
-        """See `Archive`."""
-        for info in self._in_order(infos):
-            try:
-                yield info, self._read(info)
-            except DAMAGE as error:
-                raise self._damaged(info, error) from None
-
-    def save(self, info: zipfile.ZipInfo, path: Path, progress: Progress) -> None:
-        """See `Archive`."""
-        if not is_member(path, info):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self._unpack(info, path)
-            except DAMAGE as error:
-                raise self._damaged(info, error) from None
-
-    def inner(self, info: zipfile.ZipInfo, path: Path, progress: Progress) -> Archive:
-        """See `Archive`."""
-        self.save(info, path, progress)
-        return LocalArchive(path)
-
-    def _damaged(self, info: zipfile.ZipInfo, error: Exception) -> ValueError:
-        return ValueError(
-            f"{self.name}: {printable(info.filename)} is damaged ({error}); "
-            "delete the archive and try again"
-        )
+        return b""
 
 
 class RemoteArchive(Archive):
-    """An archive on the web."""
+    """An archive on the web; see `Archive` for its methods."""
 
     def __init__(self, file: RemoteFile) -> None:
         self._file = file
-        super().__init__(file.url)
+        tail = max(0, file.length - TAIL)
+        file.hold(tail, io.BytesIO(file.fetch(tail, file.length)))
+        super().__init__(file, file.url)
         places = sorted({info.header_offset for info in self.members.values()})
         self._ends = dict(pairwise([*places, self._zip.start_dir]))
 
-    def _open(self) -> zipfile.ZipFile:
-        return remotezip.RemoteZip(
-            self._file.url, initial_buffer_size=TAIL, fetcher=lambda *_, **__: self._file
-        )
-
     def contents(self, infos: Iterable[zipfile.ZipInfo]) -> Iterator[tuple[zipfile.ZipInfo, bytes]]:
-        """See `Archive`; neighbours are fetched together, the next ones ahead of their use."""
+        """Neighbours are fetched together, the next ones ahead of their use."""
         groups = self._grouped(infos)
         spans = [(group[0].header_offset, self._end(group[-1])) for group in groups]
         with closing(read_ahead(self._file, spans)) as pieces:
             for group, (begin, _), piece in zip(groups, spans, pieces, strict=True):
-                self._file.hold(begin, piece)
                 for info in group:
+                    self._file.hold(begin, io.BytesIO(piece))
                     yield info, self._insist(info, partial(self._read, info))
 
-    def save(self, info: zipfile.ZipInfo, path: Path, progress: Progress) -> None:
-        """See `Archive`; what has been fetched before is not fetched again."""
-        if is_member(path, info):
-            return
+    def inner(self, info: zipfile.ZipInfo, path: Path, progress: Progress) -> Archive:
+        """One that is stored uncompressed stays on the web."""
+        if info.compress_type != zipfile.ZIP_STORED or is_member(path, info):
+            return super().inner(info, path, progress)
+        header = self._file.fetch(info.header_offset, info.header_offset + 30)
+        lengths = struct.unpack("<HH", header[26:])  # of name and extra field
+        begin = info.header_offset + 30 + sum(lengths)
+        return RemoteArchive(self._file.stretch(begin, info.file_size))
+
+    def _insist(self, info: zipfile.ZipInfo, step: Callable[[int], bytes]) -> bytes:
+        for attempt in range(ATTEMPTS):
+            try:
+                return step(attempt)
+            except DAMAGE as error:
+                reason = error
+        raise self._damaged(info, f"({reason}), {ATTEMPTS} times in a row")
+
+    def _read(self, info: zipfile.ZipInfo, attempt: int) -> bytes:
+        if attempt > 0:
+            begin = info.header_offset
+            self._file.hold(begin, io.BytesIO(self._file.fetch(begin, self._end(info))))
+        return super()._read(info, attempt)
+
+    def _unpack(self, info: zipfile.ZipInfo, path: Path, progress: Progress, attempt: int) -> bytes:
+        """What has been fetched before, of a call that was killed too, is not fetched again."""
         begin, end = info.header_offset, self._end(info)
         part = path.with_name(f"{path.name}.{info.CRC:08x}.part")
-        part.parent.mkdir(parents=True, exist_ok=True)
+        report = in_megabytes(progress(f"MB of {path.name}"))
+        done = 0
 
-        def step() -> bytes:
-            report = in_megabytes(progress(f"MB of {path.name}"))
-            done = 0
+        def tell(count: int) -> None:
+            nonlocal done
+            done += count
+            report(done, end - begin)
 
-            def tell(count: int) -> None:
-                nonlocal done
-                done += count
-                report(done, end - begin)
-
-            self._file.save(part, begin, end, tell)
-            self._file.hold(begin, part)
-            try:
-                self._unpack(info, path)
-            finally:
-                self._file.hold(0, b"")
-                part.unlink()
-            return b""
-
-        self._insist(info, step)
-
-    def inner(self, info: zipfile.ZipInfo, path: Path, progress: Progress) -> Archive:
-        """See `Archive`; one that is stored uncompressed stays on the web."""
-        if info.compress_type != zipfile.ZIP_STORED or is_member(path, info):
-            self.save(info, path, progress)
-            return LocalArchive(path)
-        # Stored as it is: its members can be asked for like those of the outer one.
-        header = self._file.read(info.header_offset, info.header_offset + 30)
-        lengths = struct.unpack("<HH", header[26:])  # of name and extra field
-        return RemoteArchive(
-            self._file.stretch(info.header_offset + 30 + sum(lengths), info.file_size)
-        )
+        self._file.save(part, begin, end, tell)
+        try:
+            with part.open("rb") as content:
+                self._file.hold(begin, content)
+                return super()._unpack(info, path, progress, attempt)
+        finally:
+            self._file.hold(0, io.BytesIO())
+            part.unlink()
 
     def _end(self, info: zipfile.ZipInfo) -> int:
         """Where a member ends: where the next begins, unless that is too far off to be true."""
@@ -285,20 +248,6 @@ class RemoteArchive(Archive):
             else:
                 groups.append([info])
         return groups
-
-    def _insist(self, info: zipfile.ZipInfo, step: Callable[[], bytes]) -> bytes:
-        """The result of a step, which is repeated if the member arrived damaged."""
-        for _ in range(ATTEMPTS):
-            try:
-                return step()
-            except DAMAGE as error:
-                reason = str(error)
-                self._file.hold(0, b"")
-                self._zip = self._opened()
-        raise ValueError(
-            f"{self.name}: {printable(info.filename)} is damaged ({reason}), "
-            f"{ATTEMPTS} times in a row"
-        )
 
 
 def is_member(path: Path, info: zipfile.ZipInfo) -> bool:

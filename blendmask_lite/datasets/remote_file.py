@@ -1,9 +1,10 @@
-"""A file on the web that is read in parts, several at a time and ahead of their use."""
+"""A file on the web that is read like one on the disk, in parts and ahead of their use."""
 
 from __future__ import annotations
 
 import copy
 import io
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -11,8 +12,6 @@ from concurrent.futures import Future
 from pathlib import Path
 from queue import SimpleQueue
 from typing import BinaryIO
-
-from remotezip import PartialBuffer
 
 from blendmask_lite.web import RangesRefusedError, receive_range
 
@@ -23,7 +22,7 @@ LONGEST_READ = 1 << 29  # bytes at a time in memory: no directory or span is as 
 
 
 class RemoteFile:
-    """A file on the web, or a stretch of it, of one version.
+    """A file on the web, or a stretch of it, of one version; `zipfile` reads it as a file.
 
     Args:
         url: http or https; the server is asked for one byte, to see what it does.
@@ -41,30 +40,31 @@ class RemoteFile:
     def __init__(self, url: str, *, advice: str) -> None:
         self.url = url
         self._advice = advice
-        self._begin = 0
         self._version = receive_range(url, io.BytesIO(), 0, 1, advice=advice)
-        self.length = self._version.length
+        self.length = self._version[0]
         if self.length < 0:
             raise RangesRefusedError(url, None)
-        self._held: tuple[int, bytes | Path] = (0, b"")
-        self._opened: BinaryIO | None = None
+        self._begin = self._place = 0
+        self.hold(0, io.BytesIO())
 
     def stretch(self, begin: int, length: int) -> RemoteFile:
         """A part of the file as a file of its own."""
         part = copy.copy(self)
-        part._begin = self._begin + begin
-        part._held, part._opened = (0, b""), None
-        part.length = length
+        part._begin, part._place, part.length = self._begin + begin, 0, length
+        part.hold(0, io.BytesIO())
         return part
 
-    def read(self, begin: int, end: int, tell: Callable[[int], None] = lambda _: None) -> bytes:
-        """The bytes [begin, end); `tell` gets the length of each piece that arrives.
+    def hold(self, begin: int, content: BinaryIO) -> None:
+        """Let `read` take the bytes from `begin` on out of `content`, as far as that reaches."""
+        self._held = (begin, content)
+
+    def fetch(self, begin: int, end: int, tell: Callable[[int], None] = lambda _: None) -> bytes:
+        """The bytes [begin, end) by one request; `tell` gets the length of each piece that arrives.
 
         Raises:
             ValueError: the file has no such bytes, or they are too many at a time.
             DownloadError: see `receive_range`.
         """
-        self._require(begin, end)
         if end - begin > LONGEST_READ:
             text = f"{end - begin} bytes in one piece, {LONGEST_READ} are the most"
             raise ValueError(f"{self.url}: {text}")
@@ -73,45 +73,15 @@ class RemoteFile:
         return sink.getvalue()
 
     def save(self, path: Path, begin: int, end: int, tell: Callable[[int], None]) -> None:
-        """Append to a file what it lacks of the bytes [begin, end).
-
-        Raises:
-            ValueError: the file on the web has no such bytes.
-            DownloadError: see `receive_range`.
-        """
-        self._require(begin, end)
+        """Append to a file what it lacks of the bytes [begin, end); raises as `fetch` does."""
         with path.open("ab") as sink:
             tell(sink.tell())
             self._receive(sink, begin, end, tell)
 
-    def hold(self, begin: int, content: bytes | Path) -> None:
-        """Serve what lies in `content`, a stretch from `begin` on, without asking again."""
-        if self._opened is not None:
-            self._opened.close()
-        self._held = (begin, content)
-
-    def fetch(self, data_range: tuple[int, int | None], stream: bool = False) -> PartialBuffer:
-        """Bytes as remotezip asks for them: (first, last), or (-number, None) from the end."""
-        first, last = data_range
-        if last is None:
-            first, last = max(0, self.length + first), self.length - 1
-        begin, content = self._held
-        if isinstance(content, Path):
-            if begin == first:
-                self._opened = content.open("rb")
-                return PartialBuffer(self._opened, first, last - first + 1, stream)
-        elif begin <= first and last < begin + len(content):
-            piece = io.BytesIO(content[first - begin : last + 1 - begin])
-            return PartialBuffer(piece, first, last - first + 1, stream)
-        piece = io.BytesIO(self.read(first, last + 1))
-        return PartialBuffer(piece, first, last - first + 1, stream)
-
-    def _require(self, begin: int, end: int) -> None:
+    def _receive(self, sink: BinaryIO, begin: int, end: int, tell: Callable[[int], None]) -> None:
         if not 0 <= begin < end <= self.length:
             text = f"no bytes {begin} to {end} in a file of {self.length}"
             raise ValueError(f"{self.url}: is damaged, {text}")
-
-    def _receive(self, sink: BinaryIO, begin: int, end: int, tell: Callable[[int], None]) -> None:
         if sink.tell() < end - begin:
             receive_range(
                 self.url,
@@ -122,6 +92,44 @@ class RemoteFile:
                 version=self._version,
                 tell=tell,
             )
+
+    # What zipfile asks of a file.
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def tell(self) -> int:
+        """The place of the next byte to read."""
+        return self._place
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place, counted as in any file.
+
+        Raises:
+            OSError: the place is before the first byte.
+        """
+        place = (0, self._place, self.length)[whence] + offset
+        if place < 0:
+            raise OSError(f"{self.url}: has no byte {place}")
+        self._place = place
+        return place
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, fewer at the end; what is not held is fetched."""
+        begin, end = self._place, self.length
+        if size >= 0:
+            end = min(begin + size, end)
+        if begin >= end:
+            return b""
+        content, (first, held) = b"", self._held
+        if first <= begin:
+            held.seek(begin - first)
+            content = held.read(end - begin)
+        if len(content) < end - begin:
+            content += self.fetch(begin + len(content), end)
+        self._place = end
+        return content
 
 
 class _GivenUpError(Exception):
@@ -141,11 +149,11 @@ def read_ahead(file: RemoteFile, spans: Iterable[tuple[int, int]]) -> Generator[
         while (task := tasks.get()) is not None and not is_over.is_set():
             future, begin, end = task
             try:
-                future.set_result(file.read(begin, end, tell))
+                future.set_result(file.fetch(begin, end, tell))
             except Exception as error:
                 future.set_exception(error)
 
-    # Daemons, as an executor's threads are not: after Ctrl-C nobody waits for a silent server.
+    # Daemons, unlike an executor's threads: after Ctrl-C nobody waits for a silent server.
     for _ in range(WORKERS):
         threading.Thread(target=work, daemon=True).start()
     pending: deque[Future[bytes]] = deque()
