@@ -282,7 +282,8 @@ def test_training_needs_names_a_length_and_samples_only(tmp_path):
 
 def test_the_guides_example_trains(tmp_path, monkeypatch):
     guide = Path(__file__).parents[1] / "docs" / "data.md"
-    section = guide.read_text(encoding="utf-8").partition("## A data set of torchvision's kind")[2]
+    text = guide.read_text(encoding="utf-8")
+    section = text.partition("## Data sets in torchvision's format")[2]
     [code] = re.findall(r"```python\n(.*?)```", section.partition("\n## ")[0], flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)
     exec(compile(code, str(guide), "exec"), {})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -40,6 +40,7 @@ from blendmask_lite.terminal import printable
 
 __all__ = ["CocoDataset", "ImageListDataset", "PackedRecords"]
 
+T = TypeVar("T")
 RecordT = TypeVar("RecordT")
 NUM_FOLDERS = 6  # that an error lists, of all that were searched
 
@@ -94,8 +95,7 @@ class CocoDataset:
         self._images = PackedRecords(content.images)
         self._annotations = PackedRecords(content.annotations)
         self._folders = image_folders(self.root, self.split)
-        self._runs: dict[int, list[dict[str, Any]]] | None = {} if cache else None
-        self._cached_images: dict[int, Tensor] | None = {} if cache else None
+        self._cache: dict[tuple[str, int], Any] | None = {} if cache else None
         if filter_empty:
             objects = content.annotations
             self.image_ids = tuple(
@@ -150,13 +150,11 @@ class CocoDataset:
             ValueError: the image is missing or damaged; names file and id.
         """
         image_id = self.image_ids[index]
-        cached = self._cached_images
-        if cached is not None and image_id in cached:
-            return cached[image_id]
-        image = read_stored_image(self.image_path(image_id), self._size(image_id))
-        if cached is not None:
-            cached[image_id] = image
-        return image
+
+        def read() -> Tensor:
+            return read_stored_image(self.image_path(image_id), self._size(image_id))
+
+        return self._cached("image", image_id, read)
 
     def select(self, image_ids: Sequence[int]) -> Self:
         """The same data set with these images only, in this order; all ids must be known."""
@@ -218,15 +216,23 @@ class CocoDataset:
     def _run_lengths(
         self, image_id: int, annotations: Sequence[dict[str, Any]], size: tuple[int, int]
     ) -> list[dict[str, Any]]:
-        if self._runs is not None and image_id in self._runs:
-            return self._runs[image_id]
-        runs = []
-        for annotation in annotations:
-            with self._named(annotation):
-                runs.append(run_length(annotation["segmentation"], size))
-        if self._runs is not None:
-            self._runs[image_id] = runs
-        return runs
+        def make() -> list[dict[str, Any]]:
+            runs = []
+            for annotation in annotations:
+                with self._named(annotation):
+                    runs.append(run_length(annotation["segmentation"], size))
+            return runs
+
+        return self._cached("runs", image_id, make)
+
+    def _cached(self, kind: str, image_id: int, make: Callable[[], T]) -> T:
+        """What `make` returns, kept in memory if the data set was asked to."""
+        if self._cache is None:
+            return make()
+        if (kind, image_id) not in self._cache:
+            self._cache[kind, image_id] = make()
+        value: T = self._cache[kind, image_id]
+        return value
 
     @contextlib.contextmanager
     def _named(self, annotation: dict[str, Any]) -> Iterator[None]:

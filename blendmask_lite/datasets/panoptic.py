@@ -173,7 +173,6 @@ class PanopticDataset(CocoDataset):
         self._label_of |= {number: label for label, number in enumerate(self.stuff_ids, start=1)}
         segments = index_segments(content["annotations"], set(categories), refuse)
         self._segments = PackedRecords(segments)
-        self._stuff_maps: dict[int, Tensor] | None = {} if cache else None
         self.image_ids = tuple(number for number in self.image_ids if number in segments)
         if not self.image_ids:
             raise ValueError(f"{self.panoptic_file}: has no image of {self.annotation_file}")
@@ -190,18 +189,16 @@ class PanopticDataset(CocoDataset):
 
     def stuff_map(self, image_id: int) -> Tensor:
         """(H, W) uint8 of an image: 0 things, 1 to S stuff, 255 unlabelled."""
-        if self._stuff_maps is not None and image_id in self._stuff_maps:
-            return self._stuff_maps[image_id]
+        return self._cached("stuff", image_id, lambda: self._read_stuff(image_id))
+
+    def _read_stuff(self, image_id: int) -> Tensor:
         found = self._read_segments(image_id)
         labels = {0: UNLABELLED} | {
             segment.id: self._label_of[segment.category_id] for segment in found.segments
         }
         ids = np.array(sorted(labels))
         values = np.array([labels[number] for number in ids.tolist()], dtype=np.uint8)
-        stuff = torch.from_numpy(values[np.searchsorted(ids, found.ids.numpy())])
-        if self._stuff_maps is not None:
-            self._stuff_maps[image_id] = stuff
-        return stuff
+        return torch.from_numpy(values[np.searchsorted(ids, found.ids.numpy())])
 
     def segments(self, index: int) -> TrueSegments:
         """All segments of the image at a position of `image_ids`, including crowds.

@@ -62,9 +62,7 @@ class TorchvisionDataset:
             in which 0 is background.
 
     Attributes:
-        class_names: C names.
         category_ids: C ids for results, the labels of the dicts.
-        stuff_names: empty.
         image_ids: positions in `dataset`.
 
     Raises:

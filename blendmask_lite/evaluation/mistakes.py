@@ -133,36 +133,24 @@ def _compare(
         # With a crowd it is the share of the detection that lies on the crowd.
         ious = coco_mask.iou(found, true, is_crowd.astype(np.uint8))
     partners = _match(ious, found_ids[:, None] == true_ids, is_crowd)
-    outcomes = [
-        RIGHT
-        if partner is not None
-        else _mistake(ious[place], true_ids == found_ids[place], is_crowd)
-        for place, partner in enumerate(partners)
-    ]
     checked = _checked_categories(image, true_ids)
     scores = results.scores[order].tolist()
-    return ImageComparison(
-        image_id=results.image_id,
-        size=results.size,
-        found=tuple(
-            ComparedObject(
-                category_id=category_id,
-                segmentation=found[place],
-                outcome=_unless_unchecked(outcomes[place], category_id, checked),
-                score=scores[place],
-                iou=0.0 if (partner := partners[place]) is None else float(ious[place, partner]),
-            )
-            for place, category_id in enumerate(found_ids.tolist())
-        ),
-        true=tuple(
-            ComparedObject(
-                category_id=category_id,
-                segmentation=true[place],
-                outcome=IGNORED if is_crowd[place] else FOUND if place in partners else MISSED,
-            )
-            for place, category_id in enumerate(true_ids.tolist())
-        ),
-    )
+    detections = []
+    for place, category_id in enumerate(found_ids.tolist()):
+        partner = partners[place]
+        if partner is not None:
+            outcome = RIGHT
+        elif checked is not None and category_id not in checked:
+            outcome = IGNORED
+        else:
+            outcome = _mistake(ious[place], true_ids == category_id, is_crowd)
+        iou = 0.0 if partner is None else float(ious[place, partner])
+        detections.append(ComparedObject(category_id, found[place], outcome, scores[place], iou))
+    targets = []
+    for place, category_id in enumerate(true_ids.tolist()):
+        outcome = IGNORED if is_crowd[place] else FOUND if place in partners else MISSED
+        targets.append(ComparedObject(category_id, true[place], outcome))
+    return ImageComparison(results.image_id, results.size, tuple(detections), tuple(targets))
 
 
 def _match(
@@ -203,11 +191,6 @@ def _checked_categories(image: dict[str, Any], present: NDArray[np.int64]) -> se
         return None
     unfinished = set(image.get("not_exhaustive_category_ids", []))
     return ({*image["neg_category_ids"], *present.tolist()}) - unfinished
-
-
-def _unless_unchecked(outcome: str, category_id: int, checked: set[int] | None) -> str:
-    is_known = outcome == RIGHT or checked is None or category_id in checked
-    return outcome if is_known else IGNORED
 
 
 def count_outcomes(comparisons: Sequence[ImageComparison]) -> dict[str, dict[str, int]]:
