@@ -1,1 +1,1 @@
-"""The network, one file a chapter of the paper."""
+"""The network, one file per chapter of the course."""

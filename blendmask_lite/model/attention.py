@@ -54,7 +54,7 @@ class TopLayer(nn.Module):
             )
 
     def dense(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Attentions everywhere, (B, A, h, w) a level: for teaching and as the test's reference."""
+        """Attentions everywhere, (B, A, h, w) per level: to teach, and as the tests' reference."""
         return [self.conv(level) for level in features]
 
 

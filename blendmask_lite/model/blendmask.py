@@ -107,7 +107,7 @@ class BlendMask(nn.Module):
 
     @property
     def mask_head(self) -> MaskHead:
-        """The mask branch; its layers are the model's own, which keep their names there."""
+        """The mask branch, made of the model's own layers, which keep their names in the model."""
         return MaskHead(
             self.bottom,
             self.top_layer,

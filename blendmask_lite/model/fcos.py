@@ -154,10 +154,10 @@ class Tower(nn.Sequential):
 
 
 def side_by_side(levels: Sequence[Tensor], convs: Sequence[nn.Conv2d]) -> list[list[Tensor]]:
-    """What several 3x3 convolutions say about the same maps, as one convolution.
+    """Several 3x3 convolutions of the same maps, computed as one.
 
-    Its kernel is theirs, one behind the other. Maps are read once, and a kernel of one, four or
-    eight channels takes as long as one of sixteen.
+    Its kernel is theirs, concatenated. Maps are read once, and a kernel of one, four or eight
+    channels takes as long as one of sixteen.
 
     Args:
         levels: (B, C, h, w) each.
@@ -286,8 +286,8 @@ def select_candidates(
 def suppress(candidates: Proposals, *, nms_iou: float, max_detections: int) -> Proposals:
     """Drop boxes that overlap a better one of their class, and keep the best of the rest.
 
-    Differs from AdelaiDet, which may keep more than `max_detections` where scores tie exactly, and
-    where boxes that reach outside the image may suppress some of another class.
+    Differs from AdelaiDet: never more than `max_detections` are kept, even if scores tie exactly,
+    and boxes that reach outside the image suppress none of another class.
     """
     # Boxes of different classes are moved apart, so that one suppression serves them all. Unclipped
     # boxes begin below 0: the largest coordinate alone, which torchvision's `batched_nms` goes by,

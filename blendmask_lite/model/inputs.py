@@ -72,7 +72,7 @@ def padded_size(sizes: Sequence[tuple[int, int]], divisor: int) -> tuple[int, in
 def require_pixels(images: Sequence[Tensor]) -> None:
     """Refuse images that `batch_images` refuses, and floats that cannot be pixels in [0, 1].
 
-    It reads every float once and waits for their device once: nothing for a training step.
+    It reads every float once and waits for their device once: too slow for a training step.
 
     Args:
         images: as `batch_images` takes them; none are allowed.

@@ -186,7 +186,7 @@ def synchronize_norms(model: nn.Module) -> None:
     """Share batch statistics between GPUs, in place, before the model is wrapped for them.
 
     As in the released code: backbone, detector and bottom module, but not the semantic head. Names
-    in the state dict stay. On the CPU such norms only evaluate; they do not train.
+    in the state dict do not change. On the CPU such norms evaluate, but do not train.
 
     Raises:
         ValueError: a norm does more than PyTorch's, such as timm's with an activation inside: the

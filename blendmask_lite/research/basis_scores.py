@@ -226,7 +226,7 @@ def mask_depths(masks: Tensor) -> Tensor:
 
 
 def _cells(objects: TrueObjects, stride: int) -> tuple[Tensor, Tensor]:
-    """The bases' values at some cells of the picture, (K, n), and whether an object is there."""
+    """The bases' values at some cells of the image, (K, n), and whether an object is there."""
     any_object = objects.masks.any(dim=0).cpu()
     on_object = any_object[stride // 2 :: stride, stride // 2 :: stride]
     bases = objects.output.bases[0, :, : on_object.shape[0], : on_object.shape[1]].cpu().float()

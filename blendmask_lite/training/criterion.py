@@ -90,7 +90,7 @@ class Criterion:
         weight = centerness(assignment.ltrb)
         height, width = (side * 8 for side in output.features["p3"].shape[-2:])
         if totals is None:
-            totals = Totals.of(assignment, targets, num_cells=_num_cells(targets, height, width))
+            totals = Totals.of(assignment, targets, height, width)
         num_positive = totals.num_positive.to(weight.dtype).clamp(min=1)
         total_weight = totals.centerness.to(weight.dtype).clamp(min=1e-6)
         losses = {
@@ -141,7 +141,7 @@ class Criterion:
         device = targets[0].boxes.device
         locations = pyramid_locations(shapes, strides, device=device)
         assignment = self._assign(locations, [h * w for h, w in shapes], targets)
-        return Totals.of(assignment, targets, num_cells=_num_cells(targets, height, width))
+        return Totals.of(assignment, targets, height, width)
 
     def _assign(
         self, locations: Tensor, level_sizes: Sequence[int], targets: Sequence[Target]
@@ -174,20 +174,19 @@ class Criterion:
 
     def mask_targets(self, targets: Sequence[Target]) -> Tensor:
         """(objects of the batch, R, R) bool."""
-        return torch.cat([self._crops_of(target, i) for i, target in enumerate(targets)])
-
-    def _crops_of(self, target: Target, place: int) -> Tensor:
-        if target.mask_crops is not None:
-            size = target.mask_crops.shape[-1]
-            if size != self.config.mask_size:
-                raise ValueError(
-                    f"targets[{place}].mask_crops: {size} cells wide, the model's mask_size is "
-                    f"{self.config.mask_size}"
-                )
-            return target.mask_crops
-        if target.masks is None:
-            raise ValueError(f"targets[{place}]: neither masks nor mask_crops")
-        return crop_masks(target.masks, target.boxes.float(), self.config.mask_size)
+        wanted, all_crops = self.config.mask_size, []
+        for place, target in enumerate(targets):
+            crops = target.mask_crops
+            if crops is None:
+                if target.masks is None:
+                    raise ValueError(f"targets[{place}]: neither masks nor mask_crops")
+                crops = crop_masks(target.masks, target.boxes.float(), wanted)
+            size = crops.shape[-1]
+            if size != wanted:
+                found = f"targets[{place}].mask_crops: {size} cells wide"
+                raise ValueError(f"{found}, the model's mask_size is {wanted}")
+            all_crops.append(crops)
+        return torch.cat(all_crops)
 
 
 class TrainingStep(nn.Module):
@@ -209,11 +208,6 @@ class TrainingStep(nn.Module):
         if len(images) != len(targets):
             raise ValueError(f"{len(images)} images but {len(targets)} targets")
         return self.criterion(self.model, self.model(images), targets, totals)
-
-
-def _num_cells(targets: Sequence[Target], height: int, width: int) -> int:
-    """Of the semantic maps, stride 8, of padded images."""
-    return len(targets) * (height // 8) * (width // 8)
 
 
 def _padded_stuff(target: Target, height: int, width: int) -> Tensor:
@@ -244,16 +238,17 @@ class Totals:
     num_labelled: Tensor
 
     @staticmethod
-    def of(assignment: Assignment, targets: Sequence[Target], *, num_cells: int) -> Totals:
-        """The counts of one batch of padded images with `num_cells` semantic cells."""
+    def of(assignment: Assignment, targets: Sequence[Target], height: int, width: int) -> Totals:
+        """The counts of one batch of images, padded to `height` and `width` pixels."""
         weight = centerness(assignment.ltrb)
         exact = torch.float32 if weight.device.type == "mps" else torch.float64
         stuff = [target.stuff for target in targets if target.stuff is not None]
+        num_cells = float(len(targets) * (height // 8) * (width // 8))
         labelled = [(own != UNLABELLED).sum() for own in stuff]
         return Totals(
             num_positive=torch.ones_like(weight).sum(dtype=exact),
             centerness=weight.sum(dtype=exact),
-            num_cells=weight.new_full((), float(num_cells), dtype=exact),
+            num_cells=weight.new_full((), num_cells, dtype=exact),
             num_labelled=sum(labelled, weight.new_zeros((), dtype=exact)),
         )
 

@@ -1,6 +1,6 @@
 """Backbones out of timm and torchvision, looked up by name in the libraries' own registries.
 
-Chapter 02. Nothing is imported by a name out of a file: a name is a key of a registry, no more.
+Chapter 02. A name in a file is only ever a key of a registry; nothing is imported by it.
 """
 
 from __future__ import annotations
