@@ -185,7 +185,7 @@ def test_a_picture_that_is_no_multiple_of_32_is_padded(model):
 
 
 def test_explorer_refuses_no_pictures_and_frees_its_own(model):
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="images: at least one"):
         ReceptiveFieldExplorer(model, images=[])
     explorer = ReceptiveFieldExplorer(model)
     held = weakref.ref(explorer.fields)

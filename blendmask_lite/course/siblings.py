@@ -15,6 +15,7 @@ from torch import Tensor
 
 from blendmask_lite.boxes import centerness
 from blendmask_lite.config import MergerKind
+from blendmask_lite.masks import mask_iou
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.output import BlendMaskOutput
 from blendmask_lite.structures import Target
@@ -105,10 +106,7 @@ def mean_crop_iou(sibling: BlendMask, lessons: Sequence[Lesson]) -> float:
     shares = []
     for lesson in lessons:
         logits, targets, _ = _masks(sibling, lesson)
-        masks, truth = logits > 0, targets.bool()
-        both = (masks & truth).flatten(1).sum(dim=1)
-        either = (masks | truth).flatten(1).sum(dim=1)
-        shares.append(both / either.clamp(min=1))
+        shares.append(mask_iou(logits > 0, targets.bool()))
     return float(torch.cat(shares).mean())
 
 

@@ -281,7 +281,7 @@ class FasterRCNNMasks(DetectorMasks):
         """Raw attentions of proposals; in training, of those drawn for the losses."""
         _levels, proposals, _sizes = calls["roi_heads.box_roi_pool.forward"][0].given
         features = calls["roi_heads.box_head.forward"][0].result
-        by_image = features.split([len(each) for each in proposals])
+        by_image = features.split([len(boxes) for boxes in proposals])
         return self.mask_head.attentions(by_image[number][place])
 
     def owners(self, calls: Calls, number: int) -> Tensor:
@@ -293,11 +293,11 @@ class FasterRCNNMasks(DetectorMasks):
     def candidates(self, calls: Calls, number: int, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Predictions of the proposals, whose boxes differ from label to label."""
         logits, offsets, proposals, _ = calls["roi_heads.postprocess_detections"][0].given
-        counts = [len(each) for each in proposals]
+        counts = [len(boxes) for boxes in proposals]
         coder, own = self.detector.roi_heads.box_coder, [proposals[number]]
         boxes = coder.decode(offsets.split(counts)[number], own)
         return boxes[:, labels], logits.split(counts)[number].softmax(dim=1)[:, labels]
 
 
 def _floats(images: Sequence[Tensor]) -> list[Tensor]:
-    return [each if each.is_floating_point() else each.float() / 255 for each in images]
+    return [image if image.is_floating_point() else image.float() / 255 for image in images]

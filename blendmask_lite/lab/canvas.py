@@ -35,9 +35,9 @@ __all__ = [
     "Panel",
     "as_cells",
     "as_png",
-    "image_panel",
     "layer_palette",
     "palette",
+    "png_panel",
 ]
 
 
@@ -81,7 +81,7 @@ Act = Literal["box", "show box", "paint", "hover"]
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture or map, drawn with crisp cells."""
+    """One image or map, drawn with crisp cells."""
 
     key: str  # its name in pixels, marks and events
     label: str  # what it shows, for screen readers
@@ -100,9 +100,9 @@ class Panel:
     overlay: str = ""  # palette of a layer above the panel; empty for no layer
 
 
-def image_panel(key: str, label: str, image: Tensor, size: int, **settings: Any) -> Panel:
-    """A panel for a PNG of a (..., H, W) image; its longer side takes at most `size` CSS pixels."""
-    height, width = image.shape[-2:]
+def png_panel(key: str, label: str, shape: Sequence[int], size: int, **settings: Any) -> Panel:
+    """A panel of (height, width) cells for a PNG; its longer side is at most `size` CSS pixels."""
+    height, width = shape
     size = round(size * min(1, width / height))
     return Panel(key, label, width, height, size=size, palette="png", **settings)
 

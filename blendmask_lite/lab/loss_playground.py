@@ -17,7 +17,7 @@ from blendmask_lite.boxes import centerness, xyxy_to_ltrb
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures.losses import centerness_figure, loss_and_gradient_figure, paint_pull
 from blendmask_lite.figures.style import PALETTE, DescribedFigure
-from blendmask_lite.lab.canvas import Bar, Bars, Canvas, CanvasEvent, Group, as_png, image_panel
+from blendmask_lite.lab.canvas import Bar, Bars, Canvas, CanvasEvent, Group, as_png, png_panel
 from blendmask_lite.lab.parts import (
     FigureView,
     LabWidget,
@@ -82,7 +82,7 @@ def columns(image: Tensor) -> list[list[Group]]:
         "An image with the true box in green and the predicted one in blue; an arrow on every side "
         "shows where the loss pulls it"
     )
-    panel = image_panel("boxes", label, image, SIZE, is_live=True, acts=("box",))
+    panel = png_panel("boxes", label, image.shape[-2:], SIZE, is_live=True, acts=("box",))
     return [
         [Group("Two boxes", (panel,), "green: true; blue: predicted, drag it")],
         [Group("What it costs", bars="losses"), Group("", bars="sides")],

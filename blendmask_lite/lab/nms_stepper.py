@@ -17,7 +17,7 @@ from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures.detections import paint_boxes
 from blendmask_lite.figures.style import PALETTE
 from blendmask_lite.files import shipped_checkpoint
-from blendmask_lite.lab.canvas import Bar, Bars, Canvas, Group, as_png, image_panel
+from blendmask_lite.lab.canvas import Bar, Bars, Canvas, Group, as_png, png_panel
 from blendmask_lite.lab.parts import (
     LabWidget,
     button,
@@ -67,9 +67,9 @@ class Compared:
 def columns(image: Tensor) -> list[list[Group]]:
     """Greedy on the left, Fast NMS on the right."""
     label = "Greedy NMS: boxes kept so far, removed in this step, and waiting"
-    greedy = image_panel("greedy", label, image, SIZE)
+    greedy = png_panel("greedy", label, image.shape[-2:], SIZE)
     label = "Fast NMS: boxes kept, and boxes that only greedy NMS keeps"
-    fast = image_panel("fast", label, image, SIZE)
+    fast = png_panel("fast", label, image.shape[-2:], SIZE)
     return [
         [
             Group("Greedy NMS", (greedy,), "orange: kept now; yellow: removed; blue: kept"),

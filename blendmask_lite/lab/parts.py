@@ -343,7 +343,7 @@ class FigureView(anywidget.AnyWidget):
             self.send({"download": f"figure.{kind}", "kind": KINDS[kind]}, [content])
 
     def close(self) -> None:
-        """Remove it from the page and drop the picture in both places."""
+        """Remove the view from the page and drop its picture in kernel and page."""
         self._callback = None
         self.say("")
         super().close()

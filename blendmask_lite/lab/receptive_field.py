@@ -15,7 +15,7 @@ from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset
 from blendmask_lite.figures.sampling import CellField, paint_gradient, receptive_field_figure
 from blendmask_lite.figures.style import PALETTE, DescribedFigure
 from blendmask_lite.files import shipped_checkpoint
-from blendmask_lite.lab.canvas import Bar, Bars, Canvas, CanvasEvent, Group, Mark, Panel, as_png
+from blendmask_lite.lab.canvas import Bar, Bars, Canvas, CanvasEvent, Group, Mark, as_png, png_panel
 from blendmask_lite.lab.parts import LabWidget, control, image_choice, row, shows_errors
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.research.fields import ReceptiveFields, effective_side
@@ -146,17 +146,11 @@ def _stride_of(name: str) -> int:
 
 
 def _columns(name: str, shape: tuple[int, int]) -> list[list[Group]]:
-    height, width = shape
-    panel = Panel(
-        KEY,
-        f"Map {name}: {width} by {height} cells over the image. Orange: how strongly a pixel acts "
-        "on the cell that you point at; outlined: the cell, and all that it can see",
-        width,
-        height,
-        title=f"{name}, {width} x {height} cells",
-        size=round(WIDE * min(1, width / height)),
-        palette="png",
-        acts=("hover",),
+    cells = f"{shape[1]} x {shape[0]} cells"
+    label = (
+        f"Map {name}, {cells} over the image. Orange: how strongly a pixel acts on the cell that "
+        "you point at; outlined: the cell, and all that it can see"
     )
+    panel = png_panel(KEY, label, shape, WIDE, title=f"{name}, {cells}", acts=("hover",))
     note = "point at a cell (arrow keys on the image)"
     return [[Group("", (panel,), note)], [Group("What this cell sees", bars="field")]]

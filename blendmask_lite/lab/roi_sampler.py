@@ -25,6 +25,7 @@ from blendmask_lite.lab.canvas import (
     Panel,
     as_cells,
     as_png,
+    png_panel,
 )
 from blendmask_lite.lab.parts import LabWidget, button, control, row, shows_errors, slider
 from blendmask_lite.research.fields import (
@@ -47,16 +48,8 @@ def columns(values: Tensor, how: BoxPooling) -> list[list[Group]]:
     """The map with the box, and the crop."""
     height, width = values.shape
     limit = largest_magnitude(values)
-    grid = Panel(
-        "map",
-        f"A map of {width} by {height} cells with the box, its bins and the sample points",
-        width,
-        height,
-        size=round(MAP_SIZE * min(1, width / height)),
-        unit=how.stride,
-        palette="png",
-        acts=("box",),
-    )
+    label = f"A map of {width} by {height} cells with the box, its bins and the sample points"
+    grid = png_panel("map", label, values.shape, MAP_SIZE, unit=how.stride, acts=("box",))
     crop = Panel(
         "crop",
         f"The crop, {how.size} by {how.size} cells",

@@ -172,7 +172,7 @@ class RunProcess:
                 process=int(content["process"]),
                 machine=str(content["machine"]),
                 session=int(content["session"]),
-                options=tuple(str(each) for each in content["options"]),
+                options=tuple(map(str, content["options"])),
                 working_directory=str(content["working_directory"]),
             )
         except (OSError, ValueError, KeyError, TypeError):

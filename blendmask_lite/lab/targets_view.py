@@ -8,7 +8,7 @@ from torch import Tensor
 
 from blendmask_lite.figures.style import object_color
 from blendmask_lite.figures.targets import paint_locations
-from blendmask_lite.lab.canvas import Bar, Bars, Group, Mark, Panel, as_png
+from blendmask_lite.lab.canvas import Bar, Bars, Group, Mark, as_png, png_panel
 from blendmask_lite.research.detector import REASONS, ExplainedAssignment
 
 __all__ = [
@@ -42,19 +42,13 @@ def columns(
     panels = []
     for level in shown:
         height, width = found.shapes[level]
-        panels.append(
-            Panel(
-                level_names[level],
-                f"Level {level_names[level]}: {width} by {height} locations as dots in the colour "
-                "of the object that they learn, with a dark rim if several objects claim them",
-                width,
-                height,
-                title=f"{level_names[level]} · stride {found.strides[level]}",
-                size=round(size * min(1, width / height)),
-                palette="png",
-                acts=("hover",),
-            )
+        name, title = level_names[level], f"{level_names[level]} · stride {found.strides[level]}"
+        label = (
+            f"Level {name}: {width} by {height} locations as dots in the colour of the object that "
+            "they learn, with a dark rim if several objects claim them"
         )
+        shape = (height, width)
+        panels.append(png_panel(name, label, shape, size, title=title, acts=("hover",)))
     note = "dot: location; dark rim: several objects claim it"
     return [
         [Group("Which location learns which object", tuple(panels), note)],

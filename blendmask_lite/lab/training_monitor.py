@@ -16,6 +16,7 @@ from blendmask_lite.figures.training import curves_figure
 from blendmask_lite.lab.parts import LabWidget, button, control, row, shows_errors
 from blendmask_lite.lab.run_process import STOPPED, RunProcess
 from blendmask_lite.lab.time import TimeMachine
+from blendmask_lite.terminal import duration
 from blendmask_lite.training.run_folder import RunRecord
 from blendmask_lite.training.snapshots import PICTURES, step_files
 
@@ -94,20 +95,14 @@ def _words(state: str, record: RunRecord | None, done: int, total: int) -> str:
     parts += [f"{name} {record.scores[name]:.1f}" for name in SCORES if name in record.scores]
     seconds = _seconds_left(record, total - done)
     if state == "running" and math.isfinite(seconds):
-        parts.append(f"{_clock(seconds)} left")
+        parts.append(f"{duration(seconds)} left")
     return " · ".join(parts)
 
 
 def _seconds_left(record: RunRecord, num_left: int) -> float:
     last = record.steps.get("seconds", [])[-WINDOW:]
-    seconds: list[Any] = [duration for duration in last if math.isfinite(duration)]
+    seconds: list[Any] = list(filter(math.isfinite, last))
     return sum(seconds) / len(seconds) * max(num_left, 0) if seconds else math.nan
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _reason(process: RunProcess, record: RunRecord | None, state: str) -> str:

@@ -295,7 +295,7 @@ def _top_cases(generator: Generator) -> list[Case]:
     def drawn(*shape: int) -> tuple[Tensor, ...]:
         num = shape[1]
         shapes = shape, (2, num, num, 3, 3), (2, num)
-        return tuple(torch.randn(each, generator=generator) for each in shapes)
+        return tuple(torch.randn(size, generator=generator) for size in shapes)
 
     return [
         Case("5 x 5 -> 3 x 3 -> 2 x 2", row, middle, torch.zeros(2, 1)),

@@ -210,9 +210,7 @@ def match(first: Tensor, second: Tensor) -> Tensor:
     """
     K = len(first)
     # Step 1: subtract each base's mean, divide by its length: products become correlations
-    one, other = (
-        each.flatten(1) - each.flatten(1).mean(dim=1, keepdim=True) for each in (first, second)
-    )
+    one, other = (x.flatten(1) - x.flatten(1).mean(dim=1, keepdim=True) for x in (first, second))
     correlations = one @ other.T / (one.norm(dim=1)[:, None] * other.norm(dim=1))
     # Step 2: try all orders (itertools.permutations) and keep the best
     orders = torch.tensor(list(itertools.permutations(range(K))))

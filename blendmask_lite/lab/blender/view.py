@@ -27,8 +27,8 @@ from blendmask_lite.lab.canvas import (
     Overlay,
     Panel,
     as_cells,
-    image_panel,
     palette,
+    png_panel,
 )
 
 __all__ = [
@@ -150,12 +150,12 @@ def palettes() -> dict[str, bytes]:
 
 
 def columns(scene: Scene, state: BlenderState, limits: Limits) -> list[list[Group]]:
-    """The panels: the picture, the equations from top to bottom, and the mask."""
+    """The panels: the image, the equations from top to bottom, and the mask."""
     R, M = state.mask_size, state.attention_size
-    picture = image_panel(
+    picture = png_panel(
         "picture",
         "The image with the box, the mask as a green layer and the true outline in white",
-        scene.image,
+        scene.image_size,
         PICTURE_SIZE,
         acts=("box", "hover"),
         overlay="mask",

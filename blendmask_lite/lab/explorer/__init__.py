@@ -1,4 +1,4 @@
-"""The explorer: pick a model, a picture and an object, and look at what makes the mask.
+"""The explorer: choose a model, an image and an object, and see what makes the mask.
 
 Chapter: the lab.
 """
@@ -59,14 +59,14 @@ PAGES = (
 
 
 class Explorer(LabWidget):
-    """Models, pictures and objects to choose; a page for every view.
+    """Models, images and objects to choose; a page for every view.
 
     A page is drawn when it is opened. An action that fails leaves the old state, and a message.
 
     Args:
         model: in evaluation mode; None for the shipped one.
-        dataset: pictures to show and to measure on; None for the shapes of seed 7.
-        image: (3, H, W), RGB, float in [0, 1] or uint8: a picture of your own to begin with.
+        dataset: images to show and to measure on; None for the shapes of seed 7.
+        image: (3, H, W), RGB, float in [0, 1] or uint8: an image of your own to begin with.
 
     Raises:
         ValueError: an image that cannot be shown, or a data set without images.
@@ -119,16 +119,16 @@ class Explorer(LabWidget):
         return Target(boxes=truth.boxes.cpu(), labels=truth.labels.cpu(), masks=truth.masks.cpu())
 
     def show(self, number: int) -> None:
-        """Show a picture of the data set, counted from 0.
+        """Show an image of the data set, counted from 0.
 
         Raises:
-            ValueError: no such picture, or a damaged one.
+            ValueError: no such image, or a damaged one.
         """
         picture = open_picture(self.present.dataset, number)
         self._take(self.present.model, self.present.dataset, picture, number=number)
 
     def choose(self, number: int) -> None:
-        """Choose another object of the picture, counted from 0.
+        """Choose another object of the image, counted from 0.
 
         Raises:
             ValueError: there is no such object.
@@ -158,7 +158,7 @@ class Explorer(LabWidget):
     def _take(
         self, model: BlendMask, dataset: InstanceDataset, picture: Picture, *, number: int = 0
     ) -> None:
-        """Run a model on a picture, and make both the present ones."""
+        """Run a model on an image, and make both the present ones."""
         look = look_at_picture(model, picture, least_score=self.controls.least_score.value)
         before = getattr(self, "present", None)
         if before is not None and (before.model is not model or before.dataset is not dataset):
@@ -241,7 +241,7 @@ class Explorer(LabWidget):
     def _show(self, number: int) -> None:
         try:
             self.show(number)
-        finally:  # the control must not keep the number of a picture that cannot be read
+        finally:  # the control must not keep the number of an image that cannot be read
             self._follow()
 
     def _choose(self) -> None:

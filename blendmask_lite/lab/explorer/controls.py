@@ -65,7 +65,7 @@ class ExplorerControls:
             widget.layout.display = "none" if self.source.value == "own" else None
 
     def follow(self, present: Present, *, number: int, advice: str) -> None:
-        """Show a state, the number of its picture, and advice if there is any."""
+        """Show a state, the number of its image, and advice if there is any."""
         total = len(present.dataset)
         self.number.max = max(total - 1, 0)
         self.number.value = number

@@ -36,7 +36,7 @@ class Present:
     model: BlendMask  # in evaluation mode
     dataset: InstanceDataset  # numbers are measured on it
     picture: Picture  # not resized
-    look: Look  # what the model made of the picture
+    look: Look  # what the model made of it
     chosen: int = 0  # index of the object in `look.objects`
 
 
@@ -94,7 +94,7 @@ class Page(widgets.VBox):
         return ()
 
     def follow(self, present: Present) -> None:
-        """Let the controls offer what model and picture have."""
+        """Let the controls offer what model and image have."""
 
     def forget(self) -> None:
         """Drop what belongs to an earlier model or data set."""

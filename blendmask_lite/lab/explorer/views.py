@@ -37,7 +37,7 @@ class SeenObject:
 class Look:
     """An image at the model's test size, and what the model computed for it."""
 
-    name: str  # of the picture
+    name: str  # of the image
     image: Tensor  # (3, H, W) on the CPU
     output: BlendMaskOutput  # for this image alone
     found: Detections  # on the CPU
@@ -59,7 +59,7 @@ class ChangedMasks:
 
 @torch.no_grad()
 def look_at_picture(model: BlendMask, picture: Picture, *, least_score: float) -> Look:
-    """Run a model on a picture, resized to the model's test size.
+    """Run a model on an image, resized to the model's test size.
 
     Args:
         model: in evaluation mode.
@@ -106,7 +106,7 @@ def change_masks(model: BlendMask, look: Look, base: int, factor: float | None) 
 
     Args:
         model: the one that `look` was made with.
-        look: what the model made of a picture.
+        look: what the model made of an image.
         base: counted from 0.
         factor: as in `change_base`.
 

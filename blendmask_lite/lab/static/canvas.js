@@ -161,7 +161,7 @@ class PanelView {
     context.putImageData(this.pixels(bytes, palette, width, height), 0, 0);
   }
 
-  // A picture may be finer than the cells that can be pointed at.
+  // An image may be finer than the cells that can be pointed at.
   drawPicture(context, bitmap) {
     const { canvas } = context;
     if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
@@ -348,7 +348,7 @@ class PanelView {
     this.board.report({ kind: "box", panel: this.spec.key, box, gesture, is_last: isLast });
   }
 
-  // All cells between the last one and this one, so that a quick hand leaves no gaps.
+  // All cells between the last one and this one, so that fast strokes leave no gaps.
   stroke(cell, isLast) {
     const [x, y] = this.drag.cell;
     const [dx, dy] = [cell[0] - x, cell[1] - y];
@@ -505,7 +505,7 @@ class Board {
     this.panels.forEach((panel) => panel.outline());
   }
 
-  // Python has the last word on the box as soon as the pointer rests.
+  // As soon as the pointer rests, the box is the one that Python sends.
   settle() {
     const isDragged = [...this.panels.values()].some((panel) => panel.drag);
     if (!isDragged && !this.reporter.isBusy) this.held = null;

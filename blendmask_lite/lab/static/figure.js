@@ -1,4 +1,4 @@
-// A figure as a picture with alternative text, or words where there is none.
+// A figure as a picture with alternative text, or text instead of a figure.
 
 function save({ download, kind }, content) {
   const link = document.createElement("a");

@@ -1,4 +1,4 @@
-// A button for one file: by dialog, keyboard or dropped onto it. Too large files stay here.
+// A button for one file, by dialog, keyboard or drop. Files that are too large are not sent.
 
 function render({ model, el }) {
   el.classList.add("blendmask-upload");

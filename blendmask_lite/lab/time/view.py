@@ -21,7 +21,7 @@ from blendmask_lite.lab.canvas import (
     Panel,
     as_cells,
     as_png,
-    image_panel,
+    png_panel,
 )
 from blendmask_lite.lab.time.moments import Moment, TimeReel
 
@@ -48,10 +48,10 @@ PALETTES = {**SHADES, "mask": MASK_LAYER}
 def columns(reel: TimeReel, picture: int, object_index: int, moment: Moment) -> list[list[Group]]:
     """The panels: image, mask and numbers; bases, attentions and the curve."""
     sample = reel.snapshots.samples[picture]
-    left = image_panel(
+    left = png_panel(
         "picture",
         "The image with the mask at this moment as a green layer and the true outline in white",
-        sample.image,
+        sample.image.shape[-2:],
         PICTURE_SIZE,
         acts=("show box",),
         overlay="mask",
@@ -69,14 +69,8 @@ def columns(reel: TimeReel, picture: int, object_index: int, moment: Moment) -> 
         palette="grey",
         is_live=True,
     )
-    curve = Panel(
-        "curve",
-        "IoU of the masks with the true ones over the moments. Point at a moment to go there",
-        *_curve_cells(reel),
-        size=CURVE_SIZE[0],
-        palette="png",
-        acts=("hover",),
-    )
+    label = "IoU of the masks with the true ones over the moments. Point at a moment to go there"
+    curve = png_panel("curve", label, _curve_cells(reel), CURVE_SIZE[0], acts=("hover",))
     middle = [_row(reel, moment, "base", "Bases B of the image")]
     if len(moment.attentions):
         middle.append(_row(reel, moment, "attention", "Attentions a of the object"))
@@ -86,9 +80,9 @@ def columns(reel: TimeReel, picture: int, object_index: int, moment: Moment) -> 
 
 
 def _curve_cells(reel: TimeReel) -> tuple[int, int]:
-    """Width and height of the curves' panel: a column for each moment behind the margin."""
+    """Height and width of the curves' panel: a column for each moment after the margin."""
     width = margin_cells(len(reel)) + len(reel)
-    return width, max(1, round(width * CURVE_SIZE[1] / CURVE_SIZE[0]))
+    return max(1, round(width * CURVE_SIZE[1] / CURVE_SIZE[0])), width
 
 
 def _row(reel: TimeReel, moment: Moment, kind: str, title: str) -> Group:
@@ -140,7 +134,7 @@ def curve_picture(reel: TimeReel, picture: int, object_index: int) -> bytes:
 
 def moment_mark(reel: TimeReel, index: int) -> Mark:
     """The present moment on the curves."""
-    return Mark(margin_cells(len(reel)) + index, 0, 1, _curve_cells(reel)[1])
+    return Mark(margin_cells(len(reel)) + index, 0, 1, _curve_cells(reel)[0])
 
 
 def moment_at(reel: TimeReel, column: int) -> int:
