@@ -10,7 +10,7 @@ SITE_BUDGET ?= laptop
 export PYTHON TORCH_INDEX OMP_NUM_THREADS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab dashboard test check lint types format budgets gpu-check checkpoint standin snapshots picture gallery benchmark ready instructor slides site clean
+.PHONY: help setup lab dashboard test test-lowest check lint types format budgets gpu-check checkpoint standin snapshots picture gallery benchmark ready instructor slides site clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,11 @@ dashboard: setup ## serve the lab as a page without code
 test: setup ## all tests and every notebook, on all processors (JOBS=2: on two)
 	BLENDMASK_BUDGET=$(BLENDMASK_BUDGET) $(RUN) -m pytest -n $(JOBS) --nbval-lax \
 		--nbval-cell-timeout=300 $(PYTEST_ARGS) tests notebooks
+
+test-lowest: ## fast tests on the oldest packages that pyproject.toml admits, in .venv-lowest
+	@python="$$(sh tools/find_python.sh)" && "$$python" tools/lowest_versions.py
+	BLENDMASK_BUDGET=smoke $(VENV)-lowest/bin/python -m pytest -n $(JOBS) \
+		-m "not slow and not browser and not gpu" $(PYTEST_ARGS) tests
 
 check: lint types ## the developer's loop: lint, types, fast tests on all processors
 	BLENDMASK_BUDGET=smoke $(RUN) -m pytest -n $(JOBS) -m "not slow and not browser and not gpu" \
@@ -84,5 +89,5 @@ benchmark: setup ## time inference against torchvision's Mask R-CNN
 	$(RUN) benchmarks/inference.py
 
 clean: ## remove .venv, caches and build products; runs/ and data/ stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-lowest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -13,7 +13,7 @@ import torch
 from released import thin
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, ShapeEnv
 
 from blendmask_lite import PRESETS, BlendMask, InferenceConfig, Target
 from blendmask_lite.cli import main
@@ -180,7 +180,10 @@ def pretend_on_gpu(module, call):
             name: torch.empty(shape, dtype=dtype, device="cuda")
             for name, (shape, dtype) in module.items()
         }
-        return call(state)
+        try:
+            return call(state)
+        except GuardOnDataDependentSymNode:  # with torch 2.11
+            pytest.skip("this torch cannot enlarge fake tensors whose number depends on data")
 
 
 def shapes_of(module):

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -70,6 +71,21 @@ def test_conda_environment_has_the_same_packages_and_floors_as_pyproject():
     [pip] = [each["pip"] for each in environment["dependencies"] if isinstance(each, dict)]
     extras = re.fullmatch(r"-e \.\[(.*)\]", pip[0])[1].split(",")
     assert set(extras) == set(project["optional-dependencies"])
+
+
+def test_the_lowest_versions_are_the_floors_of_pyproject():
+    floors = runpy.run_path(str(ROOT / "tools" / "lowest_versions.py"))["floors"]
+    project = {
+        "dependencies": ["torch>=2.11"],
+        "optional-dependencies": {
+            **{name: [] for name in ("timm", "export", "tensorboard", "test")},
+            "course": ["ipykernel>=6.29,<7"],
+        },
+    }
+    assert floors(project) == ["torch==2.11", "ipykernel==6.29"]
+    own = floors(tomllib.loads(read("pyproject.toml"))["project"])
+    assert all(re.fullmatch(r"[a-z_-]+==\d+(\.\d+)*", each) for each in own)
+    assert len(own) == len(set(own)) > 20
 
 
 def test_every_package_that_setup_verifies_is_declared():
