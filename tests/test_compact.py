@@ -81,13 +81,13 @@ def write_crowded(root, *, size, num_objects):
 def test_a_hundred_objects_of_a_large_image_take_few_megabytes(tmp_path):
     # Resized to 800 x 1333 pixels, 117 masks are 125 MB.
     write_crowded(tmp_path, size=(600, 1000), num_objects=130)
-    command = [sys.executable, "-c", MEASURE, str(tmp_path), "8"]
+    command = [sys.executable, "-c", MEASURE, str(tmp_path), "4"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.path.dirname(__file__)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     # One sample at a time has whole masks, three times while it is resized; with its masks, each
-    # of the eight would keep 125 MB.
-    assert int(done.stdout) < 700e6
+    # of the four would keep 125 MB: 480 MB as it is, 680 MB so.
+    assert int(done.stdout) < 580e6
 
 
 def test_a_batch_holds_crops_and_maps_and_no_masks(tmp_path):

@@ -21,7 +21,7 @@ def gpu_check(monkeypatch):
 @pytest.mark.slow
 def test_without_a_gpu_the_list_runs_in_miniature_and_says_so(gpu_check, tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_check.torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(gpu_check, "EVERY_PRESET", ["r50", "nano_panoptic"])
+    monkeypatch.setattr(gpu_check, "EVERY_PRESET", ["nano", "nano_panoptic"])
     parts = ["ceilings", "agreement", "waits", "evaluation", "runs", "norms", "blender", "steps"]
     assert gpu_check.main(["--only", ",".join(parts), "--out", str(tmp_path)]) == 0
     content = json.loads((tmp_path / "gpu.json").read_text())

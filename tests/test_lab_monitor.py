@@ -327,10 +327,8 @@ def test_options_are_taken_from_the_command_of_a_terminal():
 
 @pytest.mark.slow
 def test_a_real_training_is_stopped_with_its_work_saved(tmp_path):
-    monitor = TrainingMonitor(
-        folder=tmp_path / "run",
-        options="shapes --iterations 500 --batch-size 1 --snapshots 12 --threads 1 --workers 0",
-    )
+    options = "shapes --iterations 500 --batch-size 1 --size 64 --snapshots 12"
+    monitor = TrainingMonitor(folder=tmp_path / "run", options=f"{options} --threads 1 --workers 0")
     monitor.start()
     assert eventually(lambda: seen(monitor, "running") and monitor.view.num_done >= 2, 300)
     monitor.stop()

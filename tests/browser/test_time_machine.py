@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 NAME = "time.ipynb"
 SHOW_TIME = """from blendmask_lite.lab.time import TimeMachine
 TimeMachine(snapshots="snapshots")"""
-OPTIONS = "shapes --iterations 500 --batch-size 1 --threads 1 --workers 0"
+OPTIONS = "shapes --iterations 500 --batch-size 1 --size 64 --threads 1 --workers 0"
 SHOW_RUN = f"""from blendmask_lite.lab.training_monitor import TrainingMonitor
 TrainingMonitor(folder="run", options="{OPTIONS}", interval=0.5)"""
 SECONDS_TO_TRAIN = 240
