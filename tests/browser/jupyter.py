@@ -321,6 +321,13 @@ class JupyterLab(Watched):
         self.page.locator(".lm-MenuBar-item", has_text=re.compile(f"^{menu}$")).click()
         self.page.locator(f'.lm-Menu-item[data-command="{command}"]').click()
 
+    def save(self) -> None:
+        """File > Save Notebook, until it lies there."""
+        self.choose("File", "docmanager:save")
+        self.page.wait_for_function(
+            "() => !jupyterapp.shell.currentWidget.context.model.dirty", polling=100
+        )
+
     def wait_until_finished(self, seconds: float = SECONDS_TO_RUN) -> None:
         """Wait for all cells, or for the first that raises."""
         self.page.wait_for_function(

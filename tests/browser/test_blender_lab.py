@@ -185,8 +185,8 @@ def test_a_saved_notebook_opens_again_with_the_last_picture(
     opened.page.mouse.click(*opened.place("attention 1", 0.5, 0.5))
     last = painted(twin.own, 0, [(3, 3)], 5.5)
     assert shows(opened, twin, last)
-    opened.choose("File", "docmanager:save")
-    assert eventually(lambda: "widgets" in json.loads((folder / NAME).read_text())["metadata"])
+    opened.save()
+    assert "widgets" in json.loads((folder / NAME).read_text())["metadata"]
     shutil.copy(folder / NAME, folder / "again.ipynb")  # has no kernel yet
 
     again = JupyterLab(browser, address)
