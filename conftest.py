@@ -1,7 +1,8 @@
 """Spreads the tests over processes (`pytest -n 2`): what belongs together stays together.
 
 The tests of a file share fixtures, the cells of a notebook a kernel, so a file goes to one process.
-All files that drive a browser go to one, too: two browsers at once would wait for each other.
+All files that drive a browser go to one, too: they share the browser, and two at once would wait
+for each other. Kernels of notebooks are forked from a process that has imported torch.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 BROWSER_FOLDER = "tests/browser/"
+SLOW = 50  # of the other tests take as long as a slow one
 RUN_NOTEBOOKS = (BROWSER_FOLDER, "tests/test_notebooks.py", "notebooks/")
 FORKED_KERNEL = Path(__file__).parent / "tests" / "forked_kernel.py"
 
@@ -31,12 +33,13 @@ def group_of(test_id: str) -> str:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long begins early, so that no process is left alone with it at the end."""
-    sizes = Counter(group_of(item.nodeid) for item in items)
-    slow = {group_of(item.nodeid) for item in items if item.get_closest_marker("slow")}
+    sizes: Counter[str] = Counter()
+    for item in items:
+        sizes[group_of(item.nodeid)] += SLOW if item.get_closest_marker("slow") else 1
 
-    def place(item: pytest.Item) -> tuple[bool, bool, int]:
+    def place(item: pytest.Item) -> tuple[bool, int]:
         group = group_of(item.nodeid)
-        return group != "browser", group not in slow, -sizes[group]
+        return group != "browser", -sizes[group]
 
     items.sort(key=place)
 
