@@ -51,11 +51,14 @@ def coco_polygon(corners: Tensor, size: tuple[int, int]) -> Tensor:
 def _polygon_cases(generator: Generator) -> list[Case]:
     rectangle = torch.tensor([[1.0, 2.0], [5.0, 2.0], [5.0, 4.0], [1.0, 4.0]])
     angle = [[1.0, 1.0], [7.0, 1.0], [7.0, 3.0], [3.0, 3.0], [3.0, 7.0], [1.0, 7.0]]
+    comb = torch.tensor([[1, 1], [3, 1], [3, 6], [5, 6], [5, 1], [7, 1], [7, 6], [9, 6], [9, 1]])
+    comb = torch.cat([comb, torch.tensor([[11, 1], [11, 7], [1, 7]])]).float()
     return [
         Case("a rectangle of 4 x 2 pixels", rectangle, (5, 7)),
         Case("the letter L upside down, 6 corners", torch.tensor(angle), (8, 9)),
         Case("a triangle", _polygon(generator, 3), (20, 24)),
         Case("a star of 8 corners", _polygon(generator, 8), (20, 24)),
+        Case("a comb: up to six crossings in a row", comb, (8, 14)),
         Case("no corners", torch.zeros(0, 2), (4, 6)),
     ]
 
@@ -312,7 +315,7 @@ def _size_cases(generator: Generator) -> list[Case]:
     sides = 200 * torch.rand(6, generator=generator)
     return [
         Case("one of each", torch.tensor([100.0, 5000.0, 40000.0])),
-        Case("right on the borders", torch.tensor([1023.0, 1024.0, 1025.0, 9216.0])),
+        Case("at the borders", torch.tensor([0.0, 1023, 1024, 1025, 9216, 9300])),
         Case("six objects", (sides**2).round()),
         Case("no object", torch.zeros(0)),
     ]

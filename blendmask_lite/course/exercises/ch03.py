@@ -46,6 +46,7 @@ def _level_cases(generator: Generator) -> list[Case]:
         Case("2 rows, 3 columns, stride 8", torch.randn(1, 1, 2, 3, generator=generator), 8),
         Case("5 rows, 4 columns, stride 16", torch.randn(2, 8, 5, 4, generator=generator), 16),
         Case("one cell, stride 128", torch.randn(1, 8, 1, 1, generator=generator), 128),
+        Case("an odd stride, 5", torch.randn(1, 8, 2, 3, generator=generator), 5),
         Case("a level without rows", torch.zeros(1, 8, 0, 3), 32),
     ]
 
@@ -282,6 +283,7 @@ def _assignment_cases(generator: Generator) -> list[Case]:
     boxes = torch.tensor([[0.0, 0.0, 40.0, 40.0], [12.0, 12.0, 32.0, 32.0]])
     near, far = torch.tensor([[-1.0, 32.0]] * 3), torch.tensor([[32.0, math.inf]] * 3)
     both = locations, boxes, _all(locations, 8.0)
+    limit = torch.tensor([[8.0, 20.0]]), boxes[:1], torch.tensor([8.0])  # 8, 20, 32 and 20 px
     level = torch.randint(3, (80,), generator=generator)
     strides = torch.tensor([8.0, 16.0, 32.0])[level]
     ranges = torch.tensor([[-1.0, 32.0], [32.0, 48.0], [48.0, math.inf]])[level]
@@ -289,6 +291,8 @@ def _assignment_cases(generator: Generator) -> list[Case]:
     return [
         Case("three locations, two boxes, up to 32 px", *both, near, math.inf),
         Case("the same, 32 px and more", *both, far, math.inf),
+        Case("the farthest side at the upper limit", *limit, near[:1], math.inf),
+        Case("the farthest side at the lower limit", *limit, far[:1], math.inf),
         Case("80 locations of three levels, six boxes", some, many, strides, ranges, 1.5),
         Case("whole boxes", some, many, strides, ranges, math.inf),
         Case("no box", some, torch.zeros(0, 4), strides, ranges, 1.5),

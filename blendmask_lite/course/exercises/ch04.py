@@ -52,6 +52,7 @@ def _focal_cases(generator: Generator) -> list[Case]:
     return [
         Case("an object and a background location, one class", *zero, _number(1), 0.25, 2.0),
         Case("two images, 30 locations, four classes", logits, labels, _number(48), 0.25, 2.0),
+        Case("gamma 1", logits, labels, _number(7), 0.25, 1.0),
         Case("gamma 0, alpha 0.5: half cross entropy", logits, labels, _number(1), 0.5, 0.0),
         Case("logits of +-100", *large, _number(1), 0.25, 2.0),
         Case("no location", *nothing, _number(1), 0.25, 2.0),

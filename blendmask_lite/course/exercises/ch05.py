@@ -147,6 +147,9 @@ def _suppression_cases(generator: Generator) -> list[Case]:
     chain = torch.stack([left, left * 0, left + 10, left * 0 + 10], dim=1)
     by_hand = (chain, torch.tensor([0.7, 0.8, 0.9, 0.6]), torch.tensor([0, 0, 0, 1]), 0.5)
 
+    halves = torch.tensor([[0.0, 0.0, 2.0, 1.0], [0.0, 0.0, 1.0, 1.0]])
+    limit = halves, torch.tensor([0.9, 0.8]), torch.tensor([0, 0])
+
     def drawn(num: int) -> tuple[Tensor, ...]:
         corner = torch.rand(num, 2, generator=generator) * 60
         size = 10 + 30 * torch.rand(num, 2, generator=generator)
@@ -156,6 +159,7 @@ def _suppression_cases(generator: Generator) -> list[Case]:
 
     return [
         Case("four boxes, two classes", *by_hand),
+        Case("two boxes with an IoU of exactly 0.5", *limit, 0.5),
         Case("200 boxes, three classes, above 0.4", *drawn(200), 0.4),
         Case("200 boxes, three classes, above 0.6", *drawn(200), 0.6),
         Case("no box", *drawn(0), 0.6),

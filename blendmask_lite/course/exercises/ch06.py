@@ -67,11 +67,13 @@ def _block_cases(generator: Generator) -> list[Case]:
     middle[..., 1, 1] = 1.0  # copies its input
     ramp = torch.tensor([[[[0.0, 2.0], [4.0, 6.0]]]])
     norm = torch.tensor([[2.0], [4.0 - EPSILON], [3.0], [-1.0]])  # -> 3 (x - 2) / 2 - 1
+    faint = torch.tensor([[0.0], [2e-6], [1.0], [0.0]])
     return [
         Case("2 x 2, a kernel that copies", ramp, middle, norm),
         Case(
             "two images, 5 -> 3 channels", _normal(generator, 2, 5, 6, 7), *_layer(generator, 5, 3)
         ),
+        Case("a channel that hardly varies", 1e-3 * ramp, middle, faint),
         Case("no image", torch.zeros(0, 2, 4, 4), *_layer(generator, 2, 3)),
     ]
 

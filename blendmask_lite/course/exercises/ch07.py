@@ -53,10 +53,14 @@ def _sample_cases(generator: Generator) -> list[Case]:
     values = torch.randn(6, 9, generator=generator)
     inside = torch.rand(50, 2, generator=generator) * torch.tensor([9.0, 6.0])
     around = torch.rand(50, 2, generator=generator) * torch.tensor([13.0, 10.0]) - 2
+    # The map covers 0 to 9 and 0 to 6.
+    ends = [[-0.5, 1.2], [9.5, 2.3], [3.1, -0.5], [4.6, 6.5], [-0.75, 1.2], [3.1, 6.75], [9, 6]]
+    limits = torch.tensor(ends)
     return [
         Case("four points on a map of 2 x 3", by_hand, places),
         Case("50 points on a map of 6 x 9", values, inside),
         Case("50 points, some of them outside", values, around),
+        Case("at the border, half a cell outside, and a little more", values, limits),
         Case("no point", values, inside[:0]),
     ]
 
@@ -303,6 +307,9 @@ def _pool_cases(generator: Generator) -> list[Case]:
         Case("one base of 4 x 4, R = 2", by_hand, torch.tensor([[2.0, 2.0, 10.0, 10.0]]), 2, 4),
         Case("four bases, three boxes, R = 4", bases, _boxes(generator, 3, 4.0), 4, 4),
         Case("more bins than cells, R = 16", bases, _boxes(generator, 2, 4.0), 16, 4),
+        Case(
+            "a box within a single cell, R = 2", bases, torch.tensor([[8.2, 8.2, 9.0, 9.0]]), 2, 4
+        ),
         Case("boxes that stick out", bases, outside, 4, 4),
         Case("no box", bases, outside[:0], 4, 4),
     ]

@@ -195,6 +195,7 @@ def _part_cases(generator: Generator) -> list[Case]:
     return [
         Case("four masks of 2 x 2, three in the first part", *few, torch.tensor([0, 0, 0, 1]), 2),
         Case("30 masks in four parts, the last one empty", *many, drawn, 4),
+        Case("hardly any weight", *few[:2], 1e-4 * few[2], torch.tensor([0, 0, 0, 1]), 2),
         Case("no positive location", *nothing, torch.zeros(0, dtype=torch.int64), 2),
     ]
 

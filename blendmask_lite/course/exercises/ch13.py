@@ -226,6 +226,12 @@ def _match_cases(generator: Generator) -> list[Case]:
     # The best partner of both bases is the same one; only one of them can have it.
     rival = torch.stack([right + 0.4 * right.T, 0.1 * right - right.T])
     first = torch.randn(4, 6, 8, generator=generator)
+    # Correlations 0.9 and 0.8 for the first base, 0.8 and 0.2 for the second: the sum is larger if
+    # the first gives way. With products in place of correlations it is not.
+    axes = torch.tensor([[1.0, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]]) / 2
+    sides = torch.tensor([[1.0, 0, 0], [0.638, 0.518, 0.57], [0.9, 0.436, 0], [0.8, -0.6, 0]])
+    pair, others = (sides @ axes).view(2, 2, 2, 2)
+    loud = torch.tensor([10.0, 1.0])[:, None, None]
     # Three bases change places in a ring, so that the order is not its own inverse.
     ring = torch.tensor([1, 2, 0, 3]).roll(int(torch.randint(0, 4, (), generator=generator)))
     offsets = 40 * torch.randperm(4, generator=generator)[:, None, None]
@@ -235,6 +241,8 @@ def _match_cases(generator: Generator) -> list[Case]:
         Case("two bases that want one partner", torch.stack([right, right + 0.2 * right.T]), rival),
         Case("a base and its negative", bases, torch.stack([-bases[0], bases[0] + bases[1]])),
         Case("four bases in another order", first, second),
+        Case("the same, the first runs' bases 10 and 1 times as strong", pair * loud, others),
+        Case("the same, the second run's bases 10 and 1 times as strong", pair, others * loud),
         Case("one base", first[:1], second[:1]),
     ]
 

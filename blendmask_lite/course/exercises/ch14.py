@@ -77,6 +77,10 @@ def _merge_cases(generator: Generator) -> list[Case]:
     masks[0, 1:3], masks[1, 0:2] = True, True
     stuff = torch.tensor([[1, 1, 1], [0, 0, 0], [0, 0, 0], [2, 2, 1]])
     scores = torch.tensor([0.6, 0.9])
+    low = torch.tensor([0.5, 0.25])
+    covered = torch.zeros(3, 4, 3, dtype=torch.bool)
+    covered[0, :2], covered[1, 1], covered[2, 1, 1:], covered[2, 2, 0] = True, True, True, True
+    hidden = covered, torch.tensor([0.9, 0.8, 0.7]), stuff
     several = _rectangles(generator, 6, 12, 16) | _rectangles(generator, 6, 12, 16)
     random = torch.rand(6, generator=generator)
     kinds = _ids(_rectangles(generator, 3, 12, 16))
@@ -85,6 +89,8 @@ def _merge_cases(generator: Generator) -> list[Case]:
         Case("the same with overlap 0.4: left out", masks, scores, stuff, 0.3, 0.4, 1),
         Case("the same with stuff of 2 pixels or more", masks, scores, stuff, 0.3, 0.5, 2),
         Case("six objects, 12 x 16 pixels", several, random, kinds, 0.2, 0.4, 12),
+        Case("a score at the threshold stays, a lower one goes", masks, low, stuff, 0.5, 0.6, 1),
+        Case("an object with one free pixel, one with none", *hidden, 0.3, 1.0, 1),
         Case("no object", masks[:0], scores[:0], stuff, 0.3, 0.5, 1),
     ]
 

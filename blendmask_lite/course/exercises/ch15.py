@@ -51,6 +51,7 @@ def _auc_cases(generator: Generator) -> list[Case]:
     return [
         Case("one base, three cells of an object, two of background: 4.5 of 6 pairs", few, on_few),
         Case("four bases, 60 cells, many equal values", steps, on_some),
+        Case("no cell of the background", torch.zeros(2, 3), torch.ones(3, dtype=torch.bool)),
         Case("no cell of an object", torch.zeros(2, 3), torch.zeros(3, dtype=torch.bool)),
     ]
 
@@ -115,6 +116,7 @@ def follow_position(crops: Tensor, inside: Tensor) -> Tensor:
 def _position_cases(generator: Generator) -> list[Case]:
     left_right = torch.tensor([[-1.0, 0.0, 1.0]]).expand(3, 3)
     by_hand = torch.stack([left_right, left_right.T * -5])[None]
+    flat = torch.stack([torch.full((3, 3), 0.5), left_right * 1e-3])[None]
     crops = torch.randn(3, 4, 14, 14, generator=generator)
     crops = crops + torch.linspace(-2, 2, 14) + torch.tensor([3.0, -4.0, 1.0])[:, None, None, None]
     inside = torch.rand(3, 14, 14, generator=generator) < 0.5
@@ -124,6 +126,7 @@ def _position_cases(generator: Generator) -> list[Case]:
     return [
         Case("3 x 3, bases grow to the right and upwards", by_hand, by_hand[:, 0] < 9),
         Case("three objects, four bases, 14 x 14", crops, inside),
+        Case("a constant base and a faint one", flat, by_hand[:, 0] < 9),
         Case("no object", *none),
     ]
 
@@ -274,6 +277,9 @@ def _limit_cases(generator: Generator) -> list[Case]:
         Case("two bases, 2 x 2: one of two cells reached, one too many: 1/3", crops, truth),
         Case("four objects, four bases, 14 x 14", noise, masks),
         Case("the same, few positive values", noise - 1, masks),
+        Case("values of exactly 0", crops.clamp(-1, 0) * 0, truth),
+        Case("a mask of one cell", crops - 2, truth & (crops[:, 0] > 0)),
+        Case("nothing to reach, nothing to find", crops * 0 - 1, truth & False),
         Case("no object", *empty),
     ]
 
