@@ -258,8 +258,8 @@ def assign(
         radius: half side of the central square, strides.
 
     Returns:
-        (L,) int64: the smallest box that has the location in its central square and a farthest
-        side within the range, the first of equal areas; -1 if there is none.
+        (L,) int64: index of the smallest box that has the location in its central square and its
+        farthest side within the range, the first of equal areas; -1 if there is none.
     """
     # Step 0: without boxes there is nothing to choose from
     if len(boxes) == 0:
