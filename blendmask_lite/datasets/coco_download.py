@@ -128,7 +128,7 @@ def download_coco(
         split: a key of `SPLITS`. Those without annotations get an empty list of them.
         num_images: chosen at random; None takes all.
         categories: only images with an object of one of these names; their other objects stay.
-        seed: of the random choice; more images of one seed include the fewer.
+        seed: of the random choice; a larger choice with the same seed includes the smaller one.
         panoptic: also fetch panoptic_SPLIT.json and the pictures of segments.
         url: where COCO's folders `zips` and `annotations` are.
         progress: given what is counted, makes a callback (done, total).
@@ -190,7 +190,7 @@ class _Job:
         """File names of the wanted images and of those of earlier calls, by id."""
         chosen = choose_images(self.index, num_images=num_images, categories=categories, seed=seed)
         earlier = self._described()
-        missing = [each for each in earlier - chosen if not self._is_there(each)]
+        missing = [i for i in earlier - chosen if not (self.pictures / self.names[i]).is_file()]
         if missing and len(earlier) == len(self.names):
             raise ValueError(
                 f"{self.file}: describes the whole split, but {len(missing)} of its pictures are "
@@ -250,16 +250,13 @@ class _Job:
         if not self.file.exists():
             return set()
         described = read_annotations(self.file).images
-        for image_id, name in ((each, image["file_name"]) for each, image in described.items()):
-            if self.names.get(image_id) != name:
+        for image_id, image in described.items():
+            if self.names.get(image_id) != image["file_name"]:
                 raise ValueError(
-                    f"{self.file}: describes image {image_id} ({name}), which COCO's {self.split} "
-                    "has not; name another --root"
+                    f"{self.file}: describes image {image_id} ({image['file_name']}), which COCO's "
+                    f"{self.split} does not have; name another --root"
                 )
         return set(described)
-
-    def _is_there(self, image_id: int) -> bool:
-        return (self.pictures / self.names[image_id]).is_file()
 
     def _unpack(self, archive: Archive, wanted: dict[str, Path], what: str) -> int:
         """Write the members that are missing or damaged, each atomically; how many."""
@@ -286,7 +283,7 @@ class _Job:
 
 
 def read_split(path: Path, *, has_objects: bool) -> tuple[dict[str, Any], AnnotationFile]:
-    """The content of an annotation file as it is, and indexed; one without objects has none.
+    """The content of an annotation file, as it is and indexed; it may have no objects.
 
     Raises:
         ValueError: the file is damaged or inconsistent, or a file name is not a plain one.
@@ -305,7 +302,7 @@ def read_split(path: Path, *, has_objects: bool) -> tuple[dict[str, Any], Annota
 def choose_images(
     index: AnnotationFile, *, num_images: int | None, categories: Sequence[str], seed: int
 ) -> set[int]:
-    """Ids of images at random: of a larger number, the smaller number's are a part.
+    """Ids of images at random; a larger choice includes every smaller one.
 
     Args:
         index: of the whole split.
@@ -339,7 +336,7 @@ def choose_images(
 
 
 def _restricted(content: dict[str, Any], chosen: dict[int, str]) -> dict[str, Any]:
-    """Images and annotations of the chosen images; all else as it is."""
+    """The content with only the chosen images and their annotations."""
     return content | {
         "images": [each for each in content["images"] if each["id"] in chosen],
         "annotations": [each for each in content["annotations"] if each["image_id"] in chosen],
@@ -348,7 +345,7 @@ def _restricted(content: dict[str, Any], chosen: dict[int, str]) -> dict[str, An
 
 @contextmanager
 def _alone(root: Path) -> Iterator[None]:
-    """The folder's lock is held inside of the `with`."""
+    """Hold the folder's lock, or refuse it."""
     import filelock
 
     (root / STORE).mkdir(parents=True, exist_ok=True)

@@ -221,8 +221,8 @@ def read_structure(state: Mapping[str, Tensor]) -> dict[str, Any]:
         state: by the released code's names.
 
     Returns:
-        Values by field; `semantic_weight` is 0 where the auxiliary head is missing, and
-        `backbone` a description where it is none of ours.
+        Values by field; `semantic_weight` is 0 if the auxiliary head is missing, and `backbone`
+        a description if it is none of ours.
 
     Raises:
         ValueError: the weights are of no BlendMask.
@@ -250,7 +250,7 @@ def read_structure(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def recognise(structure: Mapping[str, Any]) -> str | None:
-    """The preset that is built so; None where there is none.
+    """The preset with this structure, or None.
 
     Weights of one class are taken for the published person model's.
 
@@ -267,7 +267,7 @@ def recognise(structure: Mapping[str, Any]) -> str | None:
 
 
 def differences(structure: Mapping[str, Any], config: ModelConfig) -> list[str]:
-    """What is built otherwise than the config says; numbers of classes may differ."""
+    """Where the weights' structure differs from the config; numbers of classes may differ."""
     found = [
         f"{name} is {value!r}, not {getattr(config, name)!r}"
         for name, value in structure.items()
@@ -331,13 +331,13 @@ def load_adelaidet(
     Args:
         source: a name of the model zoo ("R_50_3x", see `PUBLISHED`), a URL, or a file. What is
             downloaded stays in the cache folder.
-        preset: a name of `PRESETS`, or a config where the training had one of its own; without,
+        preset: a name of `PRESETS`, or a config if the training had one of its own; by default
             the weights tell. Numbers of classes always come from the weights, and an auxiliary
             semantic head that they lack is left out.
-        class_names: C names for the labels; without, COCO's for 80 classes, "person" for the
+        class_names: C names for the labels; by default COCO's for 80 classes, "person" for the
             person model and otherwise "class 0", ... The file has no names: give them for a model
             of your own data. With COCO's names, the labels have COCO's category ids.
-        stuff_names: S names for a panoptic model; without, COCO's where there are 53.
+        stuff_names: S names for a panoptic model; by default COCO's if there are 53.
 
     Returns:
         The model in evaluation mode, float32, on the CPU, with the preset's test size.

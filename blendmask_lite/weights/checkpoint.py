@@ -11,8 +11,6 @@ import dataclasses
 import io
 import json
 import os
-import pickle
-import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,7 +29,10 @@ from blendmask_lite.weights.tensors import (
     checked_training,
     checked_weights,
     is_safetensors,
+    named_errors,
     read_safetensors,
+    require_file,
+    require_intact,
     require_loadable,
 )
 
@@ -41,7 +42,6 @@ __all__ = [
     "load_model",
     "load_weights",
     "read_checkpoint",
-    "require_intact",
     "save_model",
     "write_checkpoint",
 ]
@@ -354,11 +354,7 @@ def _read_content(path: Path) -> object:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, of another kind, or reading it would run code.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such checkpoint")
-    if not path.is_file():
-        kind = "a folder" if path.is_dir() else "no regular file"
-        raise ValueError(f"{path}: is {kind}, expected a checkpoint file")
+    require_file(path, "checkpoint file")
     if is_safetensors(path):
         state, texts = read_safetensors(path)
         if HEADER not in texts:
@@ -370,44 +366,7 @@ def _read_content(path: Path) -> object:
         except (ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
             raise ValueError(f"{path}: damaged ({first_line(error)})") from None
         return content | {"state": state}
-    try:
+    with named_errors(path, "a checkpoint"):
         require_intact(path)
         with path.open("rb") as file:  # torch would judge a path by its suffix
             return torch.load(file, map_location="cpu", weights_only=True)
-    except zipfile.BadZipFile:
-        raise ValueError(f"{path}: not a checkpoint, or the file is cut off") from None
-    except pickle.UnpicklingError as error:
-        if "global" in str(error).lower():
-            raise ValueError(
-                f"{path}: refused, because reading it would run code; "
-                "a checkpoint holds tensors and plain values only"
-            ) from None
-        raise ValueError(f"{path}: not a checkpoint ({first_line(error)})") from None
-    except Exception as error:  # a pickle is a little program: damaged, it fails in any way
-        if isinstance(error, OSError) and error.filename is not None:  # it cannot be opened
-            raise
-        raise ValueError(f"{path}: not a checkpoint, or damaged ({first_line(error)})") from None
-
-
-def require_intact(path: Path) -> None:
-    """Check of a file of torch.save what torch does not: sums, sizes, and one greedy name.
-
-    torch.save does not compress. Parts that declare more bytes than the file has would take memory
-    that no one expects of so small a file.
-
-    Raises:
-        zipfile.BadZipFile: the file is none, or cut off.
-        pickle.UnpicklingError: it makes a bytearray, which takes any amount of memory.
-        ValueError: a part of it is not what was written, or too large; says which.
-    """
-    with zipfile.ZipFile(path) as archive:
-        declared = sum(part.file_size for part in archive.infolist())
-        if declared > path.stat().st_size:
-            raise ValueError(
-                f"its parts declare {declared:,} bytes, the file has {path.stat().st_size:,}"
-            )
-        if damaged := archive.testzip():
-            raise ValueError(f"{damaged} has a wrong check sum")
-        for name in archive.namelist():
-            if name.endswith(".pkl") and b"\nbytearray\n" in archive.read(name):
-                raise pickle.UnpicklingError("GLOBAL bytearray")

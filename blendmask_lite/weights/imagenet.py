@@ -57,14 +57,14 @@ def load_backbone_weights(model: BlendMask, source: str | os.PathLike[str]) -> N
 
     Args:
         model: its backbone is changed, nothing else. Its config has to treat images as the weights
-            are used to; for most of timm's and torchvision's that is the default.
+            expect; for most of timm's and torchvision's that is the default.
         source: "imagenet" for the weights of the authors, or of the library that the backbone is
             from; or a file of such weights.
 
     Raises:
         FileNotFoundError: there is no such file.
         DownloadError: the weights cannot be fetched.
-        ValueError: there are none, or they are of another network or other images.
+        ValueError: there are none, or they belong to another network or to other images.
     """
     backbone = model.backbone
     if not isinstance(backbone, LibraryBackbone):
@@ -77,11 +77,11 @@ def load_backbone_weights(model: BlendMask, source: str | os.PathLike[str]) -> N
     for name, values, own in (("mean", mean, config.pixel_mean), ("std", std, config.pixel_std)):
         if any(abs(theirs * 255 - ours) > 0.5 for theirs, ours in zip(values, own, strict=True)):
             raise ValueError(
-                f"pixel_{name} = {own}: the weights of {config.backbone} are used to "
+                f"pixel_{name} = {own}: the weights of {config.backbone} expect "
                 f"{tuple(round(each * 255, 3) for each in values)} and RGB images"
             )
     if config.channel_order != "rgb":
-        raise ValueError(f"channel_order = bgr: {config.backbone} is used to RGB images")
+        raise ValueError(f"channel_order = bgr: {config.backbone} expects RGB images")
     load_weights(backbone.body, state, source=f"{source} for {config.backbone}")
 
 
@@ -125,7 +125,7 @@ def load_detectron2_backbone(model: BlendMask, source: str | os.PathLike[str]) -
     """Start from a backbone that was trained on ImageNet, as the authors did.
 
     A file with Caffe2's names (MSRA's R-50.pkl and R-101.pkl), with detectron2's, or with DLA's.
-    Where its norms are only a scale and a shift, the running statistics become those that change
+    If its norms are only a scale and a shift, the running statistics become those that change
     nothing. Offsets of deformable convolutions stay at zero; the file's classifier is left out.
 
     Args:
@@ -136,7 +136,7 @@ def load_detectron2_backbone(model: BlendMask, source: str | os.PathLike[str]) -
         FileNotFoundError: there is no such file.
         DownloadError: the file is not in the cache and cannot be fetched.
         ValueError: the file would run code, is damaged, is of another backbone, or the model
-            does not treat images as these weights are used to.
+            does not treat images as these weights expect.
     """
     path = _find(model.config, source)
     weights = read_weights(path)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import pickle
-import re
-import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,11 +12,18 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from blendmask_lite.terminal import first_line
-from blendmask_lite.weights.checkpoint import HEADER, require_intact
-from blendmask_lite.weights.tensors import is_dense, is_safetensors, read_safetensors
+from blendmask_lite.weights.checkpoint import HEADER
+from blendmask_lite.weights.tensors import (
+    RefusedError,
+    is_dense,
+    is_safetensors,
+    named_errors,
+    read_safetensors,
+    require_file,
+    require_intact,
+)
 
-__all__ = ["STAND_INS", "PickledArray", "RefusedError", "as_tensor", "load_arrays", "read_weights"]
+__all__ = ["STAND_INS", "PickledArray", "as_tensor", "load_arrays", "read_weights"]
 
 
 TYPES = {
@@ -32,10 +37,6 @@ TYPES = {
     "u1": torch.uint8,
     "b1": torch.bool,
 }
-
-
-class RefusedError(pickle.UnpicklingError):
-    """The file names something that is neither an array nor a plain value."""
 
 
 class Sealed(type):
@@ -91,15 +92,7 @@ class FromBuffer(metaclass=Sealed):
         order: str,
         axes: tuple[int, ...] | None = None,
     ) -> PickledArray:
-        """The array.
-
-        Args:
-            data: the numbers.
-            kind: their type.
-            shape: before the axes are permuted.
-            order: C or F; K where the axes are permuted.
-            axes: the permutation.
-        """
+        """The array; its order is C, F, or K if the axes are permuted."""
         array = PickledArray()
         tensor = _make_tensor(data, kind, shape, is_fortran=order == "F")
         array.tensor = tensor if axes is None else tensor.permute(axes)
@@ -197,11 +190,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         FileNotFoundError: there is no such file.
         ValueError: no file of weights, a damaged one, or one that would run code.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
-    if not path.is_file():
-        kind = "a folder" if path.is_dir() else "no regular file"
-        raise ValueError(f"{path}: is {kind}, expected a file of weights")
+    require_file(path, "file of weights")
     content = _read(path)
     if not isinstance(content, Mapping):
         raise ValueError(f"{path}: holds a {type(content).__name__}, not weights by name")
@@ -240,7 +229,7 @@ def _read(path: Path) -> object:
         if HEADER in texts:
             raise ValueError(f"{path}: {OURS}")
         return state
-    try:
+    with named_errors(path, "a file of weights"):
         if head.startswith(ZIP):
             require_intact(path)
         elif head.startswith(LEGACY) and b"\nbytearray\n" in path.read_bytes():
@@ -251,23 +240,3 @@ def _read(path: Path) -> object:
             admitted = [(stand_in, name) for name, stand_in in STAND_INS.items()]
             with torch.serialization.safe_globals(admitted):  # type: ignore[arg-type]
                 return torch.load(file, map_location="cpu", weights_only=True)
-    except RefusedError as error:
-        raise _refused(path, str(error)) from None
-    except pickle.UnpicklingError as error:
-        if asked := re.search(r"(?:GLOBAL|class|function) ([\w.]+)", str(error)):
-            raise _refused(path, asked[1]) from None
-        raise ValueError(f"{path}: not a file of weights, or damaged") from None
-    except zipfile.BadZipFile:
-        raise ValueError(f"{path}: not a file of weights, or it is cut off") from None
-    except Exception as error:  # a pickle is a little program: damaged, it fails in any way
-        if isinstance(error, OSError) and error.filename is not None:  # it cannot be opened
-            raise
-        reason = f"not a file of weights, or damaged ({first_line(error)})"
-        raise ValueError(f"{path}: {reason}") from None
-
-
-def _refused(path: Path, what: str) -> ValueError:
-    return ValueError(
-        f"{path}: refused, because reading it would run code ({what}); "
-        "a file of weights holds tensors, arrays and plain values only"
-    )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -13,13 +17,17 @@ from torch import Tensor
 from blendmask_lite.terminal import first_line
 
 __all__ = [
+    "RefusedError",
     "checked_training",
     "checked_weights",
     "is_dense",
     "is_safetensors",
     "listed",
     "misfit",
+    "named_errors",
     "read_safetensors",
+    "require_file",
+    "require_intact",
     "require_loadable",
 ]
 
@@ -87,6 +95,63 @@ def require_loadable(
         raise ValueError(f"{source}: these weights cannot be loaded: {'; '.join(texts)}")
 
 
+class RefusedError(pickle.UnpicklingError):
+    """The file names something that is neither an array nor a plain value."""
+
+
+@contextmanager
+def named_errors(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever fails while `path` is read into one ValueError that names it."""
+    try:
+        yield
+    except zipfile.BadZipFile:
+        raise ValueError(f"{path}: not {what}, or the file is cut off") from None
+    except Exception as error:  # a pickle is a little program: damaged, it fails in any way
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        asked = re.search(r"(?:GLOBAL|class|function) ([\w.]+)", str(error))
+        if isinstance(error, RefusedError) or (isinstance(error, pickle.UnpicklingError) and asked):
+            name = asked[1] if asked else str(error)
+            raise ValueError(
+                f"{path}: refused, because reading it would run code ({name}); "
+                f"{what} holds tensors, arrays and plain values only"
+            ) from None
+        raise ValueError(f"{path}: not {what}, or damaged ({first_line(error)})") from None
+
+
+def require_file(path: Path, what: str) -> None:
+    """Refuse a missing file with FileNotFoundError, a folder or device with ValueError."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such {what}")
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise ValueError(f"{path}: is {kind}, expected a {what}")
+
+
+def require_intact(path: Path) -> None:
+    """Check what torch does not check of its zip files: sums, sizes, and one greedy name.
+
+    torch.save does not compress. Parts that declare more bytes than the file has would take memory
+    that no one expects of so small a file.
+
+    Raises:
+        zipfile.BadZipFile: the file is none, or cut off.
+        RefusedError: it makes a bytearray, which takes any amount of memory.
+        ValueError: a part of it is not what was written, or too large; says which.
+    """
+    with zipfile.ZipFile(path) as archive:
+        declared = sum(part.file_size for part in archive.infolist())
+        if declared > path.stat().st_size:
+            raise ValueError(
+                f"its parts declare {declared:,} bytes, the file has {path.stat().st_size:,}"
+            )
+        if damaged := archive.testzip():
+            raise ValueError(f"{damaged} has a wrong check sum")
+        for name in archive.namelist():
+            if name.endswith(".pkl") and b"\nbytearray\n" in archive.read(name):
+                raise RefusedError("bytearray")
+
+
 def is_safetensors(path: Path) -> bool:
     """Whether a file begins like one of safetensors: the length of a JSON header, and its brace."""
     with path.open("rb") as file:
@@ -123,11 +188,6 @@ def is_dense(value: object) -> TypeGuard[Tensor]:
 def checked_weights(values: object, place: str, path: Path) -> dict[str, Tensor]:
     """A dictionary of dense tensors that are no larger than their file: a view may repeat values.
 
-    Args:
-        values: what the file holds.
-        place: where in the file, for errors.
-        path: of the file.
-
     Raises:
         ValueError: it is something else; names file, place and tensor.
     """
@@ -145,12 +205,8 @@ def checked_weights(values: object, place: str, path: Path) -> dict[str, Tensor]
 def checked_training(
     values: object, weights: Mapping[str, Tensor], path: Path
 ) -> dict[str, Any] | None:
-    """What continuing a training needs, if it is there: as sound as the weights.
-
-    Args:
-        values: what the file holds.
-        weights: to use, of the same file; those being trained have their names and shapes.
-        path: of the file.
+    """What continuing a training needs, if it is there: as sound as the file's finished `weights`,
+    whose names and shapes it has.
 
     Raises:
         ValueError: a part is missing or of another form, or holds NaN or infinity.
@@ -190,6 +246,6 @@ def checked_training(
 
 
 def listed(names: list[str], limit: int = 5) -> str:
-    """The first names, and how many there are beside them."""
+    """The first names, and the number of further ones."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more

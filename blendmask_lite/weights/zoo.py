@@ -40,7 +40,7 @@ class Published:
         name: as the table has it.
         preset: of ours.
         file: its own name in the cache.
-        url: None where no link is left.
+        url: None if no link is left.
         box_ap, mask_ap: on COCO val2017 (the person model's on another set), per cent.
         pq: panoptic quality on val2017, per cent.
         fps: images a second on a GTX 1080 Ti, one at a time.
@@ -107,7 +107,7 @@ def find_published(source: str | os.PathLike[str]) -> Published | None:
 
 
 def find_file(source: str | os.PathLike[str]) -> Path:
-    """The file of a source, fetched into the cache where it is none of this machine.
+    """The file of a source; one that is not on this machine is fetched into the cache.
 
     Args:
         source: a name of the table (which wins over a file of the same name), an http or https
@@ -154,13 +154,13 @@ def _find_published_file(published: Published) -> Path:
 
 
 def _direct(url: str) -> str:
-    """The file itself where a link leads to its page."""
+    """The address of the file itself, if a link leads to its page."""
     is_page = url.startswith("https://huggingface.co/") and "/blob/" in url
     return url.replace("/blob/", "/resolve/", 1) if is_page else url
 
 
 def _file_name(url: str) -> str:
-    """In the cache: as it is from the model zoo, with a mark of the URL from elsewhere."""
+    """Its name in the cache: that of the model zoo, or with a mark of the URL if from elsewhere."""
     name = PurePosixPath(unquote(urlsplit(url).path)).name or "weights"
     if url.startswith(FOLDER):
         return name
