@@ -135,7 +135,7 @@ RATES = Exercise(
     solution=learning_rates,
     reference=_reference_learning_rates,
     make_cases=_rate_cases,
-    tolerance=1e-6,
+    tolerance=5e-7,  # of rates up to 1; the first one is a thousandth
     wrong_answers=(
         WrongAnswer(
             {" + (1 - share) / 1000": ""},

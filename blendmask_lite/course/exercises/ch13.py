@@ -231,7 +231,7 @@ def _match_cases(generator: Generator) -> list[Case]:
     axes = torch.tensor([[1.0, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]]) / 2
     sides = torch.tensor([[1.0, 0, 0], [0.638, 0.518, 0.57], [0.9, 0.436, 0], [0.8, -0.6, 0]])
     pair, others = (sides @ axes).view(2, 2, 2, 2)
-    loud = torch.tensor([10.0, 1.0])[:, None, None]
+    loud, shift = torch.tensor([[10.0, 1.0], [1.0, -1.0]])[..., None, None]
     # Three bases change places in a ring, so that the order is not its own inverse.
     ring = torch.tensor([1, 2, 0, 3]).roll(int(torch.randint(0, 4, (), generator=generator)))
     offsets = 40 * torch.randperm(4, generator=generator)[:, None, None]
@@ -243,6 +243,7 @@ def _match_cases(generator: Generator) -> list[Case]:
         Case("four bases in another order", first, second),
         Case("the same, the first runs' bases 10 and 1 times as strong", pair * loud, others),
         Case("the same, the second run's bases 10 and 1 times as strong", pair, others * loud),
+        Case("the same, shifted up and down", pair + shift, others + shift),
         Case("one base", first[:1], second[:1]),
     ]
 

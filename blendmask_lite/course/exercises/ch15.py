@@ -270,6 +270,7 @@ def best_possible_iou(crops: Tensor, true_masks: Tensor) -> Tensor:
 def _limit_cases(generator: Generator) -> list[Case]:
     crops = torch.tensor([[[[1.0, -1.0], [2.0, 3.0]], [[-5.0, -2.0], [1.0, -1.0]]]])
     truth = torch.tensor([[[True, True], [False, False]]])
+    signs = torch.tensor([[1.0, -1.0], [-1.0, -1.0]]).expand(1, 2, 2, 2)
     noise = torch.randn(4, 4, 14, 14, generator=generator)
     masks = torch.rand(4, 14, 14, generator=generator) < 0.4
     empty = torch.zeros(0, 4, 7, 7), torch.zeros(0, 7, 7, dtype=torch.bool)
@@ -278,7 +279,7 @@ def _limit_cases(generator: Generator) -> list[Case]:
         Case("four objects, four bases, 14 x 14", noise, masks),
         Case("the same, few positive values", noise - 1, masks),
         Case("values of exactly 0", crops.clamp(-1, 0) * 0, truth),
-        Case("a mask of one cell", crops - 2, truth & (crops[:, 0] > 0)),
+        Case("a mask of one cell, which is reached", signs, signs[:, 0] > 0),
         Case("nothing to reach, nothing to find", crops * 0 - 1, truth & False),
         Case("no object", *empty),
     ]
