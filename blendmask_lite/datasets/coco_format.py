@@ -1,4 +1,4 @@
-"""Records of the COCO format: masks as run lengths, and the entries of an annotation file.
+"""Records of the COCO format: reads and checks masks, and writes the entries of an annotation file.
 
 Chapter 01 of the course. Lin et al., "Microsoft COCO: Common Objects in Context".
 """
