@@ -20,9 +20,10 @@ __all__ = ["TopLayer", "interpolate_attentions", "normalize_attentions"]
 class TopLayer(nn.Module):
     """A 3x3 convolution from the box tower to the attentions, at chosen locations only.
 
-    Dense, K*M*M = 784 channels on every location are the most expensive layer of the network;
-    at most a hundred locations become objects. So the 3x3 neighbourhoods of these are gathered
-    and multiplied with the kernel: the same numbers, gradients included.
+    Computed densely, K*M*M = 784 channels at every location would be the most expensive layer of
+    the network, yet at most a hundred locations become objects. So only the 3x3 neighbourhoods of
+    those locations are gathered and multiplied with the kernel, with the same numbers and
+    gradients.
 
     Args:
         in_channels: of the box tower.
@@ -39,11 +40,11 @@ class TopLayer(nn.Module):
         """Attentions at some locations.
 
         Args:
-            features: box tower's maps of all levels, (B, in_channels, h, w) each.
+            features: the box tower's maps, one per level, (B, in_channels, h, w) each.
             index: (N, 2) int64 pairs (image, location), location counted over all levels.
 
         Returns:
-            (N, A) raw attentions, at least float32; N = 0 keeps the graph attached.
+            (N, A) raw attentions, at least float32; also attached to the graph for N = 0.
         """
         windows = at_least_float32(gather_windows(features, index))  # (N, 9, in_channels)
         kernel = self.conv.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (9 * in_channels, A)
@@ -54,12 +55,12 @@ class TopLayer(nn.Module):
             )
 
     def dense(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Attentions everywhere, (B, A, h, w) per level: to teach, and as the tests' reference."""
+        """Attentions everywhere, (B, A, h, w) per level: for teaching and as a test reference."""
         return [self.conv(level) for level in features]
 
 
 def gather_windows(features: Sequence[Tensor], index: Tensor) -> Tensor:
-    """The 3x3 neighbourhoods of locations, zeros beyond the border of their level.
+    """The 3x3 neighbourhoods of some locations, with zeros beyond the border of their level.
 
     Args:
         features: (B, C, h, w) of every level.
@@ -102,8 +103,8 @@ def interpolate_attentions(attentions: Tensor, size: int, mode: str = "bilinear"
     """
     if mode == "nearest":
         return F.interpolate(attentions, size=(size, size), mode="nearest")
-    # Down and across separate: two products with the (R, M) weights of an axis give the numbers of
-    # `F.interpolate` in a quarter of its time.
+    # Down and across are separate: two products with one axis's (R, M) weights give the same
+    # numbers as `F.interpolate` in a quarter of its time.
     identity = torch.eye(attentions.shape[-1], dtype=attentions.dtype, device=attentions.device)
     along = F.interpolate(identity[None], size=size, mode="linear", align_corners=False)[0].T
     return along @ attentions @ along.T
@@ -116,6 +117,6 @@ def normalize_attentions(attentions: Tensor) -> Tensor:
         attentions: (N, K, R, R).
 
     Returns:
-        (N, K, R, R) score maps, their sum over K is one everywhere.
+        (N, K, R, R) score maps; their sum over K is one everywhere.
     """
     return attentions.softmax(dim=1)

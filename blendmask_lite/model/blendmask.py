@@ -1,6 +1,6 @@
 """BlendMask: the network of figure 2, and the way from its predictions to objects.
 
-Chapters 00 and 05. `forward` predicts on every location, `predict` finds objects, and
+Chapters 00 and 05. `forward` predicts at every location, `predict` finds objects, and
 `predict_panoptic` gives every pixel a segment.
 """
 
@@ -47,17 +47,17 @@ class BlendMask(nn.Module):
         inference: test size and thresholds; by default as in the released code.
         class_names: C names for the labels; by default "class 0", "class 1", ...
         stuff_names: S names for the kinds of stuff; by default "stuff 1", "stuff 2", ...
-        category_ids: C numbers that the labels have in the data's own files, and get in files of
-            results; by default 1 to C.
+        category_ids: C numbers that stand for the labels in the data's own files and in result
+            files; by default 1 to C.
 
     Attributes:
-        own_parts: the class of each part that was passed, by its argument. A checkpoint keeps these
-            names, and `load_model` asks for the parts.
+        own_parts: the class of each part that was passed in, by argument name. A checkpoint keeps
+            these names, and `load_model` asks for the parts.
 
     Raises:
         TypeError: `config` is no ModelConfig.
         ValueError: a part lacks what its protocol asks for, the number of names or ids is not the
-            config's number of classes, names are no texts, or two classes have one id.
+            config's number of classes, a name is not a string, or two classes share an id.
     """
 
     def __init__(
@@ -123,17 +123,17 @@ class BlendMask(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights."""
+        """The weights' dtype."""
         return next(self.parameters()).dtype
 
     def forward(self, images: Sequence[Tensor]) -> BlendMaskOutput:
-        """Predict on every location.
+        """Predict at every location.
 
         Args:
             images: B tensors (3, H, W), RGB, float in [0, 1] or uint8, of any sizes.
 
         Raises:
-            ValueError: no images, or one of another shape or type.
+            ValueError: no images, or one of the wrong shape or type.
         """
         batch, image_sizes = batch_images(images, self.config, device=self.device, dtype=self.dtype)
         features = self.backbone(batch)
@@ -167,7 +167,7 @@ class BlendMask(nn.Module):
         return self.semantic_head(output.features["p3"])
 
     def panoptic_logits(self, output: BlendMaskOutput) -> Tensor:
-        """(B, 1+S, H/4, W/4) of the panoptic branch; channel 0 is all things.
+        """(B, 1+S, H/4, W/4) of the panoptic branch; channel 0 covers all thing classes together.
 
         Raises:
             ValueError: the model was built without the branch.
@@ -177,7 +177,7 @@ class BlendMask(nn.Module):
         return self.panoptic_head(output.features)
 
     def attentions_at(self, output: BlendMaskOutput, index: Tensor) -> Tensor:
-        """Raw attentions of some locations.
+        """Raw attentions at some locations.
 
         Args:
             output: of `forward`.
@@ -196,7 +196,7 @@ class BlendMask(nn.Module):
         *,
         bases: Tensor | None = None,
     ) -> Tensor:
-        """(N, K, R, R) bases cut out along (N, 4) boxes; `bases` stand in for the output's."""
+        """(N, K, R, R) bases cut out along (N, 4) boxes; `bases` replace the output's own."""
         return self.mask_head.crops(output.bases if bases is None else bases, image_index, boxes)
 
     def masks_at(
@@ -214,8 +214,8 @@ class BlendMask(nn.Module):
             output: of `forward`.
             index: (N, 2) int64 pairs (image, location).
             boxes: (N, 4) corners, pixels of the padded input.
-            bases: (B, K, H/s, W/s) instead of the output's own.
-            attentions: (N, A) raw, instead of those of the locations.
+            bases: (B, K, H/s, W/s) used instead of the output's own.
+            attentions: (N, A) raw, used instead of those at the locations.
 
         Returns:
             (N, R, R) mask logits.
@@ -275,13 +275,13 @@ class BlendMask(nn.Module):
         """Find the objects of every image. The images are not resized.
 
         The model has to be in evaluation mode, as `load_model` returns it: in training mode its
-        norms would take the statistics of these images, and learn from them.
+        norms would use the statistics of these images and learn from them.
 
         Args:
             images: tensors (3, H, W), RGB, float in [0, 1] or uint8; an empty list is allowed.
-            output_sizes: (height, width) that boxes and masks are wanted for, one per image;
-                by default those of the images.
-            score_threshold: least class probability x centerness, exclusive, 0 to 1; the score of
+            output_sizes: (height, width) of the boxes and masks wanted, one per image; by default
+                the sizes of the images.
+            score_threshold: class probability x centerness has to be above it, 0 to 1; the score of
                 a detection is the square root of that product.
             max_detections: per image, at least 1.
 
@@ -289,9 +289,9 @@ class BlendMask(nn.Module):
             One `Detections` per image.
 
         Raises:
-            ValueError: the model is in training mode; an image of another shape or type, or with
-                values below -1, above 2 or NaN; not one output size an image; or a threshold or
-                number out of its range.
+            ValueError: the model is in training mode; an image has the wrong shape or type, or
+                values below -1, above 2 or NaN; there is not one output size per image; or a
+                threshold or number is out of range.
         """
         self._require_predictable(images, output_sizes)
         self.inference.changed(score_threshold=score_threshold, max_detections=max_detections)
@@ -313,7 +313,7 @@ class BlendMask(nn.Module):
         score_threshold: float | None = None,
         max_detections: int | None = None,
     ) -> list[Detections]:
-        """The objects of every image of an output; arguments and errors as `predict`'s."""
+        """The objects in every image of an output; arguments and errors as in `predict`."""
         placed = self.place_objects(
             output,
             output_sizes=output_sizes,
@@ -331,7 +331,7 @@ class BlendMask(nn.Module):
         score_threshold: float | None = None,
         max_detections: int | None = None,
     ) -> list[UnpastedDetections]:
-        """As `find_objects`, with masks that are not pasted: the way for large photographs."""
+        """As `find_objects`, with the masks left unpasted: made for large photographs."""
         image_sizes = output.image_sizes
         if output_sizes is not None:
             require_output_sizes(output_sizes, len(image_sizes))
@@ -357,7 +357,7 @@ class BlendMask(nn.Module):
         overlap: float | None = None,
         stuff_area: int | None = None,
     ) -> list[PanopticResult]:
-        """Give every pixel to an object or to a kind of stuff that is sure enough.
+        """Assign pixels to confident objects first, then the free ones to kinds of stuff.
 
         The objects are those of `predict`; the limits below default to `self.inference`.
 
@@ -367,14 +367,14 @@ class BlendMask(nn.Module):
             score_threshold: least score of an object; 0.45 in the released code, 0.2 in the
                 paper (section 4.4).
             overlap: largest share of an object's mask that better objects may cover.
-            stuff_area: least area of a kind of stuff, pixels of the output.
+            stuff_area: smallest area of a kind of stuff, in pixels of the output.
 
         Returns:
             One `PanopticResult` per image.
 
         Raises:
-            ValueError: a model without panoptic branch, a limit out of its range, or what
-                `predict` refuses.
+            ValueError: the model has no panoptic branch, a limit is out of range, or `predict`
+                refuses an argument.
         """
         limits = self.inference.changed(
             panoptic_score_threshold=score_threshold,
@@ -404,7 +404,7 @@ class BlendMask(nn.Module):
         stuff_names: Sequence[str] | None = None,
         category_ids: Sequence[int] | None = None,
     ) -> None:
-        """Give the labels their names and ids; arguments, defaults and errors as the model's."""
+        """Give the labels their names and ids; arguments, defaults and errors as in `BlendMask`."""
         num_classes, num_stuff = self.config.num_classes, self.config.num_stuff_classes
         if class_names is None:
             class_names = [f"class {i}" for i in range(num_classes)]
@@ -450,8 +450,8 @@ def place_detections(
 ) -> UnpastedDetections:
     """Detections at the size that the user wants, before their masks are pasted.
 
-    Masks are pasted into the clipped boxes although the bases were cropped with the unclipped
-    ones, as in the released code: the mask of a box that reaches out is squeezed into the image.
+    Masks are pasted into the clipped boxes although the bases were cropped with the unclipped ones,
+    as in the released code: the mask of a box that leaves the image is squeezed to fit inside.
 
     Args:
         proposals: N boxes of one image, pixels of the padded input.
@@ -465,7 +465,7 @@ def place_detections(
     """
     height, width = output_size
     boxes = clip_boxes(scale_boxes(proposals.boxes, image_size, (height, width)), output_size)
-    left = has_sides(boxes).nonzero()[:, 0]  # once: each boolean index would count again
+    left = has_sides(boxes).nonzero()[:, 0]  # once: every boolean index would search again
     kept, boxes, mask_logits = proposals[left], boxes[left], mask_logits[left]
     return UnpastedDetections(
         boxes=boxes,

@@ -1,7 +1,7 @@
 """Bottom modules: from feature maps to the K bases that all objects of an image share.
 
-Chapter 06. BlendMask, section 3.1 and table 7. Where the paper gives no numbers, these are our
-choices, marked as such.
+Chapter 06. BlendMask, section 3.1 and table 7. Where the paper gives no numbers, ours are marked as
+our choice.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ class BottomModule(nn.Module):
     Attributes:
         inputs: names of the feature maps that it reads: c2 to c5 of the backbone, p2 to p7 of the
             pyramid.
-        stride: s, of the bases, pixels.
+        stride: s, the stride of the bases, pixels.
     """
 
     inputs: tuple[str, ...]
     stride: int
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        """{name: (B, channels, h, w)} -> (B, K, H/s, W/s) bases, without a last activation."""
+        """{name: (B, channels, h, w)} -> (B, K, H/s, W/s) bases, with no final activation."""
         raise NotImplementedError
 
 
 def require_bottom(module: nn.Module) -> None:
-    """Refuse what is no bottom module.
+    """Refuse anything that is not a bottom module.
 
     Raises:
         ValueError: it lacks `inputs` or `stride`, or reads a map that does not exist.
@@ -126,9 +126,9 @@ class ProtoNetP3(BottomModule):
 class DeepLabDecoder(BottomModule):
     """DeepLabV3+'s decoder, the paper's first choice (Chen et al., 2018, section 3.1).
 
-    Atrous pyramid pooling on a coarse map, upsampled and joined with a fine one. Our choice,
-    where BlendMask gives no numbers: 48 channels of the fine map, as in DeepLabV3+, and rates 6,
-    12, 18 at stride 16, halved at stride 32.
+    Atrous pyramid pooling on a coarse map, upsampled and joined with a fine one. Where BlendMask
+    gives no numbers, our choice is 48 channels for the fine map, as in DeepLabV3+, and rates 6, 12
+    and 18 at stride 16, halved at stride 32.
 
     Args:
         inputs: (fine, coarse), such as ("c3", "c5"), ("p3", "p5") or ("p2", "p5").
@@ -174,7 +174,7 @@ class AtrousPyramidPooling(nn.Module):
         branches = [_conv_block(in_channels, channels, size=1)]
         branches += [_conv_block(in_channels, channels, dilation=rate) for rate in rates]
         self.branches = nn.ModuleList(branches)
-        # Groups of 8 channels: one value per image leaves batch statistics nothing at batch 1.
+        # Groups of 8 channels; batch norm learns nothing from one value per image at batch size 1.
         self.image = nn.Sequential(
             nn.Conv2d(in_channels, channels, 1, bias=False),
             nn.GroupNorm(max(channels // 8, 1), channels),

@@ -1,4 +1,4 @@
-"""The config's words turned into the network's parts."""
+"""The network's parts, built as the config says."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ __all__ = [
 def make_fpn(
     config: ModelConfig, channels: dict[str, int], *, bottom_inputs: Sequence[str] | None = None
 ) -> FPN:
-    """The levels that the detector, the bottom module or one of the semantic heads reads.
+    """The pyramid, with only those levels that the detector, bottom module or semantic head reads.
 
-    No others: weights without a gradient would stop a training by several processes.
+    There are no others, because weights without a gradient would stop training in several
+    processes.
 
     Raises:
-        ValueError: the lowest level would stand on a map that the backbone does not give.
+        ValueError: the lowest level needs a map that the backbone does not give.
     """
     inputs = bottom_inputs or config.bottom_inputs
     needs = {name for name in (*config.levels, *inputs, "p3") if name[0] == "p"}

@@ -40,7 +40,7 @@ PRIOR_PROBABILITY = 0.01  # of every class at the start of training (focal loss,
 
 @dataclass(frozen=True)
 class HeadOutput:
-    """What the head says on every level, one entry per level.
+    """What the head predicts on every level, one entry per level.
 
     Attributes:
         class_logits: (B, C, h, w) each.
@@ -61,10 +61,10 @@ class FCOSHead(nn.Module):
     Args:
         in_channels: of the pyramid.
         num_classes: C.
-        num_shared_convs: of the tower that both following towers read; 0 leaves it out.
+        num_shared_convs: of a tower that feeds the other two; 0 leaves it out.
         num_class_convs, num_box_convs: of the two towers; 0 leaves a tower out.
         norm: of the towers; "gn" is shared by all levels, "bn_per_level" is not.
-        num_levels: how many levels will come, for "bn_per_level".
+        num_levels: number of pyramid levels, for "bn_per_level".
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class FCOSHead(nn.Module):
     ) -> list[list[Tensor]]:
         """Class logits, distances and centerness logits of every level.
 
-        The last two have at least float32: a distance of 500 pixels in bfloat16 is known to 2.
+        The last two are at least float32: bfloat16 knows a distance of 500 pixels only to within 2.
         """
         device, dtype = box_features[0].device, box_features[0].dtype
         wide = [at_least_float32(level) for level in box_features]
@@ -127,13 +127,13 @@ class FCOSHead(nn.Module):
 class Tower(nn.Sequential):
     """3x3 convolutions, each with a norm and a ReLU; a tower of length 0 passes its input on.
 
-    The levels of a pyramid have different statistics. GroupNorm does not mind; batch
-    normalisation does, and needs layers of its own for every level.
+    The levels of a pyramid have different statistics. GroupNorm does not mind; batch normalisation
+    does, and needs separate layers for every level.
 
     Args:
         channels: before, inside and after.
         num_convs: length of the tower.
-        num_levels: give every level a BatchNorm of its own; None: one GroupNorm for all.
+        num_levels: if given, every level has its own BatchNorm; None: one GroupNorm for all.
     """
 
     def __init__(self, channels: int, num_convs: int, *, num_levels: int | None = None) -> None:
@@ -147,7 +147,7 @@ class Tower(nn.Sequential):
         super().__init__(*layers)
 
     def forward(self, x: Tensor, level: int) -> Tensor:  # type: ignore[override]
-        """(B, channels, h, w) of the pyramid's level with this index, counted from 0."""
+        """(B, channels, h, w) of the pyramid level with this index, counted from 0."""
         for layer in self:
             x = layer[level](x) if isinstance(layer, nn.ModuleList) else layer(x)
         return x
@@ -156,8 +156,8 @@ class Tower(nn.Sequential):
 def side_by_side(levels: Sequence[Tensor], convs: Sequence[nn.Conv2d]) -> list[list[Tensor]]:
     """Several 3x3 convolutions of the same maps, computed as one.
 
-    Its kernel is theirs, concatenated. Maps are read once, and a kernel of one, four or eight
-    channels takes as long as one of sixteen.
+    Their kernels are concatenated. This way every map is read only once, and a kernel with one,
+    four or eight output channels takes as long as one with sixteen.
 
     Args:
         levels: (B, C, h, w) each.
@@ -203,14 +203,14 @@ def level_values(
 ) -> Tensor:
     """One value per level, repeated for every location of the level: (L,), int64 or float32.
 
-    They are filled in on the device, because a list that is copied there makes the CPU wait.
+    They are filled in on the device, because copying a list there would make the CPU wait.
     """
     pairs = zip(values, level_sizes, strict=True)
     return torch.cat([torch.full((size,), value, device=device) for value, size in pairs])
 
 
 def flatten_levels(levels: Sequence[Tensor]) -> Tensor:
-    """Maps of all levels, (B, C, h, w) each -> (B, L, C), in the order of `pyramid_locations`."""
+    """One map per level, (B, C, h, w) each, -> (B, L, C), in the order of `pyramid_locations`."""
     return torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
 
 
@@ -256,9 +256,9 @@ def select_candidates(
         ltrb: (L, 4) pixels.
         centerness_logits: (L,).
         locations: (L, 2) pixels.
-        level_sizes: number of locations of every level; they sum up to L.
-        score_threshold: least class probability x centerness, exclusive.
-        max_per_level: at most so many of each level are kept, the best ones.
+        level_sizes: number of locations of every level; they add up to L.
+        score_threshold: class probability x centerness has to be above it.
+        max_per_level: largest number of pairs kept per level, the best ones.
 
     Returns:
         Boxes before suppression, best first. A location may appear with several classes.
@@ -272,7 +272,7 @@ def select_candidates(
     levels = level_values(range(len(level_sizes)), level_sizes, device=pairs.device)
     level = levels[pairs // num_classes]
     is_of_level = level[:, None] == torch.arange(len(level_sizes), device=pairs.device)
-    rank = is_of_level.cumsum(dim=0).gather(1, level[:, None])[:, 0]  # in its level, from 1
+    rank = is_of_level.cumsum(dim=0).gather(1, level[:, None])[:, 0]  # rank in its level, from 1
     pairs = pairs[(rank <= max_per_level).nonzero()[:, 0]]
     index = pairs // num_classes
     return Proposals(
@@ -287,11 +287,11 @@ def suppress(candidates: Proposals, *, nms_iou: float, max_detections: int) -> P
     """Drop boxes that overlap a better one of their class, and keep the best of the rest.
 
     Differs from AdelaiDet: never more than `max_detections` are kept, even if scores tie exactly,
-    and boxes that reach outside the image suppress none of another class.
+    and boxes that reach outside the image do not suppress any of another class.
     """
     # Boxes of different classes are moved apart, so that one suppression serves them all. Unclipped
-    # boxes begin below 0: the largest coordinate alone, which torchvision's `batched_nms` goes by,
-    # is not far enough. The zero keeps the extremes of no boxes defined.
+    # boxes may begin below 0, so shifting by the largest coordinate, as torchvision's `batched_nms`
+    # does, is not far enough. The appended zero keeps the extremes defined if there are no boxes.
     corners = torch.cat([candidates.boxes.flatten(), candidates.boxes.new_zeros(1)])
     shift = candidates.labels * (corners.max() - corners.min() + 1)
     kept = nms(candidates.boxes + shift[:, None], candidates.scores, nms_iou)

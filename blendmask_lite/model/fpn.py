@@ -20,12 +20,12 @@ class FPN(nn.Module):
         in_channels: of the backbone's maps, {"c3": 512, "c4": 1024, "c5": 2048}; always
             including c5.
         out_channels: of every level.
-        num_top_levels: 0, 1 (p6) or 2 (p6 and p7), by strided convolutions on p5.
-        levels: that are made of the maps, p3 of c3; a map whose level is left out only enriches
+        num_top_levels: 0, 1 (p6) or 2 (p6 and p7), made by strided convolutions on p5.
+        levels: the levels to make, such as p3 from c3; a map whose level is left out only enriches
             the levels below it. None: all of them.
 
     Raises:
-        ValueError: `num_top_levels` is another number, or p5 is left out below p6.
+        ValueError: `num_top_levels` is none of these, or p6 is wanted without p5.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class FPN(nn.Module):
 
         Returns:
             {"p3": (B, out_channels, H/8, W/8), ..., "p7": (B, out_channels, H/128, W/128)},
-            those that were asked for; odd sizes rounded up above p5.
+            as far as they were asked for; above p5, odd sizes are rounded up.
         """
         levels: dict[str, Tensor] = {}
         above: Tensor | None = None

@@ -17,10 +17,10 @@ from blendmask_lite.config import ModelConfig
 
 __all__ = ["batch_images", "padded_size", "require_output_sizes", "require_pixels"]
 
-# Our choice: resampling overshoots 0 and 1 a little, pixels of 0 to 255 or of a network's own
-# convention lie far outside.
+# Our choice: resampling overshoots 0 and 1 a little, whereas pixels of 0 to 255 or in a network's
+# own convention lie far outside.
 LEAST_PIXEL, MOST_PIXEL = -1.0, 2.0
-MOST_SIDE = 65_536  # pixels, of an output; a JPEG has at most one less
+MOST_SIDE = 65_536  # largest side of an output, pixels; a JPEG's is at most one less
 
 
 def batch_images(
@@ -42,7 +42,7 @@ def batch_images(
         (B, 3, H, W), H and W divisible by `size_divisor`, and the sizes before padding.
 
     Raises:
-        ValueError: no images, or one of another shape or type.
+        ValueError: no images, or one of the wrong shape or type.
     """
     if len(images) == 0:
         raise ValueError("images: an empty list; at least one image is needed")
@@ -75,11 +75,11 @@ def require_pixels(images: Sequence[Tensor]) -> None:
     It reads every float once and waits for their device once: too slow for a training step.
 
     Args:
-        images: as `batch_images` takes them; none are allowed.
+        images: as `batch_images` takes them; the list may be empty.
 
     Raises:
-        ValueError: an image of another shape or type, one without values ("meta") or sparse, or
-            with values below -1, above 2 or NaN.
+        ValueError: an image has the wrong shape or type, is sparse or without values ("meta"), or
+            has values below -1, above 2 or NaN.
     """
     for place, image in enumerate(images):
         _require_image(image, place)
@@ -93,7 +93,7 @@ def require_pixels(images: Sequence[Tensor]) -> None:
     device = next(iter(floats.values())).device
     extremes = [torch.stack(image.float().aminmax()).to(device) for image in floats.values()]
     for place, (least, most) in zip(floats, torch.stack(extremes).tolist(), strict=True):
-        if not (least >= LEAST_PIXEL and most <= MOST_PIXEL):  # NaN is neither
+        if not (least >= LEAST_PIXEL and most <= MOST_PIXEL):  # NaN fails both
             raise ValueError(
                 f"images[{place}]: values from {least:g} to {most:g}; expected floats in [0, 1], "
                 "or uint8 from 0 to 255"
@@ -101,11 +101,11 @@ def require_pixels(images: Sequence[Tensor]) -> None:
 
 
 def require_output_sizes(sizes: Sequence[tuple[int, int]], number: int) -> None:
-    """Refuse what is not one (height, width) for each of `number` images, pixels.
+    """Refuse sizes that are not one (height, width) per image, in pixels.
 
     Raises:
-        ValueError: another number of sizes, or one that is no pair of whole numbers from 1 to
-            65,536.
+        ValueError: the number of sizes is not `number`, or one is not a pair of whole numbers from
+            1 to 65,536.
     """
     if len(sizes) != number:
         raise ValueError(f"output_sizes: {len(sizes)} for {number} images")
@@ -135,5 +135,5 @@ def _require_image(image: Tensor, place: int) -> None:
 
 def _as_255(image: Tensor, place: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     _require_image(image, place)
-    moved = image.to(device, non_blocking=True).to(dtype)  # uint8 travels: a quarter
+    moved = image.to(device, non_blocking=True).to(dtype)  # uint8 travels: a quarter of the bytes
     return moved if image.dtype == torch.uint8 else moved * 255

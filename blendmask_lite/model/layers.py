@@ -1,4 +1,4 @@
-"""Layers that the networks are built of: norms, deformable convolution, and their precision.
+"""Layers that the networks are built from: norms, deformable convolution, and their precision.
 
 Chapter 02. Reduced precision ends where geometry begins: `at_least_float32`, `without_autocast`.
 """
@@ -28,18 +28,18 @@ __all__ = [
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """`x` in float32; a tensor of float64 stays what it is."""
+    """`x` in float32; a float64 tensor stays as it is."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def is_autocast_on(device: torch.device) -> bool:
-    """Whether products on this device are autocast here; False on devices without autocast."""
+    """Whether autocast applies to products on this device; False on devices without autocast."""
     kind = device.type
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Inside of it products and convolutions keep the dtype of their inputs.
+    """Inside the `with` block, products and convolutions keep the dtype of their inputs.
 
     A cast alone is not enough: autocast takes float32 factors back to bfloat16.
     """
@@ -48,17 +48,17 @@ def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[
     return contextlib.nullcontext()  # and `torch.export` sees no context at all
 
 
-LARGE = 10_000_000  # multiply-adds from which the time of a convolution matters
+LARGE = 10_000_000  # multiply-adds above which the time of a convolution matters
 PLAIN_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-MANY = 10_000  # cells a channel from which the order of a float32 sum matters
+MANY = 10_000  # cells per channel above which the order of a float32 sum matters
 
 
 class BatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation whose sums are as precise on the CPU as elsewhere.
 
-    PyTorch's CPU kernel for channels-last maps adds up all cells of a channel one after the other
-    in float32. Of 160,000 cells the variance is wrong by 1e-5, the gradient of the weight by 2e-4,
-    a hundred times as much as in PyTorch's other kernels, and every later layer magnifies it.
+    PyTorch's CPU kernel for channels-last maps adds up all cells of a channel one after another in
+    float32. Over 160,000 cells the variance is off by 1e-5 and the gradient of the weight by 2e-4,
+    a hundred times as much as in PyTorch's other kernels, and every later layer magnifies this.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,9 +79,10 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 class _Normalize(torch.autograd.Function):
-    """The equations of batch normalisation (Ioffe & Szegedy, 2015, section 3) in Tensor.sum.
+    """Batch normalisation's equations (Ioffe & Szegedy, 2015, section 3), with `Tensor.sum`.
 
-    It adds up in pairs. `F.batch_norm` with given statistics is x * scale + shift in one pass.
+    `Tensor.sum` adds up in pairs, and `F.batch_norm` with given statistics computes x * scale +
+    shift in one pass.
     """
 
     @staticmethod
@@ -114,8 +115,8 @@ class _Normalize(torch.autograd.Function):
 class FrozenBatchNorm2d(nn.Module):
     """Batch normalisation with fixed statistics and a fixed affine map.
 
-    All four vectors are buffers: they are stored and loaded, never trained. Keys of
-    `nn.BatchNorm2d` fit, except for its counter.
+    All four vectors are buffers: they are stored and loaded but never trained. The keys are those
+    of `nn.BatchNorm2d`, except for its counter.
     """
 
     weight: Tensor
@@ -139,12 +140,12 @@ class FrozenBatchNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, H, W), scaled and shifted, in the type of `x`."""
-        # In the type of x: float32 vectors would make float32 maps of bfloat16 ones.
+        # In the type of x: float32 vectors would turn bfloat16 maps into float32.
         scale, shift = (vector.to(x.dtype)[:, None, None] for vector in self.scale_and_shift())
         return x * scale + shift
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:  # type: ignore[no-untyped-def]
-        # A file written from nn.BatchNorm2d has a counter, which says nothing here.
+        # A file written from nn.BatchNorm2d has a counter, which has no use here.
         state_dict.pop(f"{prefix}num_batches_tracked", None)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -161,7 +162,7 @@ def make_norm(kind: str, channels: int) -> nn.Module:
 
 
 def group_norm(channels: int) -> GroupNorm:
-    """GroupNorm with 32 groups, as in FCOS; narrow layers have a group per two channels."""
+    """GroupNorm with 32 groups, as in FCOS; narrow layers have one group per two channels."""
     num_groups = 32 if channels % 32 == 0 else max(channels // 2, 1)
     return GroupNorm(num_groups, channels)
 
@@ -183,14 +184,14 @@ class GroupNorm(nn.GroupNorm):
 
 
 def synchronize_norms(model: nn.Module) -> None:
-    """Share batch statistics between GPUs, in place, before the model is wrapped for them.
+    """Share batch statistics between GPUs, in place, before the model is wrapped for training.
 
-    As in the released code: backbone, detector and bottom module, but not the semantic head. Names
-    in the state dict do not change. On the CPU such norms evaluate, but do not train.
+    As in the released code, this covers backbone, detector and bottom module, but not the semantic
+    head. Names in the state dict do not change. On the CPU such norms evaluate, but do not train.
 
     Raises:
-        ValueError: a norm does more than PyTorch's, such as timm's with an activation inside: the
-            conversion would lose it.
+        ValueError: a norm does more than PyTorch's, such as timm's with an activation inside, which
+            the conversion would lose.
     """
     for module in model.modules():
         is_batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
@@ -207,9 +208,9 @@ def synchronize_norms(model: nn.Module) -> None:
 def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
     """`norm(conv(x))`; without gradients a norm with fixed statistics is folded into the kernel.
 
-    Folding saves a pass over the map, and happens at every call, so that nothing has to be kept
-    in step with the weights. It rounds differently; training keeps the released code's order,
-    because GroupNorm on the 1 x 2 cells of P7 turns rounding into half a per cent of gradient.
+    Folding saves a pass over the map. It happens at every call, so nothing has to be kept in step
+    with the weights. It rounds differently, so training keeps the released code's order: GroupNorm
+    on the 1 x 2 cells of P7 turns rounding into half a per cent of the gradient.
     """
     is_plain = type(conv) is nn.Conv2d  # and not a deformable one
     if torch.is_grad_enabled() or not is_plain or not isinstance(norm, FrozenBatchNorm2d):
@@ -224,8 +225,8 @@ def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
 def _is_slow_pointwise(x: Tensor, conv: nn.Conv2d) -> bool:
     """Whether to write a 1x1 convolution as a dilated one.
 
-    A kernel of one cell has nothing to dilate. But PyTorch hands a plain 1x1 convolution of one
-    image on one thread to a loop that takes twice as long as oneDNN, which gets the dilated ones.
+    Dilation means nothing for a kernel of one cell, but PyTorch hands a dilated one to oneDNN, and
+    a plain 1x1 convolution of one image on one thread to a loop that takes twice as long.
     """
     if conv.kernel_size != (1, 1) or x.device.type != "cpu" or torch.compiler.is_compiling():
         return False
@@ -235,7 +236,7 @@ def _is_slow_pointwise(x: Tensor, conv: nn.Conv2d) -> bool:
 class DeformConv2d(nn.Conv2d):
     """A 3x3 convolution whose nine samples each have an offset and a weight of their own.
 
-    A second convolution predicts them at every place. It starts at zero: no offsets, and weights
+    A second convolution predicts them at every location. It starts at zero: no offsets, and weights
     of one half.
 
     Args:
@@ -257,7 +258,7 @@ class DeformConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, out_channels, H / stride, W / stride)."""
         predicted = self.offset(x)
-        # In float32: torchvision has no kernel for bfloat16, and the places of the samples need it.
+        # In float32: torchvision has no kernel for bfloat16, and sample positions need it.
         samples = at_least_float32(predicted)
         offsets = samples[:, :18]  # (dy, dx) of the nine samples, row by row
         weights = samples[:, 18:].sigmoid()
@@ -275,7 +276,7 @@ class DeformConv2d(nn.Conv2d):
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside of it the model is in evaluation mode, afterwards in the mode it was in."""
+    """Inside the `with` block the model is in evaluation mode; afterwards its old mode returns."""
     was_training = model.training
     model.eval()
     try:

@@ -1,4 +1,4 @@
-"""The paper's mask branch: bases, attentions, and the merger that makes masks of both.
+"""The paper's mask branch: bases, attentions, and the merger that turns both into masks.
 
 Chapters 06 to 09. `BlendMask` uses it, and any other detector can: it needs feature maps, boxes,
 and something to predict an object's attentions from (`course/torchvision_masks.py` has three).
@@ -27,7 +27,7 @@ class MaskHead(nn.Module):
         top_layer: predicts (N, A) raw attentions from what the detector knows of its objects:
             `TopLayer` from a box tower's maps at the objects' locations, `nn.Linear` from features
             that each object already has. None if the merger needs no attentions (A = 0).
-        merger: makes masks of crops and attentions; see `Merger`.
+        merger: turns crops and attentions into masks; see `Merger`.
         mask_size: R, side of a crop and of a predicted mask, cells.
         pooling: "align" (RoIAlign, one sample per cell) or "pool" (RoIPool).
 

@@ -39,15 +39,15 @@ def crop_bases(
 
     Args:
         bases: (B, K, H/s, W/s).
-        boxes: (N, 4) corners, pixels of the padded input; outside of it the bases are 0.
+        boxes: (N, 4) corners, pixels of the padded input; outside it the bases are 0.
         image_index: (N,) which image each box belongs to.
         size: R, cells.
         stride: s, pixels.
         pooling: "align" is RoIAlign with one sample per cell, "pool" is RoIPool.
 
     Returns:
-        (N, K, R, R), at least float32: bfloat16 has no number between 1100 and 1104, and crops
-        would lie beside their targets.
+        (N, K, R, R), at least float32: bfloat16 has no number between 1096 and 1104, so crops would
+        be shifted against their targets.
     """
     bases = at_least_float32(bases)
     regions = torch.cat([image_index[:, None].to(boxes.dtype), boxes], dim=1).to(bases.dtype)
@@ -65,7 +65,7 @@ class Merger(nn.Module):
     `train_model(model=...)`, and load it with `load_model(path, merger=...)`.
 
     Attributes:
-        attention_channels: A, attention numbers of an object.
+        attention_channels: A, the number of attention values per object.
     """
 
     attention_channels: int
@@ -88,10 +88,10 @@ class Merger(nn.Module):
 
 
 def require_merger(module: nn.Module) -> None:
-    """Refuse what is no merger.
+    """Refuse anything that is not a merger.
 
     Raises:
-        ValueError: its `attention_channels` are no whole number from 0.
+        ValueError: its `attention_channels` is not a whole number >= 0.
     """
     channels = getattr(module, "attention_channels", None)
     if not isinstance(channels, int) or channels < 0:
@@ -114,7 +114,7 @@ def score_maps(merger: nn.Module, attentions: Tensor, size: int) -> Tensor:
 
 
 class Blender(Merger):
-    """Mask logits as attention-weighted bases  (BlendMask, section 3.2, equations 2-4).
+    """Mask logits as attention-weighted bases (BlendMask, section 3.2, equations 2-4).
 
     Every object brings K coarse maps of M x M. They are enlarged to R x R and compete through a
     softmax, so that at each cell the K weights add up to one. A single base has nothing to
@@ -161,7 +161,7 @@ class WeightedSum(Merger):
     Args:
         num_bases: K, 32 in YOLACT.
         has_tanh: the coefficients pass a tanh, as in YOLACT.
-        has_relu: the crops of the bases pass a ReLU; YOLACT has it before the crop.
+        has_relu: the crops of the bases pass a ReLU; YOLACT has it before cropping.
     """
 
     def __init__(self, *, num_bases: int, has_tanh: bool = False, has_relu: bool = False) -> None:
@@ -176,7 +176,7 @@ class WeightedSum(Merger):
         return coefficients[:, :, None, None].expand(-1, -1, size, size)
 
     def forward(self, crops: Tensor, attentions: Tensor) -> Tensor:
-        """Equation 4 after YOLACT's limits; see `Merger`."""
+        """Equation 4 after YOLACT's tanh or ReLU, if asked for; see `Merger`."""
         return super().forward(crops.relu() if self.has_relu else crops, attentions)
 
 

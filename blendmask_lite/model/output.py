@@ -1,4 +1,4 @@
-"""What the network computed: one type for training, inference and every look inside."""
+"""What the network computed: one type for training, inference and inspection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["BlendMaskOutput"]
 
 @dataclass(frozen=True)
 class BlendMaskOutput:
-    """Everything that the network computed for a batch of B images; the same in training.
+    """Everything that the network computed for a batch of B images, in training too.
 
     Attributes:
         features: maps by name, (B, channels, h, w): the backbone's c2-c5, the pyramid's p2-p7.

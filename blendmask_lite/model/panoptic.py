@@ -32,8 +32,9 @@ NUM_STEPS = {"p2": 1, "p3": 1, "p4": 2, "p5": 3}
 class PanopticHead(nn.Module):
     """Logits of all things as one class and of every kind of stuff, at stride 4.
 
-    P2 to P5 come to stride 4 in steps of a 3x3 convolution, GroupNorm, ReLU and a doubling; they
-    are summed, and a 1x1 convolution classifies the sum (Panoptic FPN, figure 3).
+    P2 to P5 are each brought to stride 4 in steps of a 3x3 convolution, GroupNorm, ReLU and a
+    doubling; the results are summed, and a 1x1 convolution classifies the sum (Panoptic FPN, figure
+    3).
 
     Args:
         in_channels: of the pyramid.
@@ -60,7 +61,7 @@ class PanopticHead(nn.Module):
 
 
 def enlarge_logits(logits: Tensor) -> Tensor:
-    """(B, 1+S, h, w) logits of the branch -> (B, 1+S, 4h, 4w) at every pixel, bilinearly."""
+    """(B, 1+S, h, w) logits of the branch -> (B, 1+S, 4h, 4w) for every pixel, bilinearly."""
     return F.interpolate(logits, scale_factor=STRIDE, mode="bilinear", align_corners=False)
 
 
@@ -84,7 +85,7 @@ def semantic_labels(
 
 
 def _tower(name: str, in_channels: int, channels: int) -> nn.Sequential:
-    """The steps of one level; a level that has the stride already is not enlarged."""
+    """The steps of one level; a level already at stride 4 is not enlarged."""
     layers: list[nn.Module] = []
     for step in range(NUM_STEPS[name]):
         conv = nn.Conv2d(channels if step else in_channels, channels, 3, padding=1, bias=False)
@@ -106,17 +107,17 @@ def merge_things_and_stuff(
 ) -> PanopticResult:
     """Decide for every pixel which instance or which kind of stuff it belongs to.
 
-    Instances come first, the surest at the front. An instance of which too much is covered already
-    is left out; of the others the free part becomes a segment. Then each kind of stuff takes its
-    pixels out of the free ones. Pixels that the branch calls things and no instance covers stay
-    unlabelled.
+    Instances come first, the most confident ones at the front. An instance that is already covered
+    too much is left out; the free part of any other becomes a segment. Then each kind of stuff
+    takes its pixels from those still free. Pixels that the branch calls things but that no instance
+    covers stay unlabelled.
 
     Args:
         detections: N instances with masks (N, H, W).
         labels: (H, W) integers: 0 things, 1 to S stuff.
         score_threshold: least score of an instance.
-        overlap: largest share of a mask that may be covered already.
-        stuff_area: least free pixels of a kind of stuff.
+        overlap: largest share of a mask that may already be covered.
+        stuff_area: fewest free pixels that make a segment of a kind of stuff.
 
     Raises:
         ValueError: masks and labels differ in size.

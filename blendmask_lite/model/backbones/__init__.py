@@ -22,7 +22,7 @@ def make_backbone(config: ModelConfig) -> Backbone:
 
     Raises:
         ImportError: timm is not installed.
-        ValueError: the library has no such network, or it gives no maps at these strides.
+        ValueError: the library has no such network, or the network has no maps at these strides.
     """
     library, _, name = config.backbone.partition("/")
     if library in BACKBONE_LIBRARIES:

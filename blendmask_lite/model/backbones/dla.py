@@ -1,6 +1,6 @@
 """Deep layer aggregation (Yu et al., 2018): blocks joined by trees instead of one after another.
 
-Names are those of the published ImageNet weights, so that these load as they are.
+Names are those of the published ImageNet weights, so these load as they are.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Tree(nn.Module):
         in_channels, out_channels: before and after.
         stride: of the whole tree.
         has_level_root: the root also sees the tree's input.
-        root_channels: of what the trees further up hand down to the root.
+        root_channels: of the maps that the trees above hand down to the root.
         norm: see `make_norm`.
     """
 
@@ -109,8 +109,8 @@ class Tree(nn.Module):
             self.project = nn.Sequential(
                 nn.Conv2d(in_channels, out_channels, 1, bias=False), make_norm(norm, out_channels)
             )
-            # In a deep tree nothing reads it: the trees inside project for themselves. It is kept
-            # because published weights have it, and never trained.
+            # In a deep tree nothing reads this layer: the inner trees have projections of their
+            # own. It is kept because the published weights have it, and is never trained.
             self.project.requires_grad_(depth == 1)
 
     def forward(self, x: Tensor, children: tuple[Tensor, ...] = ()) -> Tensor:
@@ -152,7 +152,7 @@ class Block(nn.Module):
 
 
 class Root(nn.Module):
-    """A 1x1 convolution over all that is joined."""
+    """A 1x1 convolution over the concatenated parts."""
 
     def __init__(self, in_channels: int, out_channels: int, *, norm: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a backbone is: the interface that ours, the libraries' and your own share."""
+"""What a backbone is: the interface shared by our backbones, the libraries' and your own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Backbone(nn.Module):
     """What a backbone has; any `nn.Module` with this attribute and this `forward` is one.
 
     Attributes:
-        channels: of the maps that it gives, by name: c3, c4 and c5, and c2 if something reads it.
+        channels: of the maps it returns, by name: c3, c4 and c5, and c2 if something reads it.
     """
 
     channels: dict[str, int]
@@ -25,10 +25,10 @@ class Backbone(nn.Module):
 
 
 def require_backbone(module: nn.Module) -> None:
-    """Refuse what is no backbone.
+    """Refuse anything that is not a backbone.
 
     Raises:
-        ValueError: its `channels` are no dictionary with c3, c4 and c5.
+        ValueError: its `channels` are not a dictionary with c3, c4 and c5.
     """
     channels = getattr(module, "channels", None)
     if not isinstance(channels, dict) or not {"c3", "c4", "c5"} <= set(channels):

@@ -1,6 +1,6 @@
-"""Backbones out of timm and torchvision, looked up by name in the libraries' own registries.
+"""Backbones from timm and torchvision, looked up by name in the libraries' own registries.
 
-Chapter 02. A name in a file is only ever a key of a registry; nothing is imported by it.
+Chapter 02. A name in a file is only ever a registry key; no file decides what gets imported.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from blendmask_lite.model.backbones.interface import Backbone
 __all__ = ["LibraryBackbone", "timm"]
 
 STRIDES = {"c2": 4, "c3": 8, "c4": 16, "c5": 32}
-PROBE = (128, 96)  # pixels of the image by which maps are found; no two sides are alike
+PROBE = (128, 96)  # pixels of the trial image; no two sides of its maps are equal
 
 
 class LibraryBackbone(Backbone):
     """The maps of a classification network of timm or torchvision at strides 4 to 32.
 
-    Our choice if the library does not name the maps: the last one of each stride among the
-    network's parts and their parts.
+    Our choice if the library does not name the maps: the last map of each stride among the outputs
+    of the network's parts and of their parts.
 
     Args:
         library: "timm" or "torchvision".
         name: in its registry, such as "convnext_tiny" or "efficientnet_b0".
         norm: "bn" trains the batch norms; "frozen_bn" keeps their statistics, scale and shift.
             Other norms are trained like the rest.
-        frozen_stages: 0 trains everything; n from 2 freezes all that the map c<n> depends on.
+        frozen_stages: 0 trains everything; n >= 2 freezes everything that map c<n> depends on.
 
     Raises:
         ImportError: timm is not installed.
-        ValueError: the library has no such network, it does not give these maps, or it cannot be
-            frozen so.
+        ValueError: the library has no such network, or the network does not give these maps or
+            cannot be frozen this way.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class LibraryBackbone(Backbone):
         self.body.eval()
         image = torch.zeros(1, 3, *PROBE)
         try:
-            with torch.enable_grad():  # gradients tell below what a map depends on
+            with torch.enable_grad():  # below, gradients tell what a map depends on
                 maps = self(image)
         except (AssertionError, RuntimeError, ValueError) as error:
             raise ValueError(
@@ -137,7 +137,7 @@ def timm() -> Any:
     """The library, if it is installed.
 
     Raises:
-        ImportError: it is not; says how.
+        ImportError: it is not; the message says how to install it.
     """
     try:
         return import_module("timm")

@@ -26,7 +26,7 @@ class BasicBlock(nn.Module):
         in_channels, width, out_channels: channels before, inside and after.
         stride: of the first convolution.
         norm: see `make_norm`.
-        stride_in_1x1, is_deformable: of bottlenecks only; here so that both are built alike.
+        stride_in_1x1, is_deformable: for bottlenecks only; here so that both are built alike.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Bottleneck(nn.Module):
         in_channels, width, out_channels: channels before, inside and after.
         stride: of the block.
         norm: see `make_norm`.
-        stride_in_1x1: the stride lies in the first 1x1, as in Caffe's weights, not in the 3x3.
+        stride_in_1x1: the stride is in the first 1x1, as in Caffe's weights, instead of the 3x3.
         is_deformable: the 3x3 is a `DeformConv2d`.
     """
 
@@ -104,9 +104,9 @@ class ResNet(Backbone):
 
     Args:
         block: `BasicBlock` or `Bottleneck`.
-        num_blocks: of each of the four stages; `DEPTHS` has the published ones.
-        stem: "7x7" is the published one, and a pooling to stride 4; "3x3" is one convolution to
-            stride 2, and the first stage strides too.
+        num_blocks: in each of the four stages; `DEPTHS` has the published numbers.
+        stem: "7x7" is the published stem, followed by pooling to stride 4; "3x3" is one convolution
+            with stride 2, and the first stage has stride 2 as well.
         stem_channels: after the stem.
         widths: channels inside the blocks of each stage.
         channels: channels after each stage.
