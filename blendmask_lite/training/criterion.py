@@ -1,4 +1,4 @@
-"""Compares predictions with targets; the engine adds the losses up.
+"""Compare predictions with targets; the engine adds the losses up.
 
 Chapters 04 and 11. Bases and attentions have no targets of their own: the mask loss reaches both
 through the blender.
@@ -39,8 +39,8 @@ class Criterion:
     """All losses of a batch.
 
     Args:
-        config: of the model; levels, size ranges, center sampling, R and the weights of semantic
-            and panoptic loss are read.
+        config: of the model; levels, size ranges, center sampling, R and the weights of the
+            semantic and panoptic losses are read.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -54,21 +54,21 @@ class Criterion:
         targets: Sequence[Target],
         totals: Totals | None = None,
     ) -> dict[str, Tensor]:
-        """Losses by name, weighted, to be added up.
+        """Losses by name, weighted and ready to be added up.
 
         The network's heads run in the precision of the caller's autocast; the comparison with the
-        targets takes at least float32.
+        targets is done in at least float32.
 
         Args:
             model: for the masks of the positive locations and the semantic head.
             output: of `model.forward`.
             targets: one per image.
-            totals: of all images of the optimizer step, if the batch is a part of them; None: the
-                batch is all.
+            totals: of all images of the optimizer step, if the batch holds only some of them; None
+                if it holds all.
 
         Returns:
-            class, box, centerness, mask, and unless their weights are 0 semantic and panoptic;
-            float32 scalars. If no location is positive, box, centerness and mask are 0 and still
+            class, box, centerness and mask, and semantic and panoptic unless their weights are 0,
+            as float32 scalars. If no location is positive, box, centerness and mask are 0 but still
             attached to every parameter.
         """
         semantic = model.semantic_logits(output) if self.config.semantic_weight else None
@@ -223,7 +223,7 @@ def _padded(drawn: Tensor, height: int, width: int, *, value: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Totals:
-    """Four scalars, float64 (float32 on MPS, which has no other): sums over any number of images.
+    """Four scalars, float64 (float32 on MPS, which lacks it), summed over any number of images.
 
     Attributes:
         num_positive: number of positive locations; divides the class and centerness losses.
@@ -253,5 +253,5 @@ class Totals:
         )
 
     def stacked(self) -> Tensor:
-        """(4,) for adding up; `Totals(*stacked)` is the way back."""
+        """(4,) for adding up; `Totals(*stacked)` reverses it."""
         return torch.stack(astuple(self))

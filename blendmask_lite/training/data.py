@@ -1,6 +1,6 @@
 """Which images make up which batch: a pure function of the seed and the iteration.
 
-So a run that was killed continues with exactly the images that it would have seen, whatever the
+A killed run therefore continues with exactly the images that it would have seen, whatever the
 number of worker processes.
 """
 
@@ -23,7 +23,7 @@ __all__ = ["BatchSampler", "SampleKey", "SeededSamples", "batches_from"]
 
 @dataclass(frozen=True)
 class SampleKey:
-    """One draw: image `index` in its `epoch`, the number of times that it was drawn before."""
+    """One draw: image `index` in its `epoch`, which counts its earlier draws."""
 
     epoch: int
     index: int
@@ -31,7 +31,7 @@ class SampleKey:
 
 @dataclass(frozen=True)
 class BatchSampler:
-    """The keys of every batch, endless passes in new order over the images.
+    """The keys of every batch: endless passes over the images, each in a new order.
 
     Passes follow each other without a gap: a batch may hold the end of one and the start of the
     next, and no image is left out.
@@ -41,8 +41,8 @@ class BatchSampler:
         batch_size: keys per batch.
         seed: of the order.
         start, stop: iterations to produce, `start` included, `stop` not.
-        share: (rank, number of processes): which of the equal, consecutive parts of every batch to
-            give. The batches themselves do not depend on it.
+        share: (rank, number of processes) picks one of the equal, consecutive parts of every batch.
+            The batches themselves do not depend on it.
     """
 
     num_images: int
@@ -71,7 +71,7 @@ class BatchSampler:
             yield self.keys_at(iteration)[rank * length : (rank + 1) * length]
 
     def keys_at(self, iteration: int) -> list[SampleKey]:
-        """The keys of one iteration, those of all shares."""
+        """The keys of one iteration, for all shares together."""
         first = iteration * self.batch_size
         places = (divmod(first + i, self.num_images) for i in range(self.batch_size))
         return [
@@ -88,7 +88,7 @@ def _epoch_order(num_images: int, seed: int, epoch: int) -> Sequence[int]:
 
 
 class SeededSamples(Dataset[Any]):
-    """Samples by key; each draw gets a random generator of its own.
+    """Samples by key; each draw gets its own random generator.
 
     Args:
         load: (index, generator) -> one augmented sample. All its randomness comes from the
@@ -124,7 +124,7 @@ def batches_from(
         load: see `SeededSamples`.
         collate: list of samples -> batch.
         share: see `BatchSampler`.
-        pin_memory: keep batches where a GPU can fetch them while the CPU goes on.
+        pin_memory: keep batches in memory that a GPU can read while the CPU goes on.
     """
     seed, stop = config.seed, config.iterations
     return DataLoader(

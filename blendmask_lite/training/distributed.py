@@ -4,8 +4,8 @@ torchrun starts them, on one machine or on many, and gives each its rank in the 
 
     torchrun --nproc-per-node 4 -m blendmask_lite train ...
 
-Each takes its share of every batch; the losses are divided by counts over all shares, so that the
-weights become those of one process with the whole batch.
+Each takes its share of every batch; the losses are divided by counts over all shares, so the
+weights come out as those of a single process with the whole batch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["ALONE", "Ranks", "join_ranks", "one_voice"]
 
 T = TypeVar("T")
 
-# `broadcast_buffers` got another name in torch 2.14.
+# `broadcast_buffers` was renamed in torch 2.14.
 _NEW_NAME = "forward_sync_buffers"
 _IS_RENAMED = _NEW_NAME in inspect.signature(DistributedDataParallel).parameters
 _NO_BUFFERS: dict[str, Any] = {_NEW_NAME if _IS_RENAMED else "broadcast_buffers": False}
@@ -42,7 +42,7 @@ class Ranks:
 
     Attributes:
         rank: of this process, from 0.
-        size: how many there are.
+        size: number of processes.
         device: of this process.
         is_joined: whether there is a process group.
     """
@@ -58,7 +58,7 @@ class Ranks:
         return self.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum of all processes' `values`, in each of them."""
+        """The sum of `values` over all processes, returned in every process."""
         if not self.is_joined:
             return values
         total = values.to(self.device, copy=True)
@@ -66,13 +66,13 @@ class Ranks:
         return total
 
     def any(self, flag: bool) -> bool:
-        """Whether it is True in any process."""
+        """Whether `flag` is True in any process."""
         if not self.is_joined:
             return flag
         return bool(self.sum(torch.tensor(int(flag))).item())
 
     def gather(self, value: T) -> list[T]:
-        """The values of all processes, by rank, in each of them."""
+        """The values of all processes in order of rank, returned in every process."""
         if not self.is_joined:
             return [value]
         values: list[T] = [value] * self.size
@@ -80,32 +80,32 @@ class Ranks:
         return values
 
     def wrap(self, step: nn.Module) -> nn.Module:
-        """The step whose gradients are the mean over all processes."""
+        """The step, wrapped so that its gradients become the mean over all processes."""
         if not self.is_joined:
             return step
         # Statistics of norms are not sent at every step: frozen ones never change, and training
-        # reads no others. `same_buffers` sends them before an evaluation, which does.
+        # does not read the others. `same_buffers` sends them before an evaluation, which does.
         return DistributedDataParallel(step, gradient_as_bucket_view=True, **_NO_BUFFERS)
 
     def without_exchange(self, step: object) -> contextlib.AbstractContextManager[None]:
-        """Inside of it, each process adds up the gradients of `wrap`'s step by itself."""
+        """Inside the `with` block, each process adds up the gradients of `wrap`'s step alone."""
         if isinstance(step, DistributedDataParallel):
             return step.no_sync()
         return contextlib.nullcontext()
 
     def same_buffers(self, model: nn.Module) -> None:
-        """Give all processes the first one's statistics of norms, in place."""
+        """Copy the norms' statistics of the first process to all others, in place."""
         if self.is_joined:
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)
 
     def synchronize_norms(self, model: nn.Module) -> None:
-        """Share batch statistics, in place; on GPUs only, because gloo cannot do it."""
+        """Share batch statistics, in place; only on GPUs, because gloo cannot do it."""
         if self.is_joined and self.device.type == "cuda":
             synchronize_norms(model)
 
     def is_first_to_say(self, message: str) -> bool:
-        """Whether no process has asked this with the same message before."""
+        """Whether this is the first call with this message in any process."""
         if not self.is_joined:
             return True
         try:
@@ -123,10 +123,10 @@ def join_ranks(device: torch.device) -> Iterator[Ranks]:
     """The processes that torchrun started, or this one alone.
 
     Args:
-        device: "cpu", or "cuda": each process of a machine takes a GPU of its own.
+        device: "cpu", or "cuda", where each process of a machine takes its own GPU.
 
     Raises:
-        ValueError: there are more processes than GPUs, or one of the GPUs was asked for.
+        ValueError: there are more processes than GPUs, or a particular GPU was asked for.
     """
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield Ranks(device=device)
@@ -136,12 +136,12 @@ def join_ranks(device: torch.device) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     yield Ranks(dist.get_rank(), dist.get_world_size(), device, is_joined=True)
-    dist.destroy_process_group()  # not after an error: it might wait for processes that left
+    dist.destroy_process_group()  # not after an error: it might wait for processes that have left
 
 
 @contextlib.contextmanager
 def one_voice(ranks: Ranks) -> Iterator[None]:
-    """Let one process report an error that all of them meet; the others leave silently.
+    """Let one process report an error that all of them run into; the others leave silently.
 
     Raises:
         SystemExit: another process has raised the error.
@@ -153,7 +153,7 @@ def one_voice(ranks: Ranks) -> Iterator[None]:
         if not ranks.is_first_to_say(str(error)):
             raise SystemExit(1) from None
         raise
-    except RuntimeError:  # mostly: the connection to a process that left
+    except RuntimeError:  # mostly a lost connection to a process that left
         if not ranks.is_first_to_say("an error"):
             raise SystemExit(1) from None
         raise

@@ -1,7 +1,7 @@
 """The training loop: one function, one loop, and the state that it moves forward.
 
 Chapter 12. The gradient of one step may come from a whole batch, from its parts, or from the shares
-of several processes. A loss that is not finite ends the training with advice.
+of several processes. A loss that is not finite ends training with advice.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class StepRecord:
     Attributes:
         iteration: steps done so far, this one included.
         learning_rate: the one that was used.
-        losses: by name, weighted as they were added up; of all processes' images.
+        losses: by name, weighted as they were added up, over all processes' images.
         total: their sum.
         gradient_norm: over all parameters, before clipping.
         num_images: of all processes.
-        seconds: from the end of the step before to the end of this one.
-        data_seconds: the part of them that was spent waiting for the batch.
+        seconds: from the end of the previous step to the end of this one.
+        data_seconds: how many of these were spent waiting for the batch.
     """
 
     iteration: int
@@ -67,7 +67,7 @@ class NonFiniteLossError(ValueError):
     """A loss or the gradient became infinite or not a number; training cannot go on.
 
     Attributes:
-        batch: this process' share of the images.
+        batch: this process's share of the images.
         values: the losses, or the gradient norm, by name.
     """
 
@@ -78,7 +78,7 @@ class NonFiniteLossError(ValueError):
 
 
 class TrainingState:
-    """All that changes while training; a checkpoint that holds it can continue bit by bit.
+    """All that changes during training; a checkpoint of it can be continued bit by bit.
 
     Attributes:
         model: the network being trained.
@@ -97,7 +97,7 @@ class TrainingState:
 
     @property
     def best_model(self) -> nn.Module:
-        """The model to evaluate and to keep: the one with averaged weights, if there is one."""
+        """The model to evaluate and to keep: the averaged one, if there is one."""
         return self.model if self.average is None else self.average.model
 
     def state_dict(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state_dict` was taken."""
+        """Continue from where `state_dict` was taken."""
         self.iteration = state["iteration"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -125,7 +125,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     """SGD with momentum 0.9 or AdamW over the parameters that are not frozen.
 
     Norm layers are not decayed, as in the released code. Biases are decayed by SGD, as in the
-    released code, and not by AdamW (our choice, the custom of the transformers' recipes).
+    released code, but not by AdamW (our choice, as is customary in transformer recipes).
     """
     decayed: list[Tensor] = []
     kept: list[Tensor] = []
@@ -146,14 +146,14 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
 
 
 class WeightAverage:
-    """Exponential moving average of a model's weights, often better than the last ones.
+    """Exponential moving average of a model's weights, often better than the final ones.
 
     Early on the decay is smaller, (1 + n) / (10 + n) after n steps, so that the random initial
     weights are soon forgotten (TensorFlow's `ExponentialMovingAverage`).
 
     Args:
-        model: copied; its later weights enter by `update`.
-        decay: share of the old average that stays, per step.
+        model: copied; its later weights enter through `update`.
+        decay: share of the old average that is kept at each step.
     """
 
     def __init__(self, model: nn.Module, *, decay: float) -> None:
@@ -190,30 +190,30 @@ def train(
 ) -> bool:
     """Train until `config.iterations` steps are done.
 
-    With several processes, all of them call it and do the same steps. A GPU works behind the CPU,
-    which waits for it at two places of a step: the criterion has to know how many locations are
-    positive (once per part), and losses and gradient are read before the weights move.
+    With several processes, all of them call this and do the same steps. A GPU lags behind the CPU,
+    which waits for it twice per step: the criterion has to know how many locations are positive
+    (once per part), and losses and gradient are read before the weights move.
 
     Args:
         state: where to start from; moved forward in place.
         step: (images, targets, ...) -> losses to be added up; see `add_gradients`.
-        batches: those of iterations `state.iteration` and later, in order; this process' shares.
+        batches: those of iterations `state.iteration` and later, in order; this process's shares.
         config: schedule, clipping, precision and intervals.
         on_step: called after every optimizer step.
         on_checkpoint: called every `config.checkpoint_every` steps and before leaving.
-        on_evaluate: called every `config.evaluate_every` steps and after the last; True in any
-            process finishes the training.
-        should_stop: asked in every step; True in any process finishes the step, saves a
-            checkpoint and leaves. A single process asks when the step is done.
+        on_evaluate: called every `config.evaluate_every` steps and after the last; if it returns
+            True in any process, training is finished.
+        should_stop: asked in every step; if True in any process, the step is completed, a
+            checkpoint saved, and training left. A single process asks when the step is done.
         ranks: the processes that train together, and the device of this one.
         totals_of: see `add_gradients`.
 
     Returns:
-        Whether the training is finished (and was not stopped).
+        Whether training is finished, rather than stopped.
 
     Raises:
         NonFiniteLossError: a loss or the gradient is not finite, in any process; the weights are
-            still those of the step before.
+            still those of the previous step.
     """
     end = time.perf_counter()
     for batch in batches:
@@ -233,7 +233,7 @@ def train(
         )
         norm = _clip(state, config)
         own = of_parts.sum(dim=0)
-        # Processes agree on stopping with the losses, not in an exchange of their own.
+        # Processes agree on stopping along with the losses, without a separate exchange.
         is_asking = ranks.is_joined and should_stop()
         asked = torch.full((1,), float(is_asking), dtype=own.dtype, device=own.device)
         shared = ranks.sum(torch.cat([own, asked]))
@@ -305,7 +305,7 @@ def _require_finite(
     length = len(batch.images) // config.accumulate
     bad_parts = (~of_parts.isfinite().all(dim=1)).nonzero()[:, 0].tolist()
     own = [batch.image_ids[part * length + i] for part in bad_parts for i in range(length)]
-    # If only the gradient is bad, it may be due to any image.
+    # If only the gradient is bad, any image may be to blame.
     ids = list(chain(*ranks.gather(own))) or list(chain(*ranks.gather(list(batch.image_ids))))
     has_bad_boxes = ranks.any(not all(target.boxes.isfinite().all() for target in batch.targets))
     raise NonFiniteLossError(
@@ -330,11 +330,11 @@ def add_gradients(
     Args:
         step: (images, targets) or (images, targets, totals) -> losses to be added up; as
             `Ranks.wrap` gives it.
-        batch: this process' share.
-        num_parts: into which it is divided; a divisor of its number of images.
+        batch: this process's share.
+        num_parts: number of parts to divide it into; must divide its number of images.
         precision: of the network, "float32" or "bfloat16".
-        ranks: whose shares make up the batch.
-        totals_of: counts of some images, `Criterion.totals`; needed for several parts or processes.
+        ranks: the processes whose shares make up the batch.
+        totals_of: counts images, as `Criterion.totals`; needed with several parts or processes.
 
     Returns:
         The names of n losses, and their (parts, n) values, divided by the counts of the whole step.
@@ -356,7 +356,7 @@ def add_gradients(
             with _autocast(ranks.device, precision):
                 losses = step(images[place], targets[place], *known)
             values = torch.stack(list(losses.values()))
-            # The exchange takes the mean of the processes' gradients; the sum is wanted.
+            # The exchange averages the processes' gradients, but their sum is wanted.
             (values.sum() * ranks.size).backward()
         names = list(losses)
         of_parts.append(values.detach())
@@ -378,9 +378,9 @@ def what_helps(iteration: int, config: TrainConfig, *, has_bad_boxes: bool = Fal
     """Sentences with the options to try, the likeliest first.
 
     Args:
-        iteration: in which it happened.
+        iteration: the one in which it happened.
         config: of the training.
-        has_bad_boxes: a true box of these images is not finite.
+        has_bad_boxes: whether a true box of these images is not finite.
     """
     if has_bad_boxes:
         return "Some of the boxes themselves are not finite: check the data"

@@ -29,16 +29,16 @@ __all__ = ["FailedStep", "read_failure", "replay_failure", "save_failure"]
 
 @dataclass(frozen=True)
 class FailedStep:
-    """A step that went wrong; the batch is that of all processes.
+    """A step that went wrong, with the batch of all processes.
 
     Attributes:
-        checkpoint: weights before the step; its norms' statistics have seen the images already.
-        iteration: steps done before.
+        checkpoint: weights before the step; but its norms' statistics have already seen the images.
+        iteration: steps done before it.
         images: B images (3, H, W), uint8, augmented.
         targets: B targets.
         image_ids: B ids.
-        num_parts: into which the batch was divided, over all processes.
-        values: the losses, or the gradient norm, that were found.
+        num_parts: number of parts of the batch, over all processes.
+        values: the losses, or the gradient norm, as they were found.
     """
 
     checkpoint: Checkpoint
@@ -53,7 +53,7 @@ class FailedStep:
 def save_failure(
     path: Path, error: NonFiniteLossError, state: TrainingState, recipe: Recipe, ranks: Ranks
 ) -> None:
-    """Write the step as a checkpoint with its images; all processes call it, the first writes."""
+    """Write the step as a checkpoint with its images; all processes call this, the first writes."""
     batch = error.batch
     shares = ranks.gather((batch.images, batch.targets, batch.image_ids))
     if not ranks.is_first:

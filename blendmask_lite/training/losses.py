@@ -1,7 +1,7 @@
-"""The losses, each one a plain function.
+"""The losses, each a plain function.
 
-Chapters 04 and 11. Focal loss (Lin et al., 2017), FCOS section 3.2, BlendMask's mask loss as the
-released code has it. Inputs are float32; every sum over nothing is a zero that stays attached.
+Chapters 04 and 11. Focal loss (Lin et al., 2017), FCOS section 3.2, and BlendMask's mask loss as in
+the released code. Inputs are float32; a sum over nothing is a zero still attached to the graph.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def focal_loss(
         logits: (B, L, C).
         labels: (B, L) 0 to C-1, -1 for background.
         num_positive: scalar that the sum is divided by, at least 1.
-        alpha: weight of the positive class; 1 - alpha of the negative.
+        alpha: weight of the positive class; the negative class has 1 - alpha.
         gamma: how fast easy examples lose their weight.
 
     Returns:
         Scalar.
     """
     is_class = F.one_hot(labels + 1, logits.shape[-1] + 1)[..., 1:].to(logits.dtype)
-    error = (logits.sigmoid() - is_class).abs()  # 1 - p of what is true
+    error = (logits.sigmoid() - is_class).abs()  # 1 - probability of the truth
     weight = (1 - alpha) + (2 * alpha - 1) * is_class
     return (weight * error**gamma * sigmoid_entropy(logits, is_class)).sum() / num_positive
 
@@ -55,7 +55,7 @@ def box_loss(
 
     Args:
         predicted: (P, 4) side distances, pixels.
-        target: (P, 4) the same of the true box.
+        target: (P, 4) the same for the true box.
         unit: (P,) strides, pixels; see `ltrb_giou`.
         weight: (P,) centerness targets.
         total_weight: scalar that the sum is divided by, above 0.
@@ -69,7 +69,7 @@ def box_loss(
 def centerness_loss(logits: Tensor, target: Tensor, num_positive: Tensor) -> Tensor:
     """Binary cross entropy of the positive locations (FCOS, section 3.2).
 
-    Targets between 0 and 1 have an entropy themselves: the loss cannot fall below about 0.6.
+    Targets between 0 and 1 have an entropy of their own: the loss cannot fall below about 0.6.
 
     Args:
         logits: (P,).
@@ -90,20 +90,20 @@ def mask_loss(logits: Tensor, target: Tensor, weight: Tensor, total_weight: Tens
         logits: (P, R, R).
         target: (P, R, R) bool.
         weight: (P,) centerness targets.
-        total_weight: scalar that the sum is divided by, the box loss' own.
+        total_weight: scalar that the sum is divided by, the same as in the box loss.
 
     Returns:
-        Scalar: the mean over the cells of a mask, the weighted sum over the masks.
+        Scalar: the mean over the cells of each mask, then the weighted sum over masks.
     """
     entropy = sigmoid_entropy(logits, target.to(logits.dtype))
     return (entropy.mean(dim=(1, 2)) * weight).sum() / total_weight
 
 
 def sigmoid_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross entropy at every element, as `F.binary_cross_entropy_with_logits` has it.
+    """Binary cross entropy at every element, as `F.binary_cross_entropy_with_logits` computes it.
 
     PyTorch calls log1p, which on the CPU is eight times as slow as log and no better here: the
-    digits of log(1 + e), 0 < e <= 1, that log loses are lost in any sum.
+    digits of log(1 + e), 0 < e <= 1, that log loses would be lost in any sum.
 
     Args:
         logits: of any shape.
@@ -158,12 +158,12 @@ def panoptic_loss(logits: Tensor, stuff: Tensor, num_labelled: Tensor | None = N
 
     Args:
         logits: (B, 1+S, H/4, W/4) of the panoptic branch; compared at every pixel.
-        stuff: (B, H, W) int64, 0 things, 1 to S stuff, 255 does not count.
+        stuff: (B, H, W) int64, 0 things, 1 to S stuff, 255 ignored.
         num_labelled: scalar that the sum is divided by, at least 1; None: the labelled pixels of
             this batch.
 
     Returns:
-        Scalar; 0 where no pixel is labelled.
+        Scalar; 0 if no pixel is labelled.
     """
     pixels = enlarge_logits(logits)
     total = F.cross_entropy(pixels, stuff, ignore_index=UNLABELLED, reduction="sum")

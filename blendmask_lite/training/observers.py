@@ -1,6 +1,6 @@
-"""What watches a run: its tables, best model, progress line, snapshots and TensorBoard's logs.
+"""What watches a run: its tables, best model, progress line, snapshots and TensorBoard logs.
 
-The loop knows nothing of them. A run has a list of observers; each one is told of steps,
+The loop knows nothing about them. A run has a list of observers; each one is told of steps,
 evaluations and checkpoints, and does one small thing.
 """
 
@@ -54,14 +54,14 @@ __all__ = [
 
 
 class Observer:
-    """Watches a run. Every method does nothing here; an observer has those that it needs.
+    """Watches a run. Every method does nothing here; an observer overrides those it needs.
 
-    Observers leave weights and optimizer as they are. They may use the model in evaluation mode:
+    Observers leave weights and optimizer as they are. They may put the model into evaluation mode:
     the next step returns it to training mode.
     """
 
     def on_start(self, state: TrainingState) -> None:
-        """Before the first step of this process; `state.iteration` steps were done before."""
+        """Before the first step of this process; `state.iteration` steps were done earlier."""
 
     def on_step(self, state: TrainingState, record: StepRecord) -> None:
         """After every optimizer step."""
@@ -70,18 +70,18 @@ class Observer:
         """After every evaluation; scores in percent by name, such as "mask AP"."""
 
     def on_checkpoint(self, state: TrainingState) -> None:
-        """Every `checkpoint_every` steps and before leaving."""
+        """Every `checkpoint_every` steps and before the run ends."""
 
     def close(self) -> None:
         """At the end of the run, however it ends."""
 
 
 class RunTables(Observer):
-    """metrics.csv with a row for every step, evaluation.csv with a row for every evaluation.
+    """metrics.csv with one row per step, evaluation.csv with one row per evaluation.
 
     Args:
         run: its folder.
-        iteration: rows of later iterations are cut, because they come again.
+        iteration: rows of later iterations are cut, because those iterations will be done again.
         is_evaluated: False leaves evaluation.csv out.
     """
 
@@ -109,15 +109,15 @@ SCORE = "mask AP"
 
 
 class BestModel(Observer):
-    """Keeps the best of the evaluated models, the first of equal ones.
+    """Keeps the best of the evaluated models, the first if several are equal.
 
-    A run that continues reads the earlier evaluations from its folder. So a run that was killed
+    A continued run reads the earlier evaluations from its folder. So a run that was killed
     keeps the same model, and stops at the same evaluation, as one that was not.
 
     Args:
         run: its folder.
-        recipe: `recipe.train.patience` evaluations without a better one are enough.
-        iteration: where this process begins; evaluations of later ones come again.
+        recipe: `recipe.train.patience` evaluations in a row without a better one are enough.
+        iteration: where this process begins; evaluations of later iterations will be done again.
         half: write the weights in half precision.
     """
 
@@ -127,10 +127,10 @@ class BestModel(Observer):
         self.half = half
         self.score = -math.inf
         self.iteration = 0
-        self.num_since = 0  # evaluations after the best
+        self.num_since = 0  # evaluations since the best one
         self.last_iteration = 0  # of an evaluation
         if iteration == 0:
-            self.path.unlink(missing_ok=True)  # of a run that was lost before its first checkpoint
+            self.path.unlink(missing_ok=True)  # of a run lost before its first checkpoint
         elif run.evaluation.exists():
             for row in complete_rows(run.evaluation, iteration):
                 self._count(int(row["iteration"]), float(row.get(SCORE, math.nan)))
@@ -143,7 +143,7 @@ class BestModel(Observer):
         return patience is not None and self.num_since >= patience
 
     def lacks(self, iteration: int) -> bool:
-        """Whether an evaluation was due there and is missing, because the run was stopped."""
+        """Whether an evaluation was due then and is missing, because the run was stopped."""
         every = self.recipe.train.evaluate_every
         is_due = every is not None and iteration > 0 and iteration % every == 0
         return is_due and self.last_iteration != iteration
@@ -159,7 +159,7 @@ class BestModel(Observer):
 
     @property
     def reason(self) -> str:
-        """Why it is enough."""
+        """Why training may end."""
         return (
             f"no better mask AP than {self.score:.1f}, at iteration {self.iteration}, in "
             f"{self.num_since} evaluations"
@@ -176,17 +176,17 @@ class BestModel(Observer):
         try:
             return float(read_checkpoint(self.path).metadata[SCORE])
         except (OSError, ValueError, KeyError, TypeError):
-            return -math.inf  # nothing that is worth keeping
+            return -math.inf  # nothing worth keeping
 
 
-WINDOW = 50  # steps that losses and speed are averaged over
+WINDOW = 50  # steps over which losses and speed are averaged
 
 
 class ProgressLine(Observer):
-    """Prints one line that renews itself on a terminal, and a line now and then elsewhere.
+    """Prints one line that updates itself on a terminal, or an occasional line elsewhere.
 
     Args:
-        iterations: where the training ends.
+        iterations: at which training ends.
         num_images: of an evaluation.
         stream: standard error by default, so that a command's output stays clean.
     """
@@ -214,7 +214,7 @@ class ProgressLine(Observer):
         self.note(f"iteration {state.iteration}: {values} on {self.num_images} images")
 
     def update(self, record: StepRecord) -> None:
-        """Take in a step; print if it is time to."""
+        """Take in a step; and print if it is time."""
         self.recent.append(record)
         now = time.monotonic()
         is_last = record.iteration == self.iterations
@@ -223,7 +223,7 @@ class ProgressLine(Observer):
             self._show(self.text(), is_last=is_last)
 
     def counter(self, what: str) -> Callable[[int, int], None]:
-        """A callback (done, total) for work between the steps that counts `what`."""
+        """A callback (done, total) that counts `what` during work between the steps."""
         start = last = time.monotonic()
 
         def report(done: int, total: int) -> None:
@@ -237,7 +237,7 @@ class ProgressLine(Observer):
         return report
 
     def note(self, text: str) -> None:
-        """Print a line of its own, without tearing the progress line."""
+        """Print a separate line without breaking up the progress line."""
         if self.width:
             self.stream.write("\r" + " " * self.width + "\r")
             self.width = 0
@@ -271,18 +271,18 @@ class ProgressLine(Observer):
         )
 
 
-LEAST_SCORE = 0.3  # of a detection that is painted
+LEAST_SCORE = 0.3  # detections have to score above this to be drawn
 
 
 @dataclass(frozen=True)
 class Watching:
-    """What to record of a run; it changes no weight.
+    """What to record of a run; recording changes no weights.
 
     Attributes:
-        num_snapshots: over the whole run, at least 2; 0 takes none.
-        tensorboard_every: iterations from one set of pictures in TensorBoard to the next; 0 writes
-            no log for it.
-        num_pictures: images that both show.
+        num_snapshots: number over the whole run, at least 2; 0 takes none.
+        tensorboard_every: iterations between sets of pictures in TensorBoard; 0 writes no
+            TensorBoard log.
+        num_pictures: number of images that both show.
     """
 
     num_snapshots: int = 0
@@ -301,7 +301,7 @@ class Watching:
 def make_watchers(
     watching: Watching, run: RunFolder, recipe: Recipe, dataset: TrainingDataset
 ) -> list[Observer]:
-    """The observers that were asked for.
+    """The observers that `watching` asks for.
 
     Args:
         watching: what to record.
@@ -310,7 +310,8 @@ def make_watchers(
         dataset: to take the pictures from.
 
     Raises:
-        ValueError: snapshots without a picture that has objects, or TensorBoard is not installed.
+        ValueError: snapshots are wanted but no picture has objects, or TensorBoard is not
+            installed.
     """
     if not watching.num_snapshots and not watching.tensorboard_every:
         return []
@@ -327,8 +328,8 @@ def make_watchers(
 class SnapshotLog(Observer):
     """The folder `snapshots`: what the model makes of a few pictures, at some iterations.
 
-    It takes the weights that evaluations use. A run that continues keeps its pictures; snapshots
-    after its iteration are removed, because they come again.
+    It uses the same weights as the evaluations. A continued run keeps its pictures; snapshots of
+    later iterations are removed, because they will be taken again.
 
     Args:
         run: for its folder.
@@ -375,14 +376,14 @@ class SnapshotLog(Observer):
 class TensorBoardLog(Observer):
     """The folder `tensorboard`: losses, learning rate, speed, scores; masks and bases as pictures.
 
-    A run that continues tells TensorBoard to forget what was logged after its iteration, because
-    it comes again.
+    A continued run tells TensorBoard to forget what was logged after its iteration, because it will
+    be logged again.
 
     Args:
         run: for its folder.
-        samples: at the model's test size, with masks; no samples, no pictures.
-        scalars_every: iterations from point to point of the curves.
-        pictures_every: iterations from one set of pictures to the next.
+        samples: at the model's test size, with masks; without samples there are no pictures.
+        scalars_every: iterations between points of the curves.
+        pictures_every: iterations between sets of pictures.
 
     Raises:
         ValueError: TensorBoard is not installed.
@@ -399,7 +400,7 @@ class TensorBoardLog(Observer):
         # Imported only here: it takes a second, and is an optional package.
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of protobuf, about itself
+                warnings.simplefilter("ignore")  # protobuf's warnings about itself
                 from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise ValueError(
@@ -413,7 +414,7 @@ class TensorBoardLog(Observer):
         self.writer: SummaryWriter | None = None
 
     def on_start(self, state: TrainingState) -> None:
-        """Open a new file, as TensorBoard wants it; show an untrained model."""
+        """Open a new file, as TensorBoard expects; if the model is untrained, show it."""
         first = state.iteration + 1 if state.iteration else 0
         self.writer = self.open(str(self.folder), purge_step=first)
         if state.iteration == 0:
@@ -435,7 +436,7 @@ class TensorBoardLog(Observer):
             self._show(state)
 
     def on_evaluate(self, state: TrainingState, scores: Mapping[str, float]) -> None:
-        """A point for every score."""
+        """Add a point for every score."""
         # One group for masks and one for boxes: "mask/AP50" of "mask AP50".
         values = {name.replace(" ", "/", 1): value for name, value in scores.items()}
         self._add(values, state.iteration)
@@ -467,9 +468,9 @@ class TensorBoardLog(Observer):
 
 
 def masks_beside_truth(sample: Sample, seen: PictureSnapshot) -> Tensor:
-    """(3, H, 2 W + 4) float in [0, 1]: true masks on the left, those that were found on the right.
+    """(3, H, 2 W + 4) float in [0, 1]: true masks on the left, those found on the right.
 
-    Detections of a score up to 0.3 are left out.
+    Detections that score 0.3 or less are left out.
     """
     assert sample.target.masks is not None
     image = sample.image.cpu()

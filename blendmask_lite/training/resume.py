@@ -34,8 +34,8 @@ __all__ = [
     "save_trained",
 ]
 
-# Settings that may differ when a run continues: they change its length on disk and in time, and
-# its weights at a given iteration not at all, or by the rounding of sums.
+# Settings that may differ when a run continues: they change its time and disk space, but its
+# weights at a given iteration at most by the rounding of sums.
 FREE_ON_RESUME = {
     *("num_workers", "checkpoint_every", "evaluate_every", "patience", "accumulate", "is_compiled")
 }
@@ -51,7 +51,7 @@ class Recipe:
         model: architecture.
         inference: stored with the weights; evaluations during training also use it.
         train: schedule, optimizer, sizes.
-        start_from: a checkpoint whose fitting weights are the beginning, or None.
+        start_from: a checkpoint whose fitting weights the run starts from, or None.
         backbone_from: ImageNet weights of the backbone, as `load_backbone_weights` takes them,
             or None.
     """
@@ -67,12 +67,12 @@ def find_last_checkpoint(run: RunFolder, is_resumed: bool) -> Checkpoint | None:
     """The newest checkpoint of a run; None if there is none.
 
     Raises:
-        FileExistsError: there is one, and the run is not to be continued; or there is none beside
-            a model that the run would replace.
-        ValueError: the file is no training checkpoint.
+        FileExistsError: there is one, but the run is not to be continued; or there is none, but a
+            model that the run would replace.
+        ValueError: the file is not a training checkpoint.
     """
     if not run.last.exists():
-        # A run that was killed before its first checkpoint may have a best model; its own.
+        # A run that was killed before its first checkpoint may have a best model of its own.
         for path in (run.model,) if run.description.exists() else (run.model, run.best):
             if path.exists():
                 raise FileExistsError(
@@ -91,14 +91,14 @@ def find_last_checkpoint(run: RunFolder, is_resumed: bool) -> Checkpoint | None:
 
 
 def evaluated_model(state: TrainingState) -> BlendMask:
-    """The state's `best_model`, which every run of this file trains: a BlendMask."""
+    """The state's `best_model`, a BlendMask in every run of this file."""
     model = state.best_model
     assert isinstance(model, BlendMask)
     return model
 
 
 def make_checkpoint(state: TrainingState, recipe: Recipe) -> Checkpoint:
-    """Weights to evaluate, and all that continuing needs."""
+    """Weights to evaluate, and everything needed to continue."""
     return Checkpoint.of(
         evaluated_model(state),
         metadata={"iterations": state.iteration},
@@ -126,7 +126,7 @@ def save_trained(
 
 
 def iterations_before(recipe: Recipe, last: Checkpoint | None) -> int | None:
-    """The length that a run was planned with, if it is to become longer now; else None."""
+    """The planned length of a run that is to become longer now; else None."""
     if last is None or last.training is None:
         return None
     planned: int = last.training["config"]["iterations"]
@@ -144,7 +144,7 @@ def _require_same(
         f"{field.name} is {getattr(recipe.train, field.name)!r}, was {stored.get(field.name)!r}"
         for field in fields(TrainConfig)
         if field.name not in free
-        # A setting that is newer than the run had its default then.
+        # A setting that is newer than the run had its default value then.
         and _plain(getattr(recipe.train, field.name))
         != _plain(stored.get(field.name, field.default))
     ]
@@ -183,9 +183,9 @@ def require_fitting(
     """Refuse what cannot be trained.
 
     Raises:
-        ValueError: something is no data set for training or evaluation; the data has another
-            number of classes or kinds of stuff than the model; or the batch cannot be divided
-            among the processes and their parts.
+        ValueError: an argument is not a data set for training or evaluation; the data and the model
+            differ in the number of classes or kinds of stuff; or the batch cannot be divided among
+            the processes and their parts.
     """
     for name, data, protocol in (
         ("dataset", dataset, TrainingDataset),
@@ -220,9 +220,9 @@ def begin_state(
     ranks: Ranks,
     model: BlendMask | None = None,
 ) -> TrainingState:
-    """Model, optimizer and averages on the process' device: new ones, or those of a checkpoint.
+    """Model, optimizer and averages on the process's device: new ones, or those of a checkpoint.
 
-    A `model` of the caller is trained in place of a new one.
+    The caller's `model`, if given, is trained instead of a new one.
 
     Raises:
         ValueError: the recipe differs from that of the run to continue, or the processes see
@@ -259,7 +259,7 @@ def begin_state(
 def compile_network(model: BlendMask) -> None:
     """Compile the parts that consist of layers only, in place.
 
-    The names of the weights do not change. Training alone uses it: its image sizes recur, while
+    The names of the weights do not change. Only training uses this: its image sizes recur, while
     every new size costs time at first.
 
     Raises:

@@ -68,38 +68,38 @@ def train_model(
 ) -> bool:
     """Train a model and write it, its log and its checkpoints into a folder.
 
-    Ctrl-C and SIGTERM save and leave. A run that was killed continues from its last checkpoint,
+    Ctrl-C and SIGTERM save a checkpoint and stop. A killed run continues from its last checkpoint,
     bit by bit.
 
     Args:
-        dataset: to learn from; its names of classes and stuff go into the checkpoint. A data set
+        dataset: to learn from; its class and stuff names go into the checkpoint. A data set
             of images and torchvision's target dicts is wrapped into a `TorchvisionDataset`.
         folder: of the run; see `RunFolder`.
-        recipe: what and how.
+        recipe: what to train, and how.
         model: trained in place of a new one of `recipe.model`; it may have parts of your own. It
             gets the data's names and the recipe's inference settings.
         validation: evaluated every `recipe.train.evaluate_every` iterations and at the end; the
             model with the best mask AP is kept in best.safetensors.
         is_resumed: continue the run in `folder`, or begin it if there is no checkpoint yet.
         device: to train on.
-        description: further plain values for run.json, such as the command.
+        description: more plain values for run.json, such as the command.
         half: write the finished model in half precision.
-        watching: what else to record; on images of `validation`, or else of `dataset`.
+        watching: what else to record, on images of `validation`, or of `dataset` if there is none.
         note: printed when the training begins.
         ranks: the processes that train together, each of which calls this; None: a single one.
-            Their device takes the place of `device`, and the first of them writes.
+            Their device replaces `device`, and only the first of them writes.
 
     Returns:
-        Whether the training is finished, if need be early because its patience is exhausted, and
-        was not stopped on request.
+        Whether training is finished (perhaps early, because its patience ran out) rather than
+        stopped on request.
 
     Raises:
-        FileExistsError: the folder holds a run and `is_resumed` is False, or a model without a
-            checkpoint to continue from.
-        ValueError: `dataset` or `validation` lacks what it needs; `model` has another config than
-            the recipe; the recipe differs from that of the run to continue by more than a greater
-            length; the data differs from the run's, or from the model's number of classes or kinds
-            of stuff; or there is a patience without an evaluation.
+        FileExistsError: the folder holds a run and `is_resumed` is False, or it holds a model
+            without a checkpoint to continue from.
+        ValueError: `dataset` or `validation` lacks what it needs; `model` and the recipe have
+            different configs; the recipe differs from the continued run's in more than a greater
+            length; the data differs from the run's, or has not the model's number of classes or
+            kinds of stuff; or there is a patience but no evaluation.
         NonFiniteLossError: see `engine.train`; the step is in failure.pt.
         OSError: the disk is full, or cannot be written to; the last checkpoint is intact.
     """
@@ -183,7 +183,7 @@ def _loop(
     best: BestModel | None,
     line: ProgressLine,
 ) -> bool:
-    """Train until it is finished or stopped; the observers are told."""
+    """Train until finished or stopped, telling the observers."""
 
     def on_step(record: StepRecord) -> None:
         for observer in observers:
@@ -192,7 +192,7 @@ def _loop(
     def on_checkpoint(state: TrainingState) -> None:
         for observer in observers:
             observer.on_checkpoint(state)
-        if ranks.is_first:  # the last: what was recorded before is not recorded again after a kill
+        if ranks.is_first:  # last: after a kill nothing is recorded twice
             write_checkpoint(make_checkpoint(state, recipe), run.last)
 
     def on_evaluate(state: TrainingState) -> bool:
@@ -260,7 +260,7 @@ def _scores(
     ranks: Ranks,
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, float]:
-    """Percent by name: "mask AP", "box AP50", ..., with stuff "panoptic PQ", "things PQ", ...
+    """Percent by name: "mask AP", "box AP50", ...; with stuff also "panoptic PQ", "things PQ", ...
 
     The processes share the images.
     """
@@ -281,18 +281,18 @@ def _scores(
 
 @contextlib.contextmanager
 def deterministic(is_asked: bool, say: Callable[[str], None]) -> Iterator[None]:
-    """Inside of it, torch takes deterministic algorithms, if that is asked for.
+    """Inside the `with` block torch uses deterministic algorithms, if that is asked for.
 
     On a GPU, many threads add up the gradients of RoIAlign, bilinear interpolation and deformable
-    convolution in any order, which changes the rounding. The first two have slower versions in a
-    fixed order, which torch (`F.interpolate`) and torchvision (`roi_align`, by torch.compile) take
-    here. Operations that have none are computed as always, and named once. cuBLAS reads its setting
-    when it is first used: a process that has used it before should have
+    convolution in varying order, which changes the rounding. The first two have deterministic but
+    slower versions, which are used here: torch's own for `F.interpolate`, and for `roi_align` the
+    one that torch.compile builds. Operations that have none are computed as always, and named once.
+    cuBLAS reads its setting when it is first used: a process that has used it before should have
     CUBLAS_WORKSPACE_CONFIG=:4096:8 in its environment.
 
     Args:
-        is_asked: False does nothing.
-        say: is told, once each, what has no deterministic version.
+        is_asked: if False, nothing is changed.
+        say: is told, once per operation, what has no deterministic version.
     """
     if not is_asked:
         yield
@@ -313,7 +313,7 @@ def deterministic(is_asked: bool, say: Callable[[str], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _said_once(say: Callable[[str], None]) -> Iterator[None]:
-    """Turn torch's warnings of several lines into one line for each operation."""
+    """Turn torch's warnings of several lines into one line per operation."""
     said: set[str] = set()
     with warnings.catch_warnings():
         show = warnings.showwarning
@@ -332,9 +332,9 @@ def _said_once(say: Callable[[str], None]) -> Iterator[None]:
 
 
 class StopRequest:
-    """Inside the `with`, the first signal is only remembered; a second Ctrl-C interrupts.
+    """Inside the `with` block, the first signal is only remembered; a second Ctrl-C interrupts.
 
-    Signals reach the main thread only; elsewhere entering it raises ValueError.
+    Signals reach the main thread only; elsewhere entering the block raises ValueError.
     """
 
     def __init__(self) -> None:

@@ -49,7 +49,7 @@ __all__ = [
 
 
 class RunFolder:
-    """The paths of a run's files; making it touches nothing."""
+    """The paths of a run's files; creating the object touches nothing."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -84,7 +84,7 @@ def is_held(run: RunFolder) -> bool:
             return False
     except Timeout:
         return True
-    except OSError:  # a folder that may only be read
+    except OSError:  # a read-only folder
         return False
 
 
@@ -93,7 +93,7 @@ def full_disk_explained(run: RunFolder) -> Iterator[None]:
     """Explain to the user what a full disk means for the run.
 
     Raises:
-        OSError: the same error, with what remains and what to do.
+        OSError: the same error, saying what remains and what to do.
     """
     try:
         yield
@@ -115,7 +115,7 @@ class CsvLog:
             empty table.
 
     Raises:
-        ValueError: the file is damaged; see `complete_rows`. It stays as it is.
+        ValueError: the file is damaged; see `complete_rows`. The file stays as it is.
     """
 
     def __init__(self, path: Path, *, keep_until: int) -> None:
@@ -146,10 +146,10 @@ class CsvLog:
 def complete_rows(path: Path, keep_until: int) -> list[dict[str, str]]:
     """The rows of a `CsvLog` up to an iteration.
 
-    The last line is left out if a kill cut it off.
+    The last line is left out if a kill cut it short.
 
     Raises:
-        ValueError: the file is damaged elsewhere, or something else; names file and line.
+        ValueError: the file is damaged elsewhere, or no such table; file and line are named.
     """
     text = read_text(path)
     reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
@@ -183,23 +183,23 @@ def step_row(record: StepRecord) -> dict[str, object]:
 
 DEEPEST = 3  # folders below the one that is searched
 DATA_OPTIONS = ("split", "validation", "images", "weights", "backbone_weights")
-WINDOW = 50  # last steps that losses and speed are averaged over
+WINDOW = 50  # last steps, over which losses and speed are averaged
 
 Table = Mapping[str, Sequence[float]]  # columns by name, all of one length
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as its folder tells it.
+    """A run as told by its folder.
 
     Attributes:
         path: of the folder.
         description: of run.json; empty if it is missing or damaged.
-        steps: of metrics.csv; a cell that is no number is NaN.
+        steps: of metrics.csv; a cell that is not a number is NaN.
         evaluations: of evaluation.csv.
-        is_running: a process trains in it now.
-        has_model: the finished model is there.
-        problems: what could not be read, a sentence each.
+        is_running: whether a process is training in it now.
+        has_model: whether the finished model is there.
+        problems: what could not be read, one sentence each.
     """
 
     path: Path
@@ -212,7 +212,7 @@ class RunRecord:
 
     @property
     def sessions(self) -> list[Mapping[str, Any]]:
-        """The processes that trained here, in the order of time."""
+        """The processes that trained here, in order of time."""
         sessions = self.description.get("sessions", [])
         if not isinstance(sessions, list):
             return []
@@ -273,7 +273,7 @@ class RunRecord:
         scores, places = (self.evaluations.get(name, []) for name in ("mask AP", "iteration"))
         pairs = zip(scores, places, strict=False)
         found = [(score, int(i)) for score, i in pairs if math.isfinite(score + i)]
-        return max(found, key=lambda pair: pair[0], default=None)  # of equal ones the first
+        return max(found, key=lambda pair: pair[0], default=None)  # the first of equal ones
 
     def text(self, name: str) -> str:
         """A plain value of run.json, such as "command"; empty if it is missing."""
@@ -326,7 +326,7 @@ def flat_settings(record: RunRecord) -> dict[str, str]:
 
     Versions, commit and host are those of the last process.
     """
-    left_out = ("sessions", "command", "options")  # what follows from the options is there itself
+    left_out = ("sessions", "command", "options")  # what follows from the options is listed itself
     settings = {name: v for name, v in record.description.items() if name not in left_out}
     options = record.description.get("options")
     if isinstance(options, dict):
@@ -368,7 +368,7 @@ def _read_table(path: Path, problems: list[str], *, is_needed: bool = True) -> T
     columns: list[array[float]] = []
     odd_rows: list[int] = []
     number = 0
-    if path.exists() and not path.is_file():  # a pipe would block for ever
+    if path.exists() and not path.is_file():  # a pipe would block forever
         problems.append(f"{path.name} is no regular file")
         return {}
     try:

@@ -1,6 +1,6 @@
 """How long, how fast and on what a model is trained; and the named schedules.
 
-Chapter 12. `TRAIN_PRESETS` holds the paper's, the released code's, and ours for a laptop.
+Chapter 12. `TRAIN_PRESETS` holds the paper's schedules, the released code's, and ours for a laptop.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ __all__ = [
     "rescale",
 ]
 
-# Shares of the learning rate at iteration 0: that of AdelaiDet, and that of FCOS' code, which the
-# paper follows unless it says otherwise.
+# Shares of the learning rate at iteration 0: AdelaiDet's, and that of FCOS's code, which the paper
+# follows unless it says otherwise.
 WARMUP_FACTORS = {"linear": 1 / 1000, "constant": 1 / 3}
 
-# Least and largest values. Beyond the largest, memory or the range of an integer would end sooner.
+# Smallest and largest values. Beyond the largest, memory or the integer range would run out first.
 WHOLE_NUMBERS = {
     "iterations": (1, 10**9),
     "batch_size": (1, 2**16),
@@ -48,13 +48,13 @@ class TrainConfig:
     """The settings of one training run; stored beside the weights.
 
     Raises:
-        ValueError: a value that cannot work, named with its field.
+        ValueError: a value cannot work; its field is named.
     """
 
     # Length
     iterations: int = 90_000  # optimizer steps
     batch_size: int = 16  # images per step, over all parts and processes
-    accumulate: int = 1  # parts that each process takes its images in, to save memory
+    accumulate: int = 1  # parts into which each process divides its images, to save memory
     # Optimizer
     optimizer: Literal["adamw", "sgd"] = "sgd"  # sgd has momentum 0.9
     learning_rate: float = 0.01  # after the warm-up
@@ -70,10 +70,10 @@ class TrainConfig:
     # Images
     train_sizes: tuple[int, ...] = (640, 672, 704, 736, 768, 800)  # shorter side, pixels
     max_size: int = 1333  # longest side allowed, pixels
-    crop: float | None = None  # least share of each side that a random window keeps
+    crop: float | None = None  # smallest share of each side that a random window keeps
     jitter: tuple[float, float] | None = None  # instead of crop: scales in squares of train_sizes
     flip: bool = True  # left and right, every second image
-    channel_permutation: bool = False  # shuffle the colour channels: colour tells nothing
+    channel_permutation: bool = False  # shuffle the colour channels: so that colour tells nothing
     # Running
     seed: int = 0  # of initial weights, order of the images and their augmentation
     precision: Literal["float32", "bfloat16"] = "float32"  # of the network; losses are float32
@@ -81,7 +81,7 @@ class TrainConfig:
     num_workers: int = 0  # processes that prepare images; 0: the training process itself
     checkpoint_every: int = 500  # iterations
     evaluate_every: int | None = None  # iterations; None: never during training
-    patience: int | None = None  # evaluations without a better mask AP before it ends; None: all
+    patience: int | None = None  # evaluations without better mask AP until it ends; None: no limit
     is_deterministic: bool = False  # slower algorithms on a GPU, where torch has some
 
     def __post_init__(self) -> None:
@@ -161,7 +161,7 @@ def rescale(
     """
     iterations = config.iterations if iterations is None else iterations
     batch_size = config.batch_size if batch_size is None else batch_size
-    replace(config, iterations=iterations, batch_size=batch_size)  # refuses what cannot be
+    replace(config, iterations=iterations, batch_size=batch_size)  # refuses impossible values
     stretch = iterations / config.iterations
     warmup = max(
         round(config.warmup_iterations * stretch), min(config.warmup_iterations, iterations // 10)
@@ -253,8 +253,8 @@ SCHEDULES: MappingProxyType[str, TrainConfig] = MappingProxyType(
     }
 )
 
-# Each preset's own schedule. A model that was released with several lengths has the longest one,
-# except for r50, which has 1x.
+# The schedule of each model preset. A model that was released with several lengths has the longest
+# one, except r50, which has 1x.
 PRESET_SCHEDULES: MappingProxyType[str, str] = MappingProxyType(
     {
         "nano": "laptop",

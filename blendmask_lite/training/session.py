@@ -1,4 +1,4 @@
-"""One process that trains in a run's folder, alone, and what run.json says about it."""
+"""The one process that trains in a run's folder at a time, and what run.json says about it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from blendmask_lite.training.run_folder import RunFolder
 
 __all__ = ["RunSession", "commit", "versions"]
 
-PATIENCE = 10.0  # seconds that a killed process' workers may keep the folder
+PATIENCE = 10.0  # seconds that a killed process's workers may hold on to the folder
 
 
 class RunSession:
@@ -35,9 +35,9 @@ class RunSession:
     notes down.
 
     Args:
-        run: its folder is made.
+        run: its folder is created.
         device: that the process trains on.
-        is_recorded: False does nothing at all: only one of several processes keeps the file.
+        is_recorded: if False, nothing at all is done: only one of several processes keeps the file.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class RunSession:
         self.is_recorded = is_recorded
         self._lock = FileLock(run.lock, timeout=PATIENCE)
         self._content: dict[str, Any] | None = None
-        self._made: list[Path] = []  # by this process: the lock, then folders, the innermost first
+        self._made: list[Path] = []  # by this process: the lock, then folders, innermost first
 
     def __enter__(self) -> RunSession:
-        """Take hold of the folder.
+        """Claim the folder.
 
         Raises:
             ValueError: another process trains in it.
-            OSError: it cannot be written into.
+            OSError: the folder cannot be written to.
         """
         if self.is_recorded:
             path = self.run.path
@@ -70,7 +70,7 @@ class RunSession:
         return self
 
     def require_same_data(self, num_images: int) -> None:
-        """Refuse to continue the run on other data, as far as run.json tells.
+        """Refuse to continue the run on other data, as far as run.json can tell.
 
         Raises:
             ValueError: there are more images now, or fewer.
@@ -93,7 +93,7 @@ class RunSession:
         Args:
             description: settings of the run; `command` is that of this process.
             iteration: at which this process begins.
-            iterations_before: the length that was planned, if the run becomes longer.
+            iterations_before: the length planned before, if the run becomes longer.
         """
         if not self.is_recorded:
             return
@@ -131,11 +131,11 @@ class RunSession:
         self.run.describe(self._content)
 
     def finish(self, *, is_finished: bool, iteration: int, reason: str | None = None) -> None:
-        """Note down that the run is finished, with the reason if early, or stopped on request."""
+        """Note that the run is finished, with a reason if early, or was stopped on request."""
         self._end("finished" if is_finished else "stopped", iteration, reason)
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Note down an error and release the folder; remove what was made for nothing."""
+        """Note an error, release the folder, and remove what was created in vain."""
         if error is not None:
             with contextlib.suppress(OSError):  # a full disk: the error itself matters more
                 self._end("failed", None, f"{type(error).__name__}: {error}")
@@ -164,7 +164,7 @@ class RunSession:
 
 
 def versions() -> dict[str, str]:
-    """Of everything that can change a result."""
+    """Versions of everything that can change a result."""
     # Plain strings: torch's own subclass of str would make a checkpoint that refuses to load.
     return {
         "blendmask_lite": blendmask_lite.__version__,
@@ -186,7 +186,7 @@ def commit() -> str | None:
         return done.stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", "__init__.py")  # not somebody else's clone around it
+        git("ls-files", "--error-unmatch", "__init__.py")  # not someone else's clone around it
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", ".") else "")
     except (OSError, subprocess.SubprocessError):
         return None

@@ -1,8 +1,8 @@
 """Snapshots: what a model makes of a few images at one moment of its training, object by object.
 
 Detections come and go while the model learns. So every true object is followed at one fixed
-location, with its true box: its attentions and its mask exist from the first step on. On the disk
-a snapshot is a small file of compact numbers, read without running code.
+location, with its true box: its attentions and its mask exist from the first step on. On disk a
+snapshot is a small file of compact numbers, read without running code.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ __all__ = [
 Arrays = Mapping[str, NDArray]
 T = TypeVar("T")
 
-MOST_OBJECTS = 12  # followed in an image, the largest ones
-MOST_DETECTIONS = 12  # kept of an image, the best ones
+MOST_OBJECTS = 12  # followed per image, the largest ones
+MOST_DETECTIONS = 12  # kept per image, the best ones
 
 
 @dataclass(frozen=True)
 class PictureSnapshot:
-    """One image at one moment: N true objects that are followed, and what was found.
+    """One image at one moment: N true objects that are followed, and the detections.
 
     Attributes:
         bases: (K, H/s, W/s) of the padded input.
@@ -73,7 +73,7 @@ class PictureSnapshot:
         attentions: (N, k, m, m) raw attentions of these locations: K maps of M x M; single
             cells if the merger has one number per base.
         mask_probabilities: (N, R, R) over the true boxes.
-        mask_iou: (N,) of these masks with the true ones, in pixels of the image; 0 to 1.
+        mask_iou: (N,) IoU of these masks with the true ones, in pixels of the image; 0 to 1.
         scores: (N,) sqrt(probability of the true class x centerness) at the locations.
         detections: the best ones found, as `BlendMask.predict` gives them.
     """
@@ -101,10 +101,10 @@ class Snapshot:
 
 
 def snapshot_iterations(number: int, iterations: int) -> tuple[int, ...]:
-    """When to take snapshots: at 0, at the end, and in between more often early, when more changes.
+    """When to take snapshots: at 0, at the end, and in between, denser early on, when more changes.
 
-    Our choice: cubes of even steps. Even steps themselves would miss the beginning, and powers the
-    end.
+    Our choice: cubes of even steps. Even steps themselves would miss the beginning, and exponential
+    ones the end.
 
     Args:
         number: how many, at least 2; a run of fewer iterations has fewer.
@@ -133,7 +133,7 @@ def choose_pictures(
         number: how many at most.
 
     Returns:
-        Samples with masks; of each image the 12 largest objects, largest first.
+        Samples with masks; the 12 largest objects of each image, largest first.
     """
     chosen: list[Sample] = []
     for index in range(len(dataset)):
@@ -161,7 +161,7 @@ def choose_pictures(
 
 @torch.no_grad()
 def take_snapshot(model: BlendMask, samples: Sequence[Sample]) -> tuple[PictureSnapshot, ...]:
-    """Run the model on every image, in evaluation mode; its mode is afterwards what it was.
+    """Run the model on every image, in evaluation mode, then restore its mode.
 
     Args:
         model: to look at.
@@ -218,7 +218,7 @@ OF_DETECTIONS = {
 
 @dataclass(frozen=True)
 class Snapshots:
-    """The moments of a training; `snapshots[i]` reads the i-th, in the order of time.
+    """The moments of a training run; `snapshots[i]` reads the i-th in order of time.
 
     Attributes:
         path: the folder, or the zip archive.
@@ -245,7 +245,7 @@ class Snapshots:
         """Read one moment.
 
         Raises:
-            IndexError: there is none.
+            IndexError: there is no such moment.
             ValueError: its file is damaged.
         """
         name = _step_name(self.iterations[index])
@@ -285,14 +285,14 @@ class Snapshots:
 
 
 def read_snapshots(path: str | Path) -> Snapshots:
-    """The snapshots of a training.
+    """The snapshots of a training run.
 
     Args:
         path: the folder `snapshots` of a run, the run's folder, or a zip archive.
 
     Raises:
         FileNotFoundError: there are none.
-        ValueError: a file that is damaged, or of a newer version.
+        ValueError: a file is damaged, or of a newer version.
     """
     path = Path(path)
     if (path / "snapshots" / PICTURES).exists():
@@ -323,7 +323,7 @@ def read_snapshots(path: str | Path) -> Snapshots:
 
 
 def step_files(path: Path) -> dict[int, str]:
-    """Iteration -> file name of the snapshots in a folder or archive, in the order of time."""
+    """Iteration -> file name of the snapshots in a folder or archive, in order of time."""
     if path.is_dir():
         names = [file.name for file in path.iterdir()]
     else:
@@ -406,14 +406,14 @@ def _read_sample(arrays: Arrays, place: int) -> Sample:
     return Sample(image=image, target=target, image_id=image_id, original_size=(height, width))
 
 
-# What an archive may unpack to: so many bytes, and so many times its size. Real ones unpack to less
+# The most that an archive may unpack to is ROOM plus RATIO times its size. Real ones unpack to less
 # than twice their size.
 ROOM = 2**26  # bytes
 RATIO = 100
 
 
 def narrow(maps: Tensor) -> tuple[NDArray, NDArray]:
-    """Signed maps as int8 with one scale each: zero stays zero.
+    """Signed maps as int8 with one scale per map: zero stays zero.
 
     Args:
         maps: (N, ...) float; NaN becomes zero, an infinite value a very large one.
@@ -446,7 +446,7 @@ def from_bytes(values: NDArray) -> Tensor:
 
 
 def part(arrays: Arrays, name: str, counts: Sequence[int], place: int) -> NDArray:
-    """The rows of one image in an array that holds those of all, one after the other."""
+    """The rows of one image, out of an array that holds the rows of all images in order."""
     first = sum(counts[:place])
     rows = arrays[name][first : first + counts[place]]
     if len(rows) != counts[place]:

@@ -1,6 +1,6 @@
-"""Which location learns which object: FCOS' assignment.
+"""Which location learns which object: the assignment of FCOS.
 
-Chapter 03. FCOS, section 3.1 and 3.2, with center sampling as in the released code.
+Chapter 03. FCOS, sections 3.1 and 3.2, with center sampling as in the released code.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ def assign_locations(
 ) -> Tensor:
     """Match the locations of one image with its objects.
 
-    A location learns an object if it lies strictly inside the square of `center_radius` strides
-    around the box' center and inside the box, and if the farthest side is within the level's size
-    range. Of several objects it takes the smallest one, of equally small ones the first.
+    A location learns an object if it lies strictly inside the box and inside the square of
+    `center_radius` strides around the box's center, and if the farthest side is within the level's
+    size range. Of several objects it takes the smallest, and of equally small ones the first.
 
     Args:
         locations: (L, 2) as (x, y), pixels.
         boxes: (N, 4) corners, pixels.
         level_sizes: number of locations of every level.
         level_strides: of every level, pixels.
-        size_ranges: least and largest max(l, t, r, b) of every level, pixels, both inclusive.
+        size_ranges: smallest and largest max(l, t, r, b) of every level, pixels, both inclusive.
         center_radius: strides.
 
     Returns:
@@ -106,7 +106,7 @@ def assign_batch(
 ) -> Assignment:
     """Match the locations of every image; see `assign_locations`.
 
-    Only the device knows how many are positive. It is asked once for the whole batch.
+    Only the device knows how many are positive, so it is asked once for the whole batch.
     """
     owners, first_object = [], 0
     for target in targets:
@@ -139,9 +139,9 @@ def assign_batch(
 def object_locations(
     output: BlendMaskOutput, target: Target, config: ModelConfig
 ) -> tuple[Tensor, Tensor]:
-    """One location for every object of an image, by geometry alone and so the same at all times.
+    """One location for every object of an image, chosen by geometry alone, so always the same.
 
-    Of the locations that learn the object it is the most central one. An object that no location
+    It is the most central of the locations that learn the object. An object that no location
     learns, because smaller objects took them all, gets the location nearest to its center on a
     level of its size.
 
@@ -151,7 +151,7 @@ def object_locations(
         config: size ranges and center sampling are read.
 
     Returns:
-        (N,) int64, places on the flattened pyramid, and (N,) bool, whether the location learns
+        (N,) int64, places in the flattened pyramid, and (N,) bool, whether the location learns
         the object.
     """
     boxes = target.boxes.to(output.locations.dtype)
