@@ -2,7 +2,7 @@
 
 Chapter 05 of the course. Lin et al., "Microsoft COCO"; Gupta et al., "LVIS", section 2.1.
 hotcoco computes the numbers. If it cannot be imported, pycocotools does, which is slower and knows
-COCO's rules only; the tests compare the numbers, `benchmarks/evaluation.py` the time.
+only COCO's rules; the tests compare their numbers, `benchmarks/evaluation.py` their speed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _AP = {"AP": "AP", "AP50": "AP50", "AP75": "AP75", "APS": "APs", "APM": "APm", "
 COCO_METRICS = _AP | {"AR100": "AR100"}
 LVIS_METRICS = _AP | {"APr": "APr", "APc": "APc", "APf": "APf", "AR300": "AR@300"}
 IOU_TYPES = {"mask": "segm", "box": "bbox"}  # the libraries' words
-IOU_THRESHOLDS = {"AP50": 0, "AP75": 5}  # places among 0.50, 0.55, ..., 0.95
+IOU_THRESHOLDS = {"AP50": 0, "AP75": 5}  # positions among 0.50, 0.55, ..., 0.95
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class AveragePrecision:
     """How well the masks, or the boxes, of all classes were found.
 
     Attributes:
-        numbers: in percent by name, those of `COCO_METRICS` or `LVIS_METRICS`; NaN if no object
-            of the data counts for it.
-        classes: C times AP, AP50 and AP75 in percent, in the order of the labels.
-        precision: (10, 101, C) at IoU 0.50, 0.55 to 0.95 and recall 0, 0.01 to 1, from 0 to 1;
-            objects of all sizes, most detections; NaN for classes without objects.
+        numbers: percentages by name, those of `COCO_METRICS` or `LVIS_METRICS`; NaN if no object of
+            the data counts for it.
+        classes: AP, AP50 and AP75 of each of C classes in percent, in the order of the labels.
+        precision: (10, 101, C) at IoU 0.50, 0.55 to 0.95 and recall 0, 0.01 to 1, from 0 to 1; for
+            objects of all sizes and the most detections; NaN for classes without objects.
     """
 
     numbers: dict[str, float]
@@ -62,7 +62,7 @@ def evaluate_detections(
     """Compare detections with the true objects.
 
     Federated truth is evaluated by LVIS's rules: a class counts in the images where it is present
-    or known to be absent; surplus detections of it are no mistakes in images where not all of its
+    or known to be absent; its surplus detections are no mistakes in images where not all of its
     objects are marked; the best 300 detections of an image count. This needs hotcoco.
 
     Args:
@@ -81,7 +81,7 @@ def evaluate_detections(
     rows = _rows(results, images, labels)
     runs = [run for result in results for run in result.segmentations()]
     areas = {
-        # One by one: pycocotools refuses to measure more than 255 together.
+        # One by one: pycocotools refuses to measure more than 255 at once.
         "mask": np.array([coco_mask.area(run) for run in runs], dtype=np.float64),
         "box": rows[:, 3] * rows[:, 4],
     }
@@ -111,7 +111,7 @@ def is_federated(truth: dict[str, Any]) -> bool:
 
 
 def import_hotcoco(module: str, *, purpose: str) -> Any:
-    """A module of the library hotcoco; ValueError says what needs it if it cannot be imported."""
+    """A module of the library hotcoco; if it cannot be imported, ValueError says what needs it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -171,7 +171,7 @@ def _by_hotcoco(
     evaluation = hotcoco.COCOeval(true, found, IOU_TYPES[kind], lvis_style=federated)
     evaluation.evaluate()
     evaluation.accumulate()
-    evaluation.summary_lines()  # fills the numbers in, without printing as `summarize` does
+    evaluation.summary_lines()  # fills in the numbers without printing as `summarize` does
     values = evaluation.get_results()
     metrics = LVIS_METRICS if federated else COCO_METRICS
     numbers = {name: values[key] for name, key in metrics.items()}

@@ -1,4 +1,4 @@
-"""Box and mask AP of a model: its detections image by image, then all of them against the truth.
+"""Box and mask AP of a model: detections image by image, then compared with the truth all together.
 
 Chapter 05 of the course. Lin et al., "Microsoft COCO".
 """
@@ -35,7 +35,7 @@ __all__ = ["InstanceEvaluator", "detect_all", "evaluate_model"]
 
 
 class InstanceEvaluator:
-    """Collects detections image by image, as run lengths, so that memory stays small."""
+    """Collects detections image by image, as run lengths, so that little memory is needed."""
 
     def __init__(self, dataset: InstanceDataset) -> None:
         self.dataset = dataset
@@ -44,7 +44,7 @@ class InstanceEvaluator:
 
     @property
     def found(self) -> list[ImageResults]:
-        """The detections, by image, in the data set's order."""
+        """The detections, one entry per image, in the data set's order."""
         ids = self.dataset.image_ids
         return [self._found[image_id] for image_id in ids if image_id in self._found]
 
@@ -52,13 +52,13 @@ class InstanceEvaluator:
         """Take in what was found in an image, at the size of the stored image.
 
         Raises:
-            ValueError: an image of another data set, or one that was added before; or a score
-                or a box that is not finite.
+            ValueError: the image is from another data set or was added before, or a score or a box
+                is not finite.
         """
         self._add(image_results(image_id, found, self.dataset.category_ids))
 
     def state(self) -> list[ImageResults]:
-        """What was added so far; it can be pickled and sent to another process."""
+        """What has been added so far, which can be pickled and sent to another process."""
         return list(self._found.values())
 
     def merge(self, states: Iterable[list[ImageResults]]) -> None:
@@ -68,10 +68,10 @@ class InstanceEvaluator:
                 self._add(results)
 
     def finish(self, truth: dict[str, Any] | None = None) -> InstanceResults:
-        """Evaluate the images that were added.
+        """Evaluate the images that have been added.
 
         Args:
-            truth: their `ground_truth`, if it is known; by default the data set's.
+            truth: their `ground_truth`, if already known; by default the data set's.
         """
         found = self.found
         if truth is None:
@@ -128,7 +128,7 @@ def evaluate_model(
     If there are several processes, the first one compares and sends the numbers to the others.
 
     Raises:
-        ValueError: see `detect_all`; or, before the work: a true object is damaged, or the data is
+        ValueError: see `detect_all`; or, before any work: a true object is damaged, or the data is
             LVIS's and hotcoco cannot be imported.
     """
     require_same_names("classes", model.class_names, dataset.class_names)
@@ -144,7 +144,7 @@ def evaluate_model(
         share=share,
         gather=gather,
     )
-    # The detections are known to all.
+    # The detections are known to all processes.
     numbers = made_by_first(lambda: replace(evaluator.finish(truth), found=[]), share[0], gather)
     return replace(numbers, found=evaluator.found)
 
@@ -161,25 +161,25 @@ def detect_all(
 ) -> InstanceEvaluator:
     """Find the objects of every image.
 
-    Several processes may share the work: each takes every n-th image, `gather` brings together
-    what they found, and all of them return the same.
+    Several processes may share the work: each takes every n-th image, `gather` collects
+    what they found, and all return the same.
 
     Args:
         model: each image is resized to its `inference.test_size` and `max_size`. It is in
             evaluation mode during the call.
-        dataset: of the model's classes.
-        progress: called with (done, total) of this process' images.
-        max_images: only so many, from the first on.
-        batch_size: most images that the model gets at once, all of one padded size: the numbers do
-            not depend on it, up to rounding. None: 1 on the CPU, 8 on a GPU.
+        dataset: with the model's classes.
+        progress: called with (done, total) of this process's images.
+        max_images: how many images to take, from the first one on; None: all.
+        batch_size: most images that the model gets at once, all of one padded size; up to rounding,
+            the results do not depend on it. None: 1 on the CPU, 8 on a GPU.
         share: (rank, number of processes).
-        gather: takes values of this process that can be pickled and returns those of all of
-            them, in every process; such as torch.distributed's all_gather_object. Called by all
-            processes equally often, also by one that had no image.
+        gather: takes this process's picklable values and returns the values gathered from all
+            processes, in every process; such as torch.distributed's all_gather_object. Every
+            process calls it equally often, even one that had no image.
 
     Raises:
-        ValueError: the data has other classes than the model, or no images; or a share of
-            several without `gather`.
+        ValueError: the data has other classes than the model, or no images; or the work is shared
+            without a `gather`.
     """
     require_same_names("classes", model.class_names, dataset.class_names)
     evaluator = InstanceEvaluator(dataset)

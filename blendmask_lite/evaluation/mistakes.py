@@ -1,8 +1,8 @@
 """Which detections of an image are right, and what is wrong with the others.
 
-Chapter 05. Average precision says how good a model is, this says what to look at: the best and the
-worst images, and the kinds of mistakes, which are close to those of Bolya et al., "TIDE", section
-2.2, at one score threshold.
+Chapter 05. Average precision says how good a model is; this says what to look at: the best and the
+worst images, and the kinds of mistakes at one score threshold, which are close to those of Bolya et
+al., "TIDE", section 2.2.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ __all__ = [
     "count_outcomes",
 ]
 
-SCORE_THRESHOLD = 0.4  # least score of a detection, as in `blendmask-lite segment`
-MATCH_IOU = 0.5  # a detection matches a true object of its class above it
-NEAR_IOU = 0.1  # a detection above it is an inaccurate one of the object
+SCORE_THRESHOLD = 0.4  # lowest score of a detection, as in `blendmask-lite segment`
+MATCH_IOU = 0.5  # above this IoU a detection matches a true object of its class
+NEAR_IOU = 0.1  # above this IoU a detection counts as an inaccurate one of the object
 RIGHT, INACCURATE, CONFUSED = "right", "inaccurate", "wrong class"
 TWICE, NONE_SUCH, IGNORED = "twice", "no such object", "ignored"
 FOUND, MISSED = "found", "missed"
@@ -44,9 +44,9 @@ TRUE_OUTCOMES = (FOUND, MISSED)
 class ComparedObject:
     """A detection or a true object, and what became of it.
 
-    The outcome of a detection is "right"; "inaccurate" (near an object of its class, IoU too low),
+    The outcome of a detection is "right", "inaccurate" (near an object of its class, IoU too low),
     "wrong class" (IoU high enough with an object of another class), "twice" (its object has a
-    better detection) or "no such object"; that of a true object is "found" or "missed". Crowds, and
+    better detection) or "no such object". That of a true object is "found" or "missed". Crowds, and
     detections that lie on one or that LVIS's annotators did not check, are "ignored".
     """
 
@@ -59,7 +59,7 @@ class ComparedObject:
 
 @dataclass(frozen=True)
 class ImageComparison:
-    """What was found in an image and what is there."""
+    """What was found in an image, and what is really there."""
 
     image_id: int
     size: tuple[int, int]  # (H, W) of the stored image
@@ -68,7 +68,7 @@ class ImageComparison:
 
     @property
     def counts(self) -> SegmentCounts:
-        """For all classes together."""
+        """The counts for all classes together."""
         matched = [detection.iou for detection in self.found if detection.outcome == RIGHT]
         ignored = sum(detection.outcome == IGNORED for detection in self.found)
         return SegmentCounts(
@@ -82,8 +82,8 @@ class ImageComparison:
     def score(self) -> float:
         """Our choice: panoptic quality of the image's objects, all classes together, in percent.
 
-        The mean IoU of the matches times the F1 score of detections and true objects. NaN if there
-        is nothing and nothing was found.
+        It is the mean IoU of the matches times the F1 score of detections and true objects. NaN if
+        there is nothing and nothing was found.
         """
         return self.counts.quality["PQ"]
 
@@ -130,7 +130,7 @@ def _compare(
     is_crowd = np.array([annotation.get("iscrowd", 0) == 1 for annotation in annotations], bool)
     ious = np.zeros((len(found), len(true)))
     if found and true:
-        # With a crowd it is the share of the detection that lies on the crowd.
+        # For a crowd, it is the share of the detection that lies on the crowd.
         ious = coco_mask.iou(found, true, is_crowd.astype(np.uint8))
     partners = _match(ious, found_ids[:, None] == true_ids, is_crowd)
     checked = _checked_categories(image, true_ids)
@@ -156,7 +156,7 @@ def _compare(
 def _match(
     ious: NDArray[np.float64], same_class: NDArray[np.bool_], is_crowd: NDArray[np.bool_]
 ) -> list[int | None]:
-    """For each detection the place of its true object."""
+    """For each detection the position of its true object, if any."""
     free = np.where(same_class & ~is_crowd, ious, 0.0)
     partners: list[int | None] = []
     for row in range(len(free)):
@@ -186,7 +186,7 @@ def _mistake(
 
 
 def _checked_categories(image: dict[str, Any], present: NDArray[np.int64]) -> set[int] | None:
-    """The classes whose objects LVIS marks completely in an image; None if it is all of them."""
+    """The classes whose objects LVIS marks completely in an image; None means all of them."""
     if "neg_category_ids" not in image:
         return None
     unfinished = set(image.get("not_exhaustive_category_ids", []))
@@ -206,10 +206,10 @@ def count_outcomes(comparisons: Sequence[ImageComparison]) -> dict[str, dict[str
 def best_and_worst(
     comparisons: Sequence[ImageComparison], number: int
 ) -> tuple[list[ImageComparison], list[ImageComparison]]:
-    """The images with the highest and those with the lowest score, most extreme first.
+    """The images with the highest and with the lowest score, most extreme first.
 
-    No image is in both, and none without a score in either. Of equal scores, the image with more
-    true objects comes first.
+    No image is in both, and images without a score are in neither. Of equal scores, the
+    image with more true objects comes first.
     """
     known = [image for image in comparisons if not math.isnan(image.score)]
     best = sorted(known, key=lambda each: (-each.score, -len(each.true), each.image_id))

@@ -12,7 +12,7 @@ from torch import Tensor
 __all__ = ["COCO_RECALLS", "average_precision", "precision_recall"]
 
 
-# 0, 0.01, ..., 1 with NumPy's rounding, which decides where a recall is just reached.
+# 0, 0.01, ..., 1 in NumPy's rounding, which matters where a recall is only just reached.
 COCO_RECALLS = torch.from_numpy(np.linspace(0, 1, 101))
 
 
@@ -20,7 +20,7 @@ def precision_recall(is_right: Tensor, num_objects: int) -> tuple[Tensor, Tensor
     """Precision and recall after the best detection, the best two, and so on.
 
     Args:
-        is_right: (D,) bool, by falling score over all images: whether each found a new object.
+        is_right: (D,) bool, by falling score over all images: whether each finds a new object.
         num_objects: true ones, at least 1.
 
     Returns:
@@ -32,7 +32,7 @@ def precision_recall(is_right: Tensor, num_objects: int) -> tuple[Tensor, Tensor
 
 
 def average_precision(is_right: Tensor, num_objects: int, recalls: Tensor) -> Tensor:
-    """Mean over levels of recall of the best precision with at least this recall.
+    """The best precision with at least a certain recall, averaged over such recalls.
 
     Args:
         is_right: (D,) bool, as in `precision_recall`.
@@ -40,7 +40,7 @@ def average_precision(is_right: Tensor, num_objects: int, recalls: Tensor) -> Te
         recalls: (T,) float64, ascending; COCO's are `COCO_RECALLS`.
 
     Returns:
-        A float64 of no axes, 0 to 1; a recall that is never reached counts as 0.
+        A float64 scalar, 0 to 1; a recall that is never reached counts as 0.
     """
     precision, recall = precision_recall(is_right, num_objects)
     envelope = precision.flip(0).cummax(dim=0).values.flip(0)

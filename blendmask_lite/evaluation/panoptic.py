@@ -1,4 +1,4 @@
-"""Evaluates a model's panoptic segmentation, and writes its files in COCO's format.
+"""Evaluate a model's panoptic segmentation, and write its files in COCO's format.
 
 Chapter 14.
 """
@@ -49,16 +49,16 @@ def evaluate_panoptic(
 ) -> PanopticQuality:
     """Divide every image into segments and compare them with the true ones.
 
-    Only counts are kept of an image. The arguments are those of `detect_all`, and `results`: a
-    .json file that gets all segments in COCO's panoptic format. Segment images go into the folder
-    of the same name without .json.
+    Only counts are kept for each image. The arguments are those of `detect_all`, and `results`: a
+    .json file to which all segments are written in COCO's panoptic format. The segment images go
+    into a folder of the same name without .json.
 
     Raises:
-        ValueError: the model has no panoptic branch; the data has no segments, or others than
-            the model; no images; a share of several without `gather`; or hotcoco, which counts,
-            cannot be imported.
+        ValueError: the model has no panoptic branch; the data has no segments, or other ones than
+            the model; there are no images; the work is shared without a `gather`; or hotcoco, which
+            does the counting, cannot be imported.
     """
-    _counter()  # before the work
+    _counter()  # before any work
     if not model.stuff_names:
         raise ValueError("the model has no panoptic branch: it knows objects and no stuff")
     if not isinstance(dataset, PanopticData):
@@ -79,7 +79,7 @@ def evaluate_panoptic(
     ):
         own.append(_counted(dataset, index, found, categories, results))
     gathered = [own] if gather is None else gather(own)
-    # In the order of the images, so that sums are the same whoever counted.
+    # In the order of the images, so that the sums are the same whichever process counted.
     images = sorted((counted for part in gathered for counted in part), key=lambda each: each[0])
     if results is not None and share[0] == 0:
         content = {"annotations": [entry for _, entry, _ in images], "categories": categories}
@@ -94,7 +94,7 @@ def _counted(
     categories: list[dict[str, Any]],
     results: Path | None,
 ) -> tuple[int, dict[str, Any], dict[int, SegmentCounts]]:
-    """What is kept of one image: its index, its entry of the results, and counts."""
+    """What is kept of one image: its index, its entry in the results, and its counts."""
     image_id = dataset.image_ids[index]
     entry = panoptic_entry(image_id, found, dataset.category_ids, dataset.stuff_ids)
     if results is not None:
@@ -112,21 +112,21 @@ def count_segments(
     """Match the segments of one image (Kirillov et al., section 4.1).
 
     A true and a predicted segment of one class match above an IoU of 0.5; pixels without a true
-    segment leave the union. A predicted segment without a match does not count if more than half of
-    it lies on such pixels and on a crowd of its class (the last one, if there are several, as in
-    panopticapi); a crowd is not missed.
+    segment do not count in the union. A predicted segment without a match does not count if more
+    than half of it lies on such pixels and on a crowd of its class (the last one, if there are
+    several, as in panopticapi); a crowd cannot be missed.
 
     Args:
         truth: the true segments.
         ids: (H, W) integers, the predicted segment of each pixel; 0 for none.
         category_of: the category ids of the predicted segments.
-        categories: id, name and isthing of all.
+        categories: id, name and isthing of every category.
 
     Returns:
-        Counts by category id, of the categories that occur.
+        Counts by category id, for the categories that occur.
 
     Raises:
-        ValueError: sizes differ, a segment is of none of the categories, or hotcoco cannot be
+        ValueError: sizes differ, a segment belongs to no category, or hotcoco cannot be
             imported.
     """
     if ids.shape != truth.ids.shape:
@@ -190,7 +190,7 @@ def _summed(
 
 
 def panoptic_results_path(folder: str | Path, split: str) -> Path:
-    """The results file of a split, with the name that COCO's server wants."""
+    """The results file of a split, with the name that COCO's server expects."""
     return Path(folder) / f"panoptic_{split}_blendmask_results.json"
 
 

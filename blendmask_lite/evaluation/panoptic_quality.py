@@ -55,7 +55,7 @@ class SegmentCounts:
 
 @dataclass(frozen=True)
 class PanopticQuality:
-    """Panoptic quality of classes, by name, and averages over the classes that occur."""
+    """Panoptic quality of every class, by name, and averages over the classes that occur."""
 
     thing_classes: Mapping[str, SegmentCounts]
     stuff_classes: Mapping[str, SegmentCounts]
@@ -68,12 +68,12 @@ class PanopticQuality:
 
     @property
     def things(self) -> dict[str, float]:
-        """The same over things."""
+        """The same, averaged over things."""
         return _average(self.thing_classes.values())
 
     @property
     def stuff(self) -> dict[str, float]:
-        """The same over stuff."""
+        """The same, averaged over stuff."""
         return _average(self.stuff_classes.values())
 
     def table(self) -> str:
@@ -87,7 +87,7 @@ class PanopticQuality:
         return "\n".join([head, *rows, f"{self.num_images} images"])
 
     def class_table(self) -> str:
-        """A row for each class that occurs, with its counts; things first."""
+        """One row for each class that occurs, with its counts; things first."""
         every = [*self.thing_classes.items(), *self.stuff_classes.items()]
         classes = [(printable(name), counts) for name, counts in every if counts.occurs]
         width = max([len(name) for name, _ in classes], default=0) + 2

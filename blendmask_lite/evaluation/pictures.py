@@ -1,4 +1,4 @@
-"""Images on their way through the model in an evaluation: resized, in batches, on many processes.
+"""Images on their way through the model in an evaluation: resized, in batches, in many processes.
 
 Chapter 05.
 """
@@ -29,10 +29,10 @@ __all__ = [
 
 GPU_BATCH = 8  # images that a GPU gets at once by default
 NUM_READERS = 4  # threads that read images for a GPU
-MOST_WAITING = 4  # batches of images that wait for others of their size
+MOST_WAITING = 4  # batches worth of images that may wait for others of their size
 T = TypeVar("T")
 FoundT = TypeVar("FoundT", Detections, PanopticResult)
-Gather = Callable[[list[Any]], list[list[Any]]]  # values of this process -> those of all
+Gather = Callable[[list[Any]], list[list[Any]]]  # this process's values -> those of all processes
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ def in_batches(
 ) -> Iterator[list[Picture]]:
     """Some images of a data set, for the model.
 
-    All images of a batch have one padded size. So none gets more padding than it would have alone,
-    and the model finds what it would find alone, up to rounding. Some batches are therefore smaller
-    than others. For a GPU, threads read the images ahead of time.
+    All images of a batch have the same padded size. So none gets more padding than it would get
+    alone, and up to rounding the model finds the same as in single images. Some batches are
+    therefore smaller than others. For a GPU, threads read the images ahead of time.
 
     Args:
         model: gives test size, padding and device.
         dataset: to read from.
-        indices: positions in it. Batches follow their order as far as sizes allow.
+        indices: positions in the data set. Batches follow their order as far as sizes allow.
         batch_size: most images in a batch, at least 1; None: 1 on the CPU, 8 on a GPU.
     """
     is_on_cpu = model.device.type == "cpu"
@@ -81,7 +81,7 @@ def in_batches(
 def _of_one_size(
     pictures: Iterable[Picture], batch_size: int, divisor: int
 ) -> Iterator[list[Picture]]:
-    """Batches of one padded size; the largest one leaves early if too many images are waiting."""
+    """Batches of one padded size; the largest goes early if too many images are waiting."""
     waiting: dict[tuple[int, int], list[Picture]] = {}
     for picture in pictures:
         height, width = picture.image.shape[-2:]
@@ -96,7 +96,7 @@ def _of_one_size(
 
 
 def _read_ahead(read: Callable[[int], Picture], indices: Iterable[int]) -> Iterator[Picture]:
-    """`read` of every index, in order, by threads that are a few images ahead."""
+    """`read` of every index, in order, by threads that work a few images ahead."""
     remaining = iter(indices)
     with ThreadPoolExecutor(NUM_READERS) as pool:
         started: deque[Future[Picture]] = deque(
@@ -111,8 +111,8 @@ def _read_ahead(read: Callable[[int], Picture], indices: Iterable[int]) -> Itera
 def picture_for(model: BlendMask, image: Tensor) -> Tensor:
     """(3, H, W) image, uint8 or float -> the same at the model's test size, on its device.
 
-    It is resized before it moves, which is on the CPU for images of data sets: so the same kernel
-    resizes uint8 whatever device the model is on.
+    It is resized before it is moved. Images of data sets start on the CPU, so the same kernel
+    resizes them in uint8 whatever device the model is on.
     """
     return _resized(model, image).to(model.device)
 
@@ -155,10 +155,10 @@ def predictions(
 
 
 def made_by_first(make: Callable[[], T], rank: int, gather: Gather | None) -> T:
-    """What the first of several processes makes, or its error, in each of them.
+    """What the first of several processes makes, or its error, in every process.
 
     Args:
-        make: called by the first one only. What it returns or raises can be pickled.
+        make: called only by the first one. What it returns or raises must be picklable.
         rank: of this process, from 0.
         gather: see `detect_all`; None: this process is alone.
     """
@@ -168,7 +168,7 @@ def made_by_first(make: Callable[[], T], rank: int, gather: Gather | None) -> T:
     if rank == 0:
         try:
             made.append(make())
-        except Exception as error:  # the others wait for an answer
+        except Exception as error:  # the others are waiting for an answer
             made.append(error)
     [answer] = gather(made)[0]
     if isinstance(answer, Exception):
@@ -177,7 +177,7 @@ def made_by_first(make: Callable[[], T], rank: int, gather: Gather | None) -> T:
 
 
 def require_same_names(what: str, known: Sequence[str], present: Sequence[str]) -> None:
-    """Refuse data with other names, of `what` such as "classes", than the model knows."""
+    """Refuse data whose names, of `what` such as "classes", are not those that the model knows."""
     if tuple(known) != tuple(present):
         raise ValueError(
             f"the model knows {_listed(what, known)}, the data has {_listed(what, present)}"

@@ -41,7 +41,7 @@ class ClassResult:
     name: str
     mask: dict[str, float]  # AP, AP50 and AP75 in percent by name; NaN if there are no objects
     box: dict[str, float]
-    num_objects: int  # true ones, crowds excluded
+    num_objects: int  # true ones, without crowds
     num_detections: int
 
 
@@ -53,8 +53,8 @@ class InstanceResults:
         mask: AP, AP50, AP75, APS, APM, APL and AR100 by name; on LVIS APr, APc, APf and AR300
             instead of AR100. NaN if no object of the data counts for it.
         box: the same for the boxes.
-        num_images: evaluated.
-        classes: C numbers of single classes.
+        num_images: number evaluated.
+        classes: the numbers of each of C classes.
         precision: for "mask" and "box", (10, 101, C) at IoU 0.50, 0.55 to 0.95 and recall 0, 0.01
             to 1, from 0 to 1; NaN for classes without objects.
         found: all detections, by image.
@@ -77,7 +77,7 @@ class InstanceResults:
         return "\n".join([head, *rows, f"{self.num_images} images"])
 
     def class_table(self) -> str:
-        """A row for each class: mask AP, AP50 and AP75, those of the boxes, and counts."""
+        """One row for each class: mask AP, AP50 and AP75, the same for boxes, and counts."""
         names = [printable(result.name) for result in self.classes]
         width = max(len(name) for name in ["class", *names]) + 2
         columns = [f"{kind} {name}" for kind in ("mask", "box") for name in CLASS_METRICS]
@@ -113,14 +113,14 @@ def _percent(value: float) -> str:
 
 @dataclass(frozen=True)
 class ImageResults:
-    """What was found in one image, some 200 bytes an object.
+    """What was found in one image, about 200 bytes per object.
 
     Attributes:
         image_id: of the image.
-        size: (H, W) of the stored picture.
+        size: (H, W) of the stored image.
         category_ids: (N,) int64.
-        boxes: (N, 4) float64 as x, y, width, height, pixels, in thousandths.
-        scores: (N,) float64, in millionths.
+        boxes: (N, 4) float64 as x, y, width, height, pixels, rounded to thousandths.
+        scores: (N,) float64, rounded to millionths.
         counts: N compressed run lengths.
     """
 
@@ -142,9 +142,8 @@ class ImageResults:
     def entries(self, *, has_boxes: bool = True) -> list[dict[str, Any]]:
         """N dictionaries with image_id, category_id, segmentation, bbox and score.
 
-        Args:
-            has_boxes: with bbox. If an entry has one, pycocotools takes its area for that of the
-                object, even when it evaluates masks.
+        has_boxes: whether to include bbox. If an entry has one, pycocotools takes the box's area
+            for the object's, even when it evaluates masks.
         """
         entries: list[dict[str, Any]] = []
         columns = (self.category_ids.tolist(), self.boxes.tolist(), self.scores.tolist())
@@ -159,7 +158,7 @@ def image_results(
     found: FoundObjects | UnpastedDetections,
     category_ids: Sequence[int] | None = None,
 ) -> ImageResults:
-    """The objects found in an image, masks as run lengths.
+    """The objects found in an image, with masks as run lengths.
 
     Args:
         image_id: of the image.
@@ -191,14 +190,14 @@ def image_results(
 
 
 def write_results(path: Path, results: Iterable[ImageResults]) -> None:
-    """Write all entries into a JSON file, see `ImageResults.entries`."""
+    """Write all entries to a JSON file; see `ImageResults.entries`."""
     write_atomically(path, _as_json(results, has_boxes=True))
 
 
 def submission_path(path: Path, split: str) -> Path:
-    """Where the results of a split whose annotations a server keeps, such as test-dev2017, belong.
+    """Where to put results of a split, such as test-dev2017, that only a server can evaluate.
 
-    `path` is a folder, or a file with a name that the server accepts; ValueError if not.
+    `path` is a folder, or a file with a name that the server accepts; ValueError otherwise.
     """
     if path.is_dir() or not path.suffix:
         return path / f"detections_{split}_blendmask_results.json"
@@ -211,10 +210,10 @@ def submission_path(path: Path, split: str) -> Path:
 
 
 def write_submission(path: Path, results: Iterable[ImageResults]) -> Path:
-    """Write results for COCO's server, masks without boxes, to a `submission_path`.
+    """Write results for COCO's server, as masks without boxes, to a `submission_path`.
 
     Returns:
-        The zip file to be sent, which lies beside it.
+        The zip file to send, which is beside it.
     """
     content = _as_json(results, has_boxes=False)
     write_atomically(path, content)
