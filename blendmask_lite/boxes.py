@@ -59,19 +59,19 @@ def box_areas(boxes: Tensor) -> Tensor:
 
 
 def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """The parts of (N, 4) boxes that lie inside an image of `size` (height, width)."""
+    """(N, 4) boxes clipped to an image of `size` (height, width)."""
     height, width = size
     x, y = boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)
     return torch.stack([x, y], dim=2).flatten(1)
 
 
 def has_sides(boxes: Tensor) -> Tensor:
-    """(N,) bool: whether each of (N, 4) boxes is wider and higher than nothing."""
+    """(N, 4) boxes -> (N,) bool: whether width and height are positive."""
     return (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
 
 
 def scale_boxes(boxes: Tensor, from_size: tuple[int, int], to_size: tuple[int, int]) -> Tensor:
-    """(N, 4) boxes of an image of `from_size` (height, width) on the image at `to_size`."""
+    """(N, 4) boxes, scaled from an image of `from_size` (height, width) to one of `to_size`."""
     scale_y, scale_x = to_size[0] / from_size[0], to_size[1] / from_size[1]
     return boxes * boxes.new_tensor([scale_x, scale_y, scale_x, scale_y])
 
@@ -94,8 +94,8 @@ def centerness(ltrb: Tensor) -> Tensor:
 def ltrb_giou(predicted: Tensor, target: Tensor, unit: Tensor) -> Tensor:
     """Generalised IoU of boxes that share a location (Rezatofighi et al., 2019, algorithm 1).
 
-    Intersection and union are smoothed by one square of `unit`, as in the released code, where
-    everything is measured in strides of the level.
+    The square of `unit` is added to intersection and union as smoothing, as in the released code,
+    which measures everything in strides of the level and adds 1.
 
     Args:
         predicted: (N, 4) side distances, pixels, >= 0.

@@ -1,8 +1,7 @@
 """What a model is and how it is used: two frozen dataclasses, and the named models.
 
-The fields carry the paper's letters (R, K, M) and units. `PRESETS` holds every released
-configuration, the paper's own, and ours for teaching; the released ones are AdelaiDet's
-configs/BlendMask.
+The comments on the fields give the paper's letters (R, K, M) and units. `PRESETS` holds all
+released configurations (AdelaiDet's configs/BlendMask), those of the paper, and ours for teaching.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ MergerKind = Literal["blender", "weighted_sum", "assembler"]
 Interpolation = Literal["bilinear", "nearest"]
 Pooling = Literal["align", "pool"]
 
-# Our own; another name is LIBRARY/NAME, such as timm/convnext_tiny.
+# Our own backbones; others are named LIBRARY/NAME, such as timm/convnext_tiny.
 OWN_BACKBONES = ("small", "resnet18", "resnet34", "resnet50", "resnet101", "dla34")
 BACKBONE_LIBRARIES = ("timm", "torchvision")
-# Layers of the backbone whose strides are 4, 8, 16, 32, and levels of the pyramid.
+# Strides of the backbone's layers, in pixels; below, those of the pyramid's levels.
 BACKBONE_STRIDES = {"c2": 4, "c3": 8, "c4": 16, "c5": 32}
 BOTTOM_INPUTS = {
     "proto_fpn": (("p3", "p4", "p5"),),
@@ -38,8 +37,8 @@ BOTTOM_INPUTS = {
 }
 LEVEL_STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64, "p7": 128}
 
-# Least and most of a field. The upper ends are our choice: far beyond every published model, and
-# low enough that a config from a file cannot ask for endless layers.
+# Smallest and largest value of each field. The upper limits are our choice: far beyond every
+# published model, and low enough that a config from a file cannot ask for endless layers.
 CHANNELS = (1, 8192)
 CONVS = (0, 64)
 CLASSES = 100_000
@@ -86,34 +85,34 @@ class ModelConfig:
     """The architecture and the input convention; stored in every checkpoint.
 
     Raises:
-        ValueError: a value of another type, out of its range, or in a combination that cannot work;
-            named with its field.
+        ValueError: a value has the wrong type, is out of range, or does not work with the others;
+            the message names its field.
     """
 
-    # Input convention: users pass RGB, the model turns it into what its weights were trained on
+    # Input convention: users pass RGB, the model converts it to what its weights were trained on
     channel_order: Literal["rgb", "bgr"] = "rgb"
     pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # in channel order, 0-255
     pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
-    size_divisor: int = 32  # images are padded right and below to a multiple, pixels
+    size_divisor: int = 32  # pixels; images are padded on the right and below to a multiple of it
     # Backbone
     backbone: str = "resnet50"  # one of ours, or "timm/NAME" or "torchvision/NAME"
     stem_channels: int = 64
-    stage_width: int = 64  # channels inside the first stage; doubles from stage to stage
+    stage_width: int = 64  # channels inside the first stage's blocks; doubles from stage to stage
     stage_channels: int = 256  # channels after the first stage; doubles from stage to stage
     stride_in_1x1: bool = False  # Caffe-style: stride 2 in the first 1x1, not in the 3x3
     backbone_norm: Norm = "frozen_bn"
-    frozen_stages: int = 2  # 0: none, 1: the stem, 2: and the first stage, ...
+    frozen_stages: int = 2  # 0: none, 1: the stem, 2: also the first stage, ...
     deform_interval: int = 0  # every n-th block of c3, c4, c5 is deformable; 0: none
     # Feature pyramid
     pyramid_channels: int = 256
-    levels: tuple[str, ...] = ("p3", "p4", "p5", "p6", "p7")  # that the detector looks at
+    levels: tuple[str, ...] = ("p3", "p4", "p5", "p6", "p7")  # those that the detector uses
     # FCOS
     num_classes: int = 80  # C
-    num_shared_convs: int = 0  # of the tower that classes and boxes share
+    num_shared_convs: int = 0  # in the tower that classes and boxes share
     num_class_convs: int = 4
     num_box_convs: int = 4
     head_norm: HeadNorm = "gn"
-    size_limits: tuple[float, ...] = (64, 128, 256, 512)  # between two levels each, pixels
+    size_limits: tuple[float, ...] = (64, 128, 256, 512)  # each separates two levels, pixels
     center_radius: float = 1.5  # half side of the positive square, strides of the level
     # Bottom module
     bottom: Bottom = "proto_fpn"
@@ -126,14 +125,14 @@ class ModelConfig:
     attention_size: int = 14  # M: side of an attention map, cells
     mask_size: int = 56  # R: side of a crop and of a predicted mask, cells
     attention_interpolation: Interpolation = "bilinear"
-    bases_pooling: Pooling = "align"  # RoIAlign with one sample a bin, or RoIPool
-    # Auxiliary semantic loss (section 5 of the paper's ablation, "+semantic")
+    bases_pooling: Pooling = "align"  # RoIAlign with one sample per bin, or RoIPool
+    # Auxiliary semantic loss ("+semantic" in the paper's ablation, section 5)
     semantic_weight: float = 0.3  # 0: no semantic head
     semantic_channels: int = 128
     # Panoptic branch (section 4.4; Panoptic FPN)
-    num_stuff_classes: int = 0  # beside one class for all things; 0: no branch
+    num_stuff_classes: int = 0  # besides one class for all things; 0: no branch
     panoptic_channels: int = 128
-    panoptic_weight: float = 0.5  # of its loss
+    panoptic_weight: float = 0.5  # weight of the branch's loss
 
     def __post_init__(self) -> None:
         require_types(self, unbounded=("center_radius",))
@@ -154,7 +153,7 @@ class ModelConfig:
         return tuple(pairwise(edges))
 
     def _checks(self) -> Iterator[tuple[str, bool, str]]:
-        """A field, whether it fits the others, and why not; later checks rely on earlier ones."""
+        """Yields a field, whether it fits, and why not; later checks rely on earlier ones."""
         yield "center_radius", self.center_radius > 0, "must be above 0"
         yield "pixel_std", min(self.pixel_std) > 0, "must be above 0"
         library, _, name = self.backbone.partition("/")
@@ -197,10 +196,10 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class InferenceConfig:
-    """How predictions become detections; none of it changes the weights.
+    """How predictions become detections; independent of the weights.
 
     Raises:
-        ValueError: a value of another type or out of its range, named with its field.
+        ValueError: a value has the wrong type or is out of range; the message names its field.
     """
 
     test_size: int = 800  # shorter side of the resized image, pixels
@@ -222,9 +221,9 @@ class InferenceConfig:
             raise ValueError(f"max_size = {self.max_size}: below test_size = {self.test_size}")
 
     def changed(self, **values: float | None) -> InferenceConfig:
-        """The same with the values that are not None in place of its own."""
+        """A copy in which the values that are not None replace its own."""
         given: dict[str, Any] = {
-            # A number of NumPy or PyTorch becomes one of Python.
+            # NumPy's and PyTorch's numbers become Python's.
             name: value.item() if hasattr(value, "item") else value
             for name, value in values.items()
             if value is not None
@@ -250,7 +249,7 @@ _R50_550 = replace(
     num_box_convs=0,
     num_bottom_convs=2,
 )
-# Real time: no P6 either, and a backbone that is trained as a whole, norms included.
+# Real-time: no P6 either, and the whole backbone is trained, including its norms.
 _THREE_LEVELS: Any = {"levels": ("p3", "p4", "p5"), "size_limits": (64, 128)}
 _TRAINED: Any = {"backbone_norm": "bn", "frozen_stages": 0}
 _RT_R50 = replace(_R50_550, **_THREE_LEVELS, **_TRAINED)
@@ -261,8 +260,8 @@ _DEFORMABLE: Any = {"deform_interval": 3}
 # The paper's real-time models (section 4.3): a Proto-FPN of four convolutions.
 _RT_R50_PAPER = replace(_R50_550, num_bottom_convs=3)
 
-# Our choice: small enough to learn 128 px pictures on two CPU cores in minutes. Their objects are
-# 20 to 60 pixels large, so everything begins one level lower than for photographs, at stride 4.
+# Our choice: small enough to learn 128 px images on two CPU cores in minutes. Their objects are
+# 20 to 60 pixels large, so everything starts one level lower than for photographs, at stride 4.
 _NANO = ModelConfig(
     backbone="small",
     stem_channels=32,
@@ -286,8 +285,8 @@ _NANO = ModelConfig(
     panoptic_channels=64,
 )
 
-# The same scenes at 192 px, objects of 40 to 120 pixels: levels from stride 8 on, and the paper's R
-# and M. The limits give every level about as many positive locations.
+# The same scenes at 192 px, with objects of 40 to 120 pixels: levels start at stride 8, and R and M
+# are the paper's. With these size limits, all levels get about as many positive locations.
 _SMALL = replace(
     _NANO, levels=("p3", "p4", "p5"), size_limits=(48, 60), attention_size=14, mask_size=56
 )
@@ -311,7 +310,7 @@ PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(
         "panoptic_r50_dcni3": replace(_R50, **_STUFF, **_DEFORMABLE),
         "panoptic_r101_dcni3": replace(_R101, **_STUFF, **_DEFORMABLE),
         "person_r50": replace(_R50, num_classes=1),
-        # The paper's, where nothing was released
+        # From the paper; nothing was released for these
         "r50_paper": replace(_R50, bottom="deeplab", bottom_inputs=("p3", "p5")),
         "rt_r50_paper": _RT_R50_PAPER,
         "rt_r101_paper": replace(_RT_R50_PAPER, backbone="resnet101"),

@@ -1,4 +1,4 @@
-"""Dataclasses of plain values: checks that fields have their declared types and ranges."""
+"""Checks that the fields of a dataclass have their declared types and lie in their ranges."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["require_ranges", "require_types"]
 
 
 def require_types(config: Any, *, unbounded: Collection[str] = ()) -> None:
-    """Refuse a dataclass of plain values if a field holds another type than it declares.
+    """Refuse a dataclass of plain values if a field's value does not have its declared type.
 
-    A whole number may stand for a float. True, False, NaN and infinity are no numbers; infinity is
-    allowed in the `unbounded` fields.
+    A whole number may stand for a float. True, False, NaN and infinity do not count as numbers;
+    infinity is allowed in the `unbounded` fields.
 
     Raises:
-        ValueError: names the field, its value, and what it must be.
+        ValueError: a value does not; the message names the field and what it must be.
     """
     for name, kind in _declared(type(config)).items():  # type: ignore[arg-type]
         value = getattr(config, name)
@@ -30,7 +30,7 @@ def require_types(config: Any, *, unbounded: Collection[str] = ()) -> None:
 
 
 def require_ranges(config: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
-    """Refuse a number below the least or above the most of its field; both are allowed."""
+    """Refuse a number below the smallest or above the largest value allowed for its field."""
     for name, (least, most) in ranges.items():
         value = getattr(config, name)
         if not least <= value <= most:

@@ -1,4 +1,4 @@
-"""Files that are never half written, what their names allow, and where the shipped ones lie."""
+"""Writing files that are never half written, checking paths, and finding the shipped files."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = [
     *("shipped_checkpoint", "shipped_ledger", "shipped_snapshots", "write_atomically"),
 ]
 
-LONGEST = 200  # bytes of a name that a temporary name repeats; file systems allow 255
+LONGEST = 200  # bytes; temporary names replace a longer name by a hash; file systems allow 255
 
-# Open pipes with a reader, by path: closing one before it is written to would end the reader.
+# Open pipes that have a reader, by path: closing one without writing would end the reader.
 _pipes: dict[str, int] = {}
 
 
@@ -28,12 +28,12 @@ def write_atomically(path: Path, content: bytes, *, is_durable: bool = True) -> 
 
     Args:
         path: of the file; its folder is made if it is missing.
-        content: all of it.
-        is_durable: it is on the disk when this returns, and survives a loss of power. That takes
-            milliseconds, too long for each of many small files.
+        content: the whole content.
+        is_durable: make sure that the file is on the disk before returning, so that it survives a
+            power failure. That takes milliseconds, too long for each of many small files.
 
     Raises:
-        OSError: it cannot be written, and is left as it was.
+        OSError: the file cannot be written; it is left as it was.
     """
     with _named(path):
         if is_stream(path):
@@ -47,7 +47,7 @@ def read_text(path: Path) -> str:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no regular file (nobody may ever write into a pipe), or no UTF-8 text.
+        ValueError: it is not a regular file (reading a pipe may never end), or not UTF-8 text.
     """
     if path.exists() and not path.is_file():
         raise ValueError(f"{path}: is no regular file")
@@ -58,13 +58,13 @@ def read_text(path: Path) -> str:
 
 
 def require_writable(path: str | os.PathLike[str]) -> None:
-    """Find out, before the work, whether `write_atomically` could write a file.
+    """Check, before the work starts, that `write_atomically` can write a file.
 
-    Nothing is left behind, not even a folder. A disk that is too full for the file, or a reader of
-    a pipe that leaves, cannot be foreseen.
+    Nothing is left behind, not even a folder. This cannot foresee a disk that is too full for the
+    file, or a pipe whose reader goes away.
 
     Raises:
-        OSError: it could not; says why.
+        OSError: it cannot; the message says why.
     """
     path = Path(path)
     with _named(path):
@@ -83,10 +83,10 @@ def require_writable(path: str | os.PathLike[str]) -> None:
 
 
 def require_folder(path: str | os.PathLike[str]) -> None:
-    """Make a folder if it is missing, and find out whether files can be written into it.
+    """Make a folder if it is missing, and check that files can be written into it.
 
     Raises:
-        OSError: the path is no folder, or files cannot be written there; says why.
+        OSError: the path is not a folder, or files cannot be written there; the message says why.
     """
     path = Path(path)
     with _named(path):
@@ -101,15 +101,15 @@ def require_folder(path: str | os.PathLike[str]) -> None:
 def require_apart(
     outputs: Iterable[str | os.PathLike[str]], inputs: Iterable[str | os.PathLike[str]], what: str
 ) -> None:
-    """Refuse outputs that would replace inputs of the same command, also through links.
+    """Refuse outputs that would replace inputs of the same command, even through links.
 
     Args:
         outputs: files to write.
-        inputs: files to read; not gone through if no output exists yet.
-        what: an input is, for the error: "the checkpoint", say.
+        inputs: files to read; not iterated over if no output exists yet.
+        what: how the error names an input, such as "the checkpoint".
 
     Raises:
-        ValueError: an output is an input.
+        ValueError: an output is also an input.
     """
     existing = {os.path.realpath(output): output for output in outputs if os.path.exists(output)}
     if existing:
@@ -121,7 +121,7 @@ def require_apart(
 
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Let every error name the output as the user did."""
+    """Make every error name the output as the user did."""
     try:
         yield
     except OSError as error:
@@ -131,7 +131,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def is_stream(path: Path) -> bool:
-    """Whether the path is a device, a pipe or an open file, to which bytes are sent."""
+    """Whether the path is a device, a pipe or an open file: something that bytes are sent to."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -140,7 +140,7 @@ def is_stream(path: Path) -> bool:
 
 
 def _descriptor(path: Path) -> int | None:
-    """The file descriptor of this process that a path such as /dev/stdout stands for."""
+    """The file descriptor of this process that a path such as /dev/stdout stands for, or None."""
     while path.is_symlink():
         if path.parent.resolve() == Path(f"/proc/{os.getpid()}/fd"):
             return int(path.name)
@@ -153,7 +153,7 @@ def _open_stream(path: Path) -> int:
     if own is not None:
         return os.dup(own)
     try:
-        # A reader may never come: do not wait for one.
+        # Do not wait for a reader: there may never be one.
         stream = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
     except OSError as error:
         if error.errno == errno.ENXIO and path.is_fifo():
@@ -187,7 +187,7 @@ def _replace_file(target: Path, content: bytes, is_durable: bool) -> None:
 
 
 def _require_room(target: Path) -> None:
-    """Make a file for a moment beside `target`, or in the closest folder above that exists."""
+    """Briefly make a file next to `target`, or in the closest folder above it that exists."""
     folder = target.parent
     while not folder.exists():
         folder = folder.parent
@@ -211,25 +211,26 @@ SHIPPED_SNAPSHOTS = "snapshots_nano.zip"
 def shipped_checkpoint() -> Path:
     """The checkpoint in the package: preset `nano`, trained on generated shapes.
 
-    A FileNotFoundError of this and the next two functions says what to do.
+    If the file is missing, this and the next two functions raise a FileNotFoundError that says what
+    to do.
     """
     return _shipped("nano_shapes.pt", "blendmask-lite train shapes -o runs/shapes")
 
 
 def shipped_snapshots() -> Path:
-    """Snapshots of a training of `nano` on shapes, 20 moments of three images, in the package."""
+    """The training snapshots in the package: three images at 20 moments of training `nano`."""
     return _shipped(SHIPPED_SNAPSHOTS, "blendmask-lite train shapes -o runs/shapes --snapshots 20")
 
 
 def shipped_ledger() -> Path:
-    """The ablations' numbers in the package, one for each seed; see `ablations.ledger`."""
+    """The ablation results in the package, one number per seed; see `ablations.ledger`."""
     return _shipped("ablations.json", "python tools/make_ledger.py")
 
 
 def cache_dir() -> Path:
-    """The user's cache folder for downloads, by the system's convention; it may not exist yet.
+    """The user's cache folder for downloads, where the system keeps caches; it may not exist yet.
 
-    The environment variable `BLENDMASK_CACHE` names another.
+    The environment variable `BLENDMASK_CACHE` overrides it.
     """
     if os.environ.get("BLENDMASK_CACHE"):
         return Path(os.environ["BLENDMASK_CACHE"]).expanduser()

@@ -2,11 +2,12 @@
 
 Chapter 01 of the course. All readers here behave alike:
 
-- They read the first frame of any format of Pillow, from regular files only, and follow links.
-- Transparent pixels lie on white, as most viewers show them.
-- Grey values of 16 bits are read by their high byte, as Pillow reads colours of 16 bits, and a
-  warning says so once. If none is above 255, they are 8-bit values in larger cells and stay.
-- Anything else is one `ValueError` with the file's name.
+- They read the first frame of any format that Pillow knows, from regular files only, and follow
+  links.
+- Transparent pixels are put on white, as in most viewers.
+- Of 16-bit grey values only the high byte is kept, as Pillow does with 16-bit colours, and a
+  warning says so once. If none is above 255, they are really 8-bit values and stay as they are.
+- For anything else they raise a `ValueError` with the file's name.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-MAX_PIXELS = 89_478_485  # of an image; Pillow takes larger ones for decompression bombs
+MAX_PIXELS = 89_478_485  # of an image; Pillow treats larger ones as decompression bombs
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # grey values of more than 8 bits
 TOO_LARGE = f"it has more than {MAX_PIXELS} pixels, as a decompression bomb would"
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
@@ -38,7 +39,7 @@ ORIENTATION = 0x0112  # of EXIF; 1 is upright, 5 to 8 exchange height and width
 
 
 def read_image(path: str | os.PathLike[str]) -> Tensor:
-    """(3, H, W) uint8 RGB of an image file, upright: an EXIF orientation is applied.
+    """(3, H, W) uint8 RGB of an image file, upright: its EXIF orientation is applied.
 
     See `open_image` for errors, and `read_stored_image` for images with annotations.
     """
@@ -47,10 +48,10 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
 
 
 def read_stored_image(path: str | os.PathLike[str], size: tuple[int, int]) -> Tensor:
-    """(3, H, W) uint8 RGB of an annotated image file, as stored: EXIF turns nothing.
+    """(3, H, W) uint8 RGB of an annotated image file, as stored: EXIF orientation is ignored.
 
     Annotations refer to stored pixels, as COCO's do. TIFF files are an exception: Pillow itself
-    turns them. A file of another `size` (H, W) is refused and not decoded.
+    turns them. If the image is not of the given `size` (H, W), it is refused and not decoded.
     """
     with open_image(path) as image:
         _require_size(image, path, size)
@@ -60,7 +61,8 @@ def read_stored_image(path: str | os.PathLike[str], size: tuple[int, int]) -> Te
 def read_stored_colors(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> Tensor:
     """(3, H, W) uint8 RGB of an image file whose colours are numbers, such as ids of segments.
 
-    As `read_stored_image`, but transparency changes no colour, and 16 bits are refused.
+    This works like `read_stored_image`, but transparency changes no colour, and 16-bit values are
+    refused.
     """
     with open_image(path) as image:
         if size is not None:
@@ -73,7 +75,7 @@ def read_stored_colors(path: str | os.PathLike[str], size: tuple[int, int] | Non
 def decode_image(content: bytes, *, name: str, max_pixels: int) -> Tensor:
     """(3, H, W) uint8 RGB of an image file in memory, upright; see `read_image`.
 
-    `name` is for errors. An image that says it has more than `max_pixels` is not decoded.
+    `name` is for errors. An image whose header declares more than `max_pixels` is not decoded.
     """
     with _opened(io.BytesIO(content), name) as image:
         width, height = image.size
@@ -84,11 +86,12 @@ def decode_image(content: bytes, *, name: str, max_pixels: int) -> Tensor:
 
 
 def open_image(path: str | os.PathLike[str]) -> Image.Image:
-    """The image with its header read and its pixels not decoded; to be closed.
+    """The image, with its header read but its pixels not yet decoded; the caller closes it.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: no regular file, damaged, no image, too large, or of floating-point values.
+        ValueError: it is not a regular file, not an image, damaged, too large, or of
+            floating-point values.
     """
     try:
         mode = os.stat(path).st_mode
@@ -104,16 +107,16 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """How an image is to be turned, EXIF's 1 to 8; 1 is upright.
+    """How to turn an image to make it upright: EXIF's 1 to 8, where 1 means not at all.
 
-    It is 1 if the file does not say or is damaged; also for PNG files, whose pixels would have to
-    be decoded, and for TIFF files, which Pillow has already turned.
+    It is 1 if the EXIF data are missing or damaged, and also for PNG files, whose pixels would have
+    to be decoded first, and for TIFF files, which Pillow has already turned.
     """
     if image.format in ("PNG", "TIFF"):
         return 1
     try:
         orientation = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # Pillow's readers raise anything for damaged EXIF data, which we can spare
+    except Exception:  # damaged EXIF data, which we can do without, makes Pillow raise anything
         return 1
     return orientation if orientation in range(1, 9) else 1
 
@@ -131,7 +134,7 @@ def _opened(source: str | os.PathLike[str] | IO[bytes], name: object) -> Image.I
     except Exception as error:  # Pillow raises struct.error, zlib.error, IndexError and more
         raise _unreadable(name, error) from None
     refusal = None
-    if image.width * image.height > MAX_PIXELS:  # some program raised Pillow's limit
+    if image.width * image.height > MAX_PIXELS:  # the program may have raised Pillow's limit
         refusal = TOO_LARGE
     elif image.mode == "F":
         refusal = "its values are floating-point numbers of no known range; store 8 bits"
@@ -162,7 +165,7 @@ def _require_size(image: Image.Image, path: object, size: tuple[int, int]) -> No
 def _decoded(
     image: Image.Image, name: object, *, is_upright: bool = False, is_number: bool = False
 ) -> Tensor:
-    """(3, H, W) uint8 RGB; `is_upright`: turned as EXIF says, `is_number`: colours are numbers."""
+    """(3, H, W) uint8 RGB; `is_upright`: turn as EXIF says, `is_number`: colours are numbers."""
     try:
         image.load()
         if is_upright:
@@ -187,7 +190,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image, name: object) -> Image.Image:
-    """Grey values of 8 bits from those of 16."""
+    """16-bit grey values as 8-bit ones."""
     values = np.asarray(image)
     least, most = int(values.min()), int(values.max())
     if least < 0 or most >= 2**16:
@@ -201,7 +204,7 @@ def _eight_bits(image: Image.Image, name: object) -> Image.Image:
     return Image.fromarray((values >> 8).astype(np.uint8))
 
 
-_warned: list[str] = []  # once is enough, however many such pictures there are
+_warned: list[str] = []  # one warning is enough, however many such images there are
 
 
 def _unreadable(name: object, reason: object) -> ValueError:

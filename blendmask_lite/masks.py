@@ -23,18 +23,18 @@ __all__ = [
 
 Region = tuple[slice, slice]  # rows and columns of an image, within it
 
-GPU_PASTE_PIXELS = 64_000_000  # mask pixels that are pasted at once, to bound the memory
-SURE = 20.0  # a logit that is as good as certain
-PASTE_WEIGHTS = 4_000_000  # of all objects that are pasted at once on the CPU, likewise
+GPU_PASTE_PIXELS = 64_000_000  # mask pixels pasted at once, to limit memory
+SURE = 20.0  # a logit that is practically certain
+PASTE_WEIGHTS = 4_000_000  # of all objects pasted at once on the CPU, likewise
 SEMANTIC_STRIDE = 8  # of the semantic head's map, pixels
-CROP_PIXELS = 8_000_000  # mask pixels that are turned into floats at once, likewise
+CROP_PIXELS = 8_000_000  # mask pixels turned into floats at once, likewise
 
 
 def crop_masks(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """Cut every mask out along its box and resize it, as the training's target.
+    """Crop every mask to its box and resize it, to make the mask targets of training.
 
-    AdelaiDet's rule for bitmaps: RoIAlign with as many samples in a cell as it has pixels, and then
-    a threshold of one half.
+    This follows AdelaiDet's rule for bitmaps: RoIAlign with as many samples in a cell as it has
+    pixels, then a threshold of one half.
 
     Args:
         masks: (N, H, W) bool.
@@ -64,7 +64,7 @@ def mask_boxes(masks: Tensor) -> Tensor:
     num, height, width = masks.shape
     if masks.numel() == 0:
         return torch.zeros((num, 4), dtype=torch.float32, device=masks.device)
-    # The largest byte says "any", on the CPU in a tenth of the time of `any`.
+    # The largest byte tells whether any is set, on the CPU in a tenth of the time of `any`.
     rows, columns = (masks.view(torch.uint8).amax(dim=dim) for dim in (2, 1))
     last_row = height - rows.flip(1).argmax(dim=1)
     last_column = width - columns.flip(1).argmax(dim=1)
@@ -73,7 +73,7 @@ def mask_boxes(masks: Tensor) -> Tensor:
 
 
 def mask_parts(masks: Tensor) -> Iterator[tuple[Region, Tensor]]:
-    """For each of (N, H, W) bool masks, its tight region and the (h, w) pixels in the region."""
+    """For each of the (N, H, W) bool masks, its tight region and the (h, w) pixels in it."""
     boxes = mask_boxes(masks).int().tolist()
     for mask, (x0, y0, x1, y1) in zip(masks, boxes, strict=True):
         region = (slice(y0, y1), slice(x0, x1))
@@ -81,7 +81,7 @@ def mask_parts(masks: Tensor) -> Iterator[tuple[Region, Tensor]]:
 
 
 def mask_iou(masks: Tensor, truth: Tensor) -> Tensor:
-    """(N, H, W) and (N, H, W) bool, pair by pair -> (N,) 0 to 1; 0 if both are empty."""
+    """(N, H, W) and (N, H, W) bool -> (N,) IoU of each pair, 0 to 1; 0 if both are empty."""
     shared = (masks & truth).flatten(1).sum(dim=1)
     total = (masks | truth).flatten(1).sum(dim=1)
     return shared / total.clamp(min=1)
@@ -90,7 +90,7 @@ def mask_iou(masks: Tensor, truth: Tensor) -> Tensor:
 def semantic_map(masks: Tensor, labels: Tensor) -> Tensor:
     """(N, H, W) bool masks and (N,) labels -> (H, W) int64: 0 is background, class c is c + 1.
 
-    Later instances lie over earlier ones.
+    Later instances cover earlier ones.
     """
     _, height, width = masks.shape
     drawn = torch.zeros((height, width), dtype=torch.int64, device=masks.device)
@@ -105,7 +105,8 @@ def semantic_cells(target: Target) -> Tensor:
     The released code resizes the padded map by nearest neighbour, which reads the same pixels.
 
     Args:
-        target: with `semantic_cells`, a semantic map or masks; the first that it has counts.
+        target: with `semantic_cells`, a semantic map or masks; the first of these that it has is
+            used.
 
     Returns:
         (ceil(H / 8), ceil(W / 8)) integers: 0 is background, class c is c + 1.
@@ -125,8 +126,9 @@ def paste_masks(
 ) -> Tensor:
     """Resize every mask to its box and put it into an empty image (Mask R-CNN, section 3.1).
 
-    Each pixel's center is looked up bilinearly in the R x R probabilities, zeros outside: what
-    `grid_sample` does, written as two products with tent weights, because x and y separate.
+    Each pixel's center is looked up bilinearly in the R x R probabilities, with zeros outside. This
+    is what `grid_sample` does, written as two matrix products with tent weights, because x and y
+    are separable.
 
     Args:
         mask_logits: (N, R, R) before the sigmoid.
@@ -150,14 +152,14 @@ def paste_masks(
 def paste_parts(
     mask_logits: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float = 0.5
 ) -> Iterator[tuple[Region, Tensor]]:
-    """What `paste_masks` puts into the image, one object after the other, on the CPU.
+    """What `paste_masks` puts into the image, one object at a time, on the CPU.
 
-    A hundred masks of a photograph take a gigabyte, their parts at most the size of one mask. The
-    arguments are those of `paste_masks`.
+    A hundred masks of a photograph take a gigabyte; one at a time, they take at most the memory of
+    one mask. The arguments are those of `paste_masks`.
 
     Yields:
-        For each object, the region of its box with a pixel around it, clipped to the image, and the
-        (h, w) bool mask in the region; h or w is 0 for a box beyond the image.
+        For each object, the region of its box with a one-pixel margin, clipped to the image, and
+        the (h, w) bool mask in the region; h or w is 0 for a box outside the image.
     """
     height, width = size
     resolution = mask_logits.shape[-1]
@@ -177,9 +179,9 @@ def paste_parts(
 
 
 def there_and_back(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """(N, H, W) bool masks cropped to R x R cells and pasted again.
+    """(N, H, W) bool masks cropped to R x R cells and pasted back.
 
-    This is the best that a head can do that learns such crops. `size` is R.
+    This is the best that a head trained on such crops can do. `size` is R.
     """
     logits = SURE * (2 * crop_masks(masks, boxes, size).float() - 1)
     height, width = masks.shape[-2:]
@@ -189,8 +191,8 @@ def there_and_back(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
 def lazy_zeros(num: int, height: int, width: int) -> Tensor:
     """(num, height, width) False, in memory that the system provides only when it is written to.
 
-    Most bytes of a hundred objects' masks never change. Fresh pages are zero already; `torch.zeros`
-    would write all of them, and NumPy asks for huge pages, which can take longer.
+    Most bytes of a hundred objects' masks are never written. Fresh pages are already zero;
+    `torch.zeros` would write all of them, and NumPy asks for huge pages, which can take longer.
     """
     size = num * height * width
     if size == 0:
@@ -204,10 +206,10 @@ def lazy_zeros(num: int, height: int, width: int) -> Tensor:
 def _region_weights(
     first: Tensor, last: Tensor, low: Tensor, high: Tensor, resolution: int
 ) -> tuple[Tensor, ...]:
-    """`_tent_weights` of N regions at once: (pixels of the region, R) each.
+    """`_tent_weights` of N regions at once: (pixels of the region, R) for each region.
 
-    `first` to `last` are the pixels of the regions, half open; `low` to `high` their boxes, pixels;
-    all are (N,).
+    The regions cover the pixels from `first` up to but excluding `last`, the boxes span `low` to
+    `high`, pixels; all are (N,).
     """
     lengths = (last - first).clamp(min=0)
     region = torch.repeat_interleave(lengths)  # of every pixel
@@ -219,7 +221,7 @@ def _region_weights(
 def _paste_whole(
     probabilities: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float
 ) -> Tensor:
-    """Many objects at once over the whole image, as a GPU likes it."""
+    """Paste many objects at once over the whole image, which suits a GPU."""
     height, width = size
     num, resolution, _ = probabilities.shape
     pasted = torch.zeros((num, height, width), dtype=torch.bool, device=boxes.device)

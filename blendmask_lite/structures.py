@@ -21,7 +21,7 @@ __all__ = [
     "UnpastedDetections",
 ]
 
-UNLABELLED = 255  # in a stuff map: nobody said what the pixel is
+UNLABELLED = 255  # in a stuff map: the annotation does not say what the pixel is
 
 T = TypeVar("T", bound="Target | _Objects")
 
@@ -30,19 +30,21 @@ T = TypeVar("T", bound="Target | _Objects")
 class Target:
     """The true objects of one image, N of them; N = 0 is an image without objects.
 
-    Crowd regions are no objects: they appear in `semantic` only.
+    Crowd regions do not count as objects: they appear in `semantic` only.
 
     Attributes:
         boxes: (N, 4) corners (x0, y0, x1, y1), pixels of the image.
         labels: (N,) int64, 0 to C-1.
         masks: (N, H, W) bool; H and W are the image's, before padding. None if `mask_crops`
-            stand for them, or if no mask is learned.
-        mask_crops: (N, R, R) bool, each mask cropped to its box and resized; wins over `masks`.
-        semantic: (H, W) integers, 0 is background and class c is c + 1. None: drawn from `masks`.
+            replace them, or if no masks are learned.
+        mask_crops: (N, R, R) bool, each mask cropped to its box and resized; takes precedence over
+            `masks`.
+        semantic: (H, W) integers, 0 is background and class c is c + 1. If None, it is drawn from
+            `masks`.
         stuff: (H, W) uint8, 0 is things, 1 to S the kinds of stuff and 255 unlabelled; for models
             with a panoptic branch.
         semantic_cells: (ceil(H / 8), ceil(W / 8)) integers, `semantic` at every eighth pixel, which
-            is all that the semantic loss reads; wins over `semantic` and `masks`.
+            is all that the semantic loss reads; takes precedence over `semantic` and `masks`.
     """
 
     boxes: Tensor
@@ -66,16 +68,16 @@ class Target:
         return len(self.labels)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Target:
-        """The same on another device; `non_blocking` as in `Tensor.to`."""
+        """The same target on another device; `non_blocking` as in `Tensor.to`."""
         return _changed(self, lambda value: value.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Target:
-        """The same in memory that a GPU can fetch while the CPU goes on."""
+        """The same target in pinned memory, from which a GPU copies while the CPU goes on."""
         return _changed(self, Tensor.pin_memory)
 
 
 class FoundObjects(Protocol):
-    """What an evaluation needs of the objects found in one image, by whatever detector."""
+    """What an evaluation needs to know about the objects that any detector found in one image."""
 
     @property
     def boxes(self) -> Tensor:
@@ -114,11 +116,11 @@ class _Objects:
         return len(self.scores)
 
     def __getitem__(self, index: Tensor | slice | Sequence[int]) -> Self:
-        """Some of the detections: a slice, a list of positions, or a boolean mask."""
+        """Some of the detections, selected by a slice, a list of positions, or a boolean mask."""
         return _changed(self, lambda value: value[index])
 
     def to(self, device: torch.device | str) -> Self:
-        """The same on another device."""
+        """The same detections on another device."""
         return _changed(self, lambda value: value.to(device))
 
 
@@ -127,13 +129,13 @@ class Detections(_Objects):
     """The objects found in one image, N of them, best first.
 
     Attributes:
-        boxes: (N, 4) corners, pixels of the output image, inside of it.
+        boxes: (N, 4) corners, pixels of the output image, clipped to it.
         scores: (N,) sqrt(class probability x centerness), 0 to 1.
         labels: (N,) int64, 0 to C-1.
         mask_logits: (N, R, R) float, over `proposal_boxes`.
         location_index: (N,) int64, the location on the flattened pyramid that found the object.
         proposal_boxes: (N, 4) the boxes that the bases were cropped with, pixels of the padded
-            input; they may reach outside of it.
+            input; they may reach outside it.
         image_size: (H, W) of the output.
         masks: (N, H, W) bool at the output size.
     """
@@ -141,7 +143,7 @@ class Detections(_Objects):
     masks: Tensor
 
     def mask_parts(self, *, is_reversed: bool = False) -> Iterator[tuple[Region, Tensor]]:
-        """Of each mask a region that holds it, and the (h, w) bool pixels inside of it."""
+        """For each mask, a region that contains it, and the (h, w) bool pixels in that region."""
         for place in range(len(self))[:: -1 if is_reversed else 1]:
             yield from mask_parts(self.masks[place, None])
 
@@ -150,8 +152,9 @@ class Detections(_Objects):
 class UnpastedDetections(_Objects):
     """Detections whose masks are still R x R cells over their boxes.
 
-    The masks of a hundred objects on a photograph of 12 million pixels take more than a gigabyte.
-    Here they come one by one, each inside its box. All other fields are those of `Detections`.
+    The masks of a hundred objects in a 12-megapixel photograph take more than a gigabyte. Here
+    they are made one at a time, each only inside its box. All other fields are those of
+    `Detections`.
 
     Attributes:
         mask_threshold: probability from which a pixel belongs to the mask.
@@ -160,16 +163,16 @@ class UnpastedDetections(_Objects):
     mask_threshold: float
 
     def mask_parts(self, *, is_reversed: bool = False) -> Iterator[tuple[Region, Tensor]]:
-        """Of each mask a region that holds it, and the (h, w) bool pixels inside of it.
+        """For each mask, a region that contains it, and the (h, w) bool pixels in that region.
 
-        On the CPU, whatever device the detections are on.
+        They are on the CPU, whatever device the detections are on.
         """
         order = list(range(len(self)))[:: -1 if is_reversed else 1]
         logits, boxes = (values.cpu()[order] for values in (self.mask_logits, self.boxes))
         return paste_parts(logits, boxes, self.image_size, self.mask_threshold)
 
     def pasted(self) -> Detections:
-        """The same with all masks in the image."""
+        """The same detections with whole-image masks."""
         values = dict(vars(self))
         threshold = values.pop("mask_threshold")
         masks = paste_masks(self.mask_logits, self.boxes, self.image_size, threshold)
@@ -182,10 +185,10 @@ class Segment:
 
     Attributes:
         id: its number in `PanopticResult.ids`, from 1.
-        label: of an instance 0 to C-1; of stuff 1 to S, as in `Target.stuff`.
+        label: 0 to C-1 for an instance; 1 to S for stuff, as in `Target.stuff`.
         area: pixels.
-        score: of the instance, 0 to 1; None for stuff.
-        instance_index: its place in the `Detections` that were merged; None for stuff.
+        score: the instance's score, 0 to 1; None for stuff.
+        instance_index: its position in the `Detections` that were merged; None for stuff.
     """
 
     id: int
@@ -202,18 +205,18 @@ class Segment:
 
 @dataclass(frozen=True)
 class PanopticResult:
-    """Instances and stuff of one image without overlap.
+    """Instances and stuff of one image, without overlaps.
 
     Attributes:
         ids: (H, W) int32 at the output size: the segment that a pixel belongs to, 0 for none.
-        segments: instances first, best ones at the front, then stuff by label.
+        segments: first the instances, best first, then stuff by label.
     """
 
     ids: Tensor
     segments: list[Segment]
 
     def to(self, device: torch.device | str) -> PanopticResult:
-        """The same on another device."""
+        """The same result on another device."""
         return replace(self, ids=self.ids.to(device))
 
 

@@ -1,4 +1,4 @@
-"""What is printed: text that is fit for a terminal, and how long a long task still takes."""
+"""Terminal output: text that is safe to print, and progress with the time left."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ __all__ = [
     "table",
 ]
 
-BREAKING = {"Cc", "Cs", "Zl", "Zp"}  # control characters, halves of characters, ends of lines
-# Characters that turn the direction of the text after them, so that it is read as something else.
+BREAKING = {"Cc", "Cs", "Zl", "Zp"}  # control characters, surrogates, line ends
+# Characters that reverse the direction of the text after them, so that it reads differently.
 TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 TERMINAL_SECONDS = 0.2  # between two updates of the line on a terminal
 FILE_SECONDS = 15.0  # between two lines in a log file
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, without its further lines."""
+    """The first line of an error's message."""
     return (str(error).strip() or type(error).__name__).split("\n")[0][:200]
 
 
 def printable(value: object) -> str:
-    """The text of a value from a file, on one line and safe to print: other characters are escaped.
+    """The text of a value from a file, on one line; characters unsafe to print are escaped.
 
-    A terminal obeys control characters even inside a name; halves of characters, as in file names
-    of another encoding, cannot be printed at all.
+    A terminal obeys control characters even inside a name, and surrogates, which appear in file
+    names of another encoding, cannot be printed at all.
     """
     text = str(value)
     if text.isprintable():
@@ -49,11 +49,11 @@ def _is_unprintable(character: str) -> bool:
 
 
 def counter(what: str, *, begun: int = 0) -> Callable[[int, int], None]:
-    """A progress callback (done, total) that renews one line with the time left.
+    """A progress callback (done, total) that keeps rewriting one line with the time left.
 
     Args:
-        what: is counted, such as "images".
-        begun: how many were done before the clock started.
+        what: what is counted, such as "images".
+        begun: how many were already done when the clock started.
     """
     start = time.monotonic()
     is_terminal = sys.stderr.isatty()
@@ -74,14 +74,14 @@ def counter(what: str, *, begun: int = 0) -> Callable[[int, int], None]:
 
 
 def clear_line() -> None:
-    """Take the counter's line off the terminal, before text that is to stay there."""
+    """Erase the counter's line from the terminal, before printing text that is to stay there."""
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
         sys.stderr.flush()
 
 
 def in_megabytes(report: Callable[[int, int], None]) -> Callable[[int, int], None]:
-    """A callback for numbers of bytes that calls `report` at every megabyte, rounded up."""
+    """A callback (bytes done, total) that calls `report` at every megabyte, rounded up."""
     shown = -1
 
     def report_bytes(done: int, total: int) -> None:
@@ -100,7 +100,7 @@ def duration(seconds: float) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines with columns as wide as their widest cell; numbers stand right, below their title."""
+    """Lines of columns as wide as their widest cell; numeric columns are right-aligned."""
     columns = []
     for title, *cells in zip(*rows, strict=True):
         width = max(map(len, (title, *cells)))

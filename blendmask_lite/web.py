@@ -1,7 +1,7 @@
-"""Files from the web, whole or in parts: asked for again if a server fails, and checked.
+"""Fetching files from the web, whole or in parts, with checks, and retries if a server fails.
 
-A whole file grows on the disk as NAME.part, so that a broken connection costs only what was on its
-way. Parts of a file never come from two versions of it.
+A whole file grows on the disk as NAME.part, so that a broken connection loses only what was in
+transit. The parts of a file never come from two versions of it.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ __all__ = [
 ]
 
 
-ATTEMPTS = 5  # in a row that bring nothing new
+ATTEMPTS = 5  # in a row that bring no new bytes
 PAUSE = 0.5  # seconds before the second attempt; doubles
 TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 18  # bytes
-PASSING = (408, 425, 429, 500, 502, 503, 504)  # of HTTP's errors, those that may pass
+PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP errors that may pass
 OUR_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # not the server's fault
-NO_RANGES = (400, 403, 405, 416, 501)  # how servers refuse to send the rest only
+NO_RANGES = (400, 403, 405, 416, 501)  # with which servers refuse to send only the rest
 
 
 class DownloadError(OSError):
-    """A file that is missing and could not be fetched, with what to do about it."""
+    """A missing file could not be fetched; the message says what to do about it."""
 
 
 class RangesRefusedError(DownloadError):
-    """The server sends a file as a whole only.
+    """The server sends a file only as a whole.
 
     Attributes:
-        length: of the file, bytes; None if the server does not say it.
+        length: of the file, bytes; None if the server does not tell.
     """
 
     def __init__(self, url: str, length: int | None) -> None:
@@ -67,10 +67,10 @@ def is_offline() -> bool:
 
 
 def require_url(url: str) -> None:
-    """Refuse what is no address of a file on the web.
+    """Refuse a text that is not the address of a file on the web.
 
     Raises:
-        ValueError: it is not http or https, names no server, or is damaged.
+        ValueError: it is not http or https, names no server, or is malformed.
     """
     try:
         parts = urllib.parse.urlsplit(url)
@@ -87,14 +87,14 @@ def fetch(url: str, path: Path, *, check: Callable[[Path], object]) -> Path:
     Args:
         url: http or https.
         path: in the cache; its folder is made.
-        check: reads a fresh file, raises ValueError if it is not what is wanted.
+        check: reads a newly fetched file, and raises ValueError if it is not the wanted one.
 
     Returns:
-        `path`, unchanged since its first use.
+        `path`, whose content has not changed since its first use.
 
     Raises:
         DownloadError: offline, no network, no such file, or a server that keeps failing.
-        ValueError: the file is not what is wanted, or is not what it was at its first use.
+        ValueError: the file is not the wanted one, or has changed since its first use.
     """
     import filelock
 
@@ -114,7 +114,7 @@ def fetch(url: str, path: Path, *, check: Callable[[Path], object]) -> Path:
                     raise ValueError(f"{url}: what the server sent is {reason}") from None
                 with part.open("rb+") as file:
                     os.fsync(file.fileno())
-                # First the record: whoever sees the file finds it.
+                # The record comes first: whoever sees the file must find its record.
                 write_atomically(_record_of(path), _sha256(part, path.name).encode())
                 os.replace(part, path)
     require_unchanged(path)
@@ -122,10 +122,10 @@ def fetch(url: str, path: Path, *, check: Callable[[Path], object]) -> Path:
 
 
 def require_unchanged(path: Path) -> None:
-    """Compare a file with the SHA-256 beside it; record that at first use.
+    """Compare a file with the SHA-256 stored next to it, which is recorded at the first use.
 
     Raises:
-        ValueError: the file is not what it was.
+        ValueError: the file has changed.
     """
     record, found = _record_of(path), _sha256(path, path.name)
     if not record.exists():
@@ -142,21 +142,21 @@ def _record_of(path: Path) -> Path:
 
 
 def _sha256(path: Path, name: str) -> str:
-    """A line as `sha256sum --check` reads it."""
+    """The line that `sha256sum --check` reads."""
     with path.open("rb") as file:
         return f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n"
 
 
 def receive(url: str, path: Path, *, advice: str) -> Path:
-    """Fetch a whole file into PATH.part, whose beginning may be there already.
+    """Fetch a whole file into PATH.part, which may already hold its beginning.
 
     Args:
         url: http or https.
-        path: of the file in the end.
+        path: where the complete file will be.
         advice: how else to get the file; part of the errors.
 
     Returns:
-        PATH.part, as long as the server said. The caller checks and renames it.
+        PATH.part, of the length that the server announced. The caller checks and renames it.
 
     Raises:
         DownloadError: no network, no such file, or a server that keeps failing.
@@ -169,18 +169,18 @@ def receive(url: str, path: Path, *, advice: str) -> Path:
 
 
 def _receive_more(url: str, part: Path, tag: Path) -> bool:
-    """Append what is missing, or begin again if the server insists; whether it is complete."""
+    """Append what is missing, or start over if the server insists; returns whether all is there."""
     begun = _size(part)
     headers = {}
     if begun > 0:
         headers["Range"] = f"bytes={begun}-"
-        if tag.exists():  # of another version the server then sends all, not the rest
+        if tag.exists():  # if the version changed, the server sends all of it, not the rest
             headers["If-Range"] = tag.read_text(encoding="utf-8")
     try:
         response = _open_url(url, headers)
     except urllib.error.HTTPError as error:
         if begun > 0 and error.code in NO_RANGES:
-            part.unlink()  # from the beginning, then
+            part.unlink()  # start over
             return False
         raise
     with response:
@@ -209,8 +209,8 @@ def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-# What all parts of one file have in common: its length in bytes (-1 if the server does not say it),
-# and its ETag or else its time of change.
+# What all parts of one file have in common: its length in bytes (-1 if the server does not tell),
+# and its ETag or, failing that, the time of its last change.
 Version = tuple[int, str | None]
 
 
@@ -224,22 +224,22 @@ def receive_range(
     version: Version | None = None,
     tell: Callable[[int], None] = lambda count: None,
 ) -> Version:
-    """Append the bytes [begin, end) of a file, less those that `sink` holds already.
+    """Append the bytes [begin, end) of a file, except those that `sink` already holds.
 
     Args:
         url: http or https.
         sink: open at its end; its position is the number of bytes that it holds.
-        begin: of the range.
-        end: of the range, larger than `begin`.
+        begin: first byte of the range.
+        end: end of the range, larger than `begin`.
         advice: how else to get the file; part of the errors.
-        version: of the bytes fetched so far; None takes any.
-        tell: called with the number of bytes of each piece that arrives.
+        version: of the bytes fetched so far; None accepts any.
+        tell: called with the number of bytes in each piece that arrives.
 
     Returns:
-        The version that the bytes are of.
+        The version of the file that the bytes belong to.
 
     Raises:
-        RangesRefusedError: the server sends whole files only.
+        RangesRefusedError: the server sends only whole files.
         DownloadError: no network, no such file, another version, or a server that keeps failing.
     """
     found = version
@@ -273,7 +273,7 @@ def receive_range(
 
 
 def _insist(url: str, step: Callable[[], bool], received: Callable[[], int], advice: str) -> None:
-    """Repeat `step` until it says that all is there, or until several brought no more bytes."""
+    """Repeat `step` until it says that all is there, or until several in a row bring no bytes."""
     failures, furthest = 0, received()
     while True:
         try:
@@ -307,7 +307,7 @@ def _open_url(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
 
 
 def _content_range(response: http.client.HTTPResponse) -> tuple[int, int]:
-    """First byte of a part, and length of the whole; -1 for what the server does not say."""
+    """First byte of a part, and length of the whole; -1 for what the server does not tell."""
     value = response.headers.get("Content-Range", "")
     found = re.match(r"bytes (\d+)-\d*/(?:(\d+)|\*)", value)
     return (int(found[1]), int(found[2] or -1)) if found else (-1, -1)
