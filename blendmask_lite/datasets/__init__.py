@@ -1,1 +1,1 @@
-"""Data sets: the generated shapes, COCO folders, and what happens to a sample before training."""
+"""Data sets: the generated shapes, COCO folders, and the transforms of training samples."""

@@ -1,4 +1,4 @@
-"""Zip archives of which some members are wanted, on the disk and on the web."""
+"""Reading some members of zip archives, on the disk or on the web."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from blendmask_lite.web import RangesRefusedError, receive
 __all__ = ["Archive", "Progress", "is_member", "open_archive", "require_space"]
 
 
-LONGEST = 1 << 26  # bytes of a member that is unpacked in memory
+LONGEST = 1 << 26  # bytes, of a member that is unpacked in memory
 CHUNK = 1 << 20  # bytes
-SPAN = 4 << 20  # bytes: neighbours are fetched together up to this length
-GAP = 64 << 10  # bytes that are fetched and dropped rather than asked around
-TAIL = 64 << 10  # bytes at the end, fetched first: the directory, or a part of it
+SPAN = 4 << 20  # bytes; neighbours are fetched together up to this length
+GAP = 64 << 10  # bytes; a gap up to this length is fetched, too, and dropped
+TAIL = 64 << 10  # bytes at the end, fetched first: the directory or a part of it
 FRAME = 30 + 2 * 65535 + 24  # bytes at most around a member's content: header and descriptor
-ATTEMPTS = 3  # at a member that arrives damaged
+ATTEMPTS = 3  # if a member arrives damaged
 DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -42,10 +42,10 @@ Progress = Callable[[str], Callable[[int, int], None]]  # what is counted -> (do
 
 
 def open_archive(url: str, folder: Path) -> Archive:
-    """An archive on the web; if the server sends no parts, all of it, fetched to `folder`.
+    """Open an archive on the web; if the server does not send parts, fetch all of it to `folder`.
 
     Raises:
-        ValueError: it is no zip archive, or the disk has no room for it.
+        ValueError: it is not a zip archive, or the disk has no room for it.
         DownloadError: it cannot be fetched.
     """
     path = folder / url.rpartition("/")[2]
@@ -74,7 +74,7 @@ class Archive:
         members: by name.
 
     Raises:
-        ValueError: it is damaged, or no zip archive.
+        ValueError: it is damaged, or not a zip archive.
     """
 
     def __init__(self, file: Path | RemoteFile, name: str | None = None) -> None:
@@ -96,7 +96,7 @@ class Archive:
         return self.members[name]
 
     def contents(self, infos: Iterable[zipfile.ZipInfo]) -> Iterator[tuple[zipfile.ZipInfo, bytes]]:
-        """Members and their content, size and CRC-32 verified, as they lie in the archive.
+        """Members with their verified content (size and CRC-32), in the archive's order.
 
         Raises:
             ValueError: a member is damaged, or too long to be unpacked in memory.
@@ -106,7 +106,7 @@ class Archive:
             yield info, self._insist(info, partial(self._read, info))
 
     def save(self, info: zipfile.ZipInfo, path: Path, progress: Progress) -> None:
-        """Write a member to a file, unless it is that file already.
+        """Write a member to a file, unless the file already holds it.
 
         Raises:
             ValueError: the member is damaged.
@@ -117,12 +117,12 @@ class Archive:
             self._insist(info, partial(self._unpack, info, path, progress))
 
     def inner(self, info: zipfile.ZipInfo, path: Path, progress: Progress) -> Archive:
-        """A member that is an archive itself; saved as `path` if it must be."""
+        """Open a member that is itself an archive; it is saved as `path` if necessary."""
         self.save(info, path, progress)
         return Archive(path)
 
     def _in_order(self, infos: Iterable[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
-        """As they lie in the archive."""
+        """The members in the archive's order."""
         ordered = sorted(infos, key=lambda each: each.header_offset)
         for info in ordered:
             if max(info.file_size, info.compress_size) > LONGEST:
@@ -132,7 +132,7 @@ class Archive:
         return ordered
 
     def _insist(self, info: zipfile.ZipInfo, step: Callable[[int], bytes]) -> bytes:
-        """The result of a step, given the number of the attempt; errors name the member."""
+        """The result of `step`, which gets the number of the attempt; errors name the member."""
         try:
             return step(0)
         except DAMAGE as error:
@@ -142,7 +142,7 @@ class Archive:
         return ValueError(f"{self.name}: {printable(info.filename)} is damaged {reason}")
 
     def _read(self, info: zipfile.ZipInfo, attempt: int) -> bytes:
-        # Piece by piece: what a small piece unpacks to is bounded, whatever it claims.
+        # Piece by piece, so that memory stays bounded, whatever size the entry claims.
         with self._zip.open(info) as file:
             content = b"".join(iter(lambda: file.read(CHUNK), b""))
         if len(content) != info.file_size:
@@ -150,7 +150,7 @@ class Archive:
         return content
 
     def _unpack(self, info: zipfile.ZipInfo, path: Path, progress: Progress, attempt: int) -> bytes:
-        """Write the file in one step; returns nothing of it."""
+        """Write the file in one step; the returned content is empty."""
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             with temporary.open("wb") as out:
@@ -178,7 +178,7 @@ class RemoteArchive(Archive):
         self._ends = dict(pairwise([*places, self._zip.start_dir]))
 
     def contents(self, infos: Iterable[zipfile.ZipInfo]) -> Iterator[tuple[zipfile.ZipInfo, bytes]]:
-        """Neighbours are fetched together, the next ones ahead of their use."""
+        """See `Archive`; neighbours are fetched together, and ahead of their use."""
         groups = self._grouped(infos)
         spans = [(group[0].header_offset, self._end(group[-1])) for group in groups]
         with closing(read_ahead(self._file, spans)) as pieces:
@@ -188,7 +188,7 @@ class RemoteArchive(Archive):
                     yield info, self._insist(info, partial(self._read, info))
 
     def inner(self, info: zipfile.ZipInfo, path: Path, progress: Progress) -> Archive:
-        """One that is stored uncompressed stays on the web."""
+        """See `Archive`; a member that is stored uncompressed stays on the web."""
         if info.compress_type != zipfile.ZIP_STORED or is_member(path, info):
             return super().inner(info, path, progress)
         header = self._file.fetch(info.header_offset, info.header_offset + 30)
@@ -211,7 +211,7 @@ class RemoteArchive(Archive):
         return super()._read(info, attempt)
 
     def _unpack(self, info: zipfile.ZipInfo, path: Path, progress: Progress, attempt: int) -> bytes:
-        """What has been fetched before, of a call that was killed too, is not fetched again."""
+        """See `Archive`; bytes that an earlier call fetched, even a killed one, are reused."""
         begin, end = info.header_offset, self._end(info)
         part = path.with_name(f"{path.name}.{info.CRC:08x}.part")
         report = in_megabytes(progress(f"MB of {path.name}"))
@@ -232,11 +232,11 @@ class RemoteArchive(Archive):
             part.unlink()
 
     def _end(self, info: zipfile.ZipInfo) -> int:
-        """Where a member ends: where the next begins, unless that is too far off to be true."""
+        """Where a member ends: where the next begins, unless that is implausibly far away."""
         return min(self._ends[info.header_offset], info.header_offset + info.compress_size + FRAME)
 
     def _grouped(self, infos: Iterable[zipfile.ZipInfo]) -> list[list[zipfile.ZipInfo]]:
-        """Members that are fetched by one request each."""
+        """Groups of members, each fetched by one request."""
         groups: list[list[zipfile.ZipInfo]] = []
         for info in self._in_order(infos):
             if (
@@ -251,7 +251,7 @@ class RemoteArchive(Archive):
 
 
 def is_member(path: Path, info: zipfile.ZipInfo) -> bool:
-    """Whether a file has size and CRC-32 of a member."""
+    """Whether a file has the size and CRC-32 of a member."""
     if not path.is_file() or path.stat().st_size != info.file_size:
         return False
     code = 0
@@ -262,10 +262,10 @@ def is_member(path: Path, info: zipfile.ZipInfo) -> bool:
 
 
 def require_space(folder: Path, num_bytes: int, what: str) -> None:
-    """Refuse what the disk has no room for.
+    """Refuse a file that the disk has no room for.
 
     Raises:
-        ValueError: with the room that is needed and the room that is free.
+        ValueError: too little room; the message says how much is needed and how much is free.
     """
     place = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     free = shutil.disk_usage(place).free

@@ -1,7 +1,7 @@
 """Images and objects of a folder in COCO's layout.
 
-Chapter 01. `CocoDataset` reads instances; `ImageListDataset` has the images of a split whose
-annotations a server keeps, such as test-dev2017.
+Chapter 01. `CocoDataset` reads instances; `ImageListDataset` is for splits whose annotations are
+kept on an evaluation server, such as test-dev2017.
 """
 
 from __future__ import annotations
@@ -42,25 +42,25 @@ __all__ = ["CocoDataset", "ImageListDataset", "PackedRecords"]
 
 T = TypeVar("T")
 RecordT = TypeVar("RecordT")
-NUM_FOLDERS = 6  # that an error lists, of all that were searched
+NUM_FOLDERS = 6  # how many of the searched folders an error lists
 
 
 class CocoDataset:
     """A split of a COCO folder.
 
-    ROOT/annotations/instances_SPLIT.json describes it; `image_folders` says where its images are
-    looked for.
+    ROOT/annotations/instances_SPLIT.json describes it; `image_folders` lists where its images may
+    be.
 
     Labels are the positions of the category ids in ascending order, so gaps between ids do not
     matter. Objects come with the tight boxes of their masks; those whose mask is empty are left
-    out. Crowd regions are no objects: they are in `target.semantic` only.
+    out. Crowd regions do not count as objects: they are in `target.semantic` only.
 
     Args:
         root: the folder.
-        split: its name; None takes the only one there is.
+        split: its name; None selects the only one there is.
         filter_empty: leave out images without any object, as training does.
-        cache: keep decoded images and compressed masks in memory; `load` then returns the same
-            image tensor every time, which must not be written to.
+        cache: keep decoded images and compressed masks in memory; every `load` of an image then
+            returns the same tensor, which must not be written to.
 
     Attributes:
         root, split: as given, or found.
@@ -69,9 +69,9 @@ class CocoDataset:
         image_ids: ascending, unless `select` gave another order.
 
     Raises:
-        ValueError: no such folder or split, several splits and none named, or an annotation file
-            that is damaged or inconsistent; with file and annotation id. Or `filter_empty` leaves
-            no image.
+        ValueError: there is no such folder or split; there are several splits and none is named;
+            the annotation file is damaged or inconsistent (the message names file and annotation
+            id); or `filter_empty` leaves no image.
     """
 
     _prefix = "instances_"  # of the annotation files' names
@@ -117,7 +117,8 @@ class CocoDataset:
         """The image at a position of `image_ids`, not resized, and its objects.
 
         Raises:
-            ValueError: the image or an annotation is missing or damaged; names file and id.
+            ValueError: the image or an annotation is missing or damaged; the message names file
+                and id.
         """
         image_id, image = self.image_ids[index], self.load_image(index)
         size = self._size(image_id)
@@ -144,10 +145,10 @@ class CocoDataset:
         return Sample(image=image, target=target, image_id=image_id, original_size=size)
 
     def load_image(self, index: int) -> Tensor:
-        """(3, H, W) uint8, RGB: the image of `load`; no annotation is decoded.
+        """(3, H, W) uint8, RGB: the image of `load`, without decoding annotations.
 
         Raises:
-            ValueError: the image is missing or damaged; names file and id.
+            ValueError: the image is missing or damaged; the message names file and id.
         """
         image_id = self.image_ids[index]
 
@@ -161,12 +162,12 @@ class CocoDataset:
         return with_images(self, image_ids, source=printable(self.annotation_file))
 
     def ground_truth(self) -> dict[str, Any]:
-        """Images, annotations and categories of `image_ids` as the annotation file has them.
+        """Images, annotations and categories of `image_ids`, as in the annotation file.
 
-        Annotations without area, box or crowd flag get them from their masks.
+        If an annotation has no area, box or crowd flag, it is added: area and box from the mask.
 
         Raises:
-            ValueError: `load` would refuse a segmentation; names file and id.
+            ValueError: `load` would refuse a segmentation; the message names file and id.
         """
         return {
             "images": [self._images[image_id] for image_id in self.image_ids],
@@ -226,7 +227,7 @@ class CocoDataset:
         return self._cached("runs", image_id, make)
 
     def _cached(self, kind: str, image_id: int, make: Callable[[], T]) -> T:
-        """What `make` returns, kept in memory if the data set was asked to."""
+        """What `make` returns; it is kept in memory if the data set has a cache."""
         if self._cache is None:
             return make()
         if (kind, image_id) not in self._cache:
@@ -236,7 +237,7 @@ class CocoDataset:
 
     @contextlib.contextmanager
     def _named(self, annotation: dict[str, Any]) -> Iterator[None]:
-        """Let an error say which annotation of which file it is about."""
+        """Make errors name the annotation and its file."""
         try:
             yield
         except ValueError as error:
@@ -249,15 +250,15 @@ def _is_object(annotation: dict[str, Any]) -> bool:
 
 
 class ImageListDataset(CocoDataset):
-    """A split of a COCO folder without annotations, such as test-dev2017: samples have no objects.
+    """A split of a COCO folder without annotations, such as test-dev2017.
 
-    ROOT/annotations/image_info_SPLIT.json lists images and categories.
+    Its samples have no objects. ROOT/annotations/image_info_SPLIT.json lists images and categories.
     """
 
     _prefix = "image_info_"
 
     def ground_truth(self) -> dict[str, Any]:
-        """Always raises ValueError: there is none."""
+        """Always raises ValueError, because there is none."""
         raise ValueError(f"{self.annotation_file}: has no annotations, so there are no scores")
 
     def _read(self) -> AnnotationFile:

@@ -1,4 +1,4 @@
-"""COCO, or a part of it, fetched from its official archives into a folder `CocoDataset` reads."""
+"""Fetching COCO or a part of it, from its official archives into a folder for `CocoDataset`."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ __all__ = [
 ]
 
 
-COCO_URL = "http://images.cocodataset.org"  # its certificate is not for this name: no https
+COCO_URL = "http://images.cocodataset.org"  # no https: its certificate is not for this name
 STORE = ".download"
 PANOPTIC = "panoptic_annotations_trainval2017"
 
 
 @dataclass(frozen=True)
 class CocoSplit:
-    """Where a split is described.
+    """Where a split's images and annotations are.
 
     Attributes:
-        pictures: name of their folder, and of their archive zips/NAME.zip.
+        pictures: name of the images' folder, and of their archive zips/NAME.zip.
         archive: name of annotations/NAME.zip, which describes the images.
-        member: of that archive, a JSON file.
-        has_objects: whether that file has annotations, and there are panoptic ones.
+        member: the JSON file in that archive.
+        has_objects: whether that file has annotations, and panoptic annotations exist.
     """
 
     pictures: str
@@ -92,10 +92,10 @@ class CocoDownload:
     Attributes:
         root: the folder.
         split: the name that `CocoDataset` and `PanopticDataset` take.
-        num_images: described by the annotation file, with their pictures.
-        num_fetched: pictures that were not there before.
-        num_all: images of the whole split.
-        num_objects: annotations.
+        num_images: number of images in the annotation file, all of which are in the folder.
+        num_fetched: number of images that were not there before.
+        num_all: number of images in the whole split.
+        num_objects: number of annotations.
     """
 
     root: Path
@@ -119,23 +119,24 @@ def download_coco(
 ) -> CocoDownload:
     """Fetch images of a split and describe them in ROOT/annotations/instances_SPLIT.json.
 
-    Pictures that are there already, with the right size and CRC-32, are not fetched again. Images
-    of an earlier call stay, so a second call adds to it. The annotation file is written last, so it
-    never describes a picture that is missing.
+    Images that are already there, with the right size and CRC-32, are not fetched again. Images
+    of an earlier call stay, so a second call adds to them. The annotation file is written last, so
+    it never describes an image that is missing.
 
     Args:
         root: folder; made if it is missing.
-        split: a key of `SPLITS`. Those without annotations get an empty list of them.
-        num_images: chosen at random; None takes all.
-        categories: only images with an object of one of these names; their other objects stay.
+        split: a key of `SPLITS`. Splits without annotations get an empty list of them.
+        num_images: how many to choose at random; None takes all.
+        categories: choose only images with an object of one of these names; all objects in these
+            images are kept.
         seed: of the random choice; a larger choice with the same seed includes the smaller one.
-        panoptic: also fetch panoptic_SPLIT.json and the pictures of segments.
+        panoptic: also fetch panoptic_SPLIT.json and the segment images.
         url: where COCO's folders `zips` and `annotations` are.
-        progress: given what is counted, makes a callback (done, total).
+        progress: called with the name of what is counted; returns a callback (done, total).
 
     Raises:
-        ValueError: an option that makes no sense, no room on the disk, a damaged archive, or a
-            folder that holds something else.
+        ValueError: an option makes no sense, the disk has no room, an archive is damaged, or the
+            folder holds something else.
         DownloadError: no network, no such file, or a server that keeps failing.
         OSError: the folder cannot be written into.
     """
@@ -164,7 +165,7 @@ def download_coco(
 
 
 class _Job:
-    """One call: where things lie, and the content of the complete annotation file."""
+    """One call of `download_coco`: its paths, and the content of the complete annotation file."""
 
     def __init__(self, root: Path, split: str, url: str, progress: Progress) -> None:
         self.root = root
@@ -177,7 +178,7 @@ class _Job:
         self.file = root / "annotations" / f"instances_{split}.json"
         annotations = self.file.parent
         for folder in (self.store, self.pictures, annotations, annotations / f"panoptic_{split}"):
-            for left in folder.glob(".*.*.tmp"):  # by a call that was killed
+            for left in folder.glob(".*.*.tmp"):  # left by a call that was killed
                 left.unlink()
         archive = open_archive(f"{url}/annotations/{self.spec.archive}.zip", self.store)
         self.listing = self._complete(archive, self.spec.member, self.file)
@@ -199,7 +200,7 @@ class _Job:
         return {each: self.names[each] for each in sorted(chosen | earlier)}
 
     def fetch_pictures(self, chosen: dict[int, str]) -> int:
-        """Fetch the pictures that are missing or damaged; how many."""
+        """Fetch the images that are missing or damaged; returns their number."""
         archive = open_archive(f"{self.url}/zips/{self.spec.pictures}.zip", self.store)
         wanted = {f"{self.spec.pictures}/{name}": self.pictures / name for name in chosen.values()}
         return self._unpack(archive, wanted, "pictures")
@@ -226,20 +227,20 @@ class _Job:
         self._write(target, kept, listing, is_whole=len(chosen) == len(self.names))
 
     def describe(self, chosen: dict[int, str]) -> int:
-        """Write the annotation file of the images; the number of its annotations."""
+        """Write the annotation file of the images; returns the number of its annotations."""
         kept = _restricted(self.content, chosen)
         is_whole = self.spec.has_objects and len(chosen) == len(self.names)
         self._write(self.file, kept, self.listing, is_whole=is_whole)
         return len(kept["annotations"])
 
     def _complete(self, archive: Archive, member: str, target: Path) -> Path:
-        """The official file: `target` if it is that file, else a copy in the store."""
+        """The path of the official file: `target` if it is that file, else a copy in the store."""
         info = archive.member(member)
         kept = self.store / Path(member).name
         if is_member(target, info):
             return target
         if not is_member(kept, info):
-            # The member, its unpacked copy, and a part of that.
+            # The member, its unpacked copy, and a selection from that.
             needed = info.compress_size + 2 * info.file_size
             require_space(self.root, needed, kept.name)
             archive.save(info, kept, self.progress)
@@ -259,7 +260,7 @@ class _Job:
         return set(described)
 
     def _unpack(self, archive: Archive, wanted: dict[str, Path], what: str) -> int:
-        """Write the members that are missing or damaged, each atomically; how many."""
+        """Write the members that are missing or damaged, each atomically; returns their number."""
         paths = {archive.member(name).filename: path for name, path in wanted.items()}
         infos = [archive.members[name] for name in paths]
         infos = [info for info in infos if not is_member(paths[info.filename], info)]
@@ -272,7 +273,7 @@ class _Job:
         return len(infos)
 
     def _write(self, path: Path, kept: dict[str, Any], listing: Path, *, is_whole: bool) -> None:
-        """A part of an official file; the whole is taken over byte by byte."""
+        """Write a part of an official file, or all of it, which is then copied byte for byte."""
         if listing == path:
             return
         content = listing.read_bytes() if is_whole else json.dumps(kept).encode()
@@ -283,10 +284,10 @@ class _Job:
 
 
 def read_split(path: Path, *, has_objects: bool) -> tuple[dict[str, Any], AnnotationFile]:
-    """The content of an annotation file, as it is and indexed; it may have no objects.
+    """The content of an annotation file, as read and as indexed; it may have no objects.
 
     Raises:
-        ValueError: the file is damaged or inconsistent, or a file name is not a plain one.
+        ValueError: the file is damaged or inconsistent, or the file name of an image is a path.
     """
     lists = ["annotations", "categories"] if has_objects else []
     content = {"annotations": [], "categories": [], **read_lists(path, "images", *lists)}
@@ -302,16 +303,16 @@ def read_split(path: Path, *, has_objects: bool) -> tuple[dict[str, Any], Annota
 def choose_images(
     index: AnnotationFile, *, num_images: int | None, categories: Sequence[str], seed: int
 ) -> set[int]:
-    """Ids of images at random; a larger choice includes every smaller one.
+    """Choose ids of images at random; a larger choice includes every smaller one.
 
     Args:
         index: of the whole split.
-        num_images: how many; all if there are fewer, or if None.
-        categories: names; only images with an object of one of them. Empty: any image.
+        num_images: how many; None, or more than there are, chooses all.
+        categories: names; choose only images with an object of one of them. If empty, any image.
         seed: of the choice.
 
     Raises:
-        ValueError: an unknown category, or no image that has one.
+        ValueError: a category is unknown, or no image has one of them.
     """
     candidates = set(index.images)
     if categories:
@@ -329,7 +330,7 @@ def choose_images(
             raise ValueError(f"--categories: no image has {' or '.join(categories)}")
 
     def place(image_id: int) -> bytes:
-        # The same whatever else there is to choose from, and for all versions of Python.
+        # This does not depend on the other images or on the version of Python.
         return hashlib.sha256(f"{seed} {image_id}".encode()).digest()
 
     return set(sorted(candidates, key=place)[:num_images])
@@ -345,7 +346,7 @@ def _restricted(content: dict[str, Any], chosen: dict[int, str]) -> dict[str, An
 
 @contextmanager
 def _alone(root: Path) -> Iterator[None]:
-    """Hold the folder's lock, or refuse it."""
+    """Hold the folder's lock, or refuse to work if another process holds it."""
     import filelock
 
     (root / STORE).mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
-"""Why an annotation file is refused: what its entries must hold, and how a broken one is named.
+"""Reading annotation files: what their entries must hold, and how problems are reported.
 
-Chapter 01 of the course. Files of COCO, LVIS and COCO's panoptic format are read here. The reader
-refuses a file at its first problem; `blendmask-lite data check` lists all of them, by the same
-rules. Polygons and run lengths are checked when they are decoded, in `coco_format.py`.
+Chapter 01 of the course. Files in COCO's, LVIS's and COCO's panoptic format are read here. The
+reader refuses a file at its first problem; `blendmask-lite data check` lists all problems, by the
+same rules. Polygons and run lengths are checked when they are decoded, in `coco_format.py`.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ __all__ = [
     "thing_categories",
 ]
 
-MAX_FILE_BYTES = 2**31  # of an annotation file, which takes about ten times that in memory
-MAX_ID = 2**63  # NumPy's whole numbers end there
-MAX_NAME_BYTES = 255  # of a file's or folder's name, on all usual systems
+MAX_FILE_BYTES = 2**31  # of an annotation file, which takes about ten times as much memory
+MAX_ID = 2**63  # NumPy's integers end there
+MAX_NAME_BYTES = 255  # of a file's or folder's name, on all common systems
 MAX_MASK_PIXELS = 2**32  # of all masks of an image together
 MAX_SEGMENT_ID = 2**24  # three bytes of a segment image
 MAX_COORDINATE = 1e9  # pixels
@@ -47,7 +47,7 @@ MAX_COORDINATE = 1e9  # pixels
 
 @dataclass(frozen=True)
 class AnnotationFile:
-    """What an instances file says, indexed.
+    """The indexed content of an instances file.
 
     Attributes:
         images: image id -> record with id, file_name, height, width.
@@ -61,7 +61,7 @@ class AnnotationFile:
 
 
 def read_annotations(path: Path) -> AnnotationFile:
-    """Read an instances file; ValueError with file and id at the first entry that is wrong.
+    """Read an instances file; raises ValueError with file and id at the first invalid entry.
 
     Segmentations are checked when they are decoded.
     """
@@ -70,7 +70,7 @@ def read_annotations(path: Path) -> AnnotationFile:
 
 
 def read_lists(path: Path, *keys: str) -> dict[str, Any]:
-    """The content of a JSON file; ValueError if damaged, too large, or without a list of `keys`."""
+    """The content of a JSON file; ValueError if it is damaged, too large, or lacks a list of `keys`."""
     name = printable(path)
     if not path.is_file():
         raise ValueError(f"{name}: is no file")
@@ -80,7 +80,7 @@ def read_lists(path: Path, *keys: str) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
     except RecursionError:
         raise ValueError(f"{name}: is nested too deep") from None
-    except ValueError as error:  # no JSON, no UTF-8, or a number of thousands of digits
+    except ValueError as error:  # not JSON, not UTF-8, or a number with thousands of digits
         raise ValueError(f"{name}: is damaged or not JSON ({error})") from None
     if not isinstance(content, dict):
         raise ValueError(f"{name}: is not a COCO annotation file")
@@ -96,7 +96,7 @@ what is wrong with it."""
 
 
 def refuse_in(path: Path) -> Report:
-    """The report that raises ValueError at the first problem of a file."""
+    """A `Report` that raises ValueError at the first problem of a file."""
 
     def refuse(kind: str, entry: str, text: str) -> None:
         raise ValueError(printable(f"{path}: {entry}: {text}"))
@@ -114,14 +114,14 @@ class Rule:
 
 
 def is_number(value: object) -> bool:
-    """Whether a value of a JSON file is a finite number, and not true or false."""
+    """Whether a value from a JSON file is a finite number, and not true or false."""
     if type(value) is int:
         return abs(value) < MAX_ID
     return type(value) is float and math.isfinite(value)
 
 
 def is_id(value: object) -> bool:
-    """Whether a value of a JSON file can be an id: a whole number that NumPy can hold."""
+    """Whether a value from a JSON file can be an id: a whole number that NumPy can hold."""
     return type(value) is int and abs(value) < MAX_ID
 
 
@@ -181,7 +181,7 @@ SEGMENT = {
 
 
 def index_entries(content: Mapping[str, Any], report: Report) -> AnnotationFile:
-    """The lists of an instances file; entries with a problem are reported and left out.
+    """Index the lists of an instances file; entries with a problem are reported and left out.
 
     `report` may raise. Segmentations are checked when they are decoded.
     """
@@ -217,14 +217,14 @@ def index_entries(content: Mapping[str, Any], report: Report) -> AnnotationFile:
 
 
 def thing_categories(categories: list[Any], report: Report) -> dict[int, dict[str, Any]]:
-    """Category id -> category of a panoptic file; see `index_entries`."""
+    """Category id -> category of a panoptic file; reports problems as `index_entries` does."""
     return entries_by_id("category", categories, PANOPTIC_CATEGORY, report)
 
 
 def index_segments(
     annotations: list[Any], category_ids: set[int], report: Report
 ) -> dict[int, dict[str, Any]]:
-    """Image id -> annotation of a panoptic file, with `category_ids`; see `index_entries`."""
+    """Image id -> annotation of a panoptic file; reports problems as `index_entries` does."""
     name = "annotation of image"
     found = entries_by_id(name, annotations, PANOPTIC_ANNOTATION, report, id_field="image_id")
     for image_id, annotation in found.items():
@@ -243,7 +243,7 @@ def index_segments(
 
 
 def _ids(entries: list[Any]) -> set[Any]:
-    """The ids that a list names, also of entries that have another problem."""
+    """The ids of a list's entries, including entries with other problems."""
     named = (entry.get("id") for entry in entries if isinstance(entry, dict))
     return {number for number in named if is_id(number)}
 
@@ -256,7 +256,7 @@ def entries_by_id(
     *,
     id_field: str = "id",
 ) -> dict[int, dict[str, Any]]:
-    """Id -> entry, of those that have an id and the fields of `rules`; others are reported."""
+    """Id -> entry, for entries with a valid id that satisfy `rules`; the others are reported."""
     found: dict[int, dict[str, Any]] = {}
     for place, entry in enumerate(entries):
         number = entry.get(id_field) if isinstance(entry, dict) else None
@@ -284,7 +284,7 @@ def _what_is_wrong(entry: object, rules: Mapping[str, Rule]) -> str | None:
 
 
 def shortened(value: object) -> str:
-    """A value of a JSON file for an error: on one line, however large or deep it is."""
+    """A value from a JSON file as text for an error: one line, however large or deep it is."""
     return _SHORT.repr(value)
 
 

@@ -1,4 +1,4 @@
-"""Where the files of a COCO folder lie: annotation files of its splits, and their images."""
+"""Where the files of a COCO folder are: the annotation files of its splits, and their images."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from blendmask_lite.terminal import printable
 __all__ = ["find_picture", "find_split", "image_folders", "list_splits"]
 
 PREFIX = "instances_"
-# Beginnings of annotation files' names; the rest is the name of a split.
+# Annotation files are named PREFIX + split + ".json".
 PREFIXES = (
     *(PREFIX, "image_info_", "lvis_", "panoptic_"),
     *("captions_", "person_keypoints_", "stuff_"),
 )
-NO_PICTURES = (".", "annotations", "panoptic_", "stuff_")  # beginnings of folders' names
+NO_PICTURES = (".", "annotations", "panoptic_", "stuff_")  # prefixes of folders' names
 SPLIT_WORDS = ("train", "val", "test", "dev", "unlabeled")
-# COCO's splits whose images lie in another's folder.
+# COCO's splits whose images are in another split's folder.
 COCO_FOLDERS = {
     **{"test-dev2015": "test2015", "test-dev2017": "test2017"},
     **{"minival2014": "val2014", "valminusminival2014": "val2014"},
@@ -25,12 +25,13 @@ COCO_FOLDERS = {
 
 
 def find_split(root: Path, split: str | None, prefix: str = PREFIX) -> tuple[str, Path]:
-    """Name and annotation file of a split; None takes the only one there is.
+    """Name and annotation file of a split; None selects the only one there is.
 
-    `prefix` is the beginning of the annotation files' names.
+    The annotation files' names begin with `prefix`.
 
     Raises:
-        ValueError: no COCO folder, no such split, or several and none named.
+        ValueError: it is not a COCO folder, there is no such split, or there are several and none
+            is named.
     """
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder")
@@ -47,20 +48,20 @@ def find_split(root: Path, split: str | None, prefix: str = PREFIX) -> tuple[str
 
 
 def list_splits(root: Path, prefix: str = PREFIX) -> list[str]:
-    """Names of the splits that have an annotation file of this kind, by default of instances."""
+    """Names of the splits with an annotation file of this prefix, by default an instances file."""
     files = (root / "annotations").glob(f"{prefix}*.json")
     return sorted(path.stem.removeprefix(prefix) for path in files)
 
 
 def image_folders(root: Path, split: str) -> list[Path]:
-    """Folders in which the images of a split may lie, in the order in which to look.
+    """Folders in which the images of a split may be, in the order in which to search them.
 
-    First come the split's own, in ROOT and in ROOT/images: those of its name, or if there are
-    none those with the longest name that its name begins with, so that `val2017_from_panoptic`
-    finds `val2017`. Then come ROOT/images and ROOT, then the other folders in them that belong to
-    no split. File names repeat between splits, so another split's folder is never searched: that of
-    another annotation file, or one called like a split (such as `test`) if the split in question
-    has its own.
+    First come the split's own folders, in ROOT and in ROOT/images: those with its name or, if there
+    are none, with the longest name that its name begins with, so that `val2017_from_panoptic`
+    finds `val2017`. Then come ROOT/images and ROOT, and then the other folders in them that belong
+    to no split. File names repeat between splits, so another split's folder is never searched.
+    Folders belong to another split if it has an annotation file, or if they are named like a split
+    (such as `test`) and the split in question has a folder of its own.
     """
     parents = [root, root / "images"]
     beside = [
@@ -85,14 +86,14 @@ def image_folders(root: Path, split: str) -> list[Path]:
 
 
 def _own_name(split: str, names: Iterable[str]) -> str | None:
-    """The name, among those of folders, that is a split's own."""
+    """The name, among folder `names`, of the split's own folder; None if it has none."""
     wanted = COCO_FOLDERS.get(split, split).lower()
     beginning = [name for name in names if wanted.startswith(name.lower())]
     return max(beginning, key=lambda name: (len(name), name == split), default=None)
 
 
 def find_picture(folders: Sequence[Path], name: str) -> Path | None:
-    """The file of this name in the first folder that has it, or None."""
+    """The path of the file in the first folder that has it, or None."""
     for folder in folders:
         try:
             if (folder / name).is_file():

@@ -33,7 +33,7 @@ __all__ = [
     "run_length",
 ]
 
-MAX_OUTLINE = 2e6  # of a mask's polygons, pixels; a hundred times around the largest photographs
+MAX_OUTLINE = 2e6  # pixels along a mask's polygons; a hundred times around the largest photos
 MAX_COUNT_BITS = 40  # of one compressed run length
 
 
@@ -45,9 +45,9 @@ def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
 
 
 def encode_part(region: Region, part: Tensor, size: tuple[int, int]) -> dict[str, Any]:
-    """What `encode_masks` makes of one mask, from a region of it.
+    """Encode one mask like `encode_masks`, from the only region of it that may have pixels.
 
-    Runs go down the columns of the whole image; they are looked for in the region only.
+    Runs go down the columns of the whole image, but only the region is searched for them.
 
     Args:
         region: rows and columns; may be empty if the mask is.
@@ -82,7 +82,7 @@ def decode_masks(runs: Sequence[dict[str, Any]], size: tuple[int, int]) -> Tenso
 
 
 def decode_region(run: dict[str, Any]) -> tuple[Region, Tensor]:
-    """Rows and columns of a mask's tight box, and the (h, w) bool mask inside of it."""
+    """Rows and columns of a mask's tight box, and the (h, w) bool mask in it."""
     x, y, width, height = (int(value) for value in coco_mask.toBbox(run))
     region = (slice(y, y + height), slice(x, x + width))
     part = np.ascontiguousarray(coco_mask.decode(run)[region])
@@ -90,7 +90,7 @@ def decode_region(run: dict[str, Any]) -> tuple[Region, Tensor]:
 
 
 def run_boxes(runs: Sequence[dict[str, Any]]) -> Tensor:
-    """The tight boxes of N run lengths: (N, 4) float corners, pixels; zeros for an empty mask."""
+    """The tight boxes of N encoded masks: (N, 4) float corners, pixels; zeros for an empty mask."""
     if not runs:
         return torch.zeros((0, 4))
     boxes = torch.from_numpy(np.asarray(coco_mask.toBbox(list(runs)))).float()
@@ -99,7 +99,7 @@ def run_boxes(runs: Sequence[dict[str, Any]]) -> Tensor:
 
 
 def run_length(segmentation: object, size: tuple[int, int]) -> dict[str, Any]:
-    """The compressed run lengths of any of COCO's three forms of a mask.
+    """Convert any of COCO's three forms of a mask to compressed run lengths.
 
     Args:
         segmentation: a list of polygons [x0, y0, x1, y1, ...], whose union is the mask; or
@@ -107,7 +107,7 @@ def run_length(segmentation: object, size: tuple[int, int]) -> dict[str, Any]:
         size: (H, W) of the image.
 
     Raises:
-        ValueError: says what is wrong with the segmentation.
+        ValueError: the segmentation is invalid; the message says why.
     """
     height, width = size
     counts = check_segmentation(segmentation, size)
@@ -115,15 +115,15 @@ def run_length(segmentation: object, size: tuple[int, int]) -> dict[str, Any]:
         assert isinstance(segmentation, list)
         return coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
     run = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-    # pycocotools takes a run of no pixels for one pixel when it looks for the box.
+    # When it computes the box, pycocotools treats an empty run as one pixel.
     return coco_mask.encode(coco_mask.decode(run)) if 0 in counts[1:] else run
 
 
 def check_segmentation(segmentation: object, size: tuple[int, int]) -> list[int] | None:
-    """Refuse what `run_length` refuses, but make no mask.
+    """Refuse what `run_length` refuses, without making a mask.
 
     Returns:
-        The run lengths; None for polygons, of which there is at least one.
+        The run lengths; None if the segmentation is a list of polygons, which is not empty.
     """
     height, width = size
     if isinstance(segmentation, list):
@@ -146,13 +146,13 @@ def check_segmentation(segmentation: object, size: tuple[int, int]) -> list[int]
 
 
 def _require_polygons(polygons: list[Any]) -> None:
-    """Refuse what is no polygon, or would take pycocotools too much memory.
+    """Refuse invalid polygons, and those for which pycocotools would need too much memory.
 
-    It lists every pixel from corner to corner, also outside the image.
+    It lists every pixel from corner to corner, even outside the image.
     """
     length = 0.0
     for polygon in polygons:
-        # pycocotools would take four numbers for a box.
+        # pycocotools would treat four numbers as a box.
         is_list = isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
         if not is_list or not set(map(type, polygon)) <= {int, float}:
             text = f"{shortened(polygon)} is no polygon (x and y of at least 3 corners)"
@@ -166,7 +166,7 @@ def _require_polygons(polygons: list[Any]) -> None:
 
 
 def _counts_in_text(counts: object, num_pixels: int) -> list[int]:
-    """The run lengths in compressed text, which must cover the image exactly.
+    """The run lengths in a compressed text, which must cover the image exactly.
 
     If they covered more, pycocotools would write past the mask's end.
     """
@@ -176,8 +176,8 @@ def _counts_in_text(counts: object, num_pixels: int) -> list[int]:
     runs: list[int] = []
     value, shift = 0, 0
     for byte in text:
-        # Five bits for each character; the sixth says that more follow. From the fourth run on,
-        # the difference to the run before the last is stored (maskApi.c, rleFrString).
+        # Each character holds five bits; the sixth says that more follow. From the fourth run on,
+        # the difference from the run two places before is stored (maskApi.c, rleFrString).
         code = byte - 48
         if not 0 <= code < 64:
             raise ValueError("segmentation: the compressed run lengths are damaged")
@@ -195,7 +195,7 @@ def _counts_in_text(counts: object, num_pixels: int) -> list[int]:
 
 
 def completed(annotation: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
-    """The annotation with area, box and crowd flag; missing ones come from its run lengths."""
+    """The annotation with area, box and crowd flag; what is missing comes from its run lengths."""
     bbox = [float(side) for side in coco_mask.toBbox(run)]
     return {"area": float(coco_mask.area(run)), "bbox": bbox, "iscrowd": 0} | annotation
 
@@ -212,8 +212,8 @@ def instances_content(
     Args:
         samples: with masks.
         class_names: C names.
-        category_ids: C ids, by label.
-        file_name: of an image, with {} for its id; None leaves names out.
+        category_ids: C ids, in the order of the labels.
+        file_name: pattern of the images' file names, with {} for the id; None leaves names out.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -249,8 +249,8 @@ def annotation_records(
 ) -> list[dict[str, Any]]:
     """The entries of "annotations" for one image, numbered from `first_id`.
 
-    Masks of the target become run lengths, boxes x, y, width and height. `category_ids` are in the
-    order of the labels.
+    Masks of the target become run lengths, and boxes become x, y, width and height. `category_ids`
+    are in the order of the labels.
     """
     if target.masks is None:
         raise ValueError(f"image {image_id}: the target has no masks")

@@ -1,4 +1,4 @@
-"""LVIS: images, objects and frequencies of its classes, and which of them are COCO's 80."""
+"""LVIS: its images, objects and class frequencies, and which of its classes are COCO's 80."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CATEGORY = {
     "name": TEXT,
     "frequency": Rule('"r", "c" or "f"', lambda value: value in ("r", "c", "f")),
 }
-# LVIS v1 names 59 classes as COCO does, with underscores; these have other names.
+# LVIS v1 names 59 of COCO's classes as COCO does, but with underscores; these have other names.
 OTHER_NAMES = {
     **{"car": "car_(automobile)", "bus": "bus_(vehicle)", "train": "train_(railroad_vehicle)"},
     **{"fire hydrant": "fireplug", "tie": "necktie", "skis": "ski", "sports ball": "ball"},
@@ -50,11 +50,12 @@ LVIS_NAMES: MappingProxyType[str, str] = MappingProxyType(
 class LvisDataset(CocoDataset):
     """A split of LVIS.
 
-    ROOT/annotations/lvis_SPLIT.json describes it, such as v1_val. The images are COCO's, in the
-    folders train2017 and val2017 of ROOT or of ROOT/images, as the address of each image says.
+    ROOT/annotations/lvis_SPLIT.json describes the split, for example v1_val. The images are COCO's,
+    in the folders train2017 and val2017 of ROOT or of ROOT/images; the URL of each image says in
+    which.
 
-    `ground_truth` says which classes each image is known not to hold, and for each class whether it
-    is rare, common or frequent ("r", "c", "f"); `evaluate_detections` goes by it. There are no
+    `ground_truth` says which classes each image is known not to contain, and whether each class
+    is rare, common or frequent ("r", "c", "f"); `evaluate_detections` uses both. There are no
     crowds.
     """
 
@@ -68,7 +69,7 @@ class LvisDataset(CocoDataset):
         return content
 
     def of_folder(self, name: str) -> Self:
-        """The same data set with the images of one of COCO's folders; ValueError without any."""
+        """The same data set with only the images of one COCO folder; ValueError if it has none."""
         ids = [n for n in self.image_ids if PurePath(self._images[n]["file_name"]).parts[0] == name]
         if not ids:
             raise ValueError(f"{self.annotation_file}: has no images of the folder {name}")
@@ -98,10 +99,10 @@ class LvisDataset(CocoDataset):
 
 
 class CocoClassesOfLvis(LvisDataset):
-    """A split of LVIS with COCO's 80 classes only, under COCO's names and in COCO's order.
+    """A split of LVIS with only COCO's 80 classes, under COCO's names and in COCO's order.
 
-    LVIS's outlines are finer than COCO's. A model of COCO's classes is compared with them for the
-    AP* of BlendMask, table 11 (PointRend, section 4.1). See `find_coco_classes` for errors.
+    LVIS's outlines are finer than COCO's. Evaluating a model of COCO's classes against them gives
+    the AP* of BlendMask, table 11 (PointRend, section 4.1). See `find_coco_classes` for errors.
     """
 
     def _chosen(
@@ -121,11 +122,12 @@ def find_coco_classes(categories: dict[int, dict[str, Any]], path: Path) -> dict
     """The categories of LVIS that are COCO's classes: id -> COCO's name, in COCO's order.
 
     Args:
-        categories: id -> category; found by "name", or else by one of its "synonyms".
-        path: of their file, for errors.
+        categories: id -> category; matched by "name" or else by one of its "synonyms".
+        path: of the annotation file, for errors.
 
     Raises:
-        ValueError: one of the 80 is no category, or is several, or two of them are the same.
+        ValueError: one of the 80 classes matches no category or several, or two of them match the
+            same one.
     """
     by_name: dict[str, list[int]] = {}
     by_synonym: dict[str, list[int]] = {}

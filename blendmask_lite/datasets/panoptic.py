@@ -1,6 +1,6 @@
 """Images, objects and stuff of a folder in COCO's panoptic layout.
 
-Chapter 14. Panoptic quality is measured against `TrueSegments`, crowds included.
+Chapter 14. Panoptic quality is measured against `TrueSegments`, which include crowds.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class TrueSegment:
     Attributes:
         id: its number in `TrueSegments.ids`, from 1.
         category_id: of the data set.
-        is_crowd: several things that nobody told apart.
+        is_crowd: whether it covers several things that were not annotated one by one.
     """
 
     id: int
@@ -60,11 +60,11 @@ class TrueSegment:
 
 @dataclass(frozen=True)
 class TrueSegments:
-    """What every pixel of one image belongs to.
+    """The true segments of one image.
 
     Attributes:
-        ids: (H, W) int64: the segment of a pixel, 0 if unlabelled.
-        segments: all of the image.
+        ids: (H, W) int64: the segment that each pixel belongs to, 0 if unlabelled.
+        segments: all segments of the image.
     """
 
     ids: Tensor
@@ -75,7 +75,7 @@ class TrueSegments:
 class PanopticData(InstanceDataset, Protocol):
     """What panoptic evaluation needs of a data set beyond `InstanceDataset`."""
 
-    stuff_ids: tuple[int, ...]  # S category ids, of the stuff labels 1 to S
+    stuff_ids: tuple[int, ...]  # S category ids, for the stuff labels 1 to S
 
     def select(self: PanopticT, image_ids: Sequence[int]) -> PanopticT:
         """The same data set with these images only, in this order."""
@@ -87,15 +87,15 @@ class PanopticData(InstanceDataset, Protocol):
 def segments_of(
     target: Target, category_ids: Sequence[int], stuff_ids: Sequence[int]
 ) -> TrueSegments:
-    """The segments of a target's objects, which must not overlap, and then of its stuff map.
+    """The segments of a target: first its objects, which must not overlap, then its stuff.
 
     Args:
-        target: N objects with masks, and stuff.
-        category_ids: of the labels 0 to C-1.
-        stuff_ids: of the stuff labels 1 to S.
+        target: N objects with masks, and a stuff map.
+        category_ids: category ids for the labels 0 to C-1.
+        stuff_ids: category ids for the stuff labels 1 to S.
 
     Raises:
-        ValueError: no masks, no stuff, or masks that overlap.
+        ValueError: the target has no masks or no stuff map, or the masks overlap.
     """
     if target.masks is None or target.stuff is None:
         raise ValueError("a target without masks or without stuff has no segments")
@@ -128,22 +128,22 @@ def panoptic_categories(dataset: PanopticData) -> list[dict[str, Any]]:
 class PanopticDataset(CocoDataset):
     """A split of a COCO folder, with a stuff map in every target.
 
-    Beside the files of `CocoDataset` there are annotations/panoptic_SPLIT.json and the folder
-    panoptic_SPLIT with a segment image for every image, in annotations/ or in ROOT.
+    Besides the files of `CocoDataset`, it reads annotations/panoptic_SPLIT.json and the folder
+    panoptic_SPLIT, in annotations/ or in ROOT, with a segment image for every image.
 
     The kinds of stuff are the categories with `isthing` 0, in ascending order of their ids:
-    labels 1 to S. Things, crowd regions included, are 0; pixels without a segment are 255.
-    Arguments are those of `CocoDataset`; the stuff maps are cached, too.
+    labels 1 to S. Things, including crowd regions, are 0; pixels without a segment are 255.
+    The arguments are those of `CocoDataset`; stuff maps are cached, too.
 
     Attributes:
-        stuff_names: S names, of label 1 upwards.
+        stuff_names: S names, from label 1 upwards.
         stuff_ids: their S category ids.
         panoptic_file: the annotation file.
-        image_ids: those that both annotation files have, ascending.
+        image_ids: the ids in both annotation files, ascending.
 
     Raises:
         ValueError: see `CocoDataset`; or a panoptic annotation is missing, damaged or
-            inconsistent, with file and id.
+            inconsistent (the message names file and id).
     """
 
     def __init__(
@@ -181,14 +181,15 @@ class PanopticDataset(CocoDataset):
         """The image at a position of `image_ids`, not resized, its objects and its stuff.
 
         Raises:
-            ValueError: an image or an annotation is missing or damaged; names file and id.
+            ValueError: an image or an annotation is missing or damaged; the message names file and
+                id.
         """
         sample = super().load(index)
         stuff = self.stuff_map(sample.image_id)
         return replace(sample, target=replace(sample.target, stuff=stuff))
 
     def stuff_map(self, image_id: int) -> Tensor:
-        """(H, W) uint8 of an image: 0 things, 1 to S stuff, 255 unlabelled."""
+        """(H, W) uint8 for an image: 0 is things, 1 to S are stuff, 255 is unlabelled."""
         return self._cached("stuff", image_id, lambda: self._read_stuff(image_id))
 
     def _read_stuff(self, image_id: int) -> Tensor:
@@ -204,8 +205,8 @@ class PanopticDataset(CocoDataset):
         """All segments of the image at a position of `image_ids`, including crowds.
 
         Raises:
-            ValueError: the segment image is missing, damaged or of another size, or holds a segment
-                that the annotation file does not have.
+            ValueError: the segment image is missing, damaged or of the wrong size, or contains a
+                segment that the annotation file does not have.
         """
         return self._read_segments(self.image_ids[index])
 
@@ -241,7 +242,7 @@ def segments_folder(root: Path, split: str) -> Path:
 
 
 def read_segment_ids(path: Path, size: tuple[int, int] | None = None) -> Tensor:
-    """(H, W) int64 ids of a segment image: R + 256 G + 65536 B; 0 is no segment.
+    """(H, W) int64 ids from a segment image: R + 256 G + 65536 B; 0 means no segment.
 
     Args:
         path: of the file.
@@ -249,7 +250,7 @@ def read_segment_ids(path: Path, size: tuple[int, int] | None = None) -> Tensor:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, no image, or of another size.
+        ValueError: the file is damaged, not an image, or of the wrong size.
     """
     red, green, blue = read_stored_colors(path, size).long()
     return red + 256 * green + 65536 * blue

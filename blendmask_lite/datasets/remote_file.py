@@ -1,4 +1,4 @@
-"""A file on the web that is read like one on the disk, in parts and ahead of their use."""
+"""A file on the web that can be read in parts, like one on the disk, and ahead of its use."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from blendmask_lite.web import RangesRefusedError, receive_range
 __all__ = ["RemoteFile", "read_ahead"]
 
 WORKERS = 8  # requests at a time
-LONGEST_READ = 1 << 29  # bytes at a time in memory: no directory or span is as long
+LONGEST_READ = 1 << 29  # bytes in memory at a time; no directory or span is that long
 
 
 class RemoteFile:
-    """A file on the web, or a stretch of it, of one version; `zipfile` reads it as a file.
+    """A file on the web or a stretch of it, always of one version; `zipfile` can read it.
 
     Args:
         url: http or https; the server is asked for one byte, to see what it does.
@@ -33,7 +33,7 @@ class RemoteFile:
         length: of the file or stretch, bytes.
 
     Raises:
-        RangesRefusedError: the server sends whole files only.
+        RangesRefusedError: the server sends only whole files.
         DownloadError: no network, no such file, or a server that keeps failing.
     """
 
@@ -55,14 +55,14 @@ class RemoteFile:
         return part
 
     def hold(self, begin: int, content: BinaryIO) -> None:
-        """Let `read` take the bytes from `begin` on out of `content`, as far as that reaches."""
+        """Make `read` take the bytes from `begin` on from `content`, as far as it reaches."""
         self._held = (begin, content)
 
     def fetch(self, begin: int, end: int, tell: Callable[[int], None] = lambda _: None) -> bytes:
-        """The bytes [begin, end) by one request; `tell` gets the length of each piece that arrives.
+        """Fetch the bytes [begin, end); `tell` is called with the length of each arriving piece.
 
         Raises:
-            ValueError: the file has no such bytes, or they are too many at a time.
+            ValueError: the file does not have these bytes, or they are too many for one request.
             DownloadError: see `receive_range`.
         """
         if end - begin > LONGEST_READ:
@@ -73,7 +73,7 @@ class RemoteFile:
         return sink.getvalue()
 
     def save(self, path: Path, begin: int, end: int, tell: Callable[[int], None]) -> None:
-        """Append to a file what it lacks of the bytes [begin, end); raises as `fetch` does."""
+        """Append to a file those of the bytes [begin, end) that it lacks; raises like `fetch`."""
         with path.open("ab") as sink:
             tell(sink.tell())
             self._receive(sink, begin, end, tell)
@@ -93,21 +93,21 @@ class RemoteFile:
                 tell=tell,
             )
 
-    # What zipfile asks of a file.
+    # The methods that zipfile needs.
 
     def seekable(self) -> bool:
         """True."""
         return True
 
     def tell(self) -> int:
-        """The place of the next byte to read."""
+        """The position of the next byte to read."""
         return self._place
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a place, counted as in any file.
+        """Go to a position, given as for any file.
 
         Raises:
-            OSError: the place is before the first byte.
+            OSError: the position is before the first byte.
         """
         place = (0, self._place, self.length)[whence] + offset
         if place < 0:
@@ -116,7 +116,7 @@ class RemoteFile:
         return place
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes, fewer at the end; what is not held is fetched."""
+        """The next bytes, fewer at the end; those that are not held are fetched."""
         begin, end = self._place, self.length
         if size >= 0:
             end = min(begin + size, end)
@@ -133,11 +133,11 @@ class RemoteFile:
 
 
 class _GivenUpError(Exception):
-    """Nobody waits for these bytes any more."""
+    """Nobody is waiting for these bytes any more."""
 
 
 def read_ahead(file: RemoteFile, spans: Iterable[tuple[int, int]]) -> Generator[bytes, None, None]:
-    """The bytes of each span (begin, end), in order; those that follow are fetched meanwhile."""
+    """Yield the bytes of each span (begin, end) in order, fetching the next ones meanwhile."""
     is_over = threading.Event()
     tasks: SimpleQueue[tuple[Future[bytes], int, int] | None] = SimpleQueue()
 
@@ -153,7 +153,7 @@ def read_ahead(file: RemoteFile, spans: Iterable[tuple[int, int]]) -> Generator[
             except Exception as error:
                 future.set_exception(error)
 
-    # Daemons, unlike an executor's threads: after Ctrl-C nobody waits for a silent server.
+    # Daemon threads, unlike an executor's: after Ctrl-C, Python does not wait for a silent server.
     for _ in range(WORKERS):
         threading.Thread(target=work, daemon=True).start()
     pending: deque[Future[bytes]] = deque()

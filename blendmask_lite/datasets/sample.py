@@ -1,4 +1,4 @@
-"""What every data set gives: an image with its true objects; and batches, which are not padded."""
+"""What every data set returns: an image with its true objects; and batches, without padding."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ DatasetT = TypeVar("DatasetT", bound="InstanceDataset")
 
 @dataclass(frozen=True)
 class Sample:
-    """An image and what is in it.
+    """An image and its objects.
 
     Attributes:
         image: (3, H, W) uint8, RGB.
         target: its objects, boxes in pixels of `image`.
-        image_id: of the data set.
+        image_id: the image's id in the data set.
         original_size: (H, W) of the stored image, before any resizing.
     """
 
@@ -48,13 +48,13 @@ class Sample:
 
 @runtime_checkable
 class TrainingDataset(Protocol):
-    """What training needs of a data set.
+    """What training needs from a data set.
 
     Attributes:
         class_names: C names, in the order of the labels.
         category_ids: C category ids of the COCO format, in the order of the labels; the checkpoint
             keeps them.
-        stuff_names: S names, of label 1 upwards in `Target.stuff`; empty if the targets have no
+        stuff_names: S names, from label 1 upwards in `Target.stuff`; empty if the targets have no
             such map.
     """
 
@@ -71,16 +71,16 @@ class TrainingDataset(Protocol):
 
 @runtime_checkable
 class InstanceDataset(TrainingDataset, Protocol):
-    """What evaluation needs of a data set.
+    """What evaluation needs from a data set.
 
     Attributes:
-        image_ids: in the order of the positions.
+        image_ids: ids of the images, in the order of their positions.
     """
 
     image_ids: tuple[int, ...]
 
     def load_image(self, index: int) -> Tensor:
-        """The image of `load` without its objects: (3, H, W) uint8, RGB."""
+        """(3, H, W) uint8, RGB: the image of `load`, without its objects."""
 
     def select(self: DatasetT, image_ids: Sequence[int]) -> DatasetT:
         """The same data set with these images only, in this order."""
@@ -93,9 +93,9 @@ def with_images(dataset: DatasetT, image_ids: Sequence[int], *, source: str) -> 
     """A copy of a data set with these images only, in this order.
 
     Args:
-        dataset: has no other list of its images than `image_ids`.
-        image_ids: some of them; ValueError if it does not have them.
-        source: of the data, for the error.
+        dataset: must have no list of its images other than `image_ids`.
+        image_ids: some of the data set's ids; an unknown one raises ValueError.
+        source: where the data come from, for the error.
     """
     if unknown := sorted(set(image_ids) - set(dataset.image_ids)):
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
@@ -124,7 +124,7 @@ class Batch:
         return len(self.images)
 
     def pin_memory(self) -> Batch:
-        """The same in memory that a GPU can fetch while the CPU works; `DataLoader` calls this."""
+        """The same batch in pinned memory, for fast copies to a GPU; `DataLoader` calls this."""
         return replace(
             self,
             images=[image.pin_memory() for image in self.images],
@@ -147,9 +147,9 @@ def load_sample(
     *,
     mask_size: int | None = None,
 ) -> Callable[[int, random.Random], Sample]:
-    """The function (index, generator) -> augmented sample that training draws from.
+    """Make the function (index, generator) -> augmented sample, from which training draws.
 
-    With a `mask_size`, R, the samples are `compact`; otherwise they keep whole masks.
+    If `mask_size` (R) is given, the samples are `compact`; otherwise they keep whole masks.
     """
     return partial(_load_sample, dataset, transform, mask_size)
 
@@ -168,9 +168,9 @@ def _load_sample(
 def compact(sample: Sample, mask_size: int) -> Sample:
     """The sample with only those parts of its masks and its semantic map that the losses read.
 
-    The mask loss reads R x R crops: a hundred whole masks of 800 x 1333 pixels are 107 MB, their
-    crops of 56 x 56 are 0.3 MB. The semantic loss reads every eighth pixel of the map: 17 kB
-    instead of 8.5 MB. No transform accepts such a sample.
+    The mask loss reads R x R crops: a hundred whole masks of 800 x 1333 pixels take 107 MB, their
+    56 x 56 crops take 0.3 MB. The semantic loss reads every eighth pixel of the map: 17 kB
+    instead of 8.5 MB. No transform accepts a compact sample.
     """
     target = sample.target
     if target.masks is None:

@@ -1,7 +1,7 @@
 """Data sets of images and torchvision's target dicts, for training and evaluation.
 
-Chapter 12 of the course. torchvision's guide "TorchVision Object Detection Finetuning" says what
-such a dict holds; `TorchvisionDataset` refuses what does not fit, with the item and the field.
+Chapter 12 of the course. torchvision's guide "TorchVision Object Detection Finetuning" describes
+these dicts; `TorchvisionDataset` refuses one that does not fit, naming the item and the field.
 """
 
 from __future__ import annotations
@@ -34,40 +34,40 @@ class ImagesWithTargets(Protocol):
 
 
 class TorchvisionDataset:
-    """A data set of images and target dicts as torchvision's detection models learn from them.
+    """A data set of images and target dicts, of the kind that torchvision's detectors train on.
 
-    An image is a tensor or tv_tensor (3, H, W), uint8 or float in [0, 1], or a PIL image. Its dict
-    has, for N objects (N may be 0):
+    An image is a tensor or tv_tensor (3, H, W), uint8 or float in [0, 1], or a PIL image. For N
+    objects (N may be 0), its dict has:
 
     - "boxes": (N, 4) corners (x0, y0, x1, y1), pixels, x0 < x1 and y0 < y1;
-    - "labels": (N,) integers from `first_label` on;
+    - "labels": (N,) integers, starting at `first_label`;
     - "masks": (N, H, W) bool, or uint8 of 0 and 1;
     - "iscrowd" (optional): (N,) 0 or 1. Crowds are not learned, and detections on them do not count
       as wrong;
-    - "area" (optional): (N,) pixels, which decide in evaluation what is small and large; by default
-      the number of the mask's pixels.
+    - "area" (optional): (N,) pixels, by which evaluation tells small objects from large ones; by
+      default the number of pixels in the mask.
 
-    Other entries are ignored, including "image_id": an image's id is its position. A dict without
-    any of the first three belongs to an image without objects. Objects whose masks have no pixels
-    are left out.
+    Other entries are ignored, including "image_id": an image's id is its position. A dict with none
+    of the first three belongs to an image without objects. Objects whose masks have no pixels are
+    left out.
 
-    Items are read again at every use. Random augmentation belongs in the settings of a training: if
-    items change from use to use, a killed run does not continue bit by bit, and evaluation compares
-    with other objects than those in the image that the model saw.
+    Items are read again at every use. Random augmentation belongs in the training's settings: if
+    items changed from use to use, a killed run would not continue bit by bit, and evaluation would
+    compare the detections with objects that are not those in the image that the model saw.
 
     Args:
         dataset: of pairs (image, dict).
         class_names: C names, in the order of the labels, without background.
         first_label: the label of `class_names[0]` in the dicts: 0, or 1 as in torchvision's models,
-            in which 0 is background.
+            for which 0 is background.
 
     Attributes:
-        category_ids: C ids for results, the labels of the dicts.
+        category_ids: C category ids for results: the labels in the dicts.
         image_ids: positions in `dataset`.
 
     Raises:
-        ValueError: no class, a repeated name, or another first label. `load`, `load_image` and
-            `ground_truth` raise it for an item that does not fit.
+        ValueError: there are no classes, a name is repeated, or the first label is neither 0 nor 1.
+            `load`, `load_image` and `ground_truth` raise it for an item that does not fit.
     """
 
     stuff_names: tuple[str, ...] = ()
@@ -118,7 +118,7 @@ class TorchvisionDataset:
         return with_images(self, image_ids, source=type(self.dataset).__name__)
 
     def ground_truth(self) -> dict[str, Any]:
-        """Images, annotations and categories of `image_ids` in COCO's format; reads every item."""
+        """Images, annotations and categories of `image_ids` in COCO's format; reads all items."""
         more: list[tuple[bool, float | None]] = []
 
         def samples() -> Iterator[Sample]:
@@ -137,7 +137,7 @@ class TorchvisionDataset:
         return content
 
     def _item(self, index: int) -> tuple[Tensor, Target, Tensor, Tensor | None]:
-        """The image, all its objects, which of them are crowds, and their areas if given."""
+        """The image, all its objects, which of them are crowds, and their areas, if given."""
         item = _Item(self.image_ids[index], self.dataset)
         labels = item.labels(self.first_label, len(self.class_names))
         masks = item.masks(len(labels))
@@ -218,7 +218,7 @@ class _Item:
         return crowds.bool()
 
     def areas(self, num: int) -> Tensor | None:
-        """(N,) pixels, if they are given."""
+        """(N,) pixels; None if not given."""
         if "area" not in self.target:
             return None
         words = f"({num},) numbers of at least 0, by its labels"

@@ -1,6 +1,6 @@
-"""What happens to a sample between the data set and the model: resize, flip, colours, crop.
+"""Transforms of samples between the data set and the model: resize, flip, crop, permute colours.
 
-Chapter 12. A random crop does not lose all of an image's objects.
+Chapter 12. A random crop never loses all objects of an image.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ GREY = 128  # of padded pixels
 class TrainTransform:
     """Random crop, multi-scale resizing, flip and colour permutation of training samples.
 
-    A sample depends only on the generator that is passed in, so that a training can be continued
-    bit by bit. CONTRIBUTING.md says why these are not torchvision's transforms ("The augmentation
-    is ours").
+    The result depends only on the sample and the generator passed in, so that a training can be
+    continued bit by bit. CONTRIBUTING.md says why these are not torchvision's transforms ("The
+    augmentation is ours").
 
     Attributes:
         train_sizes: shorter sides to draw from, pixels.
-        max_size: longest side allowed, pixels; not with `jitter`.
+        max_size: longest side allowed, pixels; unused with `jitter`.
         flip: exchange left and right in half of the samples.
-        channel_permutation: shuffle the colour channels, so that colour tells nothing.
-        crop: least share of height and of width that a random window keeps; None: no window.
-        jitter: least and largest scale of `jitter_scale`, which replaces crop and resizing; the
+        channel_permutation: shuffle the colour channels, so that colour says nothing about class.
+        crop: smallest share of height and of width that a random window keeps; None for no window.
+        jitter: smallest and largest scale for `jitter_scale`, which replaces crop and resizing; the
             side of its square is drawn from `train_sizes`.
     """
 
@@ -86,10 +86,10 @@ class TrainTransform:
 def draw_window(
     sample: Sample, least_share: float, generator: random.Random
 ) -> tuple[int, int, int, int]:
-    """A window (y0, x0, y1, x1), half open, pixels.
+    """Draw a window (y0, x0, y1, x1), half open, pixels.
 
-    Height and width are drawn between `least_share` of the image's and all of it. If there are
-    objects, one is drawn, and the window contains the center of its box.
+    Its height and width are at least `least_share` of the image's. If there are objects, one of
+    them is drawn, and the window contains the center of its box.
     """
     height, width = sample.image.shape[-2:]
     sizes = [int(side * generator.uniform(least_share, 1) + 0.5) or 1 for side in (height, width)]
@@ -111,8 +111,8 @@ def draw_window(
 def crop_sample(sample: Sample, window: tuple[int, int, int, int]) -> Sample:
     """The part of a sample inside a window (y0, x0, y1, x1), half open, pixels.
 
-    Boxes are those of the masks' remaining parts; objects of which nothing remains are left out.
-    The sample needs whole masks.
+    Boxes become those of the remaining parts of the masks; objects of which nothing remains are
+    left out. The sample needs whole masks.
     """
     if sample.target.masks is None or sample.target.mask_crops is not None:
         raise ValueError(f"image {sample.image_id}: cropping needs whole masks")
@@ -129,7 +129,7 @@ def crop_sample(sample: Sample, window: tuple[int, int, int, int]) -> Sample:
 def resized_size(size: tuple[int, int], shorter: int, longest: int) -> tuple[int, int]:
     """(H, W) after resizing: the shorter side becomes `shorter`, or the longer one `longest`.
 
-    The smaller of the two results counts, rounded as in detectron2's ResizeShortestEdge; no side
+    The smaller of the two results is used, rounded as in detectron2's ResizeShortestEdge; no side
     falls below 1. All arguments must be at least 1.
     """
     if min(*size, shorter, longest) < 1:
@@ -150,8 +150,8 @@ def resize_for_test(image: Tensor, test_size: int, max_size: int) -> Tensor:
 def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:
     """The sample, which must not be `compact`, at another size (H, W).
 
-    The image is resized bilinearly with antialiasing; masks and maps take the pixel under each
-    new center. Boxes are scaled, so that they stay exact where a thin mask lost its pixels.
+    The image is resized bilinearly with antialiasing; masks and maps take the old pixel under each
+    new pixel's center. Boxes are scaled, so that they stay exact even if a thin mask loses pixels.
     """
     _require_whole_maps(sample)
     height, width = sample.image.shape[-2:]
@@ -189,12 +189,12 @@ def permute_channels(sample: Sample, order: Sequence[int]) -> Sample:
 def jitter_scale(sample: Sample, side: int, scale: float, generator: random.Random) -> Sample:
     """A square image of `side` pixels: large-scale jitter (Ghiasi et al., "Simple Copy-Paste").
 
-    The image is resized to fit into the square, times `scale`. Parts beyond the square are cut
-    off, at random left or right and above or below; missing ones are padded, see `pad_sample`.
-    Objects without a pixel are left out.
+    The image is resized to fit into the square, times `scale`. If it is then too large, a random
+    part of it is kept; if it is too small, it is padded, see `pad_sample`. Objects without a pixel
+    are left out.
 
-    Our choice: cutting comes before enlarging, at whole pixels of the stored image, so that the
-    masks of an enlarged image need no memory. Pixels may become slightly longer or wider.
+    Our choice: an image to be enlarged is cut first, at whole pixels of the stored image, so that
+    the masks of the enlarged image need no memory. This may stretch pixels slightly.
     """
     stored = sample.image.shape[-2:]
     ratio = scale * side / max(stored)
@@ -210,9 +210,9 @@ def jitter_scale(sample: Sample, side: int, scale: float, generator: random.Rand
 
 
 def pad_sample(sample: Sample, side: int) -> Sample:
-    """The sample in the upper left corner of a square of `side` pixels, the rest grey.
+    """The sample in the upper left corner of a square of `side` pixels whose rest is grey.
 
-    The rest has no objects and its stuff is unlabelled. The image must not exceed the square.
+    The rest has no objects, and its stuff is unlabelled. The image must not exceed the square.
     """
     height, width = sample.image.shape[-2:]
     if max(height, width) > side:
@@ -232,9 +232,9 @@ def _with_maps(
     image: Tensor,
     boxes: Tensor | None = None,
 ) -> Sample:
-    """The sample with another image, and boxes if not None, and with all masks and maps changed.
+    """The sample with another image, other boxes if given, and all masks and maps changed.
 
-    `change` is called with (n, H, W) maps of any type and the value that stands for nothing.
+    `change` is called with (n, H, W) maps of any type and the value that means "nothing" in them.
     """
     target = sample.target
     semantic, stuff = target.semantic, target.stuff
@@ -273,8 +273,8 @@ def _resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(image.shape[-2:]) == size:
         return image
     if image.dtype == torch.uint8 and (image.device.type != "cpu" or size == (1, 1)):
-        # Only CPUs have a kernel for antialiased bytes, which fails at a single pixel. Rounded
-        # floats differ from it by at most one step.
+        # Only CPUs have a kernel for antialiased bytes, and it fails for a single pixel. Rounded
+        # floats differ from its results by at most one step.
         return _resize_image(image.float(), size).round().clamp(0, 255).to(torch.uint8)
     return F.interpolate(
         image[None], size=size, mode="bilinear", align_corners=False, antialias=True
@@ -290,6 +290,6 @@ def _resize_nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _nearest_index(length: int, new_length: int) -> Tensor:
-    """(new_length,) int64 old cells under the centers of the new ones."""
+    """(new_length,) int64: the old cells under the centers of the new ones."""
     centers = (torch.arange(new_length, dtype=torch.float64) + 0.5) * (length / new_length)
     return centers.long().clamp(max=length - 1)

@@ -1,4 +1,4 @@
-"""Checks a folder in COCO's layout from end to end and lists all that is wrong with it."""
+"""Checking a folder in COCO's layout from end to end, and listing everything wrong with it."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ __all__ = ["FolderCheck", "SplitCheck", "check_folder", "check_numbers", "statis
 
 Progress = Callable[[str], Callable[[int, int], None]]
 LVIS_FIELDS = {"neg_category_ids", "not_exhaustive_category_ids", "frequency", "synset"}
-SIZES = {"small": 32**2, "medium": 96**2}  # COCO's: areas up to these; larger ones are large
-MAX_DETECTIONS = 100  # of an image, that COCO's evaluation counts
-LEAST_FOR_A_SHARE = 20  # annotations; a share of fewer means nothing
+SIZES = {"small": 32**2, "medium": 96**2}  # COCO's upper limits; larger areas are large
+MAX_DETECTIONS = 100  # per image, in COCO's evaluation
+LEAST_FOR_A_SHARE = 20  # annotations; percentages of fewer mean little
 
 
 @dataclass
@@ -42,12 +42,12 @@ class SplitCheck:
 
     Attributes:
         split: its name.
-        annotation_file: that was read.
-        findings: by kind.
-        numbers: see `statistics`; empty if the file could not be read. With a panoptic file also
-            "panoptic", see `check_panoptic`.
-        pictures: file of an image, or with `decode` a digest of its content -> image id.
-        files: of the images that were found.
+        annotation_file: the file that was read.
+        findings: the problems, by kind.
+        numbers: see `statistics`; empty if the file could not be read. If there is a panoptic file,
+            also "panoptic", see `check_panoptic`.
+        pictures: image file (with `decode`, a digest of its content) -> image id.
+        files: files of the images that were found.
     """
 
     split: str
@@ -68,13 +68,13 @@ class FolderCheck:
     is_decoded: bool  # whether the pixels of all images were read
 
     def count(self, severity: str) -> int:
-        """Number of problems of a severity."""
+        """Number of problems of this severity."""
         every = [*(split.findings for split in self.splits), self.between]
         found = (finding for findings in every for finding in findings.sorted())
         return sum(finding.count for finding in found if finding.severity == severity)
 
     def to_plain(self) -> dict[str, Any]:
-        """All of it as plain values, for JSON."""
+        """Everything as plain values, for JSON."""
         return {
             "root": str(self.root),
             "decoded": self.is_decoded,
@@ -99,13 +99,13 @@ def check_folder(
 
     Args:
         root: the folder.
-        split: its name; None: all.
+        split: its name; None checks all.
         decode: read the pixels of all images and compare their contents. By default, only headers
-            are read, and segment images are only looked for.
-        progress: what is counted -> callback (done, total).
+            are read, and for segment images only that they exist.
+        progress: called with the name of what is counted; returns a callback (done, total).
 
     Raises:
-        ValueError: no COCO folder, or no such split.
+        ValueError: it is not a COCO folder, or there is no such split.
     """
     names = [find_split(root, split)[0]] if split is not None else list_splits(root)
     if not names:
@@ -185,7 +185,7 @@ def _plain(finding: Finding) -> dict[str, Any]:
 
 
 def statistics(index: AnnotationFile, masks: MaskSizes) -> dict[str, Any]:
-    """Numbers of images, objects, crowds, sizes and classes in the valid entries."""
+    """Counts of images, objects, crowds, sizes and classes in the valid entries."""
     every = [annotation for entries in index.annotations.values() for annotation in entries]
     objects = [annotation for annotation in every if not annotation.get("iscrowd", 0)]
     per_image = Counter(annotation["image_id"] for annotation in objects)
@@ -211,7 +211,7 @@ def statistics(index: AnnotationFile, masks: MaskSizes) -> dict[str, Any]:
 def check_numbers(
     index: AnnotationFile, masks: MaskSizes, numbers: Mapping[str, Any], report: Report
 ) -> None:
-    """Report what the `statistics` of a split show: unused classes, crowds, masks of boxes."""
+    """Report problems that a split's `statistics` show, such as unused classes and box masks."""
     if not index.images:
         report("no images", "images", "there is no valid one")
     elif not numbers["objects"]:

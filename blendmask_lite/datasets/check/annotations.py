@@ -1,4 +1,4 @@
-"""Checks of a split: masks and boxes of one image, panoptic files, image files."""
+"""Checks of a split: the masks and boxes of an image, panoptic files, and image files."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ __all__ = [
     "unlisted_pictures",
 ]
 
-MAX_CORNERS = 1000  # of a polygon that is searched for crossings; the time grows as its square
+MAX_CORNERS = 1000  # of a polygon that is searched for crossings; the time grows with its square
 TOLERANCE = 2.0  # pixels by which corners and boxes may be off
-RELATIVE_TOLERANCE = 0.1  # of a box' longer side; thin ends of an outline cover no pixel
+RELATIVE_TOLERANCE = 0.1  # of a box's longer side; thin ends of an outline may cover no pixel
 AREA_TOLERANCE = 1.5  # factor
 
 MaskSizes = dict[int, tuple[float, bool]]
@@ -55,9 +55,9 @@ def check_masks(
     """Decode the masks of an image and compare them with its size and their boxes.
 
     Args:
-        record: of the image.
-        annotations: of the image, with valid fields.
-        report: of the problems.
+        record: the image's record.
+        annotations: the image's annotations, with valid fields.
+        report: called for every problem.
     """
     size = (record["height"], record["width"])
     sizes: MaskSizes = {}
@@ -80,7 +80,7 @@ def check_masks(
             continue
         given = annotation.get("area", area)
         is_near = area / AREA_TOLERANCE <= given <= area * AREA_TOLERANCE
-        # In small masks, outline and pixels may differ by any factor.
+        # For small masks, the areas of outline and pixels may differ by any factor.
         if not is_near and max(given, area) > 32**2 / 4:
             report("area beside its mask", entry, f"area = {given}, its mask has {area:.0f} pixels")
         other = seen.setdefault((annotation["category_id"], run["counts"]), annotation["id"])
@@ -90,7 +90,7 @@ def check_masks(
 
 
 def crosses_itself(corners: NDArray[np.float64]) -> bool:
-    """Whether two sides of a polygon with (P, 2) corners cross; touching is allowed."""
+    """Whether any two sides of a polygon with (P, 2) corners cross; touching is allowed."""
     start, end = corners, np.roll(corners, -1, axis=0)
     side_of_start = _side(start[:, None], end[:, None], start[None])  # (P, P)
     side_of_end = _side(start[:, None], end[:, None], end[None])
@@ -138,7 +138,7 @@ def _check_box(
     size: tuple[int, int],
     report: Report,
 ) -> None:
-    """Compare x, y, width and height with the image and with those of the mask."""
+    """Compare a box (x, y, width, height) with the image and with the box of the mask."""
     x, y, width, height = box
     if min(width, height) <= 0:
         report("degenerate box", entry, f"bbox = {box}")
@@ -169,13 +169,14 @@ def check_panoptic(
     Args:
         root: the folder.
         split: its name.
-        images: image id -> record, of the instances file.
-        report: of the problems.
-        decode: compare the segments of every segment image with the file; else only look for it.
+        images: image id -> record, from the instances file.
+        report: called for every problem.
+        decode: compare the segments in every segment image with the file; otherwise, only check
+            that the image exists.
         progress: called with (annotations done, annotations in all).
 
     Returns:
-        Numbers of annotations, segments, kinds of things and kinds of stuff.
+        Counts of annotations, segments, thing classes and stuff classes.
     """
     path = root / "annotations" / f"panoptic_{split}.json"
     try:
@@ -247,16 +248,16 @@ def _check_annotation(
 
 
 class PictureCheck:
-    """Checks one image file after the other.
+    """Checks image files one by one.
 
     Args:
-        folders: in which to look, in this order.
-        report: of the problems.
+        folders: where to look for them, in this order.
+        report: called for every problem.
         decode: also read all pixels.
 
     Attributes:
-        paths: file -> image id, of those that were found.
-        digests: SHA-256 of the content -> image id; with `decode` only.
+        paths: file -> image id, for the files that were found.
+        digests: SHA-256 of the content -> image id; only with `decode`.
     """
 
     def __init__(self, folders: list[Path], report: Report, *, decode: bool) -> None:
@@ -267,7 +268,7 @@ class PictureCheck:
         self.digests: dict[bytes, int] = {}
 
     def check(self, record: dict[str, Any]) -> None:
-        """Look for the file of an image's record and compare it with that."""
+        """Look for the file of an image and compare it with the image's record."""
         entry, name = f"image {record['id']}", record["file_name"]
         path = find_picture(self.folders, name)
         if path is None:
@@ -281,14 +282,14 @@ class PictureCheck:
         try:
             if self._fits(entry, path, size) and self.decode:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # of depth, which is a finding here
+                    warnings.simplefilter("ignore")  # of 16 bits: reported as a problem
                     read_stored_image(path, size)
                 self._compare_content(entry, path, record["id"])
         except (ValueError, OSError) as error:
             self.report("damaged image", entry, str(error))
 
     def _fits(self, entry: str, path: Path, size: tuple[int, int]) -> bool:
-        """Check what the header says; whether the size is right."""
+        """Check a file's header; returns whether the size is right."""
         with open_image(path) as picture:
             orientation = exif_orientation(picture)
             if orientation != 1:

@@ -1,7 +1,7 @@
 """What can be wrong with a COCO folder, how bad it is, and what to do about it.
 
 `data check` reports these kinds. An error is something that training or evaluation refuses or
-silently counts wrongly; a warning may well be a mistake; a note is good to know.
+silently gets wrong; a warning is probably a mistake; a note is good to know.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Kind:
     """A kind of problem."""
 
     severity: str  # one of `SEVERITIES`
-    meaning: str  # what follows for training or evaluation, and what to do
+    meaning: str  # the consequences for training or evaluation, and what to do
 
 
 _error, _warning, _note = (partial(Kind, severity) for severity in SEVERITIES)

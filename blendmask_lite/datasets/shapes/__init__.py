@@ -1,7 +1,7 @@
-"""The generated shapes data set: images of overlapping textured objects, made without files.
+"""The generated shapes data set: images of overlapping textured objects, drawn in memory.
 
 Chapter 01 of the course. A scene is a pure function of (seed, index): it does not depend on the
-order of drawing, and a larger size shows the same scene in more detail.
+order in which scenes are drawn, and a larger size shows the same scene in more detail.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ __all__ = [
 
 
 class ShapesDataset:
-    """Generated scenes as a data set, drawn when they are asked for; nothing is stored.
+    """Generated scenes as a data set, drawn on demand; nothing is stored.
 
     Args:
         num_images: scenes 0 to num_images - 1.
-        seed: another seed gives other scenes; held-out images need one of their own.
-        config: size and difficulty; None is `ShapesConfig()`.
+        seed: different seeds give different scenes; held-out images need a seed of their own.
+        config: size and difficulty; None means `ShapesConfig()`.
     """
 
     class_names: tuple[str, ...] = SHAPE_CLASSES
@@ -73,7 +73,7 @@ class ShapesDataset:
 
     def load_image(self, index: int) -> Tensor:
         """(3, H, W) uint8, RGB: the scene at a position of `image_ids`, without its objects."""
-        return self.load(index).image  # whose masks are drawn anyway
+        return self.load(index).image  # its masks are drawn anyway
 
     def select(self, image_ids: Sequence[int]) -> Self:
         """The same data set with these images only, in this order."""

@@ -1,4 +1,4 @@
-"""The shapes data set as files that any COCO tool reads: JSON and PNG.
+"""The shapes data set as JSON and PNG files that any COCO tool can read.
 
 Chapter 01 of the course.
 """
@@ -31,7 +31,7 @@ from blendmask_lite.masks import mask_boxes
 
 __all__ = ["write_shapes"]
 
-FILE_NAME = "{:06}.png"  # of an image id
+FILE_NAME = "{:06}.png"  # filled in with the image id
 
 
 def write_shapes(
@@ -55,7 +55,7 @@ def write_shapes(
         num_images: number of scenes, at least 1.
         seed: of the scenes; give every split a seed of its own.
         config: size and difficulty.
-        split: its name, that of a plain folder.
+        split: its name, which must be a plain folder name.
         stuff: also write the panoptic annotation of things and stuff.
         progress: called with (scenes done, scenes in all).
     """
@@ -67,7 +67,7 @@ def write_shapes(
         raise ValueError(f"seed = {seed}: must be at least 0")
     folder = Path(out)
     path = folder / "annotations" / f"instances_{split}.json"
-    # Images of two runs must not be read under one annotation file.
+    # The old annotation file must not describe a mixture of two runs' images.
     require_writable(path)
     if not is_stream(path):  # a device must not be removed
         path.resolve().unlink(missing_ok=True)

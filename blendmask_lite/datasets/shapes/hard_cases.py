@@ -1,7 +1,7 @@
-"""Named scenes that are hard to take apart: where one merging method fails, another may not.
+"""Named scenes whose objects are hard to tell apart: one way of merging may fail, another not.
 
-Chapter 10. The objects of a scene have one surface, so that only their form tells them apart. The
-placements are fixed; light, background, surface and noise come from a seed.
+Chapter 10. All objects of a scene have the same surface, so that only shape tells them apart. The
+placements are fixed; light, background, surface and noise depend on a seed.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def draw_hard_case(name: str, *, seed: int = 0, size: int = PLAN_SIZE) -> Scene:
 
     Args:
         name: of the case.
-        seed: of the individuals, their surface, light, background and noise, at least 0.
+        seed: determines the individuals, their surface, light, background and noise; at least 0.
         size: side of the image, pixels.
 
     Raises:

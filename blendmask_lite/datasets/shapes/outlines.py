@@ -1,7 +1,7 @@
 """The eight silhouettes of the shapes data set, as polygons in a unit frame.
 
-Chapter 01 of the course. Each class has a function that draws one individual: its proportions and
-joints are random, so that no two are equal. Some have holes, some consist of separate pieces.
+Chapter 01 of the course. Each class has a function that draws one individual, with random
+proportions and joints, so that no two are equal. Some have holes, some consist of separate pieces.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ WHITE, BLACK = 1.9, 0.12  # tones of an eye and its pupil
 class Part:
     """One polygon of an individual; parts are drawn in order, later ones over earlier ones.
 
-    The unit frame has x to the right and y down, the body within about -1 to 1.
+    In the unit frame, x points right and y down, and the body lies within about -1 to 1.
     """
 
     points: Array  # (P, 2) corners (x, y) in the unit frame
     tone: float = 1.0  # brightness of its colour: 0 is black, 1 the object's own colour, 2 white
-    kind: Literal["solid", "hole", "detail"] = "solid"  # mask, cut in the mask, paint only
+    kind: Literal["solid", "hole", "detail"] = "solid"  # mask, hole in the mask, only painted
 
 
 def _star(uniform: Uniform) -> list[Part]:
@@ -87,7 +87,7 @@ def _fish(uniform: Uniform) -> list[Part]:
 
 def _critter(uniform: Uniform) -> list[Part]:
     parts = []
-    # A tail and four legs of two bones each, then body, ears and head.
+    # A tail, four legs of two bones each, then body, ears and head.
     tail_up = uniform(-0.9, 0.3)
     tail = [(0.45, 0.0), (0.75, tail_up * 0.5 - 0.1), (0.95, tail_up - 0.1)]
     parts.append(Part(_limb(tail, [0.11, 0.08, 0.05]), 0.9))
@@ -140,7 +140,7 @@ def _mug(uniform: Uniform) -> list[Part]:
 
 
 def _paw(uniform: Uniform) -> list[Part]:
-    # One pad and four toes that do not touch: an object of five pieces.
+    # A pad and four toes that do not touch: an object in five pieces.
     width, height = uniform(0.62, 0.72), uniform(0.46, 0.52)
     parts = [Part(_ellipse(0, 0.4, width, height))]
     for x, y in ((-0.74, -0.18), (-0.27, -0.5), (0.27, -0.5), (0.74, -0.18)):
@@ -179,7 +179,7 @@ def _ellipse(
 
 @lru_cache
 def _circle(num: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(num,) cosines and sines of as many equal steps around."""
+    """(num,) cosines and (num,) sines of equally spaced angles around the circle."""
     around = np.arange(num) * (2 * math.pi / num)
     return np.cos(around), np.sin(around)
 
@@ -191,7 +191,7 @@ def _polygon(points: list[tuple[float, float]]) -> Array:
 def _limb(
     line: list[tuple[float, float]] | NDArray[np.float64], half_widths: list[float] | NDArray
 ) -> Array:
-    """The outline of a thick line with a blunt end: half a width to both sides of every point."""
+    """The outline of a thick line with blunt ends, with a half width for every point."""
     center = np.asarray(line, dtype=np.float64)
     width = np.asarray(half_widths, dtype=np.float64)[:, None]
     along = np.empty_like(center)
@@ -213,7 +213,7 @@ def _eye(x: float, y: float, radius: float) -> list[Part]:
 
 
 def _bent(part: Part, bend: float) -> Part:
-    """The part after its straight spine became a parabola."""
+    """The part, bent so that its straight spine becomes a parabola."""
     points = part.points.copy()
     points[:, 1] += np.float32(bend) * (points[:, 0] ** 2 - np.float32(0.35))
     return Part(points, part.tone, part.kind)

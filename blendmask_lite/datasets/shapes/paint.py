@@ -28,16 +28,16 @@ __all__ = [
     "rasterize",
 ]
 
-MARGIN = 0.05  # around a raster, for shadow and blur; share of the image side
-STUFF_CLASSES = ("sky", "wall", "water", "meadow")  # two of the upper, two of the lower half
+MARGIN = 0.05  # around a raster, for shadow and blur; fraction of the image side
+STUFF_CLASSES = ("sky", "wall", "water", "meadow")  # two for the upper half, two for the lower
 RELIEF = 0.022  # radius of the rounded edges, share of the image side
 SHADOW_LENGTH = 0.022
-SHADOW_DEPTH = 0.5  # of the light that a shadow takes
+SHADOW_DEPTH = 0.5  # fraction of the light that a shadow takes away
 
 
 @dataclass(frozen=True)
 class Surface:
-    """What an object's skin looks like: two colours (RGB, 0 to 1) in a texture."""
+    """What an object's surface looks like: a texture of two colours (RGB, 0 to 1)."""
 
     texture: str
     colors: tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -47,11 +47,11 @@ class Surface:
 
 @dataclass(frozen=True)
 class Placement:
-    """One object of a scene; lengths are shares of the image side."""
+    """One object of a scene; lengths are fractions of the image side."""
 
     label: int
     parts: list[Part]  # in the unit frame
-    x: float  # of the unit frame's origin
+    x: float  # position of the unit frame's origin
     y: float
     scale: float  # half the width of the unit frame
     angle: float  # clockwise, radians
@@ -70,14 +70,14 @@ class Raster:
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """(h, w) pixels that are covered by half or more."""
+        """(h, w) bool: pixels that are at least half covered."""
         return self.alpha >= 0.5
 
     def windows(self, size: int, *, shift: tuple[int, int] = (0, 0)) -> tuple[tuple, tuple]:
-        """Where the raster, moved by (down, right), and an image of `size` meet.
+        """Where the raster, moved by (down, right), overlaps an image of `size`.
 
         Returns:
-            Two pairs of slices: into the image and into the raster; empty if they do not meet.
+            Two pairs of slices: into the image and into the raster; empty if they do not overlap.
         """
         height, width = self.alpha.shape
         inside, own = [], []
@@ -101,7 +101,7 @@ def rasterize(placement: Placement, size: int) -> Raster:
 
 
 def draw_tone(placement: Placement, raster: Raster, size: int) -> Array:
-    """(h, w) brightness of the object's parts on the pixels of its raster, see `Part`."""
+    """(h, w) brightness of the object's parts on the pixels of its raster; see `Part`."""
     if all(part.tone == 1 for part in placement.parts):
         return np.ones_like(raster.alpha)
     height, width = raster.alpha.shape
@@ -116,7 +116,7 @@ def draw_tone(placement: Placement, raster: Raster, size: int) -> Array:
 
 
 def _corners(placement: Placement, size: int) -> Array:
-    """(P, 2) corners of all parts, one part after the other, in the image, pixels."""
+    """(P, 2) corners of all parts, one part after the other, in pixels of the image."""
     scale = placement.scale * size
     cosine, sine = math.cos(placement.angle) * scale, math.sin(placement.angle) * scale
     mirror = -1.0 if placement.is_mirrored else 1.0
@@ -138,7 +138,7 @@ def _draw_parts(
     image = Image.new("L", ((right - left) * oversampling, (bottom - top) * oversampling), ground)
     draw = ImageDraw.Draw(image)
     corners = _corners(placement, size) - np.array([left, top], dtype=np.float32)
-    # Pillow's corners are pixel centers, ours pixel edges.
+    # Pillow's coordinates refer to pixel centers, ours to pixel edges.
     flat = (corners * np.float32(oversampling) - np.float32(0.5)).ravel().tolist()
     first = 0
     for part, fill in zip(placement.parts, fills, strict=True):
@@ -150,16 +150,16 @@ def _draw_parts(
 
 
 class Light:
-    """Where the light comes from and how strong it shades: one per scene."""
+    """Where a scene's light comes from, and how strong its shading is."""
 
     def __init__(self, uniform: Uniform) -> None:
-        angle = uniform(-0.85, -0.15) * math.pi  # from above, y points down
+        angle = uniform(-0.85, -0.15) * math.pi  # from above; y points down
         self.x, self.y = math.cos(angle), math.sin(angle)
         self.strength = uniform(1.6, 2.6)
 
 
 def paint_background(uniform: Uniform, size: int, light: Light) -> tuple[Array, NDArray[np.uint8]]:
-    """Two kinds of stuff with a border between them, and clutter that is no object.
+    """Paint two kinds of stuff with a border between them, and clutter that is not annotated.
 
     Returns:
         (3, size, size) float32 canvas, 0 to 1, and (size, size) stuff labels.
@@ -169,7 +169,7 @@ def paint_background(uniform: Uniform, size: int, light: Light) -> tuple[Array, 
     level, sway = uniform(0.3, 0.62), uniform(0.0, 0.05)
     border = level + sway * np.sin(uniform(2, 9) * x + uniform(0, 6))
     is_lower = y > border  # (size, size)
-    # The rows from the first that has a lower pixel to the last that has an upper one hold both.
+    # The rows from the first with a lower pixel to the last with an upper pixel hold both kinds.
     first_row = size - np.count_nonzero(is_lower.any(axis=1))
     end_row = size - np.count_nonzero(is_lower.all(axis=1))
     canvas = np.empty((3, size, size), dtype=np.float32)
@@ -215,8 +215,9 @@ def paint_object(canvas: Array, placement: Placement, raster: Raster, light: Lig
 def add_noise(canvas: Array, bits: np.random.BitGenerator, amplitude: float) -> NDArray[np.uint8]:
     """The canvas as (size, size, 3) bytes, with sensor noise of standard deviation `amplitude`.
 
-    The noise is the difference of two random bytes, which is nearly bell-shaped and comes from the
-    bit generator's own words: NumPy guarantees that their stream stays.
+    The noise is the difference of two random bytes, whose distribution is roughly bell-shaped. They
+    come from the bit generator's raw words, because NumPy guarantees that their stream stays the
+    same.
     """
     count = canvas.size
     words = bits.random_raw(-(-2 * count // 8))
@@ -230,7 +231,7 @@ def add_noise(canvas: Array, bits: np.random.BitGenerator, amplitude: float) -> 
 
 
 def _skin(placement: Placement, raster: Raster, size: int) -> Array:
-    """(3, h, w) colours of the texture, which sits on the object and turns with it."""
+    """(3, h, w) colours of the texture, which is fixed to the object and turns with it."""
     surface, scale = placement.surface, placement.scale * size
     height, width = raster.alpha.shape
     x = (np.arange(width, dtype=np.float32) + (raster.left + 0.5 - placement.x * size)) / scale
@@ -300,7 +301,7 @@ def _axes(size: int) -> tuple[Array, Array]:
 
 
 def _stuff_colors(uniform: Uniform) -> Array:
-    """(2, 3) dark and bright colour of a kind of stuff, neighbours of each other."""
+    """(2, 3) a dark and a bright colour for a kind of stuff, similar to each other."""
     hue, saturation, value = uniform(0, 1), uniform(0.12, 0.5), uniform(0.3, 0.65)
     second_hue = (hue + uniform(-0.1, 0.1)) % 1
     dark = colorsys.hsv_to_rgb(hue, saturation, value)
@@ -309,7 +310,7 @@ def _stuff_colors(uniform: Uniform) -> Array:
 
 
 def _scatter_clutter(uniform: Uniform, canvas: Array, size: int) -> None:
-    """Twigs, pebbles and shards, half transparent, drawn over the background in place."""
+    """Draw semi-transparent twigs, pebbles and shards over the background, in place."""
     side = size * 2
     cover, color = Image.new("L", (side, side), 0), Image.new("RGB", (side, side), (128, 128, 128))
     draws = (ImageDraw.Draw(cover), ImageDraw.Draw(color))

@@ -1,4 +1,4 @@
-"""One generated image: plan the objects, paint them back to front, know their visible masks.
+"""One generated image: plan the objects, paint them back to front, and keep the visible masks.
 
 Chapter 01. `ShapesConfig` says which objects an image has and where.
 """
@@ -46,27 +46,27 @@ __all__ = [
 SHAPE_CLASSES: tuple[str, ...] = tuple(OUTLINES)
 TEXTURES = ("plain", "stripes", "dots", "checks", "waves", "marble")
 
-PLAN_SIZE = 128  # placements are decided at this size, so that they are equal at every size
-TRIES = 8  # places tried for an object before the scene goes without it
-MIN_PIXELS = 24  # of every object that are visible at PLAN_SIZE
+PLAN_SIZE = 128  # placements are planned at this size, so that they are the same at every size
+TRIES = 8  # positions tried for an object before it is left out
+MIN_PIXELS = 24  # of every object that must be visible at PLAN_SIZE
 
 
 @dataclass(frozen=True)
 class ShapesConfig:
-    """Size and difficulty of the generated scenes; the default is what the shipped model learns.
+    """Size and difficulty of the generated scenes; the shipped model is trained on the defaults.
 
     Raises:
-        ValueError: a value that cannot work, named with its field.
+        ValueError: a value cannot work; the message names its field.
     """
 
     size: int = 128  # side of the square image, pixels
     min_objects: int = 2
     max_objects: int = 6
-    crowd_share: float = 0.5  # of scenes whose objects share class, texture and place
-    max_rotation: float = 30.0  # to both sides, degrees
-    min_scale: float = 0.17  # half the width of an object, share of the image side
+    crowd_share: float = 0.5  # fraction of scenes whose objects share class, texture and place
+    max_rotation: float = 30.0  # in either direction, degrees
+    min_scale: float = 0.17  # half the width of an object, fraction of the image side
     max_scale: float = 0.28
-    min_visible: float = 0.35  # share of an object that nothing hides
+    min_visible: float = 0.35  # fraction of an object that must stay visible
     noise: float = 4.0  # largest standard deviation of the sensor noise, of 255
 
     def __post_init__(self) -> None:
@@ -104,7 +104,7 @@ class Plan:
 
 
 def uniform_from(generator: np.random.Generator) -> Uniform:
-    """(low, high) -> a number between them, from `random` only, whose stream NumPy keeps stable."""
+    """(low, high) -> a number between them, drawn by `random`, whose stream NumPy keeps stable."""
     draw = generator.random
     return lambda low, high: low + (high - low) * draw()
 
@@ -112,8 +112,8 @@ def uniform_from(generator: np.random.Generator) -> Uniform:
 def plan_scene(generator: np.random.Generator, config: ShapesConfig) -> Plan:
     """The objects of one scene, at least one.
 
-    A crowd has one class, one surface and one cluster; some of its objects share their center.
-    Elsewhere class and surface are drawn for every object.
+    The objects of a crowded scene share class and surface and form one cluster; some share their
+    center. In other scenes, class and surface are drawn for every object.
     """
     uniform = uniform_from(generator)
     is_crowd = uniform(0, 1) < config.crowd_share
@@ -162,7 +162,7 @@ def _draw_label(uniform: Uniform) -> int:
 
 
 def draw_surface(uniform: Uniform) -> Surface:
-    """Colours that tell nothing about the class."""
+    """A random surface, which says nothing about the class."""
     hue, saturation, value = uniform(0, 1), uniform(0.5, 0.95), uniform(0.7, 1.0)
     second_hue = hue + uniform(-0.14, 0.14) + (0.5 if uniform(0, 1) < 0.25 else 0.0)
     is_darker = uniform(0, 1) < 0.6
@@ -197,9 +197,9 @@ class Scene:
 
 
 def draw_scene(seed: int, index: int, config: ShapesConfig | None = None) -> Scene:
-    """Draw scene `index` of the data set with a seed, both at least 0.
+    """Draw scene `index` of the data set with this seed; both are at least 0.
 
-    `config` is its size and difficulty; None is `ShapesConfig()`.
+    `config` sets its size and difficulty; None means `ShapesConfig()`.
     """
     config = ShapesConfig() if config is None else config
     if seed < 0 or index < 0:
@@ -213,8 +213,8 @@ def paint_scene(plan: Plan, generator: np.random.Generator, config: ShapesConfig
 
     Args:
         plan: objects, front to back.
-        generator: of light, background and noise; of the kind that `draw_scene` makes.
-        config: its size and noise are read.
+        generator: for light, background and noise; of the kind that `draw_scene` makes.
+        config: only its size and noise are used.
     """
     uniform = uniform_from(generator)
     light = Light(uniform)
@@ -239,8 +239,8 @@ def paint_scene(plan: Plan, generator: np.random.Generator, config: ShapesConfig
 
 
 def scene_sample(scene: Scene, image_id: int) -> Sample:
-    """A scene as data sets give it: tensors, tight boxes, a semantic map and one of stuff."""
-    # An object of a few pixels that is seen at the planning size may be hidden at another.
+    """A scene as a sample: tensors, tight boxes, a semantic map and a stuff map."""
+    # An object of a few pixels that is visible at the planning size may be hidden at another.
     is_seen = scene.masks.any(axis=(1, 2))
     masks, labels = torch.from_numpy(scene.masks[is_seen]), torch.from_numpy(scene.labels[is_seen])
     stuff = torch.from_numpy(np.where(scene.masks.any(axis=0), np.uint8(0), scene.stuff + 1))
