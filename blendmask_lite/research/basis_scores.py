@@ -1,6 +1,6 @@
 """What each base is for: objects against background, borders, left and right, up and down.
 
-BlendMask, section 4.2 and figure 4, describes it by looking at images; here it is measured. All
+BlendMask, section 4.2 and figure 4, describes this by looking at images; here it is measured. All
 numbers are our choice, and mean something only beside those of untrained networks.
 """
 
@@ -38,19 +38,19 @@ class BasisScores:
     of the background, over the cells of all images together. 0.5 is chance, 1 is perfect, 0 is
     perfect with the sign turned. Colour and texture alone take an untrained network to 0.75.
 
-    The other three are correlations over the cells of the true masks, all objects together, of the
-    base's values with
+    The other three are correlations, over all cells of all objects' true masks, of the base's
+    values with
 
     - `depth`: the distance from the mask's border, 1 at the object's deepest cell. It is positive
-      for a base of the inside, negative for a base of the border.
-    - `x`, `y`: the place in the true box, -1 left or up to 1 right or down.
+      for a base that marks the inside, negative for a base that marks the border.
+    - `x`, `y`: the place in the true box, from -1 at the left or top to 1 at the right or bottom.
 
     The values are those of the crops r of equation 1: every object has R x R cells. Nothing is
     subtracted object by object: a base follows x only if it has about the same value at the same
-    place of all objects, which is what a merger needs. An untrained network is not quite at 0: its
-    random filters shift their maps to a side, and because light comes from above, bases that follow
-    brightness follow y. On generated shapes its `typical_position` is below 0.1 and its strongest
-    base has up to 0.2; a base above 0.3 has learned something.
+    place in all objects, which is what a merger needs. An untrained network is not quite at 0: its
+    random filters shift their maps to one side, and because light comes from above, bases that
+    follow brightness follow y. On generated shapes its `typical_position` is below 0.1 and its
+    strongest base reaches up to 0.2; a base above 0.3 has learned something.
 
     Attributes:
         object_auc: (K,) 0 to 1.
@@ -82,7 +82,7 @@ class BasisScores:
         return float(torch.stack([self.x, self.y]).abs().mean())
 
     def table(self) -> str:
-        """A row for each base."""
+        """One row for each base."""
         lines = ["base  object AUC  depth r    x r    y r"]
         rows = zip(self.object_auc, self.depth, self.x, self.y, strict=True)
         for base, (auc, depth, x, y) in enumerate(rows, start=1):
@@ -102,7 +102,7 @@ def score_bases(
     Args:
         model: with any merger.
         dataset: with masks.
-        max_images: how many, from the first on; None: all.
+        max_images: how many to take, from the first one on; None: all.
         progress: called with (done, total).
 
     Raises:
@@ -148,13 +148,13 @@ def untrained_scores(
     seeds: Sequence[int] = range(5),
     max_images: int | None = None,
 ) -> list[BasisScores]:
-    """For comparison: scores of networks of this architecture with random, initial weights.
+    """For comparison: scores of networks of this architecture with random initial weights.
 
     Args:
         config: of the networks.
         dataset: as in `score_bases`.
-        like: the model to compare with; its classes and test size are taken.
-        seeds: one network each; the caller's random numbers are not touched.
+        like: the model to compare with; its classes and test size are used.
+        seeds: one per network; the caller's random state is not touched.
         max_images: as in `score_bases`.
     """
     scores = []
@@ -167,7 +167,7 @@ def untrained_scores(
 
 
 def area_under_curve(values: Tensor, is_positive: Tensor) -> float:
-    """Probability that a positive has the larger value: Mann-Whitney's U over all pairs; ties half.
+    """Probability that a positive has the larger value: Mann-Whitney's U over all pairs, ties half.
 
     Args:
         values: (n,).
@@ -185,7 +185,7 @@ def area_under_curve(values: Tensor, is_positive: Tensor) -> float:
 
 
 def crop_moments(crops: Tensor, inside: Tensor) -> Tensor:
-    """What `correlations` needs of some objects; moments of several images add up.
+    """What `correlations` needs to know of some objects; moments of several images add up.
 
     Args:
         crops: (N, K, R, R) cropped bases.
@@ -202,7 +202,7 @@ def crop_moments(crops: Tensor, inside: Tensor) -> Tensor:
 
 
 def correlations(moments: Tensor) -> Tensor:
-    """(..., 6) sums of `crop_moments` -> (...) Pearson's r; 0 if one of both is constant."""
+    """(..., 6) sums of `crop_moments` -> (...) Pearson's r; 0 if either variable is constant."""
     n, v, p, vv, pp, vp = moments.unbind(dim=-1)
     spread = (n * vv - v * v).clamp(min=0) * (n * pp - p * p).clamp(min=0)
     r = (n * vp - v * p) / spread.sqrt()
@@ -210,11 +210,11 @@ def correlations(moments: Tensor) -> Tensor:
 
 
 def mask_depths(masks: Tensor) -> Tensor:
-    """Distance from the border in (N, R, R) bool masks, king's moves, as shares of the largest.
+    """Distance from the border in (N, R, R) bool masks, in king's moves, relative to the largest.
 
     Returns:
-        (N, R, R) from above 0 at the border to 1 at the deepest cells; 0 outside. The side of the
-        box counts as border.
+        (N, R, R), above 0 at the border, 1 at the deepest cells, 0 outside. The sides of the box
+        count as border.
     """
     left = masks[:, None].float()
     depth = torch.zeros_like(left)

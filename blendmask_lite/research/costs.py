@@ -1,4 +1,4 @@
-"""What an image and each object in it cost: multiply-adds, counted, and times of the stages.
+"""What an image and each object in it cost: counted multiply-adds, and times of the stages.
 
 Chapter 14.
 """
@@ -19,13 +19,13 @@ from blendmask_lite.research.ablations.run import interleaved_times
 
 __all__ = ["count_parameters", "mask_head_cost", "object_cost", "picture_cost", "stage_times"]
 
-TAPS = 4  # numbers that bilinear sampling weighs for one value
+TAPS = 4  # values that bilinear sampling weighs for each result
 
 
 def picture_cost(config: ModelConfig, size: tuple[int, int]) -> dict[str, int]:
     """Multiply-adds of the convolutions that every image costs, whatever it shows.
 
-    PyTorch counts them while the layers run on tensors that have shapes and no values.
+    PyTorch counts them while the layers run on tensors that have shapes but no values.
 
     Args:
         config: architecture.
@@ -39,7 +39,7 @@ def picture_cost(config: ModelConfig, size: tuple[int, int]) -> dict[str, int]:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
 
         def note(name: str) -> None:
-            # The counter has two operations for a multiply-add.
+            # The counter counts two operations per multiply-add.
             counted[name] = counter.get_total_flops() // 2 - sum(counted.values())
 
         features = network.backbone(torch.zeros(1, 3, *size, device="meta"))
@@ -60,8 +60,8 @@ def object_cost(config: ModelConfig) -> dict[str, int]:
         config: architecture with the blender.
 
     Returns:
-        For "attentions", the top layer at one location, and "blender": at each of K R R cells
-        four to crop, four to enlarge, one to weigh (equations 1, 2 and 4).
+        For "attentions" (the top layer at one location) and "blender" (at each of K R R cells four
+        to crop, four to enlarge, one to weigh: equations 1, 2 and 4).
     """
     cells = config.num_bases * config.mask_size**2
     cells_of_attention = config.num_bases * config.attention_size**2
@@ -83,7 +83,7 @@ def mask_head_cost(
         channels: of the crops and of all layers.
         num_convs: before the doubling.
         size: of the crops, cells; masks are twice as large.
-        classes: C, a mask each.
+        classes: C, with one mask each.
     """
     with torch.device("meta"):
         head = nn.Sequential(
@@ -96,7 +96,7 @@ def mask_head_cost(
 
 
 def count_parameters(config: ModelConfig) -> int:
-    """Numbers that a model of this architecture learns or keeps frozen."""
+    """Parameters of a model of this architecture, learned and frozen."""
     return sum(parameter.numel() for parameter in _without_values(config).parameters())
 
 
@@ -115,14 +115,14 @@ def stage_times(
         model: in evaluation mode.
         image: (3, H, W), not resized.
         counts: of objects.
-        rounds: in which every stage is timed once.
+        rounds: number of rounds; every stage is timed once per round.
 
     Returns:
         Count -> "picture" (network without masks), "boxes" (decoding and suppression), "masks"
         (attentions, crops, blender), "paste" -> milliseconds.
 
     Raises:
-        ValueError: the image has fewer boxes, even with a least score of 0.
+        ValueError: the image has fewer boxes, even at a score threshold of 0.
     """
     stages = {count: _stages(model, image, count) for count in counts}
     jobs = {f"{count} {name}": job for count in counts for name, job in stages[count].items()}

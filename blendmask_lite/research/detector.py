@@ -1,4 +1,4 @@
-"""FCOS taken apart: why a location learns an object, or none, and which box removes which.
+"""FCOS taken apart: why a location learns an object or none, and which box removes which.
 
 Chapters 03 and 05.
 """
@@ -29,7 +29,7 @@ __all__ = [
     "pyramid_shapes",
 ]
 
-# What keeps a location from learning an object, in the order in which it is asked.
+# What keeps a location from learning an object, in the order in which it is checked.
 REASONS = {
     0: "outside the box",
     1: "not central",
@@ -50,7 +50,7 @@ class ExplainedAssignment:
         strides: of every level, pixels.
         size_ranges: of every level, pixels.
         center_radius: strides.
-        owner: (L,) int64: the object that each learns, -1 for none.
+        owner: (L,) int64: the object that each location learns, -1 for none.
         reasons: (L, N) int64, keys of `REASONS`.
     """
 
@@ -75,7 +75,7 @@ class ExplainedAssignment:
 
     @property
     def is_ambiguous(self) -> Tensor:
-        """(L,) bool: more than one object claims it (FCOS, section 3.2)."""
+        """(L,) bool: more than one object claims the location (FCOS, section 3.2)."""
         return (self.reasons >= 3).sum(dim=1) > 1
 
     @property
@@ -110,7 +110,7 @@ class ExplainedAssignment:
 def pyramid_shapes(
     image_size: tuple[int, int], strides: Sequence[int], *, size_divisor: int
 ) -> tuple[tuple[int, int], ...]:
-    """(h, w) of every level, as the network makes them of an image.
+    """(h, w) of every level, as the network makes them from an image.
 
     Args:
         image_size: (height, width), pixels.
@@ -118,7 +118,7 @@ def pyramid_shapes(
         size_divisor: sides are padded to a multiple of it.
     """
     height, width = padded_size([image_size], size_divisor)
-    # Levels above the backbone's come by convolutions of stride 2, which round up.
+    # Levels above the backbone's are made by convolutions of stride 2, which round up.
     return tuple((math.ceil(height / stride), math.ceil(width / stride)) for stride in strides)
 
 
@@ -130,13 +130,13 @@ def explain_assignment(
     size_ranges: Sequence[tuple[float, float]],
     center_radius: float,
 ) -> ExplainedAssignment:
-    """Assign the locations of one image and say of each object why not.
+    """Assign the locations of one image and say for each object why a location learns it or not.
 
     Args:
         boxes: (N, 4) corners, pixels; N may be 0.
         shapes: (h, w) of every level, cells.
         strides: of every level, pixels.
-        size_ranges: least and largest max(l, t, r, b) of every level, pixels, both inclusive.
+        size_ranges: smallest and largest max(l, t, r, b) of every level, pixels, both inclusive.
         center_radius: strides; `math.inf` for whole boxes.
     """
     locations = pyramid_locations(shapes, strides, device=boxes.device)
@@ -153,7 +153,7 @@ def explain_assignment(
     reasons = torch.zeros((len(locations), len(boxes)), dtype=torch.int64, device=boxes.device)
     for index in range(len(boxes)):
         alone = boxes[index : index + 1]
-        # Each rule only takes locations away, so that the reason is the number of rules passed.
+        # Each rule only takes locations away, so the reason is the number of rules passed.
         rules = [(math.inf, any_size), (center_radius, any_size), (center_radius, size_ranges)]
         for radius, ranges in rules:
             reasons[:, index] += learned(alone, radius, ranges) >= 0
@@ -175,10 +175,10 @@ class Suppression:
     """What became of N boxes.
 
     Attributes:
-        order: (N,) int64, the boxes by falling score.
+        order: (N,) int64, the boxes in order of falling score.
         is_kept: (N,) bool.
         remover: (N,) int64, the better box that removed each; -1 for kept boxes.
-        iou: (N,) with the remover, 0 for kept boxes.
+        iou: (N,) IoU with the remover, 0 for kept boxes.
     """
 
     order: Tensor
@@ -188,11 +188,11 @@ class Suppression:
 
     @property
     def kept(self) -> Tensor:
-        """The kept boxes' places, best first."""
+        """Indices of the kept boxes, best first."""
         return self.order[self.is_kept[self.order]]
 
     def removed_by(self, index: int) -> Tensor:
-        """Places of the boxes that a box removed, best first."""
+        """Indices of the boxes that a box removed, best first."""
         return self.order[self.remover[self.order] == index]
 
 
@@ -209,7 +209,7 @@ def greedy_nms(
         class_wise: boxes of different classes leave each other alone.
 
     Returns:
-        Only kept boxes are removers; each removed box went with the first that could remove it.
+        Only kept boxes are removers; each removed box was removed by the first one that could.
     """
     order, overlaps = _overlaps_of_better(boxes, scores, labels, class_wise)
     groups = labels.unique() if class_wise else torch.zeros(1)
@@ -224,9 +224,9 @@ def greedy_nms(
 def fast_nms(
     boxes: Tensor, scores: Tensor, labels: Tensor, *, iou_threshold: float, class_wise: bool = True
 ) -> Suppression:
-    """Every better box removes what overlaps it, removed or not; see `greedy_nms`.
+    """Every better box removes what overlaps it, itself removed or not; see `greedy_nms`.
 
-    It takes one matrix and no loop, and removes boxes that greedy suppression keeps, never the
+    It takes one matrix and no loop. It removes boxes that greedy suppression keeps, never the
     reverse.
 
     Returns:
@@ -242,7 +242,7 @@ def fast_nms(
 def _overlaps_of_better(
     boxes: Tensor, scores: Tensor, labels: Tensor, class_wise: bool
 ) -> tuple[Tensor, Tensor]:
-    """The order of the scores, and (N, N) IoU in it: row i is better than column j, else 0."""
+    """The order of the scores, and (N, N) IoU in it, if row i is better than column j, else 0."""
     order = scores.argsort(descending=True, stable=True)
     overlaps = box_iou(boxes[order], boxes[order]).triu(diagonal=1)
     if class_wise:
@@ -251,7 +251,7 @@ def _overlaps_of_better(
 
 
 def _named(order: Tensor, is_kept: Tensor, can_remove: Tensor, overlaps: Tensor) -> Suppression:
-    """The first, and so best, box that can remove another one did so."""
+    """Each removed box was removed by the first, and so best, box that could."""
     remover = torch.full_like(order, -1)
     iou = torch.zeros(len(order), device=overlaps.device)
     if len(order):

@@ -38,13 +38,13 @@ class BoxPooling:
     Attributes:
         size: R, cells of the crop.
         stride: of the map, pixels.
-        kind: "align" samples at points, "pool" takes the largest of whole cells.
-        is_aligned: for "align": False samples half a cell too far to the right and below, as the
+        kind: "align" samples at points, "pool" takes the largest value of whole cells.
+        is_aligned: for "align": False samples half a cell too far to the right and down, as the
             first implementations did.
         samples: for "align": points along each side of a bin; the paper's choice is 1.
 
     Raises:
-        ValueError: a number below 1, or another kind.
+        ValueError: a number is below 1, or the kind is unknown.
     """
 
     size: int
@@ -62,7 +62,7 @@ class BoxPooling:
 
 
 def pool_box(values: Tensor, box: Tensor, how: BoxPooling) -> Tensor:
-    """The crop of one box, by torchvision.
+    """The crop of one box, computed by torchvision.
 
     Args:
         values: (H, W) map.
@@ -87,14 +87,14 @@ def pool_box(values: Tensor, box: Tensor, how: BoxPooling) -> Tensor:
 
 
 def pooled_region(box: Tensor, how: BoxPooling) -> Tensor:
-    """(4,) the part of the map that is divided into R x R bins, cells from the map's edge.
+    """(4,) the part of the map that is divided into R x R bins, in cells from the map's edge.
 
-    RoIPool rounds the corners to whole cells and takes both of them in; RoIAlign keeps the box, or
-    misplaces it by half a cell.
+    RoIPool rounds the corners to whole cells and includes both; RoIAlign keeps the box, or
+    misplaces it by half a cell if it is not aligned.
     """
     cells = box / how.stride
     if how.kind == "pool":
-        whole = cells.sign() * (cells.abs() + 0.5).floor()  # halves away from 0, as C++ has it
+        whole = cells.sign() * (cells.abs() + 0.5).floor()  # halves away from 0, as in C++
         first, last = whole[:2], whole[2:]
         return torch.cat([first, torch.maximum(last + 1, first + 1)])
     if how.is_aligned:
@@ -104,7 +104,7 @@ def pooled_region(box: Tensor, how: BoxPooling) -> Tensor:
 
 
 def sample_points(box: Tensor, how: BoxPooling) -> Tensor:
-    """(R, R, S * S, 2) places (x, y) that RoIAlign reads, S a side, cells; none for RoIPool."""
+    """(R, R, S * S, 2) points (x, y) that RoIAlign reads, S per side, cells; none for RoIPool."""
     R, S = how.size, how.samples
     if how.kind == "pool":
         return box.new_zeros(R, R, 0, 2)
@@ -120,7 +120,7 @@ def cell_weights(values: Tensor, box: Tensor, how: BoxPooling, row: int, column:
     """How much each cell of the map counts in one cell of the crop: the derivative of `pool_box`.
 
     Returns:
-        (H, W): of RoIAlign the bilinear weights, sum 1 inside the map; of RoIPool 1 at the largest.
+        (H, W): for RoIAlign bilinear weights of sum 1 inside the map; for RoIPool 1 at the largest.
     """
     with torch.enable_grad():
         watched = values.detach().clone().requires_grad_()
@@ -142,7 +142,7 @@ def chain_fields(kernels: Sequence[int], strides: Sequence[int]) -> tuple[int, .
         strides: of each.
 
     Raises:
-        ValueError: not as many strides as kernels.
+        ValueError: the numbers of strides and kernels differ.
     """
     if len(kernels) != len(strides):
         raise ValueError(f"{len(kernels)} kernels but {len(strides)} strides")
@@ -155,7 +155,7 @@ def chain_fields(kernels: Sequence[int], strides: Sequence[int]) -> tuple[int, .
 
 
 def effective_side(gradient: Tensor, share: float = 0.9) -> float:
-    """Side of a square as large as the strongest pixels that hold a share of the gradient.
+    """Side of a square of the same area as the strongest pixels that hold a share of the gradient.
 
     Args:
         gradient: (H, W) magnitudes, at least 0.
@@ -170,7 +170,7 @@ class ReceptiveFields:
     """Receptive fields of a network's feature maps.
 
     Args:
-        network: whose backbone and pyramid are examined; it is not changed.
+        network: its backbone and pyramid are examined, not changed.
     """
 
     def __init__(self, network: BlendMask) -> None:
@@ -179,7 +179,7 @@ class ReceptiveFields:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the maps that have receptive fields: c2 to c5, and those of the pyramid."""
+        """Names of the maps with receptive fields: c2 to c5, and those of the pyramid."""
         fpn = self.network.fpn
         pyramid = [f"p{name[1]}" for name in fpn.output] + list(fpn.top)
         return (*sorted(self.network.backbone.channels), *sorted(pyramid))
@@ -193,7 +193,7 @@ class ReceptiveFields:
             cell: (row, column) of the map.
 
         Returns:
-            (h, w) of the padded image, at least 0; the sum is 1, or 0 if no pixel acts.
+            (h, w) over the padded image, at least 0; the sum is 1, or 0 if no pixel acts.
 
         Raises:
             ValueError: no such map or cell.
@@ -243,7 +243,7 @@ class ReceptiveFields:
 
 
 def _slopes(height: int, width: int) -> Tensor:
-    """(4, 3, H, W) images that grow towards each corner: a maximum is taken at every side."""
+    """(4, 3, H, W) images, one growing towards each corner: every side holds a maximum."""
     down = torch.linspace(0.5, 1, height, dtype=torch.float64)[:, None].expand(height, width)
     right = torch.linspace(0.5, 1, width, dtype=torch.float64).expand(height, width)
     corner = down + right

@@ -21,7 +21,7 @@ __all__ = ["KnockOuts", "change_base", "knock_out_bases", "with_changed_base"]
 
 @dataclass(frozen=True)
 class KnockOuts:
-    """An evaluation as it is, and one for each of K bases changed.
+    """An evaluation of the model as it is, and one for each of K bases changed.
 
     The boxes do not depend on the bases: only masks change.
 
@@ -46,7 +46,7 @@ def change_base(bases: Tensor, base: int, *, factor: float | None = 0.0) -> Tens
     Args:
         bases: (..., K, h, w).
         base: which, from 0.
-        factor: what it is multiplied by: 0 knocks it out, 2 boosts it. None: its mean over the map
+        factor: multiplies the base: 0 knocks it out, 2 boosts it. None: its mean over the map
             replaces it, which keeps its level and removes its shape.
 
     Raises:
@@ -82,10 +82,10 @@ def knock_out_bases(
     """Evaluate a model K + 1 times, with one forward pass for each image.
 
     Args:
-        model: each image is resized to its test size; its mode is afterwards what it was.
+        model: each image is resized to its test size; its mode is restored afterwards.
         dataset: of the model's classes.
         factor: as in `change_base`.
-        max_images: how many, from the first on; None: all.
+        max_images: how many to take, from the first one on; None: all.
         progress: called with (done, total).
 
     Raises:

@@ -1,4 +1,4 @@
-"""What losses say of any prediction: values, and gradients on each of the four sides.
+"""What losses say about any prediction: values, and gradients on each of the four sides.
 
 Chapter 04.
 """
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 Box = tuple[float, float, float, float]
-STEPS = tuple(0.5**halving for halving in range(9))  # that are tried, pixels
+STEPS = tuple(0.5**halving for halving in range(9))  # step sizes that are tried, pixels
 BOX_LOSSES = ("L1", "-log IoU", "1 - IoU", "1 - GIoU")
 
 
@@ -36,7 +36,8 @@ class BoxLoss:
     Attributes:
         value: infinite for -log IoU of boxes that do not touch.
         gradient: by the sides x0, y0, x1, y1 of the predicted box, per pixel; 0 if the loss is
-            infinite, since no way is better than another, and for a side that lies on the true one.
+            infinite, since no direction is better than another, and for a side that lies on the
+            true one.
     """
 
     value: float
@@ -58,7 +59,7 @@ def box_loss_of(name: str, predicted: Sequence[float], true: Sequence[float]) ->
         true: the same.
 
     Raises:
-        ValueError: another name, or a box without area.
+        ValueError: the name is unknown, or a box has no area.
     """
     if name not in BOX_LOSSES:
         raise ValueError(f"loss {name!r}: there are {', '.join(BOX_LOSSES)}")
@@ -72,7 +73,7 @@ def box_loss_of(name: str, predicted: Sequence[float], true: Sequence[float]) ->
         if not loss.isfinite():
             return BoxLoss(loss.item(), (0.0, 0.0, 0.0, 0.0))
         (gradient,) = torch.autograd.grad(loss, sides)
-    # A side on the true one lies in a kink: both ways lead up, and nothing tells it to move.
+    # For a side on the true one, the loss rises both ways, and nothing tells it to move.
     x0, y0, x1, y1 = gradient.masked_fill(sides.detach() == target, 0).tolist()
     return BoxLoss(loss.item(), (x0, y0, x1, y1))
 
@@ -80,16 +81,16 @@ def box_loss_of(name: str, predicted: Sequence[float], true: Sequence[float]) ->
 def follow_gradient(
     name: str, predicted: Sequence[float], true: Sequence[float], *, num_steps: int
 ) -> list[Box]:
-    """Boxes on the way down, the first one included.
+    """Boxes on the way down, starting with the first one.
 
-    In a step the side of the largest gradient moves by a pixel, or by a half, a quarter, ... of it
-    if the loss would not fall.
+    In each step the side with the largest gradient moves by one pixel, and the others in
+    proportion, or by a half, a quarter, ... of that if the loss would not fall.
 
     Args:
         name: of the loss.
         predicted: the first box, pixels.
         true: the true box, pixels.
-        num_steps: at most; it ends earlier if no side is told to move.
+        num_steps: at most; the way ends earlier if no side is told to move.
     """
     x0, y0, x1, y1 = (float(side) for side in predicted)
     way: list[Box] = [(x0, y0, x1, y1)]
@@ -134,7 +135,7 @@ def _loss(name: str, predicted: Tensor, true: Tensor) -> Tensor:
 def focal_curve(
     logits: Tensor, *, is_object: bool, alpha: float, gamma: float
 ) -> tuple[Tensor, Tensor]:
-    """Focal loss and its gradient by the logit, for one location and one class.
+    """Focal loss and its gradient with respect to the logit, for one location and one class.
 
     Args:
         logits: (n,).
@@ -155,7 +156,7 @@ def focal_curve(
 
 
 def centerness_curve(logits: Tensor, target: float) -> tuple[Tensor, Tensor]:
-    """Centerness loss and its gradient by the logit, for one location.
+    """Centerness loss and its gradient with respect to the logit, for one location.
 
     Args:
         logits: (n,).
@@ -169,7 +170,7 @@ def centerness_curve(logits: Tensor, target: float) -> tuple[Tensor, Tensor]:
 
 
 def entropy(targets: Tensor) -> Tensor:
-    """The least binary cross entropy for soft targets (...): -t log t - (1-t) log(1-t)."""
+    """The lowest binary cross entropy for soft targets (...): -t log t - (1-t) log(1-t)."""
     return torch.special.entr(targets) + torch.special.entr(1 - targets)
 
 

@@ -37,11 +37,11 @@ def compare_checkpoints(
 
     Args:
         first: a model in evaluation mode.
-        second: another one with as many bases.
+        second: another one with the same number of bases.
         images: (3, H, W) each, at least one; each model sees them at its own test size.
 
     Raises:
-        ValueError: no images, or another number of bases.
+        ValueError: no images, or different numbers of bases.
     """
     if not images:
         raise ValueError("images: at least one picture is needed to compare bases")
@@ -54,15 +54,15 @@ def match_bases(first: Sequence[Tensor], second: Sequence[Tensor]) -> BaseMatchi
 
     The correlation over all cells of all images ignores scale and offset. Its sign counts: the
     blender's weights are positive, so a base and its negative do different things. Networks that
-    are trained twice differ by the order of their bases. The best pairs are found exactly, for
+    are trained twice differ in the order of their bases. The best pairs are found exactly, for
     every K.
 
     Args:
         first: (K, h, w) of each image.
-        second: the same of the other model.
+        second: the same for the other model.
 
     Raises:
-        ValueError: shapes that differ.
+        ValueError: the shapes differ.
     """
     for one, other in zip(first, second, strict=True):
         if one.shape != other.shape:
@@ -87,9 +87,9 @@ def bases_of(model: BlendMask, image: Tensor) -> Tensor:
 
 
 def assign_exactly(gains: Tensor) -> Tensor:
-    """Give every row a column of its own so that the sum of gains is largest.
+    """Give every row its own column so that the sum of gains is largest.
 
-    One row after the other takes a column; rows that have one already may move on to another.
+    One row after another takes a column; rows that already have one may move on to another.
 
     Args:
         gains: (K, K), finite.
@@ -103,7 +103,7 @@ def assign_exactly(gains: Tensor) -> Tensor:
         reach, came_from = own.clone(), torch.full_like(owner, -1)
         taken = (owner >= 0).nonzero()[:, 0]
         moves = costs[owner[taken]] - costs[owner[taken], taken][:, None]
-        for _ in range(row):  # shortest ways over taken columns (Bellman and Ford)
+        for _ in range(row):  # shortest paths over taken columns (Bellman and Ford)
             through, place = (reach[taken, None] + moves).min(dim=0)
             is_shorter = through < reach - 1e-12
             if not is_shorter.any():

@@ -1,7 +1,7 @@
-"""True objects of images, each at the location that learns it, and the hard ones among them.
+"""True objects of images, each at the location that learns it, and the hardest of them.
 
-All measurements of this folder look at these. Hard objects are found by number: complex, separated
-and overlapping ones.
+All measurements in this folder are made on these objects. Hard ones are found by their numbers:
+complex, separated and overlapping ones.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ class TrueObjects:
 
 @torch.no_grad()
 def look_at_objects(model: BlendMask, sample: Sample) -> TrueObjects:
-    """Run a model on an image at its test size. The model's mode is afterwards what it was.
+    """Run a model on an image at its test size. Its mode is restored afterwards.
 
     Raises:
-        ValueError: a sample without masks.
+        ValueError: the sample has no masks.
     """
     if sample.target.masks is None:
         raise ValueError(f"image {sample.image_id}: its objects have no masks")
@@ -101,12 +101,12 @@ def true_objects(
     max_images: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[TrueObjects]:
-    """The objects of one image after the other, also of images without objects.
+    """The objects of one image after another, including images without objects.
 
     Args:
         model: to look at.
         dataset: with masks.
-        max_images: how many, from the first on; None: all.
+        max_images: how many to take, from the first one on; None: all.
         progress: called with (done, total).
 
     Raises:
@@ -131,12 +131,12 @@ class HardCase:
     """One object of an image.
 
     Attributes:
-        measure: how hard, by the rule of its kind.
+        measure: how hard it is, by the rule of its kind.
         image: (3, H, W).
         box: (4,) true corners, pixels.
         true_mask: (H, W) bool.
-        mask: (H, W) bool, the network's over the true box.
-        iou: of both, 0 to 1.
+        mask: (H, W) bool, the network's mask over the true box.
+        iou: of the two masks, 0 to 1.
     """
 
     measure: float
@@ -157,9 +157,9 @@ def find_hard_cases(
 ) -> dict[str, list[HardCase]]:
     """The hardest objects of each kind, hardest first, at most one per image and kind.
 
-    Hard is measured on the true masks, not on the network's, which may be right.
+    Hardness is measured on the true masks, not on the network's, which may be right.
 
-    - complex: `complexity`, the length of the outline for the area, of masks in one part.
+    - complex: `complexity`, the length of the outline relative to the area, for masks in one part.
     - separated: `separation`, the share of the mask outside its largest connected part.
     - overlapping: the largest IoU of the box with the box of an object of the same class.
 
@@ -167,7 +167,7 @@ def find_hard_cases(
         model: whose masks are shown.
         dataset: with masks.
         number: of each kind, at most.
-        max_images: to look at.
+        max_images: how many to look at.
 
     Returns:
         By kind; objects that are not hard at all (separation or overlap 0) are left out.
@@ -227,7 +227,7 @@ def separation(masks: Tensor) -> Tensor:
 
 
 def _largest_part(mask: Tensor) -> int:
-    """Pixels of the largest connected part; numbers spread to their neighbours until none grows."""
+    """Pixels of the largest connected part; numbers spread to neighbours until none grows."""
     places = torch.arange(1, mask.numel() + 1, device=mask.device, dtype=torch.float64)
     numbers = places.view(mask.shape) * mask
     while True:

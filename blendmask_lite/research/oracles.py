@@ -1,6 +1,6 @@
 """How good a mask could be: the best attentions for given bases, the best bases, and oracles.
 
-Box, attention and bases are replaced by the best ones in turn, to see which costs how much IoU.
+Box, attention and bases are replaced in turn by the best ones, to see how much IoU each costs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = [
     "score_oracles",
 ]
 
-LEARNING_RATE = 0.5  # of Adam: about the most that a value changes in a step
+LEARNING_RATE = 0.5  # of Adam: a value changes by about this much in a step at most
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ def best_attention(
 ) -> Improved:
     """The attentions that make each object's mask as good as its bases allow.
 
-    Our choice: Adam on the binary cross entropy of training, from `start`, every object on its
-    own; the step of highest IoU counts, so no object ends worse than it began. It is a lower bound
-    of what is possible: the loss is not the IoU, and Adam may not end at its minimum.
+    Our choice: Adam on the binary cross entropy of training, from `start`, for every object on its
+    own; the step with the highest IoU counts, so no object ends worse than it began. It is a lower
+    bound on what is possible: the loss is not the IoU, and Adam may not end at its minimum.
 
     Args:
         merger: of any kind; the assembler has no attentions to improve.
@@ -69,7 +69,7 @@ def best_attention(
         steps: of the optimiser, at least 0.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: the shapes do not fit together.
     """
     num, channels = len(crops), merger.attention_channels
     _require_masks(true_masks, crops)
@@ -111,11 +111,11 @@ def best_bases(
     pooling: str = "align",
     steps: int = 60,
 ) -> Improved:
-    """The bases of an image that make the masks of its objects as good as possible together.
+    """The bases of an image that together make the masks of its objects as good as possible.
 
-    The counterpart of `best_attention`: attentions stay, bases move, by the same rule. Objects
-    that overlap share the bases, so one may gain at the other's expense; the step with the highest
-    mean IoU counts.
+    The counterpart of `best_attention`: attentions stay fixed and bases move, by the same rule.
+    Overlapping objects share the bases, so one may gain at the other's expense; the step with the
+    highest mean IoU counts.
 
     Args:
         merger: of any kind.
@@ -128,7 +128,7 @@ def best_bases(
         steps: of the optimiser, at least 0.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: the shapes do not fit together.
     """
     size = true_masks.shape[-1]
     image_index = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
@@ -219,9 +219,9 @@ class OracleResults:
     def losses(self) -> dict[str, Tensor]:
         """What each part costs every object, (N,) each; they add up to 1 - `predicted`.
 
-        resolution: no mask of R x R cells is exact. bases: what is lost even with the best
-        attention. attention: what the network's attention loses against the best one. box: what
-        the predicted box loses. A part may be below 0 for an object, if two mistakes cancel.
+        resolution: no mask of R x R cells is exact. bases: what is still lost with the best
+        attention. attention: what the network's attention loses compared with the best one. box:
+        what the predicted box loses. A part may be below 0 for an object, if two mistakes cancel.
         """
         return {
             "resolution": 1 - self.resolution,
@@ -233,10 +233,10 @@ class OracleResults:
 
 @torch.no_grad()
 def oracle_swaps(model: BlendMask, objects: TrueObjects, *, steps: int = 60) -> OracleResults:
-    """The stages of one image's objects.
+    """The stages for one image's objects.
 
     Args:
-        model: in evaluation mode, that `objects` were made with.
+        model: in evaluation mode; the one that `objects` were made with.
         objects: N of them; N = 0 gives empty tensors.
         steps: of both optimisations.
     """
@@ -280,7 +280,7 @@ def score_oracles(
     steps: int = 60,
     progress: Callable[[int, int], None] | None = None,
 ) -> OracleResults:
-    """All objects of a data set that some location learns; arguments as in `oracle_swaps`."""
+    """For all objects of a data set that some location learns; arguments as in `oracle_swaps`."""
     stages: dict[str, list[Tensor]] = {}
     for objects in true_objects(model, dataset, max_images=max_images, progress=progress):
         is_learned = objects.is_learned.cpu()

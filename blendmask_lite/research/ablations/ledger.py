@@ -1,4 +1,4 @@
-"""The measured ablations, in the package: every seed's numbers beside the paper's.
+"""The measured ablations that come with the package: every seed's numbers beside the paper's.
 
 Chapter 13 of the course. `tools/make_ledger.py` collects them from the reports in docs/ablations.
 """
@@ -14,7 +14,7 @@ from blendmask_lite.files import shipped_ledger
 
 __all__ = ["LedgerRow", "LedgerTable", "collect_ledger", "read_ledger"]
 
-COLUMNS = ("box AP", "AP", "IoU", "IoU overlapping")  # of ours that are kept
+COLUMNS = ("box AP", "AP", "IoU", "IoU overlapping")  # of our columns, those that are kept
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class LedgerRow:
 
     Attributes:
         name: what differs, as in `ablations.tables.PAPER_ROWS`.
-        settings: of our row, R_K_M and what else differs.
+        settings: of our row: R_K_M and whatever else differs.
         paper: mask AP on COCO val2017, percent, one run.
         ours: column -> one value per seed, percent, on generated shapes.
     """
@@ -42,7 +42,7 @@ class LedgerTable:
         number: of the table.
         title: what it is about.
         seeds: of our runs.
-        iterations: of 8 pictures, of every run.
+        iterations: of every run, 8 pictures each.
         rows: in the paper's order.
     """
 
@@ -89,7 +89,7 @@ def collect_ledger(reports: Sequence[dict[str, Any]]) -> str:
 
 
 def read_ledger() -> dict[int, LedgerTable]:
-    """Number -> table, of those that come with the package."""
+    """Number -> table, for those that come with the package."""
     content = json.loads(shipped_ledger().read_text(encoding="utf-8"))
     return {each["number"]: _table(each) for each in content}
 

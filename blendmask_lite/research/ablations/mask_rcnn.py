@@ -58,8 +58,8 @@ __all__ = [
     "times_by_instances",
 ]
 
-# What the heads learn from and choose among in training. Torchvision's 512 and 2000 are meant for
-# large images full of objects; here there are at most six.
+# In training, the boxes that the heads learn from, and the proposals that they choose among.
+# Torchvision's 512 and 2000 are meant for large images full of objects; here there are at most six.
 BOXES_PER_IMAGE, PROPOSALS = 32, 300
 SMALLEST_ANCHOR = 16.0  # side at P2, pixels; doubles from level to level
 
@@ -69,7 +69,7 @@ class NanoMaskRCNN(nn.Module):
 
     Args:
         config: of the BlendMask to compare with; backbone, pyramid, levels and input are read.
-        size: shorter side of the pictures, pixels; they are not resized otherwise.
+        size: shorter side of the pictures, pixels; pictures with this side are not resized.
     """
 
     def __init__(self, config: ModelConfig, *, size: int) -> None:
@@ -96,7 +96,7 @@ class NanoMaskRCNN(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
-        """Losses of a batch, to be added up; in training mode."""
+        """Losses of a batch, to be added up; needs training mode."""
         records = []
         for own in targets:
             if own.masks is None:
@@ -107,7 +107,7 @@ class NanoMaskRCNN(nn.Module):
 
     @torch.no_grad()
     def predict(self, image: Tensor) -> FoundByMaskRCNN:
-        """The objects of one picture (3, H, W); in evaluation mode."""
+        """The objects of one picture (3, H, W); needs evaluation mode."""
         [found] = self.network([_as_float(image)])
         return FoundByMaskRCNN(
             boxes=found["boxes"],
@@ -147,20 +147,20 @@ def _as_float(image: Tensor) -> Tensor:
     return image if image.is_floating_point() else image.float() / 255
 
 
-INSTANCES = (1, 5, 10, 20, 50, 100)  # detections per image that times are measured for
+INSTANCES = (1, 5, 10, 20, 50, 100)  # detections per image for which times are measured
 
 
 def run_mask_rcnn(
     model: ModelConfig, regime: Regime, seed: int, learning_rate: float, folder: Path
 ) -> dict[str, Any]:
-    """Train and score one Mask R-CNN, or read the scores that are there.
+    """Train and score one Mask R-CNN, or read existing scores.
 
     Args:
         model: see `NanoMaskRCNN`.
         regime: data and schedule.
         seed: as in `ablations.run.run_model`.
-        learning_rate: of AdamW in place of the regime's.
-        folder: that holds a folder for every run.
+        learning_rate: of AdamW, instead of the regime's.
+        folder: that holds one folder per run.
     """
     run = mask_rcnn_folder(regime, seed, learning_rate, folder)
     scores = run / "scores.json"
@@ -213,11 +213,11 @@ def mask_rcnn_folder(regime: Regime, seed: int, learning_rate: float, folder: Pa
 def times_by_instances(
     model: BlendMask, peer: NanoMaskRCNN, image: Tensor, counts: Sequence[int] = INSTANCES
 ) -> dict[str, dict[int, float]]:
-    """CPU milliseconds for one image when exactly so many objects are found in it.
+    """CPU milliseconds for one image in which exactly so many objects are found.
 
     Args:
         model: in evaluation mode.
-        peer: in evaluation mode; its limit of detections is changed.
+        peer: in evaluation mode; its limit on detections is changed.
         image: (3, H, W).
         counts: of detections.
 
@@ -251,7 +251,7 @@ def times_by_instances(
 
 MODEL = PRESETS["nano"]
 # Of AdamW, for Mask R-CNN: the one that BlendMask was tuned with, and a smaller one. Both are tried
-# with the first seed, the better one is taken for all; BlendMask has no second try.
+# with the first seed, and the better one is used for all; BlendMask gets no second try.
 LEARNING_RATES = (5e-3, 1e-3)
 
 
@@ -280,7 +280,7 @@ class Headline:
         return json.dumps(asdict(self), indent=1) + "\n"
 
     def markdown(self) -> str:
-        """Both tables, and what the paper has in their place."""
+        """Both tables, and the paper's counterparts."""
         names = list(next(iter(self.scores.values())))
         counts = list(next(iter(self.times.values())))
         lines = [
@@ -325,16 +325,16 @@ def run_headline(
     *,
     note: Callable[[str], None] = lambda text: None,
 ) -> Headline | None:
-    """Train what is missing of both models and put the numbers together.
+    """Train whatever is missing of both models, and put the numbers together.
 
     Args:
         regime: data and schedule.
         seeds: at least one.
-        folder: that holds a folder for every run.
-        note: is told what begins.
+        folder: that holds one folder per run.
+        note: called with a line on what begins.
 
     Returns:
-        None when it was stopped on request.
+        None if it was stopped on request.
     """
     ours = run_models([MODEL], regime, seeds, folder, note=note)
     if ours is None:

@@ -51,7 +51,7 @@ class SharedTemplate(Blender):
     """A blender whose attentions are one learned template, the same for all objects.
 
     Our choice, as a control: what is left of the blender when objects have no attentions of their
-    own. The template begins as zeros, where the attentions of a new blender are nearly, too.
+    own. The template starts at zero, and so, nearly, do the attentions of a new blender.
     """
 
     def __init__(self, *, num_bases: int, attention_size: int, mode: str = "bilinear") -> None:
@@ -65,7 +65,7 @@ class SharedTemplate(Blender):
 
 
 def shared_template(model: ModelConfig) -> SharedTemplate:
-    """The merger of a config's K and M, with a template in place of attentions."""
+    """The merger for a config's K and M, with a template instead of attentions."""
     return SharedTemplate(
         num_bases=model.num_bases,
         attention_size=model.attention_size,
@@ -79,7 +79,7 @@ class Method:
 
     Attributes:
         model: architecture.
-        make_merger: takes the place of the config's merger.
+        make_merger: replaces the config's merger.
         paper: mask AP of table 1, percent; None if the paper has no such row.
     """
 
@@ -122,7 +122,7 @@ class Step:
 
 
 _TABLE_1 = ("attentions 1 x 1", "tiles 4 x 4", "attentions 4 x 4")
-# In the order of their worth: what a sentence of the course leans on comes first.
+# Most valuable first: what a sentence of the course relies on comes before the rest.
 PLAN: tuple[Step, ...] = (
     Step("Table 1", 3200, _TABLE_1, (0, 1, 2)),
     Step("Table 1, a short training", 800, _TABLE_1, (0, 1, 2)),
@@ -154,17 +154,17 @@ def run_plan(
     is_training: bool = True,
     note: Callable[[str], None] = lambda text: None,
 ) -> MergingReport | None:
-    """Train and score what the plan names, or read what is there.
+    """Train and score what the plan names, or read what already exists.
 
     Args:
-        folder: that holds a folder for every run.
+        folder: that holds one folder per run.
         plan: in this order.
-        regime: data; the plan has the iterations.
+        regime: for the data; the iterations are the plan's.
         is_training: False only reads the runs that are finished.
-        note: told what begins.
+        note: called with a line on what begins.
 
     Returns:
-        None when it was stopped on request.
+        None if it was stopped on request.
     """
     results = {}
     for step, name, seed in _runs(plan):
@@ -182,7 +182,7 @@ def run_plan(
 
 
 def _columns(runs: Collection[Result]) -> dict[str, list[float]]:
-    """Column -> a value a run, of the columns that all of them have; none without runs."""
+    """Column -> one value per run, for the columns that all runs have; none without runs."""
     found = {}
     for column, value in COLUMNS.items():
         values = [number for run in runs if (number := value(run)) is not None]
@@ -202,15 +202,15 @@ def _runs(plan: Sequence[Step]) -> Iterator[tuple[Step, str, int]]:
 
 
 def image_interval(ours: Sequence[Result], theirs: Sequence[Result], group: str) -> Tensor:
-    """By how much the masks of some models are better, image by image.
+    """How much better the masks of some models are, image by image.
 
-    Images are drawn with replacement; a drawn image brings its objects under all models. Seeds are
-    averaged, so that the interval speaks of these trained models, on other images.
+    Images are drawn with replacement; a drawn image counts with its objects under all models. Seeds
+    are averaged, so the interval is about these trained models on other images.
 
     Args:
         ours: results of `run_model`, seed by seed.
         theirs: of as many other runs, with the same seeds.
-        group: of `ObjectScores.groups`.
+        group: one of `ObjectScores.groups`.
 
     Returns:
         (3,) mean difference of the IoU and the ends of its 95 % interval, percent; NaN if no image
@@ -239,7 +239,7 @@ class MergingReport:
 
     Attributes:
         plan: its steps.
-        regime: of the data; the steps have the iterations.
+        regime: for the data; the iterations are the steps'.
         results: by (iterations, method, seed), of the finished runs.
     """
 
@@ -248,17 +248,17 @@ class MergingReport:
     results: Mapping[tuple[int, str, int], Result]
 
     def runs(self, step: Step, name: str) -> dict[int, Result]:
-        """Seed -> result, of the finished runs of a row."""
+        """Seed -> result, for the finished runs of a row."""
         keys = {seed: (step.iterations, name, seed) for seed in step.seeds}
         return {seed: self.results[key] for seed, key in keys.items() if key in self.results}
 
     def estimates(self, step: Step, name: str) -> dict[str, Estimate]:
-        """Column -> mean over seeds, of the columns that the row has."""
+        """Column -> mean over seeds, for the columns that the row has."""
         columns = _columns(self.runs(step, name).values())
         return {column: estimate(values) for column, values in columns.items()}
 
     def differences(self, step: Step, name: str) -> dict[str, Estimate]:
-        """Column -> the reference minus this row, seed by seed, of the seeds that both have."""
+        """Column -> the reference minus this row, seed by seed, for the seeds that both have."""
         reference, own = (_columns(runs) for runs in self.pairs(step, name))
         return {
             column: estimate([a - b for a, b in zip(reference[column], own[column], strict=True)])
@@ -266,7 +266,7 @@ class MergingReport:
         }
 
     def pairs(self, step: Step, name: str) -> tuple[list[Result], list[Result]]:
-        """Results of the reference and of a row, of the seeds that both have."""
+        """Results of the reference and of a row, for the seeds that both have."""
         reference, own = self.runs(step, REFERENCE), self.runs(step, name)
         seeds = [seed for seed in own if seed in reference]
         return [reference[seed] for seed in seeds], [own[seed] for seed in seeds]
@@ -283,7 +283,7 @@ class MergingReport:
         return found
 
     def to_json(self) -> str:
-        """All numbers, without those of single objects."""
+        """All numbers except those of single objects."""
         content = {
             "regime": asdict(self.regime),
             "steps": [
@@ -310,7 +310,7 @@ class MergingReport:
         return json.dumps(content, indent=1) + "\n"
 
     def markdown(self) -> str:
-        """A table a step, and what separates its rows from the reference."""
+        """One table per step, and what separates its rows from the reference."""
         shapes = self.regime.shapes
         lines = [
             "# Ways of merging",

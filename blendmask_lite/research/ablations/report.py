@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 
-# Our columns and where a run's scores.json has them.
+# Our columns, and where to find them in a run's scores.json.
 COLUMNS: dict[str, tuple[str, str]] = {
     "box AP": ("box", "AP"),
     "AP": ("mask", "AP"),
@@ -55,7 +55,7 @@ class TableReport:
         seeds: of the runs.
         settings: of the toy rows, by name.
         ours: column -> row -> estimate; columns that the data does not have are left out.
-        milliseconds: CPU time a picture by row, one thread.
+        milliseconds: CPU time per picture, by row, on one thread.
         versions: of the software.
     """
 
@@ -81,12 +81,12 @@ class TableReport:
         return {name: row[place] for name, row in PAPER_ROWS[self.number].items()}
 
     def verdicts(self, column: str) -> list[Verdict]:
-        """Pairs of rows that the paper's AP tells apart, and what a column of ours says."""
+        """Pairs of rows that the paper's AP tells apart, and what one of our columns says."""
         values = {name: each.values for name, each in self.ours[column].items()}
         return compare_orders(self.paper("AP"), values)
 
     def to_json(self) -> str:
-        """All numbers, those of every seed, too."""
+        """All numbers, including those of every seed."""
         content = {
             "table": self.number,
             "title": PAPER_TITLES[self.number],
@@ -188,13 +188,13 @@ def make_report(
 
 
 def signed(value: Estimate) -> str:
-    """With a plus in front if it is not negative."""
+    """With a plus sign in front if it is not negative."""
     return f"{'+' if value.mean >= 0 else ''}{value}"
 
 
-# Student's t, 97.5 %, by the number of values: one more than its degrees of freedom.
+# 97.5 % quantile of Student's t, by the number of values: its degrees of freedom plus one.
 T_VALUES = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306}
-# Smaller differences between two rows of the paper, one run each, say nothing.
+# Smaller differences between two rows of the paper, one run each, mean nothing.
 PAPER_NOISE = 0.2  # percentage points of AP
 
 
@@ -205,7 +205,7 @@ class Estimate:
     Attributes:
         mean: of the values.
         half_width: of the 95 % interval of the mean by Student's t; None with a single value.
-        values: one a seed.
+        values: one per seed.
     """
 
     mean: float
@@ -232,8 +232,8 @@ class Verdict:
 
     Attributes:
         better, worse: names of the rows, in the paper's order.
-        paper: their difference there, above 0.
-        ours: the difference here, seed by seed: its sign is negative where the order is another.
+        paper: their difference in the paper, above 0.
+        ours: our difference, seed by seed; negative where our order is the opposite one.
     """
 
     better: str
@@ -243,13 +243,13 @@ class Verdict:
 
     @property
     def is_decided(self) -> bool:
-        """Whether the interval of `ours` leaves out 0."""
+        """Whether the interval of `ours` excludes 0."""
         half = self.ours.half_width
         return half is not None and abs(self.ours.mean) > half
 
     @property
     def word(self) -> str:
-        """agrees, differs, or what it looks like where the seeds do not decide."""
+        """agrees, differs, or what it looks like if the seeds do not decide."""
         is_same = self.ours.mean > 0
         if self.is_decided:
             return "agrees" if is_same else "differs"
@@ -264,8 +264,8 @@ def compare_orders(
 
     Args:
         paper: AP by row.
-        ours: values by row, one a seed, the same seeds in the same order for every row; equal
-            seeds mean equal pictures in equal order, so that differences are taken seed by seed.
+        ours: values by row, one per seed, the same seeds in the same order for every row; equal
+            seeds mean equal pictures in equal order, so differences are taken seed by seed.
     """
     verdicts = []
     for first, second in combinations(paper, 2):
@@ -284,8 +284,8 @@ def bootstrap_interval(values: Tensor, draws: Tensor) -> Tensor:
     """The middle 95 % of the means of images drawn with replacement.
 
     Args:
-        values: (I,) float, one a picture.
-        draws: (B, I) int64, B times I pictures.
+        values: (I,) float, one per picture.
+        draws: (B, I) int64, B draws of I pictures.
 
     Returns:
         (2,) lower and upper end.

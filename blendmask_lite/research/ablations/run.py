@@ -1,6 +1,6 @@
-"""Trains and scores the rows of a table, one folder a model and seed; what is done is kept.
+"""Train and score the rows of a table, one folder per model and seed; finished work is kept.
 
-Scores are AP, the masks over true boxes, and the CPU time of one thread, all candidates in turns.
+Scores are AP, the masks over true boxes, and CPU time on one thread, the candidates taking turns.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ HELD_OUT_SEED = 1_000_000  # of pictures that no training has seen
 
 @dataclass(frozen=True)
 class Regime:
-    """What the rows learn from and for how long, equal for all rows.
+    """What the rows learn from and for how long, the same for all rows.
 
     Attributes:
         name: of the regime.
         shapes: size and difficulty of the pictures.
-        iterations: of 8 pictures, with the settings of preset nano, no averaging of weights.
-        num_train: pictures in a pass.
+        iterations: of 8 pictures, with the settings of preset nano but no averaging of weights.
+        num_train: pictures per pass.
         num_test: held-out pictures that are scored.
     """
 
@@ -86,7 +86,7 @@ REGIMES: dict[str, Regime] = {
     each.name: each
     for each in (
         Regime("default", ShapesConfig()),
-        # Every scene a crowd of one class, and more of it hidden.
+        # Every scene is a crowd of one class, and more of each object may be hidden.
         Regime("crowds", ShapesConfig(crowd_share=1.0, min_objects=4, min_visible=0.25)),
     )
 }
@@ -103,7 +103,7 @@ def run_models(
     """Train and score every model with every seed; see `run_model`.
 
     Returns:
-        The results by (model, seed); None when it was stopped on request.
+        The results by (model, seed); None if it was stopped on request.
     """
     jobs = [(model, seed) for seed in seeds for model in dict.fromkeys(models)]
     results = {}
@@ -126,17 +126,17 @@ def run_model(
 ) -> dict[str, Any] | None:
     """Train one model and score it, or read the scores that are there.
 
-    A training that was stopped continues where it was.
+    A training that was stopped continues where it left off.
 
     Args:
         model: architecture.
         regime: data and schedule.
         seed: of initial weights, order and augmentation; the images are the same for all.
-        folder: that holds a folder for every run.
-        make_merger: takes the place of the config's merger.
+        folder: that holds one folder per run.
+        make_merger: replaces the config's merger.
 
     Returns:
-        Scores, settings and versions as plain values; None when stopped on request.
+        Scores, settings and versions as plain values; None if stopped on request.
     """
     run = model_folder(model, regime, seed, folder, make_merger=make_merger)
     scores = run / "scores.json"
@@ -148,7 +148,7 @@ def run_model(
     own: dict[str, Any] = {} if make_merger is None else {"merger": make_merger(model)}
     torch.manual_seed(seed)
     begun = BlendMask(model, **own) if own else None
-    is_trained = (run / "model.safetensors").exists()  # scores may be computed again
+    is_trained = (run / "model.safetensors").exists()  # only the scores may be missing
     if not is_trained and not train_model(dataset, run, recipe, model=begun, is_resumed=True):
         return None
     content = {
@@ -164,11 +164,11 @@ def run_model(
 
 
 def score_model(model: BlendMask, regime: Regime) -> dict[str, Any]:
-    """A trained model on held-out scenes of its regime, and on as many scenes that are all crowds.
+    """Score a trained model on its regime's held-out scenes, and on as many scenes of crowds only.
 
     Returns:
         "mask" and "box": AP. "true_boxes": IoU of masks over true boxes by kind of object, see
-        `ObjectScores`. "objects": the same, object by object. "crowds": the three of the crowds.
+        `ObjectScores`. "objects": the same, object by object. "crowds": all of these for crowds.
     """
     scores: dict[str, Any] = {}
     for part, shapes in (("", regime.shapes), ("crowds", REGIMES["crowds"].shapes)):
@@ -194,25 +194,25 @@ def model_folder(
     *,
     make_merger: MakeMerger | None = None,
 ) -> Path:
-    """The folder of one run; its name differs where anything that matters does."""
+    """The folder of one run; its name differs if anything that matters does."""
     digest = settings_digest(asdict(model), asdict(regime))
     merger = model.merger if make_merger is None else make_merger.__name__
     return folder / f"{regime.name}-{merger}-{digest}-seed{seed}"
 
 
 def settings_digest(*settings: dict[str, Any]) -> str:
-    """Ten letters that differ where any of the plain values does."""
+    """Ten letters that differ if any of the plain values does."""
     text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 def plain_scores(numbers: dict[str, float]) -> dict[str, float | None]:
-    """NaN, which JSON does not have, becomes null."""
+    """Replace NaN, which JSON does not have, by null."""
     return {name: value if value == value else None for name, value in numbers.items()}
 
 
 OVERLAP = 0.2  # IoU of two boxes from which their objects count as overlapping
-SAME_CENTER = 0.1  # of the smaller side of both boxes: centers that are nearer count as one
+SAME_CENTER = 0.1  # centers nearer than this share of both boxes' smaller side count as one
 
 
 @dataclass(frozen=True)
@@ -258,7 +258,7 @@ class ObjectScores:
 
     @staticmethod
     def from_plain(content: Mapping[str, list[Any]]) -> ObjectScores:
-        """Those that `plain` gave."""
+        """Read back what `plain` returned."""
         kinds = {"image": torch.int64, "iou": torch.float64}
         return ObjectScores(
             **{
@@ -294,7 +294,7 @@ def score_true_boxes(model: BlendMask, dataset: InstanceDataset) -> ObjectScores
 
 
 def _kinds(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(N, 4) -> three (N,) bool: isolated, overlapping, with another box's center."""
+    """(N, 4) -> three (N,) bool: isolated, overlapping, sharing a center."""
     overlap = box_iou(boxes, boxes).fill_diagonal_(0)
     sides = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1)
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -305,7 +305,7 @@ def _kinds(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @torch.no_grad()
 def true_box_masks(model: BlendMask, image: Tensor, target: Target) -> tuple[Tensor, Tensor]:
-    """Masks over the true boxes, by the attentions of the locations that learn these objects.
+    """Masks over the true boxes, using the attentions of the locations that learn these objects.
 
     Args:
         model: in evaluation mode.
@@ -314,7 +314,7 @@ def true_box_masks(model: BlendMask, image: Tensor, target: Target) -> tuple[Ten
 
     Returns:
         On the CPU (n,) int64 positions of the objects that a location learns, ascending, and their
-        (n, H, W) bool masks. Of an object's locations the most central one is taken.
+        (n, H, W) bool masks. The most central of an object's locations is used.
     """
     target = target.to(model.device)
     output = model([image.to(model.device)])
@@ -332,8 +332,8 @@ def interleaved_times(
 ) -> dict[str, float]:
     """Median CPU milliseconds of every job on one thread.
 
-    The jobs take turns, so that a machine which slows down slows all of them; the first round
-    warms up and does not count.
+    The jobs take turns, so that a machine that slows down slows all of them; the first round is a
+    warm-up and does not count.
     """
     times: dict[str, list[float]] = {name: [] for name in jobs}
     threads = torch.get_num_threads()

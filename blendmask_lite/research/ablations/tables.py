@@ -24,7 +24,7 @@ PAPER_TITLES: MappingProxyType[int, str] = MappingProxyType(
     }
 )
 
-# Column names: "ms" is milliseconds an image on a GTX 1080 Ti, "box AP" and the others percent.
+# Column names: "ms" is milliseconds per image on a GTX 1080 Ti, all others are percentages.
 PAPER_COLUMNS: MappingProxyType[int, tuple[str, ...]] = MappingProxyType(
     {
         1: ("AP", "AP50", "AP75"),
@@ -95,7 +95,7 @@ class Row:
 
     Attributes:
         name: what differs, as in `PAPER_ROWS`.
-        settings: the same for the toy model: R_K_M and what else differs.
+        settings: the same for the toy model: R_K_M and whatever else differs.
         model: architecture to train.
     """
 
@@ -125,8 +125,8 @@ def _sized(model: ModelConfig, mask_size: int, attention_size: int) -> ModelConf
 
 
 _MODELS: dict[int, tuple[ModelConfig, ...]] = {
-    # The caption's contestants: one attention a basis, softmax and all; a basis for each of 4 x 4
-    # tiles and no attentions; 28_4_4. YOLACT's and FCIS' own settings differ.
+    # The caption's contestants: one attention per base, with softmax and all; one base for each of
+    # 4 x 4 tiles and no attentions; 28_4_4. YOLACT's and FCIS's own settings differ.
     1: (
         _sized(_START, 28, 1),
         replace(_sized(_START, 28, 4), merger="assembler", num_bases=16),
@@ -178,7 +178,7 @@ def find_table(number: int) -> tuple[Row, ...]:
     """The rows of a table.
 
     Raises:
-        ValueError: the paper has no ablation of this number.
+        ValueError: the paper has no ablation with this number.
     """
     if number not in TABLES:
         raise ValueError(f"table {number}: the ablations are tables {min(TABLES)} to {max(TABLES)}")
