@@ -41,14 +41,14 @@ __all__ = [
     "paint_weights",
 ]
 
-FEW = 8  # up to so many bases stand in one row with units, more in a square grid with no units
+FEW = 8  # up to this many bases go in one row with units, more in a square grid without
 WIDEST = 9.0  # inches, of a row of four bases beside their picture: what a notebook shows unscaled
 
 
 def bases_figure(
     bases: Tensor, *, stride: int, image: Tensor | None = None, title: str = ""
 ) -> DescribedFigure:
-    """The bases as maps around zero on one common scale, the picture beside them.
+    """The bases as maps around zero on one common scale, with the picture beside them.
 
     Args:
         bases: (K, H/s, W/s) of one image.
@@ -86,7 +86,7 @@ def base_overlays_figure(
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
-        bases: (K, h, w) of it; cells beyond the picture are padding and left out.
+        bases: (K, h, w) of the image; cells beyond the picture are padding and left out.
         stride: pixels per cell.
         title: above all of them.
     """
@@ -107,7 +107,7 @@ def base_overlays_figure(
 
 
 def paint_base(image: Tensor, base: Tensor, *, stride: int, limit: float) -> Tensor:
-    """A base over the grey picture, the stronger the more opaque.
+    """A base over the grey picture, more opaque where it is stronger.
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
@@ -134,14 +134,14 @@ def paint_weights(
 ) -> Tensor:
     """Each object's K weights as a mixture of the bases' colours, inside its box.
 
-    The right part of BlendMask's figure 4: a part of an object has the colour of the base that its
-    mask is taken from there.
+    The right part of BlendMask's figure 4: each part of an object has the colour of the base from
+    which its mask is taken there.
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
         scores: (N, K, R, R) score maps; magnitudes count.
         boxes: (N, 4) corners, pixels of the image.
-        masks: (N, H, W) bool; pixels of the box outside of the mask are painted fainter.
+        masks: (N, H, W) bool; pixels of the box outside the mask are painted fainter.
 
     Returns:
         (3, H, W) float in [0, 1]; earlier objects lie on top.
@@ -193,7 +193,7 @@ def changed_base_figure(
     stride: int,
     title: str = "",
 ) -> DescribedFigure:
-    """The base and all masks, as they are and changed, and the pixels that the masks lose or gain.
+    """The base and all masks, unchanged and changed, and the pixels that the masks lose or gain.
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
@@ -206,7 +206,7 @@ def changed_base_figure(
         title: above all.
 
     Raises:
-        ValueError: another number of masks before than after.
+        ValueError: the numbers of masks before and after differ.
     """
     if before.shape != after.shape:
         raise ValueError(f"masks {tuple(before.shape)} and {tuple(after.shape)} must agree")
@@ -247,13 +247,13 @@ def matched_bases_figure(
     correlations: Tensor,
     names: Sequence[str] = ("first", "second"),
 ) -> DescribedFigure:
-    """The bases of two models for one picture, partners below each other.
+    """The bases of two models for one picture, one partner below the other.
 
     Args:
         image: (3, H, W).
         first: (K, h, w) without padding; the eight with the best partners are drawn.
         second: (K, h, w) of the other model.
-        order: (K,) int64, base k of the first belongs to base `order[k]` of the second.
+        order: (K,) int64, base k of the first corresponds to base `order[k]` of the second.
         correlations: (K,) of the partners, -1 to 1.
         names: of the models.
     """

@@ -51,7 +51,7 @@ def attentions_figure(
 
     Args:
         attentions: (N, K, M, M), before the softmax; if N = 0, the figure says so.
-        names: N titles of the rows.
+        names: titles of the N rows.
         image: (3, H, W); with `boxes`, each row begins with the object's part of it.
         boxes: (N, 4) pixels of the image.
     """
@@ -92,7 +92,7 @@ def compare_attentions_figure(
         boxes: (2, 4) pixels of the image.
 
     Raises:
-        ValueError: not two objects.
+        ValueError: there are not exactly two objects.
     """
     if len(scores) != 2 or len(names) != 2:
         raise ValueError(f"{len(scores)} objects with {len(names)} names: two can be compared")
@@ -127,7 +127,7 @@ def _draw_rows(
     name: str = "base",
     unit: str = "",
 ) -> None:
-    """(K, h, w) maps in every row, behind the row's crop, or else its title, if there is one."""
+    """Draw (K, h, w) maps in every row, after the row's crop, or else its title, if it has one."""
     first = int(len(crops) > 0)  # column of the maps
     for row, (maps, title) in enumerate(zip(rows, titles, strict=True)):
         for index, values in enumerate(maps):
@@ -235,7 +235,7 @@ def object_blending_figure(
     true_mask: Tensor | None = None,
     title: str = "",
 ) -> DescribedFigure:
-    """The same for an object that a model found.
+    """The `blending_figure` of an object that a model found.
 
     Args:
         model: with any merger.
@@ -261,7 +261,7 @@ def object_blending_figure(
 
 
 def strongest_bases(products: Tensor, most: int) -> list[int]:
-    """Which bases to draw: all of them if they are few, else those of the largest products.
+    """Which bases to draw: all of them if they are few, else those with the largest products.
 
     Args:
         products: (K, R, R) crops times scores.

@@ -69,7 +69,7 @@ def draw_detections(
     painted = as_float(image)
     parts = detections.mask_parts(is_reversed=True)
     _paint_parts(painted, parts, [object_color(i) for i in reversed(range(len(detections)))])
-    # Some rows at a time: floats of a whole photograph, once more, would take a lot of memory.
+    # Some rows at a time: another float copy of a whole photograph would take a lot of memory.
     picture = Image.fromarray(np.concatenate([as_picture(rows) for rows in painted.split(256, 1)]))
     short_side = min(picture.size)
     line = max(1, round(short_side / 250))
@@ -140,7 +140,7 @@ def paint_masks(image: Tensor, masks: Tensor, colors: Sequence[str] | None = Non
 
 
 def paint_changes(image: Tensor, before: Tensor, after: Tensor) -> Tensor:
-    """What masks lose (red) and gain (blue) on a faded image.
+    """What masks lose (red) and gain (blue), on a faded image.
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
@@ -166,7 +166,7 @@ def _paint_parts(
 
 
 def _eroded(part: Tensor, region: Region, size: tuple[int, int]) -> Tensor:
-    """Pixels whose neighbours all belong to the mask, as do those outside of the picture."""
+    """Pixels whose neighbours are all in the mask; everything outside the picture counts as in."""
     rows, columns = region
     around = F.pad(part, (1, 1, 1, 1))
     if rows.start == 0:
@@ -194,11 +194,11 @@ def _caption(
 
 
 COLUMNS = 4
-MOST_INK = 40  # boxes that are drawn in full strength; more boxes are paler
+MOST_INK = 40  # up to this many boxes are drawn at full strength; more are paler
 
 
 def proposals_figure(image: Tensor, stages: Mapping[str, Tensor]) -> DescribedFigure:
-    """One panel per stage with all of its boxes.
+    """One panel per stage with all its boxes.
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].

@@ -62,19 +62,19 @@ IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
 COLUMNS = 4  # of small panels
 RIGHT_COLOR, WRONG_COLOR = PALETTE[1], PALETTE[0]
-# From dark to light as the demand on the IoU rises; the lightest tenth is too light for lines.
+# From dark to light as the required IoU rises; the lightest tenth is too light for lines.
 COLORS = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, 10)))
 
 
 def precision_recall_figure(precision: Mapping[str, NDArray[np.float64]]) -> DescribedFigure:
-    """Precision against recall, averaged over the classes, one curve for every IoU threshold.
+    """Precision against recall, averaged over the classes, with one curve per IoU threshold.
 
     Args:
         precision: for "mask", "box" or both, (10, 101, C) at IoU 0.50, 0.55 to 0.95 and recall 0,
             0.01 to 1; NaN for classes without objects.
 
     Raises:
-        ValueError: an array of another shape.
+        ValueError: an array has the wrong shape.
     """
     curves = {kind: _mean_over_classes(_checked(values)) for kind, values in precision.items()}
     aps = ", ".join(f"{kind} AP {100 * curve.mean():.1f}" for kind, curve in curves.items())
@@ -102,16 +102,16 @@ def class_precision_recall_figure(
     max_classes: int = 12,
     title: str = "",
 ) -> DescribedFigure:
-    """One small panel per class, by falling AP; of too many classes the best and the worst ones.
+    """One small panel per class, by falling AP; of too many classes, the best and the worst ones.
 
     Args:
         precision: (10, 101, C) as in `precision_recall_figure`.
         class_names: C names.
-        max_classes: panels at most.
+        max_classes: largest number of panels.
         title: over the figure.
 
     Raises:
-        ValueError: an array of another shape, or not one name a class.
+        ValueError: an array has the wrong shape, or there is not one name per class.
     """
     values = _checked(precision)
     if values.shape[2] != len(class_names):
@@ -182,7 +182,7 @@ def precision_steps_figure(
     Args:
         is_right: (D,) bool, by falling score: whether each found a new object.
         num_objects: true ones, at least 1.
-        steps: how many detections each panel counts; more than D is D.
+        steps: how many detections each panel counts; larger numbers mean D.
         title: above all.
 
     Raises:
@@ -232,7 +232,7 @@ EVALUATION_FIGURES = (
     *("best_images", "worst_images"),
 )
 
-# What the bars stand for; the other numbers of an evaluation have none.
+# What each bar stands for; the other numbers of an evaluation get no bar.
 BARS = {
     "AP": "all",
     "AP50": "IoU 0.5",
@@ -249,10 +249,10 @@ MISTAKE_COLORS = (RIGHT_COLOR, PALETTE[2], PALETTE[4], PALETTE[5], WRONG_COLOR)
 
 
 def ap_bars_figure(numbers: Mapping[str, Mapping[str, float]]) -> DescribedFigure:
-    """AP of all objects, at two IoU thresholds, by size, and on LVIS by how common a class is.
+    """AP of all objects, at two IoU thresholds, by size and, on LVIS, by how common a class is.
 
     Args:
-        numbers: for "mask", "box" or both, percent by name; NaN has no bar.
+        numbers: for "mask", "box" or both, percent by name; NaN gets no bar.
     """
     names = [name for name in BARS if any(name in part for part in numbers.values())]
     told = [
@@ -293,7 +293,7 @@ def mistakes_figure(
     Args:
         outcomes: {"found": {outcome: number}, "true": {outcome: number}}, as `count_outcomes`
             gives them.
-        score_threshold: least score of the detections.
+        score_threshold: lowest score of the detections.
     """
     rows = {
         f"detections\nwith a score\nof {score_threshold:g} or more": outcomes["found"],
@@ -373,7 +373,7 @@ def evaluation_figures(
 
 
 def figure_paths(names: Iterable[str], folder: str | Path) -> list[Path]:
-    """The files of figures: NAME.png, and NAME.pdf, too, of those without photographs."""
+    """The files of figures: NAME.png, and also NAME.pdf for those without photographs."""
     return [
         Path(folder) / f"{name}.{kind}"
         for name in names
@@ -382,6 +382,6 @@ def figure_paths(names: Iterable[str], folder: str | Path) -> list[Path]:
 
 
 def write_evaluation_figures(figures: Mapping[str, Figure], folder: str | Path) -> list[Path]:
-    """Write each figure into its `figure_paths`, which are returned."""
+    """Write each figure to its `figure_paths`, and return these paths."""
     paths = figure_paths(figures, folder)
     return [save_figure(figures[path.stem], path, dpi=DPI) for path in paths]

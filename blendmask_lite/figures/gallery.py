@@ -57,13 +57,13 @@ def gallery_figure(
     """Detections on the left, true objects on the right, two images per row.
 
     Blue is right, red a mistake, yellow was missed, grey does not count. Names that would cover
-    others are left out, those of mistakes last.
+    others are left out, names of mistakes last.
 
     Args:
         comparisons: of the images to show.
-        load_image: gives the picture of an image id, (3, H, W), at the size of the masks.
+        load_image: gives the picture for an image id, (3, H, W), at the size of the masks.
         class_names: by category id.
-        score_threshold: least score of the detections.
+        score_threshold: lowest score of the detections.
         title: over the figure.
     """
     columns = 4 if len(comparisons) > 1 else 2
@@ -132,12 +132,12 @@ class Captions:
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.height, self.width = size
-        points = self.width / (72 * PANEL)  # pixels a point of text
+        points = self.width / (72 * PANEL)  # pixels per point of text
         self.line, self.letter = 1.45 * FONT_SIZE * points, 0.6 * FONT_SIZE * points
         self.taken: list[tuple[float, float, float]] = []
 
     def find(self, text: str, box: Sequence[float]) -> tuple[float, float] | None:
-        """The middle (x, y) of a text at the upper side of a box or below; None if all is full."""
+        """The middle (x, y) of a text, at the top of a box or lower; None if there is no room."""
         x0, y0, x1, y1 = box
         half = self.letter * len(text) / 2
         x = min(max((x0 + x1) / 2, half), max(self.width - half, half))
@@ -156,7 +156,7 @@ class Captions:
 def _shown(
     image: Tensor, objects: Sequence[ComparedObject], size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    """Picture and masks as large as a panel can show them, one full mask in memory at a time."""
+    """Picture and masks as large as a panel can show them; one full mask is in memory at a time."""
     scale = min(1.0, PIXELS / max(size))
     shown = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
     masks = torch.zeros(len(objects), *shown, dtype=torch.bool)
@@ -167,7 +167,7 @@ def _shown(
 
 
 def _row_heights(sizes: Sequence[tuple[int, int]], per_row: int) -> list[float]:
-    """Height of each row in inches: its tallest picture, and the titles."""
+    """Height of each row in inches: its tallest picture plus the titles."""
     ratios = [min(height / width, MAX_RATIO) for height, width in sizes] or [1.0]
     rows = [ratios[first : first + per_row] for first in range(0, len(ratios), per_row)]
     return [PANEL * max(row) + 0.5 for row in rows]
@@ -191,7 +191,7 @@ def _summary(comparison: ImageComparison) -> str:
     return f"{counts.matched} right, {mistakes}, {counts.missed} missed"
 
 
-MARGIN = 0.25  # around the box, of its longer side
+MARGIN = 0.25  # around the box, share of its longer side
 MASK, TRUTH = PALETTE[1], PALETTE[2]
 MEASURES = {
     "complex": "outline² / 4π area",
@@ -218,7 +218,7 @@ class _ShownCase(Protocol):
 
 
 def hard_cases_figure(cases: Mapping[str, Sequence[_ShownCase]]) -> DescribedFigure:
-    """A row for each kind; the network's mask in blue, the true outline in yellow.
+    """One row per kind; the network's mask in blue, the true outline in yellow.
 
     Args:
         cases: by kind; a kind may be empty.
@@ -277,11 +277,11 @@ def specimens_figure(
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
         masks: (N, H, W) bool, by the panel's name.
-        healthy: (N, H, W) bool; with it, panels show the pixels that the masks lost (red) and
-            gained (blue) against these.
+        healthy: (N, H, W) bool; if given, panels show the pixels that the masks lost (red) and
+            gained (blue) compared with these.
 
     Raises:
-        ValueError: no specimens, or another number of masks than healthy ones.
+        ValueError: no specimens, or the numbers of masks and healthy masks differ.
     """
     if not masks:
         raise ValueError("masks: an empty dict; at least one specimen is needed")

@@ -56,13 +56,13 @@ def loss_and_gradient_figure(
 
     Args:
         x: (n,).
-        curves: (n,) loss and (n,) gradient by name; what is not finite is left out.
+        curves: (n,) loss and (n,) gradient by name; values that are not finite are left out.
         x_label: what x is, with its unit.
-        gradient_label: by what the gradient is taken, with its unit.
-        mark: an x that is marked by a line.
+        gradient_label: what the gradient is taken with respect to, with its unit.
+        mark: an x to mark with a line.
         mark_label: what the mark is.
-        is_log: the vertical axes are logarithmic.
-        largest_gradient: end of the right axis on both sides of 0; None: it shows everything.
+        is_log: whether the vertical axes are logarithmic.
+        largest_gradient: end of the right axis on both sides of 0; None shows everything.
     """
     told = "; ".join(_ranges(name, *pair) for name, pair in curves.items())
     figure, axes = panels(1, 2, cell=(4.3, 3.0), description=f"Loss and gradient. {told}.")
@@ -88,7 +88,7 @@ def shares_figure(shares: Mapping[str, Mapping[str, float]], *, label: str) -> D
 
     Args:
         shares: by row and by part, numbers of any scale, >= 0; the same parts in every row.
-        label: what is shared, at the axis.
+        label: what is shared, written at the axis.
     """
     per_cent = {
         row: {part: 100 * value / (sum(parts.values()) or 1) for part, value in parts.items()}
@@ -130,12 +130,12 @@ def centerness_figure(
     """Centerness over a box, and what a prediction costs at one location.
 
     Args:
-        values: (h, w) centerness of every pixel of the picture, 0 outside of the box.
+        values: (h, w) centerness of every pixel of the picture, 0 outside the box.
         box: (x0, y0, x1, y1), pixels.
         location: (x, y), pixels.
         probabilities: (n,) that a network might predict there.
         losses: (n,) binary cross entropy of each.
-        floor: the least possible loss.
+        floor: the lowest possible loss.
         predicted: the probability that is marked.
     """
     x, y = location
@@ -171,8 +171,8 @@ def _ranges(name: str, loss: Tensor, gradient: Tensor) -> str:
 
 
 PREDICTED, TRUE = PALETTE[1], PALETTE[3]
-LONGEST = 0.16  # arrow, in longer sides of the picture
-# Middles of the sides x0, y0, x1, y1, as shares of width and height, and the axis they move along.
+LONGEST = 0.16  # of the longest arrow, as a share of the picture's longer side
+# Midpoints of the sides x0, y0, x1, y1, as shares of width and height, and the axis they move on.
 SIDES = ((0.0, 0.5, 0), (0.5, 0.0, 1), (1.0, 0.5, 0), (0.5, 1.0, 1))
 
 
@@ -191,8 +191,8 @@ def paint_pull(
         image: (3, H, W) uint8 or float in [0, 1].
         predicted: (x0, y0, x1, y1), pixels.
         true: the same.
-        gradient: of the loss by the sides of the predicted box; the longest arrow belongs to the
-            largest, arrows point against it.
+        gradient: of the loss with respect to the sides of the predicted box; arrows point against
+            it, and the largest component has the longest one.
         has_hull: also outline the smallest box around both.
         scale: pixels of the result per pixel of the image.
 
@@ -227,7 +227,7 @@ def paint_pull(
 
 
 def _inside(box: Sequence[float]) -> tuple[int, int, int, int]:
-    """Corners as PIL wants them: the last pixel belongs to the rectangle."""
+    """Corners as PIL expects them: the last pixel belongs to the rectangle."""
     x0, y0, x1, y1 = (round(side) for side in box)
     return x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)
 

@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 KEPT, LOST, ADDED = "#b4b4b4", PALETTE[0], PALETTE[1]
-CROWD = INK  # outline of regions that are no single object
+CROWD = INK  # outline of regions that are not a single object
 
 
 def instances_figure(
@@ -97,7 +97,7 @@ def instances_figure(
 def round_trip_figure(
     mask: Tensor, pasted: Mapping[str, Tensor], box: Sequence[float]
 ) -> DescribedFigure:
-    """A mask, and what comes back of it: pixels that were kept, lost and added.
+    """A mask, and what comes back from it: pixels that were kept, lost and added.
 
     Args:
         mask: (H, W) bool, the true one.
@@ -146,7 +146,7 @@ def pixel_masks_figure(
 
     Args:
         masks: (H, W) bool by title, all of one size; at least one.
-        corners: (P, 2) of a polygon that is drawn over all of them, pixels.
+        corners: (P, 2) of a polygon to draw over all of them, pixels.
     """
     first = next(iter(masks.values()))
     height, width = first.shape
@@ -246,7 +246,7 @@ def edges_figure(
     window: tuple[int, int, int, int],
     size: float = 2.6,
 ) -> DescribedFigure:
-    """The picture with the window marked, and the window once for each mask.
+    """The picture with a window marked, and this window once per mask.
 
     Args:
         image: (3, H, W).
@@ -256,7 +256,7 @@ def edges_figure(
         size: width of a panel, inches.
 
     Raises:
-        ValueError: a window without pixels in the picture.
+        ValueError: the window has no pixels in the picture.
     """
     x0, y0, x1, y1 = window
     height, width = image.shape[-2:]
@@ -286,7 +286,7 @@ SIZE_LIMITS = (32, 96)  # sides between COCO's small, medium and large, pixels
 
 
 def mask_resolution_figure(sides: Tensor, ious: Mapping[str, Tensor]) -> DescribedFigure:
-    """IoU of every mask with itself after R x R cells, over the size of the object.
+    """IoU of every mask with its R x R version, against the size of the object.
 
     Args:
         sides: (N,) square roots of the areas, pixels; N at least 1.

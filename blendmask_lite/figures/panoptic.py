@@ -51,7 +51,7 @@ def panoptic_figure(
         image: (3, H, W) uint8 or float in [0, 1].
         result: of that image, at its size.
         class_names: C names.
-        stuff_names: S names, of label 1 upwards.
+        stuff_names: S names, from label 1 upwards.
         title: above the picture.
 
     Raises:
@@ -99,7 +99,7 @@ def paint_segments(image: Tensor, result: PanopticResult) -> Tensor:
 
 
 def _colors(result: PanopticResult) -> list[str]:
-    """Objects are coloured one after the other, stuff by its label."""
+    """Objects get their colours in order, stuff by its label."""
     return [
         object_color(index) if segment.is_thing else stuff_color(segment.label)
         for index, segment in enumerate(result.segments)
@@ -120,7 +120,7 @@ def _place(mask: Tensor) -> tuple[float, float]:
         step, coarse = 1, mask
     inner = coarse[None, None].float()
     while True:
-        # One cell less on every side; what is beyond the picture counts as outside.
+        # One cell less on every side; everything beyond the picture counts as outside.
         eroded = 1 - F.max_pool2d(F.pad(1 - inner, (1, 1, 1, 1), value=1.0), 3, stride=1)
         if not eroded.any():
             break
@@ -132,7 +132,7 @@ def _place(mask: Tensor) -> tuple[float, float]:
 
 
 def panoptic_steps_figure(image: Tensor, results: Mapping[str, PanopticResult]) -> DescribedFigure:
-    """The picture, and each result over it, without names.
+    """The picture, then each result over it, without names.
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
@@ -158,11 +158,11 @@ THING_COLOR, STUFF_COLOR = PALETTE[1], PALETTE[3]
 
 
 def panoptic_quality_figure(quality: PanopticQuality, *, max_classes: int = 40) -> DescribedFigure:
-    """One bar per class by falling PQ, with marks for SQ and RQ; PQ is their product.
+    """One bar per class, in order of falling PQ, with marks for SQ and RQ; PQ is their product.
 
     Args:
         quality: of an evaluation.
-        max_classes: bars at most; of more classes the best and the worst half are shown.
+        max_classes: bars at most; of more classes, the best and the worst are shown, half each.
     """
     parts = ((quality.thing_classes, THING_COLOR), (quality.stuff_classes, STUFF_COLOR))
     rows = [

@@ -35,19 +35,19 @@ from blendmask_lite.structures import Detections
 __all__ = ["figure_1", "figure_4", "overview_figure"]
 
 MOST_BASES = 4  # two by two
-SCORE = 0.3  # least score of what is drawn
+SCORE = 0.3  # lowest score of what is drawn
 
 
 @torch.no_grad()
 def figure_1(
     model: BlendMask, image: Tensor, *, chosen: int = 0, score_threshold: float = SCORE
 ) -> DescribedFigure:
-    """BlendMask, figure 1: bases, times one object's attentions, added up to its mask.
+    """BlendMask, figure 1: bases times one object's attentions, added up to its mask.
 
     Args:
         model: in evaluation mode.
         image: (3, H, W), RGB, float in [0, 1] or uint8; resized to the model's test size.
-        chosen: which detection, 0 is the best one.
+        chosen: which detection; 0 is the best one.
         score_threshold: as in `BlendMask.predict`.
 
     Raises:
@@ -76,9 +76,9 @@ def figure_1(
 def figure_4(model: BlendMask, image: Tensor, *, score_threshold: float = SCORE) -> DescribedFigure:
     """BlendMask, figure 4: the bases of a picture, and where each object takes its mask from.
 
-    On the left the bases, on the right the masks; in the middle each object has, at every place,
-    the colour of the bases that its score maps select there. Of more than four bases those that
-    contribute most to the objects are drawn.
+    The bases are on the left, the masks on the right; in the middle each object has, at every
+    place, the colour of the bases that its score maps select there. If there are more than four
+    bases, those that contribute most to the objects are drawn.
 
     Args:
         model: in evaluation mode.
@@ -146,7 +146,7 @@ def overview_figure(
         bases: (K, H/s, W/s); the first four are drawn.
         attentions: (N, K, M, M) raw, one set per detection.
         stride: s of the bases, pixels.
-        chosen: whose attentions are drawn.
+        chosen: the detection whose attentions are drawn.
     """
     figure = described_figure(
         (12.8, 3.7),

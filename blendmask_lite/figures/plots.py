@@ -49,16 +49,16 @@ def lines_figure(
     levels: Mapping[str, float] | None = None,
     has_markers: bool = True,
 ) -> DescribedFigure:
-    """One line per curve, told apart by its colour, and by its marker if it has markers.
+    """One line per curve, each with its own colour, and its own marker if `has_markers`.
 
     Args:
-        curves: equally many x and y by name.
+        curves: x and y by name, equally many of both.
         x_label: what x is, with its unit.
         y_label: what y is, with its unit.
         title: above.
         is_log: both axes are logarithmic; every x has a tick, so they should be few.
-        levels: heights by name that are drawn as dashed lines.
-        has_markers: a marker at every point; False suits curves of many points.
+        levels: heights, by name, to draw as dashed lines.
+        has_markers: whether every point has a marker; False suits curves with many points.
 
     Raises:
         ValueError: no curves.
@@ -98,13 +98,13 @@ def maps_figure(
     unit: str = "cells",
     size: float = 2.3,
 ) -> DescribedFigure:
-    """Maps in one row, as squares whatever their number of cells.
+    """Maps in one row, drawn as squares whatever their number of cells.
 
     Args:
         maps: (h, w) each, by title; at least one.
-        label: what the values are, with their unit; stands at the colour bar.
+        label: what the values are, with their unit; written at the colour bar.
         colors: colour map; the default suits values around zero.
-        limits: both ends of the scale; None: as wide around zero as the values need.
+        limits: both ends of the scale; None: around zero, as wide as the values need.
         unit: of the axes.
         size: side of a panel, inches.
 
@@ -128,11 +128,11 @@ def maps_figure(
 def cells_figure(
     rows: Mapping[str, Sequence[float]], *, marked: Sequence[int] = (), title: str = ""
 ) -> DescribedFigure:
-    """Rows of cells with their values written in, as for a calculation by hand.
+    """Rows of cells with their values written in, as in a calculation by hand.
 
     Args:
-        rows: by name, from above; equally many values each. Red is above 0, blue is below.
-        marked: numbers of cells that a frame points out through all rows.
+        rows: by name, from the top; equally many values each. Red is above 0, blue below.
+        marked: indices of cells that a frame marks in all rows.
         title: above all.
 
     Raises:
@@ -179,7 +179,7 @@ class Column:
 
 
 def compare_rows(columns: Sequence[Column], *, title: str) -> DescribedFigure:
-    """Every row at its height, every column in its panel; the mark of its best row is filled.
+    """One panel per column, with its rows at common heights; the best row's mark is filled.
 
     Args:
         columns: at least one, all with the same rows in the same order.
@@ -243,10 +243,10 @@ def intervals_figure(
 
     Args:
         estimates: name -> value and half width of its interval; a half width of 0 draws none, and
-            the mark is filled if it lies outside of the band.
+            the mark is filled if it lies outside the band.
         label: of the values, with their unit.
         title: above the plot.
-        truth: a dashed line.
+        truth: value of a dashed line.
         band: half width of a grey band around zero.
         band_label: of the band, for the legend.
 

@@ -62,7 +62,7 @@ def basis_scores_figure(
 
     Args:
         scores: of K bases; the mean maps of the first six are drawn.
-        untrained: of networks without training; the grey band holds all of their bases.
+        untrained: of untrained networks; the grey band covers all of their bases.
         title: above all.
     """
     columns = (scores.object_auc, scores.depth, scores.x, scores.y)
@@ -213,14 +213,14 @@ def _write(ax: Axes, x: float, y: float, text: str, side: str) -> None:
     draw_text(ax, x, y, text, size=7, ha=side, color=INK)
 
 
-NARROW = 0.06  # share of the longest bar below which a part has no number in it
+NARROW = 0.06  # share of the longest bar below which a part gets no number
 HATCHES = ("", "///")  # of the first six stages, and of the next six
 
 
 def stages_figure(
     costs: Mapping[str, Mapping[str, float]], *, unit: str, title: str = ""
 ) -> DescribedFigure:
-    """A bar for each row, divided into its stages.
+    """One bar per row, divided into its stages.
 
     Args:
         costs: row -> stage -> cost, the same stages in every row.
@@ -280,7 +280,7 @@ def growth_figure(
     curves = {name: (list(method), list(method.values())) for name, method in costs.items()}
     figure = lines_figure(curves, x_label="objects in the picture", y_label=label, title=title)
     largest = max(max(method.values()) for method in costs.values())
-    figure.axes[0].set_ylim(0, 1.08 * largest)  # growth shows only against zero
+    figure.axes[0].set_ylim(0, 1.08 * largest)  # growth is visible only against zero
     return figure
 
 

@@ -58,10 +58,10 @@ def sampling_figure(
 
     Args:
         values: (H, W) map, around zero.
-        region: (4,) corners of what is divided into R x R bins, cells.
+        region: (4,) corners of the region divided into R x R bins, cells.
         points: (P, 2) as (x, y), cells.
         crop: (R, R).
-        weights: (H, W) of the map's cells behind the chosen cell; the larger ones are written in.
+        weights: (H, W) how much each map cell counts in the chosen cell; large ones are written in.
         chosen: row and column of a cell of the crop.
     """
     limits = largest_magnitude(values)
@@ -117,9 +117,9 @@ def paint_sampling(
 
     Args:
         values: (H, W) map, around zero.
-        region: (4,) corners of what is divided into bins, cells.
+        region: (4,) corners of the region divided into bins, cells.
         points: (P, 2) as (x, y), cells.
-        size: R, bins a side.
+        size: R, bins per side.
         scale: pixels of the result per cell.
 
     Returns:
@@ -145,7 +145,7 @@ def paint_sampling(
 
 
 HEAT = PALETTE[0]
-STRONG = 0.98  # share of the acting pixels that are weaker than the full heat
+STRONG = 0.98  # share of the acting pixels that stay below the full heat
 OPACITY = 0.95  # of the full heat
 COLUMNS = 4
 
@@ -157,7 +157,7 @@ class CellField:
     Attributes:
         gradient: (h, w) magnitudes over the padded picture, at least 0.
         box: (4,) corners of the theoretical field, pixels.
-        location: (x, y) where the detector says that the cell is, pixels.
+        location: (x, y) where the detector takes the cell to be, pixels.
     """
 
     gradient: Tensor

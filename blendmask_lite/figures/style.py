@@ -1,6 +1,6 @@
 """What all figures share: layout and descriptions, colours, and export to files.
 
-Colours stay apart for colour-blind eyes, and stay the same for a base in every view.
+Colours can be told apart by colour-blind readers, and a base has the same colour in every view.
 """
 
 from __future__ import annotations
@@ -75,24 +75,24 @@ __all__ = [
 # Okabe and Ito's set, without black and yellow (too light for lines on a white page). The first
 # four are the paper's colours of the bases in figure 4: red, blue, yellow, green.
 PALETTE = ("#d55e00", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
-# Of the ground, in tints that no object has.
+# Of stuff, in tints that no object has.
 STUFF_PALETTE = ("#7fb8f0", "#c9a26b", "#a98fd8", "#8fcc66", "#f2a0a5", "#f0dc6a", "#b0b0b0")
 INK = "#222222"  # text and lines that belong to no object and no base
-SIGNED = "RdBu_r"  # values around zero: blue below, white at it, red above
+SIGNED = "RdBu_r"  # values around zero: blue below, white at zero, red above
 
 
 def base_color(index: int) -> str:
-    """Colour of base `index`, counted from 0; from the seventh on they repeat."""
+    """Colour of base `index`, counted from 0; from the seventh on, colours repeat."""
     return PALETTE[index % len(PALETTE)]
 
 
 def object_color(index: int) -> str:
-    """Colour of object `index`, counted from 0; the first one is not that of the first base."""
+    """Colour of object `index`, counted from 0; the first one differs from the first base's."""
     return PALETTE[(index + 1) % len(PALETTE)]
 
 
 def stuff_color(label: int) -> str:
-    """Colour of a kind of stuff, counted from 1; from the eighth on they repeat."""
+    """Colour of a kind of stuff, counted from 1; from the eighth on, colours repeat."""
     return STUFF_PALETTE[(label - 1) % len(STUFF_PALETTE)]
 
 
@@ -131,10 +131,10 @@ class DescribedFigure(Figure):
     """
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        """PNG, the same inside HTML with its description, and the description alone.
+        """PNG, the same PNG inside HTML with its description, and the description alone.
 
-        JupyterLab prefers HTML, which is its only way to an alternative text. No plotting backend
-        is needed.
+        JupyterLab prefers HTML, which is its only way to show an alternative text. No plotting
+        backend is needed.
         """
         buffer = io.BytesIO()
         self.savefig(buffer, format="png", facecolor="white")
@@ -148,7 +148,7 @@ class DescribedFigure(Figure):
 
 
 def described_figure(size: tuple[float, float], description: str) -> DescribedFigure:
-    """An empty figure: its width and height in inches, and one sentence on what is to be seen."""
+    """An empty figure of a width and height in inches, with one sentence on what it shows."""
     figure = DescribedFigure(figsize=size, dpi=100, layout="constrained")
     figure.set_label(description)
     return figure
@@ -184,7 +184,7 @@ def panels(
 def one_panel(
     *, cell: tuple[float, float] = (2.2, 2.2), description: str
 ) -> tuple[DescribedFigure, Axes]:
-    """As `panels`: a figure with a single panel."""
+    """Like `panels`, for a figure with a single panel."""
     figure, axes = panels(1, 1, cell=cell, description=description)
     return figure, axes[0, 0]
 
@@ -192,7 +192,7 @@ def one_panel(
 def panel_grid(
     num: int, most_columns: int, *, cell: tuple[float, float], description: str, title: str = ""
 ) -> tuple[DescribedFigure, list[Axes]]:
-    """As `panels`: a figure with `num` panels in rows, and a list of their axes."""
+    """Like `panels`, for a figure with `num` panels in rows, and a list of their axes."""
     columns = max(1, min(most_columns, num))
     rows = max(1, -(-num // columns))
     figure, axes = panels(rows, columns, cell=cell, description=description, title=title)
@@ -204,7 +204,7 @@ def panel_grid(
 def picture_cell(
     image: Tensor, width: float, *, title: float, most: float = 1e9
 ) -> tuple[float, float]:
-    """Size of a panel for an image (3, H, W), inches: `title` is the height of what is above."""
+    """Size of a panel for an image (3, H, W), inches; `title` is the height above the image."""
     return width, min(most, width * image.shape[-2] / image.shape[-1] + title)
 
 
@@ -299,9 +299,9 @@ def draw_outline(
     style: str = "-",
     is_closed: bool = False,
 ) -> None:
-    """A line between the pixels inside (H, W) bool and those outside, if there are both.
+    """A line between the pixels inside and outside an (H, W) bool mask, if it has both.
 
-    Closed: also along the border of the map.
+    If `is_closed`, the line also follows the border of the map.
     """
     values = np.pad(mask.detach().cpu().float().numpy(), int(is_closed))
     if 0 < values.mean() < 1:
@@ -324,7 +324,7 @@ def add_color_bar(
     label: str,
     colors: str | Colormap = SIGNED,
 ) -> None:
-    """One scale for several maps that share colours and limits; arguments as `draw_map`'s."""
+    """One scale for several maps that share colours and limits; arguments as in `draw_map`."""
     mappable = ScalarMappable(Normalize(*_both_ends(limits)), colors)
     bar = figure.colorbar(mappable, ax=list(beside), fraction=0.03, aspect=25, pad=0.02)
     bar.set_label(label, fontsize=8)
@@ -334,21 +334,21 @@ def add_color_bar(
 def draw_text(
     axes: Axes, x: float, y: float, text: str, *, size: float = 8, **settings: Any
 ) -> None:
-    """A text centered at a place; `settings` are those of matplotlib's text."""
+    """Text centered at a position; `settings` are those of matplotlib's text."""
     axes.text(x, y, text, fontsize=size, **{"ha": "center", "va": "center"} | settings)
 
 
 def draw_name(
     axes: Axes, x: float, y: float, name: str, *, color: str, size: float = 8, **settings: Any
 ) -> None:
-    """A name on a ground of its object's colour; `settings` are those of matplotlib's text."""
+    """A name on a background in its object's colour; `settings` are those of matplotlib's text."""
     box = {"facecolor": color, "edgecolor": "none", "pad": 1.5} | settings.pop("bbox", {})
     settings = {"clip_on": True} | settings
     axes.text(x, y, name, color=text_on(color), fontsize=size, bbox=box, **settings)
 
 
 def finish_plot(axes: Axes, *, x: str = "", y: str = "", title: str = "", ticks: float = 8) -> None:
-    """Labels and numbers in the usual sizes, no frame above and on the right."""
+    """Set labels and numbers in the usual sizes, with no frame above or on the right."""
     axes.set_xlabel(x, fontsize=8)
     axes.set_ylabel(y, fontsize=8)
     if title:
@@ -358,13 +358,13 @@ def finish_plot(axes: Axes, *, x: str = "", y: str = "", title: str = "", ticks:
 
 
 def legend_below(figure: Figure, *, columns: int, size: float = 8, **entries: Any) -> None:
-    """A legend under the panels; `entries` are `handles` and `labels`, by default the axes'."""
+    """A legend under the panels; `entries` are `handles` and `labels`, by default the axes' own."""
     place: Any = "outside lower center"
     figure.legend(loc=place, ncols=columns, fontsize=size, frameon=False, **entries)
 
 
 def as_pixels(picture: Image.Image) -> Tensor:
-    """A picture of PIL, RGB, as (3, H, W) uint8."""
+    """An RGB picture from PIL as (3, H, W) uint8."""
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
@@ -413,26 +413,26 @@ def _finish(axes: Axes, title: str, unit: str, title_color: str = INK) -> None:
     axes.set_ylabel(f"y, {unit}", fontsize=7, labelpad=1)
 
 
-# Inches. A column and the text of a two-column paper; a slide of 16 : 9.
+# Inches: a column and the full text width of a two-column paper, and a 16 : 9 slide.
 WIDTHS = {"column": 3.3, "text": 6.9, "slide": 12.8}
 FORMATS = (".pdf", ".svg", ".png")
 LEAST_FONT = 5.0  # points: the smallest that prints
 
 
 def fit_figure(figure: Figure, width: float | str) -> Figure:
-    """Make a figure as wide as the page, text and lines with it; the figure itself is changed.
+    """Make a figure as wide as the page, scaling its text and lines; it is changed in place.
 
     Text does not become smaller than 5 points, so a figure of many panels may not fit a column.
 
     Args:
-        figure: of this package, or any with a layout that follows its size.
+        figure: from this package, or any other whose layout follows its size.
         width: inches, or a name of `WIDTHS`.
 
     Returns:
         The same figure.
 
     Raises:
-        ValueError: another name, or a width that is not above 0.
+        ValueError: an unknown name, or a width that is not above 0.
     """
     if isinstance(width, str):
         if width not in WIDTHS:
@@ -471,17 +471,17 @@ def fit_figure(figure: Figure, width: float | str) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path | str, *, dpi: float = 300) -> Path:
-    """Write a figure in the format of the ending: .pdf and .svg are vectors, .png is pixels.
+    """Write a figure in the format of the file ending: .pdf and .svg are vectors, .png is pixels.
 
     Text stays text that can be searched and edited: TrueType fonts in PDF, no outlines in SVG.
 
     Args:
         figure: to write.
         path: of the file.
-        dpi: of .png, and of pixels inside the others.
+        dpi: of .png, and of pixel images inside the other formats.
 
     Raises:
-        ValueError: another ending.
+        ValueError: the ending is none of these.
     """
     path = Path(path)
     if path.suffix not in FORMATS:

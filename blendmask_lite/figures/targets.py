@@ -1,4 +1,4 @@
-"""Which location of which level learns which object, and what FCOS' rules do.
+"""Which location of which level learns which object, and what FCOS's rules do.
 
 Chapter 03.
 """
@@ -65,7 +65,7 @@ def targets_figure(
         boxes: (N, 4) of the true objects, corners, pixels.
         names: of the objects.
         owners: (h, w) int64 of every level: which object each location learns, -1 for none.
-        ambiguous: (h, w) bool of every level: several objects claim it.
+        ambiguous: (h, w) bool of every level: whether several objects claim the location.
         strides: of every level, pixels.
         level_names: of every level.
     """
@@ -121,12 +121,12 @@ def paint_locations(
         image: (3, H, W) uint8 or float in [0, 1].
         boxes: (N, 4) of the true objects, corners, pixels.
         owner: (h, w) int64: which object each location learns, -1 for none.
-        ambiguous: (h, w) bool: several objects claim it.
+        ambiguous: (h, w) bool: whether several objects claim the location.
         stride: of the level, pixels.
         scale: pixels of the result per pixel of the image.
 
     Returns:
-        (3, h * stride * scale, w * stride * scale) float in [0, 1]; what is padded is white.
+        (3, h * stride * scale, w * stride * scale) float in [0, 1]; padding is white.
     """
     h, w = owner.shape
     cell = stride * scale
@@ -160,9 +160,9 @@ def _dots(cell: int, middle: int, reach: int) -> Tensor:
 
 
 SIDES = ("l", "t", "r", "b")
-WAYS = ((-1, 0), (0, -1), (1, 0), (0, 1))  # of the sides, as (x, y)
+WAYS = ((-1, 0), (0, -1), (1, 0), (0, 1))  # directions of the sides, as (x, y)
 ARROW = {"arrowstyle": "->", "linewidth": 1.8, "shrinkA": 0, "shrinkB": 0}
-MOST_CLAIMS = 3  # told apart by colour
+MOST_CLAIMS = 3  # numbers of claims told apart by colour
 CLAIM_COLORS = ("#e8e8e8", "#56b4e9", "#e69f00", "#d55e00")  # none, one, two, three and more
 
 
@@ -199,7 +199,7 @@ def sides_figure(
         location: (2,) as (x, y), pixels.
         boxes: (N, 4) corners of all objects, pixels.
         ltrb: (N, 4) distances from the location, pixels; negative ones point out of the box.
-        names: by object, of those that get a panel.
+        names: by object; only these objects get a panel.
     """
     told = "; ".join(
         f"{name}: " + ", ".join(f"{s} {v:.0f}" for s, v in zip(SIDES, row.tolist(), strict=True))
@@ -277,8 +277,8 @@ def ambiguity_figure(rules: Mapping[str, tuple[float, float]]) -> DescribedFigur
     """Two bar charts: locations of a picture that learn an object, and how many are ambiguous.
 
     Args:
-        rules: by rule the number of locations that learn, and the share (0 to 1) of them that
-            several objects claim.
+        rules: by rule, the number of locations that learn an object, and the share of them (0 to 1)
+            that several objects claim.
     """
     told = "; ".join(
         f"{rule}: {number:.0f} locations, {100 * share:.0f} % claimed by several"

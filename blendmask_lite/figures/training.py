@@ -1,4 +1,4 @@
-"""How a training went: curves of runs, and how masks come into being.
+"""How a training run went: curves of runs, and how masks come into being.
 
 Chapter 12.
 """
@@ -56,13 +56,13 @@ def curves_figure(
 ) -> DescribedFigure:
     """One panel per loss, one for the learning rate, one for AP; one colour per run.
 
-    The pale lines are single steps, the strong ones their mean over a fiftieth of the longest run.
+    The pale lines are single steps, the strong ones averages over a fiftieth of the longest run.
 
     Args:
         steps: run -> columns "iteration", "learning_rate" and the losses; a run without some of
             them has no line there.
-        evaluations: run -> columns "iteration", "mask AP" and "box AP", for the runs that have
-            such; percent.
+        evaluations: run -> columns "iteration", "mask AP" and "box AP" in percent, for the runs
+            that have evaluations.
         losses: columns to draw, in this order.
 
     Raises:
@@ -126,7 +126,7 @@ def _draw(ax: Axes, table: Table, name: str, *, window: int = 0, **style: Any) -
 
 
 def _finish(ax: Axes, name: str) -> None:
-    """Numbers and grid; from zero to the largest value, except for single steps' peaks."""
+    """Numbers and grid; from zero to the largest value, ignoring peaks of single steps."""
     finish_plot(ax, title=name.replace("_", " "), ticks=7)
     ax.locator_params(axis="x", nbins=5)
     ax.grid(color="#dddddd", linewidth=0.6)
@@ -165,10 +165,10 @@ def moment_figure(
         attentions: (k, m, m) raw, of the object; k = 0 if the merger has none.
         mask_probabilities: (R, R) over the box.
         stride: of the bases, pixels per cell.
-        found_masks: (D, H, W) bool, what a detection would give; painted on the picture.
+        found_masks: (D, H, W) bool, the masks that the model finds, painted on the picture.
         shown: which bases to draw; None: the first four.
-        limits: largest magnitudes of bases and attentions on the colour scales, the same for
-            several moments that are to be compared; None: those of this one.
+        limits: largest magnitudes of bases and attentions on the colour scales, which should be the
+            same for moments that are to be compared; None: those of this moment.
         title: above all.
     """
     columns = list(range(min(MOST, len(bases)))) if shown is None else list(shown)
@@ -215,7 +215,7 @@ def film_figure(
     Every moment has its own scale: early bases are faint.
 
     Args:
-        image: (3, H, W) uint8 or float in [0, 1]; the object's part of it begins the first row.
+        image: (3, H, W) uint8 or float in [0, 1]; the object's part of it starts the first row.
         box: (4,) of the object, corners, pixels.
         true_mask: (H, W) bool, outlined in the masks.
         bases: iteration -> (K, R, R) crops along the box; the first four are drawn.
@@ -224,7 +224,7 @@ def film_figure(
         title: above all.
 
     Raises:
-        ValueError: no moments, or maps of other moments.
+        ValueError: no moments, or maps for other moments.
     """
     moments = list(mask_probabilities)
     if not moments or list(bases) != moments or list(mask_iou) != moments:
@@ -255,7 +255,7 @@ def film_figure(
 
 
 def _draw_mask(ax: Axes, probabilities: Tensor, box: Tensor, true_mask: Tensor) -> None:
-    """Probabilities in grey, the true outline over them, as wide and high as the box is."""
+    """Probabilities in grey, with the true outline over them, in the shape of the box."""
     truth = crop_masks(true_mask[None], box[None].float(), len(probabilities))[0]
     drawn = draw_map(
         ax, probabilities, colors="Greys", limits=(0, 1), title="mask, 0 to 1; line: truth"
@@ -285,7 +285,7 @@ def mask_progress_figure(
         mask_iou: (T, N) with the true masks, 0 to 1; NaN if a moment could not be read.
         names: of the N objects.
         chosen: which object.
-        moment: place of a moment to mark, from 0; None marks none.
+        moment: index of a moment to mark, from 0; None marks none.
         size: width and height, inches.
 
     Raises:
@@ -304,7 +304,7 @@ def mask_progress_figure(
     )
     figure.set_layout_engine("none")
     left = margin_cells(num) / (num + margin_cells(num))
-    ax.set_position((left, 0.24, 1 - left, 0.70))  # a moment is as wide everywhere
+    ax.set_position((left, 0.24, 1 - left, 0.70))  # a moment is equally wide everywhere
     strong: dict[str, Any] = {"linewidth": 2.2, "marker": "o", "markersize": 3.5}
     for place in sorted(range(len(names)), key=lambda place: place == chosen):
         style = strong if place == chosen else {"linewidth": 1.0, "alpha": 0.45}
@@ -322,7 +322,7 @@ def mask_progress_figure(
         label.set_horizontalalignment("right" if where == num - 1 else "center")
     ax.set_xlabel("iterations", fontsize=7, labelpad=1)
     ax.grid(color="#dddddd", linewidth=0.6)
-    # The margin has room for numbers only, so the axis' name stands inside.
+    # The margin has room only for numbers, so the axis's name goes inside.
     whose = f", {names[chosen]}" if names else ""
     text = f"IoU of the mask{whose}" + (f" (pale: the other {len(names) - 1})" if names[1:] else "")
     ax.text(0.01, 0.97, text, transform=ax.transAxes, fontsize=7, va="top", color=INK)
