@@ -212,7 +212,7 @@ def _by_pycocotools(
 
 
 def _as_result(numbers: dict[str, float], precision: NDArray[np.float64]) -> AveragePrecision:
-    """From numbers 0 to 1 and (10, 101, C, sizes, limits of detections); -1 means no value."""
+    """The result, from numbers 0 to 1 and (10, 101, C, sizes, detection limits); -1: no value."""
     every = precision[:, :, :, 0, -1]
     every = np.where(every < 0, np.nan, every)
     return AveragePrecision(

@@ -32,7 +32,7 @@ def precision_recall(is_right: Tensor, num_objects: int) -> tuple[Tensor, Tensor
 
 
 def average_precision(is_right: Tensor, num_objects: int, recalls: Tensor) -> Tensor:
-    """The best precision with at least a certain recall, averaged over such recalls.
+    """The best precision at a given recall or above, averaged over the given recalls.
 
     Args:
         is_right: (D,) bool, as in `precision_recall`.

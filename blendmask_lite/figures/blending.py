@@ -83,7 +83,7 @@ def compare_attentions_figure(
     image: Tensor | None = None,
     boxes: Tensor | None = None,
 ) -> DescribedFigure:
-    """The score maps of two objects side by side, and below what the first has more of.
+    """The score maps of two objects, and below them where the first has more than the second.
 
     Args:
         scores: (2, K, R, R), as `Merger.scores` gives them.

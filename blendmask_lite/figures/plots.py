@@ -239,7 +239,7 @@ def intervals_figure(
     band: float | None = None,
     band_label: str = "",
 ) -> DescribedFigure:
-    """One row per number: a mark and its interval; the mark is filled if zero lies outside of it.
+    """One row per number: a mark and its interval; the mark is filled if zero lies outside it.
 
     Args:
         estimates: name -> value and half width of its interval; a half width of 0 draws none, and

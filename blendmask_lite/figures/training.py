@@ -56,7 +56,7 @@ def curves_figure(
 ) -> DescribedFigure:
     """One panel per loss, one for the learning rate, one for AP; one colour per run.
 
-    The pale lines are single steps, the strong ones averages over a fiftieth of the longest run.
+    The pale lines are single steps, the strong ones means over a fiftieth of the longest run.
 
     Args:
         steps: run -> columns "iteration", "learning_rate" and the losses; a run without some of

@@ -40,10 +40,10 @@ class BlendMask(nn.Module):
 
     Args:
         config: architecture and input convention; `PRESETS` has the named ones.
-        backbone: a module of your own in place of the config's; see `Backbone`.
-        bottom: in place of the config's bottom module; see `BottomModule`. It has to predict the
-            config's `num_bases`, unless the merger is also your own.
-        merger: in place of the config's; see `Merger`.
+        backbone: a module of your own, instead of the config's; see `Backbone`.
+        bottom: used instead of the config's bottom module; see `BottomModule`. It has to predict
+            the config's `num_bases`, unless the merger is also your own.
+        merger: used instead of the config's; see `Merger`.
         inference: test size and thresholds; by default as in the released code.
         class_names: C names for the labels; by default "class 0", "class 1", ...
         stuff_names: S names for the kinds of stuff; by default "stuff 1", "stuff 2", ...
@@ -55,7 +55,7 @@ class BlendMask(nn.Module):
             these names, and `load_model` asks for the parts.
 
     Raises:
-        TypeError: `config` is no ModelConfig.
+        TypeError: `config` is not a ModelConfig.
         ValueError: a part lacks what its protocol asks for, the number of names or ids is not the
             config's number of classes, a name is not a string, or two classes share an id.
     """
@@ -281,8 +281,8 @@ class BlendMask(nn.Module):
             images: tensors (3, H, W), RGB, float in [0, 1] or uint8; an empty list is allowed.
             output_sizes: (height, width) of the boxes and masks wanted, one per image; by default
                 the sizes of the images.
-            score_threshold: class probability x centerness has to be above it, 0 to 1; the score of
-                a detection is the square root of that product.
+            score_threshold: 0 to 1; objects need a class probability x centerness above it, and
+                have the square root of that product as their score.
             max_detections: per image, at least 1.
 
         Returns:
@@ -364,7 +364,7 @@ class BlendMask(nn.Module):
         Args:
             images: as `predict` takes them.
             output_sizes: (height, width) wanted, one per image; by default those of the images.
-            score_threshold: least score of an object; 0.45 in the released code, 0.2 in the
+            score_threshold: lowest score of an object; 0.45 in the released code, 0.2 in the
                 paper (section 4.4).
             overlap: largest share of an object's mask that better objects may cover.
             stuff_area: smallest area of a kind of stuff, in pixels of the output.

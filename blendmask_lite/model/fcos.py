@@ -257,7 +257,7 @@ def select_candidates(
         centerness_logits: (L,).
         locations: (L, 2) pixels.
         level_sizes: number of locations of every level; they add up to L.
-        score_threshold: class probability x centerness has to be above it.
+        score_threshold: pairs need a class probability x centerness above it.
         max_per_level: largest number of pairs kept per level, the best ones.
 
     Returns:

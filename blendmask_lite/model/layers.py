@@ -276,7 +276,7 @@ class DeformConv2d(nn.Conv2d):
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside the `with` block the model is in evaluation mode; afterwards its old mode returns."""
+    """Inside the `with` block the model is in evaluation mode; afterwards its old mode is back."""
     was_training = model.training
     model.eval()
     try:

@@ -30,7 +30,7 @@ NUM_STEPS = {"p2": 1, "p3": 1, "p4": 2, "p5": 3}
 
 
 class PanopticHead(nn.Module):
-    """Logits of all things as one class and of every kind of stuff, at stride 4.
+    """Logits of all things as one class, and of every kind of stuff, at stride 4.
 
     P2 to P5 are each brought to stride 4 in steps of a 3x3 convolution, GroupNorm, ReLU and a
     doubling; the results are summed, and a 1x1 convolution classifies the sum (Panoptic FPN, figure
@@ -68,7 +68,7 @@ def enlarge_logits(logits: Tensor) -> Tensor:
 def semantic_labels(
     logits: Tensor, image_size: tuple[int, int], output_size: tuple[int, int]
 ) -> Tensor:
-    """The likeliest class of every pixel of one image.
+    """The most likely class of every pixel of one image.
 
     Args:
         logits: (1+S, h, w) of the branch, over the padded input.
@@ -115,7 +115,7 @@ def merge_things_and_stuff(
     Args:
         detections: N instances with masks (N, H, W).
         labels: (H, W) integers: 0 things, 1 to S stuff.
-        score_threshold: least score of an instance.
+        score_threshold: lowest score of an instance.
         overlap: largest share of a mask that may already be covered.
         stuff_area: fewest free pixels that make a segment of a kind of stuff.
 

@@ -242,7 +242,7 @@ def fast_nms(
 def _overlaps_of_better(
     boxes: Tensor, scores: Tensor, labels: Tensor, class_wise: bool
 ) -> tuple[Tensor, Tensor]:
-    """The order of the scores, and (N, N) IoU in it, if row i is better than column j, else 0."""
+    """The order of the scores, and (N, N) IoUs in it: of row i with a worse column j, else 0."""
     order = scores.argsort(descending=True, stable=True)
     overlaps = box_iou(boxes[order], boxes[order]).triu(diagonal=1)
     if class_wise:

@@ -35,9 +35,9 @@ class BoxLoss:
 
     Attributes:
         value: infinite for -log IoU of boxes that do not touch.
-        gradient: by the sides x0, y0, x1, y1 of the predicted box, per pixel; 0 if the loss is
-            infinite, since no direction is better than another, and for a side that lies on the
-            true one.
+        gradient: with respect to the sides x0, y0, x1, y1 of the predicted box, per pixel; 0 if the
+            loss is infinite, since no direction is better than another, and for a side that lies on
+            the true one.
     """
 
     value: float
@@ -83,8 +83,8 @@ def follow_gradient(
 ) -> list[Box]:
     """Boxes on the way down, starting with the first one.
 
-    In each step the side with the largest gradient moves by one pixel, and the others in
-    proportion, or by a half, a quarter, ... of that if the loss would not fall.
+    In each step the side with the largest gradient moves by one pixel, the others in
+    proportion; or by a half, a quarter, ... of that if the loss would not fall.
 
     Args:
         name: of the loss.

@@ -65,7 +65,7 @@ class TrueObjects:
 
 @torch.no_grad()
 def look_at_objects(model: BlendMask, sample: Sample) -> TrueObjects:
-    """Run a model on an image at its test size. Its mode is restored afterwards.
+    """Run a model on an image at its test size. The model's mode is restored afterwards.
 
     Raises:
         ValueError: the sample has no masks.

@@ -36,7 +36,7 @@ _NO_BUFFERS: dict[str, Any] = {_NEW_NAME if _IS_RENAMED else "broadcast_buffers"
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes that train together; for a single process no method does anything.
+    """The processes that train together; with a single process, no method does anything.
 
     A method that exchanges something has to be called by all of them, in the same order.
 
@@ -88,7 +88,7 @@ class Ranks:
         return DistributedDataParallel(step, gradient_as_bucket_view=True, **_NO_BUFFERS)
 
     def without_exchange(self, step: object) -> contextlib.AbstractContextManager[None]:
-        """Inside the `with` block, each process adds up the gradients of `wrap`'s step alone."""
+        """Inside the `with` block, each process adds up its own gradients of `wrap`'s step."""
         if isinstance(step, DistributedDataParallel):
             return step.no_sync()
         return contextlib.nullcontext()

@@ -78,7 +78,7 @@ class NonFiniteLossError(ValueError):
 
 
 class TrainingState:
-    """All that changes during training; a checkpoint of it can be continued bit by bit.
+    """All that changes during training; from a checkpoint of it, training continues bit by bit.
 
     Attributes:
         model: the network being trained.
@@ -200,11 +200,11 @@ def train(
         batches: those of iterations `state.iteration` and later, in order; this process's shares.
         config: schedule, clipping, precision and intervals.
         on_step: called after every optimizer step.
-        on_checkpoint: called every `config.checkpoint_every` steps and before leaving.
+        on_checkpoint: called every `config.checkpoint_every` steps and before returning.
         on_evaluate: called every `config.evaluate_every` steps and after the last; if it returns
             True in any process, training is finished.
         should_stop: asked in every step; if True in any process, the step is completed, a
-            checkpoint saved, and training left. A single process asks when the step is done.
+            checkpoint is saved, and this returns. A single process asks when the step is done.
         ranks: the processes that train together, and the device of this one.
         totals_of: see `add_gradients`.
 
@@ -334,7 +334,7 @@ def add_gradients(
         num_parts: number of parts to divide it into; must divide its number of images.
         precision: of the network, "float32" or "bfloat16".
         ranks: the processes whose shares make up the batch.
-        totals_of: counts images, as `Criterion.totals`; needed with several parts or processes.
+        totals_of: as `Criterion.totals`; needed with several parts or processes.
 
     Returns:
         The names of n losses, and their (parts, n) values, divided by the counts of the whole step.
@@ -375,7 +375,7 @@ USUAL_CLIP = 5.0
 
 
 def what_helps(iteration: int, config: TrainConfig, *, has_bad_boxes: bool = False) -> str:
-    """Sentences with the options to try, the likeliest first.
+    """Sentences with the options to try, the most promising first.
 
     Args:
         iteration: the one in which it happened.

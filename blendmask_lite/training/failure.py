@@ -32,7 +32,7 @@ class FailedStep:
     """A step that went wrong, with the batch of all processes.
 
     Attributes:
-        checkpoint: weights before the step; but its norms' statistics have already seen the images.
+        checkpoint: weights before the step, but its norms' statistics have already seen the images.
         iteration: steps done before it.
         images: B images (3, H, W), uint8, augmented.
         targets: B targets.
@@ -113,7 +113,7 @@ def replay_failure(
     """
     failed = read_failure(path)
     config = failed.checkpoint.training["config"]  # type: ignore[index]
-    # The norms' statistics have seen the images already, and may be what is not finite.
+    # The norms' statistics have seen the images already, and may themselves not be finite.
     model = build_model(failed.checkpoint, source=path, must_be_finite=False, **own_parts)
     model = model.to(device).train()
     torch.manual_seed(config["seed"] + 1_000_003 * failed.iteration)

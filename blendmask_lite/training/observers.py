@@ -81,7 +81,7 @@ class RunTables(Observer):
 
     Args:
         run: its folder.
-        iteration: rows of later iterations are cut, because those iterations will be done again.
+        iteration: rows of later iterations are removed, because these will be done again.
         is_evaluated: False leaves evaluation.csv out.
     """
 
@@ -214,7 +214,7 @@ class ProgressLine(Observer):
         self.note(f"iteration {state.iteration}: {values} on {self.num_images} images")
 
     def update(self, record: StepRecord) -> None:
-        """Take in a step; and print if it is time."""
+        """Take in a step, and print if it is time."""
         self.recent.append(record)
         now = time.monotonic()
         is_last = record.iteration == self.iterations

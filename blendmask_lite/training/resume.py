@@ -34,8 +34,8 @@ __all__ = [
     "save_trained",
 ]
 
-# Settings that may differ when a run continues: they change its time and disk space, but its
-# weights at a given iteration at most by the rounding of sums.
+# Settings that may differ when a run continues: they change its duration and how much it stores,
+# but its weights at a given iteration at most by the rounding of sums.
 FREE_ON_RESUME = {
     *("num_workers", "checkpoint_every", "evaluate_every", "patience", "accumulate", "is_compiled")
 }
@@ -67,8 +67,8 @@ def find_last_checkpoint(run: RunFolder, is_resumed: bool) -> Checkpoint | None:
     """The newest checkpoint of a run; None if there is none.
 
     Raises:
-        FileExistsError: there is one, but the run is not to be continued; or there is none, but a
-            model that the run would replace.
+        FileExistsError: there is one, but the run is not to be continued; or there is none, but
+            there is a model that the run would replace.
         ValueError: the file is not a training checkpoint.
     """
     if not run.last.exists():
@@ -91,7 +91,7 @@ def find_last_checkpoint(run: RunFolder, is_resumed: bool) -> Checkpoint | None:
 
 
 def evaluated_model(state: TrainingState) -> BlendMask:
-    """The state's `best_model`, a BlendMask in every run of this file."""
+    """The state's `best_model`, which is a BlendMask in every run of this file."""
     model = state.best_model
     assert isinstance(model, BlendMask)
     return model

@@ -98,8 +98,8 @@ def train_model(
             without a checkpoint to continue from.
         ValueError: `dataset` or `validation` lacks what it needs; `model` and the recipe have
             different configs; the recipe differs from the continued run's in more than a greater
-            length; the data differs from the run's, or has not the model's number of classes or
-            kinds of stuff; or there is a patience but no evaluation.
+            length; the data differs from the run's, or does not have the model's number of
+            classes or kinds of stuff; or there is a patience but no evaluation.
         NonFiniteLossError: see `engine.train`; the step is in failure.pt.
         OSError: the disk is full, or cannot be written to; the last checkpoint is intact.
     """

@@ -72,8 +72,8 @@ class TrainConfig:
     max_size: int = 1333  # longest side allowed, pixels
     crop: float | None = None  # smallest share of each side that a random window keeps
     jitter: tuple[float, float] | None = None  # instead of crop: scales in squares of train_sizes
-    flip: bool = True  # left and right, every second image
-    channel_permutation: bool = False  # shuffle the colour channels: so that colour tells nothing
+    flip: bool = True  # exchange left and right in half of the images
+    channel_permutation: bool = False  # shuffle the colour channels, so that colour tells nothing
     # Running
     seed: int = 0  # of initial weights, order of the images and their augmentation
     precision: Literal["float32", "bfloat16"] = "float32"  # of the network; losses are float32

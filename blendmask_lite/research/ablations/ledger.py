@@ -14,7 +14,7 @@ from blendmask_lite.files import shipped_ledger
 
 __all__ = ["LedgerRow", "LedgerTable", "collect_ledger", "read_ledger"]
 
-COLUMNS = ("box AP", "AP", "IoU", "IoU overlapping")  # of our columns, those that are kept
+COLUMNS = ("box AP", "AP", "IoU", "IoU overlapping")  # the columns of ours that are kept
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class Regime:
     Attributes:
         name: of the regime.
         shapes: size and difficulty of the pictures.
-        iterations: of 8 pictures, with the settings of preset nano but no averaging of weights.
+        iterations: of 8 pictures each, with the settings of preset nano but no weight averaging.
         num_train: pictures per pass.
         num_test: held-out pictures that are scored.
     """
@@ -124,14 +124,14 @@ def run_model(
     *,
     make_merger: MakeMerger | None = None,
 ) -> dict[str, Any] | None:
-    """Train one model and score it, or read the scores that are there.
+    """Train one model and score it, or read existing scores.
 
     A training that was stopped continues where it left off.
 
     Args:
         model: architecture.
         regime: data and schedule.
-        seed: of initial weights, order and augmentation; the images are the same for all.
+        seed: of initial weights, order and augmentation; the images are the same for all seeds.
         folder: that holds one folder per run.
         make_merger: replaces the config's merger.
 
@@ -224,7 +224,7 @@ class ObjectScores:
         iou: (n,) float64, 0 to 1, of predicted and true mask.
         is_isolated: (n,) bool, no other box touches its own.
         is_overlapping: (n,) bool, another box overlaps its own by an IoU of `OVERLAP` or more.
-        shares_center: (n,) bool, the center of another box is as near as `SAME_CENTER` says.
+        shares_center: (n,) bool, another box's center is within `SAME_CENTER` of its own.
     """
 
     image: Tensor
