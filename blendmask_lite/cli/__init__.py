@@ -17,8 +17,9 @@ from blendmask_lite.terminal import clear_line, printable
 
 __all__ = ["COMMANDS", "main"]
 
-# What `--help` says of each command. The module of that name, whose docstring is the longer
-# description, is imported when it is called: torch, torchvision and matplotlib take seconds.
+# What `--help` says about each command. The command's module, whose docstring is the longer
+# description, is imported only when the command is called: torch, torchvision and matplotlib take
+# seconds.
 COMMANDS = {
     "train": "train a model on COCO-format data or generated shapes",
     "runs": "list and compare trainings",
@@ -47,10 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        arguments: without the program's name; None takes those of the process.
+        arguments: without the program's name; None means those of the process.
 
     Returns:
-        A status, see `EPILOG`. With --debug, errors are raised.
+        The exit status, see `EPILOG`. With --debug, errors are raised instead.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller, as by `>&-`
@@ -62,12 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
             status: int = options.run(options)
-        sys.stdout.flush()  # notice here that a reader has left, not when Python ends
+        sys.stdout.flush()  # fail here if the reader has gone away, not when Python ends
     except KeyboardInterrupt:
         print(f"blendmask-lite {options.command}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # Writing the rest would fail again when Python ends.
+        # Otherwise, writing the rest would fail again when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _make_parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser with all commands, and the options of the one that is called."""
+    """The parser with all commands, and with the options of the one that is called."""
     parser = Parser(
         prog="blendmask-lite", description="Train, evaluate and use BlendMask.", epilog=EPILOG
     )
@@ -99,13 +100,13 @@ def _make_parser(words: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _warn(message: Warning | str, *place: object, **more: object) -> None:
-    """Print a warning on a line of its own, but not the line of code that it comes from."""
+    """Print a warning on a line of its own, without the line of code that it comes from."""
     clear_line()
     print(f"warning: {printable(str(message).strip().splitlines()[0])}", file=sys.stderr)
 
 
 def _in_one_line(error: Exception) -> str:
-    """What went wrong. Errors other than ValueError and OSError are also named."""
+    """What went wrong, in one line. Types other than ValueError and OSError are named, too."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         text = f"{error.filename}: {error.strerror}"
     else:

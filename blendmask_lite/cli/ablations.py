@@ -1,5 +1,5 @@
 """Train every row of one of the paper's tables 1 to 7, the ways of merging step by step, or
-BlendMask and Mask R-CNN, on generated shapes, and write the results next to the paper's: JSON,
+BlendMask and Mask R-CNN, on generated shapes, and report the results beside the paper's as JSON,
 Markdown and a figure.
 """
 
@@ -71,7 +71,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train what is missing, then write the report; 130 when stopped on request."""
+    """Train what is missing, then write the report; returns 130 if stopped on request."""
     apply_threads(options)
     regime = REGIMES[options.regime]
     folder = Path(options.runs)
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
     number = None if options.table == HEADLINE else _number(options.table)
     models = [] if number is None else [row.model for row in find_table(number)]
     for seed in seeds:
-        regime.train_config(seed)  # refuses what cannot be
+        regime.train_config(seed)  # refuses impossible settings
     if number is None:
         return _run_headline(options, regime, seeds)
     results = run_models(models, regime, seeds, folder, note=_say)
@@ -118,7 +118,7 @@ def _run_merging(options: argparse.Namespace, regime: Regime) -> int:
 
 
 def merging_figure(report: MergingReport) -> Figure:
-    """The rows of the step that has most of them finished."""
+    """A figure of the rows of the step that has the most finished rows."""
     from blendmask_lite.figures.plots import Column, compare_rows
 
     step = max(report.plan, key=lambda step: sum(bool(report.runs(step, n)) for n in step.methods))
@@ -153,7 +153,7 @@ def _number(text: str) -> int:
 
 
 def _row_times(table: int, regime: Regime, seed: int, folder: Path) -> dict[str, float]:
-    """CPU milliseconds that each row's trained model takes for a held-out picture."""
+    """CPU milliseconds that each row's trained model takes per held-out image."""
     images = [sample.image for sample in ShapesDataset(4, seed=1, config=regime.shapes)]
     models = {
         row.name: load_model(model_folder(row.model, regime, seed, folder) / "model.safetensors")
@@ -167,7 +167,7 @@ def _row_times(table: int, regime: Regime, seed: int, folder: Path) -> dict[str,
 
 
 def _write_report(report: TableReport, folder: Path) -> None:
-    """table1.json, table1.md and table1.png."""
+    """Write table1.json, table1.md and table1.png, or those of another table."""
     from blendmask_lite.figures.plots import Column, compare_rows
 
     paper = {name: [value] for name, value in report.paper("AP").items()}

@@ -1,4 +1,4 @@
-"""Turn weights of the authors' released code into a checkpoint of ours, for the other commands."""
+"""Convert weights of the authors' released code to a checkpoint that the other commands take."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Convert, and say what was found."""
+    """Convert the weights, and print what was found."""
     names = None if options.classes is None else options.classes.split(",")
     require_apart([options.out], [options.source], "the file to convert")
     require_writable(options.out)
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _preset_of(config: ModelConfig) -> str:
-    """The preset that a config equals except for its numbers of classes."""
+    """The preset that equals a config except for the numbers of classes."""
 
     def without_counts(each: ModelConfig) -> ModelConfig:
         num_stuff = min(each.num_stuff_classes, 1)

@@ -18,8 +18,8 @@ from blendmask_lite.terminal import counter, printable, table
 __all__ = ["add_options"]
 
 WIDTH = 100  # of the text, characters
-NUM_CLASSES = 20  # listed in the histogram
-BAR = 40  # characters of its longest bar
+NUM_CLASSES = 20  # in the histogram
+BAR = 40  # length of the longest bar, characters
 
 
 def _add_check(subcommands: Any) -> None:
@@ -43,7 +43,7 @@ def _add_check(subcommands: Any) -> None:
 
 
 def _run_check(options: argparse.Namespace) -> int:
-    """Check, print, write."""
+    """Check a folder; print and write the result."""
     root = Path(options.root)
     if options.json is not None:
         require_apart([options.json], root.glob("annotations/**/*"), "an annotation file")
@@ -150,7 +150,7 @@ def _add_coco(subcommands: Any) -> None:
 
 
 def _run_coco(options: argparse.Namespace) -> int:
-    """Fetch, and say what is there now."""
+    """Fetch COCO or a part of it, and print what is there now."""
     names = [name.strip() for name in (options.categories or "").split(",")]
     try:
         found = download_coco(

@@ -50,7 +50,7 @@ from blendmask_lite.weights.checkpoint import load_model
 __all__ = ["EPILOG", "add_options", "run"]
 
 PANOPTIC_FIGURE = "panoptic_quality"
-LVIS_DETECTIONS = 300  # of an image that count there (Gupta et al., "LVIS", section 2.1)
+LVIS_DETECTIONS = 300  # per image, in LVIS's evaluation (Gupta et al., "LVIS", section 2.1)
 
 EPILOG = """examples:
   blendmask-lite evaluate model.safetensors data/coco --split val2017 --per-class
@@ -115,7 +115,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Evaluate and print the table; 1 if there was nothing to measure."""
+    """Evaluate and print the table; returns 1 if there was nothing to measure."""
     if options.panoptic_results and not options.panoptic:
         raise ValueError("--panoptic-results: needs --panoptic")
     if options.results and options.panoptic:
@@ -130,7 +130,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace, ranks: Ranks) -> int:
-    """Work as one of the processes that share the images; the first one prints and writes."""
+    """Evaluate as one of the processes that share the images; the first one prints and writes."""
     model = load_model(options.checkpoint, device=ranks.device)
     dataset = _open(options, model)
     _require_outputs(options, dataset)
@@ -203,7 +203,7 @@ def _open(options: argparse.Namespace, model: BlendMask) -> InstanceDataset:
 
 
 def _require_outputs(options: argparse.Namespace, dataset: InstanceDataset) -> None:
-    """Find out before the work which outputs cannot be written or would replace inputs."""
+    """Refuse, before the work starts, outputs that cannot be written or would replace inputs."""
     outputs = [Path(file) for file in (options.json, options.results) if file]
     if len({os.path.realpath(path) for path in outputs}) < len(outputs):
         raise ValueError(f"--json and --results: both would be written to {options.json}")
@@ -245,7 +245,7 @@ def _write_submission(
     how: dict[str, Any],
     ranks: Ranks,
 ) -> int:
-    """Find the objects of images whose annotations a server keeps."""
+    """Write the detections of images whose annotations are kept on an evaluation server."""
     if not options.results or options.json or options.plot or options.per_class:
         raise ValueError(
             f"{dataset.split} has no annotations, so there are no scores; only --results writes "

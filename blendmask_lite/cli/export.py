@@ -1,5 +1,5 @@
 """Write the network as one graph: from an image (3, H, W), float32 RGB in [0, 1], to boxes, scores,
-labels and R x R masks. Height and width stay open.
+labels and R x R masks. Height and width may vary.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Export; 0."""
+    """Export the network; returns 0."""
     out = Path(options.out)
     if out.suffix not in (".onnx", ".pt2"):
         raise ValueError(f"--out {out}: must end in .onnx or .pt2")

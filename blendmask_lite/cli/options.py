@@ -28,31 +28,31 @@ __all__ = [
 
 
 class Parser(argparse.ArgumentParser):
-    """Takes --debug and refuses empty values, as do the parsers of its commands.
+    """Takes --debug and refuses empty values, as do the parsers of the commands.
 
-    A script whose variable is unset gives `--weights ""`. That is no request for the default, and
-    as a folder it would be the current one.
+    A script with an unset variable passes `--weights ""`. That does not ask for the default, and as
+    a folder it would mean the current one.
     """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{"formatter_class": _Help} | settings)
-        self.register("type", None, _not_empty)  # of arguments that name no type
+        self.register("type", None, _not_empty)  # for arguments without a type
         self.add_argument(
             "--debug",
             action="store_true",
-            default=argparse.SUPPRESS,  # or the command's False would replace the True before it
+            default=argparse.SUPPRESS,  # or the command's False would override a True before it
             help="show the traceback of an error",
         )
 
     def add_subparsers(self, **settings: Any) -> Any:
-        """The usual; what follows a command is left to the command's own parser."""
+        """As in argparse, but what follows a command is left to the command's own parser."""
         commands = super().add_subparsers(**settings)
         commands.type = str
         return commands
 
 
 class _Help(argparse.HelpFormatter):
-    """Wraps descriptions but not lists of examples; N is a whole number, X any number."""
+    """Wraps descriptions but not lists of examples; N stands for a whole number, X for any."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if "\n" in text else super()._fill_text(text, width, indent)
@@ -68,14 +68,14 @@ def _not_empty(text: str) -> str:
     return text
 
 
-SHAPES = "shapes"  # instead of a folder: generated pictures
-LVIS = "lvis_"  # beginning of LVIS's annotation files, and so of its splits
+SHAPES = "shapes"  # instead of a folder: generated images
+LVIS = "lvis_"  # prefix of LVIS's annotation files, and so of its splits
 LEAST_SIDE, LARGEST_SIDE = 16, 8192  # of a training's --size, pixels
-VALIDATION_SEED = 1_000_000  # added to the seed: pictures that no training has seen
+VALIDATION_SEED = 1_000_000  # added to the seed, for images that no training has seen
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
-    """--device and --threads."""
+    """Add --device and --threads."""
     parser.add_argument(
         "--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one"
     )
@@ -83,7 +83,7 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_threads_option(parser: argparse.ArgumentParser) -> None:
-    """--threads, for `apply_threads`."""
+    """Add --threads, for `apply_threads`."""
     parser.add_argument(
         "--threads", type=int, help="CPU threads; by default OMP_NUM_THREADS, or else all cores"
     )
@@ -101,7 +101,7 @@ def apply_threads(options: argparse.Namespace) -> None:
 
 
 def find_device(name: str) -> torch.device:
-    """The device that --device names, once torch can compute on it."""
+    """The device that --device names, after checking that torch can compute on it."""
     import torch
 
     if name == "auto":
@@ -125,7 +125,7 @@ def find_device(name: str) -> torch.device:
 
 
 def num_cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -134,7 +134,7 @@ def num_cores() -> int:
 def require_few(option: str, number: int, *, least: int) -> None:
     """Refuse a number of threads or processes that would bring the machine down.
 
-    The most is 64, or eight for each core if that is more.
+    The limit is 64, or eight per core if that is more.
     """
     if number < least:
         raise ValueError(f"{option} {number}: must be at least {least}")
@@ -144,7 +144,7 @@ def require_few(option: str, number: int, *, least: int) -> None:
 
 
 def integers(text: str) -> tuple[int, ...]:
-    """Read `9,25,30` as (9, 25, 30), for argparse; none of them twice."""
+    """Read `9,25,30` as (9, 25, 30), for argparse; repeated numbers are refused."""
     try:
         numbers = tuple(int(part) for part in text.split(","))
     except ValueError:
@@ -192,13 +192,13 @@ def open_dataset(
     has_stuff: bool = False,
     filter_empty: bool = False,
 ) -> InstanceDataset:
-    """A folder in the layout of COCO or LVIS, or generated images for the word "shapes".
+    """Open a folder in the layout of COCO or LVIS, or generate images for the word "shapes".
 
     Args:
         root: folder, or "shapes" if there is no folder of that name.
-        split: of a folder; None is the only one there is. LVIS's begin with "lvis_".
-        num_images: how many are generated, from `seed`.
-        seed: see `num_images`.
+        split: of the folder; None means the only one there is. LVIS's begin with "lvis_".
+        num_images: how many images to generate.
+        seed: of the generated images.
         size: side at which the model sees generated images, pixels. They are drawn at this size
             if it is between 128 and 2048, and otherwise at the nearer of these two.
         has_stuff: also read the folder's panoptic annotations.

@@ -44,7 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """List or compare; 0."""
+    """List or compare runs; returns 0."""
     is_comparison = options.folders[:1] == [COMPARE]
     roots = options.folders[int(is_comparison) :] or ["runs"]
     if options.plot is not None and Path(options.plot).suffix not in FORMATS:
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _listing(records: Sequence[RunRecord]) -> str:
-    """A line a run, the newest last, and what could not be read below it."""
+    """One line per run, the newest last; below a line, what could not be read of that run."""
     head = ["run", "preset", "data", "iterations", "state", "loss", "mask", *SCORES]
     head += ["best", "at", "images/s", "begun", "command"]
     ordered = sorted(records, key=lambda record: (_begun(record), str(record.path)))
@@ -85,7 +85,7 @@ def _listing(records: Sequence[RunRecord]) -> str:
 
 
 def _comparison(records: Sequence[RunRecord]) -> str:
-    """Settings that differ, and results, with a column for each run."""
+    """The settings that differ, and the results, in one column per run."""
     names = _names(records)
     settings = _side_by_side([flat_settings(record) for record in records])
     different = [row for row in settings if len(set(row[1:])) > 1]
@@ -105,13 +105,13 @@ def _comparison(records: Sequence[RunRecord]) -> str:
 
 
 def _side_by_side(columns: Sequence[dict[str, str]]) -> list[list[str]]:
-    """A row for each name: the name, and its value in every column."""
+    """One row per name: the name, and its value in every column."""
     names = dict.fromkeys(name for column in columns for name in column)
     return [[name, *(column.get(name, "-") for column in columns)] for name in names]
 
 
 def _plot(records: Sequence[RunRecord], file: Path) -> None:
-    """Write the curves of the runs that have some."""
+    """Write the curves of those runs that have any."""
     from blendmask_lite.figures import curves_figure
 
     drawn = [record for record in records if record.loss_names]
@@ -162,7 +162,7 @@ def _results(record: RunRecord) -> dict[str, str]:
 
 
 def _names(records: Sequence[RunRecord]) -> list[str]:
-    """Folder names if they are all different, else whole paths."""
+    """The folders' names if they all differ, otherwise their whole paths."""
     names = [record.path.resolve().name for record in records]
     return names if len(set(names)) == len(names) else [str(record.path) for record in records]
 

@@ -47,8 +47,8 @@ from blendmask_lite.weights.checkpoint import load_model
 __all__ = ["add_options", "run"]
 
 RESULTS = "results.json"
-WRITING_SHARE = 0.05  # of the time that may go into rewriting results.json
-LONGEST = 200  # bytes of an image's name that its result's name repeats; file systems allow 255
+WRITING_SHARE = 0.05  # fraction of the time that may go into rewriting results.json
+LONGEST = 200  # bytes of an image's name that the result's name repeats; file systems allow 255
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +61,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Segment every image; 1 if some could not be read, which are named."""
+    """Segment every image; returns 1 if some could not be read, after naming them."""
     apply_threads(options)
     if not 0 <= options.threshold <= 1:
         raise ValueError(f"--threshold {options.threshold}: must lie between 0 and 1")
@@ -100,12 +100,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _find_objects(model: BlendMask, image: torch.Tensor, threshold: float) -> UnpastedDetections:
-    """The objects of a (3, H, W) uint8 image with at least a score of `threshold`, on the CPU."""
+    """The objects of a (3, H, W) uint8 image that score at least `threshold`, on the CPU."""
     device = next(model.parameters()).device
     settings = model.inference
     resized = resize_for_test(image.to(device), settings.test_size, settings.max_size)
     with torch.no_grad():
-        # The score is the root of the product that the threshold is for.
+        # The score is the square root of the product that the model compares with its threshold.
         found = model.place_objects(
             model([resized]),
             output_sizes=[(image.shape[1], image.shape[2])],
@@ -116,15 +116,15 @@ def _find_objects(model: BlendMask, image: torch.Tensor, threshold: float) -> Un
 
 def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
     buffer = io.BytesIO()
-    # Stronger compression hardly makes photographs smaller, and takes longer than the network.
+    # Stronger compression barely makes photographs smaller, and takes longer than the network.
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     write_atomically(path, buffer.getvalue())
 
 
 class _Results:
-    """results.json, which grows: written again whenever that costs little beside the work.
+    """results.json, which grows: it is rewritten whenever that costs little compared to the work.
 
-    It is also written when the `with` is left, unless no image was done.
+    It is also written on leaving the `with` block, unless no image was processed.
     """
 
     def __init__(self, path: Path, model: BlendMask) -> None:
@@ -133,7 +133,7 @@ class _Results:
         self.categories = json.dumps([{"id": number, "name": name} for number, name in pairs])
         self.images: list[str] = []
         self.annotations: list[str] = []
-        # What is in a pipe cannot be written again.
+        # What was sent to a pipe cannot be rewritten.
         self._due = math.inf if is_stream(path) else 0.0
 
     def __enter__(self) -> _Results:
@@ -144,7 +144,7 @@ class _Results:
             self._write()
 
     def add(self, image: dict[str, Any], entries: list[dict[str, Any]]) -> None:
-        """Take in an image's record and objects, and write the file if it is time."""
+        """Add an image's record and objects, and write the file if it is time."""
         self.images.append(json.dumps(image))
         for number, entry in enumerate(entries, start=len(self.annotations) + 1):
             self.annotations.append(json.dumps(entry | {"id": number}))
@@ -163,7 +163,7 @@ class _Results:
 
 
 def _list_images(names: list[str]) -> list[Path]:
-    """The files, and the image files of the folders."""
+    """The named files, and the image files in the named folders."""
     paths: list[Path] = []
     for name in names:
         path = Path(name)
@@ -181,13 +181,13 @@ def _list_images(names: list[str]) -> list[Path]:
 
 
 def _drawn_name(image_id: int, path: Path) -> str:
-    """The name of an image with its objects drawn: its number and its own name."""
+    """The file name for an image with its objects drawn: the image's number and name."""
     stem = path.stem.encode(errors="surrogateescape")[:LONGEST].decode(errors="ignore")
     return f"{image_id:04}_{stem}.png"
 
 
 def _require_own(targets: list[Path], results: Path) -> None:
-    """Refuse to replace files that no earlier call wrote, by the results.json beside them."""
+    """Refuse to replace files, unless the results.json beside them shows that we wrote them."""
     written = set()
     if results.is_file():
         try:
@@ -207,9 +207,9 @@ def _require_own(targets: list[Path], results: Path) -> None:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Let SIGTERM end the work as Ctrl-C does, so that the results are written."""
+    """Make SIGTERM end the work as Ctrl-C does, so that the results are written."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals go to the main thread only
+        yield  # only the main thread can handle signals
         return
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""Generate images of overlapping objects as JSON + PNG in COCO's layout."""
+"""Generate images of overlapping objects as JSON and PNG files in COCO's layout."""
 
 from __future__ import annotations
 

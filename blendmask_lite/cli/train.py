@@ -1,4 +1,4 @@
-"""Train a model and write it, its log and its checkpoints into a folder."""
+"""Train a model, and write it, its log and its checkpoints to a folder."""
 
 from __future__ import annotations
 
@@ -43,16 +43,17 @@ if TYPE_CHECKING:
 
 __all__ = ["EPILOG", "add_options", "run"]
 
-TRAIN_SHAPES = 20_000  # generated pictures in a pass
+TRAIN_SHAPES = 20_000  # generated images in one pass
 VALIDATION_SHAPES = 200
-# Options that every process is given again.
+# Options that are given again at every start.
 NOT_STORED = ("run", "command", "command_line", "out", "resume", "debug")
-# What a run keeps: its beginning, its data and its files. Settings are compared by the training.
+# Options that must stay the same in a run: its start, data and files. The training itself compares
+# the settings.
 KEPT = (
     *("preset", "split", "validation", "images", "weights", "backbone_weights"),
     *("half", "snapshots", "tensorboard", "watched_pictures"),
 )
-PLACES = ("root", "weights", "backbone_weights")  # files and folders, or a word
+PLACES = ("root", "weights", "backbone_weights")  # files and folders, or special words
 # Options that are fields of `TrainConfig`.
 SETTINGS = (
     *("accumulate", "optimizer", "learning_rate", "warmup_iterations", "clip_norm", "seed"),
@@ -61,7 +62,7 @@ SETTINGS = (
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train; 0 when finished, 130 when stopped on request."""
+    """Train; returns 0 when finished, 130 if stopped on request."""
     import torch
 
     from blendmask_lite.training.distributed import join_ranks, one_voice
@@ -85,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace, ranks: Ranks) -> int:
-    """Train as one of the processes that do it together."""
+    """Train as one of the processes that work together."""
     from blendmask_lite.training.resume import Recipe
     from blendmask_lite.training.run import train_model
 
@@ -145,7 +146,7 @@ def _train(options: argparse.Namespace, ranks: Ranks) -> int:
 
 
 def _options_to_store(options: argparse.Namespace) -> dict[str, Any]:
-    """The options that were given, as plain values; folders and files by their whole paths."""
+    """The given options as plain values; folders and files as absolute paths."""
     return {
         name: _whole_path(value) if name in PLACES else value
         for name, value in vars(options).items()
@@ -154,9 +155,9 @@ def _options_to_store(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _take_stored_options(options: argparse.Namespace) -> None:
-    """Fill in, in place, what was not given from the run to continue.
+    """Take the options that were not given from the run to continue, in place.
 
-    Nothing changes if there is no run yet and a ROOT to begin one with.
+    Nothing changes if there is no run yet and a ROOT is given, with which to start one.
     """
     run = RunFolder(options.out)
     if options.root is not None and not run.last.exists():
@@ -173,7 +174,7 @@ def _take_stored_options(options: argparse.Namespace) -> None:
         default = DEFAULT_PRESET if name == "preset" else None
         value, known = getattr(options, name), stored.get(name, default)
         if name == "split" and known is None:
-            continue  # it was the only one, and there may be others beside it now
+            continue  # it was the only one then; now there may be more
         if not _is_missing(value) and _comparable(value) != _comparable(known):
             option = f"--{name.replace('_', '-')}"
             raise ValueError(
@@ -213,7 +214,7 @@ def _comparable(value: object) -> object:
 
 
 def make_train_config(options: argparse.Namespace, ranks: Ranks) -> TrainConfig:
-    """The schedule's settings, changed by the options."""
+    """The schedule's settings, with the changes that the options make."""
     named = _named_schedule(options)
     config = rescale(named, iterations=options.iterations, batch_size=options.batch_size)
     if options.learning_rate is None and options.optimizer not in (None, named.optimizer):
@@ -248,7 +249,7 @@ def make_train_config(options: argparse.Namespace, ranks: Ranks) -> TrainConfig:
 
 
 def told_scaling(options: argparse.Namespace, config: TrainConfig) -> str | None:
-    """How the schedule's learning rate was scaled to the batch size, if it was."""
+    """A text that says how the learning rate was scaled to the batch size; None if it was not."""
     named = _named_schedule(options)
     if options.learning_rate is not None or config.batch_size == named.batch_size:
         return None
@@ -268,7 +269,7 @@ def _preset(options: argparse.Namespace) -> str:
 
 
 def _default_workers(ranks: Ranks) -> int:
-    """A GPU waits for images that one process prepares; the CPU computes in the same time."""
+    """Several for a GPU, which one process cannot keep busy; none for a CPU, where none help."""
     if ranks.device.type != "cuda":
         return 0
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -276,7 +277,7 @@ def _default_workers(ranks: Ranks) -> int:
 
 
 def make_inference_config(options: argparse.Namespace, config: TrainConfig) -> InferenceConfig:
-    """The preset's, with a test size that the model has been trained for."""
+    """The preset's config, with a test size that the model is trained for."""
     preset = PRESET_INFERENCE[_preset(options)]
     sizes = config.train_sizes
     is_fitting = min(sizes) <= preset.test_size <= max(sizes)
@@ -286,7 +287,7 @@ def make_inference_config(options: argparse.Namespace, config: TrainConfig) -> I
 
 
 def _open_validation(options: argparse.Namespace, config: TrainConfig) -> InstanceDataset | None:
-    """The data to evaluate on while training, if any."""
+    """The data set to evaluate on while training, if any."""
     if options.validation is None and (options.root != SHAPES or Path(SHAPES).exists()):
         return None
     return open_dataset(

@@ -161,7 +161,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     watching.add_argument("--watched-pictures", type=int, help="how many both show; default 4")
     add_device_options(parser)
-    parser.set_defaults(device=None)  # or a run that continues could not tell it from "auto"
+    parser.set_defaults(device=None)  # so that a continued run can tell "not given" from "auto"
 
 
 def make_watching(options: argparse.Namespace) -> Watching:

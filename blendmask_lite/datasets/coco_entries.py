@@ -70,7 +70,7 @@ def read_annotations(path: Path) -> AnnotationFile:
 
 
 def read_lists(path: Path, *keys: str) -> dict[str, Any]:
-    """The content of a JSON file; ValueError if it is damaged, too large, or lacks a list of `keys`."""
+    """The content of a JSON file; ValueError if damaged, too large, or lacking a list of `keys`."""
     name = printable(path)
     if not path.is_file():
         raise ValueError(f"{name}: is no file")
