@@ -1,4 +1,4 @@
-"""The lab: widgets to look inside BlendMask in a notebook."""
+"""The lab: notebook widgets for looking inside BlendMask."""
 
 from importlib import import_module
 

@@ -1,6 +1,6 @@
-"""The canvas of the lab: maps and images with marks on them, and what the reader does there.
+"""The canvas of the lab: it shows maps and images with marks, and reports what the user does there.
 
-Numbers travel as one byte a cell with a palette of 256 colours, which keeps messages small.
+Numbers are sent as one byte per cell with a palette of 256 colours, which keeps messages small.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ __all__ = [
 
 
 def palette(colors: str | Colormap) -> bytes:
-    """256 colours of a matplotlib colour map: 256 x 4 bytes, opaque."""
+    """256 colours from a matplotlib colour map: 256 x 4 bytes, opaque."""
     table = colormaps[colors] if isinstance(colors, str) else colors
     shades = table(np.linspace(0, 1, 256))
     return (shades * 255).round().astype(np.uint8).tobytes()
 
 
 def layer_palette(*colors: tuple[str, int]) -> bytes:
-    """Colours, with opacity from 0 to 255, of the cells 1, 2, ... of a layer; cell 0 is clear."""
+    """A palette from (colour, opacity 0 to 255) for the cells 1, 2, ... of a layer; 0 is clear."""
     table = np.zeros((256, 4), np.uint8)
     for index, (color, alpha) in enumerate(colors, start=1):
         table[index] = (*rgb255(color), alpha)
@@ -57,7 +57,7 @@ def layer_palette(*colors: tuple[str, int]) -> bytes:
 
 
 def as_cells(values: Tensor, low: float, high: float) -> bytes:
-    """(h, w) numbers -> one byte a cell: 0 at `low` and below, 255 at `high` and above."""
+    """(h, w) numbers -> one byte per cell: 0 at `low` and below, 255 at `high` and above."""
     shares = (values.detach() - low) / (high - low)
     cells: bytes = (shares.clamp(0, 1) * 255).round().byte().contiguous().cpu().numpy().tobytes()
     return cells
@@ -70,9 +70,9 @@ def as_png(image: Tensor) -> bytes:
     return buffer.getvalue()
 
 
-SHADES = {"signed": palette(SIGNED), "grey": palette("Greys")}  # of maps around 0, and from 0 to 1
+SHADES = {"signed": palette(SIGNED), "grey": palette("Greys")}  # for maps around 0, and from 0 to 1
 MASK_COLOR, TRUTH_COLOR = "#00b386", "#ffffff"
-# Of the layer that `blender.view.mask_overlay` makes: the mask, its border, the true outline.
+# For the layer that `blender.view.mask_overlay` makes: the mask, its border, the true outline.
 MASK_LAYER = layer_palette((MASK_COLOR, 125), (MASK_COLOR, 255), (TRUTH_COLOR, 255))
 
 
@@ -88,12 +88,12 @@ class Panel:
     width: int  # cells
     height: int  # cells
     title: str = ""  # above it
-    color: str = ""  # swatch before the title
+    color: str = ""  # of the swatch before the title
     size: int = 96  # largest width on the page, CSS pixels
     unit: float = 1  # pixels of the image per cell, for the box
     # Name of a palette; "rgba" and "png" have their own colours. A PNG may be finer than the cells.
     palette: str = "rgba"
-    is_live: bool = False  # its pixels change with every event and travel apart from the others
+    is_live: bool = False  # its pixels change with every event and are sent separately
     # What the user may do here: "box" drags and resizes the box, "show box" only outlines it,
     # "paint" strokes cells, "hover" points at one.
     acts: tuple[Act, ...] = ()
@@ -109,7 +109,7 @@ def png_panel(key: str, label: str, shape: Sequence[int], size: int, **settings:
 
 @dataclass(frozen=True)
 class Group:
-    """Panels side by side under a heading; `bars` is the name of a bar chart below them."""
+    """Panels side by side under a heading; `bars` names the bar chart below them."""
 
     title: str
     panels: tuple[Panel, ...] = ()
@@ -130,7 +130,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar of length `value` with `text` beside it."""
+    """One bar of length `value` with `text` next to it."""
 
     label: str
     value: float
@@ -140,7 +140,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Bars:
-    """A bar chart on the scale `low` to `high`, with a heading; bars begin at zero."""
+    """A bar chart on a scale from `low` to `high`, with a heading; bars start at zero."""
 
     title: str
     bars: tuple[Bar, ...] = ()
@@ -150,7 +150,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Overlay:
-    """A rectangle of the layer above a panel: one byte a cell, row by row."""
+    """A rectangle of the layer above a panel: one byte per cell, row by row."""
 
     x: int
     y: int
@@ -166,12 +166,12 @@ class CanvasEvent:
     Attributes:
         kind: "box", "paint", "hover" or "key".
         panel: key of the panel.
-        box: (x0, y0, x1, y1) after the change, for "box".
-        cells: (x, y) that the stroke passed since the last event, for "paint"; the cell pointed
-            at, for "hover", or none.
-        key: "+", "-", "undo" or "redo", for "key".
-        count: how often the key was pressed.
-        gesture: number of the drag or stroke; 0 for an event that stands alone.
+        box: for "box": (x0, y0, x1, y1) after the change.
+        cells: for "paint": the cells (x, y) that the stroke passed since the last event; for
+            "hover": the cell pointed at, or none.
+        key: for "key": "+", "-", "undo" or "redo".
+        count: how many times the key was pressed.
+        gesture: number of the drag or stroke; 0 for a single event.
         is_last: whether the drag or stroke ends with this event.
     """
 
@@ -186,9 +186,9 @@ class CanvasEvent:
 
 
 class Canvas(anywidget.AnyWidget):
-    """Panels in columns, whose events are answered in Python.
+    """Panels in columns, whose events are handled in Python.
 
-    `arrange` lays out the panels, `draw` brings pixels, marks, bars and the box, and `on_event`
+    `arrange` lays out the panels, `draw` sends pixels, marks, bars and the box, and `on_event`
     sets the function that is called with every `CanvasEvent`. All changes that one event causes
     are sent to the page together.
     """
@@ -197,8 +197,8 @@ class Canvas(anywidget.AnyWidget):
     _css = STATIC / "canvas.css"
     columns: List[Any] = List().tag(sync=True)
     palettes = Dict().tag(sync=True)
-    still = Dict().tag(sync=True)  # bytes by panel, rarely new
-    live = Dict().tag(sync=True)  # bytes by panel, new with every event
+    still = Dict().tag(sync=True)  # bytes by panel, rarely changed
+    live = Dict().tag(sync=True)  # bytes by panel, changed by every event
     overlays = Dict().tag(sync=True)
     marks = Dict().tag(sync=True)
     bars = Dict().tag(sync=True)
@@ -206,7 +206,7 @@ class Canvas(anywidget.AnyWidget):
     smallest_box = Float(4).tag(sync=True)  # side, pixels
     brush_size = Int(1).tag(sync=True)  # side of a square, cells
     announcement = Unicode("").tag(sync=True)
-    done = Float(0).tag(sync=True)  # number of the last event that was answered
+    done = Float(0).tag(sync=True)  # number of the last event that was handled
 
     def __init__(self) -> None:
         super().__init__()
@@ -217,14 +217,14 @@ class Canvas(anywidget.AnyWidget):
     def arrange(
         self, columns: Sequence[Sequence[Group]], palettes: Mapping[str, bytes] | None = None
     ) -> None:
-        """Lay out the groups in columns; pixels of panels that are gone are dropped.
+        """Lay out the groups in columns, and drop the pixels of panels that are gone.
 
         Args:
             columns: the groups of every column, from top to bottom.
             palettes: 256 x 4 bytes (red, green, blue, alpha) by name; None keeps the old ones.
 
         Raises:
-            ValueError: two panels with one key, or a palette of another length.
+            ValueError: two panels have the same key, or a palette has the wrong length.
         """
         panels = [panel for groups in columns for group in groups for panel in group.panels]
         by_key = {panel.key: panel for panel in panels}
@@ -252,17 +252,17 @@ class Canvas(anywidget.AnyWidget):
         bars: Mapping[str, Bars] | None = None,
         box: Sequence[float] | None = None,
     ) -> None:
-        """Show something new; what is not named stays.
+        """Show new content; whatever is not given stays.
 
         Args:
-            pixels: by panel: one byte a cell (palette), four ("rgba"), or a file ("png").
+            pixels: by panel: one byte per cell (palette), four ("rgba"), or a file ("png").
             overlays: by panel.
-            marks: by panel; replaces the marks of all panels.
+            marks: by panel; these replace the marks of all panels.
             bars: by name.
-            box: (x0, y0, x1, y1), pixels; empty for none.
+            box: (x0, y0, x1, y1), pixels; empty for no box.
 
         Raises:
-            ValueError: an unknown panel, or too few or too many bytes.
+            ValueError: a panel is unknown, or there are too few or too many bytes.
         """
         still, live = dict(self.still), dict(self.live)
         for key, content in (pixels or {}).items():
@@ -285,21 +285,21 @@ class Canvas(anywidget.AnyWidget):
                 self.box = [float(side) for side in box]
 
     def on_event(self, callback: Callable[[CanvasEvent], None]) -> None:
-        """Call `callback` with every event from now on; it replaces an earlier one."""
+        """Call `callback` with every event from now on; it replaces an earlier callback."""
         self._callback = callback
 
     def act(self, event: CanvasEvent) -> None:
-        """Answer an event as if the user had caused it; for code that drives a widget."""
+        """Handle an event as if the user had caused it, for code that drives a widget."""
         with self.hold_sync():
             if self._callback is not None:
                 self._callback(event)
 
     def download(self, name: str, content: bytes, kind: str) -> None:
-        """Let the browser save a file; `kind` is its MIME type, such as "image/png"."""
+        """Make the browser save a file; `kind` is its MIME type, such as "image/png"."""
         self.send({"download": name, "kind": kind}, [content])
 
     def save_figure(self, figure: Figure, name: str, kind: str) -> None:
-        """Let the browser save a figure as "png", "svg" or "pdf"."""
+        """Make the browser save a figure as "png", "svg" or "pdf"."""
         self.download(f"{name}.{kind}", figure_file(figure, f".{kind}", dpi=200), KINDS[kind])
 
     def close(self) -> None:
@@ -310,7 +310,7 @@ class Canvas(anywidget.AnyWidget):
         super().close()
 
     def _receive(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
-        """Answer one event; the page waits for `done` before it sends the next."""
+        """Handle one event; the page waits for `done` before it sends the next."""
         number = float(content.pop("id"))
         with self.hold_sync():
             try:

@@ -1,4 +1,4 @@
-"""The lab as one page: explorer, Blender lab and time machine behind tabs.
+"""The lab as one page: explorer, Blender lab and time machine in tabs.
 
 Chapter: the lab. `make dashboard` serves it as a page without code; in a notebook it is a widget.
 """
@@ -20,7 +20,7 @@ __all__ = ["Dashboard"]
 class Dashboard(LabWidget):
     """The parts of the lab as tabs; each is made when it is first opened.
 
-    The Blender lab begins with the explorer's model and image; its button takes them again.
+    The Blender lab starts with the explorer's model and image; its button takes over new ones.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Dashboard(LabWidget):
         return list(self._place.children)
 
     def turn_to(self, name: str) -> None:
-        """Open another part.
+        """Open the part of this name.
 
         Raises:
             ValueError: there is no such part.

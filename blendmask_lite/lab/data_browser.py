@@ -1,4 +1,4 @@
-"""The data browser: the annotations of an image, what is stored of them, and in which form.
+"""The data browser: an image's annotations, and how they are stored.
 
 Chapter 01.
 """
@@ -38,17 +38,17 @@ class StoredObject:
     """One annotation."""
 
     name: str  # number and class, such as "2 star", and whether it is a crowd
-    is_crowd: bool  # a region of many objects that were not told apart
+    is_crowd: bool  # whether it is a region of many objects that were not annotated one by one
     form: str  # how the file stores its mask, in words
     area: float  # pixels, from the file
     mask: Tensor  # (H, W) bool
     box: Tensor  # (4,) tight corners of the mask, pixels
-    num_runs: int  # run lengths of the mask
+    num_runs: int  # number of run lengths in the mask
     num_bytes: int  # of the compressed run lengths
 
     @property
     def groups(self) -> str:
-        """Small, medium or large; two of them if the area is right on a border."""
+        """Small, medium or large; two of these if the area is exactly at a limit."""
         return " and ".join(n for n, (low, high) in GROUPS.items() if low <= self.area <= high)
 
 
@@ -104,7 +104,7 @@ class DataBrowser(LabWidget):
         mask_sizes: values of R to choose from, cells.
 
     Raises:
-        ValueError: the data set has no images, or there is no R.
+        ValueError: the data set has no images, or `mask_sizes` is empty.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class DataBrowser(LabWidget):
         )
 
     def show(self, index: int) -> None:
-        """Show another image, counted from 0.
+        """Show image `index`, counted from 0.
 
         Raises:
             ValueError: there is no such image, or it cannot be read.
@@ -154,7 +154,7 @@ class DataBrowser(LabWidget):
 
     @property
     def chosen(self) -> StoredObject | None:
-        """The object that is shown alone; None if all are shown."""
+        """The object that is shown by itself; None if all are shown."""
         place = self.object.value
         return None if place == ALL else self.objects[place]
 

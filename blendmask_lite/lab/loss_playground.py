@@ -43,13 +43,13 @@ __all__ = ["PAGES", "LossControls", "LossPlayground"]
 
 
 SIZE = 400  # CSS pixels
-MOST_LOGARITHM = 5.0  # of -log IoU, where its bar ends
+MOST_LOGARITHM = 5.0  # the end of the bar for -log IoU
 SIDES = ("left x0", "top y0", "right x1", "bottom y1")
 PAGES = ("Boxes", "Focal loss", "Centerness")
 
 
 class LossControls:
-    """All controls, and a row of them for every page."""
+    """All controls, with a row of them for every page."""
 
     def __init__(self) -> None:
         self.page = toggle("page", PAGES)
@@ -77,7 +77,7 @@ def _slider(
 
 
 def columns(image: Tensor) -> list[list[Group]]:
-    """The image, and the numbers beside it."""
+    """The panels: the image, with the numbers beside it."""
     label = (
         "An image with the true box in green and the predicted one in blue; an arrow on every side "
         "shows where the loss pulls it"
@@ -103,7 +103,7 @@ def loss_bars(losses: Mapping[str, BoxLoss], image: Tensor) -> Bars:
 
 
 def side_bars(name: str, loss: BoxLoss) -> Bars:
-    """The gradient with respect to the four sides."""
+    """The loss's gradient with respect to the box's four sides."""
     if not loss.has_direction:
         return Bars(f"Gradient of {name}: 0 on every side.\n{_why(loss)}")
     largest = max(abs(part) for part in loss.gradient)
@@ -116,7 +116,7 @@ def side_bars(name: str, loss: BoxLoss) -> Bars:
 
 
 def spoken(name: str, box: Sequence[float], loss: BoxLoss) -> str:
-    """What a screen reader says when the box rests."""
+    """What a screen reader says when the box stops moving."""
     x0, y0, x1, y1 = (round(side) for side in box)
     value = "infinite" if math.isinf(loss.value) else f"{max(loss.value, 0):.2f}"
     pulled = []
@@ -137,12 +137,12 @@ NUM_POINTS = 99  # of a curve
 
 
 def focal_figure(alpha: float, gamma: float, chance: float) -> DescribedFigure:
-    """Cross entropy and focal loss of a location, over the probability of an object there.
+    """Cross entropy and focal loss at a location, against the predicted probability of an object.
 
     Args:
         alpha: weight of objects.
         gamma: exponent of the focal loss.
-        chance: predicted probability that is marked, 0.01 to 0.99.
+        chance: predicted probability to mark, 0.01 to 0.99.
     """
     p = torch.linspace(0.01, 0.99, NUM_POINTS)
     logits = torch.logit(p)
@@ -178,13 +178,13 @@ def focal_words(alpha: float, gamma: float, chance: float) -> str:
 def box_centerness_figure(
     size: tuple[int, int], box: Sequence[float], place: tuple[float, float], predicted: float
 ) -> DescribedFigure:
-    """Centerness of all pixels of an image, and the loss at one place of the box.
+    """Centerness of all pixels of an image, and the loss at one place in the box.
 
     Args:
         size: (height, width) of the image.
         box: (x0, y0, x1, y1), pixels.
-        place: across and down, shares of the box.
-        predicted: predicted centerness that is marked.
+        place: position across and down, as fractions of the box.
+        predicted: predicted centerness to mark.
     """
     middles = pyramid_locations([size], [1]) + 0.5
     ltrb = xyxy_to_ltrb(middles, torch.tensor([list(box)]))[:, 0]
@@ -204,7 +204,7 @@ def box_centerness_figure(
 
 
 def centerness_words(box: Sequence[float], place: tuple[float, float], predicted: float) -> str:
-    """Target, loss and floor at a place of the box, as HTML."""
+    """Target, loss and smallest possible loss at a place in the box, as HTML."""
     target = _target(box, place)
     (loss,), _ = centerness_curve(torch.logit(torch.tensor([predicted])), target)
     floor = float(entropy(torch.tensor(target)))
@@ -222,18 +222,18 @@ def _target(box: Sequence[float], place: tuple[float, float]) -> float:
 
 
 SCREEN = 512  # pixels that a small image is enlarged to
-NUM_STEPS = 10  # of descent for one press of the button
+NUM_STEPS = 10  # of descent per press of the button
 
 
 class LossPlayground(LabWidget):
-    """Drag a predicted box against a true one; move the sliders of focal loss and centerness.
+    """Drag a predicted box over a true one, and move the sliders of focal loss and centerness.
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1]; None for a generated one.
         true_box: (x0, y0, x1, y1), pixels; None for the generated image's first object.
 
     Raises:
-        ValueError: an image without a box, a box without area, or one outside the image.
+        ValueError: the image comes without a box, or the box has no area or lies outside the image.
     """
 
     def __init__(
@@ -260,11 +260,11 @@ class LossPlayground(LabWidget):
 
     @property
     def losses(self) -> dict[str, BoxLoss]:
-        """The losses of the present box by name."""
+        """The current box's losses, by name."""
         return {name: box_loss_of(name, self.box, self.true_box) for name in BOX_LOSSES}
 
     def set_box(self, box: Sequence[float]) -> None:
-        """Predict another box, (x0, y0, x1, y1) in pixels.
+        """Make (x0, y0, x1, y1), in pixels, the predicted box.
 
         Raises:
             ValueError: it has no area.
@@ -278,7 +278,7 @@ class LossPlayground(LabWidget):
         """Follow the gradient of the chosen loss.
 
         Returns:
-            The number of steps that were taken; 0 if the gradient is 0.
+            The number of steps taken; 0 if the gradient is 0.
         """
         name = self.controls.loss.value
         way = follow_gradient(name, self.box, self.true_box, num_steps=num_steps)
@@ -388,14 +388,14 @@ def _checked(box: Sequence[float], image: Tensor) -> tuple[float, float, float, 
 
 
 def _beside(box: Sequence[float], share: float) -> tuple[float, float, float, float]:
-    """The box, moved right and down by a share of its sides and made a little smaller."""
+    """The box, moved right and down by a fraction of its sides and made a little smaller."""
     x0, y0, x1, y1 = box
     right, down = share * (x1 - x0), share * (y1 - y0)
     return x0 + right, y0 + down, x1 + 0.6 * right, y1 + 0.6 * down
 
 
 def _apart(box: Sequence[float], image: Tensor) -> tuple[float, float, float, float]:
-    """A box in the corner of the image that is farthest from the true box's center."""
+    """A box in the image corner that is farthest from the true box's center."""
     height, width = image.shape[-2:]
     side = min(height, width) / 6
     x = 2.0 if box[0] + box[2] > width else width - side - 2

@@ -36,7 +36,7 @@ from blendmask_lite.weights.checkpoint import load_model
 __all__ = ["Compared", "NmsStepper", "bars", "columns", "pictures", "spoken"]
 
 
-SIZE = 330  # CSS pixels of a panel: two fit beside a file browser
+SIZE = 330  # of a panel, CSS pixels: two fit next to a file browser
 SCREEN = 512  # pixels that a small image is enlarged to
 MOST_BARS = 10
 NOW, GONE, KEPT, REMOVER, LOST = (PALETTE[0], PALETTE[2], PALETTE[1], PALETTE[3], PALETTE[4])
@@ -60,12 +60,12 @@ class Compared:
         return len(self.greedy.kept)
 
     def chosen(self, step: int) -> int | None:
-        """The box that is kept in step 1, 2, ...; None in step 0."""
+        """The box that this step (1, 2, ...) keeps; None in step 0."""
         return int(self.greedy.kept[step - 1]) if step else None
 
 
 def columns(image: Tensor) -> list[list[Group]]:
-    """Greedy on the left, Fast NMS on the right."""
+    """The panels: greedy NMS on the left, Fast NMS on the right."""
     label = "Greedy NMS: boxes kept so far, removed in this step, and waiting"
     greedy = png_panel("greedy", label, image.shape[-2:], SIZE)
     label = "Fast NMS: boxes kept, and boxes that only greedy NMS keeps"
@@ -151,7 +151,7 @@ def _fast_bars(found: Compared, step: int) -> Bars:
 
 
 def _overlap(found: Compared, index: int, iou: float, color: str) -> Bar:
-    """A bar only has room for the rank; the text above it has the whole name."""
+    """A bar for one overlap; it only has room for the rank, the text above has the whole name."""
     return Bar(found.names[index].split()[0], iou, f"IoU {iou:.2f}", color)
 
 
@@ -164,7 +164,7 @@ def _count_bars(found: Compared) -> Bars:
 
 
 class NmsStepper(LabWidget):
-    """The candidates of a model before suppression, and how suppression proceeds.
+    """A model's candidates before suppression, and how suppression proceeds.
 
     Args:
         model: finds the candidates; None for the shipped one.
@@ -196,7 +196,7 @@ class NmsStepper(LabWidget):
         )
 
     def show(self, picture: int) -> None:
-        """Show another image, counted from 0, before the first step.
+        """Show image `picture`, counted from 0, before the first step.
 
         Raises:
             ValueError: there is no such image.
@@ -208,10 +208,10 @@ class NmsStepper(LabWidget):
         self.go_to(0)
 
     def go_to(self, step: int) -> None:
-        """Show a step: 0 is before the first, and each keeps one box.
+        """Show a step: 0 is the state before the first, and each later step keeps one box.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there is no such step.
         """
         found = self.found
         if not 0 <= step <= found.num_steps:
@@ -240,7 +240,7 @@ class NmsStepper(LabWidget):
         )
 
     def _follow(self, step: int) -> None:
-        """Set slider and buttons to a step."""
+        """Set the slider and the buttons to a step."""
         with self.setting():
             self.step.max = max(self.found.num_steps, step)
             self.step.value = step

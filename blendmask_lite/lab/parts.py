@@ -1,7 +1,7 @@
 """What the widgets of the lab share: a frame with a heading, controls, figures, and messages.
 
-A line below the heading holds messages and errors. `FigurePanel` gives a figure a control for each
-of its arguments: the smallest widget of the lab.
+A line in the frame shows messages and errors. `FigurePanel`, the simplest widget of the lab, gives
+a figure a control for each of its arguments.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
 
 
 STATIC = Path(__file__).parent / "static"
-# Their messages say what to do; for all other errors the type and the traceback are shown, too.
+# Their messages say what to do; for other errors, the type and the traceback are shown, too.
 PLAIN_ERRORS = (ValueError, OSError)
 
 W = TypeVar("W", bound="LabWidget")
@@ -52,20 +52,20 @@ T = TypeVar("T")
 
 
 class MessageLine(anywidget.AnyWidget):
-    """One line that screen readers announce when it changes; empty, it takes no room."""
+    """One line that screen readers announce when it changes; while empty, it takes no space."""
 
     _esm = STATIC / "messages.js"
     _css = STATIC / "lab.css"
     text = Unicode("").tag(sync=True)
     kind = Enum(["info", "warning", "error"], "info").tag(sync=True)
-    details = Unicode("").tag(sync=True)  # the traceback of an unexpected error, folded away
+    details = Unicode("").tag(sync=True)  # the traceback of an unexpected error, collapsed
 
     def __init__(self) -> None:
         super().__init__()
-        self.num_shown = 0  # messages so far: tells whether a callback left one
+        self.num_shown = 0  # messages so far, which tells whether a callback left one
 
     def show(self, text: str, kind: str = "info", details: str = "") -> None:
-        """Replace the message with plain text; `details` are more lines, folded away."""
+        """Replace the message with plain text; `details` are further lines, collapsed at first."""
         self.num_shown += 1
         with self.hold_sync():
             self.text, self.kind, self.details = text, kind, details
@@ -86,14 +86,14 @@ class MessageLine(anywidget.AnyWidget):
 def shows_errors(
     method: Callable[Concatenate[W, P], T],
 ) -> Callable[Concatenate[W, P], T | None]:
-    """Decorate a callback of a `LabWidget`: errors appear in its message line.
+    """Decorate a callback of a `LabWidget` so that errors appear in the widget's message line.
 
     The method must change the widget's state last, in one assignment, so that an error leaves the
     old state. The decorated method returns None if it fails or if the widget is closed.
     """
 
     def guarded(self: W, /, *args: P.args, **named: P.kwargs) -> T | None:
-        if self.is_closed:  # an event that was on its way
+        if self.is_closed:  # the event was still on its way
             return None
         try:
             return method(self, *args, **named)
@@ -107,12 +107,12 @@ def shows_errors(
 class LabWidget(widgets.VBox):
     """The frame of a widget of the lab: heading, contents, message line.
 
-    A subclass calls `super().__init__(title=...)` first in `__init__`, then builds its controls,
-    connects them with `when`, and calls `arrange` last. Models and tensors go into attributes that
-    it deletes in `free`.
+    In `__init__`, a subclass first calls `super().__init__(title=...)`, then builds its controls
+    and connects them with `when`, and finally calls `arrange`. It keeps models and tensors in
+    attributes that it deletes in `free`.
 
     Args:
-        title: the heading, also the label for screen readers.
+        title: the heading, which is also the label for screen readers.
     """
 
     def __init__(self, *, title: str) -> None:
@@ -124,7 +124,7 @@ class LabWidget(widgets.VBox):
         self.add_class("blendmask-lab")
 
     def arrange(self, *contents: widgets.Widget) -> None:
-        """Put the contents between heading and message line."""
+        """Put the contents between the heading and the message line."""
         heading = widgets.Label(self.title)
         heading.add_class("blendmask-lab-title")
         self.children = (heading, *contents, self.message)
@@ -138,8 +138,8 @@ class LabWidget(widgets.VBox):
     def when(self, *sources: widgets.Widget, do: Callable[[], object]) -> None:
         """Call `do` when a button is pressed or a control changes.
 
-        Errors appear in the message line. A call that succeeds removes an older message, unless it
-        left one of its own.
+        Errors appear in the message line. A successful call removes an older message, unless it
+        left a new one.
         """
 
         def react(_event: Any) -> None:
@@ -163,7 +163,7 @@ class LabWidget(widgets.VBox):
 
     @contextmanager
     def setting(self) -> Iterator[None]:
-        """Let the block set controls without calling what `when` connected to them."""
+        """Let the `with` block set controls without calling what `when` connected to them."""
         before, self._is_setting = self._is_setting, True
         try:
             yield
@@ -172,7 +172,7 @@ class LabWidget(widgets.VBox):
 
     @shows_errors
     def save_view(self, view: FigureView, kind: str) -> None:
-        """Let the browser save a figure: the callback for `FigureView.on_save`."""
+        """Make the browser save a figure; this is the callback for `FigureView.on_save`."""
         view.save(kind)
 
     def free(self) -> None:
@@ -214,7 +214,7 @@ def wide(pixels: int) -> widgets.Layout:
 
 
 def control(kind: Callable[..., Any], description: str, width: int, **settings: Any) -> Any:
-    """A control of ipywidgets with its description; `width` is that of both, CSS pixels."""
+    """An ipywidgets control with its description; `width` is their total width, CSS pixels."""
     return kind(description=description, layout=wide(width), style=SHORT, **settings)
 
 
@@ -227,20 +227,20 @@ def slider(
     step: float = 1,
     **settings: Any,
 ) -> widgets.IntSlider | widgets.FloatSlider:
-    """A slider for whole numbers, or for fractions if `step` is one."""
+    """A slider for whole numbers, or for fractions if `step` is a fraction."""
     kind = widgets.IntSlider if isinstance(step, int) else widgets.FloatSlider
     limits = {"value": value, "min": low, "max": high, "step": step}
     return control(kind, description, width, **limits, **settings)
 
 
 def checkbox(description: str, value: bool = False) -> widgets.Checkbox:
-    """A box to tick, as wide as its label."""
+    """A checkbox as wide as its label."""
     layout = widgets.Layout(width="auto")
     return widgets.Checkbox(value, description=description, indent=False, layout=layout)
 
 
 def toggle(description: str, options: Any, **settings: Any) -> widgets.ToggleButtons:
-    """A few buttons, one of which is chosen; each is as wide as its label."""
+    """A few buttons, one of which is selected; each is as wide as its label."""
     style = {**SHORT, "button_width": "auto"}
     return widgets.ToggleButtons(options=options, description=description, style=style, **settings)
 
@@ -268,17 +268,17 @@ def image_choice(num_images: int) -> widgets.Dropdown:
 
 
 def check_index(name: str, index: int, total: int) -> None:
-    """Refuse an index outside of 0 to `total` - 1.
+    """Refuse an index outside 0 to `total` - 1.
 
     Raises:
-        ValueError: with name, index and total.
+        ValueError: it is; the message gives name, index and total.
     """
     if not 0 <= index < total:
         raise ValueError(f"{name} {index}: there are {total}, counted from 0")
 
 
 def row(*controls: widgets.Widget) -> widgets.HBox:
-    """Controls side by side, in several lines if the window is narrow."""
+    """Controls side by side, wrapped into several lines if the window is narrow."""
     layout = widgets.Layout(flex_flow="row wrap", align_items="center", overflow="visible")
     return widgets.HBox(list(controls), layout=layout)
 
@@ -287,7 +287,7 @@ KINDS = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
 
 
 class FigureView(anywidget.AnyWidget):
-    """Shows one figure with buttons that save it, or a sentence instead."""
+    """Shows one figure with buttons that save it, or a text instead."""
 
     _esm = STATIC / "figure.js"
     _css = STATIC / "figure.css"
@@ -324,14 +324,14 @@ class FigureView(anywidget.AnyWidget):
         self._callback = callback
 
     def save(self, kind: str, *, width: float | str | None = None) -> None:
-        """Let the browser save the figure, if one is shown.
+        """Make the browser save the figure, if one is shown.
 
         Args:
             kind: "png", "svg" or "pdf".
-            width: as in `fit_figure`; None keeps the width that is shown.
+            width: as in `fit_figure`; None keeps the displayed width.
 
         Raises:
-            ValueError: another kind or width.
+            ValueError: the kind or the width is invalid.
         """
         if kind not in KINDS:
             raise ValueError(f"{kind}: {', '.join(KINDS)} are written")
@@ -354,13 +354,13 @@ class FigureView(anywidget.AnyWidget):
 
 
 class FigurePanel(LabWidget):
-    """The figure of a plain function, drawn again whenever a control changes.
+    """The figure that a plain function makes, redrawn whenever a control changes.
 
     Args:
         make: returns a figure, whose label becomes the alternative text. It is called with the
-            value of every control by name.
+            controls' values as keyword arguments.
         title: the heading.
-        controls: a widget with a `value` and a description for each argument of `make`.
+        controls: for each argument of `make`, a widget with a `value` and a description.
     """
 
     def __init__(
@@ -376,7 +376,7 @@ class FigurePanel(LabWidget):
         self.draw()
 
     def draw(self) -> None:
-        """Draw the figure for the present values; if that fails, the old one stays."""
+        """Draw the figure for the current values; if that fails, the old figure stays."""
         values = {name: widget.value for name, widget in self.controls.items()}
         self.view.show(lambda: self._make(**values))
 

@@ -1,4 +1,4 @@
-"""The receptive field explorer: point at a cell of a map and see the pixels that act on it.
+"""The receptive field explorer: point at a cell of a map and see the pixels that influence it.
 
 Chapter 02.
 """
@@ -32,11 +32,11 @@ class ReceptiveFieldExplorer(LabWidget):
     """Theoretical and effective receptive fields, cell by cell.
 
     Args:
-        model: whose maps are shown; None for the shipped one.
+        model: the model whose maps are shown; None for the shipped one.
         images: (3, H, W) each; None for some generated ones of 256 x 256 pixels.
 
     Raises:
-        ValueError: no images.
+        ValueError: there are no images.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ReceptiveFieldExplorer(LabWidget):
         self.arrange(row(self.picture, self.map, self.share), self.canvas)
 
     def point(self, row: int, column: int) -> None:
-        """Show another cell of the present map.
+        """Show another cell of the current map.
 
         Raises:
             ValueError: there is no such cell.
@@ -74,7 +74,7 @@ class ReceptiveFieldExplorer(LabWidget):
         self._show(self.shown, self.name, (row, column))
 
     def figure(self) -> DescribedFigure:
-        """The present cell, for print."""
+        """The current cell, as a figure for print."""
         name = f"{self.name}, row {self.cell[0]}, column {self.cell[1]}"
         return receptive_field_figure(self.images[self.shown], {name: self.field})
 
@@ -88,7 +88,7 @@ class ReceptiveFieldExplorer(LabWidget):
         self._show(self.picture.value, self.map.value, None)
 
     def _show(self, picture: int, name: str, cell: tuple[int, int] | None) -> None:
-        """What can fail comes first, so that the old state stays."""
+        """Show a state. What can fail comes first, so that the old state stays."""
         stride, image = _stride_of(name), self.images[picture]
         divisor = self.fields.network.config.size_divisor
         height, width = (-(-side // divisor) * divisor for side in image.shape[-2:])

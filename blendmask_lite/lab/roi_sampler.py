@@ -45,7 +45,7 @@ PLUS, MINUS = PALETTE[0], PALETTE[1]
 
 
 def columns(values: Tensor, how: BoxPooling) -> list[list[Group]]:
-    """The map with the box, and the crop."""
+    """The panels: the map with the box, and the crop."""
     height, width = values.shape
     limit = largest_magnitude(values)
     label = f"A map of {width} by {height} cells with the box, its bins and the sample points"
@@ -84,7 +84,7 @@ def pixels(values: Tensor, box: Tensor, how: BoxPooling) -> dict[str, bytes]:
 def marks(
     values: Tensor, box: Tensor, how: BoxPooling, pointed: tuple[int, int] | None
 ) -> dict[str, list[Mark]]:
-    """The map's cells behind a cell (column, row) of the crop, with their weights."""
+    """The map's cells that a cell (column, row) of the crop is made from, with their weights."""
     if pointed is None:
         return {}
     column, row = pointed
@@ -96,7 +96,7 @@ def marks(
 def bars(
     values: Tensor, box: Tensor, how: BoxPooling, pointed: tuple[int, int] | None
 ) -> dict[str, Bars]:
-    """The sum behind a cell, and how far the crop is from RoIAlign with one sample."""
+    """The sum behind a cell, and how far the crop is from RoIAlign's with one sample."""
     return {
         "cell": _cell_bars(values, box, how, pointed),
         "difference": _difference_bars(values, box, how),
@@ -128,7 +128,7 @@ def _cell_bars(
 
 
 def _difference_bars(values: Tensor, box: Tensor, how: BoxPooling) -> Bars:
-    """Difference from the paper's choice."""
+    """The crop's difference from the paper's choice."""
     usual = pool_box(values, box, BoxPooling(how.size, how.stride))
     away = (pool_box(values, box, how) - usual).abs()
     numbers = (("mean", float(away.mean())), ("largest", float(away.max())))
@@ -151,10 +151,10 @@ class RoiSampler(LabWidget):
     Args:
         values: (H, W) map of at most 40 x 40 cells; None for a soft disk.
         stride: of the map, pixels per cell.
-        box: first box (x0, y0, x1, y1), pixels; None for one around the middle.
+        box: initial box (x0, y0, x1, y1), pixels; None for one around the middle.
 
     Raises:
-        ValueError: a map of another shape, or a box without width or height.
+        ValueError: the map has the wrong shape, or the box has no width or height.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class RoiSampler(LabWidget):
         """Move the box to corners (x0, y0, x1, y1), pixels.
 
         Raises:
-            ValueError: a box without width or height.
+            ValueError: the box has no width or height.
         """
         sides = torch.as_tensor(box).float()
         if sides.shape != (4,) or not (sides[2] > sides[0] and sides[3] > sides[1]):
@@ -261,7 +261,7 @@ def _soft_disk() -> Tensor:
 
 
 def _middle(values: Tensor, stride: int) -> Tensor:
-    """A box around the middle whose sides lie between the borders of cells."""
+    """A box around the middle whose sides do not coincide with cell borders."""
     height, width = values.shape
     sides = torch.tensor([0.21 * width, 0.26 * height, 0.83 * width, 0.78 * height])
     return sides * stride

@@ -1,10 +1,10 @@
 """The process behind the training monitor: started, found again, asked to stop.
 
-It is a separate process, not a thread: the kernel stays free, an interrupted or restarted kernel
-does not end the training, and it is stopped by the signal that a terminal sends, which a thread
+It is a separate process, not a thread: the kernel stays free, interrupting or restarting the kernel
+does not end the training, and it can be stopped by a signal, as from a terminal, which a thread
 could not receive. Its state is read from the run's folder, as for a run that was started elsewhere.
 
-process.json  the process that the lab started last, and its options
+process.json  the last process that the lab started, and its options
 output.txt    what that process printed
 """
 
@@ -29,21 +29,21 @@ __all__ = ["RunProcess", "own_options"]
 
 COMMAND = (sys.executable, "-m", "blendmask_lite", "train")
 RECORD, OUTPUT = "process.json", "output.txt"
-STOPPED = 130  # exit code of a training that was asked to stop
-TAIL = 3000  # bytes at the end of the output that are read
+STOPPED = 130  # exit code of a training that stopped on request
+TAIL = 3000  # bytes, read from the end of the output
 
 
 @dataclass(frozen=True)
 class _Started:
     process: int
     machine: str
-    session: int  # place of the process in run.json
+    session: int  # index of the process's session in run.json
     options: tuple[str, ...]
     working_directory: str
 
 
 class RunProcess:
-    """Trains in a folder, in a process of its own.
+    """A training in a folder, in a process of its own.
 
     Args:
         folder: of the run; it need not exist yet.
@@ -56,17 +56,17 @@ class RunProcess:
 
     @property
     def is_alive(self) -> bool:
-        """Whether a process trains here, or is just starting or ending."""
+        """Whether a process is training here, or is just starting or ending."""
         return self._is_ours or is_held(self.run)
 
     @property
     def can_stop(self) -> bool:
-        """Whether the lab started the process on this machine."""
+        """Whether the lab started the process, and on this machine."""
         return self._is_ours or self._find() is not None
 
     @property
     def exit_code(self) -> int | None:
-        """Exit code of the process that was started here; None if there is none or it runs."""
+        """Exit code of the process that was started here; None if none was, or it is running."""
         return None if self._process is None else self._process.poll()
 
     def read(self) -> RunRecord | None:
@@ -77,12 +77,12 @@ class RunProcess:
         """Start a training.
 
         Args:
-            options: of `blendmask-lite train`, without the folder.
-            working_directory: base of relative paths; the present one if not given.
+            options: options of `blendmask-lite train`, without the folder.
+            working_directory: base of relative paths; the current one if not given.
 
         Raises:
-            ValueError: a process trains here, or the options name a folder.
-            FileExistsError: the folder has a run.
+            ValueError: a process is training here, or the options name a folder.
+            FileExistsError: the folder already has a run.
         """
         if self.run.last.exists() or self.run.model.exists():
             raise FileExistsError(
@@ -91,10 +91,10 @@ class RunProcess:
         self._start(tuple(options), working_directory or str(Path.cwd()), is_resumed=False)
 
     def resume(self) -> None:
-        """Continue the run at its last checkpoint, with the options of its start.
+        """Continue the run from its last checkpoint, with the options that it was started with.
 
         Raises:
-            ValueError: a process trains here, or the options are unknown.
+            ValueError: a process is training here, or the options are unknown.
         """
         started = self._started()
         if started is not None:
@@ -111,7 +111,7 @@ class RunProcess:
         """Send SIGTERM: the training finishes its step, saves, and ends.
 
         Raises:
-            ValueError: nothing runs, or it was started elsewhere.
+            ValueError: nothing is running, or it was started elsewhere.
         """
         if self._is_ours:
             assert self._process is not None
@@ -128,7 +128,7 @@ class RunProcess:
             raise ValueError(f"{self.folder}: nothing runs here")
 
     def last_words(self) -> str:
-        """The last line that the process printed, if any."""
+        """The last line that the process printed; empty if there is none."""
         try:
             with (self.folder / OUTPUT).open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
@@ -179,12 +179,12 @@ class RunProcess:
             return None
 
     def _find(self) -> int | None:
-        """The process that an earlier kernel started, if it still trains here."""
+        """The process that an earlier kernel started, if it is still training here."""
         started = self._started()
         if started is None or started.machine != platform.node() or not is_held(self.run):
             return None
         record = self.read()
-        # The last session holds the folder; a later one was started elsewhere.
+        # The folder belongs to the last session; one after ours was started elsewhere.
         is_last = record is not None and len(record.sessions) == started.session + 1
         return started.process if is_last else None
 

@@ -1,4 +1,4 @@
-"""The targets explorer: FCOS' assignment, its rules as controls, and the reasons for it.
+"""The targets explorer: FCOS's assignment, its rules as controls, and the reasons for each result.
 
 Chapter 03.
 """
@@ -40,10 +40,10 @@ LARGEST_RADIUS = 5.0  # strides
 
 
 class TargetsControls:
-    """All controls, and rows to show them in.
+    """All controls, and the rows that show them.
 
     Args:
-        num_images: to choose from.
+        num_images: number of images to choose from.
     """
 
     def __init__(self, num_images: int) -> None:
@@ -86,10 +86,10 @@ class TargetsControls:
 
 
 def parse_limits(text: str) -> tuple[float, ...]:
-    """The numbers of a text such as "64, 128".
+    """The numbers in a text such as "64, 128".
 
     Raises:
-        ValueError: a part that is not a finite number above 0.
+        ValueError: a part is not a finite number above 0.
     """
     limits = []
     for part in text.replace(",", " ").split():
@@ -103,7 +103,7 @@ def parse_limits(text: str) -> tuple[float, ...]:
 
 
 def limits_of(levels: tuple[str, ...]) -> tuple[float, ...]:
-    """FCOS' limits between these levels: eight strides of the lower one (FCOS, section 3.2)."""
+    """FCOS's limits between these levels: eight strides of the lower one (FCOS, section 3.2)."""
     return tuple(8.0 * LEVEL_STRIDES[level] for level in levels[:-1])
 
 
@@ -119,15 +119,15 @@ def _level_choices() -> list[tuple[str, tuple[str, ...]]]:
 
 
 class TargetsExplorer(LabWidget):
-    """FCOS' assignment on images with their true objects.
+    """FCOS's assignment on images with their true objects.
 
     Args:
         samples: the images, not resized; None for some generated ones.
-        class_names: C names; numbers if not given.
-        config: first levels, size limits and center radius; None for the preset `nano`.
+        class_names: C names; by default, classes are numbered.
+        config: gives the initial levels, size limits and center radius; None for preset `nano`.
 
     Raises:
-        ValueError: no images.
+        ValueError: there are no images.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class TargetsExplorer(LabWidget):
         return self.samples[self.picture]
 
     def choose(self, picture: int) -> None:
-        """Show another image, counted from 0.
+        """Show image `picture`, counted from 0.
 
         Raises:
             ValueError: there is no such image.
@@ -178,14 +178,14 @@ class TargetsExplorer(LabWidget):
         self._show(picture, self.config)
 
     def apply(self, config: ModelConfig) -> None:
-        """Assign with the levels, size limits and center radius of another configuration."""
+        """Redo the assignment with the levels, size limits and center radius of `config`."""
         self._show(self.picture, config)
 
     def point(self, location: int | None) -> None:
         """Show what a location learns, and why it does not learn the other objects.
 
         Args:
-            location: its index in the flattened pyramid; None for none.
+            location: index in the flattened pyramid; None for no location.
 
         Raises:
             ValueError: there is no such location.
@@ -196,7 +196,7 @@ class TargetsExplorer(LabWidget):
         self._draw_location()
 
     def figure(self) -> DescribedFigure:
-        """All levels, for print."""
+        """All levels, as a figure for print."""
         found = self.found
         return targets_figure(
             self.sample.image,
@@ -215,7 +215,7 @@ class TargetsExplorer(LabWidget):
     # -------------------------------------------------------------- drawing
 
     def _show(self, picture: int, config: ModelConfig) -> None:
-        """What can fail comes first, so that the old state stays."""
+        """Show a state. What can fail comes first, so that the old state stays."""
         check_index("image", picture, len(self.samples))
         found = _assign(self.samples[picture], config)
         self.picture, self.config, self.found = picture, config, found
@@ -279,7 +279,7 @@ class TargetsExplorer(LabWidget):
 
     def _apply_rules(self) -> None:
         controls = self.controls
-        # A wrong limit stays in its field to be corrected, and the canvas does not change.
+        # An invalid limit stays in its field to be corrected, and the canvas does not change.
         limits = parse_limits(controls.limits.value)
         radius = math.inf if controls.is_whole.value else controls.radius.value
         self.apply(replace(self.config, size_limits=limits, center_radius=radius))

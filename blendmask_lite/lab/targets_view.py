@@ -1,4 +1,4 @@
-"""How FCOS' assignment looks in the targets explorer: a panel for each level, counts, reasons."""
+"""How the targets explorer shows FCOS's assignment: one panel per level, counts, and reasons."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = [
     "spoken",
 ]
 
-WIDE, NARROW = 440, 230  # CSS pixels of a level's panel, alone and among others
+WIDE, NARROW = 440, 230  # of a level's panel, CSS pixels, when it is alone or one of several
 SCREEN = 440  # pixels that a small image is enlarged to
 MOST_LINES = 6  # objects whose reasons are listed
 MOST_BARS = 14
 
 
 def by_level(values: Tensor, found: ExplainedAssignment) -> list[Tensor]:
-    """(L,) -> (h, w) of every level."""
+    """(L,) values -> the (h, w) map of every level."""
     parts = values.split(found.level_sizes)
     return [part.unflatten(0, shape) for part, shape in zip(parts, found.shapes, strict=True)]
 
@@ -37,7 +37,7 @@ def by_level(values: Tensor, found: ExplainedAssignment) -> list[Tensor]:
 def columns(
     found: ExplainedAssignment, level_names: Sequence[str], shown: Sequence[int]
 ) -> list[list[Group]]:
-    """A panel for every level that is shown, with the numbers beside them."""
+    """A panel for every level shown, with the numbers beside them."""
     size = WIDE if len(shown) == 1 else NARROW
     panels = []
     for level in shown:
@@ -85,7 +85,7 @@ def marks(
     shown: Sequence[int],
     location: int | None,
 ) -> dict[str, list[Mark]]:
-    """A location, the box that it learns on all levels, and the square of central locations."""
+    """A location, the box that it learns (on all levels), and the square of central locations."""
     if location is None:
         return {}
     level = found.level_of(location)

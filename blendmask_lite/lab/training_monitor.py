@@ -1,4 +1,4 @@
-"""What the training monitor says of a run: state, numbers, time left, curves."""
+"""The training monitor: a run's state, numbers, time left and curves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from blendmask_lite.training.snapshots import PICTURES, step_files
 __all__ = ["RunView", "TrainingControls", "TrainingMonitor", "curves_of", "look_at_run"]
 
 
-WINDOW = 50  # last steps that the time left is judged by
+WINDOW = 50  # number of recent steps from which the time left is estimated
 SCORES = ("mask AP", "box AP")
 
 
@@ -37,14 +37,16 @@ class RunView:
     num_iterations: int  # of the whole run; 0 if unknown
     words: str  # state and numbers in one line
     reason: str  # what went wrong; empty if nothing did
-    can_stop: bool  # the lab can ask it to stop
-    can_resume: bool  # it can be continued
-    record: RunRecord | None  # of the folder; None if there is none yet
+    can_stop: bool  # whether the lab can ask it to stop
+    can_resume: bool  # whether it can be continued
+    record: RunRecord | None  # the folder's record; None if there is none yet
 
 
 def look_at_run(process: RunProcess) -> RunView:
     """Read a run's folder and look at its process."""
-    is_alive = process.is_alive  # first, so that a run that ends meanwhile is read again
+    is_alive = (
+        process.is_alive
+    )  # first, so that a run that ends in between is not taken for a dead one
     record = process.read()
     state = _state(process, record, is_alive)
     done = record.num_done if record else 0
@@ -77,10 +79,10 @@ def _state(process: RunProcess, record: RunRecord | None, is_alive: bool) -> str
         return "failed" if process.exit_code not in (None, 0, STOPPED) else "nothing"
     if is_alive:
         return "running" if record.is_running else "starting"
-    if record.state == "running":  # it ended between two looks
+    if record.state == "running":  # it ended between the two readings
         return "starting"
     is_bad = process.exit_code not in (None, 0, STOPPED)
-    # A process that refused to begin leaves the record of the earlier one.
+    # A process that refuses to start leaves an earlier process's record.
     return "failed" if is_bad and record.state in ("stopped", "finished") else record.state
 
 
@@ -121,11 +123,11 @@ BAR_STYLES = {"finished": "success", "failed": "danger", "killed": "danger", "st
 
 
 class TrainingControls:
-    """All controls, and rows to show them in.
+    """All controls, and the rows that show them.
 
     Args:
-        folder: first value of the run's folder.
-        options: first value of the options of `blendmask-lite train`.
+        folder: initial value for the run's folder.
+        options: initial value for the options of `blendmask-lite train`.
     """
 
     def __init__(self, folder: str, options: str) -> None:
@@ -151,7 +153,7 @@ class TrainingControls:
         ]
 
     def show(self, run: RunView) -> None:
-        """Show a run in words, bar and buttons."""
+        """Show a run by words, a progress bar and buttons."""
         self.words.value = run.words
         self.bar.max = max(run.num_iterations, 1)
         self.bar.value = min(run.num_done, self.bar.max)
@@ -161,19 +163,19 @@ class TrainingControls:
         self.resume.disabled = not run.can_resume
 
 
-INTERVAL = 2.0  # seconds between two looks at the folder
+INTERVAL = 2.0  # seconds between two readings of the folder
 OPTIONS = "shapes --preset nano --iterations 300 --batch-size 4 --snapshots 20 --threads 1"
 
 
 class TrainingMonitor(LabWidget):
-    """Follows the folder of a training live, and starts, stops and resumes it.
+    """Follows a training's folder live, and starts, stops and resumes the training.
 
     In a notebook it reads the folder every two seconds; elsewhere, call `refresh`. Closing the
     monitor does not end the training, and another monitor can follow it.
 
     Args:
-        folder: of the run; an existing one is followed at once, however it was started.
-        options: of `blendmask-lite train`, without the folder.
+        folder: of the run; an existing run is followed at once, however it was started.
+        options: options of `blendmask-lite train`, without the folder.
         interval: seconds between two readings.
     """
 
@@ -199,7 +201,7 @@ class TrainingMonitor(LabWidget):
         self.refresh()
         try:
             self._task = asyncio.get_running_loop().create_task(self._follow())
-        except RuntimeError:  # no notebook, so no event loop
+        except RuntimeError:  # no event loop, hence no notebook
             self._task = None
 
     @shows_errors
@@ -208,11 +210,11 @@ class TrainingMonitor(LabWidget):
         self._show(*self._look(self.process))
 
     def start(self) -> None:
-        """Start a training with the options and the folder of the fields.
+        """Start a training with the options and the folder in the fields.
 
         Raises:
-            ValueError: a training runs there, or the options cannot be parsed.
-            FileExistsError: the folder has a run.
+            ValueError: a training is running there, or the options cannot be parsed.
+            FileExistsError: the folder already has a run.
         """
         process = self._of_field()
         process.begin(_words_of(self.controls.options.value))
@@ -222,23 +224,23 @@ class TrainingMonitor(LabWidget):
         """Ask the training to save and end.
 
         Raises:
-            ValueError: nothing runs, or it was started elsewhere.
+            ValueError: nothing is running, or it was started elsewhere.
         """
         self.process.ask_to_stop()
         self.say("Stopping: the training finishes its step, saves, and ends.")
 
     def resume(self) -> None:
-        """Continue the run at its last checkpoint.
+        """Continue the run from its last checkpoint.
 
         Raises:
-            ValueError: a training runs there, or its options are unknown.
+            ValueError: a training is running there, or its options are unknown.
         """
         process = self._of_field()
         process.resume()
         self._attach(process)
 
     def follow(self) -> None:
-        """Follow the run in the folder of the field.
+        """Follow the run in the folder that the field names.
 
         Raises:
             FileNotFoundError: there is no such folder.
@@ -269,9 +271,9 @@ class TrainingMonitor(LabWidget):
                 self._show(*seen)
 
     def _look(self, process: RunProcess) -> tuple[RunView, str | None]:
-        """The run, and its curves as HTML, None if they have not changed.
+        """The run, and its curves as HTML (None if they have not changed).
 
-        This is the slow part, which changes no widget.
+        This is the slow part; it changes no widget.
         """
         run = look_at_run(process)
         key = (process.folder, run.num_done, run.record and run.record.scores)

@@ -1,4 +1,4 @@
-"""The Blender lab: drag a box, paint the attentions, and see the mask that they make.
+"""The Blender lab: drag a box, paint the attentions, and see the resulting mask.
 
 Chapters 09 and 10 (BlendMask, section 3.2, equations 1 to 4).
 """
@@ -40,26 +40,26 @@ from blendmask_lite.structures import Target
 __all__ = ["BlenderLab"]
 
 
-LEAST_SCALE = 6.0  # smallest end of the attentions' colours, raw
+LEAST_SCALE = 6.0  # the attentions' colours span at least -6 to 6, raw
 NAMES = {"blender": "Blender", "weighted_sum": "YOLACT", "assembler": "FCIS"}
 
 
 class BlenderLab(LabWidget):
-    """The blender by hand (BlendMask, section 3.2): box, attentions, and all that follows.
+    """The blender by hand (BlendMask, section 3.2): the box, the attentions, and their effects.
 
     Args:
         model: in evaluation mode; kept until `close`.
         image: (3, H, W), RGB, float in [0, 1] or uint8; not resized.
         target: the true objects of the image, with masks; None if they are unknown.
-        score_threshold: of the objects in the list, as in `BlendMask.predict`.
+        score_threshold: for the objects in the list, as in `BlendMask.predict`.
 
     Raises:
-        ValueError: an image or target that cannot be shown; see `look_at`.
+        ValueError: the image or target cannot be shown; see `look_at`.
     """
 
     scene: Scene
     history: History
-    blend: Blend  # of the present state
+    blend: Blend  # of the current state
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class BlenderLab(LabWidget):
         self.model = model
         self.controls = BlenderControls(model.config.num_bases)
         self.canvas = Canvas()
-        self._pointed: tuple[float, float] | None = None  # share of the box, across and down
+        self._pointed: tuple[float, float] | None = None  # fractions of the box, across and down
         self._layout: object = None
         self._gesture = 0.0
         self.show(image, target, score_threshold=score_threshold)
@@ -82,14 +82,14 @@ class BlenderLab(LabWidget):
 
     @property
     def state(self) -> BlenderState:
-        """The present state."""
+        """The current state."""
         return self.history.present
 
     def apply(self, state: BlenderState) -> None:
-        """Make `state` the present one; `undo` brings the old one back.
+        """Make `state` the current one; `undo` brings the old one back.
 
         Raises:
-            ValueError: more bases than the model has.
+            ValueError: the state has more bases than the model.
         """
         self._set(self.history.pushed(state))
 
@@ -102,19 +102,19 @@ class BlenderLab(LabWidget):
         self._set(self.history.redone())
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the present state as a JSON file."""
+        """Write the current state to a JSON file."""
         write_atomically(Path(path), self._state_file())
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Read a state that `save` or the page's button wrote.
 
         Raises:
-            OSError, ValueError: no such file, or one that does not fit; the old state stays.
+            OSError, ValueError: there is no such file, or it does not fit; the old state stays.
         """
         self._read(Path(path).read_bytes(), str(path))
 
     def figure(self) -> DescribedFigure:
-        """The present state as a figure: crops, scores, products and mask."""
+        """The current state as a figure: crops, scores, products and mask."""
         box, true_mask = torch.tensor(self.state.box), self._true_mask
         if true_mask is not None:
             true_mask = crop_masks(true_mask[None], box[None], self.state.mask_size)[0]
@@ -129,10 +129,10 @@ class BlenderLab(LabWidget):
         )
 
     def export(self, path: str | os.PathLike[str]) -> None:
-        """Write the figure as .png, .svg or .pdf, as the suffix says.
+        """Write the figure as a PNG, SVG or PDF file, depending on the suffix.
 
         Raises:
-            ValueError: another suffix.
+            ValueError: the suffix is not .png, .svg or .pdf.
         """
         save_figure(self.figure(), Path(path))
 
@@ -155,7 +155,7 @@ class BlenderLab(LabWidget):
     # -------------------------------------------------------------- drawing
 
     def follow(self) -> None:
-        """Let the controls show the state."""
+        """Make the controls show the state."""
         history, controls = self.history, self.controls
         with self.setting():
             offer(controls.object, [found.name for found in self.scene.objects], self._number)
@@ -164,19 +164,19 @@ class BlenderLab(LabWidget):
             )
 
     def choose(self, number: int) -> None:
-        """Begin with another object of the scene, counted from 0."""
+        """Start from object `number` of the scene, counted from 0."""
         self._number = number
         self.rivals = Rivals(self.scene, self.own)
         self._set(History(self.own))
 
     @property
     def own(self) -> BlenderState:
-        """The network's own state of the chosen object."""
+        """The network's own state for the chosen object."""
         return self.scene.objects[self._number].own
 
     @property
     def iou(self) -> float | None:
-        """Of the present mask with the true object under the box, in pixels of the image."""
+        """IoU of the current mask with the true object under the box, in pixels of the image."""
         return self.scene.iou(self.blend.mask, self.scene.truth_of(self.state))
 
     @property
@@ -186,14 +186,14 @@ class BlenderLab(LabWidget):
 
     @property
     def _cell(self) -> tuple[int, int] | None:
-        """The cell (x, y) of the mask that is pointed at."""
+        """The mask's cell (x, y) that the user points at; None if there is none."""
         if self._pointed is None:
             return None
         across, down = self._pointed
         return int(across * self.state.mask_size), int(down * self.state.mask_size)
 
     def _set(self, history: History) -> None:
-        """Compute and draw the present of `history`; if that fails, the old one stays."""
+        """Compute and draw the current state of `history`; if that fails, the old one stays."""
         self.blend = self.scene.blend(history.present)
         self.history = history
         with self.canvas.hold_sync():
@@ -323,7 +323,7 @@ class BlenderLab(LabWidget):
     def _change(self, name: str, control: widgets.Widget) -> None:
         try:
             self.apply(changed(self.state, self.own, name, control.value))
-        finally:  # a value that could not be set must not stay in the control
+        finally:  # a value that was refused must not stay in the control
             self.follow()
 
     def _set_brush(self) -> None:

@@ -16,14 +16,14 @@ __all__ = ["BlenderControls", "Rivals", "method_note"]
 
 METHODS = {"Blender": "blender", "YOLACT": "weighted_sum", "FCIS": "assembler"}
 BRUSHES = {"value": "value", "erase (0)": "zero", "network's own": "own"}
-SIZES = (7, 14, 28, 56, 112)  # R and M that can be chosen, cells
+SIZES = (7, 14, 28, 56, 112)  # choices for R and M, cells
 
 
 class BlenderControls:
-    """All controls, and rows to show them in; `changes` are those that make a new state.
+    """All controls, and the rows that show them; those in `changes` make a new state.
 
     Args:
-        num_bases: K of the network.
+        num_bases: the network's K.
     """
 
     def __init__(self, num_bases: int) -> None:
@@ -51,7 +51,7 @@ class BlenderControls:
         self.note = note()
         names = "num_bases attention_size mask_size interpolation pooling"
         sizes = {name: getattr(self, name) for name in names.split()}
-        self.changes = {"merger": self.merger, **sizes}  # by field of the state
+        self.changes = {"merger": self.merger, **sizes}  # by the state's field
         self.above = [  # rows above the canvas
             row(self.object, self.merger),
             self.note,
@@ -79,7 +79,7 @@ class BlenderControls:
 
 
 def method_note(state: BlenderState) -> str:
-    """How the chosen method reads the K bases, in plain words."""
+    """How the chosen method uses the K bases, in plain words."""
     K, M, tiles = state.num_bases, state.attention_size, state.num_tiles
     if state.merger == "blender" and K == 1:
         return (
@@ -128,15 +128,15 @@ def _buttons(description: str, options: dict[str, str], tooltip: str) -> widgets
     return toggle(description, list(options.items()), tooltips=tooltips, layout=wide(340))
 
 
-REST = 0.2  # seconds without an event after which the search begins
+REST = 0.2  # seconds without an event before the search begins
 
 
 class Rivals:
-    """IoU of the network's mask and of the best mask with the true object under the box.
+    """The IoU of the network's mask and of the best possible mask with the true object.
 
     Args:
         scene: what the lab shows.
-        own: the network's state of the object.
+        own: the network's state for the object.
     """
 
     def __init__(self, scene: Scene, own: BlenderState) -> None:
@@ -144,7 +144,7 @@ class Rivals:
         self.own = own
         self._own_mask = scene.blend(own).mask
         self._network: dict[int | None, float | None] = {}
-        self._best: tuple[object, float | None] = (None, None)  # what was asked, and the answer
+        self._best: tuple[object, float | None] = (None, None)  # the last question, and its answer
         self._timer: asyncio.TimerHandle | None = None
 
     def network(self, truth: int | None) -> float | None:
@@ -158,13 +158,13 @@ class Rivals:
         return self._best[1] if self._best[0] == _question(state) else None
 
     def plan(self, state: BlenderState, tell: Callable[[], None]) -> None:
-        """Search the best mask for a state, then call `tell`; an older plan is dropped."""
+        """Plan to search for a state's best mask and then call `tell`; drops an older plan."""
         self.cancel()
         if self._best[0] == _question(state):
             return
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # a test or a script: there is no loop to wait in
+        except RuntimeError:  # in a test or a script, there is no event loop to wait in
             self._search(state, tell)
             return
         self._timer = loop.call_later(REST, self._search, state, tell)

@@ -38,7 +38,7 @@ __all__ = [
 class Blend:
     """What the package computes for a state with K bases in use."""
 
-    crops: Tensor  # (K, R, R) after equation 1, as the merger multiplies them
+    crops: Tensor  # (K, R, R) after equation 1, as they enter the product
     scores: Tensor  # (K, R, R) after equations 2 and 3
     products: Tensor  # (K, R, R)
     logits: Tensor  # (R, R) the mask after equation 4
@@ -57,17 +57,17 @@ def blend(
     """Equations 1 to 4 for one box.
 
     Args:
-        bases: (K or more, h, w) of the image; the state uses the first of them.
+        bases: (K or more, h, w) of the image; the state uses the first K.
         state: box, numbers and merger.
         stride: of the bases, pixels.
         image_size: (height, width).
-        mask_threshold: least probability of the mask's pixels.
+        mask_threshold: smallest probability of the mask's pixels.
     """
     crops = crops_of(bases, state, stride)
     merger, numbers = state.make_merger(), state.numbers
     logits = merger(crops, numbers)
-    # As in detections, the bases are cropped along the whole box, and the mask fills its clipped
-    # part.
+    # As in detections, the bases are cropped along the whole box, while the mask fills the box
+    # clipped to the image.
     box = clip_boxes(torch.tensor([state.box]), image_size)
     mask = paste_masks(logits, box, image_size, mask_threshold)[0]
     scores = merger.scores(numbers, state.mask_size)[0]
@@ -76,7 +76,7 @@ def blend(
 
 
 def attention_cells(state: BlenderState, x: int, y: int) -> Tensor:
-    """(M, M) weight of each attention cell at cell (x, y) of the mask, before the softmax.
+    """(M, M) weights of the attention's cells at cell (x, y) of the mask, before the softmax.
 
     These are the derivatives of the package's equation 2, which is linear.
     """
@@ -90,10 +90,11 @@ def attention_cells(state: BlenderState, x: int, y: int) -> Tensor:
 
 
 def base_pixels(bases: Tensor, state: BlenderState, x: int, y: int, *, stride: int) -> Tensor:
-    """(K, h, w) weight of each pixel of the bases in the crops' cell (x, y).
+    """(K, h, w) weights of the bases' pixels in cell (x, y) of the crops.
 
-    These are the derivatives of the package's equation 1: for RoIAlign the weights of the sample
-    point, for RoIPool 1 at each base's largest pixel. All are 0 if the cell is outside the image.
+    These are the derivatives of the package's equation 1: the weights of the sample point for
+    RoIAlign, 1 at each base's largest pixel for RoIPool. All are 0 if the cell is outside the
+    image.
     """
     source = bases.detach().clone().requires_grad_(True)
     with torch.enable_grad():
@@ -103,7 +104,7 @@ def base_pixels(bases: Tensor, state: BlenderState, x: int, y: int, *, stride: i
 
 
 def mean_weights(state: BlenderState) -> Tensor:
-    """(K,) mean of the blender's score maps over the box, the first coefficients of YOLACT.
+    """(K,) means of the blender's score maps over the box: initial coefficients for YOLACT.
 
     At M = 1 their weighted sum is the blender itself (BlendMask, section 4.1).
     """
@@ -127,14 +128,14 @@ def crops_of(bases: Tensor, state: BlenderState, stride: int) -> Tensor:
 
 
 MOST_OBJECTS = 20  # in the list
-MOST_PIXELS = 4_000_000  # of an image: more would fit neither a page nor 100 ms
+MOST_PIXELS = 4_000_000  # of an image; more would fit neither on a page nor into 100 ms
 
 
 @dataclass(frozen=True)
 class LabObject:
-    """An object to begin with."""
+    """An object to start from."""
 
-    name: str  # class and score, or its other origin
+    name: str  # class and score, or where else it comes from
     own: BlenderState  # the network's box, numbers and merger
 
 
@@ -146,11 +147,11 @@ class Scene:
     bases: Tensor  # (K, h, w) on the CPU
     stride: int  # of the bases, pixels
     objects: tuple[LabObject, ...]  # at least one; found ones first, then the true ones
-    num_found: int  # of the objects
+    num_found: int  # how many of the objects are found ones
     true_names: tuple[str, ...]  # of the true objects, T of them
     true_boxes: Tensor  # (T, 4) pixels
     true_masks: Tensor  # (T, H, W) bool
-    mask_threshold: float  # least probability of a mask's pixels
+    mask_threshold: float  # smallest probability of a mask's pixels
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -175,17 +176,17 @@ class Scene:
         return int(overlap.argmax()) if float(overlap.max()) > 0 else None
 
     def iou(self, mask: Tensor, truth: int | None) -> float | None:
-        """IoU of an (H, W) mask with a true one, in pixels of the image."""
+        """IoU of an (H, W) mask with the mask of a true object; None if `truth` is None."""
         if truth is None:
             return None
         return float(mask_iou(mask[None], self.true_masks[truth : truth + 1])[0])
 
     def best(self, state: BlenderState, start: BlenderState) -> BlenderState | None:
-        """The state with the best numbers found for its box and bases; None without a true object.
+        """The state with the best numbers found for its box and bases; None if no object is there.
 
         Args:
             state: its box, sizes and merger are kept.
-            start: the numbers at which the search begins; of the same sizes.
+            start: has the numbers from which the search starts, and the same sizes.
         """
         truth = self.truth_of(state)
         if truth is None:
@@ -207,11 +208,11 @@ def look_at(
         model: in evaluation mode.
         image: (3, H, W), RGB, float in [0, 1] or uint8.
         target: the true objects, with masks; None if they are unknown.
-        score_threshold: of the objects in the list, as in `BlendMask.predict`.
+        score_threshold: for the objects in the list, as in `BlendMask.predict`.
 
     Raises:
-        ValueError: an image of another shape or too large, a target that does not fit it, or a
-            merger of your own.
+        ValueError: the image has the wrong shape or is too large, the target does not fit it, or
+            the model's merger is not one of the package's.
     """
     if image.dim() != 3 or image.shape[0] != 3:
         raise ValueError(f"image {tuple(image.shape)}: expected (3, H, W), RGB")
@@ -267,9 +268,9 @@ def look_at(
 
 
 def nearest_location(output: BlendMaskOutput, box: Tensor, config: ModelConfig) -> Tensor:
-    """(1,) the location that should find a box: the nearest to its middle on the box's level.
+    """(1,) the location that should find a box: the one nearest to its middle on the box's level.
 
-    The level is the one whose range holds half of the longer side (FCOS, section 3.2).
+    The level is the one whose range contains half of the longer side (FCOS, section 3.2).
     """
     reach = float((box[2:] - box[:2]).max()) / 2
     level = next(i for i, (_, high) in enumerate(config.size_ranges) if reach <= high)
@@ -280,7 +281,7 @@ def nearest_location(output: BlendMaskOutput, box: Tensor, config: ModelConfig) 
 
 
 def _own_state(config: ModelConfig, box: Tensor, numbers: Tensor) -> BlenderState:
-    """The network's own state of one object, with first numbers for the other mergers."""
+    """The network's own state for one object, with initial numbers for the other mergers."""
     K, M = config.num_bases, config.attention_size
     x0, y0, x1, y1 = box.tolist()
     attentions, coefficients = torch.zeros(K, M, M), torch.full((K,), 1 / K)

@@ -1,4 +1,4 @@
-"""The Blender lab's state, checked at every change, its history, and its JSON file."""
+"""The Blender lab's state, which is checked at every change, its history, and its JSON file."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ HISTORY = 100  # states that can be undone
 
 @dataclass(frozen=True, eq=False)
 class BlenderState:
-    """What the user can change; everything shown follows from it and the bases.
+    """What the user can change; everything that is shown follows from it and the bases.
 
     Raises:
-        ValueError: a box without area, or sizes that do not fit each other.
+        ValueError: the box has no area, or the sizes do not fit together.
     """
 
     box: tuple[float, float, float, float]  # corners (x0, y0, x1, y1), pixels of the padded input
-    attentions: Tensor  # (K, M, M) raw; the blender's
-    coefficients: Tensor  # (K,) raw; the weighted sum's. The assembler takes nothing.
+    attentions: Tensor  # (K, M, M) raw, for the blender
+    coefficients: Tensor  # (K,) raw, for the weighted sum; the assembler has no numbers
     merger: MergerKind = "blender"  # what makes the mask, from the first `num_used` bases
     mask_size: int = 56  # R, cells
     interpolation: Interpolation = "bilinear"  # of the attentions, "bilinear" or "nearest"
     pooling: Pooling = "align"  # of the bases, "align" (RoIAlign) or "pool" (RoIPool)
-    has_tanh: bool = False  # the coefficients pass through a tanh, as YOLACT's do in training
-    has_relu: bool = False  # the weighted sum's crops pass through a ReLU, likewise
+    has_tanh: bool = False  # whether coefficients pass through a tanh, as in YOLACT's training
+    has_relu: bool = False  # whether the weighted sum's crops pass through a ReLU, likewise
 
     def __post_init__(self) -> None:
         if self.attentions.dim() != 3 or self.attentions.shape[1] != self.attentions.shape[2]:
@@ -79,17 +79,17 @@ class BlenderState:
 
     @property
     def num_tiles(self) -> int:
-        """Tiles of the assembler along a side; their square is at most K."""
+        """The assembler's tiles along a side; the square of their number is at most K."""
         return int(self.num_bases**0.5)
 
     @property
     def num_used(self) -> int:
-        """Bases in use: all K, for the assembler the largest square number of them."""
+        """Number of bases in use: all K, or for the assembler the largest square number up to K."""
         return self.num_tiles**2 if self.merger == "assembler" else self.num_bases
 
     @property
     def numbers(self) -> Tensor:
-        """(1, A) raw numbers of the object for its merger."""
+        """(1, A) the object's raw numbers for the merger."""
         if self.merger == "blender":
             return self.attentions.flatten()[None]
         if self.merger == "weighted_sum":
@@ -125,7 +125,7 @@ class BlenderState:
 
 
 def brushed(cells: Iterable[tuple[int, int]], brush_size: int, size: int) -> Tensor:
-    """(size, size) bool: what a square brush covers on its way over cells (x, y)."""
+    """(size, size) bool: the cells that a square brush covers on its way over cells (x, y)."""
     covered = torch.zeros(size, size, dtype=torch.bool)
     before = (brush_size - 1) // 2
     for x, y in cells:
@@ -148,12 +148,12 @@ def painted(
     Args:
         state: before the stroke.
         base: counted from 0.
-        cells: (x, y) of the grid; any of them sets the coefficient of a weighted sum.
+        cells: (x, y) in the grid; for a weighted sum, any of them sets the coefficient.
         value: raw number to paint, or (M, M) numbers to copy the cells from.
         brush_size: side of the square brush, cells.
 
     Raises:
-        ValueError: the assembler has no attentions, or there is no such base.
+        ValueError: the merger is the assembler, which has no attentions, or there is no such base.
     """
     if state.merger == "assembler":
         raise ValueError("FCIS has nothing to paint: its tiles are the same for every object")
@@ -170,7 +170,7 @@ def painted(
 
 
 def resized(attentions: Tensor, size: int) -> Tensor:
-    """(K, M, M) -> (K, size, size): means of areas to shrink, equation 2 to grow."""
+    """(K, M, M) -> (K, size, size): area means to shrink, equation 2 to enlarge."""
     if size <= attentions.shape[-1]:
         return F.adaptive_avg_pool2d(attentions, size)
     return interpolate_attentions(attentions[None], size)[0]
@@ -189,12 +189,12 @@ def changed(state: BlenderState, own: BlenderState, field: str, value: Any) -> B
 
     Args:
         state: before the change.
-        own: the network's state; bases that are added again get its numbers.
+        own: the network's state; a base that is added gets its numbers.
         field: "num_bases", "attention_size", or a field of the state.
         value: new value of the field.
 
     Raises:
-        ValueError: the value does not fit the others.
+        ValueError: the value does not fit the rest of the state.
     """
     if field == "num_bases":
         added = resized(own.attentions, state.attention_size)[state.num_bases :]
@@ -211,34 +211,34 @@ def changed(state: BlenderState, own: BlenderState, field: str, value: Any) -> B
 
 @dataclass(frozen=True)
 class History:
-    """The present state, those before it, and those that were undone."""
+    """The current state, those before it, and those that were undone."""
 
     present: BlenderState
     past: tuple[BlenderState, ...] = ()
     future: tuple[BlenderState, ...] = ()
 
     def pushed(self, state: BlenderState) -> History:
-        """The history with `state` as the present; the old one can be brought back."""
+        """The history with `state` as the current one; the old one can be brought back."""
         return History(state, (*self.past, self.present)[-HISTORY:])
 
     def replaced(self, state: BlenderState) -> History:
-        """The history with `state` instead of the present: the next part of one drag or stroke."""
+        """The history with `state` replacing the current one, for the next part of a drag."""
         return History(state, self.past)
 
     def undone(self) -> History:
-        """One state back, if there is one."""
+        """The history one state back, if there is one."""
         if not self.past:
             return self
         return History(self.past[-1], self.past[:-1], (self.present, *self.future))
 
     def redone(self) -> History:
-        """One state forward again, if there is one."""
+        """The history one state forward again, if there is one."""
         if not self.future:
             return self
         return History(self.future[0], (*self.past, self.present), self.future[1:])
 
 
-FORMAT = 1  # increased when old readers would misunderstand the file
+FORMAT = 1  # increased when older readers would misunderstand the file
 CHOICES = {
     "merger": MergerKind.__args__,  # type: ignore[attr-defined]
     "interpolation": Interpolation.__args__,  # type: ignore[attr-defined]
@@ -250,12 +250,12 @@ MOST_CELLS = 1_000_000  # attention numbers, and cells of a mask
 
 
 def picture_checksum(image: Tensor) -> str:
-    """A checksum of a (3, H, W) image, which tells whether a state was made on it."""
+    """A checksum of a (3, H, W) image, which tells whether a state belongs to it."""
     return hashlib.sha256(image.contiguous().cpu().numpy().tobytes()).hexdigest()
 
 
 def write_state(state: BlenderState, *, picture: str) -> bytes:
-    """The content of a state's file; `picture` is the `picture_checksum` of its image."""
+    """The content of a state's file; `picture` is the `picture_checksum` of the state's image."""
     values: dict[str, Any] = {name: getattr(state, name) for name in CHOICES}
     values |= {
         "blender_lab": FORMAT,
@@ -269,14 +269,15 @@ def write_state(state: BlenderState, *, picture: str) -> bytes:
 
 
 def read_state(content: bytes, *, name: str = "state") -> tuple[BlenderState, str]:
-    """The state of a file, and the checksum of its image.
+    """The state in a file, and the checksum of its image.
 
     Args:
-        content: of the file.
-        name: of the file, for errors.
+        content: the file's content.
+        name: the file's name, for errors.
 
     Raises:
-        ValueError: no state of the lab, or an invalid value; the message names file and field.
+        ValueError: it is not a state of the lab, or a value is invalid; the message names file and
+            field.
     """
     try:
         values = json.loads(content)

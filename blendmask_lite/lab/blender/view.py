@@ -1,4 +1,4 @@
-"""How the Blender lab looks: panels, pixels, bars, and words."""
+"""What the Blender lab displays: panels, pixels, bars, and words."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ __all__ = [
 
 MOST_BARS = 8
 PICTURE_SIZE, MASK_SIZE = 330, 220  # CSS pixels
-SHARE = 0.995  # of the bases' values that the colours tell apart; few are far larger
+SHARE = 0.995  # of the bases' values that the colours distinguish; a few values are far larger
 
 
 def weight_bars(
@@ -60,11 +60,11 @@ def weight_bars(
     """The K weights at a cell (x, y) of the mask, and the values that they multiply.
 
     Args:
-        state: of the lab.
+        state: the lab's state.
         result: what follows from it.
         span: end of the bars' scale.
-        cell: None for the hint to point at one.
-        marks: of the cell, by panel.
+        cell: the cell; if None, a hint asks the user to point at one.
+        marks: the cell's marks, by panel.
     """
     if cell is None:
         return Bars("Point at a cell of the mask, or into the box, to see where it comes from.")
@@ -101,10 +101,10 @@ def iou_bars(name: str, yours: float | None, network: float | None, best: float 
     """IoU of three masks with the true object, in pixels of the image.
 
     Args:
-        name: of the true object.
-        yours: IoU of the present mask; None if there is no true object.
+        name: the true object's name.
+        yours: IoU of the current mask; None if there is no true object.
         network: IoU of the network's own mask.
-        best: IoU of the best numbers found for the present box and bases; None if not known yet.
+        best: IoU with the best numbers found for the current box and bases; None if not known yet.
     """
     if yours is None or network is None:
         return Bars("IoU: there is no true object under the box.")
@@ -125,12 +125,12 @@ def spoken(box: Sequence[float], iou: float | None) -> str:
 
 
 class Limits:
-    """The values at both ends of the colours; they change little, so that maps can be compared.
+    """The ends of the colour scales, which rarely change, so that maps can be compared.
 
     Args:
         scene: its bases give the scale of crops and products.
         state: its numbers give the scale of attentions and scores.
-        least: smallest end of the attentions' scale, raw.
+        least: the end of the attentions' scale is at least this, raw.
     """
 
     def __init__(self, scene: Scene, state: BlenderState, *, least: float) -> None:
@@ -196,7 +196,7 @@ def columns(scene: Scene, state: BlenderState, limits: Limits) -> list[list[Grou
 def _row(
     scene: Scene, state: BlenderState, kind: str, title: str, note: str, size: tuple[int, int]
 ) -> Group:
-    """One panel a base."""
+    """One panel per base."""
     num = state.num_used
     side = 84 if num <= 4 else 72 if num <= 8 else 48
     acts = {"base": ("show box",), "attention": ("paint",)}.get(kind, ())
@@ -255,14 +255,14 @@ def mask_overlay(mask: Tensor, truth: Tensor | None) -> Overlay:
 
 
 def _border(mask: Tensor) -> Tensor:
-    """The mask's pixels with a neighbour outside of it, beside, above or below."""
+    """The mask's pixels that have a neighbour outside it: left, right, above or below."""
     around = F.pad(mask, (1, 1, 1, 1))
     inside = around[2:, 1:-1] & around[:-2, 1:-1] & around[1:-1, 2:] & around[1:-1, :-2]
     return mask & ~inside
 
 
 def marks(scene: Scene, state: BlenderState, cell: tuple[int, int] | None) -> dict[str, list[Mark]]:
-    """Where a cell (x, y) of the mask comes from: its interpolation weights, on all panels."""
+    """Where a cell (x, y) of the mask comes from: its interpolation weights on all panels."""
     if cell is None:
         return {}
     x, y = cell

@@ -59,17 +59,18 @@ PAGES = (
 
 
 class Explorer(LabWidget):
-    """Models, images and objects to choose; a page for every view.
+    """A choice of models, images and objects, with a page for every view.
 
-    A page is drawn when it is opened. An action that fails leaves the old state, and a message.
+    A page is drawn when it is opened. If an action fails, the old state stays, and a message says
+    why.
 
     Args:
         model: in evaluation mode; None for the shipped one.
         dataset: images to show and to measure on; None for the shapes of seed 7.
-        image: (3, H, W), RGB, float in [0, 1] or uint8: an image of your own to begin with.
+        image: (3, H, W), RGB, float in [0, 1] or uint8: an image of your own to start with.
 
     Raises:
-        ValueError: an image that cannot be shown, or a data set without images.
+        ValueError: the image cannot be shown, or the data set has no images.
     """
 
     present: Present
@@ -102,7 +103,7 @@ class Explorer(LabWidget):
         self._take(model, dataset, picture)
         self._connect()
         self.arrange(*self.controls.rows, self.tabs)
-        # Pages are long: nobody would see a message below them.
+        # Pages are long, so that nobody would see a message below them.
         self.children = (*self.children[:-2], self.message, self.tabs)
 
     @property
@@ -119,16 +120,16 @@ class Explorer(LabWidget):
         return Target(boxes=truth.boxes.cpu(), labels=truth.labels.cpu(), masks=truth.masks.cpu())
 
     def show(self, number: int) -> None:
-        """Show an image of the data set, counted from 0.
+        """Show image `number` of the data set, counted from 0.
 
         Raises:
-            ValueError: no such image, or a damaged one.
+            ValueError: there is no such image, or it is damaged.
         """
         picture = open_picture(self.present.dataset, number)
         self._take(self.present.model, self.present.dataset, picture, number=number)
 
     def choose(self, number: int) -> None:
-        """Choose another object of the image, counted from 0.
+        """Choose object `number` of the image, counted from 0.
 
         Raises:
             ValueError: there is no such object.
@@ -137,7 +138,7 @@ class Explorer(LabWidget):
         self._refresh(replace(self.present, chosen=number))
 
     def turn_to(self, title: str) -> None:
-        """Open another page.
+        """Open the page with this title.
 
         Raises:
             ValueError: there is no such page.
@@ -158,7 +159,7 @@ class Explorer(LabWidget):
     def _take(
         self, model: BlendMask, dataset: InstanceDataset, picture: Picture, *, number: int = 0
     ) -> None:
-        """Run a model on an image, and make both the present ones."""
+        """Run a model on an image, and make both the current ones."""
         look = look_at_picture(model, picture, least_score=self.controls.least_score.value)
         before = getattr(self, "present", None)
         if before is not None and (before.model is not model or before.dataset is not dataset):
@@ -241,7 +242,7 @@ class Explorer(LabWidget):
     def _show(self, number: int) -> None:
         try:
             self.show(number)
-        finally:  # the control must not keep the number of an image that cannot be read
+        finally:  # if the image cannot be read, the control must not keep its number
             self._follow()
 
     def _choose(self) -> None:
@@ -254,7 +255,7 @@ class Explorer(LabWidget):
 
     @shows_errors
     def save_view(self, view: FigureView, kind: str) -> None:
-        """Let the browser save a figure with the chosen width."""
+        """Make the browser save a figure with the chosen width."""
         view.save(kind, width=self.controls.chosen_width)
 
     def _measure(self, page: MeasuredPage) -> None:
@@ -265,7 +266,7 @@ class Explorer(LabWidget):
         self._redraw(page)
 
     def _during(self, words: str, work: Callable[[], Any]) -> Any:
-        """Do something slow, with a message meanwhile."""
+        """Do something slow while showing a message."""
         self.say(words)
         result = work()
         self.message.clear()

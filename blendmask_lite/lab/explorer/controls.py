@@ -18,7 +18,7 @@ SOURCES = {"shapes": "shapes", "COCO folder": "folder", "your own": "own"}
 
 
 class ExplorerControls:
-    """All controls above the pages, and rows to show them in."""
+    """All controls above the pages, and the rows that show them."""
 
     def __init__(self) -> None:
         self.model = model_field("model", 400, "“shipped”, a published name, or a file")
@@ -37,7 +37,7 @@ class ExplorerControls:
         limits = 0.5, 0.05, 0.95, 0.05
         self.least_score = slider("least score", 300, *limits, continuous_update=False)
         self.width = control(widgets.Dropdown, "save for", 190, options=[AS_SHOWN, *WIDTHS])
-        self.advice = MessageLine()  # stays as long as it holds
+        self.advice = MessageLine()  # stays as long as it applies
         self.of_source = {
             "shapes": [self.seed],
             "folder": [self.folder, self.split, self.open_folder],
@@ -53,11 +53,11 @@ class ExplorerControls:
 
     @property
     def chosen_width(self) -> str | None:
-        """Width of saved figures; None keeps the width that is shown."""
+        """Width of saved figures; None keeps the displayed width."""
         return None if self.width.value == AS_SHOWN else str(self.width.value)
 
     def show_source(self) -> None:
-        """Show the controls of the chosen source, hide those of the others."""
+        """Show the controls of the chosen source and hide those of the others."""
         for name, group in self.of_source.items():
             for widget in group:
                 widget.layout.display = None if name == self.source.value else "none"
@@ -65,7 +65,7 @@ class ExplorerControls:
             widget.layout.display = "none" if self.source.value == "own" else None
 
     def follow(self, present: Present, *, number: int, advice: str) -> None:
-        """Show a state, the number of its image, and advice if there is any."""
+        """Show a state, the number of its image, and any advice."""
         total = len(present.dataset)
         self.number.max = max(total - 1, 0)
         self.number.value = number

@@ -42,7 +42,7 @@ class PicturePage(Page):
     title = "Picture"
 
     def missing(self, present: Present) -> str:
-        """Nothing: there is always an image."""
+        """Nothing is missing: there is always an image."""
         return ""
 
     def figure(self, present: Present) -> DescribedFigure:
@@ -51,7 +51,7 @@ class PicturePage(Page):
         return detections_figure(look.image, look.found, names, title=look.name)
 
     def rows(self, present: Present) -> Rows:
-        """Every object with class, score, box and pixels."""
+        """Every object with its class, score, box and number of pixels."""
         return found_rows(present.look.found, present.model.class_names)
 
 
@@ -65,7 +65,7 @@ class BasesPage(Page):
         super().__init__(self.style)
 
     def missing(self, present: Present) -> str:
-        """Nothing: bases do not depend on objects."""
+        """Nothing is missing: bases do not depend on objects."""
         return ""
 
     def figure(self, present: Present) -> DescribedFigure:
@@ -88,13 +88,13 @@ class AttentionsPage(Page):
         super().__init__(self.with_second, self.second)
 
     def missing(self, present: Present) -> str:
-        """No object, or a merger without attentions."""
+        """An object, or a merger with attentions."""
         if present.model.merger.attention_channels == 0:
             return NO_ATTENTIONS
         return super().missing(present)
 
     def follow(self, present: Present) -> None:
-        """Offer the image's objects as the second one."""
+        """Offer the image's objects as the second object."""
         self.second.disabled = not self.with_second.value
         names = [thing.name for thing in present.look.objects]
         if [name for name, _ in self.second.options] != names:
@@ -121,7 +121,7 @@ class AttentionsPage(Page):
 
 
 class Figure1Page(Page):
-    """The paper's figure 1 of the chosen object."""
+    """The paper's figure 1, for the chosen object."""
 
     title = "Figure 1"
 
@@ -140,12 +140,12 @@ class Figure1Page(Page):
 
 
 class Figure4Page(Page):
-    """The paper's figure 4 of the image."""
+    """The paper's figure 4, for the image."""
 
     title = "Figure 4"
 
     def missing(self, present: Present) -> str:
-        """No detection: true objects are not drawn here."""
+        """A detection: true objects are not drawn here."""
         return "" if len(present.look.found) else super().missing(present)
 
     def figure(self, present: Present) -> DescribedFigure:
@@ -172,12 +172,12 @@ class Rival:
 
     name: str  # of the checkpoint
     model: BlendMask  # in evaluation mode
-    matching: BaseMatching  # from the explorer's bases to these
-    num_images: int  # of the matching
+    matching: BaseMatching  # of the explorer's bases with these
+    num_images: int  # used for the matching
 
 
 class RivalPage(Page):
-    """Another checkpoint beside the present one, with its bases matched."""
+    """Another checkpoint beside the current one, with their bases matched."""
 
     title = "Two checkpoints"
 
@@ -189,14 +189,14 @@ class RivalPage(Page):
         super().__init__(others=[self.source, self.num_images, self.button])
 
     def missing(self, present: Present) -> str:
-        """No other checkpoint yet."""
+        """Another checkpoint, as long as none is loaded."""
         return "" if self.rival else "Name another checkpoint, and press “Load and match”."
 
     def match(self, present: Present) -> None:
         """Load another checkpoint and match its bases; if that fails, the old one stays.
 
         Raises:
-            OSError, ValueError: no such file, or another number of bases.
+            OSError, ValueError: there is no such file, or it has a different number of bases.
         """
         other = open_model(self.source.value)
         ours, theirs = present.model.config.num_bases, other.config.num_bases
@@ -213,7 +213,7 @@ class RivalPage(Page):
         self.rival = Rival(name, other, matching, total)
 
     def figure(self, present: Present) -> DescribedFigure:
-        """Partners below each other."""
+        """Matched bases, one below the other."""
         assert self.rival is not None
         image, matching = present.look.image, self.rival.matching
         return matched_bases_figure(
@@ -226,7 +226,7 @@ class RivalPage(Page):
         )
 
     def rows(self, present: Present) -> Rows:
-        """Pairs and their correlations."""
+        """The pairs and their correlations."""
         assert self.rival is not None
         matching = self.rival.matching
         rows = [["base", f"of {self.rival.name}", f"r over {self.rival.num_images} images"]]
@@ -234,5 +234,5 @@ class RivalPage(Page):
         return rows + [[str(k), str(o + 1), f"{r:+.2f}"] for k, (o, r) in enumerate(pairs, 1)]
 
     def forget(self) -> None:
-        """Drop the other checkpoint: its pairs belong to the earlier model."""
+        """Drop the other checkpoint, because it was matched with the earlier model."""
         self.rival = None

@@ -1,4 +1,4 @@
-"""The explorer's pages that measure what bases are for, what they are worth, where IoU is lost.
+"""The explorer's pages that measure what bases do, what they are worth, and where IoU is lost.
 
 Chapter: the lab.
 """
@@ -35,7 +35,7 @@ Tell = Callable[[int, int], None]
 
 
 class ScoresPage(MeasuredPage):
-    """What each base is for, in comparison with untrained networks."""
+    """What each base does, in comparison with untrained networks."""
 
     title = "What bases are for"
 
@@ -46,7 +46,7 @@ class ScoresPage(MeasuredPage):
         )
 
     def parts(self) -> list[widgets.Widget]:
-        """Only what is measured."""
+        """Only the measured parts."""
         return self.measured_parts()
 
     def draw(self, present: Present) -> None:
@@ -66,7 +66,7 @@ class ScoresPage(MeasuredPage):
 
 
 class ChangePage(MeasuredPage):
-    """Knock out or boost a base: masks of the image, AP of the data set."""
+    """Knock out or boost a base, and see the image's masks and the data set's AP."""
 
     title = "Change a base"
 
@@ -79,22 +79,22 @@ class ChangePage(MeasuredPage):
 
     @property
     def wanted(self) -> float | None:
-        """The factor; None for the base's mean."""
+        """The factor; None replaces the base by its mean."""
         return None if self.is_flat.value else float(self.factor.value)
 
     def missing(self, present: Present) -> str:
-        """No detection, so no masks."""
+        """A detection, without which there are no masks."""
         return "" if len(present.look.found) else super().missing(present)
 
     def follow(self, present: Present) -> None:
-        """Offer as many bases as there are."""
+        """Offer as many bases as the model has."""
         self.factor.disabled = bool(self.is_flat.value)
         num_bases = present.model.config.num_bases
         if len(self.base.options) != num_bases:
             offer(self.base, [f"base {k + 1}" for k in range(num_bases)], 0)
 
     def figure(self, present: Present) -> DescribedFigure:
-        """Base and masks, before and after."""
+        """The base and the masks, before and after."""
         model, look = present.model, present.look
         base, factor, bases = self.base.value, self.wanted, whole_bases(model, look)
         what = "is its mean" if factor is None else f"times {factor:g}"
@@ -124,7 +124,7 @@ class ChangePage(MeasuredPage):
         return rows
 
     def measure(self, present: Present, progress: Tell) -> Made:
-        """AP of the model, and with each base changed."""
+        """AP of the unchanged model, and with each base changed."""
         factor, most = self.wanted, self.num_images.value
         options: Any = {"factor": factor, "max_images": most, "progress": progress}
         results = knock_out_bases(present.model, present.dataset, **options)
@@ -137,7 +137,7 @@ class ChangePage(MeasuredPage):
 
 
 class OraclePage(MeasuredPage):
-    """Where masks lose IoU: each stage in turn is replaced by the best one."""
+    """Where masks lose IoU: each stage in turn is replaced by its best possible result."""
 
     title = "Where IoU is lost"
 
@@ -146,7 +146,7 @@ class OraclePage(MeasuredPage):
         self._swaps: tuple[Look, OracleResults] | None = None
 
     def missing(self, present: Present) -> str:
-        """No true objects to compare with."""
+        """True objects to compare with."""
         truth = present.look.truth
         return NO_TRUTH if truth is None or len(truth) == 0 else ""
 
@@ -155,7 +155,7 @@ class OraclePage(MeasuredPage):
         return oracle_figure(self.swaps(present).losses(), title=present.look.name)
 
     def swaps(self, present: Present) -> OracleResults:
-        """The stages of this image, computed once."""
+        """The stages for this image, computed once."""
         look = present.look
         assert look.truth is not None
         if self._swaps is None or self._swaps[0] is not look:
@@ -163,7 +163,7 @@ class OraclePage(MeasuredPage):
         return self._swaps[1]
 
     def forget(self) -> None:
-        """Drop the numbers of image and data set."""
+        """Drop the numbers of the image and of the data set."""
         super().forget()
         self._swaps = None
 
@@ -191,8 +191,8 @@ class OraclePage(MeasuredPage):
 
 
 def score_rows(scores: BasisScores, null: Sequence[BasisScores]) -> Rows:
-    """All four scores of every base, and which of them no untrained base reaches."""
-    kinds = (  # score, heading, format, and what a low and a high one mean
+    """All four scores of every base, marking those that no untrained base reaches."""
+    kinds = (  # score, heading, format, and what low and high values mean
         ("object_auc", "object AUC", ".2f", "background", "objects"),
         ("depth", "depth r", "+.2f", "border", "inside"),
         ("x", "x r", "+.2f", "left", "right"),

@@ -31,24 +31,24 @@ Rows = Sequence[Sequence[str]]
 
 @dataclass(frozen=True)
 class Present:
-    """Everything that the pages show; replaced as a whole."""
+    """Everything that the pages show; it is only replaced as a whole."""
 
     model: BlendMask  # in evaluation mode
-    dataset: InstanceDataset  # numbers are measured on it
+    dataset: InstanceDataset  # the one to measure on
     picture: Picture  # not resized
     look: Look  # what the model made of it
     chosen: int = 0  # index of the object in `look.objects`
 
 
 class Page(widgets.VBox):
-    """One tab: controls above, a figure, a table below.
+    """One tab: controls, a figure below them, and a table below that.
 
-    Figure and table are made when the page is first drawn, because anywidget gives a page 2 seconds
-    to start all of its widgets, too little for many of them on a slow machine.
+    Figure and table are made when the page is first drawn, because anywidget gives a web page 2
+    seconds to start all of its widgets, which is not enough for many of them on a slow machine.
 
     Args:
-        changes: controls whose changes draw the page again.
-        others: more widgets of the same row.
+        changes: controls whose changes redraw the page.
+        others: further widgets in the same row.
     """
 
     title: ClassVar[str]
@@ -66,14 +66,14 @@ class Page(widgets.VBox):
         return [*self.controls, self.view, self.table]
 
     def new_view(self) -> FigureView:
-        """Another figure of the page."""
+        """Make another figure for the page."""
         view = FigureView()
         view.on_save(self._save)
         self.views.append(view)
         return view
 
     def build(self) -> None:
-        """Make what the page shows, unless that is done."""
+        """Make what the page shows, unless that has been done."""
         if not self.views:
             self.children = self.parts()
 
@@ -94,13 +94,13 @@ class Page(widgets.VBox):
         return ()
 
     def follow(self, present: Present) -> None:
-        """Let the controls offer what model and image have."""
+        """Make the controls offer what the model and the image have."""
 
     def forget(self) -> None:
         """Drop what belongs to an earlier model or data set."""
 
     def draw(self, present: Present) -> None:
-        """Show the page of `present`."""
+        """Show the page for `present`."""
         self.build()
         self.follow(present)
         reason = self.missing(present)
@@ -118,7 +118,7 @@ class MeasuredPage(Page):
     Args:
         changes: as for `Page`.
         what: what is measured, for the tooltip and the text before the first measurement.
-        num_images: first value of the number of images.
+        num_images: initial value for the number of images.
     """
 
     def __init__(self, *changes: widgets.Widget, what: str, num_images: int = 20) -> None:
@@ -131,7 +131,7 @@ class MeasuredPage(Page):
         self.before = f"Press “Measure”: {what}."
 
     def parts(self) -> list[widgets.Widget]:
-        """As for `Page`; below, the button and what it measures."""
+        """As for `Page`, and below that the button and what it measures."""
         return [*super().parts(), *self.measured_parts()]
 
     def measured_parts(self) -> list[widgets.Widget]:
@@ -144,11 +144,11 @@ class MeasuredPage(Page):
     def measure(
         self, present: Present, progress: Callable[[int, int], None]
     ) -> tuple[Callable[[], DescribedFigure], Rows]:
-        """Measure on the first `num_images` images; returns a function that draws, and a table."""
+        """Measure on the first `num_images` images; returns a drawing function, and a table."""
         raise NotImplementedError
 
     def run(self, present: Present) -> None:
-        """Measure and show; if that fails, the earlier measurement stays."""
+        """Measure and show the result; if that fails, the earlier measurement stays."""
         self.build()
         self.progress.value = 0
         self.progress.layout.visibility = "visible"
@@ -166,7 +166,7 @@ class MeasuredPage(Page):
             self.measured_table.value = ""
 
     def close(self) -> None:
-        """Remove the page; its button may never have been shown."""
+        """Remove the page, and its button, which may never have been shown."""
         for widget in (self.num_images, self.button, self.progress):
             widget.close()
         super().close()
@@ -184,7 +184,7 @@ def whole_number(
 
 
 def as_table(rows: Rows) -> str:
-    """HTML of a table whose first row is the header; empty if there are no rows."""
+    """HTML for a table whose first row is the header; empty if there are no rows."""
     if not rows:
         return ""
     head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in rows[0])

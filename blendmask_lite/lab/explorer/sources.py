@@ -41,11 +41,11 @@ MOST_BYTES = 8_000_000
 
 
 class UploadButton(anywidget.AnyWidget):
-    """Choose or drop a file; its content goes to one function and is not kept.
+    """A button to choose or drop a file, whose content goes to one function and is not kept.
 
     Args:
         label: text on the button.
-        accept: kinds of files that the browser's dialog offers, as HTML's `accept`.
+        accept: kinds of files that the browser's dialog offers, as in HTML's `accept`.
     """
 
     _esm = STATIC / "upload.js"
@@ -60,10 +60,10 @@ class UploadButton(anywidget.AnyWidget):
         self.on_msg(self._receive)
 
     def on_upload(self, callback: Callable[[str, bytes | int], None]) -> None:
-        """Call `callback` with name and content of every file from now on.
+        """Call `callback` with the name and content of every file from now on.
 
-        The page does not send files that are too large; their content is replaced by their size in
-        bytes.
+        The page does not send files that are too large; the callback gets their size in bytes
+        instead of the content.
         """
         self._callback = callback
 
@@ -84,9 +84,9 @@ SHIPPED = "shipped"
 MODEL_CHOICES = (SHIPPED, *PUBLISHED)
 RELEASED = {".pth", ".pkl"}  # suffixes of the released code's files
 NUM_SHAPES = 10_000  # images of a seed
-LEAST_SIDE = 8  # of an uploaded image, pixels: less shows nothing
+LEAST_SIDE = 8  # of an uploaded image, pixels; a smaller one shows nothing
 MOST_PIXELS = 40_000_000  # of an uploaded image
-MOST_RATIO = 20  # longer to shorter side: beyond that, resizing leaves a line
+MOST_RATIO = 20  # of longer to shorter side; beyond that, resizing leaves only a line
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,11 @@ class Picture:
     name: str  # for titles
     image: Tensor  # (3, H, W) uint8 or float in [0, 1], not resized
     sample: Sample | None = None  # with the true objects; None if they are unknown
-    class_names: tuple[str, ...] = ()  # of the labels in `sample`
+    class_names: tuple[str, ...] = ()  # for the labels in `sample`
 
 
 def model_field(description: str, width: int, placeholder: str) -> widgets.Combobox:
-    """A field for what `open_model` takes."""
+    """A field for the source that `open_model` takes."""
     options: dict[str, Any] = {"options": MODEL_CHOICES, "ensure_option": False}
     return control(widgets.Combobox, description, width, placeholder=placeholder, **options)
 
@@ -109,11 +109,11 @@ def open_model(source: str) -> BlendMask:
     """The model that the user names.
 
     Args:
-        source: "shipped", a name of the model zoo or a URL (fetched once, then in the cache), a
+        source: "shipped", a name from the model zoo or a URL (fetched once, then cached), a
             file of the released code (.pth, .pkl), or a checkpoint of this package.
 
     Raises:
-        OSError, ValueError: no such file, or one that cannot be read; see `load_model` and
+        OSError, ValueError: there is no such file, or it cannot be read; see `load_model` and
             `load_adelaidet`.
     """
     source = source.strip()
@@ -128,15 +128,15 @@ def open_model(source: str) -> BlendMask:
 
 
 def open_shapes(seed: int) -> ShapesDataset:
-    """Generated images; training uses other seeds than small numbers."""
+    """Generated images; for small seeds, they are not those of any training."""
     return ShapesDataset(NUM_SHAPES, seed=seed)
 
 
 def open_folder(root: str, split: str = "") -> CocoDataset:
-    """A folder in COCO's layout; an empty `split` takes the only one.
+    """Open a folder in COCO's layout; an empty `split` selects the only one.
 
     Raises:
-        ValueError: no such folder or split, a damaged file, or no images.
+        ValueError: there is no such folder or split, a file is damaged, or there are no images.
     """
     if not root.strip():
         raise ValueError("folder: empty; type the path of a folder in COCO's layout")
@@ -150,7 +150,7 @@ def open_picture(dataset: InstanceDataset, index: int) -> Picture:
     """An image of a data set, with its true objects if their masks are known.
 
     Raises:
-        ValueError: no such image, or a damaged one.
+        ValueError: there is no such image, or it is damaged.
     """
     check_index("image", index, len(dataset))
     sample = dataset.load(index)
@@ -165,11 +165,12 @@ def read_upload(name: str, content: bytes | int) -> Picture:
     """An uploaded image, turned upright.
 
     Args:
-        name: of the file.
-        content: of the file, or its size if the page did not send it.
+        name: the file's name.
+        content: the file's content, or its size if the page did not send it.
 
     Raises:
-        ValueError: too large, too small, too long, damaged, or not an image.
+        ValueError: the file is not an image or damaged, or the image is too large, too small or too
+            elongated.
     """
     size = content if isinstance(content, int) else len(content)
     if isinstance(content, int) or size > MOST_BYTES:
@@ -186,7 +187,7 @@ def check_picture(image: Tensor, name: str) -> None:
     """Refuse an image that cannot be shown.
 
     Raises:
-        ValueError: another shape, or a side that is too short.
+        ValueError: it has the wrong shape, or a side is too short.
     """
     if image.dim() != 3 or image.shape[0] != 3:
         raise ValueError(f"{name}: shape {tuple(image.shape)}, expected (3, H, W), RGB")
@@ -201,7 +202,7 @@ def check_picture(image: Tensor, name: str) -> None:
 
 
 def advice_about(model: BlendMask, picture: Picture) -> str:
-    """Advice if model and image do not fit each other; otherwise empty."""
+    """Advice if model and image do not go together; otherwise empty."""
     if picture.sample is None and model.class_names == SHAPE_CLASSES:
         return (
             f"This model was trained on generated shapes ({', '.join(SHAPE_CLASSES)}) and can find "

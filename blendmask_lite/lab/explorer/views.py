@@ -1,4 +1,4 @@
-"""One image as a model sees it: what the pages of the explorer draw."""
+"""One image as a model sees it, which is what the explorer's pages draw."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MOST_OBJECTS = 20
 class SeenObject:
     """An object that can be chosen."""
 
-    name: str  # number, class, and score or "true"
+    name: str  # number and class, and the score or "true"
     index: Tensor  # (2,) int64, image 0 and location
     box: Tensor  # (4,) corners, pixels
 
@@ -41,7 +41,7 @@ class Look:
     image: Tensor  # (3, H, W) on the CPU
     output: BlendMaskOutput  # for this image alone
     found: Detections  # on the CPU
-    least_score: float  # of the detections
+    least_score: float  # smallest score of the detections
     objects: tuple[SeenObject, ...]  # found ones first, then the true ones
     truth: TrueObjects | None  # None if unknown
 
@@ -64,7 +64,8 @@ def look_at_picture(model: BlendMask, picture: Picture, *, least_score: float) -
     Args:
         model: in evaluation mode.
         picture: not resized.
-        least_score: of a detection, 0 to 1: the root of what `BlendMask.predict` thresholds.
+        least_score: smallest score of a detection, 0 to 1: the square root of the threshold of
+            `BlendMask.predict`.
     """
     truth = None
     if picture.sample is None:
@@ -102,7 +103,7 @@ def _found(model: BlendMask, output: BlendMaskOutput, least_score: float) -> Det
 
 @torch.no_grad()
 def change_masks(model: BlendMask, look: Look, base: int, factor: float | None) -> ChangedMasks:
-    """The masks with one base changed; the objects stay, since boxes do not depend on bases.
+    """The masks with one base changed; the objects stay, because boxes do not depend on bases.
 
     Args:
         model: the one that `look` was made with.
@@ -126,7 +127,7 @@ def change_masks(model: BlendMask, look: Look, base: int, factor: float | None) 
 
 
 def whole_bases(model: BlendMask, look: Look) -> Tensor:
-    """(K, h, w) bases on the CPU without the padding."""
+    """(K, h, w) bases on the CPU, without the padding."""
     stride = model.bottom.stride
     height, width = (-(-side // stride) for side in look.image.shape[-2:])
     return look.output.bases[0, :, :height, :width].float().cpu()

@@ -1,5 +1,5 @@
 // The shared canvas: panels of crisp cells, one box with handles, a brush, a pointer.
-// Python holds the state; the page reports what the reader does and draws what comes back.
+// Python holds the state; the page reports what the user does and draws what comes back.
 
 const SILENCE = 4000; // milliseconds until the page says that no kernel answers
 const BREAK = 800; // milliseconds after which another key press is a gesture of its own
@@ -34,12 +34,12 @@ function shape(name, attributes, text = "") {
 // ---------------------------------------------------------------- what is reported, and when
 
 class Reporter {
-  // One event is on its way; what happens meanwhile waits, and the latest wins.
+  // Only one event is on its way at a time; later ones wait, and only the latest is kept.
   constructor(model) {
     this.model = model;
     this.waiting = new Map();
     this.flying = null;
-    this.last = Date.now(); // larger than in any earlier page, so that numbers do not repeat
+    this.last = Date.now(); // larger than on any earlier page, so that numbers do not repeat
     this.onSilence = new Set();
     model.on("change:done", () => {
       if (model.get("done") === this.flying) this.land();
@@ -236,7 +236,7 @@ class PanelView {
   listen() {
     this.stage.tabIndex = 0;
     this.stage.classList.add(`bm-${this.act}`);
-    this.stage.dataset.lmSuppressShortcuts = "true"; // JupyterLab would take the arrow keys
+    this.stage.dataset.lmSuppressShortcuts = "true"; // or JupyterLab would intercept the arrow keys
     const on = (name, handler) => this.stage.addEventListener(name, handler);
     on("keydown", (event) => this.key(event));
     on("pointerdown", (event) => this.down(event));
@@ -505,7 +505,7 @@ class Board {
     this.panels.forEach((panel) => panel.outline());
   }
 
-  // As soon as the pointer rests, the box is the one that Python sends.
+  // Once the pointer rests, the box that Python sends is shown.
   settle() {
     const isDragged = [...this.panels.values()].some((panel) => panel.drag);
     if (!isDragged && !this.reporter.isBusy) this.held = null;

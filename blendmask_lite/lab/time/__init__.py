@@ -1,4 +1,4 @@
-"""The time machine: go through a training and watch its masks form."""
+"""The time machine: step through a training and watch its masks form."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ __all__ = ["TimeControls", "TimeMachine"]
 
 LAYERS = {"mask of the object": "mask", "all detections": "found"}
 SCALES = {"one for all moments": "shared", "one for each moment": "own"}
-MILLISECONDS = 350  # that a moment is shown while it plays
+MILLISECONDS = 350  # that each moment is shown while playing
 
 
 class TimeControls:
-    """All controls, and rows to show them in."""
+    """All controls, and the rows that show them."""
 
     def __init__(self) -> None:
         self.picture = control(widgets.Dropdown, "image", 190)
@@ -52,7 +52,7 @@ class TimeControls:
         self.moment = widgets.IntSlider(
             description="moment", readout=False, layout=layout, style=SHORT
         )
-        # In the page, so that it keeps playing while the kernel is busy.
+        # Linked in the page, so that it keeps playing while the kernel is busy.
         self.link = widgets.jslink((self.play, "value"), (self.moment, "value"))
         self.words = widgets.Label()
         placeholder = "folder of a run; empty for the package's own"
@@ -87,14 +87,14 @@ class TimeMachine(LabWidget):
     """One object of one image at all moments of a training.
 
     Args:
-        snapshots: the result of `read_snapshots`; or a run's folder, its folder `snapshots`, or a
-            zip archive of it; None for those that come with the package.
+        snapshots: the result of `read_snapshots`; or a run's folder, its `snapshots` subfolder, or
+            a zip archive of that; None for those that come with the package.
         picture: index of the image.
         object_index: index of one of its true objects, the largest first.
 
     Raises:
         FileNotFoundError: there are no snapshots.
-        ValueError: snapshots that cannot be read, or no such image or object.
+        ValueError: the snapshots cannot be read, or there is no such image or object.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class TimeMachine(LabWidget):
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Ends of the colour scales of bases and attentions."""
+        """Ends of the colour scales for bases and attentions."""
         is_shared = self.controls.scale.value == "shared"
         return self.reel.limits(self.picture, None if is_shared else self.index)
 
@@ -129,7 +129,7 @@ class TimeMachine(LabWidget):
         """Show a moment, counted from 0; -1 is the last.
 
         Raises:
-            ValueError: no such moment, or a damaged file; the old moment stays.
+            ValueError: there is no such moment, or its file is damaged; the old moment stays.
         """
         index = index + len(self.reel) if index < 0 else index
         self._show(self.reel, self.picture, self.object_index, index)
@@ -148,10 +148,10 @@ class TimeMachine(LabWidget):
         self._show(reel, 0, 0, len(reel) - 1)
 
     def reload(self) -> bool:
-        """Read new moments; if the last one is shown, go to the newest.
+        """Read new moments; if the last one is shown, go on to the newest.
 
         Returns:
-            Whether there are any.
+            Whether there are new ones.
 
         Raises:
             FileNotFoundError: the snapshots are gone.
@@ -167,7 +167,7 @@ class TimeMachine(LabWidget):
         return True
 
     def figure(self) -> DescribedFigure:
-        """The present moment, for print."""
+        """The current moment, as a figure for print."""
         moment = self.moment
         done, name = f"{moment.iteration:,} iterations", self._object_name
         return moment_figure(
@@ -184,9 +184,9 @@ class TimeMachine(LabWidget):
         )
 
     def film(self, most: int = 7) -> DescribedFigure:
-        """Up to `most` moments, including the first and the last, side by side for print.
+        """Up to `most` moments, including the first and the last, side by side, for print.
 
-        Moments with damaged files are left out.
+        Moments whose files are damaged are left out.
         """
         reel, place = self.reel, (self.picture, self.object_index)
         whole = [index for index, step in enumerate(reel.iterations) if step not in reel.damaged]
@@ -289,7 +289,7 @@ class TimeMachine(LabWidget):
             self.go_to(view.moment_at(self.reel, event.cells[0][0]))
 
     def _or_stay(self, move: Callable[[], None]) -> None:
-        """Move; if that fails, set the controls back to what is shown."""
+        """Call `move`; if that fails, set the controls back to what is shown."""
         try:
             move()
         except ValueError:

@@ -1,7 +1,7 @@
-"""The moments of a training as the time machine needs them: read once, few kept.
+"""The moments of a training as the time machine needs them: read once, and a few kept in memory.
 
 The few numbers that are compared over time (IoU, ends of the scales) are kept for all moments.
-Bases, attentions and masks are kept for the moments that were shown last.
+Bases, attentions and masks are kept only for the moments shown last.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from blendmask_lite.training.snapshots import PictureSnapshot, Snapshots, read_s
 __all__ = ["Moment", "TimeReel"]
 
 
-MOST_NUMBERS = 24_000_000  # kept of moments: 96 MB
+MOST_NUMBERS = 24_000_000  # kept for moments: 96 MB
 
 
 @dataclass(frozen=True)
@@ -34,22 +34,22 @@ class Moment:
     bases: Tensor  # (K, h, w) of the image
     attentions: Tensor  # (k, m, m) raw, of the object; k = 0 if the merger has none
     mask_probabilities: Tensor  # (R, R) over the true box
-    mask: Tensor  # (H, W) bool, the same pasted into the image
-    found: Tensor  # (H, W) bool, pixels of any detection
-    num_found: int  # detections in the image
+    mask: Tensor  # (H, W) bool, these pasted into the image and thresholded
+    found: Tensor  # (H, W) bool, the pixels of all detections
+    num_found: int  # number of detections in the image
     mask_iou: float  # of the mask with the true one, 0 to 1
     score: float  # sqrt(probability of the true class x centerness) at the object's location
 
 
 class TimeReel:
-    """Snapshots that are read when they are shown.
+    """Snapshots that are read when they are needed.
 
     Args:
         source: snapshots, a path for `read_snapshots`, or None for those of the package.
 
     Raises:
         FileNotFoundError: there are no snapshots.
-        ValueError: images that cannot be read, or not a single moment.
+        ValueError: the images cannot be read, or there is no readable moment.
     """
 
     def __init__(self, source: Snapshots | str | Path | None = None) -> None:
@@ -97,7 +97,7 @@ class TimeReel:
         )
 
     def curves(self, picture: int) -> Tensor:
-        """(T, N) IoU of the masks with the true ones; NaN if a file is damaged."""
+        """(T, N) IoU of the masks with the true ones; NaN where a file is damaged."""
         curves = torch.full((len(self), len(self.snapshots.samples[picture].target)), math.nan)
         for row, iteration in zip(curves, self.iterations, strict=True):
             if iteration in self._numbers:
@@ -130,18 +130,18 @@ class TimeReel:
         )[0]
 
     def reload(self) -> bool:
-        """Read new moments of a running training; returns whether there are any.
+        """Read new moments from a running training; returns whether there are any.
 
         Raises:
             FileNotFoundError: the snapshots are gone.
-            ValueError: the images cannot be read, or the run started again with others.
+            ValueError: the images cannot be read, or the run was restarted with other images.
         """
         fresh = read_snapshots(self.snapshots.path)
         if len(fresh.samples) != len(self.snapshots.samples):
             raise ValueError(f"{fresh.path}: the snapshots now have other images; open them again")
         if fresh.iterations == self.iterations or len(fresh) == 0:
             return False
-        if not set(fresh.iterations) >= set(self.iterations):  # the run continued from earlier
+        if not set(fresh.iterations) >= set(self.iterations):  # the run went back in time
             self._moments.clear()
             self._numbers.clear()
             self.damaged.clear()
@@ -185,7 +185,7 @@ class _Kept:
     def of(cls, shot: PictureSnapshot) -> _Kept:
         detections = shot.detections
         return cls(
-            # An index copies: a slice would keep the masks alive.
+            # Indexing by a tensor copies; a slice would keep the masks in memory.
             shot=replace(shot, detections=detections[torch.zeros(0, dtype=torch.int64)]),
             found=detections.masks.any(dim=0),
             num_found=len(detections),

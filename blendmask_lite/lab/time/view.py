@@ -1,4 +1,4 @@
-"""How a moment of a training looks in the time machine: panels, words, and figures."""
+"""How the time machine shows a moment of a training: panels, words, and figures."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ __all__ = [
 
 PICTURE_SIZE, MASK_SIZE = 225, 140  # CSS pixels
 CURVE_SIZE = (437, 160)
-MOST_BASES = 16  # drawn, the first ones
+MOST_BASES = 16  # drawn; only the first ones are
 PALETTES = {**SHADES, "mask": MASK_LAYER}
 
 
@@ -80,7 +80,7 @@ def columns(reel: TimeReel, picture: int, object_index: int, moment: Moment) -> 
 
 
 def _curve_cells(reel: TimeReel) -> tuple[int, int]:
-    """Height and width of the curves' panel: a column for each moment after the margin."""
+    """Height and width of the curves' panel: after the margin, one column per moment."""
     width = margin_cells(len(reel)) + len(reel)
     return max(1, round(width * CURVE_SIZE[1] / CURVE_SIZE[0])), width
 
@@ -121,7 +121,7 @@ def pixels(moment: Moment, limits: tuple[float, float]) -> dict[str, bytes]:
 
 
 def curve_picture(reel: TimeReel, picture: int, object_index: int) -> bytes:
-    """The curves as a PNG of twice the resolution that is shown."""
+    """The curves as a PNG of twice the displayed resolution."""
     figure = mask_progress_figure(
         reel.iterations,
         reel.curves(picture),
@@ -133,17 +133,17 @@ def curve_picture(reel: TimeReel, picture: int, object_index: int) -> bytes:
 
 
 def moment_mark(reel: TimeReel, index: int) -> Mark:
-    """The present moment on the curves."""
+    """A mark on the curves for the current moment."""
     return Mark(margin_cells(len(reel)) + index, 0, 1, _curve_cells(reel)[0])
 
 
 def moment_at(reel: TimeReel, column: int) -> int:
-    """The moment at a column of the curves' panel; the first if the column is left of all."""
+    """The moment at a column of the curves' panel; left of all moments, it is the first."""
     return max(0, column - margin_cells(len(reel)))
 
 
 def bars(reel: TimeReel, picture: int, object_index: int, moment: Moment) -> Bars:
-    """IoU and score of one moment, and the best IoU of all moments."""
+    """IoU and score at one moment, and the best IoU over all moments."""
     best = reel.curves(picture)[:, object_index].nan_to_num(0.0).max()
     color = object_color(object_index)
     rows = (
@@ -166,7 +166,7 @@ def object_names(reel: TimeReel, picture: int) -> list[str]:
 
 
 def words(reel: TimeReel, index: int) -> str:
-    """The moment's place in the training."""
+    """Where in the training the moment is, in words."""
     done, total = reel.iterations[index], reel.iterations[-1]
     return f"after {done:,} of {total:,} iterations · moment {index + 1} of {len(reel)}"
 
