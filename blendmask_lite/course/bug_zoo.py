@@ -1,6 +1,6 @@
 """Famous bugs, put into a working model one at a time and taken out again.
 
-Chapter 15. None of them crashes or changes a shape; some ruin every mask, and some hardly any.
+Chapter 15. None of them crashes or changes a shape; some ruin every mask, others hardly any.
 A bug replaces an attribute of one model inside a `with` block; the weights do not change.
 """
 
@@ -28,7 +28,7 @@ __all__ = ["BUGS", "Bug", "Specimen", "infected", "observe"]
 
 @dataclass(frozen=True)
 class Bug:
-    """A mistake, and what it replaces in a model."""
+    """A mistake, and the attribute of a model that it replaces."""
 
     mistake: str  # for the student
     clue: str  # what the masks look like
@@ -38,7 +38,7 @@ class Bug:
 
 @dataclass(frozen=True)
 class Specimen:
-    """The masks of the N true objects that some location learns, the same N for every bug."""
+    """Masks of the N true objects that any location learns; these are the same for every bug."""
 
     masks: Tensor  # (N, H, W) bool, over the boxes that the network predicts
     iou: Tensor  # (N,) with the true masks, 0 to 1
@@ -53,7 +53,7 @@ def infected(model: BlendMask, name: str) -> Iterator[BlendMask]:
         name: key of `BUGS`.
 
     Raises:
-        ValueError: no such bug, or a model that cannot have it.
+        ValueError: there is no such bug, or the model cannot have it.
     """
     if name not in BUGS:
         raise ValueError(f"bug {name!r}: the zoo has {', '.join(BUGS)}")
@@ -69,7 +69,7 @@ def infected(model: BlendMask, name: str) -> Iterator[BlendMask]:
         if is_own:
             setattr(owner, attribute, before)
         else:
-            delattr(owner, attribute)  # the class's own is found again
+            delattr(owner, attribute)  # uncovers the class's own attribute
 
 
 @torch.no_grad()
@@ -86,7 +86,7 @@ def observe(model: BlendMask, sample: Sample) -> Specimen:
     boxes = ltrb_to_xyxy(output.locations[location], output.ltrb[0, location].float())
     logits = model.masks_at(output, index, boxes)
     height, width = objects.masks.shape[-2:]
-    # As in `place_detections`, masks go into the part of the box inside the image.
+    # As in `place_detections`, masks fill the part of the box that is inside the image.
     pasted = paste_masks(logits, clip_boxes(boxes, (height, width)), (height, width))
     return Specimen(pasted, mask_iou(pasted, objects.masks[objects.is_learned]))
 
@@ -155,7 +155,7 @@ def _swapped_colors(model: BlendMask) -> tuple[Any, str, Any]:
 
 
 def _grid(model: BlendMask) -> tuple[int, int]:
-    """K and M."""
+    """The model's K and M."""
     return model.config.num_bases, model.config.attention_size
 
 

@@ -1,7 +1,7 @@
-"""Checks answers: `check("09.2")`, `hint("09.2")` and `solution("09.2")`.
+"""Checking answers: `check("09.2")`, `hint("09.2")` and `solution("09.2")`.
 
-For a wrong answer the check shows the first difference from the expected result: type, shape,
-values.
+For a wrong answer, the check shows the first difference from the expected result, in type, shape
+or values.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class CheckResult:
     Attributes:
         exercise_id: such as "09.2".
         status: green (equal in all cases), amber (not written yet), red (differs, or raised).
-        lines: the reason in words; for red the first difference.
-        seed: to repeat the same cases: `check("09.2", seed=...)`.
-        arguments: of the first failing case, to try them by hand.
+        lines: the reason in words; for red, the first difference.
+        seed: repeats the same cases with `check("09.2", seed=...)`.
+        arguments: those of the first failing case, to try by hand.
     """
 
     exercise_id: str
@@ -48,7 +48,7 @@ class CheckResult:
         return f"CheckResult({self.exercise_id} {self.status})"
 
     def _ipython_display_(self) -> None:
-        """Nothing: `check` has already shown it."""
+        """Display nothing, because `check` has already shown the result."""
 
 
 def check(exercise_id: str, *, seed: int | None = None) -> CheckResult:
@@ -62,7 +62,7 @@ def check(exercise_id: str, *, seed: int | None = None) -> CheckResult:
         The verdict that was shown.
 
     Raises:
-        ValueError: no such exercise.
+        ValueError: there is no such exercise.
     """
     definition = find_exercise(exercise_id)
     seed = secrets.randbelow(10_000) if seed is None else seed
@@ -85,12 +85,12 @@ def check(exercise_id: str, *, seed: int | None = None) -> CheckResult:
 
 
 def judge(definition: Exercise, function: Callable[..., Any], *, seed: int) -> CheckResult:
-    """Try a function on an exercise's cases; show and record nothing.
+    """Try a function on an exercise's cases, without showing or recording anything.
 
-    The first failing case is reported, whatever later cases give or raise.
+    The first failing case is reported, whatever later cases return or raise.
     """
     cases = definition.make_cases(torch.Generator().manual_seed(seed))
-    answers: list[Any] = []  # one for each case; an exception if it was raised
+    answers: list[Any] = []  # one per case; if an exception was raised, the exception
     failing: tuple[Case, tuple[str, ...]] | None = None
     for number, case in enumerate(cases, start=1):
         arguments = copy.deepcopy(case.arguments)
@@ -156,9 +156,10 @@ def _gradient_problem(
 
 
 def _gradients(function: Callable[..., Any], case: Case, places: Sequence[int]) -> list[Tensor]:
-    """Gradients of a weighted sum of the results for the arguments at `places`.
+    """Gradients of a weighted sum of the results with respect to the arguments at `places`.
 
-    These are moved a little: at a tie, or where a limit begins, right answers may differ.
+    These arguments are shifted slightly, because correct answers may differ exactly at a tie or
+    limit.
     """
     generator = torch.Generator().manual_seed(0)
     arguments = list(copy.deepcopy(case.arguments))
@@ -177,7 +178,7 @@ def _gradients(function: Callable[..., Any], case: Case, places: Sequence[int]) 
 def _recognise(
     definition: Exercise, cases: Sequence[Case], answers: Sequence[Any]
 ) -> tuple[str, ...]:
-    """The message of the stored wrong answer that has the student's results in every case."""
+    """The message of the stored wrong answer that gives the student's results in every case."""
     for wrong in definition.wrong_answers:
         function = wrong.function(definition.solution)
         if all(
@@ -191,7 +192,7 @@ def _recognise(
 def _is_same(function: Callable[..., Any], case: Case, answer: Any, tolerance: float) -> bool:
     try:
         expected = function(*copy.deepcopy(case.arguments))
-    except Exception as error:  # the mistake fails in this case, too
+    except Exception as error:  # the stored mistake raises in this case
         return type(error) is type(answer)
     return not isinstance(answer, Exception) and not first_difference(
         expected, answer, tolerance=tolerance
@@ -211,10 +212,10 @@ def hint(exercise_id: str, step: int | None = None) -> None:
 
     Args:
         exercise_id: chapter and number.
-        step: 1 to 3; by default each call goes one step further.
+        step: 1 to 3; by default, each call goes one step further.
 
     Raises:
-        ValueError: no such exercise, or no such step.
+        ValueError: there is no such exercise or step.
     """
     definition = find_exercise(exercise_id)
     if step is None:
@@ -229,10 +230,10 @@ def hint(exercise_id: str, step: int | None = None) -> None:
 
 
 def solution(exercise_id: str) -> None:
-    """Show a model answer; progress records whether it was seen before the exercise was solved.
+    """Show the model answer; progress records if it was seen before the exercise was solved.
 
     Raises:
-        ValueError: no such exercise.
+        ValueError: there is no such exercise.
     """
     definition = find_exercise(exercise_id)
     entry = load_progress().get(exercise_id)
@@ -245,15 +246,15 @@ def solution(exercise_id: str) -> None:
 def first_difference(
     expected: Any, got: Any, *, tolerance: float = 1e-4, axes: str = ""
 ) -> tuple[str, ...]:
-    """The first difference of two results, in lines for the student; empty if they are equal.
+    """The first difference between two results, as lines for the student; empty if there is none.
 
     Types are compared first, then shapes, then dtypes, then values in row-major order.
 
     Args:
         expected: tensor, number, string, or a list, tuple or dict of these.
         got: what the student's function returned.
-        tolerance: largest difference, absolute or relative to the expected value.
-        axes: letters of a tensor's axes, "N, K, R, R", for the messages.
+        tolerance: largest allowed difference, absolute or relative to the expected value.
+        axes: letters for a tensor's axes in the messages, such as "N, K, R, R".
     """
     if got is None and expected is not None:
         return ("The function returns None: is a `return` missing?",)

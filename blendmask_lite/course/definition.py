@@ -1,7 +1,7 @@
 """What an exercise is: task, solution, cases, hints, and typical wrong answers.
 
 The definitions are in `course/exercises/`, one file per chapter. Solutions are ordinary functions;
-most wrong answers are solutions with a piece of their code replaced.
+most wrong answers are solutions in which a piece of code is replaced.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def task(exercise_id: str, title: str, *, minutes: int, difficulty: int) -> Call
 
     Args:
         exercise_id: chapter and number, "09.2".
-        title: what is to be built, in a few words.
+        title: what the student builds, in a few words.
         minutes: time that most students need.
         difficulty: 1 (one line, given in the text) to 5 (an afternoon).
 
     Raises:
-        ValueError: an id or a difficulty that does not exist.
+        ValueError: there is no such id or difficulty.
     """
     if not re.fullmatch(r"\d\d\.\d", exercise_id):
         raise ValueError(f'id = {exercise_id!r}: must be chapter and number, such as "09.2"')
@@ -49,8 +49,8 @@ class Case:
     """One set of arguments that an answer is tried on.
 
     Args:
-        what: description for the student: "one object, two bases, 2 x 2 -> 4 x 4".
-        arguments: positional arguments of the student's function.
+        what: description for the student, such as "one object, two bases, 2 x 2 -> 4 x 4".
+        arguments: positional arguments for the student's function.
     """
 
     def __init__(self, what: str, *arguments: Any) -> None:
@@ -61,14 +61,14 @@ class Case:
 class WrongAnswer:
     """A mistake that students make, and what to tell them."""
 
-    # Changes of the solution's code as {code: replacement}, or a function if the mistake is another
-    # method. The result has the right shape and type, is finite, and differs from the reference in
-    # at least one case.
+    # Changes to the solution's code as {code: replacement}, or a function if the mistake is to use
+    # another method. The result has the right shape and type, is finite, and differs from the
+    # reference in at least one case.
     mistake: Mapping[str, str] | Callable[..., Any]
-    message: str  # names the mistake and points to the way out without giving away the code
+    message: str  # names the mistake and points to a way out, without giving away the code
 
     def function(self, solution: Callable[..., Any]) -> Callable[..., Any]:
-        """The wrong answer to the exercise that has this solution."""
+        """This wrong answer as a function, made from the exercise's solution."""
         return self.mistake if callable(self.mistake) else changed(solution, self.mistake)
 
 
@@ -80,15 +80,16 @@ class Exercise:
     title: str = field(init=False)
     minutes: int = field(init=False)
     difficulty: int = field(init=False)
-    # A model answer, marked by `task`, with the name and the signature that the student sees. Its
-    # docstring states the task, and its comments "# Step ..." are kept in the stub.
+    # The model answer, marked by `task`, with the name and signature that the student sees. Its
+    # docstring states the task, and the stub keeps its comments "# Step ...".
     solution: Callable[..., Any]
-    # The package's own piece with the same signature; it judges answers and stands in for them.
+    # The package's own function with the same signature, which answers are compared with and which
+    # stands in for them.
     reference: Callable[..., Any]
     # Cases from a seeded generator; the first ones are small enough to check by hand.
     make_cases: Callable[[Generator], Sequence[Case]]
     wrong_answers: tuple[WrongAnswer, ...]  # at least two
-    hints: tuple[str, str, str]  # three steps, from a question to nearly the code
+    hints: tuple[str, str, str]  # in three steps, from a question to almost the code
     result_axes: str = ""  # letters of a tensor's axes, "N, K, R, R"
     gradients: tuple[str, ...] = ()  # arguments whose gradients are compared, too
     # Largest difference that counts as equal, absolute or relative to the expected value.
@@ -109,15 +110,15 @@ class Exercise:
 
     @property
     def name(self) -> str:
-        """Name of the function that the student writes."""
+        """The name of the function that the student writes."""
         return self.solution.__name__
 
     @property
     def solution_cell(self) -> str:
-        """The notebook's exercise, solved: decorator and function."""
+        """The solved exercise for the notebook: decorator and function."""
         return f'@exercise("{self.id}")\n{solution_source(self.solution)}'
 
     @property
     def stub_cell(self) -> str:
-        """The notebook's exercise as students get it: decorator, signature, docstring, steps."""
+        """The exercise as students get it: decorator, signature, docstring, and steps."""
         return f'@exercise("{self.id}")\n{stub_source(self.solution)}'

@@ -1,4 +1,4 @@
-"""Notes and tables for the student: boxes in a notebook, plain text anywhere else."""
+"""Notes and tables for the student: boxes in a notebook, plain text elsewhere."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["NOTE", "Note", "Status", "Table", "html_table", "is_notebook", "show
 
 
 Status = Literal["green", "amber", "red", "info"]
-NOTE = '<div role="status"'  # how the HTML of every note begins
+NOTE = '<div role="status"'  # the start of every note's HTML
 SIGNS: dict[Status, str] = {"green": "✔", "amber": "◐", "red": "✘", "info": "»"}
-# Background and text of the badge; each pair has a contrast of at least 4.5.
+# Background and text colours of the badge; each pair has a contrast of at least 4.5.
 COLORS: dict[Status, tuple[str, str]] = {
     "green": ("#00704f", "#ffffff"),
     "amber": ("#e69f00", "#000000"),
@@ -25,10 +25,10 @@ COLORS: dict[Status, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Note:
-    """What the course tells the student."""
+    """A message from the course to the student."""
 
     status: Status  # green, amber, red, or info if there is no verdict
-    title: str  # text beside the badge
+    title: str  # text next to the badge
     lines: tuple[str, ...] = ()  # the text below it
     code: str = ""  # a block of code at the end
     # Machine-readable facts for the metadata of the notebook's output.
@@ -71,19 +71,19 @@ def show(note: Note) -> None:
 
 
 def is_notebook() -> bool:
-    """Whether this runs in a Jupyter kernel; does not import IPython."""
+    """Whether this runs in a Jupyter kernel, found out without importing IPython."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell is not None and hasattr(shell, "kernel")
 
 
 class Table:
-    """A table that a notebook shows as HTML and that prints as plain text."""
+    """A table that a notebook shows as HTML and `print` as plain text."""
 
     header: ClassVar[tuple[str, ...]]
 
     def rows(self) -> Sequence[Sequence[str]]:
-        """The texts of the rows, in the order of the header."""
+        """The rows of texts, in the order of the header."""
         raise NotImplementedError
 
     def caption(self) -> str:
@@ -106,7 +106,7 @@ class Table:
 
 
 def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
-    """A table as HTML, with the caption below; all texts are escaped."""
+    """A table as HTML with a caption below it; all texts are escaped."""
     left = 'style="text-align:left"'
     head = "".join(f'<th scope="col" {left}>{html.escape(text)}</th>' for text in header)
     body = "".join(

@@ -1,6 +1,7 @@
 """Whether this machine has what the course needs, and how much the notebooks compute on it.
 
-Chapter 00 shows the table in its first cell. The switch is BLENDMASK_BUDGET = smoke | laptop | gpu.
+Chapter 00 shows the table in its first cell. BLENDMASK_BUDGET = smoke | laptop | gpu sets the
+amount.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ def current_budget() -> str:
 
 
 def budget(*, smoke: T, laptop: T, gpu: T) -> T:
-    """The value for the current budget: `steps = budget(smoke=5, laptop=200, gpu=2000)`.
+    """The value for the current budget, as in `steps = budget(smoke=5, laptop=200, gpu=2000)`.
 
-    smoke only shows that the cell runs, laptop is for students, gpu is for a graphics card.
+    smoke only shows that a cell runs, laptop is for students, gpu is for a graphics card.
     """
     return {"smoke": smoke, "laptop": laptop, "gpu": gpu}[current_budget()]
 
@@ -51,7 +52,7 @@ class Environment(Table):
     """A table of what was looked for and found."""
 
     header = ("", "what", "found")
-    findings: tuple[tuple[bool, str, str], ...]  # (is fine, what was looked for, what was found)
+    findings: tuple[tuple[bool, str, str], ...]  # (is it fine, what was sought, what was found)
 
     @property
     def is_ready(self) -> bool:

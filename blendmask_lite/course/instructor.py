@@ -33,8 +33,8 @@ def write_solutions(
     """The notebook with model answers in place of stubs.
 
     Args:
-        notebook: it is changed.
-        only: ids of the exercises to solve; all if not given.
+        notebook: changed in place.
+        only: ids of the exercises to solve; by default all.
     """
     for cell in notebook.cells:
         for exercise_id in _exercises_of(cell):
@@ -45,7 +45,7 @@ def write_solutions(
 
 
 def solved_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """A copy with every exercise solved, and below it the typical mistakes with explanations.
+    """A copy in which every exercise is solved and followed by typical mistakes, explained.
 
     Args:
         notebook: a chapter without outputs.
@@ -62,10 +62,10 @@ def solved_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def assignment_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """A source notebook for nbgrader: solutions between its markers, checks with points.
+    """A source notebook for nbgrader, with solutions between its markers and points for checks.
 
     `nbgrader generate_assignment` removes the solutions; `nbgrader autograde` runs the checks.
-    An exercise is worth as many points as its difficulty.
+    An exercise gives as many points as its difficulty.
 
     Args:
         notebook: a chapter without outputs.
@@ -116,11 +116,12 @@ def _slug(exercise_id: str) -> str:
     return exercise_id.replace(".", "-")
 
 
-# Tag of a cell -> reveal.js' type of slide: new, below the last, or shown at the next key press.
+# Tag of a cell -> reveal.js's slide type: a new slide, one below the last, one shown at the next
+# key press, or none of its own.
 SLIDE_TAGS = {"slide": "slide", "subslide": "subslide", "fragment": "fragment", "same": "-"}
 # Text is cut before headings (except the title) and exercises.
 CUT = re.compile(r"^(?=#{2,3} |\*\*Exercise \d\d\.\d\*\*)", re.MULTILINE)
-HEADING = re.compile(r"#{2,3} [^\n]*\s*")  # without text below it
+HEADING = re.compile(r"#{2,3} [^\n]*\s*")  # a heading without text below it
 DOCUMENT = re.compile(r"\[([^\]]+)\]\(\.\./docs/[^)]*\)")
 CHAPTER = re.compile(r"\]\((\w+)\.ipynb\)")
 
@@ -128,19 +129,19 @@ CHAPTER = re.compile(r"\]\((\w+)\.ipynb\)")
 def slides_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """A copy with the slides of a chapter; cells without a tag are left out.
 
-    Each heading of a text begins a slide, and each exercise begins one below it. Text above the
-    first heading belongs to the slide before, because it explains a figure. A text that joins a
-    slide ends at its first heading. Of code that shows something, only the outputs are kept,
+    In a text cell, each heading starts a slide, and each exercise starts one below it. Text above
+    the first heading belongs to the slide before, because it explains a figure. A text that joins a
+    slide ends at its first heading. If a code cell shows something, only its outputs are kept,
     without the course's notes to the student.
 
     Args:
-        notebook: a chapter, usually executed; its cells carry the tags of `SLIDE_TAGS`.
+        notebook: a chapter, usually executed, whose cells have the tags of `SLIDE_TAGS`.
 
     Raises:
-        ValueError: no cell begins a slide.
+        ValueError: no cell starts a slide.
     """
     slides = nbformat.v4.new_notebook(metadata=copy.deepcopy(notebook.metadata))
-    is_shown = False  # whether the cell before is on a slide
+    is_shown = False  # whether the previous cell is on a slide
     for cell in notebook.cells:
         kinds = [SLIDE_TAGS[tag] for tag in cell.metadata.get("tags", []) if tag in SLIDE_TAGS]
         if kinds and cell.cell_type == "markdown":
@@ -176,7 +177,7 @@ def _text_slides(
 
 
 def _below(kind: str, piece: str) -> str:
-    """The kind of a piece's slide: exercises go below the slide that they belong to."""
+    """The slide type of a piece: exercises go below the slide that they belong to."""
     return "subslide" if kind == "slide" and piece.startswith("**Exercise") else kind
 
 
@@ -190,5 +191,5 @@ def _slide(cell: nbformat.NotebookNode, kind: str) -> nbformat.NotebookNode:
 
 
 def _is_note(output: nbformat.NotebookNode) -> bool:
-    """Whether this is a note of the course to the student, such as a badge."""
+    """Whether this is a note from the course to the student, such as a badge."""
     return str(output.get("data", {}).get("text/html", "")).startswith(NOTE)

@@ -1,7 +1,7 @@
-"""Chapter 14's tools: outlines of objects, and maps of the owner of each pixel.
+"""Chapter 14's tools: outlines of objects, and maps of each pixel's owner.
 
-Outlines that R x R cells can follow or that annotators click, and how far they are off. In a map of
-owners, 0 is nobody, 1 to N are objects, and N + s is the stuff s.
+The outlines are those that R x R cells can follow or that annotators click; the tools measure how
+far off they are. In a map of owners, 0 is nobody, 1 to N are objects, and N + s is stuff label s.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def best_masks(target: Target, size: int) -> Tensor:
 
 
 def mean_offset(masks: Sequence[Tensor], targets: Sequence[Target]) -> float:
-    """How far outlines are off, pixels: wrong pixels divided by the length of the true outline.
+    """How far off the outlines are, in pixels: wrong pixels divided by the true outline's length.
 
     Args:
         masks: (N, H, W) bool for each image.
@@ -78,13 +78,13 @@ def mean_offset(masks: Sequence[Tensor], targets: Sequence[Target]) -> float:
 def worst_window(mask: Tensor, truth: Tensor, side: int) -> tuple[int, int, int, int]:
     """x0, y0, x1, y1 of the square of `side` pixels with the most wrong pixels."""
     rows = F.avg_pool2d((mask ^ truth)[None].float(), (1, side), stride=1)
-    wrong = F.avg_pool2d(rows, (side, 1), stride=1)[0]  # two steps cost less than one square
+    wrong = F.avg_pool2d(rows, (side, 1), stride=1)[0]  # two steps are faster than one square
     y, x = divmod(int(wrong.argmax()), wrong.shape[1])
     return x, y, x + side, y + side
 
 
 def mask_ap(truths: Sequence[Target], masks: Sequence[Tensor], num_classes: int) -> float:
-    """Mask AP in percent of masks with the right class and score 1.
+    """Mask AP, in percent, of masks that all have the right class and the score 1.
 
     Args:
         truths: one per image, with masks.
@@ -105,7 +105,7 @@ def mask_ap(truths: Sequence[Target], masks: Sequence[Tensor], num_classes: int)
 
 
 def masks_as_detections(masks: Tensor, scores: Tensor, labels: Tensor) -> Detections:
-    """Detections of (N, H, W) masks with all other fields 0."""
+    """Detections with these (N, H, W) masks, scores and labels, and zeros elsewhere."""
     num, (height, width) = len(masks), masks.shape[-2:]
     return Detections(
         boxes=torch.zeros(num, 4),
@@ -120,7 +120,7 @@ def masks_as_detections(masks: Tensor, scores: Tensor, labels: Tensor) -> Detect
 
 
 def clicked_truth(target: Target, num_clicks: int) -> Target:
-    """The target with every mask clicked again, as by `clicked_mask`."""
+    """The target with every mask replaced by its `clicked_mask`."""
     masks = [clicked_mask(mask, num_clicks) for mask in _masks(target)]
     return replace(target, masks=torch.stack(masks))
 
@@ -132,19 +132,19 @@ def _masks(target: Target) -> Tensor:
 
 
 def clicked_mask(mask: Tensor, num_clicks: int) -> Tensor:
-    """The mask that an annotator clicks, as in COCO: polygons without holes.
+    """The mask that an annotator would click, as in COCO: polygons without holes.
 
     Args:
         mask: (H, W) bool, at least one pixel.
-        num_clicks: points on the outlines of all parts together, at equal distances; each part has
-            at least three.
+        num_clicks: number of points on the outlines of all parts together, at equal distances; each
+            part gets at least three.
 
     Returns:
         (H, W) bool.
     """
     framed = F.pad(mask, (1, 1, 1, 1))  # so that every outline is closed
     lines = Figure().subplots().contour(framed.cpu().numpy(), [0.5]).allsegs[0]
-    # The center of a pixel's row or column i lies at i + 0.5; the frame shifts by one.
+    # The center of row or column i lies at i + 0.5; the frame shifts everything by one.
     outlines = [np.asarray(line, dtype=np.float64) - 0.5 for line in lines]
     length = sum(_lengths(outline)[-1] for outline in outlines)
     polygons = [
@@ -157,7 +157,7 @@ def clicked_mask(mask: Tensor, num_clicks: int) -> Tensor:
 
 
 def _evenly(outline: NDArray[np.float64], number: int) -> NDArray[np.float64]:
-    """(number, 2) points of a closed line, at equal distances along it."""
+    """(number, 2) points on a closed line, at equal distances along it."""
     lengths = _lengths(outline)
     places = np.linspace(0, lengths[-1], number, endpoint=False)
     x, y = outline.T
@@ -174,7 +174,7 @@ def true_owners(target: Target) -> Tensor:
     """(H, W) int64 owners of a target with stuff and masks that do not overlap.
 
     Raises:
-        ValueError: no masks, or no stuff.
+        ValueError: the target has no masks or no stuff.
     """
     if target.masks is None or target.stuff is None:
         raise ValueError("a target without masks or without stuff has no owners")
@@ -184,12 +184,12 @@ def true_owners(target: Target) -> Tensor:
 
 
 def owners_as_result(owners: Tensor, labels: Tensor, scores: Sequence[float]) -> PanopticResult:
-    """The panoptic result that figures draw.
+    """A map of owners as a panoptic result, which figures can draw.
 
     Args:
         owners: (H, W).
-        labels: (N,) of the objects.
-        scores: N of them.
+        labels: (N,) labels of the objects.
+        scores: N scores of the objects.
     """
     segments = []
     for number in owners[owners > 0].unique().tolist():
@@ -204,11 +204,11 @@ def owners_as_result(owners: Tensor, labels: Tensor, scores: Sequence[float]) ->
 def owners_as_segments(
     owners: Tensor, labels: Tensor, num_classes: int, num_stuff: int
 ) -> tuple[Tensor, Tensor]:
-    """Segments numbered without gaps, and their classes, with stuff after things.
+    """A map of owners as segments, numbered without gaps, and their classes, stuff after things.
 
     Args:
         owners: (H, W).
-        labels: (N,) of the objects, 0 to C-1.
+        labels: (N,) labels of the objects, 0 to C-1.
         num_classes: C.
         num_stuff: S.
 

@@ -1,7 +1,7 @@
-"""One image learned by heart with the mask loss alone: chapter 11's small training.
+"""Learning one image by heart with the mask loss alone: chapter 11's small training.
 
 Classes and boxes are left out, and masks are learned over the true boxes, so that bases and
-attentions can be watched by themselves.
+attentions can be watched in isolation.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ __all__ = ["MaskLoss", "OverfitStep", "learn_by_heart"]
 
 MaskLoss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 CLIP_NORM = 5.0
-MOMENTUM = 0.5  # of the norms' running statistics: a single image has the same at every step
+MOMENTUM = 0.5  # of the norms' running statistics; with a single image, they need little averaging
 
 
 @dataclass(frozen=True)
 class OverfitStep:
-    """What one step did."""
+    """The results of one step."""
 
     iteration: int  # steps done
     loss: float  # the mask loss before the step
-    spread: float  # distance of the K bases from their mean, as a share of their size
-    attention_gradient: float  # largest magnitude of the gradient of the attentions' weights
+    spread: float  # distance of the K bases from their mean, relative to their size
+    attention_gradient: float  # largest magnitude in the gradient of the attentions' weights
 
 
 def learn_by_heart(
@@ -57,14 +57,14 @@ def learn_by_heart(
     Args:
         model: trained in place.
         sample: with masks; not resized.
-        loss: (logits, targets, weight, total_weight) -> scalar, as `training.losses.mask_loss`.
+        loss: (logits, targets, weight, total_weight) -> scalar, like `training.losses.mask_loss`.
         steps: optimizer steps.
         learning_rate: of AdamW.
         folder: for snapshots, which `lab.TimeMachine` shows; None for no snapshots.
-        num_snapshots: over all steps, at least 2.
+        num_snapshots: number of snapshots over all steps, at least 2.
 
     Yields:
-        What each step did.
+        The results of each step.
     """
     assert model.top_layer is not None
     criterion = Criterion(model.config)
@@ -100,7 +100,7 @@ def learn_by_heart(
 
 
 def spread_of(bases: Tensor) -> float:
-    """(K, h, w) -> the bases' distance from their mean over K, as a share of their size."""
+    """(K, h, w) -> the bases' distance from their mean over K, relative to their size."""
     return float((bases - bases.mean(dim=0)).norm() / bases.norm().clamp(min=1e-12))
 
 

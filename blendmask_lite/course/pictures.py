@@ -1,4 +1,4 @@
-"""Images that the shipped model was not trained on: a real photograph if there is one."""
+"""Images unlike those that the shipped model was trained on: a real photograph if there is one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PHOTOGRAPHS_VARIABLE = "BLENDMASK_COCO"
 
 
 def unusual_picture(number: int = 0, *, size: int = 256) -> tuple[Tensor, str]:
-    """A photograph of the COCO folder that BLENDMASK_COCO names, or else a large generated scene.
+    """A photograph from the COCO folder that BLENDMASK_COCO names, or else a large generated scene.
 
     Args:
         number: index of the image.

@@ -1,4 +1,4 @@
-"""The student's progress: a small JSON file and a table; and the chapters as a map."""
+"""The student's progress, as a small JSON file and a table, and a map of the chapters."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Chapter:
 
     number: str  # two digits, "09"
     title: str  # short, for the map
-    place: str = ""  # the part of the network that it is about; empty for all of it
+    place: str = ""  # the part of the network that it is about; empty for the whole
 
 
 CHAPTERS = (
@@ -57,8 +57,8 @@ CHAPTERS = (
     Chapter("15", "Explorer"),
 )
 
-# Rows from the image down to the masks: (part of the network, its output). Parts of one row work
-# side by side.
+# Rows from the image down to the masks: (part of the network, its output). The parts in one row
+# work side by side.
 PARTS: tuple[tuple[tuple[str, str], ...], ...] = (
     (("image", "B x 3 x H x W"),),
     (("backbone and pyramid", "maps P2 to P5: coarser and richer"),),
@@ -74,7 +74,7 @@ PARTS: tuple[tuple[tuple[str, str], ...], ...] = (
 
 @dataclass(frozen=True)
 class NetworkMap:
-    """The network's diagram; a notebook shows it with links to the chapters."""
+    """The network's diagram, which a notebook shows with links to the chapters."""
 
     files: dict[str, str]  # chapter number -> file name, for the chapters that exist
 
@@ -132,10 +132,10 @@ VARIABLE = "BLENDMASK_PROGRESS"
 class Progress:
     """What one student did with one exercise."""
 
-    is_solved: bool = False  # a check was green once
+    is_solved: bool = False  # whether a check was ever green
     attempts: int = 0  # checks of a written answer, red or green
     hints: int = 0  # the furthest hint seen, 0 to 3
-    saw_solution: bool = False  # before it was solved
+    saw_solution: bool = False  # whether that was before it was solved
 
 
 @dataclass(frozen=True, repr=False)
@@ -148,7 +148,7 @@ class ProgressTable(Table):
 
     @property
     def num_solved(self) -> int:
-        """How many exercises have had a green check."""
+        """How many exercises have had a green check at least once."""
         return sum(self._of(exercise).is_solved for exercise in self.exercises)
 
     def rows(self) -> list[tuple[str, ...]]:
@@ -165,7 +165,7 @@ class ProgressTable(Table):
         ]
 
     def caption(self) -> str:
-        """How much is solved, and how long the rest takes."""
+        """How much is solved, and how long the rest will take."""
         left = sum(e.minutes for e in self.exercises if not self._of(e).is_solved)
         return f"{self.num_solved} of {len(self.exercises)} solved, about {left} minutes to go"
 
@@ -186,7 +186,7 @@ def progress(chapter: str = "") -> ProgressTable:
         chapter: two digits, "09"; the whole course by default.
 
     Raises:
-        ValueError: a chapter without exercises.
+        ValueError: the chapter has no exercises.
     """
     if chapter and chapter not in chapters():
         raise ValueError(f"chapter {chapter!r}: those with exercises are {', '.join(chapters())}")
@@ -195,7 +195,7 @@ def progress(chapter: str = "") -> ProgressTable:
 
 
 def progress_path() -> Path | None:
-    """The file of the student's progress, or None if it is not kept."""
+    """The file with the student's progress, or None if none is kept."""
     name = os.environ.get(VARIABLE, "") or str(Path.home() / ".blendmask_lite" / "progress.json")
     return None if name == "off" else Path(name).expanduser()
 
@@ -217,13 +217,13 @@ def record(exercise_id: str, **changes: int | bool) -> None:
 
     Args:
         exercise_id: such as "09.2".
-        changes: fields of `Progress`; `attempts` is added, the others keep their largest value.
+        changes: fields of `Progress`; `attempts` is added up, the others keep their largest value.
     """
     path = progress_path()
     if path is None:
         return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)  # also for the lock
+        path.parent.mkdir(parents=True, exist_ok=True)  # the lock needs it, too
         with FileLock(f"{path}.lock", timeout=2):
             entries = load_progress()
             entries[exercise_id] = _merge(entries.get(exercise_id, Progress()), changes)

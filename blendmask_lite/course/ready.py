@@ -1,6 +1,6 @@
 """Is this machine ready for the course? Run it the day before: `make ready`.
 
-`python -m blendmask_lite.course.ready` does the same without make. The steps are those of a lesson:
+`python -m blendmask_lite.course.ready` does the same without make. It tries what a lesson needs:
 the libraries, the trained model, a kernel with a widget, and JupyterLab's page.
 """
 
@@ -26,7 +26,7 @@ from blendmask_lite.course.environment import environment
 __all__ = ["STEPS", "Step", "main"]
 
 FREE_GIGABYTES = 2.0  # of memory and of disk; a notebook takes up to 1.5 GB of memory
-LAB_SECONDS = 120.0  # a slow disk's first start
+LAB_SECONDS = 120.0  # enough for the first start on a slow disk
 KERNEL_SECONDS = 300
 CELL = """\
 import torch
@@ -45,7 +45,7 @@ lab.close()
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that has to work."""
+    """One thing that must work."""
 
     what: str  # a few words
     run: Callable[[], str]  # tries it and returns what was found
@@ -60,7 +60,7 @@ def main() -> int:
         start = time.monotonic()
         try:
             found = step.run()
-        except Exception as error:  # whatever is wrong with this machine
+        except Exception as error:  # anything may be wrong with this machine
             failed += 1
             print(f"✘ {type(error).__name__}: {error}\n    {step.remedy}", flush=True)
         else:
@@ -86,10 +86,10 @@ def look_at_space() -> str:
     """Free memory and disk space.
 
     Raises:
-        RuntimeError: there is too little of one.
+        RuntimeError: there is too little of either.
     """
     found = {"disk": shutil.disk_usage(tempfile.gettempdir()).free / 1e9}
-    memory = Path("/proc/meminfo")  # Linux only; macOS needs a library for it
+    memory = Path("/proc/meminfo")  # only on Linux; macOS would need a library
     if memory.exists():
         found["memory"] = int(memory.read_text().split("MemAvailable:")[1].split()[0]) / 1e6
     for name, gigabytes in found.items():
@@ -108,7 +108,7 @@ def run_cell() -> str:
 
 
 def open_lab() -> str:
-    """Start JupyterLab, ask for its page, and end it.
+    """Start JupyterLab, request its page, and stop it.
 
     Raises:
         RuntimeError: it ended at once, or did not answer in time.

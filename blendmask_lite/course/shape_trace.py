@@ -1,4 +1,4 @@
-"""Every stage of the network with its shape in letters and in numbers, and as a map.
+"""Every stage of the network, with its shape in letters and in numbers, and as a map.
 
 `trace(model, image)` runs the model once, compares the letters with the numbers, and shows both.
 """
@@ -29,7 +29,7 @@ __all__ = ["ShapeTrace", "Stage", "evaluate_dimension", "trace"]
 
 @dataclass(frozen=True)
 class Stage:
-    """One tensor on the way from the image to the masks."""
+    """One of the tensors between the image and the masks."""
 
     name: str  # as in `BlendMaskOutput`
     symbols: tuple[str, ...]  # its dimensions in letters, ("B", "K", "H/4", "W/4")
@@ -49,7 +49,7 @@ class Stage:
 
 @dataclass(frozen=True, repr=False)
 class ShapeTrace(Table):
-    """A table of all stages of one image."""
+    """A table of all stages for one image."""
 
     header = ("stage", "shape", "numbers", "what it is")
     stages: tuple[Stage, ...]  # in the order of the computation
@@ -60,7 +60,7 @@ class ShapeTrace(Table):
         """The stage called `name`.
 
         Raises:
-            KeyError: there is none.
+            KeyError: there is no such stage.
         """
         for stage in self.stages:
             if stage.name == name:
@@ -102,13 +102,13 @@ def trace(model: BlendMask, image: Tensor, *, score_threshold: float | None = No
     Args:
         model: any configuration.
         image: (3, H, W), RGB, float in [0, 1] or uint8.
-        score_threshold: of the boxes; the model's own if not given.
+        score_threshold: for the boxes; by default the model's own.
 
     Returns:
         All stages, which a notebook shows as a table.
 
     Raises:
-        ValueError: a shape disagrees with its letters.
+        ValueError: a shape does not match its letters.
     """
     batch, _ = batch_images([image], model.config, device=model.device)
     output = model([image])

@@ -1,8 +1,8 @@
 """Three models that share everything but their last layers: blender, YOLACT, FCIS.
 
-Chapter 10. The trained network keeps its backbone, pyramid and detector. The layers that make bases
-and attentions start with new weights and learn with one merger each, so that the three are compared
-on the same features and boxes, after seconds instead of hours.
+Chapter 10. All three keep the trained network's backbone, pyramid and detector. The layers that
+make bases and attentions start with new weights and are trained with each model's merger, so that
+the three are compared on the same features and boxes, after seconds instead of hours.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ LEARNING_RATE = 3e-3  # our choice: AdamW with a linear decay to 0
 
 @dataclass(frozen=True)
 class Lesson:
-    """A few images with the output of the fixed part of the network."""
+    """A few images, as the output of the fixed part of the network, with their targets."""
 
-    output: BlendMaskOutput  # of the trained model
+    output: BlendMaskOutput  # the trained model's
     targets: tuple[Target, ...]  # one per image
 
 
@@ -39,13 +39,13 @@ class Lesson:
 def prepare_lessons(
     model: BlendMask, images: Sequence[Tensor], targets: Sequence[Target], *, batch_size: int = 8
 ) -> list[Lesson]:
-    """Run the fixed part of the network once.
+    """Run the fixed part of the network once on all images.
 
     Args:
         model: trained, in evaluation mode.
         images: (3, H, W) each, all of one size.
         targets: one per image, with masks.
-        batch_size: images in one lesson.
+        batch_size: number of images in one lesson.
     """
     targets = [target.to(model.device) for target in targets]
     return [
@@ -57,13 +57,13 @@ def prepare_lessons(
 def make_sibling(
     model: BlendMask, *, merger: MergerKind, num_bases: int, seed: int = 0
 ) -> BlendMask:
-    """A model with another merger and new last layers for it.
+    """A copy of a model with another merger, and with new last layers for it.
 
     Args:
-        model: trained; it is copied, not changed.
+        model: trained; it is not changed.
         merger: "blender", "weighted_sum" or "assembler".
         num_bases: K.
-        seed: of the new layers.
+        seed: of the new layers' weights.
 
     Returns:
         A model in evaluation mode on the device of `model`; only its bottom module and its top
@@ -84,7 +84,7 @@ def make_sibling(
 
 
 def learn(sibling: BlendMask, lessons: Sequence[Lesson], *, num_steps: int) -> Iterator[float]:
-    """Train the last layers on the mask loss, one lesson per step; yields the losses."""
+    """Train the last layers on the mask loss, one lesson per step, yielding each step's loss."""
     parameters = [part for part in sibling.parameters() if part.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.LinearLR(
@@ -102,7 +102,7 @@ def learn(sibling: BlendMask, lessons: Sequence[Lesson], *, num_steps: int) -> I
 
 @torch.no_grad()
 def mean_crop_iou(sibling: BlendMask, lessons: Sequence[Lesson]) -> float:
-    """Mean IoU, 0 to 1, of all positive locations inside the true boxes."""
+    """Mean IoU, 0 to 1, of the masks of all positive locations, measured in the true boxes."""
     shares = []
     for lesson in lessons:
         logits, targets, _ = _masks(sibling, lesson)
@@ -111,7 +111,7 @@ def mean_crop_iou(sibling: BlendMask, lessons: Sequence[Lesson]) -> float:
 
 
 def _masks(sibling: BlendMask, lesson: Lesson) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (P, R, R), truth and centerness of the positive locations, over the true boxes."""
+    """Logits (P, R, R), true masks and centerness of positive locations, over the true boxes."""
     output = replace(lesson.output, bases=sibling.bottom(lesson.output.features))
     criterion = Criterion(sibling.config)
     assignment = criterion.assign(output, lesson.targets)

@@ -1,6 +1,6 @@
-"""Source code of exercises: solutions as text, stubs made from them, and stubs recognised.
+"""Source code of exercises: getting solutions as text, and making and recognising stubs.
 
-Stubs are never written by hand: a stub is its solution without the body.
+Stubs are never written by hand: a stub is the solution without its body.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def graded_source(function: Callable[..., Any]) -> str:
 
 
 def changed(function: Callable[..., Any], changes: Mapping[str, str]) -> Callable[..., Any]:
-    """The function with pieces of its body replaced, one change after the other.
+    """The function with pieces of its body replaced, one change after another.
 
     Raises:
         ValueError: the body has no such piece.

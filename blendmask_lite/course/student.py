@@ -1,8 +1,8 @@
-"""The student's functions: used if they work, replaced by the package's pieces if they do not.
+"""The student's functions: used if they work, replaced by the package's own if they do not.
 
 An exercise never blocks the cells below it. The student's function is used as soon as it is
-written, unless it raises or its last check was red: then the package's piece answers instead, and
-a badge says so. Running the cell again gives the new version a chance.
+written, unless it raises or its last check was red: then the package's function is used instead,
+and a badge says so. Running the cell again gives the new version a chance.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class StudentFunction:
         definition: the exercise.
         function: what the student wrote.
         is_written: False while the body is a bare stub.
-        is_refused: True after a red check; the package's piece then stands in.
+        is_refused: True after a red check; the package's function then stands in.
     """
 
     def __init__(self, definition: Exercise, function: Callable[..., Any]) -> None:
@@ -72,7 +72,7 @@ class StudentFunction:
         return self.definition.reference(*args, **kwargs)
 
     def _say_once(self, status: Any, reason: str) -> None:
-        """Show a badge once per reason, because training loops call thousands of times."""
+        """Show a badge only once per reason, because training loops make thousands of calls."""
         if reason not in self._said:
             self._said.add(reason)
             exercise_id, name = self.definition.id, self.definition.name
@@ -93,7 +93,7 @@ def exercise(exercise_id: str) -> Callable[[Callable[..., Any]], StudentFunction
         A decorator whose result is called like the function itself.
 
     Raises:
-        ValueError: no such exercise.
+        ValueError: there is no such exercise.
     """
     definition = find_exercise(exercise_id)
 
@@ -106,17 +106,17 @@ def exercise(exercise_id: str) -> Callable[[Callable[..., Any]], StudentFunction
 
 
 def find_student(exercise_id: str) -> StudentFunction | None:
-    """The latest version that ran in this process, or None."""
+    """The latest version of the student's function in this process, or None."""
     return _students.get(exercise_id)
 
 
 def forget_students() -> None:
-    """Forget all answers, as after a restart of the kernel."""
+    """Forget all answers, as a restart of the kernel would."""
     _students.clear()
 
 
 def find_failure(error: Exception, function: Callable[..., Any]) -> Failure:
-    """The last line of the student's own code that the error came through."""
+    """The last line of the student's own code in the error's traceback."""
     code: CodeType | None = getattr(function, "__code__", None)
     text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
@@ -127,7 +127,7 @@ def find_failure(error: Exception, function: Callable[..., Any]) -> Failure:
 
 
 def says_not_written(error: Exception) -> bool:
-    """Whether code says `raise NotImplementedError`; torch raises the same for a wrong dtype."""
+    """Whether the code itself raises the NotImplementedError; torch raises it for wrong dtypes."""
     if not isinstance(error, NotImplementedError):
         return False
     line = traceback.extract_tb(error.__traceback__)[-1].line or ""
@@ -138,4 +138,4 @@ def _is_stub(function: Callable[..., Any]) -> bool:
     try:
         return is_bare_stub(inspect.getsource(function))
     except (OSError, TypeError, SyntaxError, ValueError):
-        return False  # no source; a raise in the function will tell
+        return False  # there is no source; calling the function will tell

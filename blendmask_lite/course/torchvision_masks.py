@@ -2,8 +2,8 @@
 
 The appendix "The blender on another detector". BlendMask's abstract says that it "can be easily
 incorporated with the state-of-the-art one-stage detection frameworks", and section 4.3 that it can
-"refine two-stage instance predictions". The detectors keep their code and results; `recorded` keeps
-what they compute but do not return.
+"refine two-stage instance predictions". The detectors' code and results stay unchanged; `recorded`
+captures what they compute but do not return.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ __all__ = ["DetectorMasks", "FCOSMasks", "FasterRCNNMasks", "RetinaNetMasks", "r
 
 
 class Call(NamedTuple):
-    """One call of a method: its arguments by position, and what it returned."""
+    """One call of a method: its positional arguments, and what it returned."""
 
     given: tuple[Any, ...]
     result: Any
 
 
-Calls = dict[str, list[Call]]  # by the names of the methods
+Calls = dict[str, list[Call]]  # by the methods' names
 
 
 @contextmanager
 def recorded(detector: nn.Module, names: Sequence[str]) -> Iterator[Calls]:
-    """Record the calls of methods such as "backbone.forward" while the block runs."""
+    """Record the calls of methods such as "backbone.forward" during the `with` block."""
     calls: Calls = {name: [] for name in names}
     with ExitStack() as stack:
         for name in names:
             path, _, method = name.rpartition(".")
             owner = detector.get_submodule(path)
-            before = vars(owner).get(method)  # of a recording around this one
+            before = vars(owner).get(method)  # set by an outer recording
             undo = (setattr, owner, method, before) if before else (delattr, owner, method)
             setattr(owner, method, _recording(getattr(owner, method), calls[name]))
             stack.callback(*undo)
@@ -63,12 +63,12 @@ def _recording(method: Any, calls: list[Call]) -> Any:
 class DetectorMasks(nn.Module):
     """A detector with the paper's mask branch; there is a subclass for each kind of detector.
 
-    A "place" of an image finds or learns at most one object; it is an anchor or a proposal. Places
-    are numbered from 0 to P-1 over all levels.
+    A "place" of an image, an anchor or a proposal, finds or learns at most one object. Places are
+    numbered from 0 to P-1 over all levels.
 
     Args:
         detector: one of torchvision's, with a feature pyramid.
-        mask_head: its bottom module reads levels p2 to p7 of that pyramid, named by their strides.
+        mask_head: its bottom module reads levels of that pyramid, p2 to p7, named by stride.
     """
 
     methods: ClassVar[tuple[str, ...]] = ("transform.forward", "backbone.forward")
@@ -80,11 +80,11 @@ class DetectorMasks(nn.Module):
         self.mask_head = mask_head
 
     def attentions(self, calls: Calls, number: int, place: Tensor) -> Tensor:
-        """(N, A) raw attentions of (N,) places of image `number`."""
+        """(N, A) raw attentions for the (N,) places of image `number`."""
         raise NotImplementedError
 
     def owners(self, calls: Calls, number: int) -> Tensor:
-        """(P,) the object that each place learns by the detector's rule, below 0 for none."""
+        """(P,) the object that each place learns by the detector's rule; negative for none."""
         raise NotImplementedError
 
     def candidates(self, calls: Calls, number: int, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,34 +92,34 @@ class DetectorMasks(nn.Module):
         raise NotImplementedError
 
     def bases(self, calls: Calls) -> Tensor:
-        """(B, K, H/s, W/s) bases of the pyramid, whose level of stride 8 is p3."""
+        """(B, K, H/s, W/s) bases, made from the pyramid; its level of stride 8 is p3."""
         width = calls["transform.forward"][0].result[0].tensors.shape[-1]
         levels = calls["backbone.forward"][0].result.values()
-        # On a small image several levels may be one cell wide; the finest of them gets the name.
+        # On a small image, several levels may be one cell wide; the finest of them gets the name.
         named = {f"p{round(math.log2(width / x.shape[-1]))}": x for x in reversed(levels)}
         return self.mask_head.bases(named)
 
     def masks_at(
         self, calls: Calls, bases: Tensor, number: int, place: Tensor, boxes: Tensor
     ) -> Tensor:
-        """(N, R, R) mask logits of (N,) places of image `number` over (N, 4) boxes of the batch."""
+        """(N, R, R) mask logits for the (N,) places of image `number`, over (N, 4) boxes."""
         image_index = torch.full_like(place, number)
         attentions = self.attentions(calls, number, place)
         logits: Tensor = self.mask_head(bases, attentions, image_index, boxes)
         return logits
 
     def losses(self, images: Sequence[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
-        """The detector's own losses by their names, and "mask".
+        """The detector's own losses by name, and "mask".
 
-        Every place that learns an object learns its mask over the true box, with equal weight:
-        our choice, as only FCOS has a centerness for weights.
+        Every place that learns an object learns its mask over the true box, with equal weight. This
+        is our choice, because only FCOS has a centerness to weight with.
 
         Args:
             images: (3, H, W) each, RGB, uint8 or float in [0, 1].
             targets: one per image, with masks.
 
         Raises:
-            ValueError: in evaluation mode, or a target without masks.
+            ValueError: the model is in evaluation mode, or a target has no masks.
         """
         if not self.detector.training:
             raise ValueError("the detector is in evaluation mode; call train() first")
@@ -147,13 +147,13 @@ class DetectorMasks(nn.Module):
 
     @torch.no_grad()
     def predict(self, images: Sequence[Tensor]) -> list[Detections]:
-        """The detector's detections, in its order, with masks; the training mode does not change.
+        """The detector's detections, in its order, with masks; the training mode is restored.
 
         Args:
             images: (3, H, W) each, RGB, uint8 or float in [0, 1].
 
         Returns:
-            One per image; `location_index` counts places.
+            One per image; `location_index` is the number of the place.
         """
         if len(images) == 0:
             return []
@@ -186,11 +186,11 @@ class DetectorMasks(nn.Module):
     ) -> Tensor:
         """(N,) the place that found each box, which torchvision does not return.
 
-        All places are decoded again; the right one has the same box (pixels of the batch) and the
-        same score for the detector's own label.
+        All places are decoded again; the right one has the same box (in pixels of the batch) and
+        the same score for the detector's own label.
         """
         if len(labels) == 0:
-            return labels  # then there may be no places
+            return labels  # without boxes, there may be no places
         decoded, probabilities = self.candidates(calls, number, labels)
         inside = calls["transform.forward"][0].result[0].image_sizes[number]
         decoded = clip_boxes_to_image(decoded, inside)
@@ -203,31 +203,31 @@ class DetectorMasks(nn.Module):
 class RetinaNetMasks(DetectorMasks):
     """Masks for `torchvision.models.detection.RetinaNet`, with a `TopLayer` on its box tower.
 
-    Anchors of a location share its attention: an attention for each anchor would multiply the size
-    of the top layer (BlendMask, section 2).
+    The anchors of a location share its attention, because an attention for each anchor would
+    multiply the size of the top layer (BlendMask, section 2).
     """
 
     methods = (
         *DetectorMasks.methods,
-        "head.regression_head.conv.forward",  # once a level
+        "head.regression_head.conv.forward",  # called once per level
         "head.compute_loss",
         "postprocess_detections",
     )
 
     def attentions(self, calls: Calls, number: int, place: Tensor) -> Tensor:
-        """Raw attentions of the anchors' locations."""
+        """The raw attentions at the anchors' locations."""
         num_anchors = self.detector.anchor_generator.num_anchors_per_location()[0]
         index = torch.stack([torch.full_like(place, number), place // num_anchors], dim=1)
         tower = [call.result for call in calls["head.regression_head.conv.forward"]]
         return self.mask_head.attentions(tower, index)
 
     def owners(self, calls: Calls, number: int) -> Tensor:
-        """Owners of the anchors."""
+        """The objects that the anchors learn."""
         owners: list[Tensor] = calls["head.compute_loss"][0].given[3]
         return owners[number]
 
     def candidates(self, calls: Calls, number: int, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Predictions of the anchors of all levels; their boxes are the same for all labels."""
+        """The predictions of all levels' anchors; their boxes are the same for all labels."""
         levels, anchors, _sizes = calls["postprocess_detections"][0].given
         outputs = {name: torch.cat([m[number] for m in maps]) for name, maps in levels.items()}
         boxes = self.decode(outputs["bbox_regression"], torch.cat(anchors[number]))
@@ -246,8 +246,8 @@ class RetinaNetMasks(DetectorMasks):
 class FCOSMasks(RetinaNetMasks):
     """Masks for `torchvision.models.detection.FCOS`, the paper's own detector.
 
-    Torchvision builds it like its RetinaNet with one anchor for each location, but computes boxes
-    and scores differently.
+    torchvision builds it like its RetinaNet with one anchor per location, but computes boxes and
+    scores differently.
     """
 
     def decode(self, offsets: Tensor, anchors: Tensor) -> Tensor:
@@ -264,8 +264,8 @@ class FasterRCNNMasks(DetectorMasks):
     """Masks for `torchvision.models.detection.FasterRCNN`, with `nn.Linear` as top layer.
 
     The paper says that attentions can "refine two-stage instance predictions" (section 4.3), but
-    not how. Our choice: one linear layer predicts them from the box head's features of a proposal.
-    A mask then needs neither a second pooling nor Mask R-CNN's head of convolutions.
+    not how. Our choice: one linear layer predicts them from a proposal's features in the box head.
+    A mask then needs neither a second pooling nor Mask R-CNN's convolutional head.
     """
 
     methods = (
@@ -275,23 +275,23 @@ class FasterRCNNMasks(DetectorMasks):
         "roi_heads.box_head.forward",
         "roi_heads.postprocess_detections",
     )
-    first_label = 1  # 0 is the background
+    first_label = 1  # 0 is background
 
     def attentions(self, calls: Calls, number: int, place: Tensor) -> Tensor:
-        """Raw attentions of proposals; in training, of those drawn for the losses."""
+        """The raw attentions of proposals; in training, of those drawn for the losses."""
         _levels, proposals, _sizes = calls["roi_heads.box_roi_pool.forward"][0].given
         features = calls["roi_heads.box_head.forward"][0].result
         by_image = features.split([len(boxes) for boxes in proposals])
         return self.mask_head.attentions(by_image[number][place])
 
     def owners(self, calls: Calls, number: int) -> Tensor:
-        """Owners of the proposals drawn for the losses."""
+        """The objects that the proposals drawn for the losses learn."""
         _, owners, labels, _ = calls["roi_heads.select_training_samples"][0].result
         own: Tensor = owners[number].where(labels[number] > 0, -1)
         return own
 
     def candidates(self, calls: Calls, number: int, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Predictions of the proposals, whose boxes differ from label to label."""
+        """The predictions of the proposals, whose boxes differ from label to label."""
         logits, offsets, proposals, _ = calls["roi_heads.postprocess_detections"][0].given
         counts = [len(boxes) for boxes in proposals]
         coder, own = self.detector.roi_heads.box_coder, [proposals[number]]

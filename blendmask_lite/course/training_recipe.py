@@ -1,7 +1,7 @@
-"""The training of chapter 12: its command, and measurements of the bases that it learns.
+"""Chapter 12's training: its command, and measurements of the bases that it learns.
 
-The notebook and `benchmarks/training_course.py` take both from here, so that the numbers in the
-text belong to the training that a student starts.
+The notebook and `benchmarks/training_course.py` both use this module, so that the numbers in the
+text come from the same training that a student starts.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ __all__ = [
     "untrained_model",
 ]
 
-ITERATIONS = 2000  # of 8 images: minutes on a laptop; the full schedule has 6,800
+ITERATIONS = 2000  # of 8 images each: minutes on a laptop; the full schedule has 6,800
 HELD_OUT_SEED = 2_000_000  # of images used neither in training nor in its evaluation
 
 
 def training_options(*, seed: int, iterations: int = ITERATIONS) -> tuple[str, ...]:
     """The options of `blendmask-lite train`, without the folder.
 
-    These are the preset's settings for a laptop with fewer iterations, and one thread, so that a
-    seed gives the same weights anywhere.
+    These are the preset's settings for a laptop, with fewer iterations, and with one thread, so
+    that a seed gives the same weights anywhere.
 
     Args:
-        seed: of the images, the initial weights, and the order.
+        seed: of the images, the initial weights, and the order of the images.
         iterations: optimizer steps.
     """
     return (
@@ -54,7 +54,7 @@ def training_options(*, seed: int, iterations: int = ITERATIONS) -> tuple[str, .
 def follow_training(
     folder: str | Path, *, seed: int, iterations: int = ITERATIONS
 ) -> TrainingMonitor:
-    """Start the training in a process of its own, continue a stopped one, or follow a running one.
+    """Start the training in its own process, continue a stopped one, or follow a running one.
 
     Args:
         folder: of the run; an existing run keeps its settings.
@@ -72,7 +72,7 @@ def follow_training(
 
 
 def untrained_model(seed: int) -> BlendMask:
-    """The untrained network of a training with this seed; the caller's random state is kept."""
+    """The network with which a training of this seed starts; keeps the caller's random state."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return BlendMask(PRESETS["nano"], class_names=SHAPE_CLASSES)
@@ -81,12 +81,12 @@ def untrained_model(seed: int) -> BlendMask:
 class HeldOutPictures(ShapesDataset):
     """Images to score bases on, the same for all seeds of the training.
 
-    Light falls from above, so that the upper part of an object is brighter, and a base can tell up
-    from down by brightness alone. In the images that are upside down, light comes from below.
+    Light comes from above, so that the upper part of an object is brighter, and a base can tell up
+    from down by brightness alone. In the upside-down images, light comes from below.
 
     Args:
         num_images: number of images.
-        is_upside_down: mirrors images and objects from top to bottom.
+        is_upside_down: whether images and objects are mirrored from top to bottom.
     """
 
     def __init__(self, num_images: int = 200, *, is_upside_down: bool = False) -> None:
@@ -94,7 +94,7 @@ class HeldOutPictures(ShapesDataset):
         self.is_upside_down = is_upside_down
 
     def load(self, index: int) -> Sample:
-        """The image at an index of `image_ids`."""
+        """The image at a position of `image_ids`."""
         sample = super().load(index)
         if not self.is_upside_down:
             return sample
@@ -112,14 +112,14 @@ class HeldOutPictures(ShapesDataset):
 
 @dataclass(frozen=True)
 class LearnedBases:
-    """Whether a base tells objects from background, and whether one tells positions in the box."""
+    """Whether any base tells objects from background, and whether any shows position in the box."""
 
     scores: BasisScores  # of every base
-    upside_down_y: torch.Tensor  # (K,) correlations with y in images that are upside down
+    upside_down_y: torch.Tensor  # (K,) correlations with y in the upside-down images
 
     @property
     def object_auc(self) -> float:
-        """The best base's AUC; a base may be small on objects instead of large."""
+        """The best base's AUC, counting low values on objects as much as high ones."""
         auc = self.scores.object_auc
         return float(torch.maximum(auc, 1 - auc).max())
 
@@ -143,9 +143,9 @@ def learned_bases(
     """Score the bases of a model on held-out images with `score_bases`.
 
     Args:
-        model: of this course's training, or untrained.
-        num_images: used both upright and upside down.
-        progress: called with (done, total) of the upright ones.
+        model: from this course's training, or untrained.
+        num_images: number of images, each used both upright and upside down.
+        progress: called with (done, total) for the upright ones.
     """
     upright = score_bases(model, HeldOutPictures(num_images), progress=progress)
     turned = score_bases(model, HeldOutPictures(num_images, is_upside_down=True))

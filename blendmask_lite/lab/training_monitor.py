@@ -44,9 +44,7 @@ class RunView:
 
 def look_at_run(process: RunProcess) -> RunView:
     """Read a run's folder and look at its process."""
-    is_alive = (
-        process.is_alive
-    )  # first, so that a run that ends in between is not taken for a dead one
+    is_alive = process.is_alive  # first: a run that ends in between is not taken for a dead one
     record = process.read()
     state = _state(process, record, is_alive)
     done = record.num_done if record else 0

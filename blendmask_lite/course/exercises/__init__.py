@@ -15,7 +15,7 @@ __all__ = ["all_exercises", "chapter_exercises", "find_exercise"]
 
 
 def find_exercise(exercise_id: str) -> Exercise:
-    """The exercise "09.2", say.
+    """The exercise with an id such as "09.2".
 
     Raises:
         ValueError: there is no such exercise; the message lists the existing ones.
@@ -36,14 +36,14 @@ def find_exercise(exercise_id: str) -> Exercise:
 
 @cache
 def chapter_exercises(chapter: str) -> tuple[Exercise, ...]:
-    """The exercises of chapter "09", say, in their order."""
+    """The exercises of a chapter such as "09", in their order."""
     module = import_module(f"{__name__}.ch{chapter}")
     return tuple(module.EXERCISES)
 
 
 @cache
 def chapters() -> tuple[str, ...]:
-    """Two digits of every chapter that has exercises, ascending."""
+    """The two-digit numbers of all chapters with exercises, ascending."""
     names = (module.name for module in pkgutil.iter_modules(__path__))
     return tuple(sorted(name.removeprefix("ch") for name in names if name.startswith("ch")))
 

@@ -1,4 +1,4 @@
-"""Exercises of chapter 02, backbone and pyramid: sizes, fields, top-down, extra levels."""
+"""Exercises of chapter 02, backbone and pyramid: sizes, fields, top-down path, extra levels."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def merge_levels(fine: Tensor, above: Tensor, weight: Tensor, bias: Tensor) -> T
 
 
 def _reference_merge_levels(fine: Tensor, above: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The package pads its images, so its maps are never odd: pad, merge, cut."""
+    """The package pads its images, so that its maps never have odd sizes: pad, merge, cut."""
     height, width = fine.shape[-2:]
     padded = F.pad(fine, (0, above.shape[3] * 2 - width, 0, above.shape[2] * 2 - height))
     num, channels = weight.shape[:2]
@@ -194,7 +194,7 @@ def _no_bias(num: int, *parts: str) -> dict[str, Tensor]:
 
 
 def _passing(num: int) -> Tensor:
-    """A 3 x 3 kernel that passes every channel on as it is."""
+    """A 3 x 3 kernel that passes every channel on unchanged."""
     kernel = torch.zeros(num, num, 3, 3)
     kernel[:, :, 1, 1] = torch.eye(num)
     return kernel

@@ -1,4 +1,4 @@
-"""Exercises of chapter 03, FCOS' targets: locations, distances, central square, assignment."""
+"""Exercises of chapter 03, FCOS's targets: locations, distances, central square, assignment."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _some_locations(generator: Generator, num: int) -> Tensor:
 
 
 def _some_boxes(generator: Generator, num: int) -> Tensor:
-    """Large ones around the middle of 96 x 96 pixels, so that they overlap."""
+    """Large boxes around the middle of 96 x 96 pixels, so that they overlap."""
     corner = torch.rand(num, 2, generator=generator) * 40
     return torch.cat([corner, corner + 24 + torch.rand(num, 2, generator=generator) * 48], dim=1)
 
@@ -208,7 +208,7 @@ def _central_cases(generator: Generator) -> list[Case]:
 
 
 def _all(rows: Tensor, value: float) -> Tensor:
-    """(len(rows),) of one value."""
+    """(len(rows),) filled with one value."""
     return torch.full((len(rows),), value)
 
 

@@ -1,4 +1,4 @@
-"""Exercises of chapter 04, FCOS' losses: focal loss, centerness and its loss, GIoU."""
+"""Exercises of chapter 04, FCOS's losses: focal loss, centerness and its loss, GIoU."""
 
 from __future__ import annotations
 

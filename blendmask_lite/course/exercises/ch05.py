@@ -1,4 +1,4 @@
-"""Exercises of chapter 05, the detector's end: decode, suppress, and average precision."""
+"""Exercises of chapter 05, the end of the detector: decoding, suppression, average precision."""
 
 from __future__ import annotations
 
