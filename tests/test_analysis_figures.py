@@ -164,7 +164,8 @@ def test_scores_are_written_and_drawn_beside_those_of_untrained_networks():
     assert "base 2: object AUC 0.40" in figure.get_label()
     panel = next(ax for ax in figure.axes if ax.get_title().startswith("left"))
     band = panel.patches[0]
-    assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((-0.08, 0.12))
+    extent = band.get_patch_transform().transform_path(band.get_path()).get_extents()
+    assert (extent.x0, extent.x1) == pytest.approx((-0.08, 0.12))
     widths = [bar.get_width() for bar in panel.patches[1:]]
     assert widths == pytest.approx([0.6, 0.0], abs=1e-6)
 
