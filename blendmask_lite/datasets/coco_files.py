@@ -10,7 +10,7 @@ from blendmask_lite.terminal import printable
 __all__ = ["find_picture", "find_split", "image_folders", "list_splits"]
 
 PREFIX = "instances_"
-# Annotation files are named PREFIX + split + ".json".
+# Annotation files have one of these prefixes before the split's name.
 PREFIXES = (
     *(PREFIX, "image_info_", "lvis_", "panoptic_"),
     *("captions_", "person_keypoints_", "stuff_"),
