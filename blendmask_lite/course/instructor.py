@@ -65,7 +65,7 @@ def assignment_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNod
     """A source notebook for nbgrader, with solutions between its markers and points for checks.
 
     `nbgrader generate_assignment` removes the solutions; `nbgrader autograde` runs the checks.
-    An exercise gives as many points as its difficulty.
+    An exercise is worth as many points as its difficulty.
 
     Args:
         notebook: a chapter without outputs.

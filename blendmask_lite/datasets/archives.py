@@ -178,7 +178,7 @@ class RemoteArchive(Archive):
         self._ends = dict(pairwise([*places, self._zip.start_dir]))
 
     def contents(self, infos: Iterable[zipfile.ZipInfo]) -> Iterator[tuple[zipfile.ZipInfo, bytes]]:
-        """See `Archive`; neighbours are fetched together, and ahead of their use."""
+        """See `Archive`; neighbouring files are fetched together, before they are needed."""
         groups = self._grouped(infos)
         spans = [(group[0].header_offset, self._end(group[-1])) for group in groups]
         with closing(read_ahead(self._file, spans)) as pieces:

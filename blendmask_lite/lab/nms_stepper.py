@@ -240,7 +240,7 @@ class NmsStepper(LabWidget):
         )
 
     def _follow(self, step: int) -> None:
-        """Set the slider and the buttons to a step."""
+        """Update the slider and the buttons to match a step."""
         with self.setting():
             self.step.max = max(self.found.num_steps, step)
             self.step.value = step
