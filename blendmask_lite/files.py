@@ -13,8 +13,16 @@ from importlib.resources import files
 from pathlib import Path
 
 __all__ = [
-    *("cache_dir", "is_stream", "read_text", "require_apart", "require_folder", "require_writable"),
-    *("shipped_checkpoint", "shipped_ledger", "shipped_snapshots", "write_atomically"),
+    "cache_dir",
+    "is_stream",
+    "read_text",
+    "require_apart",
+    "require_folder",
+    "require_writable",
+    "shipped_checkpoint",
+    "shipped_ledger",
+    "shipped_snapshots",
+    "write_atomically",
 ]
 
 LONGEST = 200  # bytes; temporary names replace a longer name by a hash; file systems allow 255

@@ -26,8 +26,15 @@ from torch import Tensor
 from blendmask_lite.terminal import printable
 
 __all__ = [
-    *("DEEP_MODES", "IMAGE_SUFFIXES", "MAX_PIXELS", "decode_image", "exif_orientation"),
-    *("open_image", "read_image", "read_stored_colors", "read_stored_image"),
+    "DEEP_MODES",
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "decode_image",
+    "exif_orientation",
+    "open_image",
+    "read_image",
+    "read_stored_colors",
+    "read_stored_image",
 ]
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}

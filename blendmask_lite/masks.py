@@ -17,8 +17,17 @@ if TYPE_CHECKING:
     from blendmask_lite.structures import Target
 
 __all__ = [
-    *("Region", "crop_masks", "lazy_zeros", "mask_boxes", "mask_iou", "mask_parts", "paste_masks"),
-    *("paste_parts", "semantic_cells", "semantic_map", "there_and_back"),
+    "Region",
+    "crop_masks",
+    "lazy_zeros",
+    "mask_boxes",
+    "mask_iou",
+    "mask_parts",
+    "paste_masks",
+    "paste_parts",
+    "semantic_cells",
+    "semantic_map",
+    "there_and_back",
 ]
 
 Region = tuple[slice, slice]  # rows and columns of an image, within it

@@ -8,7 +8,13 @@ import unicodedata
 from collections.abc import Callable, Sequence
 
 __all__ = [
-    *("BREAKING", "clear_line", "counter", "duration", "first_line", "in_megabytes", "printable"),
+    "BREAKING",
+    "clear_line",
+    "counter",
+    "duration",
+    "first_line",
+    "in_megabytes",
+    "printable",
     "table",
 ]
 

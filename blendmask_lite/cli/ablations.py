@@ -75,8 +75,6 @@ def run(options: argparse.Namespace) -> int:
     apply_threads(options)
     regime = REGIMES[options.regime]
     folder = Path(options.runs)
-    for each in (folder, options.out):
-        require_folder(each)
     if options.table == MERGING:
         return _run_merging(options, regime)
     if options.finished:
@@ -87,7 +85,8 @@ def run(options: argparse.Namespace) -> int:
     number = None if options.table == HEADLINE else _number(options.table)
     models = [] if number is None else [row.model for row in find_table(number)]
     for seed in seeds:
-        regime.train_config(seed)  # refuses impossible settings
+        regime.train_config(seed)  # refuses what cannot be
+    _require_folders(options)
     if number is None:
         return _run_headline(options, regime, seeds)
     results = run_models(models, regime, seeds, folder, note=_say)
@@ -100,10 +99,16 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _require_folders(options: argparse.Namespace) -> None:
+    for folder in (options.runs, options.out):
+        require_folder(folder)
+
+
 def _run_merging(options: argparse.Namespace, regime: Regime) -> int:
     for name in ("seeds", "iterations"):
         if getattr(options, name) is not None:
             raise ValueError(f"--{name}: {MERGING} has its own for every row")
+    _require_folders(options)
     report = run_plan(
         Path(options.runs), regime=regime, is_training=not options.finished, note=_say
     )

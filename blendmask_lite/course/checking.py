@@ -155,6 +155,7 @@ def _gradient_problem(
     return ()
 
 
+@torch.enable_grad()
 def _gradients(function: Callable[..., Any], case: Case, places: Sequence[int]) -> list[Tensor]:
     """Gradients of a weighted sum of the results with respect to the arguments at `places`.
 

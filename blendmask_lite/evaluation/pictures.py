@@ -23,7 +23,12 @@ from blendmask_lite.structures import Detections, PanopticResult
 from blendmask_lite.terminal import printable
 
 __all__ = [
-    *("Gather", "Picture", "in_batches", "made_by_first", "picture_for", "predictions"),
+    "Gather",
+    "Picture",
+    "in_batches",
+    "made_by_first",
+    "picture_for",
+    "predictions",
     "require_same_names",
 ]
 

@@ -201,7 +201,7 @@ class DataBrowser(LabWidget):
         if one is None:
             crowds = sum(o.is_crowd for o in self.objects)
             height, width = self.image.shape[-2:]
-            more = f", including {crowds} crowds" if crowds else ""
+            more = f", {crowds} of them crowds" if crowds else ""
             return f"{width} x {height} pixels, {len(self.objects)} annotations{more}"
         x0, y0, x1, y1 = one.box.tolist()
         told = (
