@@ -205,8 +205,12 @@ def level_values(
 
     They are filled in on the device, because copying a list there would make the CPU wait.
     """
+    # Named, because torch 2.11 would export whole numbers as floats.
+    has_floats = any(isinstance(value, float) for value in values)
+    dtype = torch.get_default_dtype() if has_floats else torch.int64
     pairs = zip(values, level_sizes, strict=True)
-    return torch.cat([torch.full((size,), value, device=device) for value, size in pairs])
+    full = [torch.full((size,), value, dtype=dtype, device=device) for value, size in pairs]
+    return torch.cat(full)
 
 
 def flatten_levels(levels: Sequence[Tensor]) -> Tensor:
