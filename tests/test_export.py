@@ -52,7 +52,8 @@ def make_model(name):
         patch.setitem(DEPTHS, 50, BLOCKS)
         model = BlendMask(thin_and_shallow(name), inference=INFERENCE)
     with torch.no_grad():
-        model.head.class_logits.weight *= 20
+        # Scores far enough apart to be sorted alike; without GroupNorm features are larger.
+        model.head.class_logits.weight *= 20 if model.config.head_norm == "gn" else 2
     for module in model.modules():
         if isinstance(module, DeformConv2d):  # by about a pixel; features without norms are large
             torch.nn.init.normal_(module.offset.weight, std=1e-5)

@@ -36,12 +36,20 @@ SHOW = """BlenderLab(
 
 
 @pytest.fixture(scope="module")
-def opened(lab: JupyterLab, folder: Path) -> Iterator[JupyterLab]:
+def shown(lab: JupyterLab, folder: Path) -> Iterator[JupyterLab]:
     (folder / NAME).write_text(notebook(SETUP, SHOW))
     with lab.opened(NAME, height=1200):
         lab.run_all()
         lab.page.wait_for_selector('[data-panel="mask"]')
         yield lab
+
+
+@pytest.fixture
+def opened(shown: JupyterLab, twin: BlenderLab) -> JupyterLab:
+    """The lab in the state in which it opens."""
+    shown.page.locator("button", has_text="All as at first").click()
+    assert shows(shown, twin, twin.own)
+    return shown
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +126,7 @@ def test_the_keyboard_alone_moves_the_box_and_undoes(opened: JupyterLab, twin: B
     x0, y0, x1, y1 = before
 
     assert shows(opened, twin, replace(twin.own, box=(x0 + 2, y0, x1 + 2, y1 + 2)))
-    undo = opened.page.locator("button", has_text="Undo")
-    while undo.is_enabled():
+    while opened.box() != before:
         last = opened.box()
         opened.page.locator('[data-panel="picture"]').focus()
         opened.page.keyboard.press("Control+z")
@@ -137,11 +144,13 @@ def test_painting_a_cell_changes_scores_and_mask(opened: JupyterLab, twin: Blend
     opened.page.keyboard.press("-")
     opened.page.keyboard.press("Space")
     assert shows(opened, twin, painted(once, 1, [(3, 4)], 5.5))
+    opened.page.keyboard.press("+")  # as the other tests find it
 
 
 def test_switching_the_merger_shows_the_other_two(opened: JupyterLab, twin: BlenderLab) -> None:
+    opened.page.mouse.click(*opened.place("attention 2", 2.5 / 7, 4.5 / 7))
+    state = painted(twin.own, 1, [(2, 4)], 6.0)
     for name, kind in (("YOLACT", "weighted_sum"), ("FCIS", "assembler"), ("Blender", "blender")):
-        state = painted(painted(twin.own, 1, [(2, 4)], 6.0), 1, [(3, 4)], 5.5)
         opened.page.locator("button", has_text=re.compile(f"^{name}$")).click()
         opened.page.wait_for_selector(f'.blendmask-lab-note b:has-text("{name}")')
         assert shows(opened, twin, replace(state, merger=kind)), name
@@ -183,7 +192,7 @@ def test_a_saved_notebook_opens_again_with_the_last_picture(
     opened: JupyterLab, browser: Any, address: str, folder: Path, twin: BlenderLab
 ) -> None:
     opened.page.mouse.click(*opened.place("attention 1", 0.5, 0.5))
-    last = painted(twin.own, 0, [(3, 3)], 5.5)
+    last = painted(twin.own, 0, [(3, 3)], 6.0)
     assert shows(opened, twin, last)
     opened.save()
     assert "widgets" in json.loads((folder / NAME).read_text())["metadata"]
