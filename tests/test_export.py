@@ -128,6 +128,8 @@ def partners(found, wanted):
     """(N,) for each wanted detection the one found with its label and the nearest box."""
     boxes, scores, labels, _ = found
     assert len(boxes) == len(wanted)
+    if len(boxes) == 0:
+        return np.arange(0)
     assert (np.diff(scores) <= 1e-4).all()
     apart = np.abs(boxes[:, None] - wanted.boxes.numpy()).max(axis=2)
     order = np.where(labels[:, None] == wanted.labels.numpy(), apart, np.inf).argmin(axis=0)

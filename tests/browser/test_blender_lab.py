@@ -47,7 +47,7 @@ def shown(lab: JupyterLab, folder: Path) -> Iterator[JupyterLab]:
 @pytest.fixture
 def opened(shown: JupyterLab, twin: BlenderLab) -> JupyterLab:
     """The lab in the state in which it opens."""
-    shown.page.locator("button", has_text="All as at first").click()
+    shown.page.locator("button", has_text="Start again").click()
     assert shows(shown, twin, twin.own)
     return shown
 
