@@ -4,7 +4,7 @@ RUN := $(VENV)/bin/python
 # One thread a process: faster on small pictures, and the same numbers everywhere.
 OMP_NUM_THREADS ?= 1
 BLENDMASK_BUDGET ?= smoke
-# Processes that share the tests; `auto`: one for each processor, at least two.
+# Processes that share the tests; `auto`: one more than there are processors.
 JOBS ?= auto
 SITE_BUDGET ?= laptop
 export PYTHON TORCH_INDEX OMP_NUM_THREADS
