@@ -86,6 +86,15 @@ def test_definition_is_fit_to_show(exercise_id):
 
 
 @pytest.mark.parametrize("exercise_id", EXERCISES)
+def test_nothing_is_asked_for_only_if_the_stub_allows_it(exercise_id):
+    """A right answer may fail without any object if nobody said that there may be none."""
+    exercise = EXERCISES[exercise_id]
+    tensors = [a for c in cases_of(exercise) for a in c.arguments if isinstance(a, Tensor)]
+    if any(tensor.numel() == 0 for tensor in tensors):
+        assert "may be 0" in " ".join(exercise.solution.__doc__.split())
+
+
+@pytest.mark.parametrize("exercise_id", EXERCISES)
 def test_cases_depend_on_the_seed_and_repeat_with_it(exercise_id):
     def tensors(seed):
         cases = cases_of(EXERCISES[exercise_id], seed)

@@ -203,7 +203,7 @@ def crop_and_resize(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
     """Crop every mask along its box and resize it to R x R: the target of a mask head.
 
     Args:
-        masks: (N, H, W) bool.
+        masks: (N, H, W) bool; N may be 0.
         boxes: (N, 4) corners, pixels, one per mask.
         size: R, cells.
 
@@ -281,7 +281,7 @@ def size_groups(areas: Tensor) -> Tensor:
     """Which of COCO's three AP numbers by size each object counts for.
 
     Args:
-        areas: (N,) pixels of each mask.
+        areas: (N,) pixels of each mask; N may be 0.
 
     Returns:
         (N, 3) bool: for AP small, medium, large. The ranges of area are 0 to 32 squared, 32

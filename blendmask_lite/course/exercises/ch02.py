@@ -46,7 +46,6 @@ def _size_cases(generator: Generator) -> list[Case]:
         Case("100 x 130 pixels: padded first", torch.tensor([[100, 130]]), strides),
         Case("800 x 1333 pixels: COCO at test size", torch.tensor([[800, 1333]]), strides),
         Case("six images", sizes, strides),
-        Case("no image", torch.zeros(0, 2, dtype=torch.int64), strides),
     ]
 
 
@@ -103,7 +102,6 @@ def field_sides(kernels: Tensor, strides: Tensor) -> Tensor:
 def _field_cases(generator: Generator) -> list[Case]:
     kernels = torch.randint(0, 4, (9,), generator=generator) * 2 + 1
     strides = torch.randint(1, 3, (9,), generator=generator)
-    none = torch.zeros(0, dtype=torch.int64)
     return [
         Case("three 3 x 3, stride 1", torch.tensor([3, 3, 3]), torch.tensor([1, 1, 1])),
         Case("7 / 2, 3 / 2, 3 / 1", torch.tensor([7, 3, 3]), torch.tensor([2, 2, 1])),
@@ -111,7 +109,6 @@ def _field_cases(generator: Generator) -> list[Case]:
             "a 1 / 2 between: 3 / 1, 1 / 2, 3 / 1", torch.tensor([3, 1, 3]), torch.tensor([1, 2, 1])
         ),
         Case("nine convolutions", kernels, strides),
-        Case("none", none, none),
     ]
 
 
@@ -213,7 +210,6 @@ def _merge_cases(generator: Generator) -> list[Case]:
         Case("3 x 3 below 2 x 2: lateral 2 * 1 + 3", fine, above, two, three),
         Case("two images, 8 x 12", *drawn(2, 8, 12)),
         Case("odd: 7 x 13", *drawn(1, 7, 13)),
-        Case("no image", *drawn(0, 4, 4)),
     ]
 
 
@@ -301,7 +297,6 @@ def _top_cases(generator: Generator) -> list[Case]:
         Case("5 x 5 -> 3 x 3 -> 2 x 2", row, middle, torch.zeros(2, 1)),
         Case("two images, 8 x 16", *drawn(2, 3, 8, 16)),
         Case("odd: 25 x 42", *drawn(1, 4, 25, 42)),
-        Case("no image", *drawn(0, 3, 4, 4)),
     ]
 
 

@@ -21,7 +21,7 @@ def decode(
     """Turn what the head predicts at each location into a box and C scores.
 
     Args:
-        locations: (L, 2) as (x, y), pixels.
+        locations: (L, 2) as (x, y), pixels; L may be 0.
         ltrb: (L, 4) distances to the left, top, right and bottom side, pixels.
         class_logits: (L, C).
         centerness_logits: (L,).
@@ -122,7 +122,7 @@ def keep_greedily(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: 
     """The best box removes those that overlap it, then the best of the rest does, and so on.
 
     Args:
-        boxes: (N, 4) corners, pixels.
+        boxes: (N, 4) corners, pixels; N may be 0.
         scores: (N,).
         labels: (N,) classes; boxes of different classes do not remove each other.
         iou_threshold: a box is removed if its IoU with a kept one is larger.
@@ -202,7 +202,7 @@ def keep_fast(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: floa
     """A box is removed by any better one that overlaps it, even by one that is removed itself.
 
     Args:
-        boxes: (N, 4) corners, pixels.
+        boxes: (N, 4) corners, pixels; N may be 0.
         scores: (N,), all different.
         labels: (N,) classes; boxes of different classes do not remove each other.
         iou_threshold: a box is removed if its IoU with a better one is larger.
@@ -258,12 +258,12 @@ def average_precision(is_right: Tensor, num_objects: int, recalls: Tensor) -> Te
 
     Args:
         is_right: (D,) bool, for the detections of all images from the best score to the worst:
-            whether it found an object that no better one had found.
+            whether it found an object that no better one had found. D may be 0.
         num_objects: number of true objects, at least 1.
         recalls: (T,) float64 levels, ascending; COCO takes 0, 0.01, ..., 1.
 
     Returns:
-        Scalar, float64. A level that is never reached counts as 0.
+        Scalar, computed in float64. A level that is never reached counts as 0.
     """
     # Step 1: precision and recall after the best 1, 2, ... detections
     num_right = is_right.double().cumsum(dim=0)

@@ -19,7 +19,7 @@ def sample_bilinear(values: Tensor, points: Tensor) -> Tensor:
     Args:
         values: (H, W) map.
         points: (P, 2) as (x, y) in cells from the map's edge: cell i covers [i, i + 1), so its
-            value belongs to i + 0.5.
+            value belongs to i + 0.5. P may be 0.
 
     Returns:
         (P,). Beyond the outermost centers, the border's value continues for up to one cell; at
@@ -101,7 +101,7 @@ def bin_centers(boxes: Tensor, size: int, stride: int) -> Tensor:
     """Divide every box into R x R bins and find their middles: the paper's sample points.
 
     Args:
-        boxes: (N, 4) corners, pixels.
+        boxes: (N, 4) corners, pixels; N may be 0.
         size: R, bins per side.
         stride: of the map, pixels per cell.
 
@@ -193,7 +193,7 @@ def align(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
 
     Args:
         bases: (K, H, W) of one image.
-        boxes: (N, 4) corners, pixels.
+        boxes: (N, 4) corners, pixels; N may be 0.
         size: R, cells.
         stride: s of the bases, pixels.
 
@@ -262,7 +262,7 @@ def pool(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
 
     Args:
         bases: (K, H, W) of one image.
-        boxes: (N, 4) corners, pixels.
+        boxes: (N, 4) corners, pixels; N may be 0.
         size: R, cells.
         stride: s of the bases, pixels.
 

@@ -20,11 +20,11 @@ def find_cells(location: Tensor, shapes: Tensor) -> Tensor:
 
     Args:
         location: (N,) whole numbers; 0 is the first cell of the first level. Cells are counted
-            row by row, level by level.
+            row by row, level by level. N may be 0.
         shapes: (number of levels, 2) height and width of every level, cells.
 
     Returns:
-        (N, 3) whole numbers: level, row, column, all from 0.
+        (N, 3) int64: level, row, column, all from 0.
     """
     # Step 1: where each level begins
     ends = shapes.prod(dim=1).cumsum(dim=0)
@@ -91,7 +91,7 @@ def windows_at(features: Tensor, cells: Tensor) -> Tensor:
 
     Args:
         features: (C, h, w) of one level.
-        cells: (N, 2) whole numbers: row, column.
+        cells: (N, 2) whole numbers: row, column. N may be 0.
 
     Returns:
         (N, C, 3, 3) with the cell in the middle, and zeros outside the map.
@@ -166,7 +166,7 @@ def attend(windows: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
     """Apply a 3x3 convolution to windows: its results at their middle cells.
 
     Args:
-        windows: (N, C, 3, 3).
+        windows: (N, C, 3, 3); N may be 0.
         kernel: (A, C, 3, 3) of `nn.Conv2d`.
         bias: (A,).
 
@@ -241,7 +241,7 @@ def to_grids(raw: Tensor, num_bases: int) -> Tensor:
         num_bases: K.
 
     Returns:
-        (N, K, M, M).
+        (N, K, M, M); N may be 0.
     """
     # Step 1: M
     size = round((raw.shape[1] / num_bases) ** 0.5)

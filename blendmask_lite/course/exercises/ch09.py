@@ -18,7 +18,7 @@ def enlarge(attentions: Tensor, size: int) -> Tensor:
     """Enlarge every attention map bilinearly (equation 2).
 
     Args:
-        attentions: (N, K, M, M) raw maps.
+        attentions: (N, K, M, M) raw maps; N may be 0.
         size: R, cells.
 
     Returns:
@@ -78,7 +78,7 @@ def score_maps(attentions: Tensor, size: int) -> Tensor:
     """Turn raw attentions into weights: enlarge them, then let the bases compete (equation 3).
 
     Args:
-        attentions: (N, K, M, M) raw maps.
+        attentions: (N, K, M, M) raw maps; N may be 0.
         size: R, cells.
 
     Returns:
@@ -135,7 +135,7 @@ def blend(crops: Tensor, scores: Tensor) -> Tensor:
     """Weight the cropped bases with the score maps and add them up (equation 4).
 
     Args:
-        crops: (N, K, R, R) cropped bases r.
+        crops: (N, K, R, R) cropped bases r; N may be 0.
         scores: (N, K, R, R) score maps s.
 
     Returns:

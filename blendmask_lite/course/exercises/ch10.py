@@ -41,7 +41,6 @@ def _weighted_cases(generator: Generator) -> list[Case]:
     return [
         Case("one object, two prototypes, 2 x 2", crops, torch.tensor([[10.0, -10.0]])),
         Case("three objects, 32 prototypes, 7 x 7", *_drawn(generator, 3, 32)),
-        Case("no object", torch.zeros(0, 32, 7, 7), torch.zeros(0, 32)),
     ]
 
 
@@ -123,7 +122,6 @@ def _assemble_cases(generator: Generator) -> list[Case]:
         Case("one object, 2 x 2 tiles, base k is k everywhere", constant),
         Case("two objects, 7 x 7 tiles, R = 28", _normal(generator, 2, 49, 28, 28)),
         Case("R is not a multiple: 3 x 3 tiles, R = 8", _normal(generator, 1, 9, 8, 8)),
-        Case("no object", torch.zeros(0, 4, 6, 6)),
     ]
 
 
@@ -196,7 +194,6 @@ def _one_cell_cases(generator: Generator) -> list[Case]:
     return [
         Case("one object, two bases of equal attention", crops, torch.zeros(1, 2)),
         Case("three objects, four bases, 7 x 7", *_drawn(generator, 3, 4)),
-        Case("no object", torch.zeros(0, 4, 7, 7), torch.zeros(0, 4)),
     ]
 
 
@@ -267,7 +264,6 @@ def _sum_cases(generator: Generator) -> list[Case]:
     return [
         Case("a base that rises to the right, one that falls downwards", ramps, ones, box, 4),
         Case("three objects, five bases, 64 x 80 pixels", bases, coefficients, boxes, 7),
-        Case("no object", bases, torch.zeros(0, 5), torch.zeros(0, 4), 7),
     ]
 
 

@@ -22,7 +22,7 @@ def masks_to_learn(owner: Tensor, num_objects: Tensor, mask_crops: Tensor) -> Te
         mask_crops: (N, R, R) bool, the masks of all objects, those of the first image first.
 
     Returns:
-        (P, R, R) bool, the masks of the positive locations, image by image.
+        (P, R, R) bool, the masks of the positive locations, image by image. P may be 0.
     """
     # Step 1: add the number of objects in all images before to each image's numbers
     first = num_objects.cumsum(dim=0) - num_objects
@@ -90,7 +90,7 @@ def average_mask_loss(
     """Binary cross entropy of the masks of all positive locations, weighted by centerness.
 
     Args:
-        logits: (P, R, R).
+        logits: (P, R, R); P may be 0.
         target: (P, R, R) bool.
         weight: (P,) centerness targets, 0 to 1.
         total_weight: scalar that divides the sum over the masks.
@@ -163,7 +163,7 @@ def losses_of_parts(
     """The mask losses of the parts of a batch, whose sum is the loss of the whole batch.
 
     Args:
-        logits: (P, R, R) of all parts together.
+        logits: (P, R, R) of all parts together; P may be 0.
         target: (P, R, R) bool.
         weight: (P,) centerness targets.
         part: (P,) int64, the part of each location, 0 to `num_parts` - 1.
@@ -243,7 +243,7 @@ def gradient_of_crops(
     """The gradient of the mask loss with respect to the cropped bases r.
 
     Args:
-        logits: (P, R, R) m = sum over k of s_k * r_k (equation 4).
+        logits: (P, R, R) m = sum over k of s_k * r_k (equation 4); P may be 0.
         scores: (P, K, R, R) s.
         target: (P, R, R) bool.
         weight: (P,) centerness targets.

@@ -127,7 +127,6 @@ def _rate_cases(generator: Generator) -> list[Case]:
         Case("4 iterations, 2 of them warm-up", torch.arange(4.0), 4, 1.0, 2),
         Case("20 of 2,000 iterations, drawn at random", drawn, 2000, 5e-3, 200),
         Case("a warm-up of one iteration", torch.arange(12.0), 12, 0.01, 1),
-        Case("no iteration", torch.zeros(0), 100, 0.01, 10),
     ]
 
 
@@ -227,12 +226,12 @@ def _loop_cases(generator: Generator) -> list[Case]:
         inputs = torch.randn(steps, num, num_inputs, generator=generator)
         wanted = 3 * torch.randn(steps, num, generator=generator)
         config = TrainConfig(
-            iterations=max(steps, 3),
+            iterations=steps,
             optimizer="sgd",
             learning_rate=0.1,
             warmup_iterations=2,
             warmup_factor=0.1,
-            milestones=(max(steps, 3) - 1,),
+            milestones=(steps - 1,),
             clip_norm=clip_norm,
         )
         return Case(what, functools.partial(_Line, num_inputs), inputs, wanted, config)
@@ -241,7 +240,6 @@ def _loop_cases(generator: Generator) -> list[Case]:
         case("three steps with one number", 3, 1, 1, 100.0),
         case("eight steps with four times three numbers", 8, 4, 3, 100.0),
         case("six steps with a gradient that has to be clipped", 6, 4, 3, 0.5),
-        case("no step", 0, 4, 3, 1.0),
     ]
 
 
@@ -296,7 +294,8 @@ def average_weights(weights: Tensor, decay: float) -> Tensor:
     the rest from the new weights; the share is the smaller of `decay` and (1 + n) / (10 + n).
 
     Args:
-        weights: (T + 1, P) all P weights, before the first step and after each of T steps.
+        weights: (T + 1, P) all P weights, before the first step and after each of T steps; T may
+            be 0.
         decay: the largest share, below 1.
 
     Returns:

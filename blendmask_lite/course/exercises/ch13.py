@@ -22,7 +22,7 @@ def intervals(values: Tensor) -> Tensor:
         values: (N, S) float64, rows are methods, columns are seeds; S from 2 to 9.
 
     Returns:
-        (N, 2): the mean m and the half width h; the interval is m - h to m + h.
+        (N, 2) float64: the mean m and the half width h; the interval is m - h to m + h.
         `T_VALUES[S]` is t for S seeds.
     """
     # Step 1: the spread of one seed, with S - 1 in the denominator
@@ -89,7 +89,7 @@ def paired_intervals(better: Tensor, worse: Tensor) -> Tensor:
         worse: (N, S), the same seeds in the same order.
 
     Returns:
-        (N, 2): mean difference better - worse, and the half width of its 95 % interval.
+        (N, 2) float64: mean difference better - worse, and the half width of its 95 % interval.
     """
     return intervals(better - worse)
 
@@ -150,7 +150,7 @@ def resampled_interval(values: Tensor, draws: Tensor) -> Tensor:
         draws: (B, I) int64: B times I images, drawn with replacement.
 
     Returns:
-        (2,) lower and upper end; `torch.quantile` finds them.
+        (2,) float64, lower and upper end; `torch.quantile` finds them.
     """
     # Step 1: B means, each of its own images
     means = values[draws].mean(dim=1)

@@ -28,7 +28,7 @@ def merge(
     """Give every pixel to one object, to one kind of stuff, or to nothing.
 
     Args:
-        masks: (N, H, W) bool; objects may overlap.
+        masks: (N, H, W) bool; objects may overlap; N may be 0.
         scores: (N,) from 0 to 1, not sorted.
         stuff: (H, W) int64 of the semantic branch: 0 for things, 1 to S for stuff.
         score_threshold: objects with a lower score are left out.
@@ -159,9 +159,9 @@ def count_matches(
 
     Args:
         true_ids: (H, W) int64: the true segment of each pixel, 1 to T, or 0 for unlabelled (void).
-        true_labels: (T,) int64, classes of the segments 1 to T.
+        true_labels: (T,) int64, classes of the segments 1 to T; T may be 0.
         found_ids: (H, W) int64, 1 to F, or 0 for nothing found.
-        found_labels: (F,) int64.
+        found_labels: (F,) int64; F may be 0.
         num_classes: C.
 
     Returns:

@@ -92,7 +92,7 @@ def follow_position(crops: Tensor, inside: Tensor) -> Tensor:
     """Whether a base's values follow the position inside the objects' boxes.
 
     Args:
-        crops: (N, K, R, R) cropped bases.
+        crops: (N, K, R, R) cropped bases; N may be 0.
         inside: (N, R, R) bool, the objects' own cells; only these count.
 
     Returns:
@@ -177,7 +177,7 @@ def leave_out(crops: Tensor, attentions: Tensor, base: int) -> Tensor:
     """Masks without one base: the others compete among themselves.
 
     Args:
-        crops: (N, K, R, R) cropped bases, K > 2.
+        crops: (N, K, R, R) cropped bases, K > 2; N may be 0.
         attentions: (N, K, M, M) raw attentions.
         base: which base is left out, counted from 0.
 
@@ -250,7 +250,7 @@ def best_possible_iou(crops: Tensor, true_masks: Tensor) -> Tensor:
     """The IoU that no attention can beat if every cell may choose its own weights.
 
     Args:
-        crops: (N, K, R, R) cropped bases.
+        crops: (N, K, R, R) cropped bases; N may be 0.
         true_masks: (N, R, R) bool over the same boxes.
 
     Returns:
