@@ -179,7 +179,8 @@ def train_loop(
             returns its losses by name, scalars.
         images: of T batches.
         targets: of T batches.
-        config: `learning_rate_at(i, config)` is the rate of step i, counted from 0;
+        config: `make_optimizer(model, config)` makes the optimizer;
+            `learning_rate_at(i, config)` is the rate of step i, counted from 0;
             `config.clip_norm` is the largest norm of the whole gradient, or None.
 
     Returns:
