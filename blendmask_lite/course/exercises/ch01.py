@@ -53,12 +53,14 @@ def _polygon_cases(generator: Generator) -> list[Case]:
     angle = [[1.0, 1.0], [7.0, 1.0], [7.0, 3.0], [3.0, 3.0], [3.0, 7.0], [1.0, 7.0]]
     comb = torch.tensor([[1, 1], [3, 1], [3, 6], [5, 6], [5, 1], [7, 1], [7, 6], [9, 6], [9, 1]])
     comb = torch.cat([comb, torch.tensor([[11, 1], [11, 7], [1, 7]])]).float()
+    pointed = torch.tensor([[1.0, 1.0], [8.75, 4.5], [1.0, 8.0]])
     return [
         Case("a rectangle of 4 x 2 pixels", rectangle, (5, 7)),
         Case("the letter L upside down, 6 corners", torch.tensor(angle), (8, 9)),
         Case("a triangle", _polygon(generator, 3), (20, 24)),
         Case("a star of 8 corners", _polygon(generator, 8), (20, 24)),
         Case("a comb: up to six crossings in a row", comb, (8, 14)),
+        Case("a corner at the height of pixel centers", pointed, (9, 10)),
         Case("no corners", torch.zeros(0, 2), (4, 6)),
     ]
 
@@ -86,6 +88,11 @@ POLYGON = Exercise(
         WrongAnswer(
             {"+ 0.5": "+ 0"},
             "You tested the corners of the pixels. Pixel 0 covers 0 to 1, its center is at 0.5.",
+        ),
+        WrongAnswer(
+            {"(y0 > y) != (y1 > y)": "(y0 - y) * (y1 - y) <= 0"},
+            "A ray through a corner crosses two sides there. Count only one end of every side, the "
+            "upper or the lower one.",
         ),
         WrongAnswer(
             {"corners": "corners.flip(1)"},

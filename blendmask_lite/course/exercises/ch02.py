@@ -46,6 +46,7 @@ def _size_cases(generator: Generator) -> list[Case]:
         Case("100 x 130 pixels: padded first", torch.tensor([[100, 130]]), strides),
         Case("800 x 1333 pixels: COCO at test size", torch.tensor([[800, 1333]]), strides),
         Case("six images", sizes, strides),
+        Case("finer levels: strides 1, 2, 4", sizes, torch.tensor([1, 2, 4])),
     ]
 
 

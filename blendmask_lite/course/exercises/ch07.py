@@ -275,15 +275,15 @@ def pool(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
     height, width = bases.shape[1:]
     crops = bases.new_zeros(len(boxes), len(bases), size, size)
     # Step 1: corners in whole cells; torch.round would round 0.5 to 0, the nearest even number
-    corners = (boxes / stride + 0.5).floor()
+    corners = (boxes / stride + 0.5).floor().long()
     # Step 2: divide every side into R bins of whole cells; neighbours may share one
     steps = torch.arange(size)
     for n, (x0, y0, x1, y1) in enumerate(corners.tolist()):
-        wide, high = max(x1 - x0 + 1, 1) / size, max(y1 - y0 + 1, 1) / size
-        left = (x0 + (steps * wide).floor()).clamp(0, width).long().tolist()
-        right = (x0 + ((steps + 1) * wide).ceil()).clamp(0, width).long().tolist()
-        top = (y0 + (steps * high).floor()).clamp(0, height).long().tolist()
-        bottom = (y0 + ((steps + 1) * high).ceil()).clamp(0, height).long().tolist()
+        wide, high = max(x1 - x0 + 1, 1), max(y1 - y0 + 1, 1)
+        left = (x0 + steps * wide // size).clamp(0, width).tolist()
+        right = (x0 + ((steps + 1) * wide + size - 1) // size).clamp(0, width).tolist()
+        top = (y0 + steps * high // size).clamp(0, height).tolist()
+        bottom = (y0 + ((steps + 1) * high + size - 1) // size).clamp(0, height).tolist()
         for row in range(size):
             for column in range(size):
                 part = bases[:, top[row] : bottom[row], left[column] : right[column]]
