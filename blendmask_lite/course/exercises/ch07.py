@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from blendmask_lite.course.definition import Case, Exercise, WrongAnswer, task
@@ -65,6 +66,12 @@ def _sample_cases(generator: Generator) -> list[Case]:
     ]
 
 
+def _sample_fading(values: Tensor, points: Tensor) -> Tensor:
+    """What grid_sample does by default: zeros around the map take part in the blending."""
+    places = 2 * points / torch.tensor(values.shape).flip(0) - 1
+    return F.grid_sample(values[None, None], places[None, None], align_corners=False)[0, 0, 0]
+
+
 SAMPLE = Exercise(
     solution=sample_bilinear,
     reference=_reference_sample,
@@ -76,6 +83,21 @@ SAMPLE = Exercise(
             {"points - 0.5": "points"},
             "You read the map half a cell too far to the right and below: the value of cell i "
             "belongs to i + 0.5, not to i.",
+        ),
+        WrongAnswer(
+            {"(points - 0.5)": "(points * torch.tensor([1 - 1 / width, 1 - 1 / height]))"},
+            "You put the outermost centers on the edges of the map (align_corners=True). They are "
+            "half a cell inside.",
+        ),
+        WrongAnswer(
+            _sample_fading,
+            'Near the border your values fade to 0 (padding_mode="zeros" of grid_sample). The '
+            "border's value should continue for a cell.",
+        ),
+        WrongAnswer(
+            {" * is_near": ""},
+            "Your border continues however far the point is. More than half a cell outside the "
+            "map, the value is 0.",
         ),
         WrongAnswer(
             {"= x - x0, y - y0": "= (x - x0 >= 0.5).float(), (y - y0 >= 0.5).float()"},
@@ -315,6 +337,8 @@ def _pool_cases(generator: Generator) -> list[Case]:
     ]
 
 
+CORNERS = "(boxes / stride + 0.5).floor()"  # of the solution
+
 POOL = Exercise(
     solution=pool,
     reference=_reference_pool,
@@ -324,10 +348,27 @@ POOL = Exercise(
     wrong_answers=(
         WrongAnswer(
             {" + 0.5)": ")"},
-            "You cut the corners down to whole cells (floor). RoIPool rounds them.",
+            "You cut the corners down to whole cells (floor), or subtracted RoIAlign's half cell "
+            "before rounding. RoIPool rounds the corners as they are.",
         ),
         WrongAnswer(
-            {"(boxes / stride + 0.5).floor()": "(boxes / stride).round()"},
+            {
+                CORNERS: "torch.hstack([(boxes[:, :2] / stride).floor(), "
+                "(boxes[:, 2:] / stride).ceil()])"
+            },
+            "You rounded the box outwards: floor for the first corner, ceil for the last. RoIPool "
+            "rounds both to the nearest cell.",
+        ),
+        WrongAnswer(
+            {
+                CORNERS: "torch.hstack([(boxes[:, :2] / stride).ceil(), "
+                "(boxes[:, 2:] / stride).floor()])"
+            },
+            "You rounded the box inwards: ceil for the first corner, floor for the last. RoIPool "
+            "rounds both to the nearest cell.",
+        ),
+        WrongAnswer(
+            {CORNERS: "(boxes / stride).round()"},
             "torch.round and Python's round take halves to the nearest even number: 0.5 to 0 and "
             "2.5 to 2. Here halves go up: add 0.5, then floor.",
         ),
@@ -338,6 +379,11 @@ POOL = Exercise(
         WrongAnswer(
             align,
             "This is RoIAlign. RoIPool rounds the box and takes the largest cell of each bin.",
+        ),
+        WrongAnswer(
+            {" + size - 1": ""},
+            "Your bins end where the next one begins (floor). RoIPool rounds their ends up, so "
+            "that neighbours may share a cell and no bin inside the map is empty.",
         ),
         WrongAnswer({"amax": "amin"}, "You took the smallest value of each bin, not the largest."),
     ),

@@ -141,6 +141,8 @@ def _assemble_smoothly(crops: Tensor) -> Tensor:
     return (crops * scores).sum(dim=1)
 
 
+TILE = "torch.arange(size) * num_tiles // size"  # of the solution
+
 ASSEMBLE = Exercise(
     solution=assemble,
     reference=_reference_assemble,
@@ -152,6 +154,37 @@ ASSEMBLE = Exercise(
             {"tile[:, None] * num_tiles + tile": "tile * num_tiles + tile[:, None]"},
             "You counted the tiles by columns. They go row by row: base 1 is to the right of base "
             "0.",
+        ),
+        WrongAnswer(
+            {"owner, rows, columns": "owner, columns, rows"},
+            "The tiles are right, but you read each base at (x, y). Its third axis is y, the "
+            "fourth is x.",
+        ),
+        WrongAnswer(
+            {TILE: "((torch.arange(size) + 0.5) * num_tiles / size).long()"},
+            "You chose the tile by the middle of the cell, (i + 0.5) * T / R. Here it is chosen by "
+            "the cell's first edge, floor(i * T / R), which matters if T does not divide R.",
+        ),
+        WrongAnswer(
+            {TILE: "(torch.arange(size) // (size // num_tiles)).clamp(max=num_tiles - 1)"},
+            "You gave every tile R // T cells, and the rest to the last one. If T does not divide "
+            "R, multiply before you divide: floor(i * T / R).",
+        ),
+        WrongAnswer(
+            {
+                TILE: "(torch.arange(size) * num_tiles / size).round().long()"
+                ".clamp(max=num_tiles - 1)"
+            },
+            "You rounded i * T / R to the nearest tile, so the first tile is half as large as it "
+            "should be. Cut the fraction off (floor).",
+        ),
+        WrongAnswer(
+            {
+                TILE: "(torch.arange(size) * num_tiles / size).ceil().long()"
+                ".clamp(max=num_tiles - 1)"
+            },
+            "You rounded i * T / R up, so the first tile is one cell wide. Cut the fraction off "
+            "(floor).",
         ),
         WrongAnswer(
             _assemble_shrunk,
