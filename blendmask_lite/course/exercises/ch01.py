@@ -215,7 +215,8 @@ def crop_and_resize(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
         size: R, cells.
 
     Returns:
-        (N, R, R) bool: True for cells of which the mask covers at least half.
+        (N, R, R) bool: True for cells of which the mask covers at least half, by roi_align's
+        samples.
     """
     # Step 1: a region is (index of its mask, x0, y0, x1, y1); maps are (N, 1, H, W), float
     index = torch.arange(len(masks))
