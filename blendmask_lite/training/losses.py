@@ -69,7 +69,7 @@ def box_loss(
 def centerness_loss(logits: Tensor, target: Tensor, num_positive: Tensor) -> Tensor:
     """Binary cross entropy of the positive locations (FCOS, section 3.2).
 
-    Targets between 0 and 1 have an entropy of their own: the loss cannot fall below about 0.6.
+    Targets between 0 and 1 have an entropy of their own, and the loss cannot fall below it.
 
     Args:
         logits: (P,).
