@@ -125,10 +125,11 @@ def pool_by_adaptive_max_pool(bases, boxes, size, stride):
     """Its bins are those of RoIPool; -inf around the map stands for no cell."""
     corners = torch.floor(boxes / stride + 0.5).int().tolist()
     crops = torch.zeros(len(corners), len(bases), size, size)
+    border = 40
+    padded = F.pad(bases, [border] * 4, value=-math.inf)
     for n, (x0, y0, x1, y1) in enumerate(corners):
-        x1, y1 = max(x1, x0) + 1, max(y1, y0) + 1
-        border = (-x0, x1 - bases.shape[2], -y0, y1 - bases.shape[1])
-        region = F.pad(bases, border, value=-math.inf)  # negative numbers cut
-        largest = F.adaptive_max_pool2d(region, size)
+        rows = slice(y0 + border, max(y1, y0) + border + 1)
+        columns = slice(x0 + border, max(x1, x0) + border + 1)
+        largest = F.adaptive_max_pool2d(padded[:, rows, columns], size)
         crops[n] = largest.masked_fill(largest == -math.inf, 0)
     return crops
