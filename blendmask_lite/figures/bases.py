@@ -269,7 +269,7 @@ def matched_bases_figure(
     )
     draw_picture(axes[0, 0], image, title="picture", has_units=False)
     axes[1, 0].set_axis_off()
-    limits = [largest_magnitude(bases) for bases in (first, second)]
+    limits = [usual_magnitude(bases) for bases in (first, second)]
     scales = "\n".join(f"{name}: ±{x:.3g}" for name, x in zip(names, limits, strict=True))
     text, place = f"r: correlation\nover all cells\n{scales}", axes[1, 0].transAxes
     draw_text(axes[1, 0], 0.5, 0.5, text, size=7, color=INK, transform=place)
