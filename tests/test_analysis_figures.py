@@ -23,6 +23,7 @@ from blendmask_lite.figures import (
     fit_figure,
     hard_cases_figure,
     knock_out_figure,
+    masks_by_method_figure,
     matched_bases_figure,
     oracle_figure,
     paint_base,
@@ -235,6 +236,26 @@ def test_hard_objects_stand_in_rows_of_their_kind():
     assert sum("mask IoU 0.82" in text for text in texts(figure)) == 2
     with pytest.raises(ValueError, match="at least one kind"):
         hard_cases_figure({})
+
+
+def test_missing_and_extra_pixels_of_every_method_are_marked_and_counted():
+    truth = torch.zeros(2, 32, 48, dtype=torch.bool)
+    truth[0, 4:20, 4:20], truth[1, 8:28, 24:40] = True, True
+    shifted = truth.roll(2, dims=2)
+    figure = masks_by_method_figure(
+        {"twins": GREY}, {"twins": truth}, {"right": {"twins": truth}, "off": {"twins": shifted}}
+    )
+    assert "twins, right: IoU 1.00  1.00, 0 missing, 0 extra" in figure.get_label()
+    assert "twins, off: IoU 0.78  0.78, 72 missing, 72 extra" in figure.get_label()
+    _, right, off = (torch.from_numpy(ax.images[0].get_array()) for ax in figure.axes)
+    for color, expected in (((34, 34, 34), truth & ~shifted), ((194, 24, 91), shifted & ~truth)):
+        is_marked = [(shown == torch.tensor(color)).all(dim=2) for shown in (right, off)]
+        assert not is_marked[0].any()
+        assert is_marked[1].equal(expected.any(dim=0))
+    with pytest.raises(ValueError, match="off, twins"):
+        masks_by_method_figure({"twins": GREY}, {"twins": truth}, {"off": {"twins": truth[:1]}})
+    with pytest.raises(ValueError, match="at least one scene"):
+        masks_by_method_figure({}, {}, {})
 
 
 # ------------------------------------------------------------------ pages

@@ -22,9 +22,11 @@ from blendmask_lite.evaluation.mistakes import (
 )
 from blendmask_lite.figures.detections import paint_changes, paint_masks
 from blendmask_lite.figures.style import (
+    INK,
     PALETTE,
     DescribedFigure,
     as_float,
+    color_tensor,
     draw_name,
     draw_outline,
     draw_picture,
@@ -33,9 +35,9 @@ from blendmask_lite.figures.style import (
     panels,
     picture_cell,
 )
-from blendmask_lite.masks import mask_boxes
+from blendmask_lite.masks import mask_boxes, mask_iou
 
-__all__ = ["gallery_figure", "hard_cases_figure", "specimens_figure"]
+__all__ = ["gallery_figure", "hard_cases_figure", "masks_by_method_figure", "specimens_figure"]
 
 GOOD, BAD, LOST, GREY = PALETTE[1], PALETTE[0], PALETTE[2], "#888888"
 COLORS = {RIGHT: GOOD, FOUND: GOOD, MISSED: LOST, IGNORED: GREY}
@@ -264,6 +266,55 @@ def _draw_case(ax: Axes, case: _ShownCase) -> None:
     draw_picture(ax, shown, title=f"{case.measure:.2f}   mask IoU {case.iou:.2f}", has_units=False)
     ax.title.set_fontsize(8)
     draw_outline(ax, case.true_mask[rows, columns], TRUTH, width=1.6, is_closed=True)
+
+
+MISSING, EXTRA = INK, "#c2185b"  # neither is the colour of an object
+
+
+def masks_by_method_figure(
+    images: Mapping[str, Tensor],
+    truths: Mapping[str, Tensor],
+    found: Mapping[str, Mapping[str, Tensor]],
+) -> DescribedFigure:
+    """One row per scene: the true masks, and every method's with its wrong pixels.
+
+    Black pixels are missing from their object's mask, crimson ones are in a mask of an object that
+    they do not belong to. Above every panel are the IoUs of the objects, in their order.
+
+    Args:
+        images: (3, H, W) uint8 or float in [0, 1], by scene.
+        truths: (N, H, W) bool, by scene; N may differ between scenes.
+        found: by method, then by scene, as many masks as in `truths`.
+
+    Raises:
+        ValueError: no scenes, or masks that do not fit the true ones.
+    """
+    if not images:
+        raise ValueError("images: an empty dict; at least one scene is needed")
+    cell = picture_cell(next(iter(images.values())), 1.9, title=0.35)
+    figure, axes = panels(len(images), 1 + len(found), cell=cell, description="")
+    told = []
+    for row, (scene, image) in zip(axes, images.items(), strict=True):
+        truth = truths[scene].cpu()
+        draw_picture(row[0], paint_masks(image, truth), title="true masks", has_units=False)
+        row[0].set_ylabel(scene, fontsize=9)
+        for ax, (method, by_scene) in zip(row[1:], found.items(), strict=True):
+            masks = by_scene[scene].cpu()
+            if masks.shape != truth.shape:
+                raise ValueError(
+                    f"{method}, {scene}: masks {tuple(masks.shape)}, true {tuple(truth.shape)}"
+                )
+            painted = paint_masks(as_float(image) * 0.5 + 0.5, masks)
+            for wrong, color in ((truth & ~masks, MISSING), (masks & ~truth, EXTRA)):
+                painted[:, wrong.any(dim=0)] = color_tensor(color)[:, :, 0]
+            ious = "  ".join(f"{iou:.2f}" for iou in mask_iou(masks, truth).tolist())
+            draw_picture(ax, painted, title=f"{method}\nIoU {ious}", has_units=False)
+            counts = f"{int((truth & ~masks).sum())} missing, {int((masks & ~truth).sum())} extra"
+            told.append(f"{scene}, {method}: IoU {ious}, {counts}")
+        for ax in row:
+            ax.title.set_fontsize(8)
+    figure.set_label(f"Masks of {len(images)} scenes by {len(found)} methods. {'; '.join(told)}.")
+    return figure
 
 
 COLUMNS = 4
