@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import permutations
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
@@ -12,27 +12,49 @@ from pretended_gpu import pretended_gpu, to_gpu
 from torch.nn import functional as F
 
 from blendmask_lite import BlendMask, load_model, shipped_checkpoint
+from blendmask_lite.course.bug_zoo import observe
 from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset
 from blendmask_lite.evaluation.instances import evaluate_model
-from blendmask_lite.masks import crop_masks, mask_iou
+from blendmask_lite.masks import crop_masks, mask_iou, paste_masks
 from blendmask_lite.model.merge import Assembler, Blender, WeightedSum
 from blendmask_lite.research import (
+    MEAN_ATTENTION,
+    NO_PLACE,
+    PARTS,
+    TURNED_PLACE,
+    CroppedObjects,
+    OracleResults,
     attention_limit,
     best_attention,
     best_bases,
     change_base,
     compare_checkpoints,
+    constant_bases,
+    crop_objects,
     find_hard_cases,
+    kinds_of_boxes,
     knock_out_bases,
+    knock_out_effects,
     look_at_objects,
+    mask_errors,
     match_bases,
+    mean_over_images,
     oracle_swaps,
+    predicted_boxes,
     score_bases,
+    score_controls,
     score_oracles,
+    true_objects,
     untrained_scores,
     with_changed_base,
+    without_place,
 )
-from blendmask_lite.research.basis_scores import area_under_curve, mask_depths
+from blendmask_lite.research.basis_scores import (
+    area_under_curve,
+    correlations,
+    crop_moments,
+    mask_depths,
+)
 from blendmask_lite.research.matching import assign_exactly
 from blendmask_lite.research.objects import complexity, separation
 from blendmask_lite.structures import Target
@@ -339,20 +361,171 @@ def test_an_output_with_a_changed_base_gives_the_masks_of_these_bases(model, obj
     assert torch.equal(logits, expected)
 
 
+# ------------------------------------------------------------------ errors at equal area
+
+
+def two_cells_high(own, neighbours) -> CroppedObjects:
+    """One object in a box of 2 x 4 cells; rows of 0 and 1."""
+    own, neighbours = (torch.tensor([rows], dtype=torch.bool) for rows in (own, neighbours))
+    none, flag = torch.zeros(1, 4, 2, 4), torch.zeros(1, dtype=torch.bool)
+    return CroppedObjects(none, none.flatten(1), own, neighbours, flag, flag, torch.zeros(1).long())
+
+
+def test_masks_are_compared_at_equal_area_so_that_a_shift_of_all_logits_changes_nothing():
+    objects = two_cells_high([[1, 1, 0, 0], [1, 1, 0, 0]], [[0, 0, 1, 0], [0, 0, 1, 0]])
+    logits = torch.tensor([[[9.0, 8, 7, 1], [2, 3, 0, 6]]])  # the four largest: 9, 8, 7 and 6
+    errors = mask_errors(logits, objects)
+    assert errors.iou.tolist() == pytest.approx([2 / 6])
+    assert errors.neighbours.tolist() == [0.25] and errors.background.tolist() == [0.25]
+    shifted = mask_errors(logits - 100, objects).since(errors)
+    assert all(not values.any() for values in vars(shifted).values())
+    right = mask_errors(objects.own.float(), objects)
+    assert right.iou.tolist() == right.outline.tolist() == [1]
+    # The mask has two parts, of 3 x 1 and 1 x 1 cells: outlines of 8 + 4 sides, not 8.
+    assert errors.outline.tolist() == pytest.approx([12 / 8])
+
+
+def test_bases_without_place_do_not_follow_it_and_the_control_changes_them_as_much():
+    ramp = (torch.arange(14.0) + 0.5) / 7 - 1
+    x, y = ramp.expand(2, 14, 14), ramp[:, None].expand(2, 14, 14)
+    noise = random_crops(2, 2, 14)
+    crops = torch.stack([3 * x + 0.5 * y, 2 - y], dim=1) + 0.1 * noise
+    inside = torch.rand(2, 14, 14, generator=torch.Generator().manual_seed(0)) < 0.5
+    flat = without_place(crops, inside)
+    assert correlations(crop_moments(flat, inside))[:, 1:].abs().max() < 1e-4
+    assert torch.allclose(flat, without_place(flat, inside), atol=1e-4)
+    turned = without_place(crops, inside, is_turned=True)
+    removed, control = crops - flat, crops - turned
+    assert torch.allclose(removed.square().mean(), control.square().mean(), rtol=1e-3)
+    assert torch.allclose(control, removed.rot90(-1, dims=(2, 3)), atol=1e-4)
+    assert correlations(crop_moments(turned, inside))[0, 1] > 0.7  # x, still there
+
+
+def test_effects_are_changes_since_the_masks_of_the_network(model, dataset):
+    objects = crop_objects(model, true_objects(model, dataset, max_images=2))
+    effects = knock_out_effects(model, objects)
+    assert list(effects)[:4] == [f"base {k} times 0" for k in (1, 2, 3, 4)]
+    assert list(effects)[4:] == [NO_PLACE, TURNED_PLACE, MEAN_ATTENTION]
+    crops = objects.crops.clone()
+    crops[:, 2] = 0
+    before, after = (
+        mask_errors(model.merger(each, objects.attentions), objects)
+        for each in (objects.crops, crops)
+    )
+    assert torch.equal(effects["base 3 times 0"].iou, after.iou - before.iou)
+    turned = model.merger(without_place(objects.crops, objects.own), objects.attentions)
+    assert torch.equal(effects[NO_PLACE].iou, mask_errors(turned, objects).iou - before.iou)
+    assert effects[NO_PLACE].iou.mean() < effects[TURNED_PLACE].iou.mean() < 0
+
+
 # ------------------------------------------------------------------ oracles
 
 
-def test_every_swap_gains_and_the_losses_add_up(model, dataset):
-    results = score_oracles(model, dataset, max_images=1, steps=15)
-    means = results.means()
-    assert means["predicted"] < means["best_attention"] < means["resolution"]
-    assert means["true_box"] < means["best_attention"]
-    assert means["true_box"] < means["best_bases"]
-    assert 0.9 < means["resolution"] < 1
-    total = sum(results.losses().values())
-    assert torch.allclose(total, 1 - results.predicted, atol=1e-6)
-    learned = sum(int(look_at_objects(model, dataset.load(i)).is_learned.sum()) for i in range(1))
-    assert len(results) == learned
+def test_constant_bases_show_nothing_and_let_an_attention_paint_any_mask():
+    crops = random_crops(2, 5, 14)
+    constant = constant_bases(crops)
+    level = float(crops.abs().mean())
+    assert constant[1, :, 3, 4].tolist() == pytest.approx([level] * 3 + [-level] * 2)
+    assert (constant == constant[:1, :, :1, :1]).all()
+    truth = torch.rand(2, 14, 14, generator=torch.Generator().manual_seed(0)) < 0.5
+    assert attention_limit(constant, truth).tolist() == [1, 1]
+
+
+@pytest.fixture(scope="module")
+def swaps(model, dataset):
+    return score_oracles(model, dataset, max_images=2, steps=15)
+
+
+def swapped(results: OracleResults, *parts: str) -> torch.Tensor:
+    return results.iou[frozenset(parts)]
+
+
+def test_every_set_of_parts_is_swapped_and_the_whole_set_comes_near_the_true_mask(
+    model, dataset, swaps
+):
+    assert len(swaps.iou) == 8
+    learned = [look_at_objects(model, dataset.load(i)).is_learned.sum() for i in range(2)]
+    assert torch.bincount(swaps.image).tolist() == learned
+    means = {parts: float(iou.mean()) for parts, iou in swaps.iou.items()}
+    for part in ("attention", "bases"):  # over the true box, each search finds something better
+        others = [parts for parts in means if "box" in parts and part not in parts]
+        assert all(means[parts] + 0.005 < means[parts | {part}] for parts in others)
+    everything = means[frozenset(PARTS)]
+    assert swaps.resolution.mean() - 0.03 < everything < 1
+    observed = observe(model, dataset.load(0)).iou  # boxes cut at the border, as in detection
+    assert torch.allclose(swapped(swaps)[swaps.image == 0].mean(), observed.mean(), atol=0.02)
+
+
+def test_gains_depend_on_the_order_and_shares_are_their_mean_over_all_orders():
+    # By hand: either a or b repairs everything, c nothing.
+    sets = [frozenset(parts) for n in range(4) for parts in combinations(PARTS, n)]
+    iou = {s: torch.tensor([1.0 if s & {"attention", "bases"} else 0.4]) for s in sets}
+    results = OracleResults(iou, torch.ones(1), torch.zeros(1).long())
+    first = results.gains(("attention", "bases", "box"))
+    last = results.gains(("box", "bases", "attention"))
+    assert [float(first[part]) for part in PARTS] == pytest.approx([0, 0.6, 0])
+    assert [float(last[part]) for part in PARTS] == pytest.approx([0, 0, 0.6])
+    shares = results.shares()
+    assert [float(shares[part]) for part in PARTS] == pytest.approx([0, 0.3, 0.3])
+    gains = results.summary()["gain of mean IoU"]["bases"]
+    assert [float(values[0]) for values in gains.values()] == pytest.approx([0, 0.6, 0.3])
+
+
+def test_controls_are_of_the_same_objects_and_know_nothing_of_them(model, dataset, swaps):
+    controls = score_controls(model, dataset, max_images=2, steps=15)
+    assert {len(iou) for iou in controls.values()} == {len(swaps)}
+    means = {name: float(iou.mean()) for name, iou in controls.items()}
+    predicted, framed = swapped(swaps).mean(), swapped(swaps, "box").mean()
+    for part in PARTS:
+        assert means[f"another object's {part}"] < predicted
+    assert means["another object's bases"] < 0.5  # the mask of another shape
+    assert means["best attention, constant bases"] > framed  # painted by the attention alone
+    assert means["best bases, another object's attention"] > framed
+    # The same network's own bases, cropped where they belong, give the predicted mask.
+    seen = look_at_objects(model, dataset.load(0))
+    boxes = predicted_boxes(seen)
+    masks = paste_masks(model.masks_at(seen.output, seen.index, boxes), boxes, (128, 128))
+    own = mask_iou(masks, seen.masks)[seen.is_learned]
+    assert torch.equal(own, swapped(swaps)[swaps.image == 0])
+    with pytest.raises(ValueError, match="1 images with objects: two are needed"):
+        score_controls(model, dataset, max_images=1)
+
+
+# ------------------------------------------------------------------ objects of many images
+
+
+def test_boxes_are_isolated_overlapping_or_share_a_center():
+    boxes = torch.tensor(
+        [[0.0, 0, 10, 10], [20, 0, 30, 10], [24, 0, 34, 10], [50, 0, 70, 20], [55, 5, 65, 15]]
+    )
+    # IoU of the second and third: 60 / 140; of the last two, 100 / 400, with one center.
+    is_isolated, is_overlapping, shares_center = kinds_of_boxes(boxes)
+    assert is_isolated.tolist() == [True, False, False, False, False]
+    assert is_overlapping.tolist() == [False, True, True, True, True]
+    assert shares_center.tolist() == [False, False, False, True, True]
+    assert [len(each) for each in kinds_of_boxes(boxes[:0])] == [0, 0, 0]
+
+
+def test_cropped_objects_are_those_that_are_learned_with_their_neighbours_cells(model, dataset):
+    images = [look_at_objects(model, dataset.load(index)) for index in range(2)]
+    objects = crop_objects(model, images)
+    assert len(objects) == sum(int(each.is_learned.sum()) for each in images)
+    logits = model.merger(objects.crops, objects.attentions)
+    first = images[0]
+    own = model.masks_at(first.output, first.index, first.boxes)[first.is_learned]
+    assert torch.equal(logits[objects.image == 0], own)
+    assert not (objects.own & objects.neighbours).any()
+    assert (objects.neighbours & objects.is_isolated[:, None, None]).sum() == 0
+    assert objects.neighbours[objects.is_overlapping].any(dim=(1, 2)).all()
+
+
+def test_an_interval_over_images_takes_objects_of_one_image_together():
+    # 50 objects in each of two images, all alike: as uncertain as two numbers, 0 and 1.
+    values = torch.tensor([0.0, 1.0]).repeat_interleave(50)
+    image = torch.tensor([3, 8]).repeat_interleave(50)
+    assert mean_over_images(values, image).tolist() == [0.5, 0, 1]
+    alone = mean_over_images(values, torch.arange(100))
+    assert 0.35 < alone[1] < 0.45 and 0.55 < alone[2] < 0.65
 
 
 # ------------------------------------------------------------------ matching

@@ -17,6 +17,7 @@ from blendmask_lite.figures import (
     base_overlays_figure,
     basis_scores_figure,
     compare_attentions_figure,
+    dots_figure,
     figure_1,
     figure_4,
     figure_pixels,
@@ -25,7 +26,6 @@ from blendmask_lite.figures import (
     knock_out_figure,
     masks_by_method_figure,
     matched_bases_figure,
-    oracle_figure,
     paint_base,
     paint_weights,
     save_figure,
@@ -186,15 +186,26 @@ def test_knock_outs_have_a_panel_a_kind_and_a_bar_a_base():
         knock_out_figure({}, baseline=70.0)
 
 
-def test_the_waterfall_ends_where_the_losses_leave_it():
-    losses = {"resolution": torch.tensor([0.1, 0.1]), "box": torch.tensor([0.0, 0.2])}
-    figure = oracle_figure(losses)
-    bars = figure.axes[0].patches
-    assert [bar.get_width() for bar in bars] == pytest.approx([1.0, 0.1, 0.1, 0.8])
-    assert bars[2].get_x() == pytest.approx(0.8)
-    assert "0.800" in {text.strip() for text in texts(figure)}
-    with pytest.raises(ValueError, match="one object"):
-        oracle_figure({"box": torch.zeros(0)})
+def test_dots_stand_at_the_means_with_their_intervals_and_a_series_keeps_its_colour():
+    means = {"a": torch.tensor([0.5, 0.4, 0.7]), "b": torch.tensor([-0.1, -0.2, 0.0])}
+    figure = dots_figure(
+        {"IoU": {"first": means, "second": {"b": means["b"]}}, "gain": {"x": means}}
+    )
+    left, right = figure.axes
+    assert [label.get_text() for label in left.get_yticklabels()] == ["first", "second"]
+    assert left.get_xlabel() == "IoU" and right.get_xlabel() == "gain"
+    lines = [line for line in left.lines if len(line.get_xdata()) == 2]
+    assert list(lines[0].get_xdata()) == pytest.approx([0.4, 0.7])
+    dots = [line for line in left.lines if line.get_marker() == "o"]
+    assert [float(dot.get_xdata()[0]) for dot in dots] == pytest.approx([0.5, -0.1, -0.1])
+    colors = [dot.get_color() for dot in dots]
+    assert colors[0] != colors[1] == colors[2]
+    same = [line.get_color() for line in right.lines if line.get_marker() == "o"]
+    assert same == colors[:2]
+    assert "IoU: first a 0.500 (0.400 to 0.700)" in figure.get_label()
+    for nothing in ({}, {"IoU": {}}):
+        with pytest.raises(ValueError, match="at least one panel"):
+            dots_figure(nothing)
 
 
 def test_partners_stand_below_each_other_in_the_first_model_s_colours():
@@ -262,8 +273,8 @@ def test_missing_and_extra_pixels_of_every_method_are_marked_and_counted():
 
 
 def a_chart() -> Figure:
-    losses = {"resolution": torch.tensor([0.1]), "box": torch.tensor([0.2])}
-    return oracle_figure(losses, title="Where the IoU goes")
+    means = {"network": torch.tensor([0.8, 0.7, 0.9])}
+    return dots_figure({"mean IoU": {"box": means}}, title="Where the IoU goes")
 
 
 def test_a_figure_is_made_as_wide_as_a_column_and_its_text_stays_readable():

@@ -24,12 +24,12 @@ from blendmask_lite.figures import (
     changed_base_figure,
     compare_attentions_figure,
     detections_figure,
+    dots_figure,
     figure_1,
     figure_4,
     figure_file,
     knock_out_figure,
     matched_bases_figure,
-    oracle_figure,
 )
 from blendmask_lite.files import shipped_checkpoint
 from blendmask_lite.images import decode_image
@@ -264,15 +264,15 @@ def test_oracles_of_the_picture_and_of_the_data_set(dataset):
     page = explorer.page
     swaps = oracle_swaps(small, look_at_objects(small, dataset.load(0)))
 
-    assert is_drawn(page.view, oracle_figure(swaps.losses(), title="shapes, seed 7, image 0"))
-    row = "".join(f"<td>{float(each[0]):.2f}</td>" for each in vars(swaps).values())
+    assert is_drawn(page.view, dots_figure(swaps.summary(), title="shapes, seed 7, image 0"))
+    columns = (*swaps.iou.values(), swaps.resolution)
+    row = "".join(f"<td>{float(each[0]):.2f}</td>" for each in columns)
     assert row in page.table.value
     page.num_images.value = 1
     page.button.click()
-    means = score_oracles(small, dataset, max_images=1).means()
-    assert f"<td>best attention</td><td>{means['best_attention']:.3f}</td>" in (
-        page.measured_table.value
-    )
+    results = score_oracles(small, dataset, max_images=1)
+    mean = results.iou[frozenset({"box", "attention"})].mean()
+    assert f"<td>box + attention</td><td>{float(mean):.3f}</td>" in page.measured_table.value
 
 
 # ------------------------------------------------------------------ two checkpoints

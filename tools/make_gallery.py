@@ -22,12 +22,12 @@ from blendmask_lite.figures import (
     bases_figure,
     basis_scores_figure,
     compare_attentions_figure,
+    dots_figure,
     figure_1,
     figure_4,
     hard_cases_figure,
     knock_out_figure,
     matched_bases_figure,
-    oracle_figure,
 )
 from blendmask_lite.files import write_atomically
 from blendmask_lite.research import (
@@ -100,8 +100,7 @@ def gallery(model: BlendMask) -> Iterator[tuple[str, Figure]]:
     baseline = results["base times 0"].baseline.mask["AP"]
     yield "knock_outs", knock_out_figure(changes, baseline=baseline)
     oracles = score_oracles(model, dataset, max_images=NUM_EVALUATED)
-    print(", ".join(f"{name} {mean:.3f}" for name, mean in oracles.means().items()))
-    yield "oracles", oracle_figure(oracles.losses())
+    yield "oracles", dots_figure(oracles.summary())
     yield "two_checkpoints", two_checkpoints(model, dataset)
     yield (
         "hard_cases",

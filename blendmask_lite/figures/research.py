@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from torch import Tensor
 
 from blendmask_lite.figures.plots import lines_figure
@@ -20,24 +21,23 @@ from blendmask_lite.figures.style import (
     draw_base,
     draw_text,
     finish_plot,
-    largest_magnitude,
     legend_below,
     one_panel,
     panels,
     text_on,
+    usual_magnitude,
 )
 
 __all__ = [
     "basis_scores_figure",
     "cost_bars_figure",
+    "dots_figure",
     "growth_figure",
     "knock_out_figure",
-    "oracle_figure",
     "stages_figure",
 ]
 
 MOST_MAPS = 6
-LOSS_COLORS = {"resolution": "#999999", "bases": PALETTE[2], "attention": PALETTE[3]}
 
 
 class _ScoredBases(Protocol):
@@ -76,7 +76,7 @@ def basis_scores_figure(
         (6.9, 3.4), f"{title or 'Scores'} of {len(told)} bases: {'; '.join(told)}."
     )
     above, below = np.asarray(figure.subfigures(2, 1, height_ratios=(1.15, 1)))
-    limit = largest_magnitude(shown)
+    limit = usual_magnitude(shown)
     maps = above.subplots(1, len(shown), squeeze=False)[0]
     for index, ax in enumerate(maps):
         draw_base(ax, shown[index], index, limits=limit)
@@ -138,46 +138,65 @@ def knock_out_figure(
     return figure
 
 
-def oracle_figure(losses: Mapping[str, Tensor], *, title: str = "") -> DescribedFigure:
-    """A waterfall from a perfect mask down to the predicted one: what each stage costs.
+def dots_figure(
+    panels_of: Mapping[str, Mapping[str, Mapping[str, Tensor]]], *, title: str = ""
+) -> DescribedFigure:
+    """Means as dots with their intervals as lines: rows to compare, series of a row side by side.
 
     Args:
-        losses: (N,) IoU that each stage costs every object, in the order of the fall; the mean
-            over the objects is drawn.
-        title: above it.
+        panels_of: label of a panel's x axis, with its unit -> row -> series -> (3,) mean and ends
+            of its interval. A series has the same colour in all panels. If each row has only one,
+            the means are written.
+        title: above all.
 
     Raises:
-        ValueError: no stages or no objects.
+        ValueError: nothing to draw.
     """
-    if not losses or min(map(len, losses.values())) == 0:
-        raise ValueError("losses: at least one stage and one object are needed")
-    means = {name: float(values.mean()) for name, values in losses.items()}
-    told = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
-    left = 1 - sum(means.values())
-    num = len(next(iter(losses.values())))
-    figure, ax = one_panel(
-        cell=(4.2, 0.8 + 0.34 * (len(means) + 2)),
-        description=f"Mean IoU of {num} masks falls from 1 to {left:.3f}; lost to {told}.",
+    if not panels_of or not all(panels_of.values()):
+        raise ValueError("panels_of: at least one panel with one row is needed")
+    names = list(dict.fromkeys(n for rows in panels_of.values() for r in rows.values() for n in r))
+    colors = {name: PALETTE[(place + 1) % len(PALETTE)] for place, name in enumerate(names)}
+    told = "; ".join(
+        f"{label}: "
+        + ", ".join(
+            f"{row} {name} {mean:.3f} ({low:.3f} to {high:.3f})".replace("  ", " ")
+            for row, series in rows.items()
+            for name, (mean, low, high) in ((n, v.tolist()) for n, v in series.items())
+        )
+        for label, rows in panels_of.items()
     )
-    ax.barh(0, 1.0, color="#dddddd", height=0.62)
-    level, lowest = 1.0, 1.0
-    for row, (name, mean) in enumerate(means.items(), start=1):
-        color = LOSS_COLORS.get(name, PALETTE[0])
-        ax.barh(row, mean, left=level - mean, color=color, height=0.62)
-        ax.plot([level, level], [row - 1.31, row + 0.31], color=INK, linewidth=0.6)
-        level -= mean
-        lowest = min(lowest, level)
-        _write(ax, min(level, level + mean), row, f"{-mean:+.3f} ", "right")
-    end = len(means) + 1
-    ax.barh(end, level, color=PALETTE[1], height=0.62)
-    ax.plot([level, level], [end - 1.31, end + 0.31], color=INK, linewidth=0.6)
-    for row, value in ((0, 1.0), (end, level)):
-        _write(ax, value, row, f" {value:.3f}", "left")
-    ax.set_yticks(range(end + 1), ["perfect mask", *means, "predicted mask"], fontsize=8)
-    ax.set_ylim(end + 0.6, -0.6)
-    ax.set_xlim(min(lowest - 0.12, 0.6), 1.06)
-    x_label = f"mean IoU of {num} objects (the axis does not begin at 0)"
-    finish_plot(ax, x=x_label, title=title)
+    most = max(map(len, panels_of.values()))
+    width = 6.4 if len(panels_of) == 1 else 9.0
+    figure = described_figure((width, 1.1 + 0.3 * most), f"{told}.")
+    axes = figure.subplots(1, len(panels_of), squeeze=False)[0]
+    for ax, (label, rows) in zip(axes, panels_of.items(), strict=True):
+        is_single = all(len(series) == 1 for series in rows.values())
+        for height, series in enumerate(rows.values()):
+            for place, (name, values) in enumerate(series.items()):
+                mean, low, high = values.tolist()
+                y = height + 0.18 * (place - (len(series) - 1) / 2)
+                ax.plot([low, high], [y, y], color=colors[name], linewidth=1.8)
+                ax.plot(mean, y, "o", color=colors[name], markersize=4.5)
+                if is_single:
+                    draw_text(ax, high, y, f"  {mean:.3f}", size=7, ha="left", color=INK)
+        ax.set_yticks(range(len(rows)), list(rows), fontsize=7.5)
+        ax.set_ylim(len(rows) - 0.4, -0.6)
+        ax.margins(x=0.14)
+        ax.grid(axis="x", color="#dddddd", linewidth=0.6)
+        low, high = ax.get_xlim()
+        if low < 0 < high:
+            ax.axvline(0, color=INK, linewidth=0.8)
+        finish_plot(ax, x=label, ticks=7)
+        ax.tick_params(axis="y", labelsize=7.5)
+    if len(names) > 1:
+        marks = [
+            Line2D([], [], color=colors[n], marker="o", markersize=4.5, label=n) for n in names
+        ]
+        legend_below(figure, columns=len(names), size=7.5, handles=marks)
+    if len(axes) == 1:
+        axes[0].set_title(title, fontsize=9)
+    elif title:
+        figure.suptitle(title, fontsize=9)
     return figure
 
 

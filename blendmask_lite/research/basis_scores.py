@@ -1,7 +1,7 @@
 """What each base is for: objects against background, borders, left and right, up and down.
 
-BlendMask, section 4.2 and figure 4, describes this by looking at images; here it is measured. All
-numbers are our choice, and mean something only beside those of untrained networks.
+Chapter 15. BlendMask, section 3.4 and figure 4, describes this by looking at images; here it is
+measured. All numbers are our choice, and mean something only beside those of untrained networks.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ __all__ = [
     "correlations",
     "crop_moments",
     "score_bases",
+    "untrained_model",
     "untrained_scores",
 ]
 
@@ -36,7 +37,7 @@ class BasisScores:
 
     `object_auc` is the probability that the base is larger at a cell of an object than at a cell
     of the background, over the cells of all images together. 0.5 is chance, 1 is perfect, 0 is
-    perfect with the sign turned. Colour and texture alone take an untrained network to 0.75.
+    perfect with the sign turned. Colour and texture alone take untrained networks far from 0.5.
 
     The other three are correlations, over all cells of all objects' true masks, of the base's
     values with
@@ -49,8 +50,7 @@ class BasisScores:
     subtracted object by object: a base follows x only if it has about the same value at the same
     place in all objects, which is what a merger needs. An untrained network is not quite at 0: its
     random filters shift their maps to one side, and because light comes from above, bases that
-    follow brightness follow y. On generated shapes its `typical_position` is below 0.1 and its
-    strongest base reaches up to 0.2; a base above 0.3 has learned something.
+    follow brightness follow y. `untrained_scores` tells how far.
 
     Attributes:
         object_auc: (K,) 0 to 1.
@@ -157,13 +157,22 @@ def untrained_scores(
         seeds: one per network; the caller's random state is not touched.
         max_images: as in `score_bases`.
     """
-    scores = []
-    for seed in seeds:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = BlendMask(config, inference=like.inference)
-        scores.append(score_bases(model, dataset, max_images=max_images))
-    return scores
+    networks = (untrained_model(like, seed, config=config) for seed in seeds)
+    return [score_bases(each, dataset, max_images=max_images) for each in networks]
+
+
+def untrained_model(like: BlendMask, seed: int, *, config: ModelConfig | None = None) -> BlendMask:
+    """A network with random initial weights, for comparison, in evaluation mode.
+
+    Args:
+        like: its device and test size are used.
+        seed: of the weights; the caller's random state is not touched.
+        config: of the network; None: that of `like`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = BlendMask(config or like.config, inference=like.inference)
+    return model.eval().to(like.device)
 
 
 def area_under_curve(values: Tensor, is_positive: Tensor) -> float:

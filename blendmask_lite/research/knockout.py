@@ -1,4 +1,8 @@
-"""What a base is worth: masks and AP without it, or with more of it."""
+"""What a base is worth: masks and AP without it, with more of it, or without what it says.
+
+Chapter 15. Which cells a mask gets wrong tells more than how many: those of neighbours or those of
+the background.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,25 @@ from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.evaluation.instances import InstanceEvaluator
 from blendmask_lite.evaluation.pictures import in_batches, require_same_names
 from blendmask_lite.evaluation.results import InstanceResults
+from blendmask_lite.masks import mask_iou
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.layers import evaluating
 from blendmask_lite.model.output import BlendMaskOutput
+from blendmask_lite.research.objects import CroppedObjects, complexity
 
-__all__ = ["KnockOuts", "change_base", "knock_out_bases", "with_changed_base"]
+__all__ = [
+    "MEAN_ATTENTION",
+    "NO_PLACE",
+    "TURNED_PLACE",
+    "KnockOuts",
+    "MaskErrors",
+    "change_base",
+    "knock_out_bases",
+    "knock_out_effects",
+    "mask_errors",
+    "with_changed_base",
+    "without_place",
+]
 
 
 @dataclass(frozen=True)
@@ -105,3 +123,100 @@ def knock_out_bases(
                 progress(picture.index + 1, total)
     baseline, *results = [evaluator.finish() for evaluator in evaluators]
     return KnockOuts(baseline, tuple(results))
+
+
+@dataclass(frozen=True)
+class MaskErrors:
+    """What is wrong with N masks that have as many cells as the true ones.
+
+    Attributes:
+        iou: (N,) 0 to 1.
+        neighbours: (N,) share of the mask's cells that belong to other objects.
+        background: (N,) share that belongs to no object.
+        outline: (N,) length of the outline divided by that of the true mask: above 1 if rougher.
+    """
+
+    iou: Tensor
+    neighbours: Tensor
+    background: Tensor
+    outline: Tensor
+
+    def since(self, before: MaskErrors) -> MaskErrors:
+        """The changes since `before`, of the same objects."""
+        own, others = vars(self), vars(before)
+        return MaskErrors(**{name: own[name] - others[name] for name in own})
+
+
+def mask_errors(mask_logits: Tensor, objects: CroppedObjects) -> MaskErrors:
+    """Compare masks with the true ones at equal area: the cells with the largest logits count.
+
+    A base that is taken away also shifts all logits up or down. Every mask would grow or shrink,
+    and touch more or fewer neighbours for that alone; with equal areas, only the order of the
+    logits counts.
+
+    Args:
+        mask_logits: (N, R, R) over the true boxes.
+        objects: N of them.
+    """
+    own = objects.own.flatten(1)
+    area = own.sum(dim=1, keepdim=True)
+    rank = mask_logits.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    masks = (rank < area).view_as(objects.own)
+    wrong = masks & ~objects.own
+    at_neighbours = (wrong & objects.neighbours).flatten(1).sum(dim=1)
+    elsewhere = (wrong & ~objects.neighbours).flatten(1).sum(dim=1)
+    cells = area[:, 0].clamp(min=1)
+    longer = (complexity(masks) / complexity(objects.own)).nan_to_num(nan=1.0).sqrt()
+    return MaskErrors(
+        mask_iou(masks, objects.own), at_neighbours / cells, elsewhere / cells, longer
+    )
+
+
+def without_place(crops: Tensor, inside: Tensor, *, is_turned: bool = False) -> Tensor:
+    """Crops without what tells the place in the box: each base's slope in x and y is subtracted.
+
+    The slopes are fitted by least squares over the cells of all objects together, as for the scores
+    x and y of `score_bases`.
+
+    Args:
+        crops: (N, K, R, R).
+        inside: (N, R, R) bool, the objects' own cells.
+        is_turned: subtract the same slopes turned by 90 degrees. This changes the crops as much but
+            takes nothing away that the objects follow: the control.
+    """
+    size = crops.shape[-1]
+    ramp = ((torch.arange(size, device=crops.device) + 0.5) / size * 2 - 1).expand(size, size)
+    ramps = torch.stack([torch.ones_like(ramp), ramp, ramp.T])  # constant, x, y
+    places = ramps[:, None].expand(-1, len(crops), -1, -1)[:, inside].T  # (cells, 3)
+    values = crops.transpose(0, 1)[:, inside].T  # (cells, K)
+    x_slope, y_slope = torch.linalg.lstsq(places, values).solution[1:, :, None, None]
+    if is_turned:
+        x_slope, y_slope = -y_slope, x_slope
+    return crops - (x_slope * ramp + y_slope * ramp.T)
+
+
+NO_PLACE = "no place in any base"
+TURNED_PLACE = "control: place turned"
+MEAN_ATTENTION = "one attention for all"
+
+
+@torch.no_grad()
+def knock_out_effects(model: BlendMask, objects: CroppedObjects) -> dict[str, MaskErrors]:
+    """How the errors of all masks change if something is taken away.
+
+    Args:
+        model: the one that `objects` were made with.
+        objects: N of them.
+
+    Returns:
+        "base 1 times 0" and so on for every base; `NO_PLACE`, see `without_place`, and its control
+        `TURNED_PLACE`; `MEAN_ATTENTION`: every object has the mean attention of all.
+    """
+    crops, attentions, merger = objects.crops, objects.attentions, model.merger
+    changed = {f"base {k + 1} times 0": change_base(crops, k) for k in range(crops.shape[1])}
+    changed[NO_PLACE] = without_place(crops, objects.own)
+    changed[TURNED_PLACE] = without_place(crops, objects.own, is_turned=True)
+    logits = {name: merger(each, attentions) for name, each in changed.items()}
+    logits[MEAN_ATTENTION] = merger(crops, attentions.mean(dim=0).expand_as(attentions))
+    before = mask_errors(merger(crops, attentions), objects)
+    return {name: mask_errors(each, objects).since(before) for name, each in logits.items()}

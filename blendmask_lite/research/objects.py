@@ -6,7 +6,7 @@ complex, separated and overlapping ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -24,11 +24,15 @@ from blendmask_lite.training.targets import object_locations
 
 __all__ = [
     "KINDS",
+    "CroppedObjects",
     "HardCase",
     "TrueObjects",
     "complexity",
+    "crop_objects",
     "find_hard_cases",
+    "kinds_of_boxes",
     "look_at_objects",
+    "mean_over_images",
     "separation",
     "true_objects",
 ]
@@ -119,6 +123,105 @@ def true_objects(
         yield look_at_objects(model, dataset.load(index))
         if progress is not None:
             progress(index + 1, total)
+
+
+@dataclass(frozen=True)
+class CroppedObjects:
+    """All that makes the masks of N objects of many images, over their true boxes.
+
+    A changed base or attention is tried on all of them by one call of the merger.
+
+    Attributes:
+        crops: (N, K, R, R) bases.
+        attentions: (N, A) raw.
+        own: (N, R, R) bool, the objects' own cells.
+        neighbours: (N, R, R) bool, cells of other objects.
+        is_isolated: (N,) bool; like the next, see `kinds_of_boxes`.
+        is_overlapping: (N,) bool.
+        image: (N,) int64, the object's image, counted from 0.
+    """
+
+    crops: Tensor
+    attentions: Tensor
+    own: Tensor
+    neighbours: Tensor
+    is_isolated: Tensor
+    is_overlapping: Tensor
+    image: Tensor
+
+    def __len__(self) -> int:
+        return len(self.own)
+
+
+@torch.no_grad()
+def crop_objects(model: BlendMask, images: Iterable[TrueObjects]) -> CroppedObjects:
+    """The objects that some location learns, of all images together.
+
+    Args:
+        model: in evaluation mode; the one that made `images`.
+        images: at least one, as `true_objects` yields them.
+    """
+    rows = []
+    for number, objects in enumerate(images):
+        masks, boxes = objects.masks, objects.boxes
+        others = masks.any(dim=0) & ~masks  # what is hidden belongs to no mask
+        is_isolated, is_overlapping, _ = kinds_of_boxes(boxes)
+        row = (
+            model.crops_at(objects.output, objects.index[:, 0], boxes),
+            model.attentions_at(objects.output, objects.index),
+            objects.mask_crops,
+            crop_masks(others, boxes, model.config.mask_size) & ~objects.mask_crops,
+            is_isolated,
+            is_overlapping,
+            torch.full((len(objects),), number),
+        )
+        rows.append([column[objects.is_learned].cpu() for column in row])
+    return CroppedObjects(*(torch.cat(column) for column in zip(*rows, strict=True)))
+
+
+OVERLAP = 0.2  # IoU of two boxes from which their objects count as overlapping
+SAME_CENTER = 0.1  # centers nearer than this share of both boxes' smaller side count as one
+
+
+def kinds_of_boxes(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """How near the objects of an image are to each other.
+
+    Args:
+        boxes: (N, 4) corners, pixels.
+
+    Returns:
+        Three (N,) bool. Isolated: no other box touches it. Overlapping: another box has an IoU of
+        `OVERLAP` or more with it. One center: another box's center is within `SAME_CENTER`.
+    """
+    overlap = box_iou(boxes, boxes).fill_diagonal_(0)
+    sides = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1)
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    near = SAME_CENTER * torch.minimum(sides[:, None], sides)
+    is_same = (torch.cdist(centers, centers) <= near).fill_diagonal_(False)
+    return (overlap == 0).all(dim=1), (overlap >= OVERLAP).any(dim=1), is_same.any(dim=1)
+
+
+def mean_over_images(values: Tensor, image: Tensor, *, draws: int = 1000) -> Tensor:
+    """A mean over objects, and how far it would move with other images.
+
+    Objects of one image are alike, so images are drawn with replacement, not objects.
+
+    Args:
+        values: (N,), N >= 1.
+        image: (N,) int64, the image of each object.
+        draws: of all images.
+
+    Returns:
+        (3,) the mean and the ends of its 95 % interval.
+    """
+    _, place, num_objects = image.unique(return_inverse=True, return_counts=True)
+    total = torch.zeros(len(num_objects), dtype=torch.float64).index_add(0, place, values.double())
+    drawn = torch.randint(
+        len(total), (draws, len(total)), generator=torch.Generator().manual_seed(0)
+    )
+    means = total[drawn].sum(dim=1) / num_objects[drawn].sum(dim=1)
+    ends = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64))
+    return torch.cat([values.double().mean()[None], ends]).float()
 
 
 KINDS = ("complex", "separated", "overlapping")

@@ -1,12 +1,15 @@
 """How good a mask could be: the best attentions for given bases, the best bases, and oracles.
 
-Box, attention and bases are replaced in turn by the best ones, to see how much IoU each costs.
+Chapter 15. Box, attention and bases are replaced by the best ones, in every order, and by parts
+that know nothing of the object: only what exceeds these has been learned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,19 +17,25 @@ from torch.nn import functional as F
 
 from blendmask_lite.boxes import ltrb_to_xyxy
 from blendmask_lite.datasets.sample import InstanceDataset
-from blendmask_lite.masks import mask_iou, paste_masks
+from blendmask_lite.masks import crop_masks, mask_iou, paste_masks, there_and_back
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.merge import Merger, crop_bases
-from blendmask_lite.research.objects import TrueObjects, true_objects
+from blendmask_lite.research.basis_scores import untrained_model
+from blendmask_lite.research.objects import TrueObjects, mean_over_images, true_objects
 
 __all__ = [
+    "PARTS",
     "Improved",
     "OracleResults",
     "attention_limit",
     "best_attention",
     "best_bases",
+    "constant_bases",
     "oracle_swaps",
+    "predicted_boxes",
+    "score_controls",
     "score_oracles",
+    "swap_name",
 ]
 
 LEARNING_RATE = 0.5  # of Adam: a value changes by about this much in a step at most
@@ -187,89 +196,106 @@ def _require_masks(true_masks: Tensor, crops: Tensor) -> None:
         raise ValueError(f"true_masks {tuple(true_masks.shape)}: the crops need {expected}")
 
 
+PARTS = ("box", "attention", "bases")
+
+
 @dataclass(frozen=True)
 class OracleResults:
-    """IoU of N objects' masks with the true ones, in pixels of the image; 0 to 1.
+    """IoU of N objects' masks with the true ones, in pixels of the image, with parts swapped.
 
-    Every object is taken at the location that learns it, so no loss is due to a missing detection.
+    A swapped part is the best there is for the parts that are left: the true box, the attention
+    that `best_attention` finds, the bases that `best_bases` finds for all objects of the image
+    together. Every object is taken at the location that learns it, so no loss is due to a missing
+    detection.
+
+    A gain depends on what was swapped before: two parts that can stand in for each other gain much
+    if they come first and little if they come last. A single order says nothing about the parts.
 
     Attributes:
-        predicted: (N,) over the box that the location predicts.
-        true_box: (N,) over the true box.
-        best_attention: (N,) over the true box, with the best attention that the network's bases
-            allow.
-        best_bases: (N,) over the true box, with the network's attention and the best bases for all
-            objects of the image together.
-        resolution: (N,) of the true mask itself at R x R cells: nothing can be much better.
+        iou: set of swapped parts -> (N,), 0 to 1; all eight sets, first the empty one, which is
+            the network.
+        resolution: (N,) of the true mask itself at R x R cells; with everything swapped, masks
+            come near it.
+        image: (N,) int64, the image of each object.
     """
 
-    predicted: Tensor
-    true_box: Tensor
-    best_attention: Tensor
-    best_bases: Tensor
+    iou: Mapping[frozenset[str], Tensor]
     resolution: Tensor
+    image: Tensor
 
     def __len__(self) -> int:
-        return len(self.predicted)
+        return len(self.image)
 
-    def means(self) -> dict[str, float]:
-        """The mean IoU of every stage, worst stage first; NaN without objects."""
-        return {name: float(iou.mean()) for name, iou in vars(self).items()}
+    def gains(self, order: Sequence[str]) -> dict[str, Tensor]:
+        """What each of the `PARTS` gains every object, (N,) each, if they are swapped in an order.
 
-    def losses(self) -> dict[str, Tensor]:
-        """What each part costs every object, (N,) each; they add up to 1 - `predicted`.
-
-        resolution: no mask of R x R cells is exact. bases: what is still lost with the best
-        attention. attention: what the network's attention loses compared with the best one. box:
-        what the predicted box loses. A part may be below 0 for an object, if two mistakes cancel.
+        The gains add up to IoU with everything swapped minus that of the network. One may be below
+        0, if two mistakes cancel.
         """
-        return {
-            "resolution": 1 - self.resolution,
-            "bases": self.resolution - self.best_attention,
-            "attention": self.best_attention - self.true_box,
-            "box": self.true_box - self.predicted,
+        gains, swapped = {}, frozenset[str]()
+        for part in order:
+            gains[part] = self.iou[swapped | {part}] - self.iou[swapped]
+            swapped |= {part}
+        return gains
+
+    def shares(self) -> dict[str, Tensor]:
+        """(N,) of each part: its mean gain over all orders, which is Shapley's value (1953)."""
+        orders = [self.gains(order) for order in permutations(PARTS)]
+        return {part: torch.stack([one[part] for one in orders]).mean(dim=0) for part in PARTS}
+
+    def summary(self) -> dict[str, dict[str, dict[str, Tensor]]]:
+        """Means over objects with their intervals, see `mean_over_images`, for `dots_figure`.
+
+        The first panel has the eight sets, the second one the smallest and the largest mean gain of
+        each part in any order, and its share.
+        """
+        sets = {
+            swap_name(parts): {"IoU": mean_over_images(values, self.image)}
+            for parts, values in self.iou.items()
         }
+        orders = [self.gains(order) for order in permutations(PARTS)]
+        shares, gains = self.shares(), {}
+        for part in PARTS:
+            every = sorted((one[part] for one in orders), key=lambda gain: float(gain.mean()))
+            kinds = {"least, in any order": every[0], "most": every[-1], "share": shares[part]}
+            gains[part] = {
+                name: mean_over_images(values, self.image) for name, values in kinds.items()
+            }
+        return {"mean IoU, these parts swapped": sets, "gain of mean IoU": gains}
+
+
+def swap_name(parts: frozenset[str]) -> str:
+    """Such as "box + bases"; "nothing" for the empty set."""
+    return " + ".join(part for part in PARTS if part in parts) or "nothing"
 
 
 @torch.no_grad()
 def oracle_swaps(model: BlendMask, objects: TrueObjects, *, steps: int = 60) -> OracleResults:
-    """The stages for one image's objects.
+    """One image's objects with every set of parts swapped.
 
     Args:
         model: in evaluation mode; the one that `objects` were made with.
         objects: N of them; N = 0 gives empty tensors.
-        steps: of both optimisations.
+        steps: of every optimisation.
     """
-    output, index, boxes = objects.output, objects.index, objects.boxes
-    threshold, size = model.inference.mask_threshold, objects.masks.shape[-2:]
-
-    def score(logits: Tensor, own: Tensor) -> Tensor:
-        pasted = paste_masks(logits, own, (size[0], size[1]), threshold)
-        return mask_iou(pasted, objects.masks).cpu()
-
-    location = index[:, 1]
-    predicted = ltrb_to_xyxy(output.locations[location], output.ltrb[0, location].float())
-    attentions = model.attentions_at(output, index)
-    crops = model.crops_at(output, index[:, 0], boxes)
-    best = best_attention(model.merger, crops, objects.mask_crops, start=attentions, steps=steps)
-    better = best_bases(
-        model.merger,
-        output.bases[0],
-        attentions,
-        boxes,
-        objects.mask_crops,
-        stride=model.bottom.stride,
-        pooling=model.config.bases_pooling,
-        steps=steps,
+    output, index = objects.output, objects.index
+    own = model.attentions_at(output, index)
+    iou: dict[frozenset[str], Tensor] = {}
+    for boxes, before in ((predicted_boxes(objects), ()), (objects.boxes, ("box",))):
+        attentions = _attention_for(model, objects, boxes, output.bases, own, steps)
+        tried = {
+            (): (own, output.bases),
+            ("attention",): (attentions, output.bases),
+            ("bases",): (own, _bases_for(model, objects, boxes, own, steps)),
+            PARTS[1:]: (attentions, _bases_for(model, objects, boxes, attentions, steps)),
+        }
+        for parts, (attention, bases) in tried.items():
+            logits = model.masks_at(output, index, boxes, attentions=attention, bases=bases)
+            iou[frozenset((*before, *parts))] = _pasted_iou(model, objects, logits, boxes)
+    resolution = mask_iou(
+        there_and_back(objects.masks, objects.boxes, model.config.mask_size), objects.masks
     )
-    exact = (objects.mask_crops.float() * 2 - 1) * 20  # logits of probabilities 0 and 1
-    return OracleResults(
-        predicted=score(model.masks_at(output, index, predicted), predicted),
-        true_box=score(model.masks_at(output, index, boxes), boxes),
-        best_attention=score(model.masks_at(output, index, boxes, attentions=best.values), boxes),
-        best_bases=score(model.masks_at(output, index, boxes, bases=better.values[None]), boxes),
-        resolution=score(exact, boxes),
-    )
+    return OracleResults(iou, resolution.cpu(), torch.zeros(len(objects), dtype=torch.int64))
 
 
 def score_oracles(
@@ -281,9 +307,147 @@ def score_oracles(
     progress: Callable[[int, int], None] | None = None,
 ) -> OracleResults:
     """For all objects of a data set that some location learns; arguments as in `oracle_swaps`."""
-    stages: dict[str, list[Tensor]] = {}
-    for objects in true_objects(model, dataset, max_images=max_images, progress=progress):
+    iou: dict[frozenset[str], list[Tensor]] = {}
+    resolution, image = [], []
+    images = true_objects(model, dataset, max_images=max_images, progress=progress)
+    for number, objects in enumerate(images):
         is_learned = objects.is_learned.cpu()
-        for name, iou in vars(oracle_swaps(model, objects, steps=steps)).items():
-            stages.setdefault(name, []).append(iou[is_learned])
-    return OracleResults(**{name: torch.cat(ious) for name, ious in stages.items()})
+        results = oracle_swaps(model, objects, steps=steps)
+        for parts, values in results.iou.items():
+            iou.setdefault(parts, []).append(values[is_learned])
+        resolution.append(results.resolution[is_learned])
+        image.append(torch.full((int(is_learned.sum()),), number))
+    joined = {parts: torch.cat(values) for parts, values in iou.items()}
+    return OracleResults(joined, torch.cat(resolution), torch.cat(image))
+
+
+@torch.no_grad()
+def score_controls(
+    model: BlendMask,
+    dataset: InstanceDataset,
+    *,
+    max_images: int | None = None,
+    steps: int = 60,
+    seed: int = 0,
+) -> dict[str, Tensor]:
+    """What the IoU of `score_oracles` must be compared with: masks from parts that know nothing.
+
+    First, the predicted mask with one part borrowed from an object of another image: what the
+    network's own part is worth. Then the oracles with nothing learned beside them: what an oracle
+    reaches by itself.
+
+    Args:
+        model: in evaluation mode.
+        dataset: with masks.
+        max_images: as in `score_oracles`; the objects are the same, in the same order.
+        steps: of every optimisation.
+        seed: of the untrained network.
+
+    Returns:
+        Name -> (N,) IoU, pixels of the image. Over the predicted box: "another object's box" (its
+        size about the own center), "another object's attention", "the mean attention" (of all
+        objects), "another object's bases" (cropped at its box). Over the true box: "best attention,
+        constant bases" (half of them above 0, half below), "best attention, untrained bases" and
+        "best bases, another object's attention".
+
+    Raises:
+        ValueError: fewer than two images have an object.
+    """
+    images = [each for each in true_objects(model, dataset, max_images=max_images) if len(each)]
+    if len(images) < 2:
+        raise ValueError(f"{len(images)} images with objects: two are needed to borrow")
+    untrained = untrained_model(model, seed)
+    raw = [model.attentions_at(each.output, each.index) for each in images]
+    mean = torch.cat(raw).mean(dim=0)
+    scores: dict[str, list[Tensor]] = {}
+    for number, objects in enumerate(images):
+        lender, place = images[number - 1], torch.arange(len(objects)) % len(images[number - 1])
+        lent, own, bases = raw[number - 1][place], raw[number], objects.output.bases
+        boxes, true_boxes, image = predicted_boxes(objects), objects.boxes, objects.index[:, 0]
+        size = (lender.boxes[:, 2:] - lender.boxes[:, :2])[place]
+        center = (boxes[:, :2] + boxes[:, 2:]) / 2
+        resized = torch.cat([center - size / 2, center + size / 2], dim=1)
+        constant = constant_bases(bases)
+        random = untrained([objects.image.to(model.device)]).bases
+        lent_bases = model.crops_at(lender.output, image, lender.boxes[place])
+        crops = {
+            "another object's box": (resized, own, bases),
+            "another object's attention": (boxes, lent, bases),
+            "the mean attention": (boxes, mean.expand_as(own), bases),
+            "best attention, constant bases": (
+                true_boxes,
+                _attention_for(model, objects, true_boxes, constant, own, steps),
+                constant,
+            ),
+            "best attention, untrained bases": (
+                true_boxes,
+                _attention_for(model, objects, true_boxes, random, own, steps),
+                random,
+            ),
+            "best bases, another object's attention": (
+                true_boxes,
+                lent,
+                _bases_for(model, objects, true_boxes, lent, steps),
+            ),
+        }
+        is_learned = objects.is_learned.cpu()
+        for name, (box, attention, used) in crops.items():
+            logits = model.masks_at(
+                objects.output, objects.index, box, attentions=attention, bases=used
+            )
+            iou = _pasted_iou(model, objects, logits, box)
+            scores.setdefault(name, []).append(iou[is_learned])
+        iou = _pasted_iou(model, objects, model.merger(lent_bases, own), boxes)
+        scores.setdefault("another object's bases", []).append(iou[is_learned])
+    return {name: torch.cat(values) for name, values in scores.items()}
+
+
+def constant_bases(bases: Tensor) -> Tensor:
+    """(N, K, h, w) bases or crops that show nothing: the first half above 0, the rest below.
+
+    Their magnitude is the mean one of the given bases, so that attentions have as much to move.
+    """
+    num_bases = bases.shape[1]
+    place = torch.arange(num_bases, device=bases.device)
+    signs = torch.where(place < num_bases / 2, 1.0, -1.0)[:, None, None]
+    return bases.abs().mean() * signs.expand_as(bases)
+
+
+def predicted_boxes(objects: TrueObjects) -> Tensor:
+    """(N, 4) corners that the objects' locations predict, pixels."""
+    output, location = objects.output, objects.index[:, 1]
+    return ltrb_to_xyxy(output.locations[location], output.ltrb[0, location].float())
+
+
+def _attention_for(
+    model: BlendMask,
+    objects: TrueObjects,
+    boxes: Tensor,
+    bases: Tensor,
+    start: Tensor,
+    steps: int,
+) -> Tensor:
+    """The best attentions over some boxes, for some bases of the image."""
+    crops = model.crops_at(objects.output, objects.index[:, 0], boxes, bases=bases)
+    truth = crop_masks(objects.masks, boxes, model.config.mask_size)
+    return best_attention(model.merger, crops, truth, start=start, steps=steps).values
+
+
+def _bases_for(
+    model: BlendMask, objects: TrueObjects, boxes: Tensor, attentions: Tensor, steps: int
+) -> Tensor:
+    """(1, K, h, w) the best bases over some boxes, for some attentions, from the network's on."""
+    truth = crop_masks(objects.masks, boxes, model.config.mask_size)
+    stride, pooling = model.bottom.stride, model.config.bases_pooling
+    bases, merger = objects.output.bases[0], model.merger
+    options: Any = {"stride": stride, "pooling": pooling, "steps": steps}
+    return best_bases(merger, bases, attentions, boxes, truth, **options).values[None]
+
+
+def _pasted_iou(
+    model: BlendMask, objects: TrueObjects, mask_logits: Tensor, boxes: Tensor
+) -> Tensor:
+    """(N,) IoU of masks over boxes with the true ones, in pixels of the image, on the CPU."""
+    height, width = objects.masks.shape[-2:]
+    masks = paste_masks(mask_logits, boxes, (height, width), model.inference.mask_threshold)
+    return mask_iou(masks, objects.masks).cpu()

@@ -13,14 +13,14 @@ import ipywidgets as widgets
 import torch
 
 from blendmask_lite.figures.bases import changed_base_figure
-from blendmask_lite.figures.research import basis_scores_figure, knock_out_figure, oracle_figure
+from blendmask_lite.figures.research import basis_scores_figure, dots_figure, knock_out_figure
 from blendmask_lite.figures.style import DescribedFigure
 from blendmask_lite.lab.explorer.page import MeasuredPage, Present, Rows
 from blendmask_lite.lab.explorer.views import Look, change_masks, whole_bases
 from blendmask_lite.lab.parts import checkbox, control, offer, slider
 from blendmask_lite.research.basis_scores import BasisScores, score_bases, untrained_scores
 from blendmask_lite.research.knockout import change_base, knock_out_bases
-from blendmask_lite.research.oracles import OracleResults, oracle_swaps, score_oracles
+from blendmask_lite.research.oracles import OracleResults, oracle_swaps, score_oracles, swap_name
 
 __all__ = ["ChangePage", "OraclePage", "ScoresPage"]
 
@@ -137,7 +137,7 @@ class ChangePage(MeasuredPage):
 
 
 class OraclePage(MeasuredPage):
-    """Where masks lose IoU: each stage in turn is replaced by its best possible result."""
+    """Where masks lose IoU: every set of parts is replaced by the best possible ones."""
 
     title = "Where IoU is lost"
 
@@ -151,11 +151,11 @@ class OraclePage(MeasuredPage):
         return NO_TRUTH if truth is None or len(truth) == 0 else ""
 
     def figure(self, present: Present) -> DescribedFigure:
-        """The waterfall of this image."""
-        return oracle_figure(self.swaps(present).losses(), title=present.look.name)
+        """All swaps and gains in this image."""
+        return dots_figure(self.swaps(present).summary(), title=present.look.name)
 
     def swaps(self, present: Present) -> OracleResults:
-        """The stages for this image, computed once."""
+        """The swaps in this image, computed once."""
         look = present.look
         assert look.truth is not None
         if self._swaps is None or self._swaps[0] is not look:
@@ -168,26 +168,23 @@ class OraclePage(MeasuredPage):
         self._swaps = None
 
     def rows(self, present: Present) -> Rows:
-        """IoU of every true object at every stage."""
+        """IoU of every true object with every set of parts swapped."""
         results = self.swaps(present)
-        stages = ("predicted", "true_box", "best_attention", "best_bases", "resolution")
-        heads = ("predicted", "true box", "best attention", "best bases", "true mask, R × R")
-        rows = [["true object", *heads]]
+        rows = [["true object", *map(swap_name, results.iou), "true mask, R × R"]]
+        columns = (*results.iou.values(), results.resolution)
         for n, seen in enumerate(present.look.objects[len(present.look.found) :]):
-            ious = [f"{float(getattr(results, stage)[n]):.2f}" for stage in stages]
-            rows.append([seen.name, *ious])
+            rows.append([seen.name, *(f"{float(iou[n]):.2f}" for iou in columns)])
         return rows
 
     def measure(self, present: Present, progress: Tell) -> Made:
-        """The waterfall of the data set."""
+        """All swaps and gains in the data set."""
         most = self.num_images.value
         results = score_oracles(present.model, present.dataset, max_images=most, progress=progress)
         if len(results) == 0:
             raise ValueError("these images have no true objects, so nothing can be measured")
-        title = f"{most} images"
-        rows = [["stage", "mean IoU"]]
-        rows += [[name.replace("_", " "), f"{mean:.3f}"] for name, mean in results.means().items()]
-        return partial(oracle_figure, results.losses(), title=title), rows
+        rows = [["swapped", "mean IoU"]]
+        rows += [[swap_name(p), f"{float(iou.mean()):.3f}"] for p, iou in results.iou.items()]
+        return partial(dots_figure, results.summary(), title=f"{most} images"), rows
 
 
 def score_rows(scores: BasisScores, null: Sequence[BasisScores]) -> Rows:

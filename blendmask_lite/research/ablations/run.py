@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import box_iou
 
 from blendmask_lite.config import PRESET_INFERENCE, ModelConfig
 from blendmask_lite.datasets.sample import InstanceDataset
@@ -27,6 +26,7 @@ from blendmask_lite.files import write_atomically
 from blendmask_lite.masks import mask_iou, paste_masks
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.merge import Merger
+from blendmask_lite.research.objects import kinds_of_boxes
 from blendmask_lite.structures import Target
 from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model
@@ -37,7 +37,6 @@ from blendmask_lite.weights.checkpoint import load_model
 
 __all__ = [
     "HELD_OUT_SEED",
-    "OVERLAP",
     "REGIMES",
     "ObjectScores",
     "Regime",
@@ -211,10 +210,6 @@ def plain_scores(numbers: dict[str, float]) -> dict[str, float | None]:
     return {name: value if value == value else None for name, value in numbers.items()}
 
 
-OVERLAP = 0.2  # IoU of two boxes from which their objects count as overlapping
-SAME_CENTER = 0.1  # centers nearer than this share of both boxes' smaller side count as one
-
-
 @dataclass(frozen=True)
 class ObjectScores:
     """Masks predicted over true boxes, one entry for every object that some location learns.
@@ -223,8 +218,8 @@ class ObjectScores:
         image: (n,) int64, position of the object's image in the data set.
         iou: (n,) float64, 0 to 1, of predicted and true mask.
         is_isolated: (n,) bool, no other box touches its own.
-        is_overlapping: (n,) bool, another box overlaps its own by an IoU of `OVERLAP` or more.
-        shares_center: (n,) bool, another box's center is within `SAME_CENTER` of its own.
+        is_overlapping: (n,) bool, another box overlaps its own by much; see `kinds_of_boxes`.
+        shares_center: (n,) bool, another box has nearly the same center.
     """
 
     image: Tensor
@@ -282,7 +277,7 @@ def score_true_boxes(model: BlendMask, dataset: InstanceDataset) -> ObjectScores
         place, masks = true_box_masks(model, sample.image, sample.target)
         truth = sample.target.masks
         assert truth is not None
-        kinds = _kinds(sample.target.boxes.float())
+        kinds = kinds_of_boxes(sample.target.boxes.float())
         rows.append(
             (
                 torch.full_like(place, index),
@@ -291,16 +286,6 @@ def score_true_boxes(model: BlendMask, dataset: InstanceDataset) -> ObjectScores
             )
         )
     return ObjectScores(*(torch.cat(column) for column in zip(*rows, strict=True)))
-
-
-def _kinds(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(N, 4) -> three (N,) bool: isolated, overlapping, sharing a center."""
-    overlap = box_iou(boxes, boxes).fill_diagonal_(0)
-    sides = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1)
-    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
-    near = SAME_CENTER * torch.minimum(sides[:, None], sides)
-    is_same = (torch.cdist(centers, centers) <= near).fill_diagonal_(False)
-    return (overlap == 0).all(dim=1), (overlap >= OVERLAP).any(dim=1), is_same.any(dim=1)
 
 
 @torch.no_grad()
