@@ -519,6 +519,21 @@ def test_cropped_objects_are_those_that_are_learned_with_their_neighbours_cells(
     assert objects.neighbours[objects.is_overlapping].any(dim=(1, 2)).all()
 
 
+def test_objects_and_controls_of_a_model_on_a_gpu_are_those_of_the_cpu(model, dataset):
+    moved = to_gpu(load_model(shipped_checkpoint()))
+    with pretended_gpu():
+        objects = crop_objects(moved, true_objects(moved, dataset, max_images=2))
+        swaps = score_oracles(moved, dataset, max_images=2, steps=1)
+        controls = score_controls(moved, dataset, max_images=2, steps=1)
+    own = crop_objects(model, true_objects(model, dataset, max_images=2))
+    assert torch.allclose(objects.crops, own.crops, atol=1e-4)
+    assert torch.equal(objects.image, own.image)
+    expected = score_controls(model, dataset, max_images=2, steps=1)
+    assert all(torch.allclose(controls[name], expected[name], atol=1e-3) for name in expected)
+    whole = swapped(score_oracles(model, dataset, max_images=2, steps=1), *PARTS)
+    assert torch.allclose(swapped(swaps, *PARTS), whole, atol=1e-3)
+
+
 def test_an_interval_over_images_takes_objects_of_one_image_together():
     # 50 objects in each of two images, all alike: as uncertain as two numbers, 0 and 1.
     values = torch.tensor([0.0, 1.0]).repeat_interleave(50)

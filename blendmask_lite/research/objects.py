@@ -175,7 +175,8 @@ def crop_objects(model: BlendMask, images: Iterable[TrueObjects]) -> CroppedObje
             is_overlapping,
             torch.full((len(objects),), number),
         )
-        rows.append([column[objects.is_learned].cpu() for column in row])
+        is_learned = objects.is_learned.cpu()
+        rows.append([column.cpu()[is_learned] for column in row])
     return CroppedObjects(*(torch.cat(column) for column in zip(*rows, strict=True)))
 
 
