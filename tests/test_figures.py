@@ -25,9 +25,10 @@ from blendmask_lite.figures import (
     object_blending_figure,
     overview_figure,
     paint_masks,
+    sampling_figure,
 )
 from blendmask_lite.figures.blending import strongest_bases
-from blendmask_lite.figures.style import base_color, object_color, rgb255, text_on
+from blendmask_lite.figures.style import base_color, object_color, rgb255, text_on, usual_magnitude
 from blendmask_lite.structures import UnpastedDetections
 
 NAMES = ("star", "ring", "fish")
@@ -81,8 +82,23 @@ def test_every_base_is_shown_with_its_own_values_on_one_scale(num_bases):
     for values, base in zip(shown, bases, strict=True):
         assert np.array_equal(values, base.numpy())
     limits = {ax.images[0].get_clim() for ax in all_axes(figure) if ax.images}
-    largest = float(bases.abs().max())
-    assert limits == {(-largest, largest)}
+    usual = usual_magnitude(bases)
+    assert limits == {(-usual, usual)}
+
+
+def test_a_peak_turns_no_other_map_white():
+    maps = torch.rand(4, 20, 20).sub(0.5)
+    maps[1, 3, 3:7] = -100
+    points, region = torch.rand(4, 2), torch.tensor([1.0, 1.0, 9.0, 9.0])
+    figures = (
+        bases_figure(maps, stride=4),
+        attentions_figure(maps[None]),
+        blending_figure(maps, torch.full_like(maps, 0.25)),
+        sampling_figure(maps[1], region, points, maps[1, :2, :2]),
+    )
+    for figure in figures:
+        low, high = all_axes(figure)[0].images[0].get_clim()
+        assert 0.4 < high == -low <= 0.5
 
 
 def test_bases_are_measured_in_pixels_of_the_picture():

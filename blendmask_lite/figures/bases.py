@@ -24,7 +24,6 @@ from blendmask_lite.figures.style import (
     draw_map,
     draw_picture,
     draw_text,
-    largest_magnitude,
     panel_grid,
     panels,
     picture_cell,
@@ -50,6 +49,9 @@ def bases_figure(
 ) -> DescribedFigure:
     """The bases as maps around zero on one common scale, with the picture beside them.
 
+    The strongest 2 % of the values share the colours at its ends, so that no peak turns the other
+    bases white.
+
     Args:
         bases: (K, H/s, W/s) of one image.
         stride: s, pixels per cell.
@@ -70,10 +72,10 @@ def bases_figure(
     )
     if image is not None:
         draw_picture(axes.pop(0), image, title="picture", has_units=bool(unit))
-    limit = largest_magnitude(bases)
+    limit = usual_magnitude(bases)
     for index, ax in enumerate(axes):
         draw_base(ax, bases[index], index, limits=limit, stride=stride, unit=unit)
-    add_color_bar(figure, figure.axes, limits=limit, label="value (logits)")
+    add_color_bar(figure, figure.axes, limits=limit, label="value (logits), ends: or more")
     return figure
 
 

@@ -24,6 +24,7 @@ from blendmask_lite.figures.style import (
     largest_magnitude,
     panels,
     say_nothing_found,
+    usual_magnitude,
     weight_colormap,
 )
 from blendmask_lite.model.blendmask import BlendMask
@@ -49,6 +50,8 @@ def attentions_figure(
 ) -> DescribedFigure:
     """The raw attentions of several objects, one row per object, on one common scale.
 
+    The strongest 2 % of the values share the colours at its ends.
+
     Args:
         attentions: (N, K, M, M), before the softmax; if N = 0, the figure says so.
         names: titles of the N rows.
@@ -69,10 +72,10 @@ def attentions_figure(
             ax.set_axis_off()
         say_nothing_found(axes[0, 0])
         return figure
-    limit = largest_magnitude(attentions)
+    limit = usual_magnitude(attentions)
     titles = names or [""] * num_objects
     _draw_rows(axes, list(attentions), titles, crops, name="attention", limit=limit, unit="cells")
-    add_color_bar(figure, axes.ravel(), limits=limit, label="raw attention")
+    add_color_bar(figure, axes.ravel(), limits=limit, label="raw attention, ends: or more")
     return figure
 
 
@@ -168,6 +171,9 @@ def blending_figure(
 ) -> DescribedFigure:
     """Crops r_k, score maps s_k, their products and the mask of one object.
 
+    The strongest 2 % of the crops' values share the colours at the ends of their scale; products
+    have the scale of their sum.
+
     Args:
         crops: (K, R, R) bases, cut out along the object's box.
         scores: (K, R, R) weights.
@@ -192,7 +198,7 @@ def blending_figure(
         "crop times its weight, and the sum of the products.",
         title=title,
     )
-    limit = largest_magnitude(crops)
+    limit = usual_magnitude(crops)
     sum_limit = max(largest_magnitude(products), largest_magnitude(logits))
     has_signs = bool((scores < 0).any())  # YOLACT's coefficients may subtract a base
     span = max(1.0, float(scores.abs().max()))
@@ -206,7 +212,7 @@ def blending_figure(
         )
         draw_map(axes[2, column], products[index], limits=sum_limit)
     names = (
-        f"crop r\nlogits, ±{limit:.3g}",
+        f"crop r, logits\n±{limit:.3g} or more",
         f"weight s\n{'±' if has_signs else '0 to '}{span:.3g}",
         f"product r · s\nlogits, ±{sum_limit:.3g}",
     )

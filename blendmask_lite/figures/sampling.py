@@ -31,6 +31,7 @@ from blendmask_lite.figures.style import (
     panels,
     rgb255,
     signed_colors,
+    usual_magnitude,
 )
 
 __all__ = [
@@ -54,7 +55,9 @@ def sampling_figure(
     weights: Tensor | None = None,
     chosen: tuple[int, int] | None = None,
 ) -> DescribedFigure:
-    """The map with bins and sample points, and the crop beside it.
+    """The map with bins and sample points, and the crop beside it, on one scale.
+
+    The strongest 2 % of the values share the colours at its ends.
 
     Args:
         values: (H, W) map, around zero.
@@ -64,7 +67,7 @@ def sampling_figure(
         weights: (H, W) how much each map cell counts in the chosen cell; large ones are written in.
         chosen: row and column of a cell of the crop.
     """
-    limits = largest_magnitude(values)
+    limits = usual_magnitude(values)
     R = len(crop)
     figure, axes = panels(
         1,
@@ -83,7 +86,7 @@ def sampling_figure(
     if chosen is not None:
         row, column = chosen
         draw_box(right, (column, row, column + 1, row + 1), color=CHOSEN, width=3)
-    add_color_bar(figure, axes.ravel(), limits=limits, label="value of the base")
+    add_color_bar(figure, axes.ravel(), limits=limits, label="value of the base, ends: or more")
     return figure
 
 
