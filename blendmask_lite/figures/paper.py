@@ -21,7 +21,6 @@ from blendmask_lite.figures.style import (
     draw_base,
     draw_box,
     draw_picture,
-    largest_magnitude,
     object_color,
     panels,
     say_nothing_found,
@@ -182,9 +181,9 @@ def overview_figure(
 
 
 def _draw_maps(part: SubFigure, maps: Tensor, *, name: str, stride: int, unit: str) -> None:
-    """The first four maps, two by two, on one scale around zero."""
+    """The first four maps, two by two, on one scale around zero that holds 98 % of the values."""
     shown = maps[:MOST_BASES]
-    limit = largest_magnitude(shown)
+    limit = usual_magnitude(shown)
     axes = part.subplots(2, 2, squeeze=False)
     for index, ax in enumerate(axes.flat):
         if index >= len(shown):
