@@ -61,7 +61,7 @@ class BasesPage(Page):
     title = "Bases"
 
     def __init__(self) -> None:
-        self.style = toggle("show as", {"maps": False, "overlays": True})
+        self.style = toggle("show as", {"overlays": True, "maps": False})
         super().__init__(self.style)
 
     def missing(self, present: Present) -> str:
@@ -69,7 +69,7 @@ class BasesPage(Page):
         return ""
 
     def figure(self, present: Present) -> DescribedFigure:
-        """Maps with a colour bar, or overlays."""
+        """Overlays on the grey image, or maps beside the image."""
         model, look = present.model, present.look
         stride, bases = model.bottom.stride, whole_bases(model, look)
         if self.style.value:
