@@ -10,7 +10,7 @@ SITE_BUDGET ?= laptop
 export PYTHON TORCH_INDEX OMP_NUM_THREADS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab dashboard test test-lowest check lint types format budgets gpu-check checkpoint standin snapshots picture gallery benchmark ready instructor slides site clean
+.PHONY: help setup lab dashboard test test-lowest check lint types format budgets gpu-check checkpoint standin race snapshots picture gallery benchmark ready instructor slides site clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ checkpoint: setup ## train a shipped checkpoint again: PRESET=nano (an hour) or 
 
 standin: setup ## train the stand-in for the authors' checkpoints again (about 12 minutes)
 	$(RUN) tools/train_stand_in.py
+
+race: setup ## train the features of chapter 10's race again, and race (about an hour)
+	$(RUN) tools/train_race.py
 
 snapshots: setup ## train the sample of snapshots again (about 6 minutes)
 	$(RUN) tools/train_snapshots.py

@@ -21,6 +21,7 @@ __all__ = [
     "require_writable",
     "shipped_checkpoint",
     "shipped_ledger",
+    "shipped_race",
     "shipped_snapshots",
     "write_atomically",
 ]
@@ -219,7 +220,7 @@ SHIPPED_SNAPSHOTS = "snapshots_nano.zip"
 def shipped_checkpoint() -> Path:
     """The checkpoint in the package: preset `nano`, trained on generated shapes.
 
-    If the file is missing, this and the next two functions raise a FileNotFoundError that says what
+    If the file is missing, this and the next functions raise a FileNotFoundError that says what
     to do.
     """
     return _shipped("nano_shapes.pt", "blendmask-lite train shapes -o runs/shapes")
@@ -233,6 +234,18 @@ def shipped_snapshots() -> Path:
 def shipped_ledger() -> Path:
     """The ablation results in the package, one number per seed; see `ablations.ledger`."""
     return _shipped("ablations.json", "python tools/make_ledger.py")
+
+
+RACE_FILES = {
+    "features": "boxes_shapes.safetensors",
+    "weights": "race.safetensors",
+    "scores": "race.json",
+}
+
+
+def shipped_race(part: str) -> Path:
+    """A file of chapter 10's race in the package: its "features", "weights" or "scores"."""
+    return _shipped(RACE_FILES[part], "make race")
 
 
 def cache_dir() -> Path:

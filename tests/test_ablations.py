@@ -463,3 +463,15 @@ def test_comparison_marks_the_best_row_and_refuses_other_rows():
         compare_rows([column, Column("other", {"a": [1.0]}, {})], title="Table")
     with pytest.raises(ValueError, match="nothing to compare"):
         compare_rows([], title="Table")
+
+
+def test_panels_have_one_scale_if_distances_are_to_be_compared():
+    near = Column("near, %", {"a": [90.0], "b": [91.0]}, {})
+    far = Column("far, %", {"a": [40.0], "b": [60.0]}, {})
+    own, shared = (
+        [ax.get_xlim() for ax in compare_rows([near, far], title="x", has_one_scale=is_one).axes]
+        for is_one in (False, True)
+    )
+    assert own[0] != own[1]
+    assert shared[0] == shared[1]
+    assert shared[0][0] <= min(own[1]) and shared[0][1] >= max(own[0])

@@ -1,4 +1,4 @@
-"""The network's diagram, the environment, pictures for a second look, chapter 10's siblings."""
+"""The network's diagram, the environment, pictures for a second look."""
 
 from __future__ import annotations
 
@@ -8,11 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from blendmask_lite import PRESETS, BlendMask
 from blendmask_lite.course import environment, network_map, unusual_picture
-from blendmask_lite.course.siblings import learn, make_sibling, mean_crop_iou, prepare_lessons
-from blendmask_lite.masks import mask_boxes
-from blendmask_lite.structures import Target
 
 # The diagram
 
@@ -80,63 +76,3 @@ def test_folder_without_photographs_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("BLENDMASK_COCO", str(tmp_path))
     with pytest.raises(ValueError, match=r"BLENDMASK_COCO.*no \.jpg"):
         unusual_picture()
-
-
-# Siblings
-
-
-@pytest.fixture(scope="module")
-def model() -> BlendMask:
-    torch.manual_seed(0)
-    return BlendMask(PRESETS["nano"]).eval()
-
-
-def a_lesson(model):
-    masks = torch.zeros(2, 64, 64, dtype=torch.bool)
-    masks[0, 8:40, 8:30] = True
-    masks[1, 20:60, 30:60] = True
-    target = Target(boxes=mask_boxes(masks), labels=torch.tensor([0, 1]), masks=masks)
-    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(1))
-    return prepare_lessons(model, [image] * 3, [target] * 3, batch_size=2)
-
-
-@pytest.mark.parametrize(
-    ("merger", "num_bases"), [("blender", 4), ("weighted_sum", 32), ("assembler", 49)]
-)
-def test_sibling_learns_its_last_layers_and_nothing_else(model, merger, num_bases):
-    lessons = a_lesson(model)
-    sibling = make_sibling(model, merger=merger, num_bases=num_bases)
-    before = {name: value.clone() for name, value in sibling.state_dict().items()}
-    losses = list(learn(sibling, lessons, num_steps=12))
-    assert len(losses) == 12
-    assert losses[-1] < losses[0]
-    changed = {n for n, value in sibling.state_dict().items() if not value.equal(before[n])}
-    assert changed
-    assert all(name.startswith(("bottom.", "top_layer.")) for name in changed)
-    assert 0 <= mean_crop_iou(sibling, lessons) <= 1
-
-
-def test_sibling_keeps_the_features_and_begins_its_bases_anew(model):
-    sibling = make_sibling(model, merger="weighted_sum", num_bases=32)
-    own, other = model.state_dict(), sibling.state_dict()
-    assert own["fpn.lateral.c3.weight"].equal(other["fpn.lateral.c3.weight"])
-    assert other["bottom.bases.weight"].shape[0] == 32
-    again = make_sibling(model, merger="blender", num_bases=4, seed=1)
-    assert not again.state_dict()["bottom.bases.weight"].equal(own["bottom.bases.weight"])
-
-
-def test_making_a_sibling_leaves_the_global_random_state_and_the_model_alone(model):
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    torch.manual_seed(3)
-    expected = torch.rand(2)
-    torch.manual_seed(3)
-    sibling = make_sibling(model, merger="blender", num_bases=4)
-    assert torch.rand(2).equal(expected)
-    list(learn(sibling, a_lesson(model), num_steps=2))
-    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
-
-
-def test_lessons_come_in_batches(model):
-    lessons = a_lesson(model)
-    assert [len(lesson.targets) for lesson in lessons] == [2, 1]
-    assert lessons[0].output.bases.shape[0] == 2

@@ -178,12 +178,15 @@ class Column:
     half_widths: Mapping[str, float | None]
 
 
-def compare_rows(columns: Sequence[Column], *, title: str) -> DescribedFigure:
+def compare_rows(
+    columns: Sequence[Column], *, title: str, has_one_scale: bool = False
+) -> DescribedFigure:
     """One panel per column, with its rows at common heights; the best row's mark is filled.
 
     Args:
         columns: at least one, all with the same rows in the same order.
         title: over the figure.
+        has_one_scale: give all panels the same limits, so that distances can be compared.
 
     Raises:
         ValueError: no columns, or columns with different rows.
@@ -206,6 +209,10 @@ def compare_rows(columns: Sequence[Column], *, title: str) -> DescribedFigure:
     for place, (column, ax) in enumerate(zip(columns, axes[0], strict=True)):
         _draw(ax, column, means[column.title], PALETTE[1 + place % 3])
         ax.set_yticks(range(len(names)), names if place == 0 else [""] * len(names), fontsize=9)
+    if has_one_scale:
+        limits = [ax.get_xlim() for ax in axes[0]]
+        for ax in axes[0]:
+            ax.set_xlim(min(low for low, _ in limits), max(high for _, high in limits))
     return figure
 
 
