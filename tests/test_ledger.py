@@ -11,7 +11,7 @@ import torch
 
 from blendmask_lite.figures.plots import intervals_figure
 from blendmask_lite.files import shipped_ledger
-from blendmask_lite.research.ablations.ledger import read_ledger
+from blendmask_lite.research.ablations.ledger import read_ledger, read_merging
 from blendmask_lite.research.ablations.report import bootstrap_interval, estimate
 from blendmask_lite.research.ablations.tables import PAPER_ROWS
 
@@ -35,6 +35,20 @@ def test_every_row_of_the_paper_has_its_numbers(number):
         found = estimate(table.ours()[row.name])
         assert found.mean == pytest.approx(reported["ours"]["AP"]["mean"], abs=1e-3)
         assert len(found.values) == len(table.seeds) == len(report["seeds"])
+
+
+def test_every_finished_way_of_merging_has_its_numbers():
+    report = json.loads((ROOT / "docs/ablations/merging.json").read_text())
+    steps = read_merging()
+    assert list(steps) == [step["title"] for step in report["steps"]]
+    for reported in report["steps"]:
+        step = steps[reported["title"]]
+        assert step.iterations == reported["iterations"]
+        assert list(step.rows) == [name for name, own in reported["rows"].items() if own]
+        for name, columns in step.rows.items():
+            for column, values in columns.items():
+                assert values == pytest.approx(reported["rows"][name][column], abs=1e-3)
+    assert len(steps["Table 1"].rows["attentions 4 x 4"]["mask AP"]) >= 1
 
 
 def test_bootstrap_leaves_out_both_ends():

@@ -21,8 +21,9 @@ LEDGER = ROOT / "blendmask_lite" / "data" / "ablations.json"
 
 def ledger_text() -> str:
     """What the file must hold."""
-    reports = sorted((ROOT / "docs" / "ablations").glob("table*.json"))
-    return collect_ledger([json.loads(each.read_text()) for each in reports])
+    folder = ROOT / "docs" / "ablations"
+    tables = [json.loads(each.read_text()) for each in sorted(folder.glob("table*.json"))]
+    return collect_ledger(tables, json.loads((folder / "merging.json").read_text()))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,14 @@ from typing import Any
 
 from blendmask_lite.files import shipped_ledger
 
-__all__ = ["LedgerRow", "LedgerTable", "collect_ledger", "read_ledger"]
+__all__ = [
+    "LedgerRow",
+    "LedgerStep",
+    "LedgerTable",
+    "collect_ledger",
+    "read_ledger",
+    "read_merging",
+]
 
 COLUMNS = ("box AP", "AP", "IoU", "IoU overlapping")  # the columns of ours that are kept
 
@@ -61,8 +68,29 @@ class LedgerTable:
         return {row.name: row.ours[column] for row in self.rows}
 
 
-def collect_ledger(reports: Sequence[dict[str, Any]]) -> str:
-    """The ledger as JSON, from the JSON of each `ablations.report.TableReport`."""
+@dataclass(frozen=True)
+class LedgerStep:
+    """Ways of merging that were trained alike; a step of `ablations.merging.PLAN`.
+
+    Attributes:
+        title: of the step.
+        iterations: of every run, 8 images each.
+        rows: row -> column of `ablations.merging.COLUMNS` -> one value per seed, percent; a row
+            that was not run is left out.
+    """
+
+    title: str
+    iterations: int
+    rows: dict[str, dict[str, tuple[float, ...]]]
+
+
+def collect_ledger(reports: Sequence[dict[str, Any]], merging: dict[str, Any]) -> str:
+    """The ledger as JSON.
+
+    Args:
+        reports: the JSON of each `ablations.report.TableReport`.
+        merging: that of an `ablations.merging.MergingReport`.
+    """
     tables = []
     for report in sorted(reports, key=lambda each: each["table"]):
         rows = [
@@ -85,13 +113,37 @@ def collect_ledger(reports: Sequence[dict[str, Any]]) -> str:
             rows=tuple(rows),
         )
         tables.append(asdict(table))
-    return json.dumps(tables, indent=1) + "\n"
+    steps = []
+    for step in merging["steps"]:
+        found = {
+            name: {column: tuple(round(v, 3) for v in values) for column, values in own.items()}
+            for name, own in step["rows"].items()
+            if own
+        }
+        steps.append(asdict(LedgerStep(step["title"], step["iterations"], found)))
+    return json.dumps({"tables": tables, "merging": steps}, indent=1) + "\n"
 
 
 def read_ledger() -> dict[int, LedgerTable]:
     """Number -> table, for those that come with the package."""
-    content = json.loads(shipped_ledger().read_text(encoding="utf-8"))
-    return {each["number"]: _table(each) for each in content}
+    return {each["number"]: _table(each) for each in _shipped()["tables"]}
+
+
+def read_merging() -> dict[str, LedgerStep]:
+    """Title -> step, of the comparison of ways of merging."""
+    steps = {}
+    for step in _shipped()["merging"]:
+        rows = {
+            name: {column: tuple(values) for column, values in own.items()}
+            for name, own in step["rows"].items()
+        }
+        steps[step["title"]] = LedgerStep(**step | {"rows": rows})
+    return steps
+
+
+def _shipped() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(shipped_ledger().read_text(encoding="utf-8"))
+    return content
 
 
 def _table(content: dict[str, Any]) -> LedgerTable:
