@@ -13,6 +13,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from torch.nn import functional as F
 
@@ -43,21 +44,27 @@ def train(preset: str, folder: Path) -> int:
         return status
     DATA.mkdir(exist_ok=True)
     shutil.copy(run / "model.safetensors", DATA / name)
-    description = json.loads((run / "run.json").read_text())
     with (run / "evaluation.csv").open(newline="") as file:
         evaluations = list(csv.DictReader(file))
-    with (run / "metrics.csv").open(newline="") as file:
-        steps = list(csv.DictReader(file))
     log = {
         "command": f"blendmask-lite {' '.join(arguments)}",
-        "run": description,
-        "training_seconds": round(sum(float(step["seconds"]) for step in steps)),
+        **training_log(run),
         "evaluations": evaluations,
-        "losses": steps[:: len(steps) // 60] + steps[-1:],
     }
     target = (DATA / name).with_suffix(".json")
     write_atomically(target, (json.dumps(log, indent=1) + "\n").encode())
     return 0
+
+
+def training_log(run: Path) -> dict[str, Any]:
+    """Settings, versions and time of a training, and some sixty of its steps."""
+    with (run / "metrics.csv").open(newline="") as file:
+        steps = list(csv.DictReader(file))
+    return {
+        "run": json.loads((run / "run.json").read_text()),
+        "training_seconds": round(sum(float(step["seconds"]) for step in steps)),
+        "losses": steps[:: len(steps) // 60] + steps[-1:],
+    }
 
 
 def small_from_nano(nano: BlendMask) -> BlendMask:

@@ -1,14 +1,13 @@
 """Trains what chapter 10's race is run on, and runs it with several seeds: `make race`.
 
 First a network that learns boxes alone, then every contestant from new last layers on its features.
-A run that was stopped continues; features, scores and the first seed's weights are then written
-into the package.
+If it was stopped, the training of the features continues; the race begins anew. Features, scores
+and the first seed's weights are written into the package.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import shutil
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import Tensor
+from train_checkpoint import DATA, training_log
 
 from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.course.race import (
@@ -39,7 +39,6 @@ from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model
 from blendmask_lite.training.schedule import TRAIN_PRESETS, rescale
 
-DATA = Path(__file__).parent.parent / "blendmask_lite" / "data"
 ITERATIONS = 6000  # of the features' training
 LENGTHS = (100, 500)  # steps of the race
 SEEDS = range(5)
@@ -54,17 +53,6 @@ def train_features(run: Path) -> bool:
     model = BlendMask(config, bottom=NoBases())
     recipe = Recipe(config, PRESET_INFERENCE["nano"], schedule)
     return train_model(ShapesDataset(20_000), run, recipe, model=model, is_resumed=True, half=True)
-
-
-def training_log(run: Path) -> dict[str, Any]:
-    """How the features were trained: settings, versions, and every hundredth step."""
-    with (run / "metrics.csv").open(newline="") as file:
-        steps = list(csv.DictReader(file))
-    return {
-        "run": json.loads((run / "run.json").read_text()),
-        "training_seconds": round(sum(float(step["seconds"]) for step in steps)),
-        "losses": steps[:: len(steps) // 60] + steps[-1:],
-    }
 
 
 def race(log: dict[str, Any]) -> None:

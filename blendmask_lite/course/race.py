@@ -115,9 +115,8 @@ def make_contestant(features: BlendMask, config: ModelConfig, *, seed: int = 0) 
         contestant = BlendMask(
             config, inference=features.inference, class_names=features.class_names
         )
-    new = new_parts(contestant)
     kept = {n: value for n, value in features.state_dict().items() if not _is_new(n)}
-    contestant.load_state_dict(kept | new)
+    contestant.load_state_dict(contestant.state_dict() | kept)
     for name, parameter in contestant.named_parameters():
         parameter.requires_grad_(_is_new(name))
     return contestant.eval().to(features.device)
