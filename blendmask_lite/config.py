@@ -26,7 +26,15 @@ Interpolation = Literal["bilinear", "nearest"]
 Pooling = Literal["align", "pool"]
 
 # Our own backbones; others are named LIBRARY/NAME, such as timm/convnext_tiny.
-OWN_BACKBONES = ("small", "resnet18", "resnet34", "resnet50", "resnet101", "dla34")
+OWN_BACKBONES = (
+    "small",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "dla34",
+    "efficientnet_lite0",
+)
 BACKBONE_LIBRARIES = ("timm", "torchvision")
 # Strides of the backbone's layers, in pixels; below, those of the pyramid's levels.
 BACKBONE_STRIDES = {"c2": 4, "c3": 8, "c4": 16, "c5": 32}
@@ -291,11 +299,32 @@ _SMALL = replace(
     _NANO, levels=("p3", "p4", "p5"), size_limits=(48, 60), attention_size=14, mask_size=56
 )
 
+# Our choice for photographs on a laptop: a phone's backbone that learned on ImageNet, of which the
+# first five blocks stay as they are, and a narrow pyramid.
+_PHOTOS = ModelConfig(
+    pixel_mean=(127.0,) * 3,
+    pixel_std=(128.0,) * 3,
+    backbone="efficientnet_lite0",
+    frozen_stages=3,
+    pyramid_channels=96,
+    levels=("p3", "p4", "p5"),
+    num_shared_convs=2,
+    num_class_convs=0,
+    num_box_convs=0,
+    size_limits=(64, 128),
+    bottom="deeplab",
+    bottom_inputs=("p2", "p5"),
+    bottom_channels=64,
+    semantic_channels=64,
+    panoptic_channels=64,
+)
+
 PRESETS: MappingProxyType[str, ModelConfig] = MappingProxyType(
     {
         "nano": _NANO,
         "small": _SMALL,
         "nano_panoptic": replace(_NANO, num_stuff_classes=4),
+        "photos": _PHOTOS,
         # Released
         "r50": _R50,
         "r101": _R101,
@@ -321,11 +350,12 @@ _550 = InferenceConfig(test_size=550, max_size=916)
 _512 = InferenceConfig(test_size=512, max_size=736)
 _128 = InferenceConfig(test_size=128, max_size=214, stuff_area=64)
 _192 = InferenceConfig(test_size=192, max_size=320, stuff_area=144)
+_320 = InferenceConfig(test_size=320, max_size=534, stuff_area=400)
 
 PRESET_INFERENCE: MappingProxyType[str, InferenceConfig] = MappingProxyType(
     dict.fromkeys(PRESETS, InferenceConfig())
     | dict.fromkeys(("nano", "nano_panoptic"), _128)
-    | {"small": _192}
+    | {"small": _192, "photos": _320}
     | dict.fromkeys(("r50_550", "r50_550_dcni3", "rt_r50_paper", "rt_r101_paper"), _550)
     | dict.fromkeys(("rt_r50", "rt_r50_bn_head", "dla34"), _512)
 )

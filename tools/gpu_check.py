@@ -53,7 +53,8 @@ from blendmask_lite.training.resume import Recipe, compile_network
 from blendmask_lite.training.run import train_model
 from blendmask_lite.training.schedule import TRAIN_PRESETS, TrainConfig, rescale
 
-EVERY_PRESET = [*RELEASED_PRESETS, "r50_paper", "nano", "nano_panoptic"]
+OUR_PRESETS = ["nano", "small", "nano_panoptic", "photos"]  # small enough to be taken whole
+EVERY_PRESET = [*RELEASED_PRESETS, "r50_paper", *OUR_PRESETS]
 # Relative differences to float32 on the CPU that are allowed, of outputs and of a step's gradient.
 # Another order of sums is all that float32 may change; deformable samples of random features
 # amplify it, and bfloat16 has 8 bits.
@@ -189,7 +190,7 @@ def peak(device: torch.device, dtype: torch.dtype) -> float:
 def agreement(part: Part) -> None:
     """Outputs, losses and gradients of a step with random weights, against float32 on the CPU."""
     for name in EVERY_PRESET:
-        config = PRESETS[name] if name.startswith("nano") else thin(name, **WIDE_ENOUGH)
+        config = PRESETS[name] if name in OUR_PRESETS else thin(name, **WIDE_ENOUGH)
         model = random_model(config).train()
         images, targets = a_batch(config, (256, 320), num_images=2)
         exact = step_values(model, images, targets, torch.device("cpu"), "float32")

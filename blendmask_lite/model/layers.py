@@ -150,12 +150,15 @@ class FrozenBatchNorm2d(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def make_norm(kind: str, channels: int) -> nn.Module:
-    """A norm layer by its name in the config: frozen_bn, bn or gn (32 groups, or fewer)."""
+def make_norm(kind: str, channels: int, *, eps: float = 1e-5) -> nn.Module:
+    """A norm layer by its name in the config: frozen_bn, bn or gn (32 groups, or fewer).
+
+    `eps` is what a batch norm adds to the variance.
+    """
     if kind == "frozen_bn":
-        return FrozenBatchNorm2d(channels)
+        return FrozenBatchNorm2d(channels, eps=eps)
     if kind == "bn":
-        return BatchNorm2d(channels)
+        return BatchNorm2d(channels, eps=eps)
     if kind == "gn":
         return group_norm(channels)
     raise ValueError(f"norm {kind!r}: must be frozen_bn, bn or gn")
@@ -219,7 +222,7 @@ def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
     kernel = (conv.weight * scale[:, None, None, None]).to(conv.weight.dtype)
     shift = shift.to(kernel.dtype)
     dilation = (2, 2) if _is_slow_pointwise(x, conv) else conv.dilation
-    return F.conv2d(x, kernel, shift, conv.stride, conv.padding, dilation)
+    return F.conv2d(x, kernel, shift, conv.stride, conv.padding, dilation, conv.groups)
 
 
 def _is_slow_pointwise(x: Tensor, conv: nn.Conv2d) -> bool:

