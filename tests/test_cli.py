@@ -90,6 +90,25 @@ def test_training_and_evaluating_on_a_folder(root, tmp_path, capsys):
     assert "AP50" in capsys.readouterr().out
 
 
+def test_training_and_evaluating_on_some_classes_or_on_all_as_one(root, tmp_path, capsys):
+    out, scores = tmp_path / "run", tmp_path / "scores.json"
+    train = ["train", str(root), "--split", "train", "--iterations", "1", "--batch-size", "1"]
+    train += ["--size", "64", "--preset", "nano"]
+    assert main([*train, "-o", str(out), "--classes", "ring,star"]) == 0
+    assert load_model(out / "model.safetensors").class_names == ("star", "ring")
+    evaluate = ["evaluate", str(out / "model.safetensors"), str(root), "--split", "val"]
+    assert main(evaluate) == 1
+    assert "classes" in capsys.readouterr().err
+    assert main([*evaluate, "--classes", "ring,star", "--json", str(scores)]) == 0
+    one = [*train, "-o", str(tmp_path / "one"), "--one-class", "--validation", "val"]
+    assert main(one) == 0
+    assert load_model(tmp_path / "one" / "model.safetensors").class_names == ("object",)
+    assert main([*train, "-o", str(tmp_path / "none"), "--classes", "rings"]) == 1
+    assert "there is no 'rings'; close to it are ring" in capsys.readouterr().err
+    assert main(["evaluate", str(out / "model.safetensors"), "shapes", "--one-class"]) == 1
+    assert "--one-class: is for COCO's instances only" in capsys.readouterr().err
+
+
 TINY_RUN = ("--iterations", "4", "--batch-size", "2", "--size", "64", "--checkpoint-every", "2")
 
 
@@ -140,7 +159,9 @@ def test_a_run_continues_with_its_folder_alone(stopped, capsys):
         (["--weights", "other.pt"], "--weights is 'other.pt', was None"),
         (["--preset", "nano_panoptic"], "--preset is 'nano_panoptic', was 'nano'"),
         (["--frozen-stages", "3"], "frozen_stages is 3, was 0"),
-        (["--schedule", "laptop_photos"], "learning_rate is"),
+        (["--schedule", "photos"], "learning_rate is"),
+        (["--classes", "1"], "--classes is ('1',), was None"),
+        (["--one-class"], "--one-class is True, was None"),
         (["--deterministic"], "is_deterministic is True, was False"),
     ],
 )

@@ -521,3 +521,36 @@ def test_a_mask_encoded_from_its_part_is_the_text_of_the_whole(size, share):
     expected = encode_masks(masks)  # pycocotools looks at every pixel
     assert [encode_part(*each, size) for each in mask_parts(masks)] == expected
     assert [encode_part(everything, each, size) for each in masks] == expected
+
+
+def test_only_the_named_classes_are_read_and_images_without_them_stay_unless_filtered(tmp_path):
+    images = [{"id": i, "file_name": f"{i}.png", "height": 6, "width": 5} for i in (1, 2)]
+    crowd = annotation(4, category_id=90, iscrowd=1)
+    others = [annotation(1, category_id=7), annotation(2), annotation(3, image_id=2)]
+    write_folder(tmp_path, [*others, crowd], images=images)
+    dataset = CocoDataset(tmp_path, classes=("cat", "car"))
+    assert dataset.class_names == ("cat", "car") and dataset.category_ids == (7, 90)
+    sample = dataset.load(0)
+    assert sample.target.labels.tolist() == [0]
+    assert sample.target.semantic.unique().tolist() == [0, 2]  # the crowd covers the cat
+    assert len(dataset) == 2 and len(dataset.load(1).target) == 0
+    assert [each["id"] for each in dataset.ground_truth()["annotations"]] == [1, 4]
+    assert CocoDataset(tmp_path, classes=("cat",), filter_empty=True).image_ids == (1,)
+
+
+def test_all_classes_or_the_named_ones_are_read_as_one(tmp_path):
+    write_folder(tmp_path, [annotation(1, category_id=90), annotation(2, category_id=7)])
+    dataset = CocoDataset(tmp_path, is_one_class=True)
+    assert dataset.class_names == ("object",) and dataset.category_ids == (1,)
+    assert dataset.load(0).target.labels.tolist() == [0, 0]
+    assert [each["category_id"] for each in dataset.ground_truth()["annotations"]] == [1, 1]
+    named = CocoDataset(tmp_path, classes=("car",), is_one_class=True)
+    assert named.class_names == ("object",) and len(named.load(0).target) == 1
+
+
+def test_an_unknown_class_is_refused_with_the_names_that_are_close(tmp_path):
+    write_folder(tmp_path, [annotation(1)])
+    with pytest.raises(ValueError, match=r"classes: there is no 'cats'; close to it are cat"):
+        CocoDataset(tmp_path, classes=("cup", "cats"))
+    with pytest.raises(ValueError, match="classes: must name at least one"):
+        CocoDataset(tmp_path, classes=())

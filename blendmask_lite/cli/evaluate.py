@@ -14,6 +14,7 @@ from blendmask_lite.cli.options import (
     LVIS,
     SHAPES,
     VALIDATION_SEED,
+    add_class_options,
     add_device_options,
     apply_threads,
     find_device,
@@ -73,6 +74,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="most images at once; by default 1, and 8 on a GPU; the numbers do not depend on it",
     )
     parser.add_argument("--images", type=int, help="only the first N images")
+    add_class_options(parser)
     parser.add_argument("--ids", type=integers, metavar="ID,ID,...", help="only these image ids")
     parser.add_argument(
         "--folder", metavar="NAME", help="LVIS: only pictures of this folder, such as val2017"
@@ -194,6 +196,8 @@ def _open(options: argparse.Namespace, model: BlendMask) -> InstanceDataset:
             seed=VALIDATION_SEED,
             size=model.inference.test_size,
             has_stuff=options.panoptic and bool(model.stuff_names),
+            classes=options.classes,
+            is_one_class=options.one_class,
         )
     if options.folder is not None:
         if not isinstance(dataset, LvisDataset):

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Parser",
+    "add_class_options",
     "add_device_options",
     "add_threads_option",
     "apply_threads",
     "find_device",
     "integers",
+    "names",
     "num_cores",
     "open_dataset",
     "require_few",
@@ -89,6 +91,16 @@ def add_threads_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_class_options(parser: Any) -> None:
+    """Add --classes and --one-class, for `open_dataset`."""
+    parser.add_argument(
+        "--classes", type=names, metavar="NAME,NAME,...", help="of COCO data: only these classes"
+    )
+    parser.add_argument(
+        "--one-class", action="store_true", help='of COCO data: take all classes as one, "object"'
+    )
+
+
 def apply_threads(options: argparse.Namespace) -> None:
     """Set the number of CPU threads to --threads."""
     import torch
@@ -154,6 +166,11 @@ def integers(text: str) -> tuple[int, ...]:
     return numbers
 
 
+def names(text: str) -> tuple[str, ...]:
+    """Read `person,dining table` as ("person", "dining table"), for argparse."""
+    return tuple(part.strip() for part in text.split(","))
+
+
 def sizes(text: str) -> tuple[int, ...]:
     """Read `480,640-643` as (480, 640, 641, 642, 643), for argparse."""
     found: list[int] = []
@@ -191,6 +208,8 @@ def open_dataset(
     size: int = 128,
     has_stuff: bool = False,
     filter_empty: bool = False,
+    classes: tuple[str, ...] | None = None,
+    is_one_class: bool = False,
 ) -> InstanceDataset:
     """Open a folder in the layout of COCO or LVIS, or generate images for the word "shapes".
 
@@ -203,16 +222,26 @@ def open_dataset(
             if it is between 128 and 2048, and otherwise at the nearer of these two.
         has_stuff: also read the folder's panoptic annotations.
         filter_empty: leave out the folder's images without any object.
+        classes: of COCO's instances, the only ones to read; see `CocoDataset`.
+        is_one_class: read all classes of COCO's instances as one.
     """
     from blendmask_lite.datasets.coco import CocoDataset
     from blendmask_lite.datasets.lvis import LvisDataset
     from blendmask_lite.datasets.panoptic import PanopticDataset
     from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset
 
-    if root == SHAPES and not Path(root).exists():
+    is_shapes = root == SHAPES and not Path(root).exists()
+    is_lvis = split is not None and split.startswith(LVIS)
+    if (classes is not None or is_one_class) and (is_shapes or is_lvis or has_stuff):
+        option = "--one-class" if classes is None else "--classes"
+        raise ValueError(f"{option}: is for COCO's instances only")
+    if is_shapes:
         drawn = ShapesConfig(size=min(max(size, 128), 2048))
         return ShapesDataset(num_images, seed=seed, config=drawn)
-    if split is not None and split.startswith(LVIS):
+    if split is not None and is_lvis:
         return LvisDataset(root, split.removeprefix(LVIS), filter_empty=filter_empty)
-    kind = PanopticDataset if has_stuff else CocoDataset
-    return kind(root, split, filter_empty=filter_empty)
+    if has_stuff:
+        return PanopticDataset(root, split, filter_empty=filter_empty)
+    return CocoDataset(
+        root, split, filter_empty=filter_empty, classes=classes, is_one_class=is_one_class
+    )

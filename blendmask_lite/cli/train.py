@@ -50,7 +50,8 @@ NOT_STORED = ("run", "command", "command_line", "out", "resume", "debug")
 # Options that must stay the same in a run: its start, data and files. The training itself compares
 # the settings.
 KEPT = (
-    *("preset", "split", "validation", "images", "weights", "backbone_weights"),
+    *("preset", "split", "validation", "classes", "one_class", "images"),
+    *("weights", "backbone_weights"),
     *("half", "snapshots", "tensorboard", "watched_pictures"),
 )
 PLACES = ("root", "weights", "backbone_weights")  # files and folders, or special words
@@ -103,6 +104,8 @@ def _train(options: argparse.Namespace, ranks: Ranks) -> int:
             size=max(config.train_sizes),
             has_stuff=architecture.num_stuff_classes > 0,
             filter_empty=options.images is None,
+            classes=options.classes,
+            is_one_class=options.one_class,
         )
     except (ValueError, OSError) as error:
         if Path(options.root).exists() or not getattr(options, "is_root_stored", False):
@@ -280,7 +283,8 @@ def make_inference_config(options: argparse.Namespace, config: TrainConfig) -> I
     """The preset's config, with a test size that the model is trained for."""
     preset = PRESET_INFERENCE[_preset(options)]
     sizes = config.train_sizes
-    is_fitting = min(sizes) <= preset.test_size <= max(sizes)
+    smallest, largest = config.jitter or (1, 1)
+    is_fitting = min(sizes) * smallest <= preset.test_size <= max(sizes) * largest
     if options.size is None and options.max_size is None and is_fitting:
         return preset
     return replace(preset, test_size=sizes[-1], max_size=config.max_size)
@@ -296,4 +300,6 @@ def _open_validation(options: argparse.Namespace, config: TrainConfig) -> Instan
         num_images=VALIDATION_SHAPES,
         seed=config.seed + VALIDATION_SEED,
         size=make_inference_config(options, config).test_size,
+        classes=options.classes,
+        is_one_class=options.one_class,
     )

@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from blendmask_lite.cli.options import SHAPES, add_device_options, integers, sizes, two_numbers
+from blendmask_lite.cli.options import (
+    SHAPES,
+    add_class_options,
+    add_device_options,
+    integers,
+    sizes,
+    two_numbers,
+)
 from blendmask_lite.config import PRESETS
 from blendmask_lite.training.schedule import SCHEDULES, TrainConfig
 
@@ -65,6 +72,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="split to evaluate on while training; best.safetensors is the model with the best "
         "mask AP",
     )
+    add_class_options(data)
     data.add_argument("--images", type=integers, metavar="ID,ID,...", help="only these image ids")
     data.add_argument(
         "--workers",

@@ -59,6 +59,8 @@ class CocoDataset:
         root: the folder.
         split: its name; None selects the only one there is.
         filter_empty: leave out images without any object, as training does.
+        classes: names of the classes to read; None reads all. Other objects become background.
+        is_one_class: read all of these as one class, "object".
         cache: keep decoded images and compressed masks in memory; every `load` of an image then
             returns the same tensor, which must not be written to.
 
@@ -71,7 +73,7 @@ class CocoDataset:
     Raises:
         ValueError: there is no such folder or split; there are several splits and none is named;
             the annotation file is damaged or inconsistent (the message names file and annotation
-            id); or `filter_empty` leaves no image.
+            id); there is no class of a name; or `filter_empty` leaves no image.
     """
 
     _prefix = "instances_"  # of the annotation files' names
@@ -82,11 +84,17 @@ class CocoDataset:
         split: str | None = None,
         *,
         filter_empty: bool = False,
+        classes: Sequence[str] | None = None,
+        is_one_class: bool = False,
         cache: bool = False,
     ) -> None:
         self.root = Path(root)
         self.split, self.annotation_file = find_split(self.root, split, self._prefix)
         content = self._read()
+        if classes is not None:
+            content = content.of_classes(classes)
+        if is_one_class:
+            content = content.as_one_class()
         self.class_names = tuple(content.categories.values())
         self.category_ids = tuple(content.categories)
         self.stuff_names: tuple[str, ...] = ()

@@ -7,13 +7,14 @@ same rules. Polygons and run lengths are checked when they are decoded, in `coco
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import reprlib
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -43,6 +44,7 @@ MAX_NAME_BYTES = 255  # of a file's or folder's name, on all common systems
 MAX_MASK_PIXELS = 2**32  # of all masks of an image together
 MAX_SEGMENT_ID = 2**24  # three bytes of a segment image
 MAX_COORDINATE = 1e9  # pixels
+ONE_CLASS = "object"  # the name of a class that holds all others
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,35 @@ class AnnotationFile:
     images: dict[int, dict[str, Any]]
     annotations: dict[int, list[dict[str, Any]]]
     categories: dict[int, str]
+
+    def of_classes(self, names: Sequence[str]) -> AnnotationFile:
+        """All images, but only the annotations and categories of these names.
+
+        Raises:
+            ValueError: there is no such category, or no name is given.
+        """
+        known = set(self.categories.values())
+        for name in names:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=3)
+                hint = f"; close to it are {', '.join(close)}" if close else ""
+                raise ValueError(f"classes: there is no {name!r}{hint}")
+        if not names:
+            raise ValueError("classes: must name at least one")
+        categories = {number: name for number, name in self.categories.items() if name in names}
+        annotations = {
+            image_id: [each for each in own if each["category_id"] in categories]
+            for image_id, own in self.annotations.items()
+        }
+        return replace(self, annotations=annotations, categories=categories)
+
+    def as_one_class(self) -> AnnotationFile:
+        """All annotations, in one category named `ONE_CLASS`."""
+        annotations = {
+            image_id: [each | {"category_id": 1} for each in own]
+            for image_id, own in self.annotations.items()
+        }
+        return replace(self, annotations=annotations, categories={1: ONE_CLASS})
 
 
 def read_annotations(path: Path) -> AnnotationFile:
