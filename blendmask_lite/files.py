@@ -15,6 +15,7 @@ from pathlib import Path
 __all__ = [
     "cache_dir",
     "is_stream",
+    "photos_folder",
     "read_text",
     "require_apart",
     "require_folder",
@@ -258,6 +259,23 @@ def cache_dir() -> Path:
     import platformdirs
 
     return platformdirs.user_cache_path("blendmask_lite", appauthor=False)
+
+
+def photos_folder() -> Path:
+    """The photographs with masks in `data/photos` of a clone, for `CocoDataset`.
+
+    They are no part of the package, which stays small without them.
+
+    Raises:
+        FileNotFoundError: the package was not installed from a clone with `pip install -e`.
+    """
+    folder = Path(str(files("blendmask_lite"))).parent / "data" / "photos"
+    if not (folder / "annotations" / "instances_photos.json").is_file():
+        raise FileNotFoundError(
+            f"{folder}: the photographs come with a clone of the repository only. In a clone: pip "
+            "install -e . (and, if they were deleted: git checkout -- data/photos)"
+        )
+    return folder
 
 
 def _shipped(name: str, command: str) -> Path:
