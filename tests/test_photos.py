@@ -69,8 +69,8 @@ def test_photograph_has_author_free_licence_and_source_in_both_files(image):
     assert len(cells) == 5 and all(cells)
     assert image["author"] and image["author"] in cells[1]
     assert cells[2].lower() == licence["name"].lower()
-    package = image["source"].split(" (")[0].split(",")[0]
-    assert package and package in cells[3]
+    package, *origin = image["source"].split("; ")
+    assert ", " in package and all(part in cells[3] for part in (package, *origin))
 
 
 def test_every_file_is_described_and_the_folder_stays_small():
@@ -112,9 +112,12 @@ def test_masks_lie_in_the_image_and_have_the_areas_and_boxes_of_the_file(image):
 
 
 @all_photos()
-def test_a_pixel_belongs_to_one_object_but_at_the_seams(image):
-    masks = CocoDataset(ROOT).select([image["id"]]).load(0).target.masks
-    twice = masks.sum(dim=0, dtype=torch.int64) > 1
-    # Polygons of neighbours are rounded apart from each other, by less than a pixel.
-    around = torch.nn.functional.avg_pool2d(twice.float()[None, None], 5, stride=1)
-    assert around.max() < 0.9
+def test_a_pixel_belongs_to_one_object_or_to_a_tie_and_its_wearer(image):
+    target = CocoDataset(ROOT).select([image["id"]]).load(0).target
+    is_tie = target.labels == COCO_THINGS.index("tie")
+    twice = target.masks[~is_tie].sum(dim=0) > 1
+    # Outlines of neighbours are rounded apart from each other: seams are at most 2 pixels thick.
+    thinned = -torch.nn.functional.max_pool2d(-twice[None, None].float(), 3, stride=1)
+    assert thinned.max() == 0
+    for tie in target.masks[is_tie]:
+        assert (tie & target.masks[~is_tie]).flatten(1).sum(dim=1).max() > 0.9 * tie.sum()
