@@ -78,7 +78,7 @@ def test_the_lowest_versions_are_the_floors_of_pyproject():
     project = {
         "dependencies": ["torch>=2.11"],
         "optional-dependencies": {
-            **{name: [] for name in ("timm", "export", "tensorboard", "test", "dev")},
+            **{name: [] for name in ("timm", "hub", "export", "tensorboard", "test", "dev")},
             "course": ["ipykernel>=7.4,<8"],
         },
     }
@@ -217,6 +217,7 @@ HEAVY = {
     "anywidget",
     "IPython",
     "pandas",
+    "huggingface_hub",
 }
 
 

@@ -17,7 +17,15 @@ __all__ = ["floors", "main"]
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv-lowest"
-EXTRAS = ("course", "timm", "export", "tensorboard", "test", "dev")  # that the fast tests need
+EXTRAS = (
+    "course",
+    "timm",
+    "hub",
+    "export",
+    "tensorboard",
+    "test",
+    "dev",
+)  # that the fast tests need
 
 
 def floors(project: dict) -> list[str]:

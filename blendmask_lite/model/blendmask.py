@@ -30,12 +30,13 @@ from blendmask_lite.model.mask_head import MaskHead
 from blendmask_lite.model.merge import Merger, require_merger
 from blendmask_lite.model.output import BlendMaskOutput
 from blendmask_lite.model.panoptic import merge_things_and_stuff, semantic_labels
+from blendmask_lite.model.pretrained import Pretrained
 from blendmask_lite.structures import Detections, PanopticResult, UnpastedDetections
 
 __all__ = ["BlendMask", "place_detections"]
 
 
-class BlendMask(nn.Module):
+class BlendMask(Pretrained, nn.Module):
     """The complete model (BlendMask, section 3).
 
     Args:

@@ -41,6 +41,7 @@ __all__ = [
     "build_model",
     "load_model",
     "load_weights",
+    "plain_content",
     "read_checkpoint",
     "save_model",
     "write_checkpoint",
@@ -223,6 +224,18 @@ def write_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> No
     Raises:
         ValueError: metadata that JSON cannot hold, or that contains itself.
     """
+    content = plain_content(checkpoint)
+    if checkpoint.training is None:
+        write_atomically(Path(path), _as_safetensors(content, checkpoint.state))
+        return
+    # Through memory: torch would store the file's name, and call a full disk a broken archive.
+    buffer = io.BytesIO()
+    torch.save(content | {"state": checkpoint.state, "training": checkpoint.training}, buffer)
+    write_atomically(Path(path), buffer.getvalue())
+
+
+def plain_content(checkpoint: Checkpoint) -> dict[str, Any]:
+    """All of a checkpoint but its tensors, as values that JSON has."""
     content: dict[str, Any] = {
         "format": FORMAT,
         "config": dataclasses.asdict(checkpoint.config),
@@ -235,13 +248,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> No
         content["category_ids"] = list(checkpoint.category_ids)
     if checkpoint.own_parts:
         content["own_parts"] = checkpoint.own_parts
-    if checkpoint.training is None:
-        write_atomically(Path(path), _as_safetensors(content, checkpoint.state))
-        return
-    # Through memory: torch would store the file's name, and call a full disk a broken archive.
-    buffer = io.BytesIO()
-    torch.save(content | {"state": checkpoint.state, "training": checkpoint.training}, buffer)
-    write_atomically(Path(path), buffer.getvalue())
+    return content
 
 
 def _as_safetensors(content: Mapping[str, Any], state: Mapping[str, Tensor]) -> bytes:
