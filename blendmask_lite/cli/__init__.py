@@ -26,7 +26,7 @@ COMMANDS = {
     "evaluate": "box and mask AP, or panoptic quality, of a checkpoint",
     "segment": "find the objects of pictures",
     "shapes": "generate an instance data set in COCO format",
-    "data": "fetch COCO or a part of it, check a data set",
+    "data": "fetch a part of COCO, convert labelme's files, check a data set",
     "ablations": "train the rows of a table of the paper on generated shapes",
     "models": "list the presets and the published checkpoints",
     "convert": "turn weights of the authors' released code into a checkpoint",

@@ -1,4 +1,4 @@
-"""Fetch and check data sets in COCO's layout."""
+"""Fetch, make and check data sets in COCO's layout."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from blendmask_lite.datasets.check import FolderCheck, SplitCheck, check_folder
 from blendmask_lite.datasets.check.problems import KINDS, Findings
 from blendmask_lite.datasets.coco_download import COCO_URL, SPLITS, STORE, download_coco
+from blendmask_lite.datasets.labelme import convert_labelme
 from blendmask_lite.files import require_apart, require_writable, write_atomically
 from blendmask_lite.terminal import counter, printable, table
 
@@ -178,8 +179,55 @@ def _run_coco(options: argparse.Namespace) -> int:
     return 0
 
 
+LABELME_EPILOG = """examples:
+  blendmask-lite data labelme photos -o flowers
+      photos/**/*.json and their images become flowers/train, with annotations
+  blendmask-lite data labelme photos -o flowers --val 0.2
+      about a fifth of the images becomes flowers/val
+"""
+
+
+def _add_labelme(subcommands: Any) -> None:
+    parser: argparse.ArgumentParser = subcommands.add_parser(
+        "labelme",
+        help="turn labelme's files and their images into a folder in COCO's layout",
+        description="Turn the JSON files of labelme in a folder, and the images that they name, "
+        "into a folder in COCO's layout. Polygons, rectangles, circles and masks become objects; "
+        "shapes of one label and one group id are one object. Nothing is written if a file or "
+        "shape is damaged. Call it again after more labelling: it replaces what it has written.",
+        epilog=LABELME_EPILOG,
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="with label files, also in subfolders")
+    parser.add_argument("-o", "--out", required=True, metavar="ROOT", help="folder to write into")
+    parser.add_argument(
+        "--val",
+        type=float,
+        metavar="SHARE",
+        help="share of the images for the split val, such as 0.2; by default all are in train",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the choice for val; default 0")
+    parser.set_defaults(run=_run_labelme)
+
+
+def _run_labelme(options: argparse.Namespace) -> int:
+    """Convert labelme's files, and print what there is now."""
+    found = convert_labelme(
+        options.folder, options.out, val_share=options.val, seed=options.seed, progress=counter
+    )
+    for split, num_images in found.num_images.items():
+        num = found.num_objects[split]
+        print(f"{printable(found.root)}: {split}, {num_images} images with {num} objects")
+    print(f"classes: {printable(', '.join(found.class_names))}")
+    if found.num_unlabelled:
+        print(f"{found.num_unlabelled} images have no label file and were left out")
+    if found.num_other:
+        print(f"{found.num_other} JSON files are not labelme's and were left out")
+    return 0
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     subcommands = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
     _add_coco(subcommands)
+    _add_labelme(subcommands)
     _add_check(subcommands)

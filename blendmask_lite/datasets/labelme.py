@@ -1,0 +1,429 @@
+"""A folder of labelme's JSON files and their images, turned into a folder in COCO's layout.
+
+Objects are labelme's own instances: each shape is one, and shapes of one label and one group id
+are one together. `outlines.labelme_file` goes the other way.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import math
+import os
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import torch
+from PIL import Image, ImageOps
+from pycocotools import mask as coco_mask
+
+from blendmask_lite.datasets.coco_entries import (
+    TEXT,
+    index_entries,
+    is_id,
+    is_number,
+    read_annotations,
+    read_lists,
+    refuse_in,
+    shortened,
+)
+from blendmask_lite.datasets.coco_format import (
+    category_records,
+    completed,
+    decode_masks,
+    encode_masks,
+    image_record,
+    run_length,
+)
+from blendmask_lite.files import require_apart, require_folder, write_atomically
+from blendmask_lite.images import (
+    IMAGE_SUFFIXES,
+    MAX_PIXELS,
+    decode_image,
+    exif_orientation,
+    open_image,
+)
+from blendmask_lite.terminal import printable
+
+__all__ = ["LabelmeFolder", "convert_labelme"]
+
+Progress = Callable[[str], Callable[[int, int], None]]
+
+MARK = "converted from labelme's files by blendmask_lite"  # in annotation files of our own
+SPLITS = ("train", "val")
+ROUNDNESS = 0.1  # pixels between a circle and the polygon that stands for it
+FARTHEST = 1e6  # pixels, of a point from the image's corner
+NO_AREA = ("line", "linestrip", "point", "points")
+QUALITY = 95  # of images that are stored again, as JPEG's
+
+
+@dataclass(frozen=True)
+class LabelmeFolder:
+    """What `convert_labelme` has done.
+
+    Attributes:
+        root: the folder in COCO's layout.
+        class_names: in the order of the labels, which is that of the alphabet.
+        num_images, num_objects: by split.
+        num_unlabelled: images of the folder that no label file names; they are left out.
+        num_other: JSON files without shapes, left out, too.
+    """
+
+    root: Path
+    class_names: tuple[str, ...]
+    num_images: dict[str, int]
+    num_objects: dict[str, int]
+    num_unlabelled: int
+    num_other: int
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """A label file: its image, and the objects in it.
+
+    Attributes:
+        path: of the label file.
+        name: of the image in the new folder: the label file's own, below the folder.
+        picture: the image's file; None if the label file itself holds the image.
+        size: (H, W) of the image as labelme shows it, upright.
+        objects: label and segmentation in COCO's form.
+    """
+
+    path: Path
+    name: str
+    picture: Path | None
+    size: tuple[int, int]
+    objects: list[tuple[str, Any]]
+
+
+def convert_labelme(
+    folder: str | Path,
+    root: str | Path,
+    *,
+    val_share: float | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> LabelmeFolder:
+    """Write ROOT/annotations/instances_train.json and the images, from labelme's files.
+
+    All files are read and checked before anything is written, and the annotation files are written
+    last. Images are copied as they are, except that those which are stored lying on their side are
+    stored again, upright, as labelme shows them.
+
+    Args:
+        folder: searched for label files, with its subfolders.
+        root: made if it is missing. A second call replaces what the first has written.
+        val_share: between 0 and 1; about this share of the images becomes the split "val", at least
+            one. An image's place depends on its name and the seed, so images that come later move
+            none.
+        seed: of the places.
+        progress: called with the name of what is counted; returns a callback (done, total).
+
+    Raises:
+        ValueError: a label file or its image is damaged or missing, or a shape is none; the
+            message names file and shape. There is no label file or no shape. A share or a seed is
+            out of range.
+        OSError: the root cannot be written into, or has files of the same names from elsewhere.
+    """
+    folder, root = Path(folder), Path(root)
+    if val_share is not None and not 0 < val_share < 1:
+        raise ValueError(f"--val {val_share:g}: must be between 0 and 1")
+    if seed < 0:
+        raise ValueError(f"--seed {seed}: must be at least 0")
+    if not folder.is_dir():
+        raise ValueError(f"{printable(folder)}: no such folder")
+    inside = Path(os.path.realpath(root))
+    if inside.is_relative_to(os.path.realpath(folder)):
+        raise ValueError(f"{printable(root)}: is in the folder of the label files; choose another")
+    report = progress or (lambda what: lambda done, total: None)
+    labelled, num_other = _read_all(folder, report("label files"))
+    names = sorted({label for each in labelled for label, _ in each.objects})
+    if not names:
+        raise ValueError(f"{printable(folder)}: no label file with a shape")
+    chosen = set() if val_share is None else _validation(labelled, val_share, seed)
+    splits = {"train": [each for each in labelled if each.name not in chosen]}
+    if chosen:
+        splits["val"] = [each for each in labelled if each.name in chosen]
+    contents = {split: _content(members, names) for split, members in splits.items()}
+    for content in contents.values():
+        index_entries(content, refuse_in(folder))  # what `CocoDataset` would refuse
+    _write(root, splits, contents, report("images"))
+    return LabelmeFolder(
+        root=root,
+        class_names=tuple(names),
+        num_images={split: len(content["images"]) for split, content in contents.items()},
+        num_objects={split: len(content["annotations"]) for split, content in contents.items()},
+        num_unlabelled=_count_unlabelled(folder, labelled),
+        num_other=num_other,
+    )
+
+
+# ------------------------------------------------------------------ reading
+
+
+def _read_all(folder: Path, report: Callable[[int, int], None]) -> tuple[list[_Labelled], int]:
+    """The label files of a folder, in the order of their names; and how many others there are."""
+    paths = [path for path in _files(folder) if path.suffix.lower() == ".json"]
+    found: list[_Labelled] = []
+    owners: dict[str, Path] = {}  # of images
+    for done, path in enumerate(paths, start=1):
+        labelled = _read(path, folder)
+        report(done, len(paths))
+        if labelled is None:
+            continue
+        found.append(labelled)
+        if labelled.picture is not None:
+            picture = os.path.realpath(labelled.picture)
+            if picture in owners:
+                both = f"{printable(owners[picture])} and {printable(path)}"
+                raise ValueError(f"{both}: name the same image, {printable(labelled.picture)}")
+            owners[picture] = path
+    return found, len(paths) - len(found)
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files of a folder but hidden ones, such as macOS' "._1.json"."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part[0] == "." for part in path.relative_to(folder).parts)
+    )
+
+
+def _count_unlabelled(folder: Path, labelled: Sequence[_Labelled]) -> int:
+    used = {os.path.realpath(each.picture) for each in labelled if each.picture is not None}
+    images = {os.path.realpath(p) for p in _files(folder) if p.suffix.lower() in IMAGE_SUFFIXES}
+    return len(images - used)
+
+
+def _read(path: Path, folder: Path) -> _Labelled | None:
+    """A label file, checked; None if it is another program's, without shapes.
+
+    Raises:
+        ValueError: it is damaged; names file and shape.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{printable(path)}: is damaged or not JSON ({error})") from None
+    if not isinstance(content, dict) or "shapes" not in content:
+        return None
+    if not isinstance(content["shapes"], list):
+        raise ValueError(f"{printable(path)}: shapes = {shortened(content['shapes'])} is no list")
+    picture, suffix, size = _find_image(path, content)
+    given = (content.get("imageHeight"), content.get("imageWidth"))
+    if None not in given and given != size:
+        (height, width), said = size, f"{shortened(given[1])} x {shortened(given[0])}"
+        raise ValueError(
+            f"{printable(path)}: its labels are for {said} pixels, but its image is {width} x "
+            f"{height} (upright, as labelme shows it)"
+        )
+    return _Labelled(
+        path=path,
+        name=path.relative_to(folder).with_suffix(suffix).as_posix(),
+        picture=picture,
+        size=size,
+        objects=_objects(path, content["shapes"], size),
+    )
+
+
+def _find_image(path: Path, content: dict[str, Any]) -> tuple[Path | None, str, tuple[int, int]]:
+    """The image's file (None: imageData is the image), the ending of its name, and its size."""
+    name: Any = content.get("imagePath")
+    if not TEXT.holds(name):
+        raise ValueError(f"{printable(path)}: imagePath = {shortened(name)} is no file name")
+    picture = path.parent / PureWindowsPath(name).as_posix()
+    if not picture.exists() and content.get("imageData") is not None:
+        data, place = _image_data(path, content), f"{path}: imageData"
+        height, width = decode_image(data, name=place, max_pixels=MAX_PIXELS).shape[1:]
+        with Image.open(io.BytesIO(data)) as image:
+            return None, f".{(image.format or 'png').lower()}", (height, width)
+    try:
+        with open_image(picture) as image:
+            width, height = image.size
+            is_lying = exif_orientation(image) > 4
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{printable(path)}: imagePath: {error}") from None
+    return picture, picture.suffix, (width, height) if is_lying else (height, width)
+
+
+def _image_data(path: Path, content: dict[str, Any]) -> bytes:
+    try:
+        return base64.b64decode(content["imageData"], validate=True)
+    except (TypeError, ValueError):
+        raise ValueError(f"{printable(path)}: imageData is damaged") from None
+
+
+def _objects(path: Path, shapes: list[Any], size: tuple[int, int]) -> list[tuple[str, Any]]:
+    """Label and segmentation of each object: polygons, or run lengths if a part is a mask."""
+    parts: dict[tuple[str, object], list[Any]] = defaultdict(list)  # by label and group
+    for number, shape in enumerate(shapes):
+        try:
+            label, group = _label_and_group(shape)
+            parts[label, ("alone", number) if group is None else group].append(_part(shape, size))
+        except ValueError as error:
+            raise ValueError(f"{printable(path)}: shapes[{number}]: {error}") from None
+    objects: list[tuple[str, Any]] = []
+    for (label, _), own in parts.items():
+        if all(isinstance(part, list) for part in own):
+            objects.append((label, [polygon for part in own for polygon in part]))
+        else:
+            masks = decode_masks([run_length(part, size) for part in own], size)
+            objects.append((label, encode_masks(masks.any(dim=0, keepdim=True))[0]))
+    return objects
+
+
+def _label_and_group(shape: object) -> tuple[str, int | None]:
+    if not isinstance(shape, dict):
+        raise ValueError(f"is {shortened(shape)}, which is no shape")
+    label: Any = shape.get("label")
+    group = shape.get("group_id")
+    if not TEXT.holds(label) or not label.strip():
+        raise ValueError(f"label = {shortened(label)} is not text on one line")
+    if group is not None and not is_id(group):
+        raise ValueError(f"group_id = {shortened(group)} is not a whole number")
+    return label.strip(), group
+
+
+def _part(shape: dict[str, Any], size: tuple[int, int]) -> Any:
+    """A shape's segmentation: one polygon, or run lengths if it is a mask."""
+    kind, points = shape.get("shape_type") or "polygon", shape.get("points")
+    if not isinstance(points, list) or not all(map(_is_point, points)):
+        raise ValueError(f"points = {shortened(points)} is no list of x and y")
+    part: Any
+    if kind == "mask":
+        part = _mask(shape.get("mask"), points, size)
+    else:
+        part = [[float(side) for point in _outline(kind, points) for side in point]]
+    if coco_mask.area(run_length(part, size)) == 0:
+        raise ValueError(f"the {kind} covers no pixel of the image")
+    return part
+
+
+def _is_point(value: object) -> bool:
+    if not isinstance(value, list) or len(value) != 2:
+        return False
+    return all(is_number(side) and abs(side) < FARTHEST for side in value)
+
+
+def _outline(kind: object, points: list[list[float]]) -> Sequence[Sequence[float]]:
+    """The corners of a shape."""
+    corners = {"rectangle": 2, "circle": 2, "oriented_rectangle": 4, "polygon": len(points)}
+    if not isinstance(kind, str) or kind not in corners:
+        why = "has no area; draw its outline" if kind in NO_AREA else "is of no known type"
+        raise ValueError(f"shape_type = {shortened(kind)}: {why}, or remove it")
+    if len(points) != corners[kind] or (kind == "polygon" and len(points) < 3):
+        wanted = "at least 3" if kind == "polygon" else corners[kind]
+        raise ValueError(f"a {kind} with {len(points)} points, expected {wanted}")
+    if kind == "rectangle":
+        (x0, y0), (x1, y1) = points
+        return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
+    if kind == "circle":
+        (x, y), edge = points
+        radius = math.dist((x, y), edge)
+        num = max(12, math.ceil(math.pi / math.acos(1 - min(ROUNDNESS / max(radius, 1), 1))))
+        turns = [2 * math.pi * step / num for step in range(num)]
+        return [(x + radius * math.cos(turn), y + radius * math.sin(turn)) for turn in turns]
+    return points
+
+
+def _mask(text: object, points: list[list[float]], size: tuple[int, int]) -> dict[str, Any]:
+    """A mask in PNG, in base64, whose upper left pixel is the first point."""
+    if not isinstance(text, str) or not points:
+        raise ValueError("a mask without an image of it, or without points")
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError:
+        raise ValueError("mask is damaged") from None
+    pixels = decode_image(data, name="mask", max_pixels=MAX_PIXELS).amax(dim=0) > 0
+    x, y = (round(side) for side in points[0])
+    (height, width), (rows, columns) = size, pixels.shape
+    whole = torch.zeros(size, dtype=torch.bool)
+    inside = pixels[max(-y, 0) : max(height - y, 0), max(-x, 0) : max(width - x, 0)]
+    whole[max(y, 0) : max(y + rows, 0), max(x, 0) : max(x + columns, 0)] = inside
+    return encode_masks(whole[None])[0]
+
+
+# ------------------------------------------------------------------ writing
+
+
+def _validation(labelled: Sequence[_Labelled], share: float, seed: int) -> set[str]:
+    """Names of the images for validation: those whose place, 0 to 1, is below the share."""
+    if len(labelled) < 2:
+        raise ValueError(f"--val {share:g}: there is only one labelled image")
+    places = {}
+    for each in labelled:
+        digest = hashlib.sha256(f"{seed} {each.name}".encode()).digest()
+        places[each.name] = int.from_bytes(digest[:8], "big") / 2**64
+    num = sum(place < share for place in places.values())
+    return set(sorted(places, key=places.__getitem__)[: min(max(num, 1), len(places) - 1)])
+
+
+def _content(labelled: Sequence[_Labelled], class_names: Sequence[str]) -> dict[str, Any]:
+    """The content of an instances file."""
+    ids = {name: number for number, name in enumerate(class_names, start=1)}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image_id, each in enumerate(labelled, start=1):
+        images.append(image_record(image_id, each.size, each.name))
+        for label, segmentation in each.objects:
+            annotation = {"id": len(annotations) + 1, "image_id": image_id}
+            annotation |= {"category_id": ids[label], "segmentation": segmentation}
+            annotations.append(completed(annotation, run_length(segmentation, each.size)))
+    categories = category_records(class_names, list(ids.values()))
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    return {"info": {"description": MARK}} | content
+
+
+def _write(
+    root: Path,
+    splits: dict[str, list[_Labelled]],
+    contents: dict[str, dict[str, Any]],
+    report: Callable[[int, int], None],
+) -> None:
+    """Write images and annotation files; refuse first what would replace another's files."""
+    files = {split: root / "annotations" / f"instances_{split}.json" for split in SPLITS}
+    own = {root / split / name for split, file in files.items() for name in _earlier(file)}
+    targets = {root / split / each.name: each for split in splits for each in splits[split]}
+    inputs = [path for each in targets.values() for path in (each.path, each.picture) if path]
+    require_apart([*files.values(), *targets], inputs, "one of labelme's files")
+    for target, each in targets.items():
+        if target not in own and target.exists() and target.read_bytes() != _stored(each):
+            raise FileExistsError(f"{printable(target)}: another image is there; choose another -o")
+    require_folder(root)
+    for file in files.values():  # the old ones must not describe a mixture of two calls' images
+        file.resolve().unlink(missing_ok=True)
+    for done, (target, each) in enumerate(targets.items(), start=1):
+        write_atomically(target, _stored(each), is_durable=False)
+        report(done, len(targets))
+    for split, content in contents.items():
+        write_atomically(files[split], json.dumps(content).encode())
+
+
+def _earlier(file: Path) -> list[str]:
+    """Names of the images that an earlier call described in an annotation file."""
+    if not file.exists():
+        return []
+    info = read_lists(file).get("info")
+    if not isinstance(info, dict) or info.get("description") != MARK:
+        raise FileExistsError(f"{printable(file)}: is there, from elsewhere; choose another -o")
+    return [image["file_name"] for image in read_annotations(file).images.values()]
+
+
+def _stored(labelled: _Labelled) -> bytes:
+    """The bytes of an image, upright."""
+    if labelled.picture is None:
+        data = _image_data(labelled.path, json.loads(labelled.path.read_bytes()))
+    else:
+        data = labelled.picture.read_bytes()
+    with Image.open(io.BytesIO(data)) as image:
+        if exif_orientation(image) == 1:
+            return data
+        buffer, kind = io.BytesIO(), "JPEG" if image.format == "MPO" else image.format
+        ImageOps.exif_transpose(image).save(buffer, kind, quality=QUALITY)
+        return buffer.getvalue()
