@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
 
+from blendmask_lite.cli import _make_parser
 from blendmask_lite.course.exercises import all_exercises
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -88,6 +90,15 @@ def test_title_of_a_chapter_links_to_its_words_in_the_glossary(path):
     linked = set(re.findall(r"\]\(\.\./docs/glossary\.md#([^)]+)\)", title))
     own = [word for word, text in glossary().items() if f"notebooks/{path.name}" in text]
     assert linked == {re.sub(r"[^\w\- ]", "", word.lower()).replace(" ", "-") for word in own}
+
+
+def test_the_commands_of_the_guide_to_labelling_are_understood():
+    text = (ROOT / "docs" / "labelling.md").read_text()
+    lines = re.findall(r"^blendmask-lite (.+)$", text, re.MULTILINE)
+    assert len(lines) == 8
+    for words in map(shlex.split, lines):
+        if "--write" not in words:
+            assert _make_parser(words).parse_args(words).run
 
 
 def test_readme_counts_the_exercises():

@@ -43,7 +43,10 @@ SEALED = ("weights/pickles.py",)
 # Templates of the theme; and source code, where Sphinx marks names that a module only passes on
 # with a way back to a place that its reference does not have.
 SPHINX_OWN = ("_static", "_modules")
-GUIDES = ("models", "data", "training", "evaluation", "ablations", "lab", "gallery", "gpu")
+GUIDES = (
+    *("models", "data", "labelling", "training", "evaluation"),
+    *("ablations", "lab", "gallery", "gpu"),
+)
 LOOK_UP = ("glossary", "differences")
 
 
