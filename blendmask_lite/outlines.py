@@ -94,8 +94,6 @@ def mask_polygons(mask: Tensor, tolerance: float | None = None) -> list[Polygon]
     """
     [((rows, columns), part)] = mask_parts(mask[None])
     pixels = part.cpu().numpy()
-    if pixels.size == 0:
-        return []
     if tolerance is None:
         tolerance = max(LEAST_TOLERANCE, TOLERANCE * float(np.sqrt(pixels.sum())))
     holes = (hole for rings in _rings(pixels) for hole in rings[1:])

@@ -214,7 +214,7 @@ def test_a_hub_that_cannot_be_reached_is_one_line(model, site):
         ("me/none", "no such repository on the Hub"),
         ("me/empty", "the repository has no model.safetensors"),
         ("me/gated", "grant access"),
-        ("me/a--b", "."),
+        ("me/a--b", "Cannot have --"),
     ],
 )
 def test_what_the_hub_refuses_is_one_line(name, words, site):

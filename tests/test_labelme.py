@@ -107,11 +107,13 @@ def test_a_circle_is_given_by_its_center_and_a_point_on_it(folder, root):
 
 def test_a_mask_may_reach_over_the_border(folder, root):
     pixels = np.ones((8, 6), bool)
-    pixels[0, 5] = False
-    write(folder, "a", shape([[-2, 26], [3, 33]], kind="mask", mask=mask_text(pixels)))
-    wanted = box(26, 30, 0, 4)
-    wanted[26, 3] = False
-    assert torch.equal(only_target(folder, root).masks[0], wanted)
+    pixels[3, 2] = False
+    low = shape([[-2, 26], [3, 33]], kind="mask", mask=mask_text(pixels))
+    high = shape([[37, -3], [42, 4]], kind="mask", mask=mask_text(pixels))
+    write(folder, "a", low, high)
+    wanted = torch.stack([box(26, 30, 0, 4), box(0, 5, 37, 40)])
+    wanted[0, 29, 0] = wanted[1, 0, 39] = False
+    assert torch.equal(only_target(folder, root).masks, wanted)
 
 
 def test_a_group_is_one_object_for_each_of_its_labels(folder, root):
@@ -234,10 +236,11 @@ def test_images_without_shapes_stay_and_images_without_labels_are_counted(folder
     write(folder, "empty")
     (folder / "new.png").write_bytes(encoded(picture()))
     (folder / "results.json").write_text("[]")
+    (folder / "settings.json").write_text("{}")
     (folder / "._a.json").write_bytes(b"\0")
     found = convert_labelme(folder, root)
     assert (found.num_images, found.num_objects) == ({"train": 2}, {"train": 1})
-    assert (found.num_unlabelled, found.num_other) == (1, 1)
+    assert (found.num_unlabelled, found.num_other) == (1, 2)
 
 
 # ------------------------------------------------------------------ splits
@@ -391,6 +394,7 @@ def test_a_shape_that_is_none_is_named_and_nothing_is_written(given, words, fold
         ({"imageWidth": "40"}, r"its labels are for '40' x 30 pixels"),
         ({"imagePath": "b.png"}, r"imagePath: .*b\.png: no such picture"),
         ({"imagePath": 7}, r"imagePath = 7 is no file name"),
+        ({"imagePath": "a" * 300}, r"imagePath: .*cannot be read as a picture \(.*name too long"),
         ({"imagePath": "."}, r"imagePath: .*it is a folder"),
         ({"imagePath": "a.json"}, r"imagePath: .*cannot be read as a picture"),
         ({"imagePath": "b.png", "imageData": "?"}, r"imageData is damaged"),
@@ -428,6 +432,20 @@ def test_a_folder_without_labels_is_refused(folder, root, tmp_path):
         convert_labelme(tmp_path / "none", root)
     with pytest.raises(ValueError, match="--seed -1"):
         convert_labelme(folder, root, seed=-1)
+
+
+def test_a_name_that_no_coco_reader_takes_is_refused(folder, root):
+    write(folder, "a", shape(SQUARE)).rename(folder / "a\nb.json")
+    with pytest.raises(ValueError, match=r"image 1: file_name = 'a\\nb.png' is not the name"):
+        convert_labelme(folder, root)
+    assert not root.exists()
+
+
+def test_a_place_that_cannot_be_written_to_is_said_before_the_work(folder, root):
+    (folder / "a.json").write_text("{")
+    root.write_text("mine")
+    with pytest.raises(OSError, match="cannot be written"):
+        convert_labelme(folder, root)
 
 
 def test_sizes_may_be_missing_from_the_label_file(folder, root):

@@ -40,7 +40,7 @@ from blendmask_lite.datasets.coco_format import (
     image_record,
     run_length,
 )
-from blendmask_lite.files import require_apart, require_folder, write_atomically
+from blendmask_lite.files import require_apart, require_writable, write_atomically
 from blendmask_lite.images import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
@@ -140,6 +140,8 @@ def convert_labelme(
     inside = Path(os.path.realpath(root))
     if inside.is_relative_to(os.path.realpath(folder)):
         raise ValueError(f"{printable(root)}: is in the folder of the label files; choose another")
+    for split in SPLITS:
+        require_writable(_annotation_file(root, split))
     report = progress or (lambda what: lambda done, total: None)
     labelled, num_other = _read_all(folder, report("label files"))
     names = sorted({label for each in labelled for label, _ in each.objects})
@@ -238,7 +240,7 @@ def _find_image(path: Path, content: dict[str, Any]) -> tuple[Path | None, str, 
     if not TEXT.holds(name):
         raise ValueError(f"{printable(path)}: imagePath = {shortened(name)} is no file name")
     picture = path.parent / PureWindowsPath(name).as_posix()
-    if not picture.exists() and content.get("imageData") is not None:
+    if not os.path.exists(picture) and content.get("imageData") is not None:
         data, place = _image_data(path, content), f"{path}: imageData"
         height, width = decode_image(data, name=place, max_pixels=MAX_PIXELS).shape[1:]
         with Image.open(io.BytesIO(data)) as image:
@@ -387,7 +389,7 @@ def _write(
     report: Callable[[int, int], None],
 ) -> None:
     """Write images and annotation files; refuse first what would replace another's files."""
-    files = {split: root / "annotations" / f"instances_{split}.json" for split in SPLITS}
+    files = {split: _annotation_file(root, split) for split in SPLITS}
     own = {root / split / name for split, file in files.items() for name in _earlier(file)}
     targets = {root / split / each.name: each for split in splits for each in splits[split]}
     inputs = [path for each in targets.values() for path in (each.path, each.picture) if path]
@@ -395,7 +397,6 @@ def _write(
     for target, each in targets.items():
         if target not in own and target.exists() and target.read_bytes() != _stored(each):
             raise FileExistsError(f"{printable(target)}: another image is there; choose another -o")
-    require_folder(root)
     for file in files.values():  # the old ones must not describe a mixture of two calls' images
         file.resolve().unlink(missing_ok=True)
     for done, (target, each) in enumerate(targets.items(), start=1):
@@ -403,6 +404,10 @@ def _write(
         report(done, len(targets))
     for split, content in contents.items():
         write_atomically(files[split], json.dumps(content).encode())
+
+
+def _annotation_file(root: Path, split: str) -> Path:
+    return root / "annotations" / f"instances_{split}.json"
 
 
 def _earlier(file: Path) -> list[str]:
