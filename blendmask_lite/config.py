@@ -238,6 +238,15 @@ class InferenceConfig:
         }
         return replace(self, **given) if given else self
 
+    def resized(self, test_size: int | None, max_size: int | None) -> InferenceConfig:
+        """A copy with another test size; `max_size` keeps its ratio to it unless it is given."""
+        if test_size is None or max_size is not None:
+            return self.changed(test_size=test_size, max_size=max_size)
+        longest = INFERENCE_RANGES["max_size"][1]
+        checked = self.changed(test_size=test_size, max_size=int(longest))
+        ratio = self.max_size / self.test_size
+        return self.changed(test_size=test_size, max_size=round(checked.test_size * ratio))
+
 
 _R50 = ModelConfig(
     channel_order="bgr",

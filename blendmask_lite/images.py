@@ -1,6 +1,6 @@
-"""Image files as tensors: one reader for the command line, the data sets and the lab.
+"""Images as tensors: one reader of files for all of the package, and resizing.
 
-Chapter 01 of the course. All readers here behave alike:
+Chapter 01 of the course. All readers of files here behave alike:
 
 - They read the first frame of any format that Pillow knows, from regular files only, and follow
   links.
@@ -12,29 +12,44 @@ Chapter 01 of the course. All readers here behave alike:
 
 from __future__ import annotations
 
+import glob
 import io
 import os
+import re
 import stat
 import warnings
-from typing import IO
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+from torch.nn import functional as F
 
 from blendmask_lite.terminal import printable
+from blendmask_lite.web import receive_bytes
 
 __all__ = [
     "DEEP_MODES",
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
+    "AnyImage",
     "decode_image",
+    "each_image",
     "exif_orientation",
+    "image_tensor",
+    "list_images",
     "open_image",
     "read_image",
     "read_stored_colors",
     "read_stored_image",
+    "read_url",
+    "resize_for_test",
+    "resize_image",
+    "resized_size",
 ]
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -43,6 +58,11 @@ DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # grey values of more tha
 TOO_LARGE = f"it has more than {MAX_PIXELS} pixels, as a decompression bomb would"
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 ORIENTATION = 0x0112  # of EXIF; 1 is upright, 5 to 8 exchange height and width
+ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:/")  # a path keeps one slash; "C:/" is a disk
+
+# What users have an image as: a path, a PIL image, an array (H, W, 3) or a tensor (3, H, W).
+AnyImage: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
+SINGLE = (str, os.PathLike, Image.Image, np.ndarray, Tensor)
 
 
 def read_image(path: str | os.PathLike[str]) -> Tensor:
@@ -113,6 +133,157 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     return _opened(path, path)
 
 
+def each_image(images: AnyImage | Iterable[AnyImage]) -> Iterator[AnyImage]:
+    """Single images, in order, from all that users pass; files are listed but not yet read.
+
+    Args:
+        images: an image, or an iterable of images. Paths may name folders and patterns, as in
+            `list_images`; arrays and tensors may have an axis more, for several images.
+
+    Raises:
+        FileNotFoundError: as in `list_images`.
+        ValueError: as in `list_images`, or something that is no image at all.
+    """
+    if isinstance(images, str | os.PathLike):
+        yield from list_images([images])
+    elif isinstance(images, np.ndarray | Tensor):
+        yield from images if images.ndim == 4 else [images]
+    elif isinstance(images, Image.Image):
+        yield images
+    elif isinstance(images, Iterable) and not isinstance(images, bytes | dict):
+        for place, image in enumerate(images):
+            if not isinstance(image, SINGLE):
+                raise ValueError(_no_image(f"images[{place}]", type(image).__name__))
+            yield from each_image(image)
+    else:
+        raise ValueError(_no_image("images", type(images).__name__))
+
+
+def image_tensor(image: AnyImage, name: str) -> Tensor:
+    """(3, H, W) uint8 RGB of a single image. Tensors are returned as they are.
+
+    Files are turned upright as their EXIF data says, PIL images are not: users draw on them.
+    `name` is for errors.
+
+    Raises:
+        FileNotFoundError: as in `open_image`.
+        ValueError: as in `open_image`, or an array of another shape or type.
+    """
+    if isinstance(image, Tensor):
+        return image
+    if isinstance(image, Image.Image):
+        _require_readable(image, name)
+        return _decoded(image, name)
+    if not isinstance(image, np.ndarray):
+        return read_image(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(_no_image(name, f"an array {image.shape} of {image.dtype}"))
+    return torch.from_numpy(image.transpose(2, 0, 1).copy())
+
+
+def _no_image(name: str, found: str) -> str:
+    return (
+        f"{name}: {found}; expected a path, a PIL image, an array (H, W, 3) of uint8 or a tensor "
+        "(3, H, W), in RGB"
+    )
+
+
+def list_images(
+    names: Iterable[str | os.PathLike[str]], *, is_recursive: bool = False
+) -> list[Path]:
+    """The image files that are meant; they are not opened.
+
+    Args:
+        names: files of any suffix; folders, for the files in them with one of `IMAGE_SUFFIXES`; and
+            patterns such as "photos/**/*.jpg", for all files that match.
+        is_recursive: whether folders inside the folders are searched, too.
+
+    Returns:
+        In the order of the names; files of a folder or pattern are sorted.
+
+    Raises:
+        FileNotFoundError: there is no such file, or none that matches the pattern.
+        ValueError: a folder has no images, or a name is an address on the web.
+    """
+    paths: list[Path] = []
+    for path in map(Path, names):
+        name = str(path)
+        if path.is_dir():
+            inside = path.rglob("*") if is_recursive else path.iterdir()
+            found = [file for file in inside if file.suffix.lower() in IMAGE_SUFFIXES]
+            refusal: OSError | ValueError = ValueError(f"{path}: a folder without images")
+        elif os.path.lexists(path):
+            found, refusal = [path], FileNotFoundError(f"{path}: no such file")
+        elif ADDRESS.match(name):
+            raise ValueError(
+                f"{name}: is an address, and only files are read here; "
+                "`blendmask_lite.images.read_url` fetches an image from the web"
+            )
+        elif glob.has_magic(name):
+            found = [Path(file) for file in glob.iglob(name, recursive=True)]
+            refusal = FileNotFoundError(f"{name}: no file matches")
+        else:
+            raise FileNotFoundError(f"{path}: no such file")
+        found = sorted(file for file in found if not file.is_dir())
+        if not found:
+            raise refusal
+        paths += found
+    return paths
+
+
+def read_url(
+    url: str, *, max_bytes: int = 50_000_000, seconds: float = 30.0, max_redirects: int = 5
+) -> Tensor:
+    """(3, H, W) uint8 RGB of an image on the web, upright; see `read_image`. Nothing is kept.
+
+    Args:
+        url: http or https.
+        max_bytes: a larger file is refused.
+        seconds: for all of it.
+        max_redirects: how often the server may name another address, to http or https.
+
+    Raises:
+        DownloadError: no network, no such file, or beyond one of the limits.
+        ValueError: `url` is no such address, or what the server sent is not an image.
+    """
+    content = receive_bytes(url, max_bytes=max_bytes, seconds=seconds, max_redirects=max_redirects)
+    return decode_image(content, name=url, max_pixels=MAX_PIXELS)
+
+
+def resized_size(size: tuple[int, int], shorter: int, longest: int) -> tuple[int, int]:
+    """(H, W) after resizing: the shorter side becomes `shorter`, or the longer one `longest`.
+
+    The smaller of the two results is used, rounded as in detectron2's ResizeShortestEdge; no side
+    falls below 1. All arguments must be at least 1.
+    """
+    if min(*size, shorter, longest) < 1:
+        raise ValueError(f"size {size}, shorter = {shorter}, longest = {longest}: all must be >= 1")
+    scale = shorter / min(size)
+    if max(size) * scale > longest:
+        scale = longest / max(size)
+    height, width = (max(int(side * scale + 0.5), 1) for side in size)
+    return height, width
+
+
+def resize_for_test(image: Tensor, test_size: int, max_size: int) -> Tensor:
+    """(3, H, W) image, uint8 or float, on any device, resized for inference; see `resized_size`."""
+    height, width = image.shape[-2:]
+    return resize_image(image, resized_size((height, width), test_size, max_size))
+
+
+def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """(3, H, W) image, uint8 or float, on any device, at another size: bilinear, antialiased."""
+    if tuple(image.shape[-2:]) == size:
+        return image
+    if image.dtype == torch.uint8 and (image.device.type != "cpu" or size == (1, 1)):
+        # Only CPUs have a kernel for antialiased bytes, and it fails for a single pixel. Rounded
+        # floats differ from its results by at most one step.
+        return resize_image(image.float(), size).round().clamp(0, 255).to(torch.uint8)
+    return F.interpolate(
+        image[None], size=size, mode="bilinear", align_corners=False, antialias=True
+    )[0]
+
+
 def exif_orientation(image: Image.Image) -> int:
     """How to turn an image to make it upright: EXIF's 1 to 8, where 1 means not at all.
 
@@ -140,17 +311,22 @@ def _opened(source: str | os.PathLike[str] | IO[bytes], name: object) -> Image.I
         raise _unreadable(name, TOO_LARGE) from None
     except Exception as error:  # Pillow raises struct.error, zlib.error, IndexError and more
         raise _unreadable(name, error) from None
-    refusal = None
-    if image.width * image.height > MAX_PIXELS:  # the program may have raised Pillow's limit
-        refusal = TOO_LARGE
-    elif image.mode == "F":
-        refusal = "its values are floating-point numbers of no known range; store 8 bits"
-    elif image.format == "EPS":
-        refusal = "PostScript, which another program would have to run"
-    if refusal is not None:
+    try:
+        _require_readable(image, name)
+    except ValueError:
         image.close()
-        raise _unreadable(name, refusal)
+        raise
     return image
+
+
+def _require_readable(image: Image.Image, name: object) -> None:
+    if image.width * image.height > MAX_PIXELS:  # the program may have raised Pillow's limit
+        raise _unreadable(name, TOO_LARGE)
+    if image.mode == "F":
+        text = "its values are floating-point numbers of no known range; store 8 bits"
+        raise _unreadable(name, text)
+    if image.format == "EPS":
+        raise _unreadable(name, "PostScript, which another program would have to run")
 
 
 def _require_size(image: Image.Image, path: object, size: tuple[int, int]) -> None:

@@ -162,6 +162,11 @@ class UnpastedDetections(_Objects):
 
     mask_threshold: float
 
+    @property
+    def masks(self) -> Tensor:
+        """(N, H, W) bool at the output size, pasted at every call."""
+        return paste_masks(self.mask_logits, self.boxes, self.image_size, self.mask_threshold)
+
     def mask_parts(self, *, is_reversed: bool = False) -> Iterator[tuple[Region, Tensor]]:
         """For each mask, a region that contains it, and the (h, w) bool pixels in that region.
 
@@ -174,9 +179,8 @@ class UnpastedDetections(_Objects):
     def pasted(self) -> Detections:
         """The same detections with whole-image masks."""
         values = dict(vars(self))
-        threshold = values.pop("mask_threshold")
-        masks = paste_masks(self.mask_logits, self.boxes, self.image_size, threshold)
-        return Detections(**values, masks=masks)
+        del values["mask_threshold"]
+        return Detections(**values, masks=self.masks)
 
 
 @dataclass(frozen=True)

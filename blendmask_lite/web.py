@@ -18,7 +18,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from blendmask_lite.files import write_atomically
 from blendmask_lite.terminal import counter, in_megabytes
@@ -30,6 +30,7 @@ __all__ = [
     "fetch",
     "is_offline",
     "receive",
+    "receive_bytes",
     "receive_range",
     "require_unchanged",
     "require_url",
@@ -205,6 +206,68 @@ def _receive_more(url: str, part: Path, tag: Path) -> bool:
     return total is None or _size(part) == total
 
 
+def receive_bytes(url: str, *, max_bytes: int, seconds: float, max_redirects: int) -> bytes:
+    """The content of a small file, in one attempt and within limits; nothing is kept on the disk.
+
+    Args:
+        url: http or https.
+        max_bytes: a larger file is refused before it is in memory.
+        seconds: for all of it; a server that stops sending may take up to twice as long.
+        max_redirects: how often the server may name another address. From https it may only be
+            https.
+
+    Raises:
+        DownloadError: offline, no network, no such file, or beyond one of the limits.
+        ValueError: `url` is no address on the web.
+    """
+    require_url(url)
+    if is_offline():
+        raise DownloadError(f"{url}: BLENDMASK_OFFLINE is set")
+    end = time.monotonic() + seconds
+    content = bytearray()
+    opener = urllib.request.build_opener(_FewRedirects(url, max_redirects))
+    try:
+        with opener.open(_request(url, {}), timeout=seconds) as response:
+            length = _content_length(response) or 0
+            while length <= max_bytes and (chunk := response.read1(CHUNK)):
+                content += chunk
+                length = max(length, len(content))
+                if time.monotonic() > end:
+                    raise TimeoutError
+    except urllib.error.HTTPError as error:
+        raise DownloadError(f"{url}: the server answers {error.code} {error.reason}") from None
+    except DownloadError:
+        raise
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        cause = getattr(error, "reason", error)
+        if isinstance(cause, TimeoutError):
+            raise DownloadError(f"{url}: not all of it came in {seconds:g} seconds") from None
+        raise DownloadError(f"{url}: {cause or type(cause).__name__}") from None
+    if length > max_bytes:
+        raise DownloadError(f"{url}: has more than {max_bytes} bytes, the most that are fetched")
+    if len(content) < length:
+        raise DownloadError(f"{url}: the connection ended after {len(content)} of {length} bytes")
+    return bytes(content)
+
+
+class _FewRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows at most `most` redirects from `url`, and none away from the web or from https."""
+
+    def __init__(self, url: str, most: int) -> None:
+        self.url, self.left = url, most
+
+    def redirect_request(
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Any:
+        """The next request; see urllib."""
+        if urllib.parse.urlsplit(newurl).scheme not in ("https", req.type):
+            raise DownloadError(f"{self.url}: redirects to {newurl}, which is not followed")
+        self.left -= 1
+        if self.left < 0:
+            raise DownloadError(f"{self.url}: too many redirects, the last one to {newurl}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
@@ -301,9 +364,14 @@ def _insist(url: str, step: Callable[[], bool], received: Callable[[], int], adv
 
 
 def _open_url(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
-    request = urllib.request.Request(url, headers={"User-Agent": "blendmask_lite", **headers})
-    response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT)
+    response: http.client.HTTPResponse = urllib.request.urlopen(
+        _request(url, headers), timeout=TIMEOUT
+    )
     return response
+
+
+def _request(url: str, headers: dict[str, str]) -> urllib.request.Request:
+    return urllib.request.Request(url, headers={"User-Agent": "blendmask_lite", **headers})
 
 
 def _content_range(response: http.client.HTTPResponse) -> tuple[int, int]:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import re
 import socket
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from blendmask_lite import web
 from blendmask_lite.files import cache_dir
+from blendmask_lite.images import read_url
 from blendmask_lite.web import DownloadError, fetch
 from blendmask_lite.weights.pickles import read_weights
 
@@ -332,3 +336,91 @@ def test_the_cache_is_where_the_system_has_caches_or_where_the_user_wants_it(mon
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     systems = {"darwin": Path.home() / "Library" / "Caches", "linux": tmp_path / "xdg"}
     assert cache_dir() == systems[sys.platform] / "blendmask_lite"
+
+
+# ------------------------------------------------------------------ one image, within limits
+
+
+def png(request) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (7, 5), "red").save(buffer, "PNG")
+    send(request, buffer.getvalue())
+
+
+def redirecting(place: str):
+    return lambda request: send(request, b"", status=302, Location=place)
+
+
+def drip(request) -> None:
+    """A byte at a time, for ever."""
+    request.send_response(200)
+    request.end_headers()
+    with contextlib.suppress(OSError):
+        while True:
+            request.wfile.write(b"x")
+            time.sleep(0.02)
+
+
+def silence(request) -> None:
+    """Promises much and sends nothing."""
+    request.send_response(200)
+    request.end_headers()
+    time.sleep(0.5)
+
+
+def endless(request) -> None:
+    """More than is fetched, without saying how much."""
+    request.send_response(200)
+    request.end_headers()
+    with contextlib.suppress(OSError):
+        while True:
+            request.wfile.write(bytes(10_000))
+
+
+def test_an_image_is_read_from_the_web_after_a_few_redirects(server):
+    server.script = [redirecting("/elsewhere"), redirecting(server.url), png]
+    image = read_url(server.url)
+    assert image.shape == (3, 5, 7) and image[:, 0, 0].tolist() == [255, 0, 0]
+    assert len(server.ranges) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (failing(404), "the server answers 404 Not Found"),
+        (redirecting("/again"), "too many redirects, the last one to "),
+        (redirecting("file:///etc/passwd"), "302 .*file:///etc/passwd"),
+        (redirecting("ftp://localhost/a.png"), "redirects to ftp://localhost/a.png, which is not"),
+        (lambda request: send(request, bytes(3000)), "has more than 2000 bytes"),
+        (lambda request: send(request, b"", length=10**12), "has more than 2000 bytes"),
+        (endless, "has more than 2000 bytes"),
+        (drip, "not all of it came in 0.2 seconds"),
+        (silence, "not all of it came in 0.2 seconds"),
+        (lambda request: send(request, b"x", length=2), "the connection ended after 1 of 2 bytes"),
+        (lambda request: request.wfile.write(b"nonsense"), "nonsense"),
+        (lambda request: None, "closed connection without response"),
+    ],
+)
+def test_what_exceeds_a_limit_or_fails_is_not_read(answer, message, server):
+    server.script = [answer]
+    with pytest.raises(DownloadError, match=f"^{re.escape(server.url)}: .*{message}"):
+        read_url(server.url, max_bytes=2000, seconds=0.2, max_redirects=3)
+    assert len(server.ranges) <= 4
+
+
+def test_a_page_is_no_image_and_a_file_is_no_address(server):
+    server.script = [page]
+    with pytest.raises(ValueError, match=r"R_50_3x.pth: cannot be read as a picture"):
+        read_url(server.url)
+    for address in ("file:///etc/passwd", "ftp://localhost/a.png", "photo.jpg"):
+        with pytest.raises(ValueError, match="no address that begins with http"):
+            read_url(address)
+
+
+def test_nothing_is_read_from_the_web_offline_or_without_a_network(server, monkeypatch):
+    with pytest.raises(DownloadError, match=r"nowhere\.invalid"):
+        read_url("http://nowhere.invalid/a.png")
+    monkeypatch.setenv("BLENDMASK_OFFLINE", "1")
+    with pytest.raises(DownloadError, match="BLENDMASK_OFFLINE is set"):
+        read_url(server.url)
+    assert server.ranges == []

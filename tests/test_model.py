@@ -149,7 +149,7 @@ def test_detections_can_be_picked(model):
         (torch.rand(1, 64, 64), r"images\[1\]: \(1, 64, 64\)"),
         (torch.zeros(3, 64, 64, dtype=torch.int64), r"images\[1\]: torch.int64"),
         (torch.rand(3, 0, 64), r"images\[1\].*without pixels"),
-        ("picture.jpg", r"images\[1\]: str"),
+        (7, r"images\[1\]: int"),
         (torch.full((3, 8, 8), 255.0), r"images\[1\]: values from 255 to 255; expected floats in"),
         (torch.full((3, 8, 8), 3.0).half(), r"images\[1\]: values from 3 to 3"),
         (torch.full((3, 8, 8), -1.5), r"images\[1\]: values from -1.5 to -1.5"),

@@ -13,10 +13,9 @@ from blendmask_lite.datasets.transforms import (
     TrainTransform,
     flip_horizontally,
     permute_channels,
-    resize_for_test,
     resize_sample,
-    resized_size,
 )
+from blendmask_lite.images import resize_for_test, resized_size
 from blendmask_lite.structures import Target
 
 

@@ -26,7 +26,6 @@ from PIL import Image
 
 from blendmask_lite.cli.options import add_device_options, apply_threads, find_device
 from blendmask_lite.datasets.coco_format import image_record
-from blendmask_lite.datasets.transforms import resize_for_test
 from blendmask_lite.evaluation.results import image_results
 from blendmask_lite.figures.detections import draw_detections
 from blendmask_lite.files import (
@@ -38,7 +37,7 @@ from blendmask_lite.files import (
     shipped_checkpoint,
     write_atomically,
 )
-from blendmask_lite.images import IMAGE_SUFFIXES, read_image
+from blendmask_lite.images import IMAGE_SUFFIXES, read_image, resize_for_test
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.structures import UnpastedDetections
 from blendmask_lite.terminal import clear_line, counter, first_line, printable

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blendmask_lite.datasets.sample import Sample
+from blendmask_lite.images import resize_image, resized_size
 from blendmask_lite.masks import mask_boxes
 from blendmask_lite.structures import UNLABELLED
 
@@ -26,9 +27,7 @@ __all__ = [
     "jitter_scale",
     "pad_sample",
     "permute_channels",
-    "resize_for_test",
     "resize_sample",
-    "resized_size",
 ]
 
 GREY = 128  # of padded pixels
@@ -126,27 +125,6 @@ def crop_sample(sample: Sample, window: tuple[int, int, int, int]) -> Sample:
     return replace(sample, image=image, target=replace(target, boxes=boxes))
 
 
-def resized_size(size: tuple[int, int], shorter: int, longest: int) -> tuple[int, int]:
-    """(H, W) after resizing: the shorter side becomes `shorter`, or the longer one `longest`.
-
-    The smaller of the two results is used, rounded as in detectron2's ResizeShortestEdge; no side
-    falls below 1. All arguments must be at least 1.
-    """
-    if min(*size, shorter, longest) < 1:
-        raise ValueError(f"size {size}, shorter = {shorter}, longest = {longest}: all must be >= 1")
-    scale = shorter / min(size)
-    if max(size) * scale > longest:
-        scale = longest / max(size)
-    height, width = (max(int(side * scale + 0.5), 1) for side in size)
-    return height, width
-
-
-def resize_for_test(image: Tensor, test_size: int, max_size: int) -> Tensor:
-    """(3, H, W) image, uint8 or float, on any device, resized for inference; see `resized_size`."""
-    height, width = image.shape[-2:]
-    return _resize_image(image, resized_size((height, width), test_size, max_size))
-
-
 def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:
     """The sample, which must not be `compact`, at another size (H, W).
 
@@ -161,7 +139,7 @@ def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:
     return _with_maps(
         sample,
         lambda maps, _: _resize_nearest(maps, size),
-        image=_resize_image(sample.image, size),
+        image=resize_image(sample.image, size),
         boxes=boxes * boxes.new_tensor([size[1] / width, size[0] / height]).repeat(2),
     )
 
@@ -267,18 +245,6 @@ def _without_empty(sample: Sample) -> Sample:
             masks=target.masks[is_left],
         ),
     )
-
-
-def _resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
-    if tuple(image.shape[-2:]) == size:
-        return image
-    if image.dtype == torch.uint8 and (image.device.type != "cpu" or size == (1, 1)):
-        # Only CPUs have a kernel for antialiased bytes, and it fails for a single pixel. Rounded
-        # floats differ from its results by at most one step.
-        return _resize_image(image.float(), size).round().clamp(0, 255).to(torch.uint8)
-    return F.interpolate(
-        image[None], size=size, mode="bilinear", align_corners=False, antialias=True
-    )[0]
 
 
 def _resize_nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from blendmask_lite.datasets.sample import InstanceDataset
-from blendmask_lite.datasets.transforms import resize_for_test
+from blendmask_lite.images import resize_for_test
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.inputs import padded_size
 from blendmask_lite.model.layers import evaluating

@@ -6,7 +6,7 @@ Chapters 00 and 05. `forward` predicts at every location, `predict` finds object
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from blendmask_lite.boxes import clip_boxes, has_sides, scale_boxes
 from blendmask_lite.config import InferenceConfig, ModelConfig
+from blendmask_lite.images import AnyImage, each_image
 from blendmask_lite.model import build
 from blendmask_lite.model.backbones import Backbone, make_backbone, require_backbone
 from blendmask_lite.model.bottom import BottomModule, require_bottom
@@ -25,7 +26,7 @@ from blendmask_lite.model.fcos import (
     select_candidates,
     suppress,
 )
-from blendmask_lite.model.inputs import batch_images, require_output_sizes, require_pixels
+from blendmask_lite.model.inputs import batch_images, input_batches, require_output_sizes
 from blendmask_lite.model.mask_head import MaskHead
 from blendmask_lite.model.merge import Merger, require_merger
 from blendmask_lite.model.output import BlendMaskOutput
@@ -264,46 +265,96 @@ class BlendMask(Pretrained, nn.Module):
             max_per_level=settings.candidates_per_level,
         )
 
-    @torch.no_grad()
     def predict(
         self,
-        images: Sequence[Tensor],
+        images: AnyImage | Iterable[AnyImage],
         *,
+        test_size: int | None = None,
+        max_size: int | None = None,
+        batch_size: int = 1,
         output_sizes: Sequence[tuple[int, int]] | None = None,
         score_threshold: float | None = None,
         max_detections: int | None = None,
     ) -> list[Detections]:
-        """Find the objects of every image. The images are not resized.
+        """Find the objects of every image.
 
         The model has to be in evaluation mode, as `load_model` returns it: in training mode its
         norms would use the statistics of these images and learn from them.
 
         Args:
-            images: tensors (3, H, W), RGB, float in [0, 1] or uint8; an empty list is allowed.
+            images: RGB, one or an iterable of them, which may be empty: paths, PIL images, arrays
+                (H, W, 3) of uint8, tensors (3, H, W) of uint8 or float in [0, 1]. A path may be a
+                folder or a pattern such as "photos/*.jpg"; arrays and tensors may have another axis
+                in front. Files are turned upright as their EXIF data says. OpenCV's arrays are BGR;
+                pass `array[..., ::-1]`.
+            test_size: shorter side of the resized image, pixels; by default that of `inference`.
+                But tensors are not resized unless this or `max_size` is given.
+            max_size: longest side allowed; by default its ratio to `test_size` is that of
+                `inference`.
+            batch_size: number of images that are computed together. More may be faster on a GPU,
+                and changes results slightly: images are padded to the size of the largest.
             output_sizes: (height, width) of the boxes and masks wanted, one per image; by default
-                the sizes of the images.
+                the sizes of the images as they were passed.
             score_threshold: 0 to 1; objects need a class probability x centerness above it, and
                 have the square root of that product as their score.
             max_detections: per image, at least 1.
 
         Returns:
-            One `Detections` per image.
+            Always a list: one `Detections` per image, in order; files of a folder or pattern are
+            sorted. It holds whole-image masks for all of them; see also `predict_each`.
 
         Raises:
-            ValueError: the model is in training mode; an image has the wrong shape or type, or
-                values below -1, above 2 or NaN; there is not one output size per image; or a
-                threshold or number is out of range.
+            FileNotFoundError: there is no such file, or none that matches a pattern.
+            ValueError: the model is in training mode; a file is not an image; a folder has none; an
+                array or tensor has the wrong shape or type, or values below -1, above 2 or NaN;
+                there is not one output size per image; a number is out of range; or a path is an
+                address on the web, from which `blendmask_lite.images.read_url` reads an image.
         """
-        self._require_predictable(images, output_sizes)
-        self.inference.changed(score_threshold=score_threshold, max_detections=max_detections)
-        if len(images) == 0:
-            return []
-        return self.find_objects(
-            self(images),
+        found = self.predict_each(
+            list(each_image(images)),  # what is missing is noticed before the work
+            test_size=test_size,
+            max_size=max_size,
+            batch_size=batch_size,
             output_sizes=output_sizes,
             score_threshold=score_threshold,
             max_detections=max_detections,
         )
+        return [objects.pasted() for objects in found]
+
+    @torch.no_grad()
+    def predict_each(
+        self,
+        images: AnyImage | Iterable[AnyImage],
+        *,
+        test_size: int | None = None,
+        max_size: int | None = None,
+        batch_size: int = 1,
+        output_sizes: Sequence[tuple[int, int]] | None = None,
+        score_threshold: float | None = None,
+        max_detections: int | None = None,
+    ) -> Iterator[UnpastedDetections]:
+        """The objects of one image after another, for long folders and for the frames of a video.
+
+        A batch is read and computed when its turn comes, and `images` may be a generator. Masks
+        stay unpasted until `pasted` or `masks` is called for. Arguments and errors are those of
+        `predict`.
+        """
+        self._require_evaluation()
+        self.inference.changed(score_threshold=score_threshold, max_detections=max_detections)
+        for batch in input_batches(
+            images,
+            self.inference,
+            test_size=test_size,
+            max_size=max_size,
+            batch_size=batch_size,
+            output_sizes=output_sizes,
+        ):
+            yield from self.place_objects(
+                self(batch.inputs),
+                output_sizes=batch.output_sizes,
+                score_threshold=score_threshold,
+                max_detections=max_detections,
+            )
 
     @torch.no_grad()
     def find_objects(
@@ -351,8 +402,11 @@ class BlendMask(Pretrained, nn.Module):
     @torch.no_grad()
     def predict_panoptic(
         self,
-        images: Sequence[Tensor],
+        images: AnyImage | Iterable[AnyImage],
         *,
+        test_size: int | None = None,
+        max_size: int | None = None,
+        batch_size: int = 1,
         output_sizes: Sequence[tuple[int, int]] | None = None,
         score_threshold: float | None = None,
         overlap: float | None = None,
@@ -363,8 +417,11 @@ class BlendMask(Pretrained, nn.Module):
         The objects are those of `predict`; the limits below default to `self.inference`.
 
         Args:
-            images: as `predict` takes them.
-            output_sizes: (height, width) wanted, one per image; by default those of the images.
+            images: these and the next four are arguments of `predict`.
+            test_size: shorter side of the resized image.
+            max_size: longest side allowed.
+            batch_size: number of images that are computed together.
+            output_sizes: (height, width) wanted, one per image.
             score_threshold: lowest score of an object; 0.45 in the released code, 0.2 in the
                 paper (section 4.4).
             overlap: largest share of an object's mask that better objects may cover.
@@ -382,22 +439,30 @@ class BlendMask(Pretrained, nn.Module):
             panoptic_overlap=overlap,
             stuff_area=stuff_area,
         )
-        self._require_predictable(images, output_sizes)
-        if len(images) == 0:
-            return []
-        output = self(images)
-        found = self.find_objects(output, output_sizes=output_sizes)
-        logits = self.panoptic_logits(output)
-        return [
-            merge_things_and_stuff(
-                objects,
-                semantic_labels(own, size, objects.image_size),
-                score_threshold=limits.panoptic_score_threshold,
-                overlap=limits.panoptic_overlap,
-                stuff_area=limits.stuff_area,
-            )
-            for objects, own, size in zip(found, logits, output.image_sizes, strict=True)
-        ]
+        self._require_evaluation()
+        results = []
+        for batch in input_batches(
+            list(each_image(images)),
+            self.inference,
+            test_size=test_size,
+            max_size=max_size,
+            batch_size=batch_size,
+            output_sizes=output_sizes,
+        ):
+            output = self(batch.inputs)
+            found = self.find_objects(output, output_sizes=batch.output_sizes)
+            logits = self.panoptic_logits(output)
+            results += [
+                merge_things_and_stuff(
+                    objects,
+                    semantic_labels(own, size, objects.image_size),
+                    score_threshold=limits.panoptic_score_threshold,
+                    overlap=limits.panoptic_overlap,
+                    stuff_area=limits.stuff_area,
+                )
+                for objects, own, size in zip(found, logits, output.image_sizes, strict=True)
+            ]
+        return results
 
     def name_labels(
         self,
@@ -430,15 +495,9 @@ class BlendMask(Pretrained, nn.Module):
         self.stuff_names = tuple(stuff_names)
         self.category_ids = tuple(category_ids)
 
-    def _require_predictable(
-        self, images: Sequence[Tensor], output_sizes: Sequence[tuple[int, int]] | None
-    ) -> None:
-        """Refuse bad arguments before the work, not after it."""
+    def _require_evaluation(self) -> None:
         if self.training:
             raise ValueError("the model is in training mode; call model.eval() before predicting")
-        require_pixels(images)
-        if output_sizes is not None:
-            require_output_sizes(output_sizes, len(images))
 
 
 def place_detections(

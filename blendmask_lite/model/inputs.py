@@ -5,7 +5,9 @@ Chapter 02. Users pass RGB; channel order, mean and deviation are the config's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from numbers import Integral
 from typing import Any
 
@@ -13,14 +15,72 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blendmask_lite.config import ModelConfig
+from blendmask_lite.config import InferenceConfig, ModelConfig
+from blendmask_lite.images import AnyImage, each_image, image_tensor, resize_for_test
 
-__all__ = ["batch_images", "padded_size", "require_output_sizes", "require_pixels"]
+__all__ = [
+    "InputBatch",
+    "batch_images",
+    "input_batches",
+    "padded_size",
+    "require_output_sizes",
+    "require_pixels",
+]
 
 # Our choice: resampling overshoots 0 and 1 a little, whereas pixels of 0 to 255 or in a network's
 # own convention lie far outside.
 LEAST_PIXEL, MOST_PIXEL = -1.0, 2.0
 MOST_SIDE = 65_536  # largest side of an output, pixels; a JPEG's is at most one less
+
+
+@dataclass(frozen=True)
+class InputBatch:
+    """Images that are computed together.
+
+    Attributes:
+        pictures: (3, H, W) each, as they were passed or read.
+        inputs: the same, resized.
+        output_sizes: (height, width) wanted for each.
+    """
+
+    pictures: list[Tensor]
+    inputs: list[Tensor]
+    output_sizes: list[tuple[int, int]]
+
+
+def input_batches(
+    images: AnyImage | Iterable[AnyImage],
+    inference: InferenceConfig,
+    *,
+    test_size: int | None,
+    max_size: int | None,
+    batch_size: int,
+    output_sizes: Sequence[tuple[int, int]] | None,
+) -> Iterator[InputBatch]:
+    """All that `BlendMask.predict` accepts, read batch by batch; its arguments and errors."""
+    if not _is_count(batch_size):
+        raise ValueError(
+            f"batch_size = {batch_size!r}: must be a whole number from 1 to {MOST_SIDE}"
+        )
+    settings = inference.resized(test_size, max_size)
+    keeps_tensors = test_size is None and max_size is None
+    if output_sizes is not None:
+        images = list(each_image(images))
+        require_output_sizes(output_sizes, len(images))
+    sources, start = each_image(images), 0
+    while some := list(islice(sources, int(batch_size))):
+        pictures = [image_tensor(each, f"images[{i}]") for i, each in enumerate(some, start)]
+        require_pixels(pictures, start=start)
+        inputs = [
+            picture
+            if keeps_tensors and isinstance(source, Tensor)
+            else resize_for_test(picture, settings.test_size, settings.max_size)
+            for source, picture in zip(some, pictures, strict=True)
+        ]
+        sizes = [(picture.shape[1], picture.shape[2]) for picture in pictures]
+        wanted = sizes if output_sizes is None else output_sizes[start : start + len(some)]
+        yield InputBatch(pictures, inputs, list(wanted))
+        start += len(some)
 
 
 def batch_images(
@@ -69,25 +129,28 @@ def padded_size(sizes: Sequence[tuple[int, int]], divisor: int) -> tuple[int, in
     return height, width
 
 
-def require_pixels(images: Sequence[Tensor]) -> None:
+def require_pixels(images: Sequence[Tensor], *, start: int = 0) -> None:
     """Refuse images that `batch_images` refuses, and floats that cannot be pixels in [0, 1].
 
     It reads every float once and waits for their device once: too slow for a training step.
 
     Args:
         images: as `batch_images` takes them; the list may be empty.
+        start: the place of the first one, for errors.
 
     Raises:
         ValueError: an image has the wrong shape or type, is sparse or without values ("meta"), or
             has values below -1, above 2 or NaN.
     """
-    for place, image in enumerate(images):
+    for place, image in enumerate(images, start):
         _require_image(image, place)
         is_empty = image.is_meta and type(image) is Tensor  # a subclass may bring its own values
         if is_empty or image.layout != torch.strided:
             kind = "a meta tensor" if is_empty else f"of layout {image.layout}"
             raise ValueError(f"images[{place}]: {kind}; expected a dense tensor with values")
-    floats = {place: image for place, image in enumerate(images) if image.is_floating_point()}
+    floats = {
+        place: image for place, image in enumerate(images, start) if image.is_floating_point()
+    }
     if not floats:
         return
     device = next(iter(floats.values())).device
@@ -111,14 +174,14 @@ def require_output_sizes(sizes: Sequence[tuple[int, int]], number: int) -> None:
         raise ValueError(f"output_sizes: {len(sizes)} for {number} images")
     for place, size in enumerate(sizes):
         is_pair = isinstance(size, tuple | list) and len(size) == 2
-        if not is_pair or not all(_is_side(side) for side in size):
+        if not is_pair or not all(_is_count(side) for side in size):
             raise ValueError(
                 f"output_sizes[{place}] = {size!r}: expected (height, width), whole numbers from "
                 f"1 to {MOST_SIDE}"
             )
 
 
-def _is_side(value: Any) -> bool:
+def _is_count(value: Any) -> bool:
     is_whole = isinstance(value, Integral) and not isinstance(value, bool)
     return is_whole and 1 <= value <= MOST_SIDE
 

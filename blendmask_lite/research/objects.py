@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from torchvision.ops import box_iou
 
 from blendmask_lite.datasets.sample import InstanceDataset, Sample
-from blendmask_lite.datasets.transforms import resize_sample, resized_size
+from blendmask_lite.datasets.transforms import resize_sample
+from blendmask_lite.images import resized_size
 from blendmask_lite.masks import crop_masks, mask_iou, paste_masks
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.layers import evaluating

@@ -25,8 +25,9 @@ from torch.nn import functional as F
 
 from blendmask_lite.config import InferenceConfig, ModelConfig
 from blendmask_lite.datasets.sample import Sample, TrainingDataset
-from blendmask_lite.datasets.transforms import resize_sample, resized_size
+from blendmask_lite.datasets.transforms import resize_sample
 from blendmask_lite.files import write_atomically
+from blendmask_lite.images import resized_size
 from blendmask_lite.masks import mask_iou, paste_masks
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.layers import evaluating

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blendmask_lite.datasets.transforms import resize_for_test
+from blendmask_lite.images import resize_for_test
 from blendmask_lite.lab.explorer.sources import Picture
 from blendmask_lite.masks import mask_iou
 from blendmask_lite.model.blendmask import BlendMask
