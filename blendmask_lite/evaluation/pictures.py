@@ -151,7 +151,8 @@ def predictions(
     with evaluating(model):
         for batch in in_batches(model, dataset, mine, batch_size):
             sizes = [picture.stored_size for picture in batch]
-            found = predict([picture.image for picture in batch], output_sizes=sizes)
+            images = [picture.image for picture in batch]
+            found = predict(images, output_sizes=sizes, batch_size=len(images))
             for picture, result in zip(batch, found, strict=True):
                 yield picture.index, result.to("cpu")
                 done += 1
