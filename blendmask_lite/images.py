@@ -39,6 +39,7 @@ __all__ = [
     "AnyImage",
     "decode_image",
     "each_image",
+    "encode_image",
     "exif_orientation",
     "image_tensor",
     "list_images",
@@ -110,6 +111,27 @@ def decode_image(content: bytes, *, name: str, max_pixels: int) -> Tensor:
             most = f"{max_pixels / 1e6:.0f} million are read at most"
             raise ValueError(f"{printable(name)}: {width} x {height} pixels; {most}")
         return _decoded(image, name, is_upright=True)
+
+
+def encode_image(pixels: NDArray[np.uint8], suffix: str = ".png") -> bytes:
+    """The content of an image file.
+
+    Args:
+        pixels: (H, W, 3) RGB, or (H, W) grey.
+        suffix: of the file, one of `IMAGE_SUFFIXES`, in small letters or capitals.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    suffix = suffix.lower()
+    if suffix not in IMAGE_SUFFIXES:
+        known = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise ValueError(f"suffix {suffix!r}: images are written as one of {known}")
+    # Stronger compression barely makes photographs smaller, and takes longer than the network.
+    options: dict[str, Any] = {"compress_level": 1} if suffix == ".png" else {"quality": 95}
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, Image.registered_extensions()[suffix], **options)
+    return content.getvalue()
 
 
 def open_image(path: str | os.PathLike[str]) -> Image.Image:

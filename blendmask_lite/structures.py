@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self, TypeVar
+import difflib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
+from blendmask_lite.files import write_atomically
+from blendmask_lite.images import AnyImage, encode_image, image_tensor
 from blendmask_lite.masks import Region, mask_parts, paste_masks, paste_parts
+from blendmask_lite.terminal import listed, printable
+
+if TYPE_CHECKING:
+    import supervision
+    from matplotlib.figure import Figure
 
 __all__ = [
     "UNLABELLED",
+    "AnyDetections",
     "Detections",
     "FoundObjects",
     "PanopticResult",
     "Segment",
     "Target",
     "UnpastedDetections",
+    "find_labels",
 ]
 
 UNLABELLED = 255  # in a stuff map: the annotation does not say what the pixel is
+LARGEST_SHOWN = 1000  # side of the picture that a notebook shows, pixels
 
-T = TypeVar("T", bound="Target | _Objects")
+T = TypeVar("T", bound="Target | AnyDetections")
 
 
 @dataclass(frozen=True)
@@ -100,9 +116,9 @@ class FoundObjects(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class _Objects:
-    """What `Detections` and `UnpastedDetections` share."""
+@dataclass(frozen=True, repr=False)
+class AnyDetections(ABC):
+    """What `Detections` and `UnpastedDetections` share; in a notebook they show their picture."""
 
     boxes: Tensor
     scores: Tensor
@@ -111,6 +127,13 @@ class _Objects:
     location_index: Tensor
     proposal_boxes: Tensor
     image_size: tuple[int, int]
+    class_names: tuple[str, ...] | None = field(default=None, kw_only=True)
+    category_ids: tuple[int, ...] | None = field(default=None, kw_only=True)
+    image: Tensor | None = field(default=None, kw_only=True)
+
+    @abstractmethod
+    def mask_parts(self, *, is_reversed: bool = False) -> Iterator[tuple[Region, Tensor]]:
+        """For each mask, a region that contains it, and the (h, w) bool pixels in that region."""
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -120,12 +143,119 @@ class _Objects:
         return _changed(self, lambda value: value[index])
 
     def to(self, device: torch.device | str) -> Self:
-        """The same detections on another device."""
+        """The same detections on another device; their `image` stays where it is."""
         return _changed(self, lambda value: value.to(device))
 
+    @property
+    def names(self) -> list[str]:
+        """The class name of each object; "class 3" for label 3 if names are not known."""
+        known = self.class_names
+        return [f"class {i}" if known is None else known[i] for i in self.labels.tolist()]
 
-@dataclass(frozen=True)
-class Detections(_Objects):
+    def filter(
+        self,
+        *,
+        classes: str | int | Iterable[str | int] | None = None,
+        score: float | None = None,
+    ) -> Self:
+        """The objects of some classes, given by names or labels, and with at least some score.
+
+        Raises:
+            ValueError: there is no such class; the message names similar ones.
+        """
+        is_left = torch.ones_like(self.labels, dtype=torch.bool)
+        if classes is not None:
+            labels = find_labels(classes, self.class_names)
+            is_left &= torch.isin(self.labels, self.labels.new_tensor(labels))
+        if score is not None:
+            is_left &= self.scores >= score
+        return self[is_left]
+
+    def plot(self, image: AnyImage | None = None, *, title: str = "") -> Figure:
+        """A matplotlib figure of the image with masks, boxes, class names and scores.
+
+        Args:
+            image: path, PIL image, array or tensor; by default the one that was predicted on.
+            title: above the picture.
+
+        Raises:
+            ValueError: no image is known, or it has another size.
+        """
+        from blendmask_lite.figures.detections import detections_figure
+
+        return detections_figure(self._image(image), self, title=title)
+
+    def save(self, path: str | os.PathLike[str], image: AnyImage | None = None) -> None:
+        """Write the image, in its own size, with all objects drawn, as a file such as found.png.
+
+        Args:
+            path: its suffix is one of `IMAGE_SUFFIXES`.
+            image: as for `plot`.
+
+        Raises:
+            ValueError: no image is known, it has another size, or the suffix is another.
+            OSError: the file cannot be written.
+        """
+        from blendmask_lite.figures.detections import draw_detections
+
+        path = Path(path)
+        drawn = draw_detections(self._image(image), self)
+        write_atomically(path, encode_image(drawn, path.suffix))
+
+    def to_coco(self, image_id: int) -> list[dict[str, Any]]:
+        """The objects as entries of a COCO results file, with masks as run lengths.
+
+        Their category ids are those of the data that the model was trained on; if they are not
+        known, the labels.
+        """
+        from blendmask_lite.evaluation.results import image_results
+
+        return image_results(image_id, self, self.category_ids).entries()
+
+    def to_labelme(self, image_path: str) -> dict[str, Any]:
+        """The content of a labelme file; see `evaluation.formats.labelme_content`."""
+        from blendmask_lite.evaluation.formats import labelme_content
+
+        return labelme_content(self, image_path)
+
+    def to_yolo(self) -> list[str]:
+        """The lines of a YOLO label file; see `evaluation.formats.yolo_lines`."""
+        from blendmask_lite.evaluation.formats import yolo_lines
+
+        return yolo_lines(self)
+
+    def to_supervision(self) -> supervision.Detections:
+        """The same for the package supervision, if that is installed."""
+        from blendmask_lite.evaluation.formats import supervision_detections
+
+        return supervision_detections(self)
+
+    def __repr__(self) -> str:
+        pairs = zip(self.names, self.scores.tolist(), strict=True)
+        told = listed([f"{printable(name)} {score:.2f}" for name, score in pairs])
+        height, width = self.image_size
+        size = f"{len(self)} objects in {height} x {width} pixels"
+        return f"{type(self).__name__}({size}{': ' if told else ''}{told})"
+
+    def _repr_png_(self) -> bytes | None:
+        """The picture that a notebook shows, if the image is known; large ones are made smaller."""
+        from blendmask_lite.figures.detections import draw_detections
+
+        if self.image is None:
+            return None
+        drawn = Image.fromarray(draw_detections(self.image, self))
+        drawn.thumbnail((LARGEST_SHOWN, LARGEST_SHOWN))
+        return encode_image(np.asarray(drawn))
+
+    def _image(self, image: AnyImage | None) -> Tensor:
+        image = self.image if image is None else image
+        if image is None:
+            raise ValueError("image: these detections do not hold their image; pass it")
+        return image_tensor(image, "image")
+
+
+@dataclass(frozen=True, repr=False)
+class Detections(AnyDetections):
     """The objects found in one image, N of them, best first.
 
     Attributes:
@@ -138,6 +268,9 @@ class Detections(_Objects):
             input; they may reach outside it.
         image_size: (H, W) of the output.
         masks: (N, H, W) bool at the output size.
+        class_names: C names; None if they are not known.
+        category_ids: C numbers that stand for the labels in result files; None if not known.
+        image: (3, H, W) as it was predicted on, if it has the output size; otherwise None.
     """
 
     masks: Tensor
@@ -148,8 +281,8 @@ class Detections(_Objects):
             yield from mask_parts(self.masks[place, None])
 
 
-@dataclass(frozen=True)
-class UnpastedDetections(_Objects):
+@dataclass(frozen=True, repr=False)
+class UnpastedDetections(AnyDetections):
     """Detections whose masks are still R x R cells over their boxes.
 
     The masks of a hundred objects in a 12-megapixel photograph take more than a gigabyte. Here
@@ -181,6 +314,30 @@ class UnpastedDetections(_Objects):
         values = dict(vars(self))
         del values["mask_threshold"]
         return Detections(**values, masks=self.masks)
+
+
+def find_labels(
+    classes: str | int | Iterable[str | int], class_names: Sequence[str] | None
+) -> list[int]:
+    """The labels of some classes, given by names or labels, one or several.
+
+    Raises:
+        ValueError: there is no such class; the message names similar ones.
+    """
+    names = list(class_names or [])
+    labels = []
+    for wanted in [classes] if isinstance(classes, str | int) else classes:
+        if isinstance(wanted, str) and wanted in names:
+            labels += [label for label, name in enumerate(names) if name == wanted]
+        elif not isinstance(wanted, str) and (class_names is None or 0 <= wanted < len(names)):
+            labels.append(int(wanted))
+        else:
+            near = difflib.get_close_matches(str(wanted), names, n=3)
+            known = f"it has {listed(names) or 'no names, only labels'}"
+            if near:
+                known = f"did you mean {' or '.join(near)}?"
+            raise ValueError(f"classes: the model has no class {wanted}; {known}")
+    return labels
 
 
 @dataclass(frozen=True)
@@ -226,6 +383,10 @@ class PanopticResult:
 
 def _changed(record: T, change: Callable[[Tensor], Tensor]) -> T:
     """The record with all of its tensors changed."""
-    tensors = {name: value for name, value in vars(record).items() if isinstance(value, Tensor)}
+    tensors = {
+        name: value
+        for name, value in vars(record).items()
+        if isinstance(value, Tensor) and name != "image"
+    }
     changed: dict[str, Any] = {name: change(value) for name, value in tensors.items()}
     return replace(record, **changed)

@@ -14,6 +14,7 @@ __all__ = [
     "duration",
     "first_line",
     "in_megabytes",
+    "listed",
     "printable",
     "table",
 ]
@@ -45,6 +46,12 @@ def printable(value: object) -> str:
         else character
         for character in text
     )
+
+
+def listed(names: Sequence[str], limit: int = 5) -> str:
+    """The first names, and the number of further ones."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def _is_unprintable(character: str) -> bool:

@@ -131,7 +131,7 @@ def install() -> None:
             log,
             "install",
             "--editable",
-            ".[course,timm,hub,export,tensorboard,dashboard,site,test,dev]",
+            ".[course,timm,hub,supervision,export,tensorboard,dashboard,site,test,dev]",
         )
 
 

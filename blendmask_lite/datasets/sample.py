@@ -14,6 +14,7 @@ from torch import Tensor
 
 from blendmask_lite.masks import crop_masks, semantic_cells
 from blendmask_lite.structures import Target
+from blendmask_lite.terminal import listed
 
 __all__ = [
     "Batch",
@@ -98,9 +99,8 @@ def with_images(dataset: DatasetT, image_ids: Sequence[int], *, source: str) -> 
         source: where the data come from, for the error.
     """
     if unknown := sorted(set(image_ids) - set(dataset.image_ids)):
-        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        ids = ", ".join(map(str, unknown[:5]))
-        raise ValueError(f"{source}: no images with the ids {ids}{more}")
+        ids = listed(list(map(str, unknown)))
+        raise ValueError(f"{source}: no images with the ids {ids}")
     chosen = copy.copy(dataset)
     chosen.image_ids = tuple(image_ids)
     return chosen

@@ -20,7 +20,7 @@ from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.inputs import padded_size
 from blendmask_lite.model.layers import evaluating
 from blendmask_lite.structures import Detections, PanopticResult
-from blendmask_lite.terminal import printable
+from blendmask_lite.terminal import listed, printable
 
 __all__ = [
     "Gather",
@@ -190,6 +190,5 @@ def require_same_names(what: str, known: Sequence[str], present: Sequence[str]) 
         )
 
 
-def _listed(what: str, names: Sequence[str], limit: int = 4) -> str:
-    more = "" if len(names) <= limit else f" and {len(names) - limit} more"
-    return f"{len(names)} {what} ({', '.join(map(printable, names[:limit]))}{more})"
+def _listed(what: str, names: Sequence[str]) -> str:
+    return f"{len(names)} {what} ({listed(list(map(printable, names)), limit=4)})"

@@ -34,7 +34,7 @@ from blendmask_lite.figures.style import (
     text_on,
 )
 from blendmask_lite.masks import Region, mask_parts
-from blendmask_lite.structures import Detections, UnpastedDetections
+from blendmask_lite.structures import AnyDetections
 from blendmask_lite.terminal import printable
 
 __all__ = [
@@ -50,14 +50,14 @@ OPACITY = 0.45  # of a mask over the picture
 
 
 def draw_detections(
-    image: Tensor, detections: Detections | UnpastedDetections, class_names: Sequence[str]
+    image: Tensor, detections: AnyDetections, class_names: Sequence[str] | None = None
 ) -> NDArray[np.uint8]:
     """A copy of the picture with everything found drawn into it, best object on top.
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
         detections: of that image, at its size.
-        class_names: C names.
+        class_names: C names; by default those that the detections know.
 
     Returns:
         (H, W, 3) uint8.
@@ -65,10 +65,7 @@ def draw_detections(
     Raises:
         ValueError: the detections belong to an image of another size.
     """
-    _require_size(detections.image_size, image)
-    painted = as_float(image)
-    parts = detections.mask_parts(is_reversed=True)
-    _paint_parts(painted, parts, [object_color(i) for i in reversed(range(len(detections)))])
+    painted, captions = _painted(image, detections), _captions(detections, class_names)
     # Some rows at a time: another float copy of a whole photograph would take a lot of memory.
     picture = Image.fromarray(np.concatenate([as_picture(rows) for rows in painted.split(256, 1)]))
     short_side = min(picture.size)
@@ -80,7 +77,7 @@ def draw_detections(
         fill = rgb255(color)
         x0, y0, x1, y1 = detections.boxes[index].tolist()
         draw.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=fill, width=line)
-        text = _caption(detections, index, class_names)
+        text = captions[index]
         left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
         width, height = right - left + 4, bottom - top + 4
         x = min(max(0, x0), max(0, picture.width - width))
@@ -91,22 +88,26 @@ def draw_detections(
 
 
 def detections_figure(
-    image: Tensor, detections: Detections, class_names: Sequence[str], *, title: str = ""
+    image: Tensor,
+    detections: AnyDetections,
+    class_names: Sequence[str] | None = None,
+    *,
+    title: str = "",
 ) -> DescribedFigure:
     """The picture with masks, boxes, class names and scores; sharp at any size of the picture.
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
         detections: of that image, at its size; the picture alone is drawn if there are none.
-        class_names: C names.
+        class_names: C names; by default those that the detections know.
         title: above the picture.
     """
-    captions = [_caption(detections, index, class_names) for index in range(len(detections))]
+    captions = _captions(detections, class_names)
     figure, ax = one_panel(
         cell=picture_cell(image, 5.0, title=0.4),
         description=f"A picture with {len(captions)} objects: {', '.join(captions) or 'none'}.",
     )
-    draw_picture(ax, paint_masks(image, detections.masks), title=title)
+    draw_picture(ax, _painted(image, detections), title=title)
     for index in reversed(range(len(detections))):
         box, color = detections.boxes[index].tolist(), object_color(index)
         draw_box(ax, box, color=color)
@@ -186,11 +187,20 @@ def _require_size(size: tuple[int, int], image: Tensor) -> None:
         raise ValueError(f"masks of {size} pixels on an image of {tuple(image.shape[-2:])}")
 
 
-def _caption(
-    detections: Detections | UnpastedDetections, index: int, class_names: Sequence[str]
-) -> str:
-    label = int(detections.labels[index])
-    return f"{printable(class_names[label])} {100 * float(detections.scores[index]):.0f} %"
+def _painted(image: Tensor, detections: AnyDetections) -> Tensor:
+    """(3, H, W) float in [0, 1]: the picture with all masks, without whole-image copies of them."""
+    _require_size(detections.image_size, image)
+    painted = as_float(image.cpu())
+    colors = [object_color(index) for index in reversed(range(len(detections)))]
+    _paint_parts(painted, detections.to("cpu").mask_parts(is_reversed=True), colors)
+    return painted
+
+
+def _captions(detections: AnyDetections, class_names: Sequence[str] | None) -> list[str]:
+    labels, scores = detections.labels.tolist(), detections.scores.tolist()
+    names = detections.names if class_names is None else [class_names[label] for label in labels]
+    pairs = zip(names, scores, strict=True)
+    return [f"{printable(name)} {100 * score:.0f} %" for name, score in pairs]
 
 
 COLUMNS = 4

@@ -7,6 +7,7 @@ Chapters 00 and 05. `forward` predicts at every location, `predict` finds object
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -349,12 +350,15 @@ class BlendMask(Pretrained, nn.Module):
             batch_size=batch_size,
             output_sizes=output_sizes,
         ):
-            yield from self.place_objects(
+            found = self.place_objects(
                 self(batch.inputs),
                 output_sizes=batch.output_sizes,
                 score_threshold=score_threshold,
                 max_detections=max_detections,
             )
+            for objects, picture in zip(found, batch.pictures, strict=True):
+                has_size = objects.image_size == picture.shape[1:]
+                yield replace(objects, image=picture if has_size else None)
 
     @torch.no_grad()
     def find_objects(
@@ -397,7 +401,9 @@ class BlendMask(Pretrained, nn.Module):
         wanted = image_sizes if output_sizes is None else output_sizes
         threshold = self.inference.mask_threshold
         results = zip(proposals, logits, image_sizes, wanted, strict=True)
-        return [place_detections(*result, mask_threshold=threshold) for result in results]
+        placed = [place_detections(*result, mask_threshold=threshold) for result in results]
+        names, ids = self.class_names, self.category_ids
+        return [replace(objects, class_names=names, category_ids=ids) for objects in placed]
 
     @torch.no_grad()
     def predict_panoptic(

@@ -276,7 +276,7 @@ class Snapshots:
         height, width = self.samples[place].image.shape[-2:]
         probabilities = from_bytes(part(arrays, "detected_probabilities", counts, place))
         logits = probabilities.clamp(1 / 510, 1 - 1 / 510).logit()
-        fields = {
+        fields: dict[str, Any] = {
             field: _tensor(arrays, f"detected_{name}", counts, place)
             for name, field in OF_DETECTIONS.items()
         }

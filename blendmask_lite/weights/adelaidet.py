@@ -18,8 +18,9 @@ from torch import Tensor
 
 from blendmask_lite.config import PRESET_INFERENCE, PRESETS, InferenceConfig, ModelConfig
 from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.terminal import listed
 from blendmask_lite.weights.pickles import read_weights
-from blendmask_lite.weights.tensors import listed, misfit
+from blendmask_lite.weights.tensors import misfit
 from blendmask_lite.weights.zoo import (
     COCO_STUFF,
     COCO_THING_IDS,

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from blendmask_lite.terminal import first_line
+from blendmask_lite.terminal import first_line, listed
 
 __all__ = [
     "RefusedError",
@@ -22,7 +22,6 @@ __all__ = [
     "checked_weights",
     "is_dense",
     "is_safetensors",
-    "listed",
     "misfit",
     "named_errors",
     "read_safetensors",
@@ -243,9 +242,3 @@ def checked_training(
         if not bool(torch.isfinite(value).all()):
             raise ValueError(f"{path}: {place}: {name} with infinite or undefined values")
     return values
-
-
-def listed(names: list[str], limit: int = 5) -> str:
-    """The first names, and the number of further ones."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
