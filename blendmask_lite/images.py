@@ -113,11 +113,11 @@ def decode_image(content: bytes, *, name: str, max_pixels: int) -> Tensor:
         return _decoded(image, name, is_upright=True)
 
 
-def encode_image(pixels: NDArray[np.uint8], suffix: str = ".png") -> bytes:
+def encode_image(image: Image.Image | NDArray[np.uint8], suffix: str = ".png") -> bytes:
     """The content of an image file.
 
     Args:
-        pixels: (H, W, 3) RGB, or (H, W) grey.
+        image: as an array (H, W, 3) in RGB, or (H, W) in grey.
         suffix: of the file, one of `IMAGE_SUFFIXES`, in small letters or capitals.
 
     Raises:
@@ -130,7 +130,8 @@ def encode_image(pixels: NDArray[np.uint8], suffix: str = ".png") -> bytes:
     # Stronger compression barely makes photographs smaller, and takes longer than the network.
     options: dict[str, Any] = {"compress_level": 1} if suffix == ".png" else {"quality": 95}
     content = io.BytesIO()
-    Image.fromarray(pixels).save(content, Image.registered_extensions()[suffix], **options)
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    picture.save(content, Image.registered_extensions()[suffix], **options)
     return content.getvalue()
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -245,7 +244,7 @@ class AnyDetections(ABC):
             return None
         drawn = Image.fromarray(draw_detections(self.image, self))
         drawn.thumbnail((LARGEST_SHOWN, LARGEST_SHOWN))
-        return encode_image(np.asarray(drawn))
+        return encode_image(drawn)
 
     def _image(self, image: AnyImage | None) -> Tensor:
         image = self.image if image is None else image

@@ -1,61 +1,83 @@
 """Write each image with its objects drawn, and all objects as COCO-format JSON (results.json).
 
+--write chooses among these formats, of which results.json is always written: pictures; coco; masks
+(masks/*.png, in which a pixel is the number of its object, from 1, or 0); csv (results.csv);
+yolo (labels/*.txt, polygons); labelme (labelme/*.json, polygons to correct by hand).
 The status is 1 if an image could not be read, 130 after Ctrl-C; results of the others are kept.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
-import json
-import math
 import signal
 import sys
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from PIL import Image
+from torch import Tensor
 
 from blendmask_lite.cli.options import add_device_options, apply_threads, find_device
-from blendmask_lite.datasets.coco_format import image_record
-from blendmask_lite.evaluation.results import image_results
-from blendmask_lite.figures.detections import draw_detections
-from blendmask_lite.files import (
-    is_stream,
-    read_text,
-    require_apart,
-    require_folder,
-    require_writable,
-    shipped_checkpoint,
-    write_atomically,
+from blendmask_lite.cli.segment_files import (
+    FORMATS,
+    Results,
+    image_contents,
+    image_files,
+    require_free,
 )
-from blendmask_lite.images import IMAGE_SUFFIXES, read_image, resize_for_test
+from blendmask_lite.datasets.coco_format import image_record
+from blendmask_lite.evaluation.formats import table_rows
+from blendmask_lite.files import shipped_checkpoint, write_atomically
+from blendmask_lite.images import list_images, read_image
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.structures import UnpastedDetections
+from blendmask_lite.model.layers import computing_in
+from blendmask_lite.structures import UnpastedDetections, find_labels
 from blendmask_lite.terminal import clear_line, counter, first_line, printable
 from blendmask_lite.weights.checkpoint import load_model
 
 __all__ = ["add_options", "run"]
 
-RESULTS = "results.json"
-WRITING_SHARE = 0.05  # fraction of the time that may go into rewriting results.json
-LONGEST = 200  # bytes of an image's name that the result's name repeats; file systems allow 255
+FAILURES = (ValueError, OSError, RuntimeError, MemoryError)  # of a single image
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image, or folder of images")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="image, folder of images, or pattern such as 'photos/**/*.jpg'",
+    )
+    parser.add_argument(
+        "--recursive", action="store_true", help="also search the folders inside the folders"
+    )
     parser.add_argument("--weights", metavar="FILE", help="checkpoint; default the shipped one")
     parser.add_argument("-o", "--out", default="segmented", metavar="DIR", help="default segmented")
+    parser.add_argument(
+        "--write",
+        type=_formats,
+        default=("coco", "pictures"),
+        metavar="FORMATS",
+        help=f"what to write, of {','.join(FORMATS)}; default pictures,coco",
+    )
     parser.add_argument("--threshold", type=float, default=0.4, help="least score; default 0.4")
+    parser.add_argument(
+        "--classes", type=_words, metavar="NAMES", help="only these, as in cat,dog; default all"
+    )
+    parser.add_argument("--max-detections", type=int, help="per image, before --classes chooses")
+    parser.add_argument("--nms-iou", type=float, help="boxes of a class overlap at most so much")
+    parser.add_argument("--size", type=int, help="shorter side of the resized images, pixels")
+    parser.add_argument(
+        "--max-size", type=int, help="longest side; default keeps the model's ratio to --size"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=1, help="images computed together; default 1"
+    )
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16"), default="float32", help="default float32"
+    )
     add_device_options(parser)
 
 
@@ -64,33 +86,45 @@ def run(options: argparse.Namespace) -> int:
     apply_threads(options)
     if not 0 <= options.threshold <= 1:
         raise ValueError(f"--threshold {options.threshold}: must lie between 0 and 1")
-    paths = _list_images(options.images)
-    out, results_path = Path(options.out), Path(options.out) / RESULTS
-    targets = [out / _drawn_name(image_id, path) for image_id, path in enumerate(paths, start=1)]
+    if options.batch_size < 1:
+        raise ValueError(f"--batch-size {options.batch_size}: must be at least 1")
+    paths = list_images(options.images, is_recursive=options.recursive)
+    out, formats = Path(options.out), options.write
     weights = options.weights or shipped_checkpoint()
-    require_apart([*targets, results_path], paths, "one of the images")
-    require_apart([*targets, results_path], [weights], "the checkpoint")
-    _require_own(targets, results_path)
+    require_free(out, paths, formats, weights)
     model = load_model(weights, device=find_device(options.device))
-    require_folder(out)
-    require_writable(results_path)
+    model.inference = model.inference.resized(options.size, options.max_size).changed(
+        # The score is the square root of the product that the model compares with its threshold.
+        score_threshold=options.threshold**2,
+        nms_iou=options.nms_iou,
+        max_detections=options.max_detections,
+    )
+    labels = None if options.classes is None else find_labels(options.classes, model.class_names)
     report = counter("images") if len(paths) > 1 else None
     num_failed = 0
-    with _stoppable(), _Results(results_path, model) as results:
-        for image_id, (path, target) in enumerate(zip(paths, targets, strict=True), start=1):
+    with (
+        _stoppable(),
+        Results(out, model, formats) as results,
+        computing_in(options.precision, model.device),
+    ):
+        found_in = _find_objects(model, paths, options.batch_size)
+        for image_id, (path, found) in enumerate(zip(paths, found_in, strict=True), start=1):
+            files = image_files(out, image_id, path, formats)
             try:
-                image = read_image(path)
-                found = _find_objects(model, image, options.threshold)
-                entries = image_results(image_id, found, model.category_ids).entries()
-                drawn = draw_detections(image, found, model.class_names)
-            except (ValueError, OSError, RuntimeError, MemoryError) as error:
+                if isinstance(found, Exception):
+                    raise found
+                found = found.filter(classes=labels)
+                contents = image_contents(files, path, found)
+                entries, rows = found.to_coco(image_id), table_rows(found)
+            except FAILURES as error:
                 clear_line()
                 print(f"skipped: {_reason(path, error)}", file=sys.stderr, flush=True)
                 num_failed += 1
             else:
-                _write_png(target, drawn)
-                results.add(image_record(image_id, found.image_size, str(path)), entries)
-                names = [printable(model.class_names[label]) for label in found.labels]
+                for file, content in contents.items():
+                    write_atomically(file, content)
+                results.add(image_record(image_id, found.image_size, str(path)), entries, rows)
+                names = [printable(name) for name in found.names]
                 clear_line()
                 print(f"{printable(path)}: {', '.join(names) or 'nothing found'}", flush=True)
             if report is not None:
@@ -98,110 +132,45 @@ def run(options: argparse.Namespace) -> int:
     return 1 if num_failed else 0
 
 
-def _find_objects(model: BlendMask, image: torch.Tensor, threshold: float) -> UnpastedDetections:
-    """The objects of a (3, H, W) uint8 image that score at least `threshold`, on the CPU."""
-    device = next(model.parameters()).device
-    settings = model.inference
-    resized = resize_for_test(image.to(device), settings.test_size, settings.max_size)
-    with torch.no_grad():
-        # The score is the square root of the product that the model compares with its threshold.
-        found = model.place_objects(
-            model([resized]),
-            output_sizes=[(image.shape[1], image.shape[2])],
-            score_threshold=threshold**2,
+def _find_objects(
+    model: BlendMask, paths: Sequence[Path], batch_size: int
+) -> Iterator[UnpastedDetections | Exception]:
+    """The objects of each image, on the CPU, or the reason why there are none."""
+    for start in range(0, len(paths), batch_size):
+        read: list[Tensor | Exception] = []
+        for path in paths[start : start + batch_size]:
+            try:
+                read.append(read_image(path))
+            except FAILURES as error:
+                read.append(error)
+        found = iter(_predict(model, [image for image in read if isinstance(image, Tensor)]))
+        yield from (next(found) if isinstance(image, Tensor) else image for image in read)
+
+
+def _predict(model: BlendMask, images: list[Tensor]) -> list[UnpastedDetections | Exception]:
+    """The objects of the images of a batch; computed one by one if together they fail."""
+    size, longest = model.inference.test_size, model.inference.max_size
+    try:
+        found = model.predict_each(
+            images, test_size=size, max_size=longest, batch_size=max(len(images), 1)
         )
-    return found[0].to("cpu")
+        return [objects.to("cpu") for objects in found]
+    except FAILURES as error:
+        if len(images) == 1:
+            return [error]
+        return [each for image in images for each in _predict(model, [image])]
 
 
-def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    buffer = io.BytesIO()
-    # Stronger compression barely makes photographs smaller, and takes longer than the network.
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-    write_atomically(path, buffer.getvalue())
+def _words(text: str) -> list[str]:
+    return text.split(",")
 
 
-class _Results:
-    """results.json, which grows: it is rewritten whenever that costs little compared to the work.
-
-    It is also written on leaving the `with` block, unless no image was processed.
-    """
-
-    def __init__(self, path: Path, model: BlendMask) -> None:
-        self.path = path
-        pairs = zip(model.category_ids, model.class_names, strict=True)
-        self.categories = json.dumps([{"id": number, "name": name} for number, name in pairs])
-        self.images: list[str] = []
-        self.annotations: list[str] = []
-        # What was sent to a pipe cannot be rewritten.
-        self._due = math.inf if is_stream(path) else 0.0
-
-    def __enter__(self) -> _Results:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.images:
-            self._write()
-
-    def add(self, image: dict[str, Any], entries: list[dict[str, Any]]) -> None:
-        """Add an image's record and objects, and write the file if it is time."""
-        self.images.append(json.dumps(image))
-        for number, entry in enumerate(entries, start=len(self.annotations) + 1):
-            self.annotations.append(json.dumps(entry | {"id": number}))
-        if time.monotonic() >= self._due:
-            self._write()
-
-    def _write(self) -> None:
-        start = time.monotonic()
-        content = (
-            f'{{"images": [{", ".join(self.images)}], '
-            f'"annotations": [{", ".join(self.annotations)}], "categories": {self.categories}}}'
-        )
-        write_atomically(self.path, content.encode())
-        end = time.monotonic()
-        self._due = end + (end - start) / WRITING_SHARE
-
-
-def _list_images(names: list[str]) -> list[Path]:
-    """The named files, and the image files in the named folders."""
-    paths: list[Path] = []
-    for name in names:
-        path = Path(name)
-        if path.is_dir():
-            inside = (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-            found = sorted(file for file in inside if not file.is_dir())
-            if not found:
-                raise ValueError(f"{path}: a folder without images")
-            paths += found
-        elif path.exists():
-            paths.append(path)
-        else:
-            raise FileNotFoundError(f"{path}: no such file")
-    return paths
-
-
-def _drawn_name(image_id: int, path: Path) -> str:
-    """The file name for an image with its objects drawn: the image's number and name."""
-    stem = path.stem.encode(errors="surrogateescape")[:LONGEST].decode(errors="ignore")
-    return f"{image_id:04}_{stem}.png"
-
-
-def _require_own(targets: list[Path], results: Path) -> None:
-    """Refuse to replace files, unless the results.json beside them shows that we wrote them."""
-    written = set()
-    if results.is_file():
-        try:
-            images = json.loads(read_text(results))["images"]
-            written = {_drawn_name(image["id"], Path(image["file_name"])) for image in images}
-        except (ValueError, TypeError, KeyError, RecursionError):
-            raise ValueError(
-                f"{results}: is there already and was not written by segment; choose another --out"
-            ) from None
-    for target in targets:
-        if target.is_file() and target.name not in written:
-            raise ValueError(
-                f"{target}: is there already, and {RESULTS} names no earlier call that wrote it; "
-                "choose another --out, or remove it"
-            )
+def _formats(text: str) -> tuple[str, ...]:
+    """Read `masks,csv` as ("coco", "masks", "csv"), for argparse."""
+    for name in (names := text.split(",")):
+        if name not in FORMATS:
+            raise argparse.ArgumentTypeError(f"{name!r}: expected some of {','.join(FORMATS)}")
+    return tuple(dict.fromkeys(["coco", *names]))
 
 
 @contextmanager

@@ -18,6 +18,7 @@ __all__ = [
     "DeformConv2d",
     "FrozenBatchNorm2d",
     "at_least_float32",
+    "computing_in",
     "conv_norm",
     "evaluating",
     "is_autocast_on",
@@ -36,6 +37,13 @@ def is_autocast_on(device: torch.device) -> bool:
     """Whether autocast applies to products on this device; False on devices without autocast."""
     kind = device.type
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
+def computing_in(precision: str, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Inside the `with` block the network computes in "bfloat16" or, as usual, in "float32"."""
+    if precision == "bfloat16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
 
 
 def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from blendmask_lite.datasets.sample import Batch
+from blendmask_lite.model.layers import computing_in
 from blendmask_lite.structures import Target
 from blendmask_lite.training.criterion import Totals
 from blendmask_lite.training.distributed import ALONE, Ranks
@@ -353,7 +354,7 @@ def add_gradients(
     for number, place in enumerate(places):
         is_last = number == num_parts - 1
         with contextlib.nullcontext() if is_last else ranks.without_exchange(step):
-            with _autocast(ranks.device, precision):
+            with computing_in(precision, ranks.device):
                 losses = step(images[place], targets[place], *known)
             values = torch.stack(list(losses.values()))
             # The exchange averages the processes' gradients, but their sum is wanted.
@@ -361,12 +362,6 @@ def add_gradients(
         names = list(losses)
         of_parts.append(values.detach())
     return names, torch.stack(of_parts)
-
-
-def _autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
-    if precision == "bfloat16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return contextlib.nullcontext()
 
 
 SGD_RATE = 0.01 / 16  # per image: the paper's rate and batch (section 4)

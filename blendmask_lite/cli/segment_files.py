@@ -1,0 +1,199 @@
+"""What `segment` writes: files for each image, results.json, results.csv; what it may replace.
+
+results.json is also the record of what an earlier call wrote: nothing else is replaced.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from blendmask_lite.datasets.coco_format import category_records
+from blendmask_lite.evaluation.formats import TABLE_COLUMNS, label_map
+from blendmask_lite.figures.detections import draw_detections
+from blendmask_lite.figures.style import object_color, rgb255
+from blendmask_lite.files import (
+    is_stream,
+    read_text,
+    require_apart,
+    require_folder,
+    require_writable,
+    write_atomically,
+)
+from blendmask_lite.images import encode_image
+from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.structures import AnyDetections
+
+__all__ = ["FORMATS", "Results", "image_contents", "image_files", "require_free"]
+
+# The formats with a file for each image: the folder inside --out, and the suffix.
+PLACES = {
+    "pictures": ("", ".png"),
+    "masks": ("masks", ".png"),
+    "yolo": ("labels", ".txt"),
+    "labelme": ("labelme", ".json"),
+}
+RESULTS = "results.json"
+TABLE = "results.csv"
+FORMATS = ("pictures", "coco", "csv", *list(PLACES)[1:])
+WRITING_SHARE = 0.05  # fraction of the time that may go into rewriting the results
+LONGEST = 200  # bytes of an image's name that a result's name repeats; file systems allow 255
+
+
+def image_files(out: Path, image_id: int, path: Path, formats: Iterable[str]) -> dict[str, Path]:
+    """The files for one image by format; their names begin with its number, then its own name."""
+    stem = path.stem.encode(errors="surrogateescape")[:LONGEST].decode(errors="ignore")
+    places = {name: PLACES[name] for name in formats if name in PLACES}
+    return {
+        name: out / folder / f"{image_id:04}_{stem}{suffix}"
+        for name, (folder, suffix) in places.items()
+    }
+
+
+def image_contents(files: dict[str, Path], path: Path, found: AnyDetections) -> dict[Path, bytes]:
+    """The contents of the `image_files` of the image at `path`; `found` holds the image."""
+    contents = {}
+    for name, file in files.items():
+        if name == "pictures":
+            assert found.image is not None
+            contents[file] = encode_image(draw_detections(found.image, found))
+        elif name == "masks":
+            contents[file] = encode_image(_label_picture(found))
+        elif name == "yolo":
+            contents[file] = "".join(f"{line}\n" for line in found.to_yolo()).encode()
+        else:
+            content = found.to_labelme(os.path.relpath(path, file.parent))
+            contents[file] = json.dumps(content, indent=1).encode()
+    return contents
+
+
+def _label_picture(found: AnyDetections) -> Image.Image:
+    """The `label_map`: a palette of colours shows it, unless there are too many objects."""
+    owners = label_map(found)
+    if len(found) > 255:
+        return Image.fromarray(owners)
+    picture = Image.fromarray(owners.astype(np.uint8))
+    colors = [rgb255(object_color(index)) for index in range(len(found))]
+    picture.putpalette([value for color in [(0, 0, 0), *colors] for value in color])
+    return picture
+
+
+def require_free(
+    out: Path, paths: Sequence[Path], formats: Sequence[str], weights: str | Path
+) -> None:
+    """Refuse to replace images, the checkpoint, or files that no earlier call wrote.
+
+    Args:
+        out: the folder for all results; nothing is written yet.
+        paths: of all images; their ids are their places, from 1.
+        formats: some of `FORMATS`.
+        weights: the checkpoint.
+
+    Raises:
+        ValueError: a file would be lost.
+    """
+    targets = _all_files(out, enumerate(paths, start=1), formats)
+    for inputs, what in ((paths, "one of the images"), ([weights], "the checkpoint")):
+        require_apart([*targets, out / RESULTS], inputs, what)
+    written = _written_before(out)
+    for target in targets:
+        if target.is_file() and target not in written:
+            raise ValueError(
+                f"{target}: is there already, and {RESULTS} names no earlier call that wrote it; "
+                "choose another --out, or remove it"
+            )
+
+
+def _written_before(out: Path) -> set[Path]:
+    """What an earlier call wrote, as its results.json says."""
+    results = out / RESULTS
+    if not results.is_file():
+        return set()
+    try:
+        content = json.loads(read_text(results))
+        images = [(each["id"], Path(each["file_name"])) for each in content["images"]]
+        return set(_all_files(out, images, content["info"]["formats"]))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise ValueError(
+            f"{results}: is there already and was not written by segment; choose another --out"
+        ) from None
+
+
+def _all_files(out: Path, images: Iterable[tuple[int, Path]], formats: Sequence[str]) -> list[Path]:
+    """The files of all images, given by id and path, and the table; without results.json."""
+    files = [file for image in images for file in image_files(out, *image, formats).values()]
+    return files + ([out / TABLE] if "csv" in formats else [])
+
+
+class Results:
+    """results.json and results.csv, which grow.
+
+    They are rewritten whenever that costs little compared to the work, and on leaving the `with`
+    block, unless no image was processed.
+
+    Args:
+        out: the folder.
+        model: whose classes are listed.
+        formats: some of `FORMATS`.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+
+    def __init__(self, out: Path, model: BlendMask, formats: Sequence[str]) -> None:
+        for folder in {"", *(PLACES[name][0] for name in formats if name in PLACES)}:
+            require_folder(out / folder)
+        self.path, self.table_path = out / RESULTS, out / TABLE if "csv" in formats else None
+        for path in filter(None, (self.path, self.table_path)):
+            require_writable(path)
+        categories = category_records(model.class_names, model.category_ids)
+        info = {"description": "written by blendmask-lite segment", "formats": list(formats)}
+        self.tail = f'"categories": {json.dumps(categories)}, "info": {json.dumps(info)}'
+        self.images: list[str] = []
+        self.annotations: list[str] = []
+        self.table = io.StringIO(newline="")
+        csv.writer(self.table).writerow(["image_id", "file_name", *TABLE_COLUMNS])
+        # What was sent to a pipe cannot be rewritten.
+        self._due = math.inf if is_stream(self.path) else 0.0
+
+    def __enter__(self) -> Results:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.images:
+            self._write()
+
+    def add(
+        self, image: dict[str, Any], entries: list[dict[str, Any]], rows: list[list[Any]]
+    ) -> None:
+        """Add an image's record, objects and `table_rows`, and write the files if it is time."""
+        self.images.append(json.dumps(image))
+        for number, entry in enumerate(entries, start=len(self.annotations) + 1):
+            self.annotations.append(json.dumps(entry | {"id": number}))
+        head = [image["id"], image["file_name"]]
+        csv.writer(self.table).writerows(head + row for row in rows)
+        if time.monotonic() >= self._due:
+            self._write()
+
+    def _write(self) -> None:
+        start = time.monotonic()
+        content = (
+            f'{{"images": [{", ".join(self.images)}], '
+            f'"annotations": [{", ".join(self.annotations)}], {self.tail}}}'
+        )
+        write_atomically(self.path, content.encode())
+        if self.table_path is not None:
+            table = self.table.getvalue().encode(errors="surrogateescape")
+            write_atomically(self.table_path, table)
+        end = time.monotonic()
+        self._due = end + (end - start) / WRITING_SHARE
