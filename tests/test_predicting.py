@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -240,6 +241,18 @@ def test_a_place_in_an_error_counts_over_all_batches(model):
 def test_a_size_out_of_range_is_refused_by_name(arguments, message, model, folder):
     with pytest.raises(ValueError, match=re.escape(message)):
         model.predict(folder, **arguments)
+
+
+def test_the_guide_runs_as_it_is_written(folder, tmp_path, monkeypatch, capsys):
+    guide = (Path(__file__).parent.parent / "docs" / "predicting.md").read_text()
+    shutil.copytree(folder, tmp_path / "photos")
+    Image.fromarray(scene(0)).save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", guide, flags=re.DOTALL):
+        exec(block, names)
+    assert capsys.readouterr().out.startswith("Detections(")
+    assert {path.name for path in tmp_path.glob("*.png")} == {"found_1.png", "found_2.png"}
 
 
 def test_a_pipe_is_refused_and_not_waited_for(model, tmp_path):
