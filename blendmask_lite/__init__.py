@@ -2,7 +2,7 @@
 
 >>> from blendmask_lite import load_model, shipped_checkpoint
 >>> model = load_model(shipped_checkpoint())
->>> detections = model.predict([image])[0]
+>>> [found] = model.predict("photo.jpg")
 """
 
 from __future__ import annotations

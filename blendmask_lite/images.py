@@ -59,7 +59,7 @@ DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # grey values of more tha
 TOO_LARGE = f"it has more than {MAX_PIXELS} pixels, as a decompression bomb would"
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 ORIENTATION = 0x0112  # of EXIF; 1 is upright, 5 to 8 exchange height and width
-ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:/")  # a path keeps one slash; "C:/" is a disk
+ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:/")  # as `Path` leaves it; "C:/" is a disk
 
 # What users have an image as: a path, a PIL image, an array (H, W, 3) or a tensor (3, H, W).
 AnyImage: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
@@ -229,8 +229,8 @@ def list_images(
         ValueError: a folder has no images, or a name is an address on the web.
     """
     paths: list[Path] = []
-    for path in map(Path, names):
-        name = str(path)
+    for given in names:
+        path, name = Path(given), os.fspath(given)
         if path.is_dir():
             inside = path.rglob("*") if is_recursive else path.iterdir()
             found = [file for file in inside if file.suffix.lower() in IMAGE_SUFFIXES]
