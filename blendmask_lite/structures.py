@@ -17,6 +17,7 @@ from torch import Tensor
 from blendmask_lite.files import write_atomically
 from blendmask_lite.images import AnyImage, encode_image, image_tensor
 from blendmask_lite.masks import Region, mask_parts, paste_masks, paste_parts
+from blendmask_lite.polygons import labelme_file
 from blendmask_lite.terminal import listed, printable
 
 if TYPE_CHECKING:
@@ -212,10 +213,18 @@ class AnyDetections(ABC):
         return image_results(image_id, self, self.category_ids).entries()
 
     def to_labelme(self, image_path: str) -> dict[str, Any]:
-        """The content of a labelme file; see `evaluation.formats.labelme_content`."""
-        from blendmask_lite.evaluation.formats import labelme_content
+        """The content of the JSON file that labelme opens, with scores as descriptions.
 
-        return labelme_content(self, image_path)
+        The path is that of the image, relative to the file; see `polygons.labelme_file`.
+        """
+        scores = [f"{score:.3f}" for score in self.scores.tolist()]
+        return labelme_file(
+            self.mask_parts(),
+            self.names,
+            self.image_size,
+            image_path=image_path,
+            descriptions=scores,
+        )
 
     def to_yolo(self) -> list[str]:
         """The lines of a YOLO label file; see `evaluation.formats.yolo_lines`."""

@@ -18,8 +18,8 @@ from blendmask_lite.datasets.check import check_folder
 from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.labelme import convert_labelme
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.masks import mask_iou
-from blendmask_lite.outlines import labelme_file
+from blendmask_lite.masks import mask_iou, mask_parts
+from blendmask_lite.polygons import labelme_file
 
 SIZE = (30, 40)  # of the images, height and width
 SQUARE = [[5, 5], [15, 5], [15, 15], [5, 15]]
@@ -153,7 +153,8 @@ def test_masks_come_back_from_labelme_exactly_at_tolerance_0(folder, root):
     dataset = ShapesDataset(6, seed=4)
     for number, sample in enumerate(dataset):
         labels = [dataset.class_names[label] for label in sample.target.labels]
-        content = labelme_file(sample.target.masks, labels, image_path=f"{number}.png", tolerance=0)
+        parts, size = mask_parts(sample.target.masks), sample.original_size
+        content = labelme_file(parts, labels, size, image_path=f"{number}.png", tolerance=0)
         image = Image.fromarray(sample.image.permute(1, 2, 0).numpy())
         write(folder, str(number), image=image, **content)
     convert_labelme(folder, root)
@@ -170,7 +171,8 @@ def test_masks_come_back_from_labelme_almost_as_they_were_by_default(folder, roo
     distance = torch.hypot(x, y)
     bean = torch.hypot(x - y**2 / 150, y) < 50
     masks = torch.stack([distance < 60, (distance < 90) & (distance > 50), bean])
-    content = labelme_file(masks, ["disc", "ring", "bean"], image_path="a.png")
+    names = ["disc", "ring", "bean"]
+    content = labelme_file(mask_parts(masks), names, (200, 200), image_path="a.png")
     write(folder, "a", image=picture(size=(200, 200)), **content)
     target = only_target(folder, root)
     assert target.labels.tolist() == [1, 2, 0]

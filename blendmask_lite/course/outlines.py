@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -21,7 +22,6 @@ from blendmask_lite.datasets.coco_format import (
     category_records,
     decode_masks,
     image_record,
-    mask_outlines,
     run_length,
 )
 from blendmask_lite.evaluation.average_precision import evaluate_detections
@@ -142,7 +142,10 @@ def clicked_mask(mask: Tensor, num_clicks: int) -> Tensor:
     Returns:
         (H, W) bool.
     """
-    outlines = mask_outlines(mask)
+    framed = F.pad(mask, (1, 1, 1, 1))  # so that every outline is closed
+    lines = Figure().subplots().contour(framed.cpu().numpy(), [0.5]).allsegs[0]
+    # The center of row or column i lies at i + 0.5; the frame shifts everything by one.
+    outlines = [np.asarray(line, dtype=np.float64) - 0.5 for line in lines]
     length = sum(_lengths(outline)[-1] for outline in outlines)
     polygons = [
         _evenly(outline, max(3, round(num_clicks * _lengths(outline)[-1] / length)))

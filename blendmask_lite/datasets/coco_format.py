@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from contourpy import contour_generator
-from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
@@ -31,7 +29,6 @@ __all__ = [
     "encode_part",
     "image_record",
     "instances_content",
-    "mask_outlines",
     "run_boxes",
     "run_length",
 ]
@@ -73,21 +70,6 @@ def encode_part(region: Region, part: Tensor, size: tuple[int, int]) -> dict[str
         counts.pop()
     run = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     return {"size": [height, width], "counts": run["counts"].decode("ascii")}
-
-
-def mask_outlines(mask: Tensor) -> list[NDArray[np.float64]]:
-    """Closed lines around all parts and holes of a (H, W) bool mask, in opposite directions.
-
-    Each is (P, 2) as x and y, pixels; its last point is its first one again. The lines pass through
-    the middles of the edges between pixels.
-    """
-    if mask.numel() == 0:
-        return []
-    framed = np.pad(mask.cpu().numpy(), 1).astype(float)  # so that every line is closed
-    # The algorithm decides where a line begins.
-    lines = contour_generator(z=framed, name="mpl2014", line_type="SeparateCode").lines(0.5)[0]
-    # The center of row or column i lies at i + 0.5; the frame shifts everything by one.
-    return [np.asarray(line, dtype=np.float64) - 0.5 for line in lines]
 
 
 def decode_masks(runs: Sequence[dict[str, Any]], size: tuple[int, int]) -> Tensor:

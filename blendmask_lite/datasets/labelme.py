@@ -1,7 +1,7 @@
 """A folder of labelme's JSON files and their images, turned into a folder in COCO's layout.
 
 Objects are labelme's own instances: each shape is one, and shapes of one label and one group id
-are one together. `outlines.labelme_file` goes the other way.
+are one together. `polygons.labelme_file` goes the other way.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from blendmask_lite.masks import mask_iou
-from blendmask_lite.outlines import labelme_file, mask_polygons
+from blendmask_lite.masks import mask_iou, mask_parts
+from blendmask_lite.polygons import labelme_file, mask_polygons
 
 
 def drawn(polygons, size) -> torch.Tensor:
@@ -91,7 +91,11 @@ def test_a_labelme_file_has_a_shape_for_each_polygon_and_a_group_for_each_object
     shapes = round_shapes(40)
     masks = torch.stack([shapes["disc"], torch.zeros(240, 240).bool(), shapes["two"]])
     content = labelme_file(
-        masks[:, :200], ["a", "b", "a"], image_path="x.jpg", descriptions=["0.9", "0.8", "0.7"]
+        mask_parts(masks[:, :200]),
+        ["a", "b", "a"],
+        (200, 240),
+        image_path="x.jpg",
+        descriptions=["0.9", "0.8", "0.7"],
     )
     assert (content["imagePath"], content["imageData"]) == ("x.jpg", None)
     assert (content["imageHeight"], content["imageWidth"]) == (200, 240)
@@ -105,9 +109,9 @@ def test_a_labelme_file_has_a_shape_for_each_polygon_and_a_group_for_each_object
 
 
 def test_a_labelme_file_of_nothing_has_no_shapes():
-    assert labelme_file(torch.zeros(0, 4, 5).bool(), [], image_path="x.jpg")["shapes"] == []
+    assert labelme_file([], [], (4, 5), image_path="x.jpg")["shapes"] == []
 
 
 def test_a_label_for_every_mask_is_asked_for():
     with pytest.raises(ValueError, match="1 masks, 2 labels, 1 descriptions"):
-        labelme_file(torch.ones(1, 4, 5).bool(), ["a", "b"], image_path="x.jpg")
+        labelme_file(mask_parts(torch.ones(1, 4, 5).bool()), ["a", "b"], (4, 5), image_path="x.jpg")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,9 @@ from contourpy import FillType, contour_generator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blendmask_lite.masks import mask_parts
+from blendmask_lite.masks import Region, mask_parts
 
-__all__ = ["Polygon", "labelme_file", "mask_polygons"]
+__all__ = ["Polygon", "labelme_file", "mask_polygons", "part_polygons"]
 
 Polygon = list[list[float]]  # corners [x, y], pixels; the last one is joined to the first
 
@@ -23,8 +23,9 @@ TOLERANCE = 1 / 150  # of the root of the mask's area
 
 
 def labelme_file(
-    masks: Tensor,
+    parts: Iterable[tuple[Region, Tensor]],
     labels: Sequence[str],
+    size: tuple[int, int],
     *,
     image_path: str,
     descriptions: Sequence[str] | None = None,
@@ -36,8 +37,9 @@ def labelme_file(
     which is cut through them; `data labelme` joins the group again. Empty masks are left out.
 
     Args:
-        masks: (N, H, W) bool.
+        parts: of N masks, as `masks.mask_parts` gives them.
         labels: N names.
+        size: (H, W) of the image, pixels.
         image_path: of the image, relative to the file's folder.
         descriptions: N texts that labelme shows beside the labels, such as scores.
         tolerance: see `mask_polygons`.
@@ -45,12 +47,13 @@ def labelme_file(
     Raises:
         ValueError: the numbers of masks, labels and descriptions differ.
     """
-    texts = [""] * len(masks) if descriptions is None else descriptions
-    if not len(masks) == len(labels) == len(texts):
-        raise ValueError(f"{len(masks)} masks, {len(labels)} labels, {len(texts)} descriptions")
+    outlines = [part_polygons(region, part, tolerance) for region, part in parts]
+    texts = [""] * len(outlines) if descriptions is None else descriptions
+    if not len(outlines) == len(labels) == len(texts):
+        raise ValueError(f"{len(outlines)} masks, {len(labels)} labels, {len(texts)} descriptions")
     shapes: list[dict[str, Any]] = []
-    for number, (mask, label, text) in enumerate(zip(masks, labels, texts, strict=True), start=1):
-        polygons = mask_polygons(mask, tolerance)
+    objects = zip(outlines, labels, texts, strict=True)
+    for number, (polygons, label, text) in enumerate(objects, start=1):
         shapes += [
             {
                 "label": label,
@@ -63,7 +66,7 @@ def labelme_file(
             }
             for polygon in polygons
         ]
-    height, width = masks.shape[-2:]
+    height, width = size
     return {
         "version": LABELME_VERSION,
         "flags": {},
@@ -92,7 +95,13 @@ def mask_polygons(mask: Tensor, tolerance: float | None = None) -> list[Polygon]
     Returns:
         One polygon for each part of the mask; none if it is empty.
     """
-    [((rows, columns), part)] = mask_parts(mask[None])
+    [(region, part)] = mask_parts(mask[None])
+    return part_polygons(region, part, tolerance)
+
+
+def part_polygons(region: Region, part: Tensor, tolerance: float | None = None) -> list[Polygon]:
+    """`mask_polygons` of a mask that is given by a region of the image and its pixels there."""
+    rows, columns = region
     pixels = part.cpu().numpy()
     if tolerance is None:
         tolerance = max(LEAST_TOLERANCE, TOLERANCE * float(np.sqrt(pixels.sum())))
