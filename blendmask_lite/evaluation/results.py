@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from blendmask_lite.datasets.coco_format import encode_masks, encode_part
 from blendmask_lite.files import write_atomically
-from blendmask_lite.structures import AnyDetections, FoundObjects
+from blendmask_lite.structures import AnyDetections, Detections, FoundObjects
 from blendmask_lite.terminal import printable
 
 __all__ = [
@@ -173,7 +173,7 @@ def image_results(
         raise ValueError(f"image {image_id}: a score or a box of a detection is not finite")
     x0, y0, x1, y1 = boxes.unbind(dim=1)
     labels = found.labels.cpu().numpy().astype(np.int64)
-    if isinstance(found, AnyDetections):
+    if isinstance(found, AnyDetections) and not isinstance(found, Detections):
         height, width = found.image_size
         runs = [encode_part(*part, (height, width)) for part in found.mask_parts()]
     else:
