@@ -242,7 +242,8 @@ class AnyDetections(ABC):
         pairs = zip(self.names, self.scores.tolist(), strict=True)
         told = listed([f"{printable(name)} {score:.2f}" for name, score in pairs])
         height, width = self.image_size
-        size = f"{len(self)} objects in {height} x {width} pixels"
+        objects = "1 object" if len(self) == 1 else f"{len(self)} objects"
+        size = f"{objects} in {height} x {width} pixels"
         return f"{type(self).__name__}({size}{': ' if told else ''}{told})"
 
     def _repr_png_(self) -> bytes | None:

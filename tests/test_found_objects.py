@@ -87,6 +87,7 @@ def test_detections_of_a_model_know_names_ids_and_image(model):
 def test_the_text_of_detections_says_what_was_found(found):
     text = "Detections(2 objects in 24 x 32 pixels: dog 0.90, cat 0.80)"
     assert repr(found) == text
+    assert repr(found[1:]) == "Detections(1 object in 24 x 32 pixels: cat 0.80)"
     assert repr(detections()) == "Detections(0 objects in 24 x 32 pixels)"
     assert repr(detections(*[ring()] * 7)).endswith(
         "dog 0.90, cat 0.80, dog 0.70, cat 0.60, dog 0.50 and 2 more)"
