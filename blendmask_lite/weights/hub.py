@@ -22,11 +22,11 @@ import torch
 from blendmask_lite.config import PRESETS
 from blendmask_lite.files import write_atomically
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.terminal import first_line, printable
+from blendmask_lite.terminal import first_line, listed, printable
 from blendmask_lite.web import DownloadError, is_offline
 from blendmask_lite.weights.adelaidet import load_adelaidet
 from blendmask_lite.weights.checkpoint import Checkpoint, load_model, plain_content, save_model
-from blendmask_lite.weights.tensors import is_safetensors, listed
+from blendmask_lite.weights.tensors import is_safetensors
 from blendmask_lite.weights.zoo import PUBLISHED, find_published
 
 __all__ = ["load_pretrained", "push_to_hub", "save_pretrained"]
