@@ -100,5 +100,32 @@ def test_the_commands_of_the_guide_to_labelling_are_understood():
         assert _make_parser(words).parse_args(words).run
 
 
+def rows_of_the_comparison() -> list[list[str]]:
+    """The cells of each feature: its name, ours, ultralytics, torchvision, detectron2, RF-DETR,
+    the codes of the sources.
+    """
+    lines = (ROOT / "docs" / "compared.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "|" in line]
+    return [row for row in rows if len(row) == 7 and row[0].strip("-")]
+
+
+def test_every_feature_compared_with_other_packages_has_its_guide_and_its_sources():
+    rows = rows_of_the_comparison()
+    assert len(rows) > 60
+    for feature, ours, *others, sources in rows:
+        assert ours == "n" or re.search(r"\]\(\S+\)", ours), feature
+        for letter, other in zip("UVDR", others, strict=True):
+            # S is supervision, which says what it takes from the others.
+            assert other == "?" or re.search(rf"\b[{letter}S]\d", sources), (feature, letter)
+
+
+def test_the_sources_of_the_comparison_are_those_that_it_names():
+    text = (ROOT / "docs" / "compared.md").read_text()
+    claims, sources = text.split("## Sources")
+    listed = re.findall(r"^\| ([A-Z]\d+) \|", sources, re.MULTILINE)
+    assert len(listed) == len(set(listed))
+    assert set(listed) == set(re.findall(r"\b[UVDRS]\d+\b", claims))
+
+
 def test_readme_counts_the_exercises():
     assert f"{len(all_exercises())} exercises" in (ROOT / "README.md").read_text()

@@ -47,7 +47,7 @@ GUIDES = (
     *("predicting", "models", "data", "labelling", "training", "evaluation"),
     *("ablations", "lab", "gallery", "gpu"),
 )
-LOOK_UP = ("glossary", "differences")
+LOOK_UP = ("glossary", "differences", "compared")
 
 
 def main(arguments: list[str]) -> int:
