@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 from functools import cache
+from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -168,6 +170,17 @@ def test_an_onnx_file_describes_itself_and_may_find_nothing(open_session):
     metadata = session.get_modelmeta().custom_metadata_map
     assert json.loads(metadata["class_names"]) == list(model.class_names)
     assert json.loads(metadata["mask_threshold"]) == 0.5
+
+
+@pytest.mark.slow
+def test_an_onnx_file_has_its_norms_folded_and_nothing_of_the_machine_that_wrote_it(open_session):
+    path = open_session("panoptic_r50_dcni3")._model_path
+    assert str(Path(export.__file__).parent).encode() not in Path(path).read_bytes()
+    graph = onnx.load(path).graph
+    weights = {tensor.name for tensor in graph.initializer}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert len(convolutions) > 40
+    assert weights >= {node.input[1] for node in convolutions}
 
 
 def test_a_training_model_is_not_exported():

@@ -24,6 +24,7 @@ __all__ = ["Deployed", "export_onnx", "export_program", "smallest_side"]
 OPSET = 20  # deformable convolution needs 19, RoIAlign's half pixels 16
 LARGEST_SIDE = 8192  # pixels
 OUTPUTS = ("boxes", "scores", "labels", "masks")
+MOST_FOLDED = 2**31  # elements of a constant that may be computed when the file is written
 
 
 class Deployed(nn.Module):
@@ -129,7 +130,7 @@ def export_onnx(model: BlendMask, path: str | Path) -> None:
         ValueError: the model is in training mode.
     """
     try:
-        import onnxscript  # noqa: F401  # torch.onnx needs it, and says so in ten lines
+        from onnxscript import optimizer  # torch.onnx needs it, and says so in ten lines
     except ImportError:
         raise ImportError('ONNX needs packages: pip install "blendmask_lite[export]"') from None
     onnx_program = torch.onnx.export(
@@ -141,7 +142,13 @@ def export_onnx(model: BlendMask, path: str | Path) -> None:
         verbose=False,
     )
     assert onnx_program is not None
+    # Large weights are multiplied with their frozen norms here, not at every start of a runtime.
+    optimizer.optimize(
+        onnx_program.model, input_size_limit=MOST_FOLDED, output_size_limit=MOST_FOLDED
+    )
     proto = onnx_program.model_proto
+    for node in proto.graph.node:
+        del node.metadata_props[:]  # where in whose files each node comes from: half a megabyte
     settings = model.inference
     metadata = {
         "class_names": list(model.class_names),
