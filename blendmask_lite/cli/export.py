@@ -9,17 +9,29 @@ import io
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from blendmask_lite.datasets.shapes import SHAPE_CLASSES, ShapesConfig, ShapesDataset
+from blendmask_lite.datasets.transforms import resize_for_test
 from blendmask_lite.files import (
     require_apart,
     require_writable,
     shipped_checkpoint,
     write_atomically,
 )
+from blendmask_lite.images import IMAGE_SUFFIXES, read_image
+from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.weights.checkpoint import load_model
-from blendmask_lite.weights.export import export_onnx, export_program, smallest_side
+from blendmask_lite.weights.export import (
+    PRECISIONS,
+    export_onnx,
+    export_program,
+    smallest_side,
+)
 
 __all__ = ["add_options", "run"]
+
+MOST_CALIBRATION = 50  # images; 10 and 200 give an AP on shapes that is not better
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +42,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--out", required=True, metavar="FILE", help=".onnx, or .pt2 for torch.export"
     )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="of an ONNX file; float16 stores the weights in it, int8 also computes convolutions "
+        "in it; default float32",
+    )
+    parser.add_argument(
+        "--calibrate",
+        metavar="DIR",
+        help="for int8: images like those that the model will see, of which "
+        f"{MOST_CALIBRATION} are read; by default generated shapes, if the model knows these",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -37,12 +62,17 @@ def run(options: argparse.Namespace) -> int:
     out = Path(options.out)
     if out.suffix not in (".onnx", ".pt2"):
         raise ValueError(f"--out {out}: must end in .onnx or .pt2")
+    if out.suffix != ".onnx" and options.precision != "float32":
+        raise ValueError(f"--precision {options.precision}: is for .onnx, not for {out.suffix}")
+    if options.calibrate and options.precision != "int8":
+        raise ValueError("--calibrate: is for --precision int8")
     checkpoint = options.checkpoint or shipped_checkpoint()
     require_apart([out], [checkpoint], "the checkpoint")
     require_writable(out)
     model = load_model(checkpoint)
     if out.suffix == ".onnx":
-        export_onnx(model, out)
+        images = _calibration_images(options, model) if options.precision == "int8" else []
+        export_onnx(model, out, precision=options.precision, calibration=images)
     else:
         buffer = io.BytesIO()
         torch.export.save(export_program(model), buffer)
@@ -50,3 +80,24 @@ def run(options: argparse.Namespace) -> int:
     size = out.stat().st_size / 1e6
     print(f"{out}: {size:.1f} MB, for images of at least {smallest_side(model)} pixels a side")
     return 0
+
+
+def _calibration_images(options: argparse.Namespace, model: BlendMask) -> list[Tensor]:
+    """(3, H, W) uint8 images at the model's test size."""
+    settings = model.inference
+    if options.calibrate:
+        folder = Path(options.calibrate)
+        if not folder.is_dir():
+            raise ValueError(f"--calibrate {folder}: no such folder")
+        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not paths:
+            raise ValueError(f"--calibrate {folder}: a folder without images")
+        number = min(len(paths), MOST_CALIBRATION)
+        images = (read_image(paths[k * len(paths) // number]) for k in range(number))
+    elif tuple(model.class_names) == SHAPE_CLASSES:
+        drawn = ShapesConfig(size=min(max(settings.test_size, 128), 2048))
+        shapes = ShapesDataset(MOST_CALIBRATION, config=drawn)
+        images = (shapes.load_image(k) for k in range(MOST_CALIBRATION))
+    else:
+        raise ValueError("--precision int8: needs --calibrate DIR, a folder of images")
+    return [resize_for_test(image, settings.test_size, settings.max_size) for image in images]

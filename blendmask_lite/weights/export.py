@@ -6,9 +6,13 @@ Height and width stay open; an image is one tensor, there is no batch.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
@@ -17,13 +21,18 @@ from blendmask_lite.config import LEVEL_STRIDES
 from blendmask_lite.files import write_atomically
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.fcos import Proposals, suppress
+from blendmask_lite.model.inputs import require_pixels
 
-__all__ = ["Deployed", "export_onnx", "export_program", "smallest_side"]
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+__all__ = ["PRECISIONS", "Deployed", "export_onnx", "export_program", "smallest_side"]
 
 
 OPSET = 20  # deformable convolution needs 19, RoIAlign's half pixels 16
 LARGEST_SIDE = 8192  # pixels
 OUTPUTS = ("boxes", "scores", "labels", "masks")
+PRECISIONS = ("float32", "float16", "int8")  # of an ONNX file
 MOST_FOLDED = 2**31  # elements of a constant that may be computed when the file is written
 
 
@@ -116,7 +125,13 @@ def export_program(model: BlendMask) -> ExportedProgram:
     )
 
 
-def export_onnx(model: BlendMask, path: str | Path) -> None:
+def export_onnx(
+    model: BlendMask,
+    path: str | Path,
+    *,
+    precision: str = "float32",
+    calibration: Iterable[Tensor] = (),
+) -> None:
     """Write an ONNX file with the input `image` and the outputs of `Deployed`.
 
     Class names, mask threshold and test size are in the file's metadata, as JSON.
@@ -124,15 +139,35 @@ def export_onnx(model: BlendMask, path: str | Path) -> None:
     Args:
         model: in evaluation mode, on the CPU.
         path: of the file; replaced in one step.
+        precision: "float32"; "float16" stores the weights in half the bytes; "int8" also computes
+            the convolutions in 8 bits. Inputs and outputs do not change. See `docs/export.md`.
+        calibration: for "int8", some images like those that the model will see, at the same size:
+            (3, H, W), RGB, float in [0, 1] or uint8.
 
     Raises:
         ImportError: the packages of `pip install "blendmask_lite[export]"` are missing.
-        ValueError: the model is in training mode.
+        ValueError: the model is in training mode; there is no such precision; or for "int8", there
+            are no images, or one is too small.
     """
+    images = _calibration_images(model, precision, calibration)
     try:
-        from onnxscript import optimizer  # torch.onnx needs it, and says so in ten lines
+        import onnxscript.optimizer  # noqa: F401  # torch.onnx needs it, and says so in ten lines
+
+        from blendmask_lite.weights import quantization
     except ImportError:
         raise ImportError('ONNX needs packages: pip install "blendmask_lite[export]"') from None
+    proto = _onnx_graph(model)
+    if precision == "float16":
+        quantization.store_in_float16(proto)
+    elif precision == "int8":
+        proto = quantization.quantize_convolutions(proto, map(_as_input, images))
+    write_atomically(Path(path), proto.SerializeToString())
+
+
+def _onnx_graph(model: BlendMask) -> ModelProto:
+    """The model in float32, with its metadata."""
+    from onnxscript import optimizer
+
     onnx_program = torch.onnx.export(
         export_program(model),
         dynamo=True,
@@ -142,7 +177,7 @@ def export_onnx(model: BlendMask, path: str | Path) -> None:
         verbose=False,
     )
     assert onnx_program is not None
-    # Large weights are multiplied with their frozen norms here, not at every start of a runtime.
+    # Large weights are multiplied with their frozen norms here, or they could not be quantized.
     optimizer.optimize(
         onnx_program.model, input_size_limit=MOST_FOLDED, output_size_limit=MOST_FOLDED
     )
@@ -160,4 +195,28 @@ def export_onnx(model: BlendMask, path: str | Path) -> None:
     for key, value in metadata.items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, json.dumps(value)
-    write_atomically(Path(path), proto.SerializeToString())
+    return proto
+
+
+def _calibration_images(
+    model: BlendMask, precision: str, calibration: Iterable[Tensor]
+) -> list[Tensor]:
+    """The images, after a check of everything that would fail late."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision = {precision!r}: must be one of {', '.join(PRECISIONS)}")
+    images = list(calibration)
+    if precision == "int8" and not images:
+        raise ValueError("precision = 'int8': needs images for calibration")
+    require_pixels(images)
+    least = smallest_side(model)
+    for image in images:
+        height, width = image.shape[1:]
+        if min(height, width) < least:
+            raise ValueError(f"calibration: {height} x {width} pixels; a side has at least {least}")
+    return images
+
+
+def _as_input(image: Tensor) -> NDArray[np.float32]:
+    """The graph's input, of an image as the model takes it."""
+    scale = 255 if image.dtype == torch.uint8 else 1
+    return (image.float() / scale).numpy()
