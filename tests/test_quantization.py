@@ -111,7 +111,7 @@ def test_every_convolution_of_an_int8_file_is_quantized_and_nothing_says_where_i
 
 
 def two_convolutions():
-    """One bias for both; a tensor has the name that onnxruntime would give to its second copy."""
+    """One bias for both; a tensor has the name that onnxruntime would give to a copy of it."""
     generator = np.random.default_rng(0)
     weights = {
         "w": generator.normal(size=(4, 3, 1, 1)),
@@ -120,8 +120,8 @@ def two_convolutions():
     }
     nodes = [
         helper.make_node("Unsqueeze", ["image", "zero"], ["batch"]),
-        helper.make_node("Conv", ["batch", "w", "bias"], ["bias1"], "one"),
-        helper.make_node("Conv", ["bias1", "v", "bias"], ["masks"], "two"),
+        helper.make_node("Conv", ["batch", "w", "bias"], ["bias0"], "one"),
+        helper.make_node("Conv", ["bias0", "v", "bias"], ["masks"], "two"),
     ]
     stored = [numpy_helper.from_array(np.float32(value), name) for name, value in weights.items()]
     graph = helper.make_graph(
