@@ -224,13 +224,34 @@ def test_only_files_of_an_earlier_call_are_replaced_in_every_format(
     image = [scenes / "a.png"]
     assert segment(image, out, "--write", written) == 0
     assert segment(image, out, "--write", f"pictures,{written}") == 0
-    assert segment(image, out, "--write", "pictures") == 0  # whose results.json names no others
-    (out / taken).write_bytes(b"precious")
-    assert segment(image, out, "--write", written) == 1
+    assert segment(image, out, "--write", "pictures") == 0
+    assert segment(image, out, "--write", written) == 0
+    other = out.with_name("other")
+    (other / taken).parent.mkdir(parents=True)
+    (other / taken).write_bytes(b"precious")
+    assert segment(image, other, "--write", written) == 1
     assert (
         f"{taken}: is there already, and results.json names no earlier" in capsys.readouterr().err
     )
-    assert (out / taken).read_bytes() == b"precious"
+    assert (other / taken).read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("written", ["pictures", "csv", "masks", "yolo", "labelme"])
+def test_a_file_that_was_changed_by_hand_is_kept_and_named(written, scenes, out, capsys):
+    image = [scenes / "a.png"]
+    assert segment(image, out, "--write", written) == 0
+    [draft] = [file for file in out.rglob("*.*") if file.name != "results.json"]
+    draft.write_bytes(b"corrected")
+    assert segment(image, out, "--write", written) == 1
+    assert f"{draft}: was changed after segment wrote it" in capsys.readouterr().err
+    assert draft.read_bytes() == b"corrected"
+
+
+def test_files_of_all_earlier_calls_may_be_replaced(scenes, out):
+    for name in ("a.png", "b.png", "a.png"):
+        assert segment([scenes / name], out, "--write", "labelme") == 0
+    assert [Path(each["file_name"]).name for each in results(out)["images"]] == ["a.png"]
+    assert {"labelme/0001_a.json", "labelme/0001_b.json"} < set(names_in(out))
 
 
 def test_results_that_segment_did_not_write_are_kept(scenes, out, capsys):

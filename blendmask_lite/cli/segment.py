@@ -26,10 +26,11 @@ from blendmask_lite.cli.segment_files import (
     image_contents,
     image_files,
     require_free,
+    written_before,
 )
 from blendmask_lite.datasets.coco_format import image_record
 from blendmask_lite.evaluation.formats import table_rows
-from blendmask_lite.files import shipped_checkpoint, write_atomically
+from blendmask_lite.files import shipped_checkpoint
 from blendmask_lite.images import list_images, read_image
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.layers import computing_in
@@ -91,7 +92,8 @@ def run(options: argparse.Namespace) -> int:
     paths = list_images(options.images, is_recursive=options.recursive)
     out, formats = Path(options.out), options.write
     weights = options.weights or shipped_checkpoint()
-    require_free(out, paths, formats, weights)
+    earlier = written_before(out)
+    require_free(out, paths, formats, weights, earlier)
     model = load_model(weights, device=find_device(options.device))
     model.inference = model.inference.resized(options.size, options.max_size).changed(
         # The score is the square root of the product that the model compares with its threshold.
@@ -104,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
     num_failed = 0
     with (
         _stoppable(),
-        Results(out, model, formats) as results,
+        Results(out, model, formats, earlier) as results,
         computing_in(options.precision, model.device),
     ):
         found_in = _find_objects(model, paths, options.batch_size)
@@ -121,9 +123,8 @@ def run(options: argparse.Namespace) -> int:
                 print(f"skipped: {_reason(path, error)}", file=sys.stderr, flush=True)
                 num_failed += 1
             else:
-                for file, content in contents.items():
-                    write_atomically(file, content)
-                results.add(image_record(image_id, found.image_size, str(path)), entries, rows)
+                record = image_record(image_id, found.image_size, str(path))
+                results.add(record, entries, rows, contents)
                 names = [printable(name) for name in found.names]
                 clear_line()
                 print(f"{printable(path)}: {', '.join(names) or 'nothing found'}", flush=True)

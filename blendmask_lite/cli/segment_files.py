@@ -1,17 +1,19 @@
 """What `segment` writes: files for each image, results.json, results.csv; what it may replace.
 
-results.json is also the record of what an earlier call wrote: nothing else is replaced.
+results.json is also the record of what earlier calls wrote: nothing else is replaced, and none of
+that once it was changed by hand.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import math
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,14 @@ from blendmask_lite.images import encode_image
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.structures import AnyDetections
 
-__all__ = ["FORMATS", "Results", "image_contents", "image_files", "require_free"]
+__all__ = [
+    "FORMATS",
+    "Results",
+    "image_contents",
+    "image_files",
+    "require_free",
+    "written_before",
+]
 
 # The formats with a file for each image: the folder inside --out, and the suffix.
 PLACES = {
@@ -88,51 +97,68 @@ def _label_picture(found: AnyDetections) -> Image.Image:
     return picture
 
 
+def written_before(out: Path) -> dict[str, str]:
+    """Names of the files that earlier calls wrote into `out`, and the digests of their contents.
+
+    Raises:
+        ValueError: there is a results.json, but `segment` did not write it.
+    """
+    results = out / RESULTS
+    if not results.is_file():
+        return {}
+    try:
+        files = json.loads(read_text(results))["info"]["files"]
+        return {str(name): str(digest) for name, digest in files.items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise ValueError(
+            f"{results}: is there already and was not written by segment; choose another --out"
+        ) from None
+
+
 def require_free(
-    out: Path, paths: Sequence[Path], formats: Sequence[str], weights: str | Path
+    out: Path,
+    paths: Sequence[Path],
+    formats: Sequence[str],
+    weights: str | Path,
+    earlier: Mapping[str, str],
 ) -> None:
-    """Refuse to replace images, the checkpoint, or files that no earlier call wrote.
+    """Refuse to replace images, the checkpoint, or files that are not as an earlier call left them.
 
     Args:
         out: the folder for all results; nothing is written yet.
         paths: of all images; their ids are their places, from 1.
         formats: some of `FORMATS`.
         weights: the checkpoint.
+        earlier: as `written_before` gives it.
 
     Raises:
         ValueError: a file would be lost.
     """
-    targets = _all_files(out, enumerate(paths, start=1), formats)
+    targets = [out / TABLE] if "csv" in formats else []
+    for image_id, path in enumerate(paths, start=1):
+        targets += image_files(out, image_id, path, formats).values()
     for inputs, what in ((paths, "one of the images"), ([weights], "the checkpoint")):
         require_apart([*targets, out / RESULTS], inputs, what)
-    written = _written_before(out)
-    for target in targets:
-        if target.is_file() and target not in written:
+    for target in filter(Path.is_file, targets):
+        digest = earlier.get(_name(target, out))
+        if digest is None:
             raise ValueError(
                 f"{target}: is there already, and {RESULTS} names no earlier call that wrote it; "
                 "choose another --out, or remove it"
             )
+        if digest != _digest(target.read_bytes()):
+            raise ValueError(
+                f"{target}: was changed after segment wrote it, and would be lost; choose another "
+                "--out, or move it away"
+            )
 
 
-def _written_before(out: Path) -> set[Path]:
-    """What an earlier call wrote, as its results.json says."""
-    results = out / RESULTS
-    if not results.is_file():
-        return set()
-    try:
-        content = json.loads(read_text(results))
-        images = [(each["id"], Path(each["file_name"])) for each in content["images"]]
-        return set(_all_files(out, images, content["info"]["formats"]))
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise ValueError(
-            f"{results}: is there already and was not written by segment; choose another --out"
-        ) from None
+def _name(file: Path, out: Path) -> str:
+    return file.relative_to(out).as_posix()
 
 
-def _all_files(out: Path, images: Iterable[tuple[int, Path]], formats: Sequence[str]) -> list[Path]:
-    """The files of all images, given by id and path, and the table; without results.json."""
-    files = [file for image in images for file in image_files(out, *image, formats).values()]
-    return files + ([out / TABLE] if "csv" in formats else [])
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 class Results:
@@ -145,20 +171,22 @@ class Results:
         out: the folder.
         model: whose classes are listed.
         formats: some of `FORMATS`.
+        earlier: as `written_before` gives it; the record keeps these files.
 
     Raises:
         OSError: a file cannot be written.
     """
 
-    def __init__(self, out: Path, model: BlendMask, formats: Sequence[str]) -> None:
+    def __init__(
+        self, out: Path, model: BlendMask, formats: Sequence[str], earlier: Mapping[str, str]
+    ) -> None:
         for folder in {"", *(PLACES[name][0] for name in formats if name in PLACES)}:
             require_folder(out / folder)
+        self.out, self.files = out, dict(earlier)
         self.path, self.table_path = out / RESULTS, out / TABLE if "csv" in formats else None
         for path in filter(None, (self.path, self.table_path)):
             require_writable(path)
-        categories = category_records(model.class_names, model.category_ids)
-        info = {"description": "written by blendmask-lite segment", "formats": list(formats)}
-        self.tail = f'"categories": {json.dumps(categories)}, "info": {json.dumps(info)}'
+        self.categories = json.dumps(category_records(model.class_names, model.category_ids))
         self.images: list[str] = []
         self.annotations: list[str] = []
         self.table = io.StringIO(newline="")
@@ -174,9 +202,16 @@ class Results:
             self._write()
 
     def add(
-        self, image: dict[str, Any], entries: list[dict[str, Any]], rows: list[list[Any]]
+        self,
+        image: dict[str, Any],
+        entries: list[dict[str, Any]],
+        rows: list[list[Any]],
+        contents: Mapping[Path, bytes],
     ) -> None:
-        """Add an image's record, objects and `table_rows`, and write the files if it is time."""
+        """Write an image's `contents`; add its record, objects and `table_rows` to the results."""
+        for file, content in contents.items():
+            write_atomically(file, content)
+            self.files[_name(file, self.out)] = _digest(content)
         self.images.append(json.dumps(image))
         for number, entry in enumerate(entries, start=len(self.annotations) + 1):
             self.annotations.append(json.dumps(entry | {"id": number}))
@@ -187,13 +222,16 @@ class Results:
 
     def _write(self) -> None:
         start = time.monotonic()
-        content = (
-            f'{{"images": [{", ".join(self.images)}], '
-            f'"annotations": [{", ".join(self.annotations)}], {self.tail}}}'
-        )
-        write_atomically(self.path, content.encode())
         if self.table_path is not None:
             table = self.table.getvalue().encode(errors="surrogateescape")
             write_atomically(self.table_path, table)
+            self.files[TABLE] = _digest(table)
+        info = {"description": "written by blendmask-lite segment", "files": self.files}
+        content = (
+            f'{{"images": [{", ".join(self.images)}], '
+            f'"annotations": [{", ".join(self.annotations)}], '
+            f'"categories": {self.categories}, "info": {json.dumps(info)}}}'
+        )
+        write_atomically(self.path, content.encode())
         end = time.monotonic()
         self._due = end + (end - start) / WRITING_SHARE
