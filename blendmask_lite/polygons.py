@@ -13,11 +13,12 @@ from torch import Tensor
 
 from blendmask_lite.masks import Region, mask_parts
 
-__all__ = ["Polygon", "labelme_file", "mask_polygons", "part_polygons"]
+__all__ = ["DRAFT", "Polygon", "labelme_file", "mask_polygons", "part_polygons"]
 
 Polygon = list[list[float]]  # corners [x, y], pixels; the last one is joined to the first
 
 LABELME_VERSION = "5.5.0"  # whose fields are written
+DRAFT = "draft"  # a flag of the image: a tick box in labelme, which a person clears
 LEAST_TOLERANCE = 0.5  # pixels
 TOLERANCE = 1 / 150  # of the root of the mask's area
 
@@ -29,6 +30,7 @@ def labelme_file(
     *,
     image_path: str,
     descriptions: Sequence[str] | None = None,
+    is_draft: bool = False,
     tolerance: float | None = None,
 ) -> dict[str, Any]:
     """The content of labelme's JSON file for an image: polygons with labels.
@@ -42,6 +44,7 @@ def labelme_file(
         size: (H, W) of the image, pixels.
         image_path: of the image, relative to the file's folder.
         descriptions: N texts that labelme shows beside the labels, such as scores.
+        is_draft: set the flag `DRAFT`; `data labelme` leaves the file out as long as it is set.
         tolerance: see `mask_polygons`.
 
     Raises:
@@ -69,7 +72,7 @@ def labelme_file(
     height, width = size
     return {
         "version": LABELME_VERSION,
-        "flags": {},
+        "flags": {DRAFT: True} if is_draft else {},
         "shapes": shapes,
         "imagePath": image_path,
         "imageData": None,  # labelme reads the image itself

@@ -215,7 +215,8 @@ class AnyDetections(ABC):
     def to_labelme(self, image_path: str) -> dict[str, Any]:
         """The content of the JSON file that labelme opens, with scores as descriptions.
 
-        The path is that of the image, relative to the file; see `polygons.labelme_file`.
+        The path is that of the image, relative to the file; see `polygons.labelme_file`. The file
+        is marked as a draft, because nobody has looked at the objects yet.
         """
         scores = [f"{score:.3f}" for score in self.scores.tolist()]
         return labelme_file(
@@ -224,6 +225,7 @@ class AnyDetections(ABC):
             self.image_size,
             image_path=image_path,
             descriptions=scores,
+            is_draft=True,
         )
 
     def to_yolo(self) -> list[str]:

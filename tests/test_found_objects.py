@@ -197,6 +197,7 @@ def test_labelme_gets_polygons_that_hold_the_masks_and_scores(found):
     assert left["description"] == "0.900" and left["shape_type"] == "polygon"
     assert content["imagePath"] == "../a.png" and content["imageData"] is None
     assert (content["imageHeight"], content["imageWidth"]) == (HEIGHT, WIDTH)
+    assert content["flags"] == {"draft": True}
     together = sum(pixels_inside(each["points"]) for each in (left, right, pixel))
     assert np.array_equal(together, ring().numpy())
     json.dumps(content)

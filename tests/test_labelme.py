@@ -206,8 +206,27 @@ def test_paths_with_backslashes_and_dots_are_followed(folder, root):
     (folder / "images").mkdir()
     path.with_suffix(".png").rename(folder / "images" / "a.png")
     convert_labelme(folder, root)
-    assert (root / "train" / "labels" / "a.png").is_file()
+    assert (root / "train" / "images" / "a.png").is_file()
     CocoDataset(root).load(0)
+
+
+def test_an_image_is_named_by_its_own_place_and_outside_by_its_label_file(folder, root, tmp_path):
+    write(folder, "drafts/0001_a", shape(SQUARE), imagePath="../a.png")
+    (folder / "drafts" / "0001_a.png").rename(folder / "a.png")
+    write(folder, "drafts/b", shape(SQUARE), imagePath="../../c.png")
+    (folder / "drafts" / "b.png").rename(tmp_path / "c.png")
+    convert_labelme(folder, root)
+    assert names_of(root, "train") == {"a.png", "drafts/b.png"}
+
+
+def test_a_label_file_that_was_moved_to_its_image_finds_it_there(folder, root):
+    write(folder, "more/0001_a", shape(SQUARE), imagePath="..\\..\\photos\\more\\a.png")
+    (folder / "more" / "0001_a.png").rename(folder / "more" / "a.png")
+    (folder / "more" / "0001_a.json").rename(folder / "more" / "a.json")
+    moved = folder.with_name("elsewhere")
+    folder.rename(moved)
+    convert_labelme(moved, root)
+    assert names_of(root, "train") == {"more/a.png"}
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
@@ -243,6 +262,27 @@ def test_images_without_shapes_stay_and_images_without_labels_are_counted(folder
     found = convert_labelme(folder, root)
     assert (found.num_images, found.num_objects) == ({"train": 2}, {"train": 1})
     assert (found.num_unlabelled, found.num_other) == (1, 2)
+
+
+def test_drafts_are_left_out_until_their_flag_is_unticked(folder, root, capsys):
+    write(folder, "a", shape(SQUARE))
+    write(folder, "b", {"label": "no shape at all"}, flags={"draft": True})
+    write(folder, "again", shape(SQUARE), imagePath="a.png", flags={"draft": True})
+    (folder / "again.png").unlink()
+    assert main(["data", "labelme", str(folder), "-o", str(root)]) == 0
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "2 label files are drafts and were left out; once one is right, untick its flag draft in "
+        "labelme"
+    ]
+    assert names_of(root, "train") == {"a.png"}
+    write(folder, "b", flags={"draft": False})
+    assert convert_labelme(folder, root).num_images == {"train": 2}
+
+
+def test_a_folder_with_nothing_but_drafts_is_refused(folder, root):
+    write(folder, "a", shape(SQUARE), flags={"draft": True})
+    with pytest.raises(ValueError, match="no label file with a shape, drafts aside"):
+        convert_labelme(folder, root)
 
 
 # ------------------------------------------------------------------ splits
@@ -437,8 +477,8 @@ def test_a_folder_without_labels_is_refused(folder, root, tmp_path):
 
 
 def test_a_name_that_no_coco_reader_takes_is_refused(folder, root):
-    write(folder, "a", shape(SQUARE)).rename(folder / "a\nb.json")
-    with pytest.raises(ValueError, match=r"image 1: file_name = 'a\\nb.png' is not the name"):
+    write(folder, "a\nb/c", shape(SQUARE))
+    with pytest.raises(ValueError, match=r"image 1: file_name = 'a\\nb/c.png' is not the name"):
         convert_labelme(folder, root)
     assert not root.exists()
 

@@ -218,6 +218,11 @@ def _run_labelme(options: argparse.Namespace) -> int:
         num = found.num_objects[split]
         print(f"{printable(found.root)}: {split}, {num_images} images with {num} objects")
     print(f"classes: {printable(', '.join(found.class_names))}")
+    if found.num_drafts:
+        print(
+            f"{found.num_drafts} label files are drafts and were left out; once one is right, "
+            "untick its flag draft in labelme"
+        )
     if found.num_unlabelled:
         print(f"{found.num_unlabelled} images have no label file and were left out")
     if found.num_other:

@@ -48,6 +48,7 @@ from blendmask_lite.images import (
     exif_orientation,
     open_image,
 )
+from blendmask_lite.polygons import DRAFT
 from blendmask_lite.terminal import printable
 
 __all__ = ["LabelmeFolder", "convert_labelme"]
@@ -70,7 +71,8 @@ class LabelmeFolder:
         root: the folder in COCO's layout.
         class_names: in the order of the labels, which is that of the alphabet.
         num_images, num_objects: by split.
-        num_unlabelled: images of the folder that no label file names; they are left out.
+        num_drafts: label files whose flag "draft" is set; they are left out.
+        num_unlabelled: images of the folder that no label file names, left out, too.
         num_other: JSON files without shapes, left out, too.
     """
 
@@ -78,6 +80,7 @@ class LabelmeFolder:
     class_names: tuple[str, ...]
     num_images: dict[str, int]
     num_objects: dict[str, int]
+    num_drafts: int
     num_unlabelled: int
     num_other: int
 
@@ -88,7 +91,8 @@ class _Labelled:
 
     Attributes:
         path: of the label file.
-        name: of the image in the new folder: the label file's own, below the folder.
+        name: of the image in the new folder: its path below the folder of the label files; that
+            of the label file if the image lies elsewhere or inside the label file.
         picture: the image's file; None if the label file itself holds the image.
         size: (H, W) of the image as labelme shows it, upright.
         objects: label and segmentation in COCO's form.
@@ -143,10 +147,11 @@ def convert_labelme(
     for split in SPLITS:
         require_writable(_annotation_file(root, split))
     report = progress or (lambda what: lambda done, total: None)
-    labelled, num_other = _read_all(folder, report("label files"))
+    labelled, drafts, num_other = _read_all(folder, report("label files"))
     names = sorted({label for each in labelled for label, _ in each.objects})
     if not names:
-        raise ValueError(f"{printable(folder)}: no label file with a shape")
+        aside = ", drafts aside" if drafts else ""
+        raise ValueError(f"{printable(folder)}: no label file with a shape{aside}")
     chosen = set() if val_share is None else _validation(labelled, val_share, seed)
     splits = {"train": [each for each in labelled if each.name not in chosen]}
     if chosen:
@@ -160,7 +165,8 @@ def convert_labelme(
         class_names=tuple(names),
         num_images={split: len(content["images"]) for split, content in contents.items()},
         num_objects={split: len(content["annotations"]) for split, content in contents.items()},
-        num_unlabelled=_count_unlabelled(folder, labelled),
+        num_drafts=len(drafts),
+        num_unlabelled=_count_unlabelled(folder, [each.picture for each in labelled] + drafts),
         num_other=num_other,
     )
 
@@ -168,24 +174,34 @@ def convert_labelme(
 # ------------------------------------------------------------------ reading
 
 
-def _read_all(folder: Path, report: Callable[[int, int], None]) -> tuple[list[_Labelled], int]:
-    """The label files of a folder, in the order of their names; and how many others there are."""
+def _read_all(
+    folder: Path, report: Callable[[int, int], None]
+) -> tuple[list[_Labelled], list[Path | None], int]:
+    """The label files of a folder, in the order of their names, without drafts.
+
+    Also the images of the drafts, and the number of JSON files of other programs.
+    """
     paths = [path for path in _files(folder) if path.suffix.lower() == ".json"]
     found: list[_Labelled] = []
-    owners: dict[str, Path] = {}  # of images
+    drafts: list[Path | None] = []
+    owners: dict[str, Path] = {}  # of images, by file and by name
     for done, path in enumerate(paths, start=1):
-        labelled = _read(path, folder)
+        content = _read(path)
         report(done, len(paths))
-        if labelled is None:
+        if content is None:
             continue
+        if _is_draft(content):
+            drafts.append(_picture(path, content))
+            continue
+        labelled = _labelled(path, content, folder)
         found.append(labelled)
-        if labelled.picture is not None:
-            picture = os.path.realpath(labelled.picture)
-            if picture in owners:
-                both = f"{printable(owners[picture])} and {printable(path)}"
-                raise ValueError(f"{both}: name the same image, {printable(labelled.picture)}")
-            owners[picture] = path
-    return found, len(paths) - len(found)
+        files = [] if labelled.picture is None else [os.path.realpath(labelled.picture)]
+        for key in (labelled.name, *files):
+            if key in owners:
+                both = f"{printable(owners[key])} and {printable(path)}"
+                raise ValueError(f"{both}: name the same image, {printable(key)}")
+            owners[key] = path
+    return found, drafts, len(paths) - len(found) - len(drafts)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -197,24 +213,36 @@ def _files(folder: Path) -> list[Path]:
     )
 
 
-def _count_unlabelled(folder: Path, labelled: Sequence[_Labelled]) -> int:
-    used = {os.path.realpath(each.picture) for each in labelled if each.picture is not None}
+def _count_unlabelled(folder: Path, pictures: Sequence[Path | None]) -> int:
+    used = {os.path.realpath(picture) for picture in pictures if picture is not None}
     images = {os.path.realpath(p) for p in _files(folder) if p.suffix.lower() in IMAGE_SUFFIXES}
     return len(images - used)
 
 
-def _read(path: Path, folder: Path) -> _Labelled | None:
-    """A label file, checked; None if it is another program's, without shapes.
+def _read(path: Path) -> dict[str, Any] | None:
+    """The content of a label file; None if it is another program's, without shapes.
 
     Raises:
-        ValueError: it is damaged; names file and shape.
+        ValueError: it is damaged; names the file.
     """
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{printable(path)}: is damaged or not JSON ({error})") from None
-    if not isinstance(content, dict) or "shapes" not in content:
-        return None
+    return content if isinstance(content, dict) and "shapes" in content else None
+
+
+def _is_draft(content: dict[str, Any]) -> bool:
+    flags = content.get("flags")
+    return isinstance(flags, dict) and flags.get(DRAFT) is True
+
+
+def _labelled(path: Path, content: dict[str, Any], folder: Path) -> _Labelled:
+    """A label file, checked.
+
+    Raises:
+        ValueError: it is damaged; names file and shape.
+    """
     if not isinstance(content["shapes"], list):
         raise ValueError(f"{printable(path)}: shapes = {shortened(content['shapes'])} is no list")
     picture, suffix, size = _find_image(path, content)
@@ -225,21 +253,35 @@ def _read(path: Path, folder: Path) -> _Labelled | None:
             f"{printable(path)}: its labels are for {said} pixels, but its image is {width} x "
             f"{height} (upright, as labelme shows it)"
         )
+    top = os.path.abspath(folder)
+    place = Path(os.path.abspath(path.with_suffix(suffix) if picture is None else picture))
+    if not place.is_relative_to(top):
+        place = Path(os.path.abspath(path.with_suffix(suffix)))
     return _Labelled(
         path=path,
-        name=path.relative_to(folder).with_suffix(suffix).as_posix(),
+        name=place.relative_to(top).as_posix(),
         picture=picture,
         size=size,
         objects=_objects(path, content["shapes"], size),
     )
 
 
-def _find_image(path: Path, content: dict[str, Any]) -> tuple[Path | None, str, tuple[int, int]]:
-    """The image's file (None: imageData is the image), the ending of its name, and its size."""
+def _picture(path: Path, content: dict[str, Any]) -> Path:
+    """The file that a label file names as its image; one beside it if that is missing.
+
+    A label file that was moved to its image still names it by the way from its old place.
+    """
     name: Any = content.get("imagePath")
     if not TEXT.holds(name):
         raise ValueError(f"{printable(path)}: imagePath = {shortened(name)} is no file name")
-    picture = path.parent / PureWindowsPath(name).as_posix()
+    named = PureWindowsPath(name)
+    picture, beside = path.parent / named.as_posix(), path.parent / named.name
+    return beside if os.path.exists(beside) and not os.path.exists(picture) else picture
+
+
+def _find_image(path: Path, content: dict[str, Any]) -> tuple[Path | None, str, tuple[int, int]]:
+    """The image's file (None: imageData is the image), the ending of its name, and its size."""
+    picture = _picture(path, content)
     if not os.path.exists(picture) and content.get("imageData") is not None:
         data, place = _image_data(path, content), f"{path}: imageData"
         height, width = decode_image(data, name=place, max_pixels=MAX_PIXELS).shape[1:]
