@@ -328,11 +328,34 @@ def test_a_second_call_replaces_the_first(folder, root):
         write(folder, name, shape(SQUARE))
     convert_labelme(folder, root, val_share=0.4)
     write(folder, "a", shape(SQUARE), shape(SQUARE), image=picture(1))
+    convert_labelme(folder, root, val_share=0.4)
+    [split] = [split for split in ("train", "val") if "a.png" in names_of(root, split)]
+    dataset = CocoDataset(root, split)
+    assert len(dataset.load(0).target.masks) == 2
+    assert (root / split / "a.png").read_bytes() == (folder / "a.png").read_bytes()
+
+
+def test_an_image_that_lost_its_labels_is_removed_and_others_files_stay(folder, root):
+    for name in ("a", "inner/b"):
+        write(folder, name, shape(SQUARE))
     convert_labelme(folder, root)
-    assert not (root / "annotations" / "instances_val.json").exists()
-    dataset = CocoDataset(root)
-    assert len(dataset) == 3 and len(dataset.load(0).target.masks) == 2
-    assert (root / "train" / "a.png").read_bytes() == (folder / "a.png").read_bytes()
+    (root / "train" / "mine.png").write_bytes(b"mine")
+    (folder / "inner" / "b.json").unlink()
+    convert_labelme(folder, root)
+    left = sorted(path.name for path in (root / "train").rglob("*.png"))
+    assert left == ["a.png", "mine.png"] and (folder / "inner" / "b.png").exists()
+
+
+@pytest.mark.parametrize("other", [{}, {"val_share": 0.5}, {"val_share": 0.4, "seed": 1}])
+def test_images_never_move_between_the_splits_of_a_folder(other, folder, root):
+    for name in "abc":
+        write(folder, name, shape(SQUARE))
+    convert_labelme(folder, root)
+    convert_labelme(folder, root, val_share=0.4)
+    before = names_of(root, "val")
+    with pytest.raises(ValueError, match=r"was made with --val 0\.4 --seed 0, and another choice"):
+        convert_labelme(folder, root, **other)
+    assert names_of(root, "val") == before
 
 
 def test_files_from_elsewhere_are_never_replaced(folder, root):

@@ -121,10 +121,12 @@ def convert_labelme(
 
     Args:
         folder: searched for label files, with its subfolders.
-        root: made if it is missing. A second call replaces what the first has written.
+        root: made if it is missing. A second call replaces what the first has written, and removes
+            images that have lost their label file.
         val_share: between 0 and 1; about this share of the images becomes the split "val", at least
             one. An image's place depends on its name and the seed, so images that come later move
-            none.
+            none. A second call needs the same share and seed as the first, if that had one: they
+            would move images that a model may have learned into "val", or the other way.
         seed: of the places.
         progress: called with the name of what is counted; returns a callback (done, total).
 
@@ -146,6 +148,7 @@ def convert_labelme(
         raise ValueError(f"{printable(root)}: is in the folder of the label files; choose another")
     for split in SPLITS:
         require_writable(_annotation_file(root, split))
+    _require_same_split(root, val_share, seed)
     report = progress or (lambda what: lambda done, total: None)
     labelled, drafts, num_other = _read_all(folder, report("label files"))
     names = sorted({label for each in labelled for label, _ in each.objects})
@@ -156,7 +159,10 @@ def convert_labelme(
     splits = {"train": [each for each in labelled if each.name not in chosen]}
     if chosen:
         splits["val"] = [each for each in labelled if each.name in chosen]
-    contents = {split: _content(members, names) for split, members in splits.items()}
+    info = {"description": MARK, "val": val_share, "seed": seed}
+    contents = {
+        split: _content(members, names) | {"info": info} for split, members in splits.items()
+    }
     for content in contents.values():
         index_entries(content, refuse_in(folder))  # what `CocoDataset` would refuse
     _write(root, splits, contents, report("images"))
@@ -420,8 +426,7 @@ def _content(labelled: Sequence[_Labelled], class_names: Sequence[str]) -> dict[
             annotation |= {"category_id": ids[label], "segmentation": segmentation}
             annotations.append(completed(annotation, run_length(segmentation, each.size)))
     categories = category_records(class_names, list(ids.values()))
-    content = {"images": images, "annotations": annotations, "categories": categories}
-    return {"info": {"description": MARK}} | content
+    return {"images": images, "annotations": annotations, "categories": categories}
 
 
 def _write(
@@ -430,17 +435,22 @@ def _write(
     contents: dict[str, dict[str, Any]],
     report: Callable[[int, int], None],
 ) -> None:
-    """Write images and annotation files; refuse first what would replace another's files."""
+    """Write images and annotation files, and remove images of an earlier call.
+
+    What would replace another's files is refused first.
+    """
     files = {split: _annotation_file(root, split) for split in SPLITS}
     own = {root / split / name for split, file in files.items() for name in _earlier(file)}
     targets = {root / split / each.name: each for split in splits for each in splits[split]}
     inputs = [path for each in targets.values() for path in (each.path, each.picture) if path]
-    require_apart([*files.values(), *targets], inputs, "one of labelme's files")
+    require_apart([*files.values(), *targets, *own], inputs, "one of labelme's files")
     for target, each in targets.items():
         if target not in own and target.exists() and target.read_bytes() != _stored(each):
             raise FileExistsError(f"{printable(target)}: another image is there; choose another -o")
     for file in files.values():  # the old ones must not describe a mixture of two calls' images
         file.resolve().unlink(missing_ok=True)
+    for file in own - set(targets):
+        file.unlink(missing_ok=True)
     for done, (target, each) in enumerate(targets.items(), start=1):
         write_atomically(target, _stored(each), is_durable=False)
         report(done, len(targets))
@@ -454,12 +464,29 @@ def _annotation_file(root: Path, split: str) -> Path:
 
 def _earlier(file: Path) -> list[str]:
     """Names of the images that an earlier call described in an annotation file."""
-    if not file.exists():
+    if _earlier_info(file) is None:
         return []
+    return [image["file_name"] for image in read_annotations(file).images.values()]
+
+
+def _earlier_info(file: Path) -> dict[str, Any] | None:
+    """What an earlier call said of itself in an annotation file; None if there is no such file."""
+    if not file.exists():
+        return None
     info = read_lists(file).get("info")
     if not isinstance(info, dict) or info.get("description") != MARK:
         raise FileExistsError(f"{printable(file)}: is there, from elsewhere; choose another -o")
-    return [image["file_name"] for image in read_annotations(file).images.values()]
+    return info
+
+
+def _require_same_split(root: Path, val_share: float | None, seed: int) -> None:
+    earlier = _earlier_info(_annotation_file(root, "val"))
+    if earlier is not None and (earlier.get("val"), earlier.get("seed")) != (val_share, seed):
+        raise ValueError(
+            f"{printable(root)}: was made with --val {earlier.get('val')} --seed "
+            f"{earlier.get('seed')}, and another choice would move images between train and val; "
+            "give the same, or choose another -o"
+        )
 
 
 def _stored(labelled: _Labelled) -> bytes:
