@@ -109,6 +109,25 @@ def test_training_and_evaluating_on_some_classes_or_on_all_as_one(root, tmp_path
     assert "--one-class: is for COCO's instances only" in capsys.readouterr().err
 
 
+def test_weights_bring_their_architecture_unless_a_preset_is_named(root, tmp_path, capsys):
+    train = ["train", str(root), "--split", "train", "--iterations", "1", "--batch-size", "1"]
+    begin = [*train, "-o", str(tmp_path / "run"), "--size", "64"]
+    assert main([*begin, "--preset", "small", "--classes", "ring"]) == 0
+    weights = tmp_path / "run" / "model.safetensors"
+    assert main([*train, "-o", str(tmp_path / "next"), "--weights", str(weights)]) == 0
+    described = json.loads((tmp_path / "next" / "run.json").read_text())
+    assert described["preset"] == "small" and described["train"]["train_sizes"] == [192]
+    assert main([*train, "-o", str(tmp_path / "other"), "--weights", str(tmp_path / "run")]) == 1
+    assert (
+        "run: is a folder, expected a checkpoint file, such as model.safetensors in it"
+        in capsys.readouterr().err
+    )
+    model = load_model(weights)
+    save_model(BlendMask(replace(model.config, num_bases=7)), weights)
+    assert main([*train, "-o", str(tmp_path / "other"), "--weights", str(weights)]) == 1
+    assert "has the architecture of no preset; say --preset" in capsys.readouterr().err
+
+
 TINY_RUN = ("--iterations", "4", "--batch-size", "2", "--size", "64", "--checkpoint-every", "2")
 
 

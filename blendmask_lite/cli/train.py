@@ -91,6 +91,8 @@ def _train(options: argparse.Namespace, ranks: Ranks) -> int:
     from blendmask_lite.training.resume import Recipe
     from blendmask_lite.training.run import train_model
 
+    if options.preset is None and options.weights is not None:
+        options.preset = _preset_of_weights(options)
     config = make_train_config(options, ranks)
     architecture = PRESETS[_preset(options)]
     changes = {"frozen_stages": options.frozen_stages, "backbone": options.backbone}
@@ -146,6 +148,25 @@ def _train(options: argparse.Namespace, ranks: Ranks) -> int:
         ranks=ranks,
     )
     return 0 if is_finished else 130
+
+
+def _preset_of_weights(options: argparse.Namespace) -> str:
+    """The preset with the architecture of --weights, whatever their classes and frozen stages."""
+    from blendmask_lite.weights.checkpoint import read_checkpoint
+
+    config = read_checkpoint(options.weights).config
+    for name, preset in PRESETS.items():
+        num_stuff = config.num_stuff_classes if preset.num_stuff_classes else 0
+        same = replace(
+            preset,
+            num_classes=config.num_classes,
+            num_stuff_classes=num_stuff,
+            frozen_stages=config.frozen_stages,
+            backbone=options.backbone or preset.backbone,
+        )
+        if same == config:
+            return name
+    raise ValueError(f"{options.weights}: has the architecture of no preset; say --preset")
 
 
 def _options_to_store(options: argparse.Namespace) -> dict[str, Any]:

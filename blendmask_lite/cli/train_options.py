@@ -49,7 +49,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="continue the run in DIR, with its options"
     )
-    parser.add_argument("--preset", choices=list(PRESETS), help=f"default {DEFAULT_PRESET}")
+    parser.add_argument(
+        "--preset",
+        choices=list(PRESETS),
+        help=f"default that of --weights, or else {DEFAULT_PRESET}",
+    )
     parser.add_argument(
         "--backbone",
         metavar="NAME",

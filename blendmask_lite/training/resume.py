@@ -158,7 +158,9 @@ def _require_same(
             f"{model.own_parts or 'none of its own'}, had {last.own_parts or 'none'}"
         )
     if tuple(last.class_names) != tuple(dataset.class_names):
-        raise ValueError(f"{run.path}: cannot continue on other data: its classes are others")
+        raise ValueError(
+            f"{run.path}: cannot continue on other data: its classes are others; {run.new_run()}"
+        )
 
 
 def _plain(value: object) -> object:

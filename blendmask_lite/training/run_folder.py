@@ -64,6 +64,11 @@ class RunFolder:
         self.snapshots = self.path / "snapshots"
         self.tensorboard = self.path / "tensorboard"
 
+    def new_run(self) -> str:
+        """How a run on other data can begin with what this one has learned, for error messages."""
+        weights = self.best if self.best.exists() else self.last
+        return f"a new run can begin with its weights: --weights {weights} -o another folder"
+
     def describe(self, content: Mapping[str, Any]) -> None:
         """Write run.json."""
         text = json.dumps(content, indent=2, default=str)

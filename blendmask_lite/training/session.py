@@ -78,7 +78,8 @@ class RunSession:
         then = self._earlier().get("num_images", num_images)
         if num_images != then:
             raise ValueError(
-                f"{self.run.path}: cannot continue on other data: {num_images} images, were {then}"
+                f"{self.run.path}: cannot continue on other data: {num_images} images, were "
+                f"{then}; {self.run.new_run()}"
             )
 
     def begin(

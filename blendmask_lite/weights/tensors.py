@@ -124,7 +124,9 @@ def require_file(path: Path, what: str) -> None:
         raise FileNotFoundError(f"{path}: no such {what}")
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "no regular file"
-        raise ValueError(f"{path}: is {kind}, expected a {what}")
+        inside = [file.name for file in sorted(path.glob("*.safetensors"))]
+        such = f", such as {' or '.join(inside[:2])} in it" if inside else ""
+        raise ValueError(f"{path}: is {kind}, expected a {what}{such}")
 
 
 def require_intact(path: Path) -> None:
