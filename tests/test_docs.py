@@ -95,7 +95,7 @@ def test_title_of_a_chapter_links_to_its_words_in_the_glossary(path):
 def test_the_commands_of_the_guide_to_labelling_are_understood():
     text = (ROOT / "docs" / "labelling.md").read_text()
     lines = re.findall(r"^blendmask-lite (.+)$", text, re.MULTILINE)
-    assert len(lines) == 8
+    assert len(lines) == 10
     for words in map(shlex.split, lines):
         assert _make_parser(words).parse_args(words).run
 
