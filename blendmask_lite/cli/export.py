@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from blendmask_lite.datasets.shapes import SHAPE_CLASSES, ShapesConfig, ShapesDataset
-from blendmask_lite.datasets.transforms import resize_for_test
 from blendmask_lite.files import (
     require_apart,
     require_writable,
     shipped_checkpoint,
     write_atomically,
 )
-from blendmask_lite.images import IMAGE_SUFFIXES, read_image
+from blendmask_lite.images import list_images, read_image, resize_for_test
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.weights.checkpoint import load_model
 from blendmask_lite.weights.export import (
@@ -86,12 +85,9 @@ def _calibration_images(options: argparse.Namespace, model: BlendMask) -> list[T
     """(3, H, W) uint8 images at the model's test size."""
     settings = model.inference
     if options.calibrate:
-        folder = Path(options.calibrate)
-        if not folder.is_dir():
-            raise ValueError(f"--calibrate {folder}: no such folder")
-        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not paths:
-            raise ValueError(f"--calibrate {folder}: a folder without images")
+        if not Path(options.calibrate).is_dir():
+            raise ValueError(f"--calibrate {options.calibrate}: no such folder")
+        paths = list_images([options.calibrate])
         number = min(len(paths), MOST_CALIBRATION)
         images = (read_image(paths[k * len(paths) // number]) for k in range(number))
     elif tuple(model.class_names) == SHAPE_CLASSES:

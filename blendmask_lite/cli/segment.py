@@ -19,7 +19,7 @@ from types import FrameType
 
 from torch import Tensor
 
-from blendmask_lite.cli.options import add_device_options, apply_threads, find_device
+from blendmask_lite.cli.options import add_device_options, apply_threads, find_device, names
 from blendmask_lite.cli.segment_files import (
     FORMATS,
     Results,
@@ -65,7 +65,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threshold", type=float, default=0.4, help="least score; default 0.4")
     parser.add_argument(
-        "--classes", type=_words, metavar="NAMES", help="only these, as in cat,dog; default all"
+        "--classes", type=names, metavar="NAME,NAME,...", help="only these; default all"
     )
     parser.add_argument("--max-detections", type=int, help="per image, before --classes chooses")
     parser.add_argument("--nms-iou", type=float, help="boxes of a class overlap at most so much")
@@ -160,10 +160,6 @@ def _predict(model: BlendMask, images: list[Tensor]) -> list[UnpastedDetections 
         if len(images) == 1:
             return [error]
         return [each for image in images for each in _predict(model, [image])]
-
-
-def _words(text: str) -> list[str]:
-    return text.split(",")
 
 
 def _formats(text: str) -> tuple[str, ...]:
