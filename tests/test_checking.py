@@ -136,7 +136,8 @@ def test_a_mistake_is_found_and_named_and_all_others_are_found_as_well(tmp_path,
     count, [example] = found[kind]
     assert count == 1
     assert text in example
-    assert "annotation 9: has class and mask of annotation 8" in found["same object twice"][1]
+    twice = "train2.png: annotation 9: has class and mask of annotation 8"
+    assert twice in found["same object twice"][1]
 
 
 def test_of_each_kind_all_are_counted_and_the_first_five_shown(tmp_path):
@@ -153,7 +154,7 @@ def test_an_image_that_is_refused_does_not_make_its_annotations_errors(tmp_path)
     ]
     write_folder(tmp_path, [annotation(1)], images=images)
     found = findings_of(tmp_path)
-    assert set(found) == {"image too large", "unlisted image"}
+    assert set(found) == {"image too large", "unlisted image", "category of one object"}
     assert "1000000000 x 1000000000" in found["image too large"][1][0]
 
 
@@ -297,7 +298,26 @@ def test_numbers_of_classes_crowds_and_shapes_are_looked_at(tmp_path):
     assert found["gaps between category ids"][1] == ["category 9: follows category 4"]
     assert found["mostly crowds"][1] == ["annotations: 24 of 25 are crowds"]
     assert found["rectangular masks"][1] == ["annotations: 25 of 25 masks fill their boxes"]
-    assert found["image without objects"][1] == ["image 1: has no object"]
+    assert found["image without objects"][1] == ["image 1: train1.png has no object"]
+
+
+def test_classes_of_one_object_and_of_almost_one_name_are_warned_of(tmp_path):
+    names = enumerate(("cat", "Cat", "hot dog", " hot  dog", "dog"), start=3)
+    categories = [{"id": i, "name": name} for i, name in names]
+    entries = [
+        annotation(i, category_id=category) for i, category in ((1, 4), (2, 5), (3, 5), (4, 6))
+    ]
+    write_folder(tmp_path, entries, categories=categories)
+    found = findings_of(tmp_path)
+    assert found["category names alike"][1] == [
+        "category 4: is 'Cat' beside 'cat'",
+        "category 6: is ' hot  dog' beside 'hot dog'",
+    ]
+    assert [each.split(":")[0] for each in found["category of one object"][1]] == [
+        "category 3",
+        "category 4",
+        "category 6",
+    ]
 
 
 def test_data_of_crowds_alone_is_an_error_as_for_training(tmp_path):
@@ -327,7 +347,7 @@ def test_an_image_with_more_objects_than_evaluation_counts_is_noted(tmp_path):
         for i in range(1, 102)
     ]
     write_folder(tmp_path, entries)
-    assert findings_of(tmp_path)["crowded image"][1] == ["image 1: has 101 objects"]
+    assert findings_of(tmp_path)["crowded image"][1] == ["image 1: train1.png has 101 objects"]
 
 
 def test_fields_of_lvis_are_noticed(tmp_path):

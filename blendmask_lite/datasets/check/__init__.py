@@ -219,13 +219,15 @@ def check_numbers(
     if not index.categories:
         report("no categories", "categories", "there is no valid one")
     _check_categories(numbers["classes"], report)
-    for image_id in index.images:
+    for image_id, record in index.images.items():
         entries = index.annotations.get(image_id, [])
         num_objects = sum(not annotation.get("iscrowd", 0) for annotation in entries)
         if num_objects == 0:
-            report("image without objects", f"image {image_id}", "has no object")
+            text = f"{record['file_name']} has no object"
+            report("image without objects", f"image {image_id}", text)
         elif num_objects > MAX_DETECTIONS:
-            report("crowded image", f"image {image_id}", f"has {num_objects} objects")
+            text = f"{record['file_name']} has {num_objects} objects"
+            report("crowded image", f"image {image_id}", text)
     num_annotations = numbers["objects"] + numbers["crowds"]
     if num_annotations >= LEAST_FOR_A_SHARE and numbers["crowds"] > numbers["objects"]:
         text = f"{numbers['crowds']} of {num_annotations} are crowds"
@@ -238,14 +240,21 @@ def check_numbers(
 
 def _check_categories(classes: list[dict[str, Any]], report: Report) -> None:
     names: dict[str, int] = {}
+    spellings: dict[str, str] = {}
     for category in classes:
         entry = f"category {category['id']}"
         if not category["objects"]:
             report("unused category", entry, f"{category['name']} has no object")
+        elif category["objects"] == 1:
+            report("category of one object", entry, f"{category['name']} has one object")
         other = names.setdefault(category["name"], category["id"])
         if other != category["id"]:
             text = f"{category['name']} is the name of category {other}, too"
             report("category name twice", entry, text)
+        spelling = " ".join(category["name"].split()).casefold()
+        alike = spellings.setdefault(spelling, category["name"])
+        if alike != category["name"]:
+            report("category names alike", entry, f"is {category['name']!r} beside {alike!r}")
     numbers = [category["id"] for category in classes]
     for before, after in itertools.pairwise(numbers):
         if after != before + 1:

@@ -57,8 +57,12 @@ def check_masks(
     Args:
         record: the image's record.
         annotations: the image's annotations, with valid fields.
-        report: called for every problem.
+        report: called for every problem, with the image's file.
     """
+
+    def report_here(kind: str, entry: str, text: str) -> None:
+        report(kind, f"{record['file_name']}: {entry}", text)
+
     size = (record["height"], record["width"])
     sizes: MaskSizes = {}
     seen: dict[tuple[int, bytes], int] = {}
@@ -68,24 +72,26 @@ def check_masks(
             run = run_length(annotation["segmentation"], size)
         except ValueError as error:
             kind = _kind_of_damage(annotation["segmentation"], size)
-            report(kind, entry, str(error))
+            report_here(kind, entry, str(error))
             continue
-        _check_polygons(annotation, size, report)
+        _check_polygons(annotation, size, report_here)
         area, mask_box = float(coco_mask.area(run)), np.asarray(coco_mask.toBbox(run))
         sizes[annotation["id"]] = (area, area == mask_box[2] * mask_box[3])
         if "bbox" in annotation:
-            _check_box(entry, annotation["bbox"], mask_box if area else None, size, report)
+            _check_box(entry, annotation["bbox"], mask_box if area else None, size, report_here)
         if area == 0:
-            report("empty mask", entry, "covers no pixel")
+            report_here("empty mask", entry, "covers no pixel")
             continue
         given = annotation.get("area", area)
         is_near = area / AREA_TOLERANCE <= given <= area * AREA_TOLERANCE
         # For small masks, the areas of outline and pixels may differ by any factor.
         if not is_near and max(given, area) > 32**2 / 4:
-            report("area beside its mask", entry, f"area = {given}, its mask has {area:.0f} pixels")
+            report_here(
+                "area beside its mask", entry, f"area = {given}, its mask has {area:.0f} pixels"
+            )
         other = seen.setdefault((annotation["category_id"], run["counts"]), annotation["id"])
         if other != annotation["id"]:
-            report("same object twice", entry, f"has class and mask of annotation {other}")
+            report_here("same object twice", entry, f"has class and mask of annotation {other}")
     return sizes
 
 

@@ -124,7 +124,13 @@ KINDS: dict[str, Kind] = {
     "unused category": _warning(
         "No object shows this class: it cannot be learned and has no AP. Remove it or add objects."
     ),
+    "category of one object": _warning(
+        "A class is hardly learned from one object, and AP on one is all or nothing. Label more."
+    ),
     "category name twice": _warning("Two classes of one name cannot be told apart in results."),
+    "category names alike": _warning(
+        "They differ in capitals or spaces only and are learned as two classes. Use one spelling."
+    ),
     "gaps between category ids": _note(
         "Nothing to do: labels are the places of the ids in ascending order, results use the ids."
     ),
