@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,29 @@ def test_classes_and_numbers_of_objects_are_limited(scenes, out):
     chosen = [names[each["category_id"]] for each in results(out)["annotations"]]
     assert sorted(set(chosen)) == found[:2]
     assert len(chosen) == sum(names[each["category_id"]] in found[:2] for each in everything)
+
+
+def test_what_was_found_is_counted_and_what_was_missed_has_its_score(scenes, out, capsys):
+    image = scenes / "a.png"
+    assert segment([image], out, "--threshold", "0.1") == 0
+    content = results(out)
+    names = {each["id"]: each["name"] for each in content["categories"]}
+    counts = Counter(names[each["category_id"]] for each in content["annotations"])
+    assert max(counts.values()) > 1
+    told = ", ".join(f"{name} x {num}" if num > 1 else name for name, num in counts.items())
+    assert capsys.readouterr().out == f"{image}: {told}\n"
+    least = min(content["annotations"], key=lambda each: each["score"])
+    wanted = names[least["category_id"]]
+    best = max(
+        each["score"]
+        for each in content["annotations"]
+        if each["category_id"] == least["category_id"]
+    )
+    for threshold, missed in ((best * 1.5, f"best score {best:.3f}"), (1, "none from 0.5")):
+        options = ("--classes", wanted, "--threshold", str(threshold))
+        assert segment([image], out, *options) == 0
+        said = f"{image}: nothing found ({missed}; --threshold is {threshold:g})\n"
+        assert capsys.readouterr().out == said
 
 
 def test_sizes_batches_and_suppression_reach_the_model(scenes, out, monkeypatch):

@@ -12,6 +12,7 @@ import argparse
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,7 @@ from blendmask_lite.weights.checkpoint import load_model
 __all__ = ["add_options", "run"]
 
 FAILURES = (ValueError, OSError, RuntimeError, MemoryError)  # of a single image
+NEAR = 0.5  # share of --threshold from which on objects are looked for, to say what it left out
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
     model = load_model(weights, device=find_device(options.device))
     model.inference = model.inference.resized(options.size, options.max_size).changed(
         # The score is the square root of the product that the model compares with its threshold.
-        score_threshold=options.threshold**2,
+        score_threshold=(NEAR * options.threshold) ** 2,
         nms_iou=options.nms_iou,
         max_detections=options.max_detections,
     )
@@ -115,7 +117,8 @@ def run(options: argparse.Namespace) -> int:
             try:
                 if isinstance(found, Exception):
                     raise found
-                found = found.filter(classes=labels)
+                near = found.filter(classes=labels)
+                found = near.filter(score=options.threshold)
                 contents = image_contents(files, path, found)
                 entries, rows = found.to_coco(image_id), table_rows(found)
             except FAILURES as error:
@@ -125,9 +128,9 @@ def run(options: argparse.Namespace) -> int:
             else:
                 record = image_record(image_id, found.image_size, str(path))
                 results.add(record, entries, rows, contents)
-                names = [printable(name) for name in found.names]
                 clear_line()
-                print(f"{printable(path)}: {', '.join(names) or 'nothing found'}", flush=True)
+                told = _told(found, near, options.threshold)
+                print(f"{printable(path)}: {told}", flush=True)
             if report is not None:
                 report(image_id, len(paths))
     return 1 if num_failed else 0
@@ -160,6 +163,15 @@ def _predict(model: BlendMask, images: list[Tensor]) -> list[UnpastedDetections 
         if len(images) == 1:
             return [error]
         return [each for image in images for each in _predict(model, [image])]
+
+
+def _told(found: UnpastedDetections, near: UnpastedDetections, threshold: float) -> str:
+    """The classes with their numbers, best first; or how far the best object was from being one."""
+    if len(found) > 0:
+        counts = Counter(map(printable, found.names))
+        return ", ".join(f"{name} x {num}" if num > 1 else name for name, num in counts.items())
+    missed = f"best score {near.scores[0]:.3f}" if len(near) else f"none from {NEAR * threshold:g}"
+    return f"nothing found ({missed}; --threshold is {threshold:g})"
 
 
 def _formats(text: str) -> tuple[str, ...]:

@@ -296,8 +296,9 @@ class BlendMask(Pretrained, nn.Module):
                 and changes results slightly: images are padded to the size of the largest.
             output_sizes: (height, width) of the boxes and masks wanted, one per image; by default
                 the sizes of the images as they were passed.
-            score_threshold: 0 to 1; objects need a class probability x centerness above it, and
-                have the square root of that product as their score.
+            score_threshold: 0 to 1, compared with the square of a score, as in the released code:
+                0.25 keeps scores above 0.5, as `filter(score=0.5)` does afterwards. The product of
+                class probability and centerness has to be above it; its root is the score.
             max_detections: per image, at least 1.
 
         Returns:
