@@ -92,10 +92,11 @@ def test_title_of_a_chapter_links_to_its_words_in_the_glossary(path):
     assert linked == {re.sub(r"[^\w\- ]", "", word.lower()).replace(" ", "-") for word in own}
 
 
-def test_the_commands_of_the_guide_to_labelling_are_understood():
-    text = (ROOT / "docs" / "labelling.md").read_text()
+@pytest.mark.parametrize(("name", "number"), [("labelling", 10), ("export", 4)])
+def test_the_commands_of_a_guide_are_understood(name, number):
+    text = (ROOT / "docs" / f"{name}.md").read_text()
     lines = re.findall(r"^blendmask-lite (.+)$", text, re.MULTILINE)
-    assert len(lines) == 10
+    assert len(lines) == number
     for words in map(shlex.split, lines):
         assert _make_parser(words).parse_args(words).run
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -108,6 +110,23 @@ def test_every_convolution_of_an_int8_file_is_quantized_and_nothing_says_where_i
     for node in convolutions:
         assert {made_by[name] for name in node.input} == {"DequantizeLinear"}
     assert not any(node.metadata_props for node in graph.node)
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_guide_find_objects_in_a_picture(files, tmp_path, monkeypatch, capsys):
+    guide = Path(__file__).resolve().parent.parent / "docs" / "export.md"
+    lines = re.findall(r"```python\n(.+?)```", guide.read_text(), re.DOTALL)[0]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.onnx").symlink_to(files / "float16.onnx")
+    scene = Image.fromarray(SCENES.load_image(0).permute(1, 2, 0).numpy())
+    scene.resize((256, 256), Image.Resampling.BICUBIC).save("photo.jpg", quality=95)
+    found = {}
+    exec(lines, found)
+    [wanted] = load_model(shipped_checkpoint()).predict([SCENES.load_image(0)])
+    assert found["scale"] == 0.5
+    names = [word.split()[0] for word in capsys.readouterr().out.splitlines() if word[0].isalpha()]
+    clear = wanted.labels[wanted.scores >= 0.4]
+    assert names == [load_model(shipped_checkpoint()).class_names[label] for label in clear]
 
 
 def two_convolutions():

@@ -44,7 +44,7 @@ SEALED = ("weights/pickles.py",)
 # with a way back to a place that its reference does not have.
 SPHINX_OWN = ("_static", "_modules")
 GUIDES = (
-    *("predicting", "models", "data", "labelling", "training", "evaluation"),
+    *("predicting", "models", "data", "labelling", "training", "evaluation", "export"),
     *("ablations", "lab", "gallery", "gpu"),
 )
 LOOK_UP = ("glossary", "differences", "compared")
