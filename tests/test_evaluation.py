@@ -103,6 +103,7 @@ def test_a_class_name_cannot_write_to_the_terminal(dataset):
     classes = [ClassResult(name, numbers, numbers, 1, 2) for name in ("\x1b[2Jcat\n", "dog")]
     lines = InstanceResults(numbers, numbers, 1, classes).class_table().splitlines()
     assert [line.split()[0] for line in lines[1:]] == [r"\x1b[2Jcat\n", "dog"]
+    assert lines[0].endswith("objects detections")
     assert len({len(line) for line in lines}) == 1
     with pytest.raises(ValueError, match=r"2 classes \(\\x1b\[2Jcat, dog\)") as caught:
         require_same_names("classes", ["\x1b[2Jcat", "dog"], ["dog"])

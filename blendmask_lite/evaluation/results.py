@@ -77,11 +77,14 @@ class InstanceResults:
         return "\n".join([head, *rows, f"{self.num_images} images"])
 
     def class_table(self) -> str:
-        """One row for each class: mask AP, AP50 and AP75, the same for boxes, and counts."""
+        """One row for each class: mask AP, AP50 and AP75, the same for boxes, and counts.
+
+        Detections of all scores are counted, also the weak ones, which AP ranks last.
+        """
         names = [printable(result.name) for result in self.classes]
         width = max(len(name) for name in ["class", *names]) + 2
         columns = [f"{kind} {name}" for kind in ("mask", "box") for name in CLASS_METRICS]
-        columns += ["objects", "found"]
+        columns += ["objects", "detections"]
         lines = [f"{'class':<{width}}" + "".join(f"{name:>11}" for name in columns)]
         for name, result in zip(names, self.classes, strict=True):
             numbers = [*result.mask.values(), *result.box.values()]
