@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,7 @@ __all__ = [
     "read_text",
     "require_apart",
     "require_folder",
+    "require_local",
     "require_writable",
     "shipped_checkpoint",
     "shipped_ledger",
@@ -28,6 +30,8 @@ __all__ = [
 ]
 
 LONGEST = 200  # bytes; temporary names replace a longer name by a hash; file systems allow 255
+
+ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:/")  # as `Path` leaves it; "C:/" is a disk
 
 # Open pipes that have a reader, by path: closing one without writing would end the reader.
 _pipes: dict[str, int] = {}
@@ -65,6 +69,18 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: is no text in UTF-8 ({error.reason})") from None
+
+
+def require_local(path: str | os.PathLike[str], *, hint: str = "") -> None:
+    """Refuse an address on the web, unless there is a file of that name.
+
+    Raises:
+        ValueError: it is one; the message ends with the hint.
+    """
+    name = os.fspath(path)
+    if ADDRESS.match(name) and not os.path.lexists(name):
+        address = re.sub(":/+", "://", name, count=1)  # a `Path` has dropped a slash
+        raise ValueError(f"{address}: is an address, and only files are read here{hint}")
 
 
 def require_writable(path: str | os.PathLike[str]) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import glob
 import io
 import os
-import re
 import stat
 import warnings
 from collections.abc import Iterable, Iterator
@@ -29,6 +28,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
+from blendmask_lite.files import require_local
 from blendmask_lite.terminal import printable
 from blendmask_lite.web import receive_bytes
 
@@ -59,7 +59,6 @@ DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # grey values of more tha
 TOO_LARGE = f"it has more than {MAX_PIXELS} pixels, as a decompression bomb would"
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 ORIENTATION = 0x0112  # of EXIF; 1 is upright, 5 to 8 exchange height and width
-ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:/")  # as `Path` leaves it; "C:/" is a disk
 
 # What users have an image as: a path, a PIL image, an array (H, W, 3) or a tensor (3, H, W).
 AnyImage: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
@@ -230,6 +229,9 @@ def list_images(
     """
     paths: list[Path] = []
     for given in names:
+        require_local(
+            given, hint="; `blendmask_lite.images.read_url` fetches an image from the web"
+        )
         path, name = Path(given), os.fspath(given)
         if path.is_dir():
             inside = path.rglob("*") if is_recursive else path.iterdir()
@@ -237,11 +239,6 @@ def list_images(
             refusal: OSError | ValueError = ValueError(f"{path}: a folder without images")
         elif os.path.lexists(path):
             found, refusal = [path], FileNotFoundError(f"{path}: no such file")
-        elif ADDRESS.match(name):
-            raise ValueError(
-                f"{name}: is an address, and only files are read here; "
-                "`blendmask_lite.images.read_url` fetches an image from the web"
-            )
         elif glob.has_magic(name):
             found = [Path(file) for file in glob.iglob(name, recursive=True)]
             refusal = FileNotFoundError(f"{name}: no file matches")

@@ -558,6 +558,10 @@ def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path, picture
         (["evaluate", "missing.pt", "shapes"], "missing.pt"),
         (["evaluate", "{checkpoint}", "missing"], "missing"),
         (["segment", "missing.jpg", "--weights", "{checkpoint}"], "missing.jpg: no such file"),
+        (["evaluate", "https://x.org/a.pt", "shapes"], "https://x.org/a.pt: is an address"),
+        (["train", "http://x.org/a", "-o", "{tmp}"], "http://x.org/a: is an address"),
+        (["data", "check", "http://x.org/a"], "http://x.org/a: is an address"),
+        (["data", "labelme", "http://x.org", "-o", "{tmp}"], "http://x.org: is an address"),
         (["segment", "x", "--threshold", "2"], "--threshold 2.0"),
         (["shapes", "{tmp}", "--images", "0"], "--images 0"),
         (["shapes", "{tmp}", "--size", "7"], "7"),
@@ -602,6 +606,26 @@ def test_bad_input_is_one_line_and_a_status(command, message, checkpoint, tmp_pa
     said = capsys.readouterr().err.strip()
     assert message in said
     assert said.count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["train", "x", "-o", "y", "--preset", "fotos"], "'fotos'; did you mean photos?"),
+        (["train", "x", "-o", "y", "--optimizer", "lion"], "'lion'; there are sgd, adamw"),
+        (["segmnt", "a.png"], "there is no 'segmnt'; did you mean segment?"),
+        (["data", "chek", "x"], "there is no 'chek'; did you mean check?"),
+        (["train", "x"], "the following arguments are required: -o/--out"),
+        (["train", "x", "-o", "y", "--colour", "red"], "unrecognized arguments: --colour red"),
+    ],
+)
+def test_a_word_that_is_not_understood_is_one_line_with_the_closest_known_ones(
+    command, message, capsys
+):
+    with pytest.raises(SystemExit, match="2"):
+        main(command)
+    said = capsys.readouterr().err.strip()
+    assert message in said and said.count("\n") == 0
 
 
 @pytest.mark.parametrize("ids", ["a", "0,,1", "1.0", "", "0,0"])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +52,18 @@ class Parser(argparse.ArgumentParser):
         commands = super().add_subparsers(**settings)
         commands.type = str
         return commands
+
+    def error(self, message: str) -> NoReturn:
+        """Say what was wrong in one line; argparse would print all options before it."""
+        self.exit(2, f"{self.prog}: {message}; --help says more\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """As in argparse, but with the closest words instead of all, if there are any."""
+        if action.choices is not None and value not in action.choices:
+            near = difflib.get_close_matches(str(value), list(map(str, action.choices)), n=3)
+            meant = f"did you mean {' or '.join(near)}?" if near else ""
+            known = meant or f"there are {', '.join(map(str, action.choices))}"
+            raise argparse.ArgumentError(action, f"there is no {value!r}; {known}")
 
 
 class _Help(argparse.HelpFormatter):

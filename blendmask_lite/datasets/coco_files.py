@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from blendmask_lite.files import require_local
 from blendmask_lite.terminal import printable
 
 __all__ = ["find_picture", "find_split", "image_folders", "list_splits"]
@@ -33,6 +34,7 @@ def find_split(root: Path, split: str | None, prefix: str = PREFIX) -> tuple[str
         ValueError: it is not a COCO folder, there is no such split, or there are several and none
             is named.
     """
+    require_local(root)
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder")
     names = list_splits(root, prefix)

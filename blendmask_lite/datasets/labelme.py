@@ -40,7 +40,12 @@ from blendmask_lite.datasets.coco_format import (
     image_record,
     run_length,
 )
-from blendmask_lite.files import require_apart, require_writable, write_atomically
+from blendmask_lite.files import (
+    require_apart,
+    require_local,
+    require_writable,
+    write_atomically,
+)
 from blendmask_lite.images import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
@@ -141,6 +146,7 @@ def convert_labelme(
         raise ValueError(f"--val {val_share:g}: must be between 0 and 1")
     if seed < 0:
         raise ValueError(f"--seed {seed}: must be at least 0")
+    require_local(folder)
     if not folder.is_dir():
         raise ValueError(f"{printable(folder)}: no such folder")
     inside = Path(os.path.realpath(root))

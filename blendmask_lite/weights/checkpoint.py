@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from blendmask_lite.config import InferenceConfig, ModelConfig
-from blendmask_lite.files import write_atomically
+from blendmask_lite.files import require_local, write_atomically
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.terminal import first_line
 from blendmask_lite.weights.tensors import (
@@ -275,6 +275,7 @@ def _check_sum(content: Mapping[str, Any], state: Mapping[str, Tensor]) -> int:
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """What the file holds, tensors on the CPU; see `load_model` for the errors."""
+    require_local(path, hint="; `blendmask-lite convert` fetches the authors' models")
     path = Path(path)
     content = _read_content(path)
     required = {"format", "config", "inference", "class_names", "state"}
