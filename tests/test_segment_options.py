@@ -15,6 +15,7 @@ from pycocotools import mask as coco_mask
 
 from blendmask_lite.cli import main
 from blendmask_lite.cli.segment_files import FORMATS
+from blendmask_lite.datasets.labelme import convert_labelme
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.figures.style import object_color, rgb255
 from blendmask_lite.model.blendmask import BlendMask
@@ -205,6 +206,20 @@ def test_every_format_is_written_and_agrees_with_the_others(scenes, out):
     labelme = json.loads((out / "labelme/0001_a.json").read_text())
     assert {each["label"] for each in labelme["shapes"]} == set(categories)
     assert (out / "labelme" / labelme["imagePath"]).resolve() == scenes / "a.png"
+
+
+def test_a_draft_joins_the_labels_once_its_flag_is_unticked(scenes, tmp_path):
+    drafts = scenes / "drafts"
+    assert segment([scenes / "a.png"], drafts, "--write", "labelme") == 0
+    with pytest.raises(ValueError, match="no label file with a shape, drafts aside"):
+        convert_labelme(scenes, tmp_path / "coco")
+    draft = drafts / "labelme" / "0001_a.json"
+    content = json.loads(draft.read_text())
+    draft.write_text(json.dumps(content | {"flags": {"draft": False}}))
+    found = convert_labelme(scenes, tmp_path / "coco")
+    assert found.num_objects == {"train": len(results(drafts)["annotations"])}
+    assert (tmp_path / "coco" / "train" / "a.png").is_file()
+    assert segment([scenes / "a.png"], drafts, "--write", "labelme") == 1  # it would be lost
 
 
 def test_only_the_formats_asked_for_are_written_beside_the_results(scenes, out):
