@@ -27,7 +27,6 @@ from blendmask_lite.cli.segment_files import (
     image_contents,
     image_files,
     require_free,
-    written_before,
 )
 from blendmask_lite.datasets.coco_format import image_record
 from blendmask_lite.evaluation.formats import table_rows
@@ -94,8 +93,7 @@ def run(options: argparse.Namespace) -> int:
     paths = list_images(options.images, is_recursive=options.recursive)
     out, formats = Path(options.out), options.write
     weights = options.weights or shipped_checkpoint()
-    earlier = written_before(out)
-    require_free(out, paths, formats, weights, earlier)
+    earlier = require_free(out, paths, formats, weights)
     model = load_model(weights, device=find_device(options.device))
     model.inference = model.inference.resized(options.size, options.max_size).changed(
         # The score is the square root of the product that the model compares with its threshold.

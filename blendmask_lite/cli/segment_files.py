@@ -36,14 +36,7 @@ from blendmask_lite.images import encode_image
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.structures import AnyDetections
 
-__all__ = [
-    "FORMATS",
-    "Results",
-    "image_contents",
-    "image_files",
-    "require_free",
-    "written_before",
-]
+__all__ = ["FORMATS", "Results", "image_contents", "image_files", "require_free"]
 
 # The formats with a file for each image: the folder inside --out, and the suffix.
 PLACES = {
@@ -97,31 +90,12 @@ def _label_picture(found: AnyDetections) -> Image.Image:
     return picture
 
 
-def written_before(out: Path) -> dict[str, str]:
-    """Names of the files that earlier calls wrote into `out`, and the digests of their contents.
-
-    Raises:
-        ValueError: there is a results.json, but `segment` did not write it.
-    """
-    results = out / RESULTS
-    if not results.is_file():
-        return {}
-    try:
-        files = json.loads(read_text(results))["info"]["files"]
-        return {str(name): str(digest) for name, digest in files.items()}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise ValueError(
-            f"{results}: is there already and was not written by segment; choose another --out"
-        ) from None
-
-
 def require_free(
     out: Path,
     paths: Sequence[Path],
     formats: Sequence[str],
     weights: str | Path,
-    earlier: Mapping[str, str],
-) -> None:
+) -> dict[str, str]:
     """Refuse to replace images, the checkpoint, or files that are not as an earlier call left them.
 
     Args:
@@ -129,7 +103,9 @@ def require_free(
         paths: of all images; their ids are their places, from 1.
         formats: some of `FORMATS`.
         weights: the checkpoint.
-        earlier: as `written_before` gives it.
+
+    Returns:
+        Names of the files that earlier calls wrote into `out`, and the digests of their contents.
 
     Raises:
         ValueError: a file would be lost.
@@ -139,6 +115,7 @@ def require_free(
         targets += image_files(out, image_id, path, formats).values()
     for inputs, what in ((paths, "one of the images"), ([weights], "the checkpoint")):
         require_apart([*targets, out / RESULTS], inputs, what)
+    earlier = _written_before(out)
     for target in filter(Path.is_file, targets):
         digest = earlier.get(_name(target, out))
         if digest is None:
@@ -151,6 +128,21 @@ def require_free(
                 f"{target}: was changed after segment wrote it, and would be lost; choose another "
                 "--out, or move it away"
             )
+    return earlier
+
+
+def _written_before(out: Path) -> dict[str, str]:
+    """What `require_free` returns; ValueError if `segment` did not write results.json."""
+    results = out / RESULTS
+    if not results.is_file():
+        return {}
+    try:
+        files = json.loads(read_text(results))["info"]["files"]
+        return {str(name): str(digest) for name, digest in files.items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise ValueError(
+            f"{results}: is there already and was not written by segment; choose another --out"
+        ) from None
 
 
 def _name(file: Path, out: Path) -> str:
@@ -171,7 +163,7 @@ class Results:
         out: the folder.
         model: whose classes are listed.
         formats: some of `FORMATS`.
-        earlier: as `written_before` gives it; the record keeps these files.
+        earlier: as `require_free` gives it; the record keeps these files.
 
     Raises:
         OSError: a file cannot be written.
