@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Region",
+    "boundary_iou",
     "crop_masks",
     "lazy_zeros",
     "mask_boxes",
@@ -94,6 +96,32 @@ def mask_iou(masks: Tensor, truth: Tensor) -> Tensor:
     shared = (masks & truth).flatten(1).sum(dim=1)
     total = (masks | truth).flatten(1).sum(dim=1)
     return shared / total.clamp(min=1)
+
+
+def boundary_iou(masks: Tensor, truth: Tensor, *, distance: int) -> Tensor:
+    """IoU of the parts of two masks that lie near their own outlines (Cheng et al., 2021, eq. 2).
+
+    A mask may be wrong by many pixels inside without losing IoU; here only its rim counts.
+
+    Args:
+        masks: (N, H, W) bool.
+        truth: (N, H, W) bool, the masks to compare them with.
+        distance: how far from the outline a pixel of the rim may be, pixels, at least 1. The
+            paper takes 2 % of the image's diagonal. The image's border counts as outline.
+
+    Returns:
+        (N,) from 0 to 1; 0 if both masks are empty.
+    """
+    if distance < 1:
+        raise ValueError(f"distance = {distance}: must be at least 1 pixel")
+    return mask_iou(_rim(masks, distance), _rim(truth, distance))
+
+
+def _rim(masks: Tensor, distance: int) -> Tensor:
+    """The pixels of (N, H, W) masks with a pixel outside in the square of `distance` around."""
+    outside = F.pad(~masks, (1, 1, 1, 1), value=True).float()
+    near = F.max_pool2d(outside[:, None], 2 * distance + 1, stride=1, padding=distance)
+    return masks & (near[:, 0, 1:-1, 1:-1] > 0)
 
 
 def semantic_map(masks: Tensor, labels: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from blendmask_lite.boxes import (
 )
 from blendmask_lite.masks import (
     _paste_whole,
+    boundary_iou,
     crop_masks,
     mask_boxes,
     mask_parts,
@@ -167,3 +168,28 @@ def test_parts_of_masks_are_tight():
     assert region == (slice(2, 4), slice(1, 2))
     assert part.shape == (2, 1) and part.all()
     assert empty.numel() == 0
+
+
+def test_boundary_iou_compares_the_rims_alone():
+    square = torch.zeros(1, 12, 12, dtype=torch.bool)
+    square[0, 2:10, 2:10] = True  # 8 x 8, so a rim of one pixel has 28, of two 48
+    holed, wider = square.clone(), torch.zeros_like(square)
+    holed[0, 5:7, 5:7] = False  # far inside, but with a rim of its own: 12 pixels around it
+    wider[0, 1:11, 1:11] = True  # 10 x 10, its rims of one pixel (36) and the square's do not meet
+    assert boundary_iou(square, square, distance=1) == 1
+    assert boundary_iou(holed, square, distance=1) == pytest.approx(28 / (28 + 12))
+    assert boundary_iou(wider, square, distance=1) == 0
+    # Of two pixels: wider's 100 - 36 and the square's 64 - 16 share the square's outer ring.
+    assert boundary_iou(wider, square, distance=2) == pytest.approx(28 / (64 + 48 - 28))
+    assert boundary_iou(square, square, distance=9) == boundary_iou(square, square, distance=1)
+
+
+def test_the_border_of_the_image_is_an_outline_and_empty_masks_have_none():
+    whole = torch.ones(1, 5, 7, dtype=torch.bool)
+    inner = torch.zeros_like(whole)
+    inner[0, 1:4, 1:6] = True
+    assert boundary_iou(whole, inner, distance=1) == 0
+    assert boundary_iou(~whole, ~whole, distance=1) == 0
+    assert boundary_iou(whole[:0], whole[:0], distance=1).shape == (0,)
+    with pytest.raises(ValueError, match="distance = 0: must be at least 1 pixel"):
+        boundary_iou(whole, whole, distance=0)
