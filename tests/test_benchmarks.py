@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
@@ -58,3 +60,27 @@ def test_the_inference_benchmark_gives_intervals_and_shares_of_the_peak(monkeypa
     lines = benchmark.rows("Stages", times, gflops=gflops)
     # 4 in 50 ms against 10 in 100 ms: four fifths, in both rounds.
     assert "80% [80%, 80%] of the peak" in lines[2] and lines[3].endswith("1.0 ms")
+
+
+def test_the_benchmark_of_exported_files_pairs_what_is_the_same(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    spec = importlib.util.spec_from_file_location("exported", BENCHMARKS / "exported.py")
+    benchmark = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "exported", benchmark)  # its dataclass looks itself up
+    spec.loader.exec_module(benchmark)
+
+    def outputs(*found):  # left side of a box of 10 x 10 pixels, score, label, mask
+        left, scores, labels, masks = (np.array(each) for each in zip(*found, strict=True))
+        boxes = np.stack([left, 0 * left, left + 10, 0 * left + 10], axis=1)
+        return boxes, scores, labels, np.broadcast_to(masks[:, None, None], (len(left), 2, 2))
+
+    one = outputs((0.0, 0.9, 1, 0.5), (50.0, 0.6, 1, 0.5), (90.0, 0.4, 2, 0.5), (130.0, 0.2, 0, 0))
+    # One pixel beside the first, another label, below the threshold, no longer there.
+    other = outputs((1.0, 0.8, 1, 0.75), (50.0, 0.6, 0, 0.5), (90.0, 0.2, 2, 0.5))
+    assert benchmark.partners(one, other).tolist() == [[0, 0], [2, 2]]
+    found = benchmark.agreement([one], [other])
+    # Of three clear ones here and two there, two here and one there have a partner.
+    assert found.share == 3 / 5
+    assert found.score == pytest.approx((0.15, 0.199, 0.2))
+    assert found.box[2] == 1 and found.mask[2] == 0.25
+    assert benchmark.agreement([one], [one]).share == 1
