@@ -385,3 +385,9 @@ def test_frozen_stages_of_efficientnet_lite_are_those_that_the_map_depends_on():
     stem = EfficientNetLite0(norm="bn", frozen_stages=1)
     frozen_names = [name for name, value in stem.named_parameters() if not value.requires_grad]
     assert frozen_names == ["stem_conv.weight"]
+
+
+def test_maps_of_a_new_efficientnet_lite_neither_vanish_nor_grow_without_norms_to_help():
+    torch.manual_seed(0)
+    maps = EfficientNetLite0(norm="frozen_bn")(torch.randn(1, 3, 128, 128))
+    assert all(0.1 < float(each.std()) < 100 for each in maps.values())

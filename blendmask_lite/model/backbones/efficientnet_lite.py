@@ -67,7 +67,9 @@ class EfficientNetLite0(Backbone):
         }
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                # Not by the fan-out, which PyTorch takes to be that of a dense kernel: behind the
+                # depthwise ones, maps would shrink to 1e-9 at c5.
+                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
         for part in (self.stem_conv, self.stem_norm):
             part.requires_grad_(not is_stem_frozen)
         for block in blocks[:num_frozen]:
