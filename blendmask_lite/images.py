@@ -217,7 +217,7 @@ def list_images(
 
     Args:
         names: files of any suffix; folders, for the files in them with one of `IMAGE_SUFFIXES`; and
-            patterns such as "photos/**/*.jpg", for all files that match.
+            patterns such as `photos/**/*.jpg`, for all files that match.
         is_recursive: whether folders inside the folders are searched, too.
 
     Returns:

@@ -226,7 +226,7 @@ def test_the_command_says_what_it_lacks(nano, tmp_path, monkeypatch, capsys, wor
 def test_the_command_knows_no_other_precision(capsys):
     with pytest.raises(SystemExit):
         main(["export", "-o", "out.onnx", "--precision", "int4"])
-    assert "invalid choice: 'int4'" in capsys.readouterr().err
+    assert "--precision: there is no 'int4'; did you mean int8?" in capsys.readouterr().err
 
 
 def test_calibration_takes_images_from_the_whole_folder_at_the_size_of_the_model(

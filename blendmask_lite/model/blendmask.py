@@ -285,7 +285,7 @@ class BlendMask(Pretrained, nn.Module):
         Args:
             images: RGB, one or an iterable of them, which may be empty: paths, PIL images, arrays
                 (H, W, 3) of uint8, tensors (3, H, W) of uint8 or float in [0, 1]. A path may be a
-                folder or a pattern such as "photos/*.jpg"; arrays and tensors may have another axis
+                folder or a pattern such as `photos/*.jpg`; arrays and tensors may have another axis
                 in front. Files are turned upright as their EXIF data says. OpenCV's arrays are BGR;
                 pass `array[..., ::-1]`.
             test_size: shorter side of the resized image, pixels; by default that of `inference`.
