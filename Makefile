@@ -58,7 +58,7 @@ budgets: setup ## measure every notebook and write its budget line
 gpu-check: setup ## is everything right on this GPU, and how fast? writes docs/gpu.md (8 minutes)
 	$(RUN) tools/gpu_check.py
 
-checkpoint: setup ## train a shipped checkpoint again: PRESET=nano (an hour) or small (three)
+checkpoint: setup ## train a shipped checkpoint again: PRESET=nano (an hour), small (three) or photos (an hour)
 	$(RUN) tools/train_checkpoint.py $(PRESET)
 
 standin: setup ## train the stand-in for the authors' checkpoints again (about 12 minutes)

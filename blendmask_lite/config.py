@@ -359,12 +359,12 @@ _550 = InferenceConfig(test_size=550, max_size=916)
 _512 = InferenceConfig(test_size=512, max_size=736)
 _128 = InferenceConfig(test_size=128, max_size=214, stuff_area=64)
 _192 = InferenceConfig(test_size=192, max_size=320, stuff_area=144)
-_320 = InferenceConfig(test_size=320, max_size=534, stuff_area=400)
+_288 = InferenceConfig(test_size=288, max_size=534, stuff_area=324)
 
 PRESET_INFERENCE: MappingProxyType[str, InferenceConfig] = MappingProxyType(
     dict.fromkeys(PRESETS, InferenceConfig())
     | dict.fromkeys(("nano", "nano_panoptic"), _128)
-    | {"small": _192, "photos": _320}
+    | {"small": _192, "photos": _288}
     | dict.fromkeys(("r50_550", "r50_550_dcni3", "rt_r50_paper", "rt_r101_paper"), _550)
     | dict.fromkeys(("rt_r50", "rt_r50_bn_head", "dla34"), _512)
 )

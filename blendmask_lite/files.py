@@ -15,6 +15,7 @@ from pathlib import Path
 
 __all__ = [
     "cache_dir",
+    "find_checkpoint",
     "is_stream",
     "photos_folder",
     "read_text",
@@ -234,13 +235,33 @@ def _temporary(target: Path) -> Path:
 SHIPPED_SNAPSHOTS = "snapshots_nano.zip"
 
 
-def shipped_checkpoint() -> Path:
-    """The checkpoint in the package: preset `nano`, trained on generated shapes.
+# The trained models in the package by name: the file, and the command that makes it.
+SHIPPED_MODELS = {
+    "nano": ("nano_shapes.pt", "blendmask-lite train shapes -o runs/shapes"),
+    "small": ("small_shapes.safetensors", "python tools/train_checkpoint.py small"),
+    "photos": ("photos.safetensors", "python tools/train_checkpoint.py photos --coco ROOT"),
+}
+
+
+def shipped_checkpoint(name: str = "nano") -> Path:
+    """A checkpoint in the package: `nano` and `small` know generated shapes, `photos` photographs.
 
     If the file is missing, this and the next functions raise a FileNotFoundError that says what
     to do.
+
+    Raises:
+        ValueError: there is no model of this name.
     """
-    return _shipped("nano_shapes.pt", "blendmask-lite train shapes -o runs/shapes")
+    if name not in SHIPPED_MODELS:
+        raise ValueError(f"{name}: the package has the models {', '.join(SHIPPED_MODELS)}")
+    return _shipped(*SHIPPED_MODELS[name])
+
+
+def find_checkpoint(source: str | os.PathLike[str]) -> Path:
+    """The file that a user means: a path, or a name of `SHIPPED_MODELS` if no file has it."""
+    path = Path(source)
+    is_name = str(source) in SHIPPED_MODELS and not path.exists()
+    return shipped_checkpoint(str(source)) if is_name else path
 
 
 def shipped_snapshots() -> Path:

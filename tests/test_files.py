@@ -17,6 +17,8 @@ from blendmask_lite import PRESETS, BlendMask, save_model
 from blendmask_lite.cli import main
 from blendmask_lite.datasets.shapes import SHAPE_CLASSES, STUFF_CLASSES, write_shapes
 from blendmask_lite.files import (
+    SHIPPED_MODELS,
+    find_checkpoint,
     require_folder,
     require_writable,
     shipped_checkpoint,
@@ -184,6 +186,18 @@ def test_the_longest_name_of_a_file_can_be_written(tmp_path):
     require_writable(path)
     write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
+
+
+def test_a_name_of_the_package_means_its_checkpoint_unless_a_file_has_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in SHIPPED_MODELS:
+        assert find_checkpoint(name) == shipped_checkpoint(name)
+        assert shipped_checkpoint(name).is_file()
+    (tmp_path / "nano").write_bytes(b"")
+    assert find_checkpoint("nano") == Path("nano")
+    assert find_checkpoint("other.pt") == Path("other.pt")
+    with pytest.raises(ValueError, match="cat: the package has the models nano, small, photos"):
+        shipped_checkpoint("cat")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

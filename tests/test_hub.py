@@ -139,7 +139,7 @@ def test_a_folder_with_another_file_under_the_right_name_is_refused(source, mode
     [
         ("R_50_3", "did you mean R_50_3x"),
         ("no/such/thing", "no such file or folder"),
-        ("nano", r'BlendMask\(PRESETS\["nano"\]\)'),
+        ("nano_panoptic", r'BlendMask\(PRESETS\["nano_panoptic"\]\)'),
     ],
 )
 def test_an_unknown_name_is_refused_with_close_matches(name, words):

@@ -39,8 +39,8 @@ def out(tmp_path):
 
 
 def segment(images, out, *options):
-    """The status of the command with the shipped checkpoint."""
-    return main(["segment", *map(str, images), "-o", str(out), *options])
+    """The status of the command with the shipped model of generated shapes."""
+    return main(["segment", *map(str, images), "--weights", "nano", "-o", str(out), *options])
 
 
 def results(out):

@@ -1,8 +1,9 @@
 """Trains the checkpoints that come with the package: `make checkpoint`, or with a preset's name.
 
-Nothing but `blendmask-lite train shapes` with the options below; a run that was stopped continues
-when this is called again. Model and log are then copied into the package; `SHIPPED_CHECKPOINT` in
-`files.py` names the model that it loads.
+Nothing but `blendmask-lite train` with the options below; a run that was stopped continues when
+this is called again. Model and log are then copied into the package; `SHIPPED_MODELS` in `files.py`
+names the files. `photos` needs a folder of COCO (`--coco`) and the package with the backbone's
+weights.
 """
 
 from __future__ import annotations
@@ -25,21 +26,26 @@ from blendmask_lite.weights.checkpoint import load_model, save_model
 
 DATA = Path(__file__).parent.parent / "blendmask_lite" / "data"
 OPTIONS = {
-    "nano": "--iterations 15000 --ema 0.999 --workers 1 --threads 1 --half",
-    "small": "--iterations 15000 --ema 0.999 --threads 1 --half --learning-rate 0.003",
+    "nano": "shapes --iterations 15000 --ema 0.999 --workers 1 --threads 1 --half",
+    "small": "shapes --iterations 15000 --ema 0.999 --threads 1 --half --learning-rate 0.003",
+    "photos": "COCO --split train2017 --validation val2017 --one-class --backbone-weights imagenet "
+    "--iterations 1600 --precision bfloat16 --threads 1 --half --evaluate-every 800",
 }
+FILES = {"photos": "photos.safetensors"}  # of the others, PRESET_shapes.safetensors
 
 
-def train(preset: str, folder: Path) -> int:
-    """Train, and copy model and log into the package."""
-    run, name = folder / f"{preset}_shapes", f"{preset}_shapes.safetensors"
-    arguments = ["train", "shapes", "--preset", preset, "-o", str(run), "--resume"]
-    arguments += OPTIONS[preset].split()
+def train(preset: str, folder: Path, coco: str) -> int:
+    """Train, and copy model and log into the package; the log says COCO for the folder `coco`."""
+    name = FILES.get(preset, f"{preset}_shapes.safetensors")
+    run = folder / Path(name).stem
+    told = ["train", *OPTIONS[preset].split(), "--preset", preset, "-o", str(run), "--resume"]
+    arguments = [coco if word == "COCO" else word for word in told]
     if preset == "small":
         start = folder / "small_from_nano.safetensors"
         if not start.exists():
             save_model(small_from_nano(load_model(shipped_checkpoint())), start)
-        arguments += ["--weights", str(start)]
+        told += ["--weights", str(start)]
+        arguments += told[-2:]
     if status := main(arguments):
         return status
     DATA.mkdir(exist_ok=True)
@@ -47,12 +53,12 @@ def train(preset: str, folder: Path) -> int:
     with (run / "evaluation.csv").open(newline="") as file:
         evaluations = list(csv.DictReader(file))
     log = {
-        "command": f"blendmask-lite {' '.join(arguments)}",
+        "command": f"blendmask-lite {' '.join(told)}",
         **training_log(run),
         "evaluations": evaluations,
     }
-    target = (DATA / name).with_suffix(".json")
-    write_atomically(target, (json.dumps(log, indent=1) + "\n").encode())
+    content = (json.dumps(log, indent=1) + "\n").replace(str(Path(coco).absolute()), "COCO")
+    write_atomically((DATA / name).with_suffix(".json"), content.encode())
     return 0
 
 
@@ -91,5 +97,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Train a checkpoint that the package ships.")
     parser.add_argument("preset", nargs="?", choices=list(OPTIONS), default="nano")
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
+    parser.add_argument("--coco", default="coco", metavar="ROOT", help="of photos: COCO's folder")
     chosen = parser.parse_args()
-    sys.exit(train(chosen.preset, chosen.runs))
+    sys.exit(train(chosen.preset, chosen.runs, chosen.coco))

@@ -42,7 +42,13 @@ from blendmask_lite.figures.evaluation import (
     write_evaluation_figures,
 )
 from blendmask_lite.figures.panoptic import panoptic_quality_figure
-from blendmask_lite.files import require_apart, require_folder, require_writable, write_atomically
+from blendmask_lite.files import (
+    find_checkpoint,
+    require_apart,
+    require_folder,
+    require_writable,
+    write_atomically,
+)
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.terminal import counter, printable
 from blendmask_lite.training.distributed import Ranks, join_ranks, one_voice
@@ -65,7 +71,11 @@ EPILOG = """examples:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("checkpoint", metavar="CHECKPOINT")
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="a file, or nano, small or photos, which come with the package",
+    )
     parser.add_argument("root", metavar="ROOT", help=f'COCO-layout folder, or "{SHAPES}"')
     parser.add_argument("--split", metavar="NAME", help="by default the only one there is")
     parser.add_argument(
@@ -133,6 +143,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _evaluate(options: argparse.Namespace, ranks: Ranks) -> int:
     """Evaluate as one of the processes that share the images; the first one prints and writes."""
+    options.checkpoint = find_checkpoint(options.checkpoint)
     model = load_model(options.checkpoint, device=ranks.device)
     dataset = _open(options, model)
     _require_outputs(options, dataset)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from blendmask_lite.datasets.shapes import SHAPE_CLASSES, ShapesConfig, ShapesDataset
 from blendmask_lite.files import (
+    find_checkpoint,
     require_apart,
     require_writable,
-    shipped_checkpoint,
     write_atomically,
 )
 from blendmask_lite.images import list_images, read_image, resize_for_test
@@ -36,7 +36,11 @@ MOST_CALIBRATION = 50  # images; 10 and 200 give an AP on shapes that is not bet
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument(
-        "checkpoint", nargs="?", metavar="CHECKPOINT", help="default the shipped one"
+        "checkpoint",
+        nargs="?",
+        default="nano",
+        metavar="CHECKPOINT",
+        help="a file, or nano, small or photos, which come with the package; default nano",
     )
     parser.add_argument(
         "-o", "--out", required=True, metavar="FILE", help=".onnx, or .pt2 for torch.export"
@@ -65,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--precision {options.precision}: is for .onnx, not for {out.suffix}")
     if options.calibrate and options.precision != "int8":
         raise ValueError("--calibrate: is for --precision int8")
-    checkpoint = options.checkpoint or shipped_checkpoint()
+    checkpoint = find_checkpoint(options.checkpoint)
     require_apart([out], [checkpoint], "the checkpoint")
     require_writable(out)
     model = load_model(checkpoint)

@@ -30,7 +30,7 @@ from blendmask_lite.cli.segment_files import (
 )
 from blendmask_lite.datasets.coco_format import image_record
 from blendmask_lite.evaluation.formats import table_rows
-from blendmask_lite.files import shipped_checkpoint
+from blendmask_lite.files import find_checkpoint
 from blendmask_lite.images import list_images, read_image
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.layers import computing_in
@@ -55,7 +55,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recursive", action="store_true", help="also search the folders inside the folders"
     )
-    parser.add_argument("--weights", metavar="FILE", help="checkpoint; default the shipped one")
+    parser.add_argument(
+        "--weights",
+        default="photos",
+        metavar="FILE",
+        help="checkpoint, or one that comes with the package: photos, the default, or nano, which "
+        "knows generated shapes only",
+    )
     parser.add_argument("-o", "--out", default="segmented", metavar="DIR", help="default segmented")
     parser.add_argument(
         "--write",
@@ -92,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--batch-size {options.batch_size}: must be at least 1")
     paths = list_images(options.images, is_recursive=options.recursive)
     out, formats = Path(options.out), options.write
-    weights = options.weights or shipped_checkpoint()
+    weights = find_checkpoint(options.weights)
     earlier = require_free(out, paths, formats, weights)
     model = load_model(weights, device=find_device(options.device))
     model.inference = model.inference.resized(options.size, options.max_size).changed(

@@ -26,7 +26,7 @@ from blendmask_lite.cli.train_options import (
     make_watching,
 )
 from blendmask_lite.config import PRESET_INFERENCE, PRESETS, InferenceConfig
-from blendmask_lite.files import read_text, require_apart
+from blendmask_lite.files import find_checkpoint, read_text, require_apart
 from blendmask_lite.terminal import first_line
 from blendmask_lite.training.run_folder import RunFolder
 from blendmask_lite.training.schedule import (
@@ -123,7 +123,7 @@ def _train(options: argparse.Namespace, ranks: Ranks) -> int:
         ),
         inference=make_inference_config(options, config),
         train=config,
-        start_from=Path(options.weights) if options.weights else None,
+        start_from=find_checkpoint(options.weights) if options.weights else None,
         backbone_from=options.backbone_weights,
     )
     run = RunFolder(options.out)
@@ -154,7 +154,7 @@ def _preset_of_weights(options: argparse.Namespace) -> str:
     """The preset with the architecture of --weights, whatever their classes and frozen stages."""
     from blendmask_lite.weights.checkpoint import read_checkpoint
 
-    config = read_checkpoint(options.weights).config
+    config = read_checkpoint(find_checkpoint(options.weights)).config
     for name, preset in PRESETS.items():
         num_stuff = config.num_stuff_classes if preset.num_stuff_classes else 0
         same = replace(

@@ -62,7 +62,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "libraries that gives maps at strides 4 to 32",
     )
     beginning = parser.add_mutually_exclusive_group()
-    beginning.add_argument("--weights", metavar="FILE", help="start from this checkpoint")
+    beginning.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="start from this checkpoint, or from photos, which comes with the package",
+    )
     beginning.add_argument(
         "--backbone-weights",
         metavar="FILE",

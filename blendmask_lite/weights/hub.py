@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from blendmask_lite.config import PRESETS
-from blendmask_lite.files import write_atomically
+from blendmask_lite.files import SHIPPED_MODELS, find_checkpoint, write_atomically
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.terminal import first_line, listed, printable
 from blendmask_lite.web import DownloadError, is_offline
@@ -47,7 +47,7 @@ def load_pretrained(
     **own_parts: Any,
 ) -> BlendMask:
     """See `BlendMask.from_pretrained`."""
-    path = Path(source)
+    path = find_checkpoint(source)
     if find_published(source) is not None:
         return load_adelaidet(source).to(device)
     if path.is_file():
@@ -74,7 +74,7 @@ def _file_of(folder: Path) -> Path:
 def _unknown(name: str) -> str:
     if name in PRESETS:
         return f'a preset, which has no weights; BlendMask(PRESETS["{name}"]) makes such a model'
-    near = difflib.get_close_matches(name, [*PUBLISHED, *PRESETS], n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, [*SHIPPED_MODELS, *PUBLISHED, *PRESETS], n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return (
         f"no such file or folder, and no name of a published checkpoint or, as OWNER/NAME, of a "
