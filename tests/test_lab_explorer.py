@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from blendmask_lite import PRESETS, BlendMask, InferenceConfig, load_model, save_model
+from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.shapes import ShapesDataset, write_shapes
 from blendmask_lite.figures import (
     attentions_figure,
@@ -31,7 +32,7 @@ from blendmask_lite.figures import (
     knock_out_figure,
     matched_bases_figure,
 )
-from blendmask_lite.files import shipped_checkpoint
+from blendmask_lite.files import photos_folder, shipped_checkpoint
 from blendmask_lite.images import decode_image
 from blendmask_lite.lab.dashboard import Dashboard
 from blendmask_lite.lab.explorer import Explorer
@@ -377,6 +378,20 @@ def test_a_folder_of_pictures_is_opened_and_a_wrong_one_changes_nothing(tmp_path
     controls.open_folder.click()
     assert explorer.message.text == "" and controls.number.max == 1
     assert torch.equal(explorer.present.picture.image, ShapesDataset(2, seed=3).load(0).image)
+
+
+def test_photographs_and_their_model_are_chosen_by_name_and_do_not_mix_with_shapes(explorer):
+    controls, shapes = explorer.controls, explorer.present.dataset
+    controls.source.value = "photos"
+    photographs = CocoDataset(photos_folder())
+    assert torch.equal(explorer.present.picture.image, photographs.load(0).image)
+    assert controls.advice.text == "" or controls.advice.kind == "warning"
+    controls.model.value = "photos"
+    controls.load_model.click()
+    assert explorer.message.kind != "error", explorer.message.text
+    assert explorer.present.model.config.backbone == "efficientnet_lite0"
+    controls.source.value = "shapes"
+    assert explorer.present.dataset.seed == shapes.seed
 
 
 # ------------------------------------------------------------------ own pictures

@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/gallery.md from the shipped checkpoint: `make gallery`.
+"""Draws the pictures of docs/gallery.md from the shipped checkpoints: `make gallery`.
 
 Usage: python tools/make_gallery.py [FOLDER]
 """
@@ -8,14 +8,18 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
 from blendmask_lite import BlendMask, load_model, shipped_checkpoint
+from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.figures import (
     attentions_figure,
     base_overlays_figure,
@@ -29,7 +33,9 @@ from blendmask_lite.figures import (
     knock_out_figure,
     matched_bases_figure,
 )
-from blendmask_lite.files import write_atomically
+from blendmask_lite.figures.evaluation import evaluation_figures
+from blendmask_lite.files import photos_folder, write_atomically
+from blendmask_lite.images import resize_for_test
 from blendmask_lite.research import (
     find_hard_cases,
     knock_out_bases,
@@ -45,7 +51,8 @@ SCENE = 20  # of seed 7: touching objects of several classes
 NUM_SCORED = 60  # images that bases are scored on
 NUM_EVALUATED = 12  # images of the knock-outs and oracles
 NUM_SEARCHED = 24  # images that hard objects are chosen from
-MOST_BYTES = 1_500_000  # of all pictures together
+PHOTOGRAPH = "opera"  # of data/photos
+MOST_BYTES = 2_000_000  # of all pictures together
 
 
 def main(arguments: list[str]) -> None:
@@ -53,11 +60,14 @@ def main(arguments: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model = load_model(shipped_checkpoint())
     total = 0
-    for name, figure in gallery(model):
-        content = small_png(figure)
-        write_atomically(folder / f"{name}.png", content)
+    contents = chain(
+        ((f"{name}.png", small_png(figure)) for name, figure in gallery(model)),
+        ((f"{name}.jpg", small_jpeg(figure)) for name, figure in photographs()),
+    )
+    for name, content in contents:
+        write_atomically(folder / name, content)
         total += len(content)
-        print(f"{name}.png: {len(content) / 1e3:.0f} kB", flush=True)
+        print(f"{name}: {len(content) / 1e3:.0f} kB", flush=True)
     if total > MOST_BYTES:
         raise SystemExit(f"{folder}: {total} bytes, at most {MOST_BYTES} allowed")
 
@@ -108,6 +118,20 @@ def gallery(model: BlendMask) -> Iterator[tuple[str, Figure]]:
     )
 
 
+def photographs() -> Iterator[tuple[str, Figure]]:
+    """What `photos` finds in the best half of the clone's photographs, and figure 4 of one."""
+    model = load_model(shipped_checkpoint("photos"))
+    dataset = CocoDataset(photos_folder(), is_one_class=True)
+    results = evaluate_model(model, dataset)
+    figures = evaluation_figures(results, dataset, num_images=len(dataset))
+    yield "photographs", figures["best_images"]
+    names = [dataset.image_path(image_id).stem for image_id in dataset.image_ids]
+    image = dataset.load(names.index(PHOTOGRAPH)).image
+    settings = model.inference
+    image = resize_for_test(image, settings.test_size, settings.max_size)
+    yield "photograph_figure_4", figure_4(model, image)
+
+
 def two_checkpoints(model: BlendMask, dataset: ShapesDataset) -> Figure:
     """The shipped model beside itself with its bases in another order and noise on its weights."""
     other = load_model(shipped_checkpoint())
@@ -134,9 +158,17 @@ def two_checkpoints(model: BlendMask, dataset: ShapesDataset) -> Figure:
 
 
 def small_png(figure: Figure) -> bytes:
+    return encoded(figure, format="png", optimize=True)
+
+
+def small_jpeg(figure: Figure) -> bytes:
+    return encoded(figure, format="jpeg", quality=85)
+
+
+def encoded(figure: Figure, **how: Any) -> bytes:
     drawn, small = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", facecolor="white", dpi=110)
-    Image.open(drawn).convert("RGB").save(small, format="png", optimize=True)
+    Image.open(drawn).convert("RGB").save(small, **how)
     return small.getvalue()
 
 

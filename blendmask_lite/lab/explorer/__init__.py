@@ -27,12 +27,12 @@ from blendmask_lite.lab.explorer.image_pages import (
 from blendmask_lite.lab.explorer.measured_pages import ChangePage, OraclePage, ScoresPage
 from blendmask_lite.lab.explorer.page import NO_OBJECTS, MeasuredPage, Page, Present
 from blendmask_lite.lab.explorer.sources import (
-    SHIPPED,
     Picture,
     advice_about,
     check_picture,
     open_folder,
     open_model,
+    open_photos,
     open_picture,
     open_shapes,
     read_upload,
@@ -65,7 +65,7 @@ class Explorer(LabWidget):
     why.
 
     Args:
-        model: in evaluation mode; None for the shipped one.
+        model: in evaluation mode; None for the shipped `nano`.
         dataset: images to show and to measure on; None for the shapes of seed 7.
         image: (3, H, W), RGB, float in [0, 1] or uint8: an image of your own to start with.
 
@@ -87,8 +87,8 @@ class Explorer(LabWidget):
         self.pages: dict[str, Page] = {kind.title: kind() for kind in PAGES}
         self.tabs = widgets.Tab(list(self.pages.values()), titles=list(self.pages))
         self._stale: set[Page] = set()
-        self.controls.model.value = SHIPPED if model is None else ""
-        model = open_model(SHIPPED) if model is None else model
+        self.controls.model.value = "nano" if model is None else ""
+        model = open_model("nano") if model is None else model
         dataset = open_shapes(7) if dataset is None else dataset
         self._number = 0
         if not isinstance(dataset, ShapesDataset):
@@ -222,7 +222,9 @@ class Explorer(LabWidget):
     def _turn_to_source(self) -> None:
         self.controls.show_source()
         source, dataset = self.controls.source.value, self.present.dataset
-        if source != "own" and isinstance(dataset, ShapesDataset) == (source == "shapes"):
+        if source == "photos":
+            self._open(open_photos())
+        elif source != "own" and isinstance(dataset, ShapesDataset) == (source == "shapes"):
             self._open(dataset)
         elif source == "shapes":
             self._open(open_shapes(int(self.controls.seed.value)))

@@ -14,14 +14,19 @@ __all__ = ["ExplorerControls"]
 
 
 AS_SHOWN = "as shown"
-SOURCES = {"shapes": "shapes", "COCO folder": "folder", "your own": "own"}
+SOURCES = {
+    "shapes": "shapes",
+    "photographs": "photos",
+    "COCO folder": "folder",
+    "your own": "own",
+}
 
 
 class ExplorerControls:
     """All controls above the pages, and the rows that show them."""
 
     def __init__(self) -> None:
-        self.model = model_field("model", 400, "“shipped”, a published name, or a file")
+        self.model = model_field("model", 400, "nano, photos, a published name, or a file")
         self.load_model = widgets.Button(description="Load model", icon="download")
         self.source = toggle("images", SOURCES)
         self.seed = whole_number("seed", 170, 7, 0, 2**31 - 1)
@@ -40,6 +45,7 @@ class ExplorerControls:
         self.advice = MessageLine()  # stays as long as it applies
         self.of_source = {
             "shapes": [self.seed],
+            "photos": [],
             "folder": [self.folder, self.split, self.open_folder],
             "own": [self.upload],
         }

@@ -15,7 +15,7 @@ from traitlets import Int, Unicode
 from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.sample import InstanceDataset, Sample
 from blendmask_lite.datasets.shapes import SHAPE_CLASSES, ShapesDataset
-from blendmask_lite.files import shipped_checkpoint
+from blendmask_lite.files import SHIPPED_MODELS, find_checkpoint, photos_folder
 from blendmask_lite.images import decode_image
 from blendmask_lite.lab.parts import STATIC, check_index, control
 from blendmask_lite.model.blendmask import BlendMask
@@ -24,13 +24,13 @@ from blendmask_lite.weights.checkpoint import load_model
 from blendmask_lite.weights.zoo import PUBLISHED, find_published
 
 __all__ = [
-    "SHIPPED",
     "Picture",
     "UploadButton",
     "advice_about",
     "model_field",
     "open_folder",
     "open_model",
+    "open_photos",
     "open_picture",
     "open_shapes",
     "read_upload",
@@ -80,8 +80,7 @@ class UploadButton(anywidget.AnyWidget):
             self._callback(name, bytes(buffers[0]) if buffers else size)
 
 
-SHIPPED = "shipped"
-MODEL_CHOICES = (SHIPPED, *PUBLISHED)
+MODEL_CHOICES = (*SHIPPED_MODELS, *PUBLISHED)
 RELEASED = {".pth", ".pkl"}  # suffixes of the released code's files
 NUM_SHAPES = 10_000  # images of a seed
 LEAST_SIDE = 8  # of an uploaded image, pixels; a smaller one shows nothing
@@ -109,8 +108,8 @@ def open_model(source: str) -> BlendMask:
     """The model that the user names.
 
     Args:
-        source: "shipped", a name from the model zoo or a URL (fetched once, then cached), a
-            file of the released code (.pth, .pkl), or a checkpoint of this package.
+        source: a name of `SHIPPED_MODELS`, a name from the model zoo or a URL (fetched once, then
+            cached), a file of the released code (.pth, .pkl), or a checkpoint of this package.
 
     Raises:
         OSError, ValueError: there is no such file, or it cannot be read; see `load_model` and
@@ -118,18 +117,21 @@ def open_model(source: str) -> BlendMask:
     """
     source = source.strip()
     if not source:
-        raise ValueError(f"model: empty; type {SHIPPED!r}, a published name or a file")
-    if source == SHIPPED:
-        return load_model(shipped_checkpoint())
+        raise ValueError("model: empty; type nano, photos, a published name or a file")
     if find_published(source) is not None or source.startswith(("http://", "https://")):
         return load_adelaidet(source)
-    path = Path(source).expanduser()
+    path = find_checkpoint(Path(source).expanduser())
     return load_adelaidet(path) if path.suffix in RELEASED else load_model(path)
 
 
 def open_shapes(seed: int) -> ShapesDataset:
     """Generated images; for small seeds, they are not those of any training."""
     return ShapesDataset(NUM_SHAPES, seed=seed)
+
+
+def open_photos() -> CocoDataset:
+    """The photographs of a clone, with the masks drawn for them."""
+    return CocoDataset(photos_folder())
 
 
 def open_folder(root: str, split: str = "") -> CocoDataset:
@@ -206,9 +208,9 @@ def advice_about(model: BlendMask, picture: Picture) -> str:
     if picture.sample is None and model.class_names == SHAPE_CLASSES:
         return (
             f"This model was trained on generated shapes ({', '.join(SHAPE_CLASSES)}) and can find "
-            "nothing else in your image. For photographs, type a published name such as R_50_3x "
-            "(fetched once) or a checkpoint of your own into the field “model”, and press “Load "
-            "model”."
+            "nothing else in your image. For photographs, type photos, a published name such as "
+            "R_50_3x (fetched once) or a checkpoint of your own into the field “model”, and press "
+            "“Load model”."
         )
     if picture.sample is not None and picture.class_names != model.class_names:
         return (
