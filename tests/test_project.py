@@ -19,7 +19,7 @@ import yaml
 import conftest
 
 ROOT = Path(__file__).resolve().parent.parent
-MAX_FILE_BYTES = 9_000_000
+MAX_FILE_BYTES = 10_000_000
 MAX_LINES = 600
 # conda-forge's names where they differ from those of the Python package index.
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
