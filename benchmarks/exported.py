@@ -26,9 +26,9 @@ from torchvision.ops import box_iou
 from blendmask_lite import BlendMask, load_model
 from blendmask_lite.cli.options import SHAPES, VALIDATION_SEED, open_dataset
 from blendmask_lite.datasets.sample import InstanceDataset
-from blendmask_lite.datasets.transforms import resize_for_test
 from blendmask_lite.evaluation.instances import InstanceEvaluator
 from blendmask_lite.files import shipped_checkpoint
+from blendmask_lite.images import resize_for_test
 from blendmask_lite.model.blendmask import place_detections
 from blendmask_lite.model.fcos import Proposals
 
