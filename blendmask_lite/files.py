@@ -301,18 +301,23 @@ def cache_dir() -> Path:
 def photos_folder() -> Path:
     """The photographs with masks in `data/photos` of a clone, for `CocoDataset`.
 
-    They are no part of the package, which stays small without them.
+    They are no part of the package, which stays small without them. The clone is the one that the
+    package runs from, or else one around or in the working directory: on Colab the package is
+    installed from the clone `blendmask_lite` beside the notebook.
 
     Raises:
-        FileNotFoundError: the package was not installed from a clone with `pip install -e`.
+        FileNotFoundError: there is no such clone.
     """
-    folder = Path(str(files("blendmask_lite"))).parent / "data" / "photos"
-    if not (folder / "annotations" / "instances_photos.json").is_file():
-        raise FileNotFoundError(
-            f"{folder}: the photographs come with a clone of the repository only. In a clone: pip "
-            "install -e . (and, if they were deleted: git checkout -- data/photos)"
-        )
-    return folder
+    here = Path.cwd()
+    first = Path(str(files("blendmask_lite"))).parent
+    for clone in (first, here, *here.parents, here / "blendmask_lite"):
+        folder = clone / "data" / "photos"
+        if (folder / "annotations" / "instances_photos.json").is_file():
+            return folder
+    raise FileNotFoundError(
+        f"{first / 'data' / 'photos'}: the photographs come with a clone of the repository only. "
+        "In a clone: pip install -e . (and, if they were deleted: git checkout -- data/photos)"
+    )
 
 
 def _shipped(name: str, command: str) -> Path:

@@ -45,9 +45,24 @@ def test_photographs_are_found_and_open_with_the_labels_of_models_trained_on_coc
 def test_without_a_clone_the_error_says_where_photographs_are(monkeypatch, tmp_path):
     package = tmp_path / "blendmask_lite"
     monkeypatch.setattr(files, "files", lambda name: package)
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match="clone") as error:
         photos_folder()
     assert str(tmp_path / "data" / "photos") in str(error.value)
+
+
+@pytest.mark.parametrize("place", [".", "notebooks", "beside"])
+def test_a_package_that_was_installed_from_a_clone_finds_it_from_the_notebook(
+    monkeypatch, tmp_path, place
+):
+    clone = tmp_path / "beside" / "blendmask_lite"  # as on Colab
+    described = clone / "data" / "photos" / "annotations" / "instances_photos.json"
+    described.parent.mkdir(parents=True)
+    described.write_text("{}")
+    (clone / "notebooks").mkdir()
+    monkeypatch.setattr(files, "files", lambda name: tmp_path / "site-packages" / "blendmask_lite")
+    monkeypatch.chdir(clone.parent if place == "beside" else clone / place)
+    assert photos_folder() == clone / "data" / "photos"
 
 
 def test_data_check_finds_only_that_most_of_the_80_classes_are_not_shown(capsys):
