@@ -189,7 +189,7 @@ def _card(checkpoint: Checkpoint, repo_id: str) -> str:
         text.append(f"- Stuff: {printable(', '.join(checkpoint.stuff_names))}")
     text.append(
         f"- Size of images: shorter side {settings.test_size} pixels, longer side at most "
-        f"{settings.max_size}; `blendmask-lite segment` resizes to it, `predict` does not"
+        f"{settings.max_size}; `blendmask-lite segment` and `predict` resize all but tensors to it"
     )
     text += [f"- {name}: {printable(value)}" for name, value in checkpoint.metadata.items()]
     own = checkpoint.own_parts.items()
