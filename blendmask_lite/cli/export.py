@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from blendmask_lite.datasets.shapes import SHAPE_CLASSES, ShapesConfig, ShapesDataset
+from blendmask_lite.cli.options import draw_shapes
+from blendmask_lite.datasets.shapes import SHAPE_CLASSES
 from blendmask_lite.files import (
     find_checkpoint,
     require_apart,
@@ -95,8 +96,7 @@ def _calibration_images(options: argparse.Namespace, model: BlendMask) -> list[T
         number = min(len(paths), MOST_CALIBRATION)
         images = (read_image(paths[k * len(paths) // number]) for k in range(number))
     elif tuple(model.class_names) == SHAPE_CLASSES:
-        drawn = ShapesConfig(size=min(max(settings.test_size, 128), 2048))
-        shapes = ShapesDataset(MOST_CALIBRATION, config=drawn)
+        shapes = draw_shapes(MOST_CALIBRATION, size=settings.test_size)
         images = (shapes.load_image(k) for k in range(MOST_CALIBRATION))
     else:
         raise ValueError("--precision int8: needs --calibrate DIR, a folder of images")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
 
     from blendmask_lite.datasets.sample import InstanceDataset
+    from blendmask_lite.datasets.shapes import ShapesDataset
 
 __all__ = [
     "Parser",
@@ -19,6 +20,7 @@ __all__ = [
     "add_device_options",
     "add_threads_option",
     "apply_threads",
+    "draw_shapes",
     "find_device",
     "integers",
     "names",
@@ -212,6 +214,17 @@ def two_numbers(text: str) -> tuple[float, float]:
     return first, second
 
 
+def draw_shapes(num_images: int, *, seed: int = 0, size: int) -> ShapesDataset:
+    """Generated images for a model that sees them at this size, pixels.
+
+    They are drawn at it if it is between 128 and 2048, and otherwise at the nearer of these two.
+    """
+    from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset
+
+    config = ShapesConfig(size=min(max(size, 128), 2048))
+    return ShapesDataset(num_images, seed=seed, config=config)
+
+
 def open_dataset(
     root: str,
     *,
@@ -231,8 +244,7 @@ def open_dataset(
         split: of the folder; None means the only one there is. LVIS's begin with "lvis_".
         num_images: how many images to generate.
         seed: of the generated images.
-        size: side at which the model sees generated images, pixels. They are drawn at this size
-            if it is between 128 and 2048, and otherwise at the nearer of these two.
+        size: side at which the model sees generated images, pixels; see `draw_shapes`.
         has_stuff: also read the folder's panoptic annotations.
         filter_empty: leave out the folder's images without any object.
         classes: of COCO's instances, the only ones to read; see `CocoDataset`.
@@ -241,7 +253,6 @@ def open_dataset(
     from blendmask_lite.datasets.coco import CocoDataset
     from blendmask_lite.datasets.lvis import LvisDataset
     from blendmask_lite.datasets.panoptic import PanopticDataset
-    from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset
 
     is_shapes = root == SHAPES and not Path(root).exists()
     is_lvis = split is not None and split.startswith(LVIS)
@@ -249,8 +260,7 @@ def open_dataset(
         option = "--one-class" if classes is None else "--classes"
         raise ValueError(f"{option}: is for COCO's instances only")
     if is_shapes:
-        drawn = ShapesConfig(size=min(max(size, 128), 2048))
-        return ShapesDataset(num_images, seed=seed, config=drawn)
+        return draw_shapes(num_images, seed=seed, size=size)
     if split is not None and is_lvis:
         return LvisDataset(root, split.removeprefix(LVIS), filter_empty=filter_empty)
     if has_stuff:
