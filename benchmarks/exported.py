@@ -71,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
         num_images=options.images,
         seed=VALIDATION_SEED,
         size=model.inference.test_size,
+        is_one_class=options.one_class,
     )
     dataset = dataset.select(dataset.image_ids[: options.images])
     files, runners = {}, {}
@@ -118,6 +119,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--data", default=SHAPES, metavar="ROOT", help=f'COCO-layout folder, or "{SHAPES}"'
     )
     parser.add_argument("--split", metavar="NAME", help="by default the only one there is")
+    parser.add_argument("--one-class", action="store_true", help="read all classes as one")
     parser.add_argument("--images", type=int, default=200, help="at most (default: 200)")
     parser.add_argument(
         *("--sides", "-s"),
