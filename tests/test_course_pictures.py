@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from blendmask_lite.course import environment, network_map, unusual_picture
+from blendmask_lite.files import SHIPPED_MODELS
 
 # The diagram
 
@@ -42,13 +43,13 @@ def test_environment_is_named_with_its_versions(monkeypatch, tmp_path):
 def test_missing_model_and_library_are_said_and_do_not_raise(monkeypatch):
     module = sys.modules["blendmask_lite.course.environment"]
 
-    def no_checkpoint():
-        raise FileNotFoundError("nano.pt: missing")
+    def no_checkpoint(name):
+        raise FileNotFoundError(f"{name}.pt: missing")
 
     monkeypatch.setattr(module, "shipped_checkpoint", no_checkpoint)
     found = environment()
     assert not found.is_ready
-    assert "nano.pt: missing" in found._repr_html_()
+    assert all(f"{name}.pt: missing" in found._repr_html_() for name in SHIPPED_MODELS)
     assert module._library("no_such_library") == (False, "no_such_library", "not installed")
 
 

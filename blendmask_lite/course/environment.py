@@ -17,7 +17,7 @@ import torch
 from blendmask_lite.course.display import Table
 from blendmask_lite.course.pictures import PHOTOGRAPHS_VARIABLE
 from blendmask_lite.course.progress import progress_path
-from blendmask_lite.files import shipped_checkpoint
+from blendmask_lite.files import SHIPPED_MODELS, shipped_checkpoint
 
 __all__ = ["BUDGETS", "Environment", "budget", "current_budget", "environment"]
 
@@ -69,15 +69,11 @@ class Environment(Table):
 
 
 def environment() -> Environment:
-    """Look for Python, the libraries, the shipped checkpoint, a graphics card and settings."""
+    """Look for Python, the libraries, the shipped checkpoints, a graphics card and settings."""
     libraries = ("torch", "torchvision", "numpy", "matplotlib", "ipywidgets")
     findings = [(True, "Python", platform.python_version())]
     findings += [_library(name) for name in libraries]
-    try:
-        path = shipped_checkpoint()
-        findings.append((True, "trained model", f"{path.name}, {path.stat().st_size / 1e6:.1f} MB"))
-    except FileNotFoundError as error:
-        findings.append((False, "trained model", str(error)))
+    findings += [_trained_model(name) for name in SHIPPED_MODELS]
     card = torch.cuda.get_device_name() if torch.cuda.is_available() else "none (not needed)"
     photographs = os.environ.get(PHOTOGRAPHS_VARIABLE, "")
     found = {
@@ -88,6 +84,15 @@ def environment() -> Environment:
     }
     findings += [(True, what, value) for what, value in found.items()]
     return Environment(tuple(findings))
+
+
+def _trained_model(name: str) -> tuple[bool, str, str]:
+    what = f"trained model {name}"
+    try:
+        path = shipped_checkpoint(name)
+        return True, what, f"{path.name}, {path.stat().st_size / 1e6:.1f} MB"
+    except FileNotFoundError as error:
+        return False, what, str(error)
 
 
 def _library(name: str) -> tuple[bool, str, str]:
