@@ -306,7 +306,7 @@ def is_seen(mutant: Mutant, seeds: Sequence[int] = SEEDS) -> bool | None:
             return value.detach()
         return value
 
-    names = {**definition.solution.__globals__, "cut_off": cut_off}
+    names = {**vars(sys.modules[definition.solution.__module__]), "cut_off": cut_off}
     try:
         exec(compile(mutant.source, "<mutant>", "exec"), names)
     except (SyntaxError, ValueError):
@@ -339,9 +339,9 @@ def _stop(*_: Any) -> None:
 
 
 def _body_nodes(tree: ast.Module) -> list[ast.AST]:
-    """Nodes of the function's body, without its docstring, in a fixed order."""
-    [function] = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    return [node for statement in function.body[1:] for node in ast.walk(statement)]
+    """Nodes of the function's body, or of the class's, without its docstring, in a fixed order."""
+    [definition] = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    return [node for statement in definition.body[1:] for node in ast.walk(statement)]
 
 
 def _replace(tree: ast.AST, old: ast.AST, new: ast.AST) -> None:

@@ -10,12 +10,19 @@ import copy
 import inspect
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from blendmask_lite.course.answers import (
+    answers_lock,
+    answers_path,
+    capture,
+    keep_answer,
+    load_answers,
+)
 from blendmask_lite.course.definition import Case, Exercise
 from blendmask_lite.course.display import Note, Status, show
 from blendmask_lite.course.exercises import find_exercise
@@ -75,13 +82,28 @@ def check(exercise_id: str, *, seed: int | None = None) -> CheckResult:
     else:
         result = judge(definition, student.function, seed=seed)
         student.is_refused = result.status == "red"
-    if result.status == "green":
+    if result.status == "green" and student is not None:
         record(exercise_id, is_solved=True, attempts=1)
+        result = replace(result, lines=(*result.lines, *_keep(exercise_id, student.function)))
     elif result.status == "red":
         record(exercise_id, attempts=1)
+        if exercise_id in load_answers():
+            result = replace(result, lines=(*result.lines, "your last green answer is kept"))
     about = {"exercise": exercise_id, "status": result.status}
     show(Note(result.status, f"{exercise_id} {definition.title}", result.lines, about=about))
     return result
+
+
+def _keep(exercise_id: str, function: Callable[..., Any]) -> tuple[str, ...]:
+    """Keep a green answer; what there is to say about it."""
+    if answers_path() is None:
+        return ()
+    try:
+        with answers_lock():
+            keep_answer(exercise_id, capture(function))
+    except (OSError, TypeError) as error:  # a read-only folder, or code without a source
+        return (f"this answer could not be kept: {error}",)
+    return ()
 
 
 def judge(definition: Exercise, function: Callable[..., Any], *, seed: int) -> CheckResult:
@@ -90,12 +112,13 @@ def judge(definition: Exercise, function: Callable[..., Any], *, seed: int) -> C
     The first failing case is reported, whatever later cases return or raise.
     """
     cases = definition.make_cases(torch.Generator().manual_seed(seed))
+    called = definition.called(function)
     answers: list[Any] = []  # one per case; if an exception was raised, the exception
     failing: tuple[Case, tuple[str, ...]] | None = None
     for number, case in enumerate(cases, start=1):
         arguments = copy.deepcopy(case.arguments)
         try:
-            answers.append(function(*arguments))
+            answers.append(called(*arguments))
         except Exception as error:  # whatever the student's code raises
             if failing is None and says_not_written(error):
                 line = "not finished yet; the package's piece stands in"
@@ -136,11 +159,12 @@ def _find_problem(
 def _gradient_problem(
     definition: Exercise, function: Callable[..., Any], case: Case
 ) -> tuple[str, ...]:
-    names = list(inspect.signature(definition.solution).parameters)
+    solution = definition.called(definition.solution)
+    names = list(inspect.signature(solution).parameters)
     places = [names.index(name) for name in definition.gradients]
-    expected = _gradients(definition.solution, case, places)  # the reference may freeze some
+    expected = _gradients(solution, case, places)  # the reference may freeze some
     try:
-        gradients = _gradients(function, case, places)
+        gradients = _gradients(definition.called(function), case, places)
     except Exception as error:  # whatever the student's code raises
         return ("The result is right, but it has no gradient:", str(find_failure(error, function)))
     for name, one, other in zip(definition.gradients, expected, gradients, strict=True):
@@ -168,12 +192,22 @@ def _gradients(function: Callable[..., Any], case: Case, places: Sequence[int]) 
         noise = torch.rand(arguments[place].shape, generator=generator)
         moved = arguments[place] * (1 + 1e-3 * noise) + 1e-4 * noise
         arguments[place] = moved.requires_grad_()
-    result = function(*arguments)
+    results = [each for each in _tensors_in(function(*arguments)) if each.is_floating_point()]
     leaves = [arguments[place] for place in places]
-    if not result.requires_grad:
+    weighted = [(each * torch.rand(each.shape, generator=generator)).sum() for each in results]
+    total = sum(weighted, torch.zeros(()))
+    if not total.requires_grad:
         return [torch.zeros_like(leaf) for leaf in leaves]
-    total = (result * torch.rand(result.shape, generator=generator)).sum()
     return list(torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True))
+
+
+def _tensors_in(result: Any) -> list[Tensor]:
+    """The tensors of a result, which may be one, or a list, tuple or dict of them."""
+    if isinstance(result, Tensor):
+        return [result]
+    parts = result.values() if isinstance(result, dict) else result
+    is_container = isinstance(result, dict | list | tuple)
+    return [tensor for part in parts for tensor in _tensors_in(part)] if is_container else []
 
 
 def _recognise(
@@ -181,7 +215,7 @@ def _recognise(
 ) -> tuple[str, ...]:
     """The message of the stored wrong answer that gives the student's results in every case."""
     for wrong in definition.wrong_answers:
-        function = wrong.function(definition.solution)
+        function = definition.called(wrong.function(definition.solution))
         if all(
             _is_same(function, case, answer, definition.tolerance)
             for case, answer in zip(cases, answers, strict=True)

@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def task(exercise_id: str, title: str, *, minutes: int, difficulty: int) -> Callable[[F], F]:
-    """Mark a function as the model answer of an exercise.
+    """Mark a function or class as the model answer of an exercise.
 
     Args:
         exercise_id: chapter and number, "09.2".
@@ -39,7 +39,7 @@ def task(exercise_id: str, title: str, *, minutes: int, difficulty: int) -> Call
     words = {"id": exercise_id, "title": title, "minutes": minutes, "difficulty": difficulty}
 
     def mark(function: F) -> F:
-        vars(function)["task"] = words
+        setattr(function, "task", words)  # noqa: B010  (a function has no such attribute to mypy)
         return function
 
     return mark
@@ -83,8 +83,7 @@ class Exercise:
     # The model answer, marked by `task`, with the name and signature that the student sees. Its
     # docstring states the task, and the stub keeps its comments "# Step ...".
     solution: Callable[..., Any]
-    # The package's own function with the same signature, which answers are compared with and which
-    # stands in for them.
+    # The package's own function, which answers are compared with: called with a case's arguments.
     reference: Callable[..., Any]
     # Cases from a seeded generator; the first ones are small enough to check by hand.
     make_cases: Callable[[Generator], Sequence[Case]]
@@ -94,6 +93,9 @@ class Exercise:
     gradients: tuple[str, ...] = ()  # arguments whose gradients are compared, too
     # Largest difference that counts as equal, absolute or relative to the expected value.
     tolerance: float = 1e-4
+    # Makes a function of a case's arguments out of an answer, if the answer is no such function
+    # itself, but a class or a generator.
+    use: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
 
     def __post_init__(self) -> None:
         for name, value in vars(self.solution)["task"].items():
@@ -103,6 +105,15 @@ class Exercise:
         if len(self.wrong_answers) < 2:
             raise ValueError(f"{self.id}: {len(self.wrong_answers)} wrong answers: at least 2")
 
+    def called(self, answer: Callable[..., Any]) -> Callable[..., Any]:
+        """An answer as a function of a case's arguments."""
+        return answer if self.use is None else self.use(answer)
+
+    @property
+    def stand_in(self) -> Callable[..., Any]:
+        """What is used if the student's answer cannot be: of the package, with its signature."""
+        return self.reference if self.use is None else self.solution
+
     @property
     def chapter(self) -> str:
         """The chapter's two digits, "09"."""
@@ -110,12 +121,12 @@ class Exercise:
 
     @property
     def name(self) -> str:
-        """The name of the function that the student writes."""
+        """The name of the function or class that the student writes."""
         return self.solution.__name__
 
     @property
     def solution_cell(self) -> str:
-        """The solved exercise for the notebook: decorator and function."""
+        """The solved exercise for the notebook: decorator and code."""
         return f'@exercise("{self.id}")\n{solution_source(self.solution)}'
 
     @property

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import linecache
+import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,55 +20,111 @@ __all__ = [
     "is_bare_stub",
     "replace_exercise",
     "solution_source",
+    "source_of",
     "stub_source",
 ]
 
 NOT_WRITTEN = "raise NotImplementedError"
 GRADED = ("### BEGIN SOLUTION", "### END SOLUTION")  # what nbgrader cuts out
 KEPT_COMMENT = "# Step"
+CALL_OF_PARENT = "super().__init__()"  # stays in a stub, too
+Definition = ast.FunctionDef | ast.ClassDef
+
+
+def source_of(thing: Callable[..., Any]) -> str:
+    """The source of a function or class, also of a class that was defined in a notebook's cell.
+
+    Raises:
+        OSError, TypeError: it was not defined in a file or a cell.
+    """
+    if not isinstance(thing, type):
+        return textwrap.dedent(inspect.getsource(thing))
+    # `inspect` looks for a class in its module's file, and a notebook has none.
+    for method in vars(thing).values():
+        if inspect.isfunction(method):
+            text = "".join(linecache.getlines(method.__code__.co_filename))
+            found = [
+                node
+                for node in ast.parse(text).body
+                if isinstance(node, ast.ClassDef) and node.name == thing.__name__
+            ]
+            if found:
+                return ast.get_source_segment(text, found[-1]) or ""
+    return textwrap.dedent(inspect.getsource(thing))
 
 
 def solution_source(function: Callable[..., Any]) -> str:
-    """The function's source, without indentation and decorators, ending without a newline."""
-    source = textwrap.dedent(inspect.getsource(function)).rstrip()
-    definition = _first_function(source)
+    """The source of a function or class, without indentation and decorators.
+
+    It ends without a newline.
+    """
+    source = source_of(function).rstrip()
+    definition = _first_definition(source)
     return "\n".join(source.splitlines()[definition.lineno - 1 :])
 
 
 def stub_source(function: Callable[..., Any]) -> str:
-    """The solution without its body: signature, docstring, comments "# Step ...", and a raise."""
-    head, body = _head_and_body(function)
-    return "\n".join([*head, *_steps(body), f"    {NOT_WRITTEN}"])
+    """The solution without its body: signature, docstring, comments "# Step ...", and a raise.
+
+    Of a class, the bodies of its methods are missing.
+    """
+    return _without_bodies(function, lambda steps, body, indent: [*steps, f"{indent}{NOT_WRITTEN}"])
 
 
 def graded_source(function: Callable[..., Any]) -> str:
     """The solution with its body between nbgrader's markers; the steps stay outside."""
-    head, body = _head_and_body(function)
-    begin, end = (f"    {marker}" for marker in GRADED)
-    return "\n".join([*head, *_steps(body), begin, *body, end])
+
+    def marked(steps: Sequence[str], body: Sequence[str], indent: str) -> list[str]:
+        begin, end = (f"{indent}{marker}" for marker in GRADED)
+        return [*steps, begin, *body, end]
+
+    return _without_bodies(function, marked)
+
+
+def _without_bodies(
+    function: Callable[..., Any],
+    other: Callable[[Sequence[str], Sequence[str], str], list[str]],
+) -> str:
+    """The source with `other(steps, body, indentation)` in place of every body."""
+    source = solution_source(function)
+    lines, definition = source.splitlines(), _first_definition(source)
+    result: list[str] = []
+    written = 0
+    for node in _functions(definition):
+        end = _end_of_head(node)
+        body = lines[end : node.end_lineno]
+        if body and body[0].strip() == CALL_OF_PARENT:
+            end, body = end + 1, body[1:]
+        indent = " " * (node.col_offset + 4)
+        result += [*lines[written:end], *other(_steps(body), body, indent)]
+        written = node.end_lineno or end
+    return "\n".join([*result, *lines[written:]])
 
 
 def changed(function: Callable[..., Any], changes: Mapping[str, str]) -> Callable[..., Any]:
-    """The function with pieces of its body replaced, one change after another.
+    """The function or class with pieces of its body replaced, one change after another.
 
     Raises:
         ValueError: the body has no such piece.
     """
-    head, lines = _head_and_body(function)
-    body = "\n".join(lines)
+    source = solution_source(function)
+    lines, end = source.splitlines(), _end_of_head(_first_definition(source))
+    body = "\n".join(lines[end:])
     for piece, replacement in changes.items():
         if piece not in body:
             raise ValueError(f"{function.__name__}: its body has no {piece!r}")
         body = body.replace(piece, replacement)
-    names = dict(function.__globals__)
-    exec("\n".join([*head, body]), names)
+    names = dict(vars(sys.modules[function.__module__]))
+    exec("\n".join([*lines[:end], body]), names)
     return names[function.__name__]
 
 
 def is_bare_stub(source: str) -> bool:
-    """Whether the body does nothing yet: `...`, `pass`, an empty return, or the raise."""
-    definition = _first_function(textwrap.dedent(source))
-    return all(_does_nothing(statement) for statement in definition.body)
+    """Whether the bodies do nothing yet: `...`, `pass`, an empty return, or the raise."""
+    definition = _first_definition(textwrap.dedent(source))
+    return all(
+        _does_nothing(statement) for each in _functions(definition) for statement in each.body
+    )
 
 
 def replace_exercise(cell: str, exercise_id: str, replacement: str) -> str:
@@ -91,27 +149,31 @@ def _places(cell: str) -> dict[str, slice]:
     """The lines of each exercise that a cell defines."""
     places = {}
     for node in ast.parse(cell).body:
-        if isinstance(node, ast.FunctionDef):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
             for exercise_id in _exercise_ids(node):
                 places[exercise_id] = slice(node.decorator_list[0].lineno - 1, node.end_lineno)
     return places
 
 
-def _head_and_body(function: Callable[..., Any]) -> tuple[list[str], list[str]]:
-    """The lines of signature and docstring, and the lines below them."""
-    source = solution_source(function)
-    first = _first_function(source).body[0]
+def _functions(definition: Definition) -> list[ast.FunctionDef]:
+    """The function itself, or the methods of the class."""
+    if isinstance(definition, ast.FunctionDef):
+        return [definition]
+    return [node for node in definition.body if isinstance(node, ast.FunctionDef)]
+
+
+def _end_of_head(definition: Definition) -> int:
+    """How many lines of the source signature and docstring take."""
+    first = definition.body[0]
     has_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
-    end_of_head = (first.end_lineno or first.lineno) if has_docstring else first.lineno - 1
-    lines = source.splitlines()
-    return lines[:end_of_head], lines[end_of_head:]
+    return (first.end_lineno or first.lineno) if has_docstring else first.lineno - 1
 
 
 def _steps(body: Sequence[str]) -> list[str]:
     return [line for line in body if line.strip().startswith(KEPT_COMMENT)]
 
 
-def _exercise_ids(node: ast.FunctionDef) -> list[str]:
+def _exercise_ids(node: Definition) -> list[str]:
     calls = [call for call in node.decorator_list if isinstance(call, ast.Call) and call.args]
     return [
         str(call.args[0].value)
@@ -122,18 +184,19 @@ def _exercise_ids(node: ast.FunctionDef) -> list[str]:
     ]
 
 
-def _first_function(source: str) -> ast.FunctionDef:
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.FunctionDef):
+def _first_definition(source: str) -> Definition:
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
             return node
-    raise ValueError(f"no function in {source[:60]!r}")
+    raise ValueError(f"no function or class in {source[:60]!r}")
 
 
 def _does_nothing(statement: ast.stmt) -> bool:
     if isinstance(statement, ast.Pass):
         return True
     if isinstance(statement, ast.Expr):
-        return isinstance(statement.value, ast.Constant)
+        is_call = ast.unparse(statement) == CALL_OF_PARENT
+        return is_call or isinstance(statement.value, ast.Constant)
     if isinstance(statement, ast.Return):
         value = statement.value
         return value is None or (isinstance(value, ast.Constant) and value.value in (None, ...))

@@ -1,4 +1,4 @@
-"""The student's functions: used if they work, replaced by the package's own if they do not.
+"""The student's functions and classes: used if they work, else replaced by the package's own.
 
 An exercise never blocks the cells below it. The student's function is used as soon as it is
 written, unless it raises or its last check was red: then the package's function is used instead,
@@ -8,7 +8,6 @@ and a badge says so. Running the cell again gives the new version a chance.
 from __future__ import annotations
 
 import functools
-import inspect
 import linecache
 import traceback
 from collections.abc import Callable
@@ -16,10 +15,13 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
+import torch
+from torch import nn
+
 from blendmask_lite.course.definition import Exercise
 from blendmask_lite.course.display import Note, show
 from blendmask_lite.course.exercises import find_exercise
-from blendmask_lite.course.source import is_bare_stub
+from blendmask_lite.course.source import is_bare_stub, source_of
 
 __all__ = ["Failure", "StudentFunction", "exercise", "find_student", "forget_students"]
 
@@ -38,7 +40,7 @@ class Failure:
 
 
 class StudentFunction:
-    """A student's version of an exercise, called like the function it wraps.
+    """A student's version of an exercise, called like the function or class it wraps.
 
     Attributes:
         definition: the exercise.
@@ -48,7 +50,7 @@ class StudentFunction:
     """
 
     def __init__(self, definition: Exercise, function: Callable[..., Any]) -> None:
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
         self.definition = definition
         self.function = function
         self.is_written = not _is_stub(function)
@@ -63,13 +65,36 @@ class StudentFunction:
             self._say_once("red", "the last check was red")
         else:
             try:
-                return self.function(*args, **kwargs)
+                return self._guarded(self.function(*args, **kwargs), args, kwargs)
             except Exception as error:  # whatever the student's code raises
-                if says_not_written(error):
-                    self._say_once("amber", "not finished yet")
-                else:
-                    self._say_once("red", str(find_failure(error, self.function)))
-        return self.definition.reference(*args, **kwargs)
+                self._say_why(error)
+        return self.definition.stand_in(*args, **kwargs)
+
+    def _guarded(self, result: Any, args: Any, kwargs: Any) -> Any:
+        """A module as it is, but for its `forward`, which must not block anything either."""
+        if isinstance(result, nn.Module) and isinstance(self.function, type):
+            forward = functools.partial(self._forward, result, result.forward, args, kwargs)
+            object.__setattr__(result, "forward", forward)
+        return result
+
+    def _forward(
+        self, module: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any, *inputs: Any
+    ) -> Any:
+        try:
+            return forward(*inputs)
+        except Exception as error:  # whatever the student's code raises
+            self._say_why(error)
+        other = self.definition.stand_in(*args, **kwargs).train(module.training)
+        return torch.func.functional_call(other, own_tensors(module), inputs)
+
+    def _say_why(self, error: Exception) -> None:
+        if says_not_written(error):
+            self._say_once("amber", "not finished yet")
+        else:
+            self._say_once("red", str(find_failure(error, self.function)))
+
+    def __deepcopy__(self, memo: object) -> StudentFunction:
+        return self
 
     def _say_once(self, status: Any, reason: str) -> None:
         """Show a badge only once per reason, because training loops make thousands of calls."""
@@ -78,6 +103,11 @@ class StudentFunction:
             exercise_id, name = self.definition.id, self.definition.name
             line = f"{name}: {reason}. The package's piece stands in; everything below works."
             show(Note(status, f"Exercise {exercise_id}", (line,)))
+
+
+def own_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers by name."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
 _students: dict[str, StudentFunction] = {}
@@ -117,7 +147,9 @@ def forget_students() -> None:
 
 def find_failure(error: Exception, function: Callable[..., Any]) -> Failure:
     """The last line of the student's own code in the error's traceback."""
-    code: CodeType | None = getattr(function, "__code__", None)
+    methods = vars(function).values() if isinstance(function, type) else [function]
+    codes = (getattr(method, "__code__", None) for method in methods)
+    code: CodeType | None = next((each for each in codes if each is not None), None)
     text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if code is not None and frame.filename == code.co_filename:
@@ -136,6 +168,6 @@ def says_not_written(error: Exception) -> bool:
 
 def _is_stub(function: Callable[..., Any]) -> bool:
     try:
-        return is_bare_stub(inspect.getsource(function))
+        return is_bare_stub(source_of(function))
     except (OSError, TypeError, SyntaxError, ValueError):
         return False  # there is no source; calling the function will tell
