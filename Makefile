@@ -1,13 +1,15 @@
 # What a reader types. `make help` lists it.
 VENV := .venv
 RUN := $(VENV)/bin/python
+# The same commands without make: `python start.py lab`.
+START = python="$$(sh tools/find_python.sh)" && "$$python" start.py
 # One thread a process: faster on small pictures, and the same numbers everywhere.
 OMP_NUM_THREADS ?= 1
 BLENDMASK_BUDGET ?= smoke
 # Processes that share the tests; `auto`: one more than there are processors.
 JOBS ?= auto
 SITE_BUDGET ?= laptop
-export PYTHON TORCH_INDEX OMP_NUM_THREADS
+export PYTHON TORCH_INDEX OMP_NUM_THREADS JOBS
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lab dashboard test test-lowest check lint types format budgets gpu-check checkpoint standin race snapshots picture gallery benchmark ready instructor slides site clean
@@ -17,17 +19,16 @@ help: ## this list
 	@echo "  PYTHON=/path/to/python chooses the interpreter, TORCH_INDEX=URL where torch comes from."
 
 setup: ## create or mend .venv; nothing to do where it is complete
-	@python="$$(sh tools/find_python.sh)" && "$$python" tools/setup.py
+	@$(START) setup
 
-lab: setup ## open JupyterLab on the first notebook
-	@$(RUN) tools/lab.py
+lab: ## open JupyterLab on the first notebook
+	@$(START) lab
 
-dashboard: setup ## serve the lab as a page without code
-	@$(RUN) tools/dashboard.py
+dashboard: ## serve the lab as a page without code
+	@$(START) dashboard
 
-test: setup ## all tests and every notebook, on all processors (JOBS=2: on two)
-	BLENDMASK_BUDGET=$(BLENDMASK_BUDGET) $(RUN) -m pytest -n $(JOBS) --nbval-lax \
-		--nbval-cell-timeout=300 $(PYTEST_ARGS) tests notebooks
+test: ## all tests and every notebook, on all processors (JOBS=2: on two)
+	@export BLENDMASK_BUDGET=$(BLENDMASK_BUDGET) && $(START) test $(PYTEST_ARGS)
 
 test-lowest: ## fast tests on the oldest packages that pyproject.toml admits, in .venv-lowest
 	@python="$$(sh tools/find_python.sh)" && "$$python" tools/lowest_versions.py
@@ -76,8 +77,8 @@ picture: setup ## draw docs/images/overview.png again
 gallery: setup ## draw the pictures of docs/gallery.md again (about 2 minutes)
 	$(RUN) tools/make_gallery.py
 
-ready: setup ## the day before a course: is everything on this machine? (a minute)
-	@$(RUN) -m blendmask_lite.course.ready
+ready: ## the day before a course: is everything on this machine? (a minute)
+	@$(START) ready
 
 instructor: setup ## build/instructor: solved notebooks and assignments for nbgrader
 	$(RUN) tools/make_instructor.py

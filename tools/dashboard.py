@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from pathlib import Path
 
 from lab import has_browser
+from venv_state import ROOT, become
 
 __all__ = ["command", "environment", "free_port"]
 
-LAB = Path(__file__).resolve().parent.parent / "blendmask_lite" / "lab"
+LAB = ROOT / "blendmask_lite" / "lab"
 NOTEBOOK = LAB / "dashboard.ipynb"
 TEMPLATES = LAB / "jupyter"  # Voila's page, without what it fetches from the web
 FIRST_PORT = 8866  # Voila's own
@@ -62,5 +62,4 @@ if __name__ == "__main__":
     opens_browser = has_browser()
     if not opens_browser:
         print(f"Open http://127.0.0.1:{number} in a browser. Ctrl+C stops it.", flush=True)
-    arguments = command(number, opens_browser=opens_browser)
-    os.execve(arguments[0], arguments, environment())
+    sys.exit(become(command(number, opens_browser=opens_browser), environment()))

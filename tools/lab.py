@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import sys
 import webbrowser
-from pathlib import Path
+
+from venv_state import ROOT, become
 
 __all__ = ["command", "has_browser"]
 
-ROOT = Path(__file__).resolve().parent.parent
 FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"
 
 
@@ -37,9 +37,9 @@ def command(*, opens_browser: bool, is_root: bool) -> list[str]:
     return arguments
 
 
-def has_browser() -> bool:
+def has_browser(system: str = sys.platform) -> bool:
     """True where a browser can show itself: a display and a program for it."""
-    has_display = sys.platform == "darwin" or any(
+    has_display = system in ("darwin", "win32") or any(
         os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME")
     )
     if not has_display:
@@ -57,5 +57,4 @@ if __name__ == "__main__":
         print("No browser here: open the address with the token below on this machine,")
         print("or forward its port: ssh -L 8888:127.0.0.1:8888 THIS_MACHINE", flush=True)
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
-    arguments = command(opens_browser=opens_browser, is_root=is_root)
-    os.execv(arguments[0], arguments)
+    sys.exit(become(command(opens_browser=opens_browser, is_root=is_root), dict(os.environ)))
