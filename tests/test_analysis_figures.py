@@ -31,7 +31,7 @@ from blendmask_lite.figures import (
     save_figure,
 )
 from blendmask_lite.figures.detections import paint_masks
-from blendmask_lite.figures.style import base_color, rgb255, usual_magnitude
+from blendmask_lite.figures.style import as_picture, base_color, rgb255, usual_magnitude
 
 GREY = torch.full((3, 32, 48), 0.5)
 
@@ -72,11 +72,13 @@ def test_figure_4_names_what_was_found_and_shows_the_bases(model, picture):
     found = model.predict([picture], score_threshold=0.3)[0]
     assert f"the masks of {len(found)} objects" in figure.get_label()
     with torch.no_grad():
-        bases = model([picture]).bases[0].numpy()
+        bases = model([picture]).bases[0]
+    limit, stride = usual_magnitude(bases), model.bottom.stride
     shown = [ax.images[0].get_array() for ax in figure.axes if "base" in ax.get_title()]
     assert len(shown) == 4
     for values, base in zip(shown, bases, strict=True):
-        assert np.allclose(values, base, atol=1e-4)
+        overlay = as_picture(paint_base(picture, base, stride=stride, limit=limit))
+        assert np.abs(values.astype(int) - overlay).max() <= 1
     titles = {ax.get_title(): ax.title.get_color() for ax in figure.axes if ax.get_title()}
     assert titles["base 3"] == base_color(2)
 
@@ -110,7 +112,7 @@ def test_an_overlay_is_red_above_zero_blue_below_and_grey_at_it():
     left, middle, right = painted[:, 16, 4], painted[:, 16, 24], painted[:, 16, 44]
     assert left[0] > left[2] + 0.2
     assert right[2] > right[0] + 0.2
-    assert torch.allclose(middle, middle[:1].expand(3), atol=1e-4)
+    assert torch.allclose(middle, middle[:1].expand(3), atol=5e-3)
 
 
 def test_weights_are_painted_in_the_colour_of_their_base_inside_the_box_only():

@@ -27,8 +27,16 @@ from blendmask_lite.figures import (
     paint_masks,
     sampling_figure,
 )
+from blendmask_lite.figures.bases import paint_base
 from blendmask_lite.figures.blending import strongest_bases
-from blendmask_lite.figures.style import base_color, object_color, rgb255, text_on, usual_magnitude
+from blendmask_lite.figures.style import (
+    as_picture,
+    base_color,
+    object_color,
+    rgb255,
+    text_on,
+    usual_magnitude,
+)
 from blendmask_lite.structures import UnpastedDetections
 
 NAMES = ("star", "ring", "fish")
@@ -324,8 +332,27 @@ def test_overview_shows_bases_and_the_chosen_objects_attentions():
     )
     shown = map_values(figure)
     assert len(shown) == 10
-    for value in [*bases, *attentions[1]]:
-        assert any(np.array_equal(value.numpy(), each) for each in shown)
+    limit = usual_magnitude(bases)
+    overlays = [paint_base(a_picture(), base, stride=4, limit=limit) for base in bases]
+    for value in [*map(as_picture, overlays), *attentions[1].numpy()]:
+        assert any(np.array_equal(value, each) for each in shown)
+
+
+def test_overview_outlines_the_chosen_mask_on_its_attentions():
+    bases, attentions = torch.zeros(4, 12, 16), torch.randn(2, 4, 7, 7)
+    found = some_detections()
+    found.mask_logits[0] = -1.0
+    found.mask_logits[0, 14:, 7:] = 1.0  # the lower right: half as high, three quarters as wide
+    figure = overview_figure(
+        a_picture(), found, NAMES, bases=bases, attentions=attentions, stride=4
+    )
+    panels = [ax for ax in figure.axes if ax.get_title().startswith("attention")]
+    assert len(panels) == 4
+    for ax in panels:
+        [path] = ax.collections[0].get_paths()
+        left, top = path.vertices.min(axis=0)
+        assert (left, top) == pytest.approx((7, 14), abs=0.5)
+        assert ax.get_xlim() == pytest.approx((0, 28), abs=0.5)  # of the mask, not 7
 
 
 # For everybody

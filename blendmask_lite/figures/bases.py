@@ -109,7 +109,7 @@ def base_overlays_figure(
 
 
 def paint_base(image: Tensor, base: Tensor, *, stride: int, limit: float) -> Tensor:
-    """A base over the grey picture, more opaque where it is stronger.
+    """A base in colours, with the light and shade of the pale picture in it.
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
@@ -120,15 +120,13 @@ def paint_base(image: Tensor, base: Tensor, *, stride: int, limit: float) -> Ten
     Returns:
         (3, H, W) float in [0, 1].
     """
-    grey = _grey(image)
+    pale_grey = 0.55 + 0.45 * _grey(image)  # the picture must not outshout the colours
     height, width = image.shape[-2:]
     size = (base.shape[0] * stride, base.shape[1] * stride)
     values = F.interpolate(
         base.detach().cpu().float()[None, None], size=size, mode="bilinear", align_corners=False
     )[0, 0, :height, :width]
-    share = (values / limit).clamp(-1, 1)
-    opacity = 0.9 * share.abs().sqrt()
-    return (1 - opacity) * grey + opacity * signed_colors(share)
+    return signed_colors((values / limit).clamp(-1, 1)) * pale_grey
 
 
 def paint_weights(

@@ -6,20 +6,23 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from torch import Tensor
 from torch.nn import functional as F
 
 from blendmask_lite.evaluation.pictures import picture_for
-from blendmask_lite.figures.bases import paint_weights
+from blendmask_lite.figures.bases import paint_base, paint_weights
 from blendmask_lite.figures.blending import crop_picture, object_blending_figure, strongest_bases
 from blendmask_lite.figures.detections import paint_masks
 from blendmask_lite.figures.style import (
     INK,
     DescribedFigure,
+    base_color,
     described_figure,
     draw_base,
     draw_box,
+    draw_outline,
     draw_picture,
     object_color,
     panels,
@@ -104,7 +107,7 @@ def figure_4(model: BlendMask, image: Tensor, *, score_threshold: float = SCORE)
     for ax in grid.flat[len(shown) :]:
         ax.set_axis_off()
     for ax, base, place in zip(grid.flat, bases, shown, strict=False):
-        draw_base(ax, base, place, limits=limit, stride=stride)
+        _draw_base_over(ax, image, base, place, stride=stride, limit=limit)
     left.suptitle(f"bases, logits ±{limit:.3g} or more", fontsize=9)
     middle.suptitle("weights, in the colours of the bases", fontsize=9)
     right.suptitle("masks", fontsize=9)
@@ -138,6 +141,8 @@ def overview_figure(
 ) -> DescribedFigure:
     """The whole method on one picture.
 
+    Bases lie over the grey picture; the chosen object's mask is outlined on its attentions.
+
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
         detections: of that image, at its size; N of them.
@@ -169,28 +174,38 @@ def overview_figure(
         box, color = detections.boxes[index].tolist(), object_color(index)
         for ax in (boxes_axes, masks_axes):
             draw_box(ax, box, color=color, width=3.2 if is_chosen else 1.3)
-    _draw_maps(parts[1], bases, name="base", stride=stride, unit="pixels")
+    shown = bases[:MOST_BASES]
+    limit = usual_magnitude(shown)
+    for index, (ax, base) in enumerate(zip(_two_by_two(parts[1]), shown, strict=False)):
+        _draw_base_over(ax, image, base, index, stride=stride, limit=limit)
     if len(detections) == 0:
         say_nothing_found(parts[2].subplots())
         return figure
-    _draw_maps(parts[2], attentions[chosen], name="attention", stride=1, unit="cells")
+    own = attentions[chosen, :MOST_BASES]
+    limit, outline = usual_magnitude(own), detections.mask_logits[chosen] >= 0
+    cell = len(outline) / own.shape[-1]  # side of an attention's cell, cells of the mask
+    for index, (ax, values) in enumerate(zip(_two_by_two(parts[2]), own, strict=False)):
+        ax.set_axis_on()
+        draw_base(ax, values, index, name="attention", limits=limit, stride=cell)
+        draw_outline(ax, outline, INK, is_closed=True)
     name, score = class_names[int(detections.labels[chosen])], float(detections.scores[chosen])
     boxes_axes.set_xlabel(f"x, pixels\nthick: {name}, score {score:.2f}", fontsize=8)
     masks_axes.set_xlabel(f"x, pixels\n{len(detections)} masks", fontsize=8)
     return figure
 
 
-def _draw_maps(part: SubFigure, maps: Tensor, *, name: str, stride: int, unit: str) -> None:
-    """The first four maps, two by two, on one scale around zero that holds 98 % of the values."""
-    shown = maps[:MOST_BASES]
-    limit = usual_magnitude(shown)
-    axes = part.subplots(2, 2, squeeze=False)
-    for index, ax in enumerate(axes.flat):
-        if index >= len(shown):
-            ax.set_axis_off()
-            continue
-        draw_base(ax, shown[index], index, name=name, limits=limit, stride=stride, unit=unit)
-        if index % 2:
-            ax.set_ylabel("")
-        if index < 2:
-            ax.set_xlabel("")
+def _two_by_two(part: SubFigure) -> list[Axes]:
+    """Four panels; those that stay empty show nothing."""
+    axes = list(part.subplots(2, 2, squeeze=False).flat)
+    for ax in axes:
+        ax.set_axis_off()
+    return axes
+
+
+def _draw_base_over(
+    axes: Axes, image: Tensor, base: Tensor, index: int, *, stride: int, limit: float
+) -> None:
+    """Base `index` over the grey picture, titled in its colour."""
+    axes.set_axis_on()
+    draw_picture(axes, paint_base(image, base, stride=stride, limit=limit), has_units=False)
+    axes.set_title(f"base {index + 1}", fontsize=9, color=base_color(index))
