@@ -16,7 +16,7 @@ from PIL import Image
 
 from blendmask_lite import PRESETS, BlendMask, InferenceConfig, load_model, save_model
 from blendmask_lite.datasets.coco import CocoDataset
-from blendmask_lite.datasets.shapes import ShapesDataset, write_shapes
+from blendmask_lite.datasets.shapes import ShapesDataset, draw_shapes, write_shapes
 from blendmask_lite.figures import (
     attentions_figure,
     base_overlays_figure,
@@ -333,6 +333,30 @@ def test_a_checkpoint_of_another_configuration_takes_over_and_pages_follow(
     assert len(explorer.page.base.options) in (0, 9)  # 0: nothing found, nothing to change
     explorer.turn_to("Bases")
     assert explorer.page.view.text.startswith("9 bases")
+
+
+def test_shapes_are_drawn_at_the_size_that_the_model_sees():
+    explorer = Explorer()
+    controls = explorer.controls
+    assert controls.model.value == "small"
+    assert explorer.present.model.config.mask_size == 56
+    explorer.show(3)
+    fine, coarse = (draw_shapes(4, seed=7, size=size).load(3).image for size in (192, 128))
+    assert torch.equal(explorer.present.look.image, fine)
+
+    controls.model.value = "nano"
+    controls.load_model.click()
+    assert explorer.present.model.config.mask_size == 28
+    assert controls.number.value == 3
+    assert torch.equal(explorer.present.look.image, coarse)
+
+    upload(explorer, file_of())
+    controls.model.value = "small"
+    controls.load_model.click()
+    assert explorer.present.picture.name == "photo.png"
+    explorer.show(3)
+    assert torch.equal(explorer.present.look.image, fine)
+    explorer.close()
 
 
 @pytest.mark.parametrize(

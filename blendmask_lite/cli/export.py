@@ -11,8 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from blendmask_lite.cli.options import draw_shapes
-from blendmask_lite.datasets.shapes import SHAPE_CLASSES
+from blendmask_lite.datasets.shapes import SHAPE_CLASSES, draw_shapes
 from blendmask_lite.files import (
     find_checkpoint,
     require_apart,

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     import torch
 
     from blendmask_lite.datasets.sample import InstanceDataset
-    from blendmask_lite.datasets.shapes import ShapesDataset
 
 __all__ = [
     "Parser",
@@ -20,7 +19,6 @@ __all__ = [
     "add_device_options",
     "add_threads_option",
     "apply_threads",
-    "draw_shapes",
     "find_device",
     "integers",
     "names",
@@ -214,17 +212,6 @@ def two_numbers(text: str) -> tuple[float, float]:
     return first, second
 
 
-def draw_shapes(num_images: int, *, seed: int = 0, size: int) -> ShapesDataset:
-    """Generated images for a model that sees them at this size, pixels.
-
-    They are drawn at it if it is between 128 and 2048, and otherwise at the nearer of these two.
-    """
-    from blendmask_lite.datasets.shapes import ShapesConfig, ShapesDataset
-
-    config = ShapesConfig(size=min(max(size, 128), 2048))
-    return ShapesDataset(num_images, seed=seed, config=config)
-
-
 def open_dataset(
     root: str,
     *,
@@ -253,6 +240,7 @@ def open_dataset(
     from blendmask_lite.datasets.coco import CocoDataset
     from blendmask_lite.datasets.lvis import LvisDataset
     from blendmask_lite.datasets.panoptic import PanopticDataset
+    from blendmask_lite.datasets.shapes import draw_shapes
 
     is_shapes = root == SHAPES and not Path(root).exists()
     is_lvis = split is not None and split.startswith(LVIS)

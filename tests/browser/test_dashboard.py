@@ -105,7 +105,7 @@ def test_a_visitor_uploads_a_picture_chooses_an_object_and_changes_a_base(
     empty.page.wait_for_timeout(SECONDS_TO_SETTLE * 1000)
     usual = empty.errors
     empty.close()
-    model = load_model(shipped_checkpoint())
+    model = load_model(shipped_checkpoint("small"))
     buffer = io.BytesIO()
     pixels = ShapesDataset(22, seed=7).load(20).image.permute(1, 2, 0).numpy()
     Image.fromarray(pixels).save(buffer, "png")

@@ -31,6 +31,7 @@ __all__ = [
     "ShapesConfig",
     "ShapesDataset",
     "draw_scene",
+    "draw_shapes",
     "write_shapes",
 ]
 
@@ -86,3 +87,12 @@ class ShapesDataset:
     def ground_truth(self) -> dict[str, Any]:
         """Images, annotations and categories in COCO's format; draws every scene."""
         return instances_content(self, self.class_names, self.category_ids)
+
+
+def draw_shapes(num_images: int, *, seed: int = 0, size: int) -> ShapesDataset:
+    """Generated images for a model that sees them at this size, pixels.
+
+    They are drawn at it if it is between 128 and 2048, and otherwise at the nearer of these two.
+    """
+    config = ShapesConfig(size=min(max(size, 128), 2048))
+    return ShapesDataset(num_images, seed=seed, config=config)

@@ -36,6 +36,7 @@ from blendmask_lite.lab.explorer.sources import (
     open_picture,
     open_shapes,
     read_upload,
+    redraw_shapes,
 )
 from blendmask_lite.lab.explorer.views import look_at_picture
 from blendmask_lite.lab.parts import FigureView, LabWidget, check_index, shows_errors
@@ -65,8 +66,9 @@ class Explorer(LabWidget):
     why.
 
     Args:
-        model: in evaluation mode; None for the shipped `nano`.
-        dataset: images to show and to measure on; None for the shapes of seed 7.
+        model: in evaluation mode; None for the shipped `small`.
+        dataset: images to show and to measure on; None for the shapes of seed 7. Generated shapes
+            are drawn again, at its size, for every model that is loaded.
         image: (3, H, W), RGB, float in [0, 1] or uint8: an image of your own to start with.
 
     Raises:
@@ -87,9 +89,9 @@ class Explorer(LabWidget):
         self.pages: dict[str, Page] = {kind.title: kind() for kind in PAGES}
         self.tabs = widgets.Tab(list(self.pages.values()), titles=list(self.pages))
         self._stale: set[Page] = set()
-        self.controls.model.value = "nano" if model is None else ""
-        model = open_model("nano") if model is None else model
-        dataset = open_shapes(7) if dataset is None else dataset
+        self.controls.model.value = "small" if model is None else ""
+        model = open_model("small") if model is None else model
+        dataset = open_shapes(7, model) if dataset is None else dataset
         self._number = 0
         if not isinstance(dataset, ShapesDataset):
             self.controls.source.value = "folder"
@@ -197,7 +199,7 @@ class Explorer(LabWidget):
         controls = self.controls
         self.when(controls.load_model, do=self._load_model)
         self.when(controls.source, do=self._turn_to_source)
-        self.when(controls.seed, do=lambda: self._open(open_shapes(int(controls.seed.value))))
+        self.when(controls.seed, do=self._open_shapes)
         self.when(controls.open_folder, do=self._open_folder)
         controls.upload.on_upload(self._on_upload)
         self.when(controls.number, do=lambda: self._show(int(controls.number.value)))
@@ -217,7 +219,12 @@ class Explorer(LabWidget):
     def _load_model(self) -> None:
         source = str(self.controls.model.value)
         model = self._during(f"Loading {source} …", lambda: open_model(source))
-        self._take(model, self.present.dataset, self.present.picture, number=self._number)
+        dataset, picture = self.present.dataset, self.present.picture
+        if isinstance(dataset, ShapesDataset):
+            dataset = redraw_shapes(dataset, model)
+            if picture.sample is not None:  # it is one of them
+                picture = open_picture(dataset, self._number)
+        self._take(model, dataset, picture, number=self._number)
 
     def _turn_to_source(self) -> None:
         self.controls.show_source()
@@ -227,7 +234,10 @@ class Explorer(LabWidget):
         elif source != "own" and isinstance(dataset, ShapesDataset) == (source == "shapes"):
             self._open(dataset)
         elif source == "shapes":
-            self._open(open_shapes(int(self.controls.seed.value)))
+            self._open_shapes()
+
+    def _open_shapes(self) -> None:
+        self._open(open_shapes(int(self.controls.seed.value), self.present.model))
 
     def _open_folder(self) -> None:
         self._open(open_folder(self.controls.folder.value, self.controls.split.value))

@@ -26,7 +26,7 @@ class ExplorerControls:
     """All controls above the pages, and the rows that show them."""
 
     def __init__(self) -> None:
-        self.model = model_field("model", 400, "nano, photos, a published name, or a file")
+        self.model = model_field("model", 400, "small, photos, a published name, or a file")
         self.load_model = widgets.Button(description="Load model", icon="download")
         self.source = toggle("images", SOURCES)
         self.seed = whole_number("seed", 170, 7, 0, 2**31 - 1)

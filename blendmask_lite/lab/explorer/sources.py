@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from traitlets import Int, Unicode
 
 from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.sample import InstanceDataset, Sample
-from blendmask_lite.datasets.shapes import SHAPE_CLASSES, ShapesDataset
+from blendmask_lite.datasets.shapes import SHAPE_CLASSES, ShapesDataset, draw_shapes
 from blendmask_lite.files import SHIPPED_MODELS, find_checkpoint, photos_folder
 from blendmask_lite.images import decode_image
 from blendmask_lite.lab.parts import STATIC, check_index, control
@@ -34,6 +34,7 @@ __all__ = [
     "open_picture",
     "open_shapes",
     "read_upload",
+    "redraw_shapes",
 ]
 
 
@@ -117,16 +118,23 @@ def open_model(source: str) -> BlendMask:
     """
     source = source.strip()
     if not source:
-        raise ValueError("model: empty; type nano, photos, a published name or a file")
+        raise ValueError("model: empty; type small, photos, a published name or a file")
     if find_published(source) is not None or source.startswith(("http://", "https://")):
         return load_adelaidet(source)
     path = find_checkpoint(Path(source).expanduser())
     return load_adelaidet(path) if path.suffix in RELEASED else load_model(path)
 
 
-def open_shapes(seed: int) -> ShapesDataset:
-    """Generated images; for small seeds, they are not those of any training."""
-    return ShapesDataset(NUM_SHAPES, seed=seed)
+def open_shapes(seed: int, model: BlendMask) -> ShapesDataset:
+    """Generated images at the model's size; for small seeds, they are not those of any training."""
+    return draw_shapes(NUM_SHAPES, seed=seed, size=model.inference.test_size)
+
+
+def redraw_shapes(dataset: ShapesDataset, model: BlendMask) -> ShapesDataset:
+    """The same scenes at the size of another model."""
+    size = draw_shapes(0, size=model.inference.test_size).config.size
+    config = replace(dataset.config, size=size)
+    return ShapesDataset(len(dataset), seed=dataset.seed, config=config)
 
 
 def open_photos() -> CocoDataset:
