@@ -182,9 +182,9 @@ class _Found:
         own, origin = getattr(value, "__name__", None), getattr(value, "__module__", None)
         if not isinstance(own, str) or origin in ("__main__", self.function.__module__):
             return None
-        for module in (origin, "torch", "torch.nn.functional", "math", "numpy"):
-            if isinstance(module, str) and _attribute(module, own) is value:
-                statement = f"from {module} import {own}"
+        for place in (origin, "torch", "torch.nn.functional", "math", "numpy"):
+            if isinstance(place, str) and _attribute(place, own) is value:
+                statement = f"from {place} import {own}"
                 return statement if own == name else f"{statement} as {name}"
         return None
 

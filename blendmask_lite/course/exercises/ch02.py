@@ -1,12 +1,16 @@
-"""Exercises of chapter 02, backbone and pyramid: sizes, fields, top-down path, extra levels."""
+"""Exercises of chapter 02: sizes, fields, top-down path, extra levels, block and pyramid."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from blendmask_lite.course.definition import Case, Exercise, WrongAnswer, task
+from blendmask_lite.course.modules import draw_weights, with_weights
+from blendmask_lite.model.backbones.resnet import BasicBlock
 from blendmask_lite.model.fpn import FPN
 from blendmask_lite.research.detector import pyramid_shapes
 from blendmask_lite.research.fields import chain_fields
@@ -338,4 +342,219 @@ TOP = Exercise(
 )
 
 
-EXERCISES = (SIZES, FIELDS, MERGE, TOP)
+@task("02.5", "A residual block", minutes=15, difficulty=3)
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut around them (ResNet, figure 5 left).
+
+    Args of the constructor: in_channels, out_channels, and the stride of the first convolution.
+
+    Attributes: `conv1`, `bn1`, `conv2`, `bn2`, and `downsample`. All convolutions have no bias. If
+    stride and channels keep the shape, `downsample` is None; else it is an `nn.Sequential` of a
+    1x1 convolution with the block's stride and an `nn.BatchNorm2d`.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        # Step 1: two 3x3 convolutions that keep the size but for the stride, each with a norm
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        # Step 2: the shortcut, where the shapes differ
+        self.downsample = None
+        if stride > 1 or in_channels != out_channels:
+            conv = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+            self.downsample = nn.Sequential(conv, nn.BatchNorm2d(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> (B, out_channels, H / stride, W / stride), >= 0."""
+        # Step 3: convolve, normalise, ReLU; convolve, normalise
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        # Step 4: add the shortcut, and only then the second ReLU
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return F.relu(out + shortcut)
+
+
+def _use_block(make: Callable[..., nn.Module]) -> Callable[..., Tensor]:
+    def run(weights: Tensor, sizes: tuple[int, int, int], x: Tensor) -> Tensor:
+        result: Tensor = with_weights(make(*sizes), weights, x, like=ResidualBlock(*sizes))
+        return result
+
+    return run
+
+
+def _reference_block(weights: Tensor, sizes: tuple[int, int, int], x: Tensor) -> Tensor:
+    num_in, num_out, stride = sizes
+    block = BasicBlock(
+        in_channels=num_in, width=num_out, out_channels=num_out, stride=stride, norm="bn"
+    )
+    result: Tensor = with_weights(block, weights, x)
+    return result
+
+
+def _block_cases(generator: Generator) -> list[Case]:
+    def case(what: str, sizes: tuple[int, int, int], *shape: int) -> Case:
+        x = torch.randn(shape, generator=generator)
+        return Case(what, draw_weights(ResidualBlock, sizes, generator), sizes, x)
+
+    return [
+        case("one channel, stride 1: no convolution in the shortcut", (1, 1, 1), 2, 1, 3, 3),
+        case("one channel, stride 2", (1, 1, 2), 2, 1, 4, 4),
+        case("three channels become five", (3, 5, 1), 2, 3, 5, 7),
+        case("four channels become six, stride 2", (4, 6, 2), 2, 4, 6, 10),
+    ]
+
+
+BLOCK = Exercise(
+    solution=ResidualBlock,
+    reference=_reference_block,
+    use=_use_block,
+    make_cases=_block_cases,
+    gradients=("weights", "x"),
+    result_axes="B, channel, H, W",
+    wrong_answers=(
+        WrongAnswer(
+            {"F.relu(out + shortcut)": "F.relu(out) + shortcut"},
+            "You added the shortcut after the last ReLU. It comes before: the sum passes the ReLU.",
+        ),
+        WrongAnswer(
+            {
+                "out_channels, 3, stride, padding=1": "out_channels, 3, padding=1",
+                "conv2 = nn.Conv2d(out_channels, out_channels, 3,": (
+                    "conv2 = nn.Conv2d(out_channels, out_channels, 3, stride,"
+                ),
+            },
+            "The stride is in the second convolution. In this block it is the first one's.",
+        ),
+        WrongAnswer(
+            {"out = F.relu(self.bn1": "out = (self.bn1"},
+            "There is no ReLU between the two convolutions, so together they are hardly more than "
+            "one.",
+        ),
+        WrongAnswer(
+            {"F.relu(out + shortcut)": "F.relu(out)"},
+            "The shortcut is missing: what comes in is added to what the convolutions make.",
+        ),
+    ),
+    hints=(
+        "What has to be done to x before it can be added to a map of half its size?",
+        "nn.Sequential(1x1 convolution with the stride, nn.BatchNorm2d) where shapes differ.",
+        "F.relu(bn2(conv2(F.relu(bn1(conv1(x))))) + shortcut)",
+    ),
+)
+
+
+@task("02.6", "The whole pyramid", minutes=30, difficulty=4)
+class Pyramid(nn.Module):
+    """A feature pyramid (FPN, section 3), built from your `merge_levels`.
+
+    Args of the constructor: channels of the backbone's maps, such as {"c2": 32, "c3": 64}, finest
+    first, and the channels of every level of the pyramid.
+
+    Attributes: `lateral` and `output`, each an `nn.ModuleDict` with a convolution for every map, by
+    its name "c2", ...: 1x1 and 3x3, both with a bias.
+    """
+
+    def __init__(self, in_channels: dict[str, int], out_channels: int) -> None:
+        super().__init__()
+        # Step 1: the convolutions; those of `output` keep the size
+        self.lateral = nn.ModuleDict(
+            {name: nn.Conv2d(num, out_channels, 1) for name, num in in_channels.items()}
+        )
+        self.output = nn.ModuleDict(
+            {name: nn.Conv2d(out_channels, out_channels, 3, padding=1) for name in in_channels}
+        )
+
+    def forward(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
+        """{"c2": (B, channels, H/4, W/4), ...} -> {"p2": (B, out_channels, H/4, W/4), ...}."""
+        # Step 2: begin at the top, with the lateral convolution alone
+        *finer, top = sorted(self.lateral)
+        merged = {top: self.lateral[top](maps[top])}
+        # Step 3: go down; each level merges its own map with the merged level above
+        for name in reversed(finer):
+            above = merged[min(merged)]
+            weight, bias = self.lateral[name].parameters()
+            merged[name] = merge_levels(maps[name], above, weight, bias)
+        # Step 4: a 3x3 convolution on each merged level, none of which reaches the level below
+        return {f"p{name[1]}": self.output[name](merged[name]) for name in sorted(merged)}
+
+
+def _use_pyramid(make: Callable[..., nn.Module]) -> Callable[..., dict[str, Tensor]]:
+    def run(weights: Tensor, sizes: tuple[dict[str, int], int], *maps: Tensor) -> dict[str, Tensor]:
+        named = dict(zip(sizes[0], maps, strict=True))
+        result: dict[str, Tensor] = with_weights(make(*sizes), weights, named, like=Pyramid(*sizes))
+        return result
+
+    return run
+
+
+def _reference_pyramid(
+    weights: Tensor, sizes: tuple[dict[str, int], int], *maps: Tensor
+) -> dict[str, Tensor]:
+    fpn = FPN(in_channels=sizes[0], out_channels=sizes[1], num_top_levels=0)
+    result: dict[str, Tensor] = with_weights(fpn, weights, dict(zip(sizes[0], maps, strict=True)))
+    return result
+
+
+def _pyramid_cases(generator: Generator) -> list[Case]:
+    def case(what: str, channels: dict[str, int], num: int, height: int, width: int) -> Case:
+        sizes = (channels, num)
+        maps = [
+            torch.randn(2, wide, height >> i, width >> i, generator=generator)
+            for i, wide in enumerate(channels.values())
+        ]
+        return Case(what, draw_weights(Pyramid, sizes, generator), sizes, *maps)
+
+    return [
+        case("two levels, one channel", {"c4": 1, "c5": 1}, 1, 2, 4),
+        case("three levels", {"c3": 2, "c4": 3, "c5": 4}, 5, 8, 12),
+        case("four levels", {"c2": 2, "c3": 3, "c4": 4, "c5": 5}, 3, 16, 8),
+    ]
+
+
+PYRAMID = Exercise(
+    solution=Pyramid,
+    reference=_reference_pyramid,
+    use=_use_pyramid,
+    make_cases=_pyramid_cases,
+    gradients=("weights", "maps"),
+    result_axes="B, channel, H, W",
+    wrong_answers=(
+        WrongAnswer(
+            {
+                "(maps[name], above,": (
+                    "(maps[name], self.output[min(merged)](above),"
+                )
+            },
+            "You passed the level above through its 3x3 convolution before merging it. The sums go "
+            "down first; the 3x3 convolutions come last, one for each level.",
+        ),
+        WrongAnswer(
+            {
+                "merged[min(merged)]": "self.lateral[top](maps[top]).repeat_interleave("
+                "maps[name].shape[2] // maps[top].shape[2] // 2, 2).repeat_interleave("
+                "maps[name].shape[2] // maps[top].shape[2] // 2, 3)"
+            },
+            "Every level is merged with the top only. It should get the merged level right above "
+            "it, which holds all the higher ones.",
+        ),
+        WrongAnswer(
+            {"self.output[name](merged[name])": "merged[name]"},
+            "The 3x3 convolutions are missing. They smooth the copies that the enlargement makes.",
+        ),
+        WrongAnswer(
+            {"self.output[name](merged[name])": "self.output[name](merged[name]).relu()"},
+            "You ended with a ReLU. A level of the pyramid keeps its negative values.",
+        ),
+    ),
+    hints=(
+        "Which level can be made without any other, and which one needs all of them?",
+        "Keep the sums and the results apart: the 3x3 convolutions read the sums, and so does the "
+        "level below.",
+        "for name in reversed(finer): merge_levels(maps[name], above, weight, bias)",
+    ),
+)
+
+
+EXERCISES = (SIZES, FIELDS, MERGE, TOP, BLOCK, PYRAMID)

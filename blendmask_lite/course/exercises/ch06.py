@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Generator, Tensor, nn
@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from blendmask_lite.course.definition import Case, Exercise, WrongAnswer, task
-from blendmask_lite.model.bottom import ProtoFPN
+from blendmask_lite.course.modules import draw_weights, with_weights
+from blendmask_lite.model.bottom import DeepLabDecoder, ProtoFPN
 
 __all__ = ["EXERCISES"]
 
@@ -381,4 +382,143 @@ COST_OF = Exercise(
 )
 
 
-EXERCISES = (CONV_BLOCK, JOIN_LEVELS, MAKE_BASES, COST_OF)
+@task("06.5", "DeepLabV3+'s decoder", minutes=30, difficulty=4)
+class Decoder(nn.Module):
+    """Bases from two maps: several looks at the coarse one, joined with the fine one.
+
+    Args of the constructor: channels of the fine map, of the coarse map, inside, and number of
+    bases K.
+
+    Attributes, all made of blocks: a block is an `nn.Sequential` of convolution (no bias, keeps
+    the size), `nn.BatchNorm2d`, ReLU. `branches`, an `nn.ModuleList` of four blocks on the coarse
+    map: one 1x1, and three 3x3 with dilations 3, 6, 9. `image`, an `nn.Sequential` of a 1x1
+    convolution without a bias, `nn.GroupNorm` of one group per 8 channels (at least one), ReLU.
+    `join`, a 1x1 block that brings these five to the inner channels; `fine`, a 1x1 block to 48
+    channels; `tower`, an `nn.Sequential` of two 3x3 blocks; and `bases`, a 1x1 convolution with a
+    bias.
+    """
+
+    def __init__(
+        self, fine_channels: int, coarse_channels: int, channels: int, num_bases: int
+    ) -> None:
+        super().__init__()
+
+        # Step 1: what a block is
+        def block(inputs: int, outputs: int, size: int = 1, dilation: int = 1) -> nn.Sequential:
+            padding = dilation * (size // 2)
+            conv = nn.Conv2d(inputs, outputs, size, 1, padding, dilation, bias=False)
+            return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU())
+
+        # Step 2: the layers
+        looks = [block(coarse_channels, channels)]
+        looks += [block(coarse_channels, channels, 3, dilation) for dilation in (3, 6, 9)]
+        self.branches = nn.ModuleList(looks)
+        self.image = nn.Sequential(
+            nn.Conv2d(coarse_channels, channels, 1, bias=False),
+            nn.GroupNorm(max(channels // 8, 1), channels),
+            nn.ReLU(),
+        )
+        self.join = block(5 * channels, channels)
+        self.fine = block(fine_channels, 48)
+        self.tower = nn.Sequential(block(channels + 48, channels, 3), block(channels, channels, 3))
+        self.bases = nn.Conv2d(channels, num_bases, 1)
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """(B, fine_channels, H, W) and (B, coarse_channels, h, w) -> (B, K, H, W) bases."""
+        # Step 3: the looks; `image` reads the mean over all cells, and goes back to every cell
+        looks = [branch(coarse) for branch in self.branches]
+        looks.append(self.image(coarse.mean(dim=(2, 3), keepdim=True)).expand_as(looks[0]))
+        joined = self.join(torch.cat(looks, dim=1))
+        # Step 4: as large as the fine map, bilinearly; coarse channels come first
+        large = F.interpolate(joined, size=fine.shape[2:], mode="bilinear", align_corners=False)
+        both = torch.cat([large, self.fine(fine)], dim=1)
+        # Step 5: the tower, and the bases
+        return self.bases(self.tower(both))
+
+
+DECODER_NAMES = {"pyramid.": ""}  # of the package, and of the exercise
+DecoderSizes = tuple[int, int, int, int]
+
+
+def _use_decoder(make: Callable[..., nn.Module]) -> Callable[..., Tensor]:
+    def run(weights: Tensor, sizes: DecoderSizes, fine: Tensor, coarse: Tensor) -> Tensor:
+        result: Tensor = with_weights(make(*sizes), weights, fine, coarse, like=Decoder(*sizes))
+        return result
+
+    return run
+
+
+def _reference_decoder(
+    weights: Tensor, sizes: DecoderSizes, fine: Tensor, coarse: Tensor
+) -> Tensor:
+    fine_channels, coarse_channels, channels, num_bases = sizes
+    decoder = DeepLabDecoder(
+        inputs=("p2", "p5"),
+        in_channels=(fine_channels, coarse_channels),
+        channels=channels,
+        num_bases=num_bases,
+    )
+    maps = {"p2": fine, "p5": coarse}
+    result: Tensor = with_weights(decoder, weights, maps, renamed=DECODER_NAMES)
+    return result
+
+
+def _decoder_cases(generator: Generator) -> list[Case]:
+    def case(
+        what: str, sizes: DecoderSizes, batch: int, height: int, width: int, times: int = 8
+    ) -> Case:
+        fine = _normal(generator, batch, sizes[0], times * height, times * width)
+        coarse = _normal(generator, batch, sizes[1], height, width)
+        return Case(what, draw_weights(Decoder, sizes, generator), sizes, fine, coarse)
+
+    return [
+        case("one channel each, one base", (1, 1, 1, 1), 2, 1, 2, times=2),
+        case("two images, 16 channels inside, four bases", (3, 5, 16, 4), 2, 4, 5),
+        case("dilations beyond the border of 10 x 12", (4, 4, 8, 2), 1, 10, 12),
+    ]
+
+
+DECODER = Exercise(
+    solution=Decoder,
+    reference=_reference_decoder,
+    use=_use_decoder,
+    make_cases=_decoder_cases,
+    gradients=("weights", "fine", "coarse"),
+    result_axes="B, K, H, W",
+    tolerance=1e-3,
+    wrong_answers=(
+        WrongAnswer(
+            {"(3, 6, 9)": "(6, 12, 18)"},
+            "Dilations 6, 12, 18 are for a coarse map of stride 16. Ours has stride 32: half of "
+            "them reach as far.",
+        ),
+        WrongAnswer(
+            {
+                "[large, self.fine(fine)]": "[self.fine(fine), large]",
+                "channels + 48, ": "48 + channels, ",
+            },
+            "The order is wrong: the coarse channels come first, then the 48 of the fine map.",
+        ),
+        WrongAnswer(
+            {'"bilinear", align_corners=False': '"nearest"'},
+            "You copied the coarse cells. Enlarge them bilinearly.",
+        ),
+        WrongAnswer(
+            {"coarse.mean(dim=(2, 3), keepdim=True)": "coarse"},
+            "The look at the whole image is missing: it reads the mean over all cells.",
+        ),
+        WrongAnswer(
+            {"self.bases(self.tower(both))": "self.bases(self.tower(both)).relu()"},
+            "You ended with a ReLU. A base of BlendMask has no activation; it may be negative.",
+        ),
+    ),
+    hints=(
+        "Five looks at the coarse map: how many channels enter `join`?",
+        "padding = dilation * (size // 2) keeps the size. `.expand_as(looks[0])` copies the one "
+        "cell of the image's look to all of them.",
+        "bases(tower(cat([enlarged join, fine block]))), everything along dim=1.",
+    ),
+)
+
+
+EXERCISES = (CONV_BLOCK, JOIN_LEVELS, MAKE_BASES, COST_OF, DECODER)

@@ -292,4 +292,108 @@ TO_GRIDS = Exercise(
 )
 
 
-EXERCISES = (FIND_CELLS, WINDOWS_AT, ATTEND, TO_GRIDS)
+@task("08.5", "Attentions only where they are needed", minutes=30, difficulty=4)
+def attentions_at(index: Tensor, kernel: Tensor, bias: Tensor, *levels: Tensor) -> Tensor:
+    """The top layer at some locations of a batch, built from your own pieces.
+
+    Args:
+        index: (N, 2) int64 pairs (image, location), locations counted over all levels; N may be 0.
+        kernel: (A, C, 3, 3) of the top layer.
+        bias: (A,).
+        levels: (B, C, h, w) of every level.
+
+    Returns:
+        (N, A), as a convolution of all levels would give at these locations.
+    """
+    # Step 1: level, row and column of each location
+    image, location = index.unbind(dim=1)
+    shapes = torch.tensor([level.shape[2:] for level in levels])
+    level_of, row, column = find_cells(location, shapes).unbind(dim=1)
+    # Step 2: the windows of each image on each level, put where they belong
+    windows = levels[0].new_zeros(len(index), levels[0].shape[1], 3, 3)
+    for number, level in enumerate(levels):
+        for place, features in enumerate(level):
+            is_own = (level_of == number) & (image == place)
+            cells = torch.stack([row[is_own], column[is_own]], dim=1)
+            windows[is_own] = windows_at(features, cells)
+    # Step 3: the top layer on all windows
+    return attend(windows, kernel, bias)
+
+
+@torch.no_grad()
+def _reference_attentions_at(
+    index: Tensor, kernel: Tensor, bias: Tensor, *levels: Tensor
+) -> Tensor:
+    top = TopLayer(in_channels=kernel.shape[1], attention_channels=len(kernel))
+    top.conv.load_state_dict({"weight": kernel, "bias": bias})
+    attentions: Tensor = top(levels, index)
+    return attentions
+
+
+def _attentions_cases(generator: Generator) -> list[Case]:
+    def some(num: int, batch: int, *sizes: tuple[int, int]) -> tuple[Tensor, ...]:
+        total = sum(height * width for height, width in sizes)
+        image = torch.randint(0, batch, (num,), generator=generator)
+        location = torch.randint(0, total, (num,), generator=generator)
+        levels = [_normal(generator, batch, 4, *size) for size in sizes]
+        weights = _normal(generator, 6, 4, 3, 3), _normal(generator, 6)
+        return torch.stack([image, location], dim=1), *weights, *levels
+
+    sum_up = torch.ones(1, 1, 3, 3)
+    first, second = torch.ones(1, 1, 2, 2), torch.full((1, 1, 1, 1), 10.0)
+    both = torch.tensor([[0, 4], [0, 0]])  # the second level's only cell, the first's first
+    return [
+        Case(
+            "sums of neighbours on 2 x 2 and 1 x 1 cells",
+            both,
+            sum_up,
+            torch.zeros(1),
+            first,
+            second,
+        ),
+        Case("twelve locations of two images, three levels", *some(12, 2, (8, 10), (4, 5), (2, 3))),
+        Case("no location", *some(0, 2, (8, 10), (4, 5))),
+    ]
+
+
+ATTENTIONS_AT = Exercise(
+    solution=attentions_at,
+    reference=_reference_attentions_at,
+    make_cases=_attentions_cases,
+    gradients=("kernel", "bias", "levels"),
+    result_axes="N, A",
+    wrong_answers=(
+        WrongAnswer(
+            {" & (image == place)": ""},
+            "All windows come from the last image of the batch. A location has to be looked up in "
+            "its own image.",
+        ),
+        WrongAnswer(
+            {
+                "row[is_own], column[is_own]": (
+                    "column[is_own] % features.shape[1], row[is_own] % features.shape[2]"
+                )
+            },
+            "Row and column are exchanged: a cell is (row, column).",
+        ),
+        WrongAnswer(
+            {
+                "windows[is_own] = windows_at(features, cells)": (
+                    "parts.append(windows_at(features, cells))"
+                ),
+                "# Step 2": "parts = []\n    # Step 2",
+                "return attend(windows,": "return attend(torch.cat(parts),",
+            },
+            "You joined the windows level by level, so that the results stand in another order "
+            "than `index`. Put every window in the row of its location.",
+        ),
+    ),
+    hints=(
+        "Two loops: over levels, and over images. Which rows of `index` belong to one pass?",
+        "find_cells gives level, row and column; windows_at wants (row, column) of one map.",
+        "Make room with new_zeros(N, C, 3, 3), fill windows[is_own], and attend once at the end.",
+    ),
+)
+
+
+EXERCISES = (FIND_CELLS, WINDOWS_AT, ATTEND, TO_GRIDS, ATTENTIONS_AT)

@@ -9,6 +9,9 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from blendmask_lite.course.definition import Case, Exercise, WrongAnswer, task
+from blendmask_lite.course.exercises.ch07 import align
+from blendmask_lite.course.exercises.ch08 import to_grids
+from blendmask_lite.course.exercises.ch09 import blend, score_maps
 from blendmask_lite.model.merge import Assembler, Blender, WeightedSum, crop_bases
 
 __all__ = ["EXERCISES"]
@@ -331,4 +334,113 @@ SUM_THEN_CROP = Exercise(
 )
 
 
-EXERCISES = (WEIGHTED_SUM, ASSEMBLE, ONE_CELL, SUM_THEN_CROP)
+@task("10.5", "Masks of your own pieces", minutes=30, difficulty=4)
+def make_masks(
+    bases: Tensor,
+    boxes: Tensor,
+    image: Tensor,
+    attentions: Tensor,
+    owner: Tensor,
+    size: int,
+    stride: int,
+) -> Tensor:
+    """BlendMask's masks of a batch, with your own crops, grids, scores and blender.
+
+    Args:
+        bases: (B, K, H/s, W/s).
+        boxes: (N, 4) corners, pixels; N may be 0.
+        image: (N,) int64, the image of each box.
+        attentions: (P, K*M*M) raw attentions of P locations; P may be 0.
+        owner: (P,) int64, which of the N boxes each location belongs to. In training several
+            locations share a box: its crops are made once.
+        size: R, cells.
+        stride: s of the bases, pixels.
+
+    Returns:
+        (P, R, R) mask logits.
+    """
+    # Step 1: crops of every box, from the bases of its own image
+    crops = bases.new_zeros(len(boxes), bases.shape[1], size, size)
+    for place, own in enumerate(bases):
+        crops[image == place] = align(own, boxes[image == place], size, stride)
+    # Step 2: the scores of every location
+    scores = score_maps(to_grids(attentions, bases.shape[1]), size)
+    # Step 3: blend them with the crops of the location's box
+    return blend(crops[owner], scores)
+
+
+def _reference_make_masks(
+    bases: Tensor,
+    boxes: Tensor,
+    image: Tensor,
+    attentions: Tensor,
+    owner: Tensor,
+    size: int,
+    stride: int,
+) -> Tensor:
+    num_bases = bases.shape[1]
+    grid = math.isqrt(attentions.shape[1] // num_bases)
+    blender = Blender(num_bases=num_bases, attention_size=grid)
+    crops = crop_bases(bases, boxes, image, size=size, stride=stride)
+    return blender(crops[owner], attentions)
+
+
+def _mask_cases(generator: Generator) -> list[Case]:
+    def case(what: str, num: int, num_bases: int, grid: int, size: int) -> Case:
+        corner = torch.rand(3, 2, generator=generator) * 30
+        side = 10 + torch.rand(3, 2, generator=generator) * 30
+        bases = _normal(generator, 2, num_bases, 16, 20)
+        attentions = _normal(generator, num, num_bases * grid * grid)
+        owner = torch.randint(0, 3, (num,), generator=generator)
+        boxes, image = torch.cat([corner, corner + side], dim=1), torch.tensor([1, 0, 1])
+        return Case(what, bases, boxes, image, attentions, owner, size, 4)
+
+    ramp = torch.arange(4.0).expand(4, 4)
+    bases = torch.stack([ramp, -ramp.T])[None]
+    box, none = torch.tensor([[0.0, 0.0, 16.0, 16.0]]), torch.zeros(0, dtype=torch.int64)
+    first = torch.zeros(1, dtype=torch.int64)
+    return [
+        Case(
+            "two bases of equal attention, M = 1", bases, box, first, torch.zeros(1, 2), first, 4, 4
+        ),
+        case("five locations of three objects in two images", 5, 4, 7, 14),
+        case("nine locations, M = 3, R = 8", 9, 2, 3, 8),
+        Case("no object", bases, box[:0], none, torch.zeros(0, 8), none, 4, 4),
+    ]
+
+
+MAKE_MASKS = Exercise(
+    solution=make_masks,
+    reference=_reference_make_masks,
+    make_cases=_mask_cases,
+    gradients=("bases", "attentions"),
+    result_axes="N, R, R",
+    tolerance=1e-3,
+    wrong_answers=(
+        WrongAnswer(
+            {
+                "crops[image == place] = align(own, boxes[image == place]": (
+                    "crops = crops if place else align(own, boxes"
+                )
+            },
+            "You cropped all boxes from the bases of the first image. Each box has an image of its "
+            "own.",
+        ),
+        WrongAnswer(
+            {"crops[owner]": "crops[owner.sort().values]"},
+            "Crops and scores do not belong together: row p needs the crops of box owner[p].",
+        ),
+        WrongAnswer(
+            {"(attentions, bases.shape[1])": "(attentions, bases.shape[1]).softmax(dim=1)"},
+            "The bases competed twice: your score_maps has the softmax already.",
+        ),
+    ),
+    hints=(
+        "Which of your functions turns what into what: align, to_grids, score_maps, blend?",
+        "align takes the bases of one image: go through the images, and choose the boxes of each.",
+        "blend(crops[owner], score_maps(to_grids(attentions, K), size))",
+    ),
+)
+
+
+EXERCISES = (WEIGHTED_SUM, ASSEMBLE, ONE_CELL, SUM_THEN_CROP, MAKE_MASKS)

@@ -6,7 +6,10 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from blendmask_lite.boxes import centerness as package_centerness
 from blendmask_lite.course.definition import Case, Exercise, WrongAnswer, task
+from blendmask_lite.course.exercises.ch04 import box_loss, centerness, centerness_loss, focal_loss
+from blendmask_lite.training import losses
 from blendmask_lite.training.losses import mask_loss
 
 __all__ = ["EXERCISES"]
@@ -322,4 +325,135 @@ GRADIENT = Exercise(
 )
 
 
-EXERCISES = (MASKS, LOSS, PARTS, GRADIENT)
+@task("11.5", "Four losses and their divisors", minutes=30, difficulty=4)
+def batch_losses(
+    class_logits: Tensor,
+    ltrb: Tensor,
+    centerness_logits: Tensor,
+    mask_logits: Tensor,
+    labels: Tensor,
+    true_ltrb: Tensor,
+    strides: Tensor,
+    masks: Tensor,
+) -> Tensor:
+    """The losses of a batch, put together from your own of chapters 04 and 11.
+
+    Args:
+        class_logits: (B, L, C).
+        ltrb: (B, L, 4) predicted distances, pixels.
+        centerness_logits: (B, L).
+        mask_logits: (P, R, R) of the positive locations, image by image; P may be 0.
+        labels: (B, L) int64, the class that each location learns; -1 for background.
+        true_ltrb: (P, 4) distances to the sides of the true boxes, pixels, > 0.
+        strides: (L,) of the locations' levels, pixels.
+        masks: (P, R, R) bool, true masks.
+
+    Returns:
+        (4,) losses: class (alpha 0.25, gamma 2), box, centerness, mask. The number of positive
+        locations, but at least 1, divides the first and the third; the sum of their centerness,
+        but at least 1e-6, divides the other two. Without a positive location, three are 0.
+    """
+    # Step 1: the positive locations and the divisors; centerness weighs boxes and masks
+    image, location = (labels >= 0).nonzero().unbind(dim=1)
+    num_positive = torch.tensor(float(max(len(location), 1)))
+    weight = centerness(true_ltrb)
+    total_weight = weight.sum().clamp(min=1e-6)
+    # Step 2: the box loss in strides; without a positive location its mean would be 0 / 0
+    stride = strides[location, None]
+    own = ltrb[image, location] / stride
+    box = box_loss(own, true_ltrb / stride, weight) if len(location) else own.sum()
+    # Step 3: all four
+    return torch.stack(
+        [
+            focal_loss(class_logits, labels, num_positive, 0.25, 2.0),
+            box,
+            centerness_loss(centerness_logits[image, location], weight, num_positive),
+            average_mask_loss(mask_logits, masks, weight, total_weight),
+        ]
+    )
+
+
+def _reference_batch_losses(
+    class_logits: Tensor,
+    ltrb: Tensor,
+    centerness_logits: Tensor,
+    mask_logits: Tensor,
+    labels: Tensor,
+    true_ltrb: Tensor,
+    strides: Tensor,
+    masks: Tensor,
+) -> Tensor:
+    image, location = (labels >= 0).nonzero().unbind(dim=1)
+    num, weight = torch.tensor(float(max(len(location), 1))), package_centerness(true_ltrb)
+    total = weight.sum().clamp(min=1e-6)
+    own, unit = ltrb[image, location], strides[location]
+    return torch.stack(
+        [
+            losses.focal_loss(class_logits, labels, num),
+            losses.box_loss(own, true_ltrb, unit, weight, total),
+            losses.centerness_loss(centerness_logits[image, location], weight, num),
+            mask_loss(mask_logits, masks, weight, total),
+        ]
+    )
+
+
+def _batch_cases(generator: Generator) -> list[Case]:
+    def drawn(num_classes: int, labels: Tensor, size: int) -> tuple[Tensor, ...]:
+        shape, num = labels.shape, int((labels >= 0).sum())
+        return (
+            torch.randn(*shape, num_classes, generator=generator),
+            torch.rand(*shape, 4, generator=generator) * 30,
+            torch.randn(shape, generator=generator),
+            torch.randn(num, size, size, generator=generator) * 2,
+            labels,
+            torch.rand(num, 4, generator=generator) * 30 + 1,
+            torch.tensor([4.0, 8.0, 16.0])[torch.arange(shape[1]) % 3],
+            torch.rand(num, size, size, generator=generator) > 0.5,
+        )
+
+    many = torch.randint(-1, 3, (2, 20), generator=generator)
+    return [
+        Case("two locations, one of them positive", *drawn(1, torch.tensor([[0, -1]]), 2)),
+        Case("two images, 20 locations, three classes", *drawn(3, many, 7)),
+        Case("no positive location", *drawn(3, torch.full((2, 6), -1), 4)),
+    ]
+
+
+BATCH = Exercise(
+    solution=batch_losses,
+    reference=_reference_batch_losses,
+    make_cases=_batch_cases,
+    gradients=("class_logits", "ltrb", "centerness_logits", "mask_logits"),
+    result_axes="loss",
+    wrong_answers=(
+        WrongAnswer(
+            {" / stride": ""},
+            "The box loss got pixels. Its + 1 is one square stride: divide both distances by the "
+            "stride.",
+        ),
+        WrongAnswer(
+            {"weight, total_weight": "weight, num_positive"},
+            "The number of locations divides the mask loss. It should be the sum of their weights, "
+            "as in the box loss.",
+        ),
+        WrongAnswer(
+            {"weight = centerness(true_ltrb)": "weight = torch.ones(len(true_ltrb))"},
+            "All positive locations weigh the same, and learn a centerness of 1. Compute their "
+            "centerness.",
+        ),
+        WrongAnswer(
+            {"masks, weight, total_weight": "masks, torch.ones(len(weight)), num_positive"},
+            "The masks are averaged without weights. Centerness weighs them, and its sum divides.",
+        ),
+    ),
+    hints=(
+        "Which two numbers divide four losses? What are they if no location is positive?",
+        "ltrb[image, location] are the distances of the positive locations, strides[location] "
+        "their strides.",
+        "box_loss(own / stride, true / stride, weight) if there is a positive location, else a "
+        "zero that is still attached: own.sum().",
+    ),
+)
+
+
+EXERCISES = (MASKS, LOSS, PARTS, GRADIENT, BATCH)

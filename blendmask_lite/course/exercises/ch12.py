@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +12,10 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from blendmask_lite.course.definition import Case, Exercise, WrongAnswer, task
-from blendmask_lite.datasets.sample import Batch
+from blendmask_lite.datasets.sample import Batch, Sample
+from blendmask_lite.datasets.transforms import flip_horizontally
 from blendmask_lite.model.inputs import padded_size
+from blendmask_lite.structures import Target
 from blendmask_lite.training.engine import TrainingState, WeightAverage, make_optimizer, train
 from blendmask_lite.training.schedule import TrainConfig, learning_rate_at
 
@@ -167,41 +169,58 @@ RATES = Exercise(
 
 @task("12.3", "The training loop", minutes=15, difficulty=3)
 def train_loop(
-    make_model: Callable[[], nn.Module],
-    images: Sequence[Any],
-    targets: Sequence[Any],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterable[tuple[Any, Any]],
     config: TrainConfig,
-) -> Tensor:
-    """Train a new model, one optimizer step for each batch.
+    first: int,
+) -> Iterator[dict[str, Tensor]]:
+    """Train a model, one optimizer step for each batch, and hand out the losses of each step.
 
     Args:
-        make_model: returns a new model; called with a batch's images and targets, a model
-            returns its losses by name, scalars.
-        images: of T batches.
-        targets: of T batches.
-        config: `make_optimizer(model, config)` makes the optimizer;
-            `learning_rate_at(i, config)` is the rate of step i, counted from 0;
-            `config.clip_norm` is the largest norm of the whole gradient, or None.
+        model: called with a batch's images and targets, it returns losses by name, scalars.
+        optimizer: of its parameters.
+        batches: pairs (images, targets), read one at a time.
+        config: `learning_rate_at(i, config)` is the rate of step i; `config.clip_norm` is the
+            largest norm of the whole gradient, or None.
+        first: number of the first step; 0, or where a stopped training goes on.
 
-    Returns:
-        (T,) the sum of the losses at each step, before the weights change.
+    Yields:
+        After each step (use `yield`, not `return`), its losses, as they were before the weights
+        changed.
     """
-    model = make_model()
-    optimizer = make_optimizer(model, config)
-    totals = []
     # Step 1, for each batch: clear the old gradient; forward; add up the losses
     # Step 2: backward; clip the gradient
-    # Step 3: set this step's learning rate in every parameter group; step
-    for iteration in range(len(images)):
+    # Step 3: set this step's learning rate in every parameter group; step; yield
+    for iteration, (images, targets) in enumerate(batches, start=first):
         optimizer.zero_grad()
-        total = sum(model(images[iteration], targets[iteration]).values())
-        total.backward()
+        losses = model(images, targets)
+        torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or torch.inf)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(iteration, config)
         optimizer.step()
-        totals.append(total.item())
-    return torch.tensor(totals)
+        yield losses
+
+
+def _use_train_loop(loop: Callable[..., Iterator[dict[str, Tensor]]]) -> Callable[..., Tensor]:
+    def run(
+        make_model: Callable[[], nn.Module], images: Any, targets: Any, config: TrainConfig
+    ) -> Tensor:
+        """The sums of the losses; the training is stopped in the middle and goes on."""
+        model = make_model()
+        optimizer = make_optimizer(model, config)
+        batches = list(zip(images, targets, strict=True))
+        middle = len(batches) // 2
+        totals: list[float] = []
+        for part, first in ((batches[:middle], 0), (batches[middle:], middle)):
+            steps = loop(model, optimizer, iter(part), config, first)
+            if not isinstance(steps, Iterator):
+                raise TypeError("the function returns; with `yield` it hands out each step")
+            totals += [sum(each.item() for each in losses.values()) for losses in steps]
+        return torch.tensor(totals)
+
+    return run
 
 
 def _reference_train_loop(
@@ -261,6 +280,7 @@ class _Line(nn.Module):
 LOOP = Exercise(
     solution=train_loop,
     reference=_reference_train_loop,
+    use=_use_train_loop,
     make_cases=_loop_cases,
     result_axes="T",
     wrong_answers=(
@@ -280,9 +300,10 @@ LOOP = Exercise(
         ),
     ),
     hints=(
-        "make_model() and make_optimizer(model, config) come first. What does each step do?",
+        "What does each step do, and in which order? What would go wrong in another?",
         "zero_grad, forward, backward, clip, set the rate, step, in this order.",
-        'group["lr"] = ... for all param_groups; nn.utils.clip_grad_norm_(parameters, norm).',
+        'group["lr"] = ... for all param_groups; nn.utils.clip_grad_norm_(parameters, norm); at '
+        "the end of the loop's body, yield losses.",
     ),
 )
 
@@ -359,4 +380,75 @@ AVERAGE = Exercise(
 )
 
 
-EXERCISES = (PAD, RATES, LOOP, AVERAGE)
+@task("12.5", "Left and right exchanged", minutes=10, difficulty=2)
+def flip(image: Tensor, boxes: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The mirror image of a training picture, with its boxes and masks.
+
+    Args:
+        image: (3, H, W).
+        boxes: (N, 4) corners (x0, y0, x1, y1), pixels; N may be 0. A box covers x0 <= x < x1.
+        masks: (N, H, W) bool.
+
+    Returns:
+        The same three, with left and right exchanged; x0 stays the smaller x.
+    """
+    # Step 1: the pixels
+    width = image.shape[2]
+    mirrored, mirrored_masks = image.flip(2), masks.flip(2)
+    # Step 2: the boxes; the old right side becomes the new left one
+    x0, y0, x1, y1 = boxes.unbind(dim=1)
+    return mirrored, torch.stack([width - x1, y0, width - x0, y1], dim=1), mirrored_masks
+
+
+def _reference_flip(image: Tensor, boxes: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    target = Target(boxes=boxes, labels=torch.zeros(len(boxes), dtype=torch.int64), masks=masks)
+    sample = flip_horizontally(Sample(image, target, 0, (image.shape[1], image.shape[2])))
+    assert sample.target.masks is not None
+    return sample.image, sample.target.boxes, sample.target.masks
+
+
+def _flip_cases(generator: Generator) -> list[Case]:
+    def case(what: str, num: int, height: int, width: int) -> Case:
+        image = torch.rand(3, height, width, generator=generator)
+        corner = torch.rand(num, 2, generator=generator) * 5
+        boxes = torch.cat([corner, corner + 3], dim=1)
+        return Case(what, image, boxes, torch.rand(num, height, width, generator=generator) > 0.5)
+
+    mask = torch.tensor([[[True, True, False, False]]])
+    by_hand = torch.arange(12.0).view(3, 1, 4), torch.tensor([[0.0, 0.0, 2.0, 1.0]]), mask
+    return [
+        Case("a row of four pixels, one object on the left", *by_hand),
+        case("three objects on 10 x 14 pixels", 3, 10, 14),
+        case("no object", 0, 4, 6),
+    ]
+
+
+FLIP = Exercise(
+    solution=flip,
+    reference=_reference_flip,
+    make_cases=_flip_cases,
+    wrong_answers=(
+        WrongAnswer(
+            {"width - x1, y0, width - x0": "width - x0, y0, width - x1"},
+            "x0 and x1 changed places: a box needs x0 < x1, and the old right side is the new left "
+            "one.",
+        ),
+        WrongAnswer(
+            {"width - x1, y0, width - x0": "width - 1 - x1, y0, width - 1 - x0"},
+            "You counted a pixel too few. Boxes are half open: the image covers 0 to W, not 0 to W "
+            "- 1.",
+        ),
+        WrongAnswer(
+            {"masks.flip(2)": "masks"},
+            "The masks still show the old picture. They are mirrored like the image.",
+        ),
+    ),
+    hints=(
+        "Where is the left side of a box that ended 3 pixels before the right edge?",
+        ".flip(2) mirrors the columns of image and masks; x becomes W - x.",
+        "x0, y0, x1, y1 = boxes.unbind(dim=1), then torch.stack([W - x1, y0, W - x0, y1], dim=1).",
+    ),
+)
+
+
+EXERCISES = (PAD, RATES, LOOP, AVERAGE, FLIP)
