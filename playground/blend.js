@@ -46,6 +46,7 @@ export class Blend {
     this.ownBox = Array.from(this.seen.boxes.subarray(object * 4, object * 4 + 4));
     this.update({ box: null, painted: new Map(), blank: false, gains: [], method: "blender" });
     this.limits.logits = limitOf(this.chain.logits);
+    this.limits.attentions = this.own.reduce((most, value) => Math.max(most, Math.abs(value)), 2);
     this.network = this.ious[0];
   }
 

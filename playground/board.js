@@ -13,6 +13,8 @@ const HEADS = [
   ["product", "Product <var>r&thinsp;s</var>", "what the base adds to the mask", "equation 4"],
 ];
 const SIGNS = { crop: "›", attention: "×", score: "›", product: "=" };
+// Above each tile, where there is no room for heads above the columns.
+const CAPTIONS = { base: "base", crop: "crop r", attention: "attention a", score: "score s", product: "product r s", logits: "Σ = sum", result: "σ: mask" };
 const NAMES = { crop: "crop", score: "score", product: "product" };
 
 const made = (name, className = "", html = "") => {
@@ -42,6 +44,7 @@ class Tile {
     this.face.setAttribute("role", "img");
     this.face.dataset.tile = label;
     this.root.append(this.face, this.number);
+    if (CAPTIONS[kind]) this.root.dataset.caption = CAPTIONS[kind];
     this.cells = [width, height];
   }
 
@@ -135,7 +138,7 @@ export class Board {
     const group = made("fieldset", "choices brushes", "<legend class='hidden'>Brush</legend>");
     for (const [value, text, title] of [[1, "+ more", "Paint: the object wants this base here"],
       [-1, "− less", "Paint: it does not want this base here"]]) {
-      const label = made("label", "", `<input type="radio" name="brush" value="${value}"><span>${text}</span>`);
+      const label = made("label", "", `<input type="radio" name="brush" value="${value}"><span>${text.replace(" ", " <b>")}</b></span>`);
       label.title = title;
       const input = label.firstChild;
       input.checked = value === this.brush;

@@ -438,6 +438,13 @@ find("theme").addEventListener("click", () => {
 });
 isDarkOutside.addEventListener("change", applyTheme);
 
+// For the console, and for tests.
+globalThis.playground = {
+  get state() { return state; },
+  get blend() { return blend; },
+  get picture() { return picture; },
+};
+
 applyTheme();
 if (recall("step") && state.step === null) find("guide").textContent = "Resume the tour";
 await show();

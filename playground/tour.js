@@ -1,5 +1,7 @@
 // The guided tour: beside the page, one gesture a step, left and taken up again at any step.
 
+const NARROW = matchMedia("(max-width: 1100px)"); // as in style.css
+
 export class Tour {
   /**
    * @param {HTMLElement} root @param {{title: string, steps: object[], words: object}} texts
@@ -11,6 +13,11 @@ export class Tour {
     this.on = on;
     this.done = new Set();
     this.step = null;
+    // In a wide window it has a place in the left column, else below everything, never over it.
+    const home = root.nextElementSibling;
+    const place = () => (NARROW.matches ? document.body.append(root) : home.before(root));
+    NARROW.addEventListener("change", place);
+    place();
   }
 
   /** Show a step, or nothing for null. */
@@ -39,7 +46,7 @@ export class Tour {
     const lit = [...document.querySelectorAll(light)];
     lit.forEach((each) => each.classList.add("lit"));
     if (last !== null && last !== this.step) find("h2").focus({ preventScroll: true });
-    if (last !== this.step) lit[0]?.scrollIntoView({ block: "nearest", behavior: "smooth" });
+    if (last !== this.step) lit[0]?.scrollIntoView({ block: NARROW.matches ? "center" : "nearest", behavior: "smooth" });
   }
 
   /** The user has done something; the step that asked for it is ticked off. */

@@ -123,19 +123,19 @@ class About(NamedTuple):
 MODELS = {
     "small": About(
         "Toys (small)",
-        "It has learned eight drawn shapes: 1.9 million weights, mask AP 75.6 on 200 new scenes.",
+        "This model has learned eight drawn shapes: 1.9 million weights, mask AP 75.6 on 200 new scenes.",
         "This model has only ever seen drawn shapes. On a photograph it guesses.",
         0.4,
     ),
     "nano": About(
         "Toys, coarse (nano)",
-        "It has learned eight drawn shapes at 128 pixels, with attentions of 7 x 7.",
+        "This model has learned eight drawn shapes at 128 pixels, with attentions of 7 x 7.",
         "This model has only ever seen drawn shapes. On a photograph it guesses.",
         0.4,
     ),
     "photos": About(
         "Photographs (photos)",
-        "It learned from only 470 photographs and finds badly: mask AP 5.3 on new ones, 12.6 for "
+        "This model learned from only 470 photographs and finds badly: mask AP 5.3 on new ones, 12.6 for "
         "large objects. It does not know what an object is called.",
         "This model has only ever seen photographs, never a drawn shape.",
         0.4,
