@@ -1,4 +1,4 @@
-"""Exercises of chapter 09, the blender: equations 2 to 4, and the special case of one base."""
+"""Exercises of chapter 09, the blender: equations 2 to 4, one base alone, and any detector."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from blendmask_lite.course.definition import Case, Exercise, WrongAnswer, task
 from blendmask_lite.model.attention import interpolate_attentions
-from blendmask_lite.model.merge import Blender, Merger
+from blendmask_lite.model.merge import Blender, Merger, crop_bases
 
 __all__ = ["EXERCISES"]
 
@@ -265,4 +265,137 @@ ONE_BASE = Exercise(
 )
 
 
-EXERCISES = (ENLARGE, SCORE_MAPS, BLEND, ONE_BASE)
+@task("09.5", "Masks for another detector", minutes=30, difficulty=4)
+def masks_for_boxes(
+    bases: Tensor, attentions: Tensor, boxes: Tensor, size: int, image_size: tuple[int, int]
+) -> Tensor:
+    """Make masks for the boxes of any detector, in pixels of its image: equations 1 to 4.
+
+    Args:
+        bases: (K, h, w) over the whole image, whatever size it had when they were made.
+        attentions: (N, K, M, M) raw maps; N may be 0.
+        boxes: (N, 4) corners, pixels of the detector's image; they may reach outside it.
+        size: R, cells.
+        image_size: height and width of the detector's image, pixels.
+
+    Returns:
+        (N, height, width) probabilities. The center of every pixel is looked up in the R x R
+        probabilities over the box: bilinearly between the centers of cells, with zeros outside.
+    """
+    height, width = image_size
+    # Step 1: equation 1 by crop_bases, along the boxes in cells of the bases (a stride of 1)
+    scale = torch.tensor([bases.shape[2] / width, bases.shape[1] / height]).repeat(2)
+    image_index = torch.zeros(len(boxes), dtype=torch.int64)
+    crops = crop_bases(bases[None], boxes * scale, image_index, size=size, stride=1)
+    # Step 2: equations 2 to 4 with your functions, and probabilities
+    probabilities = blend(crops, score_maps(attentions, size)).sigmoid()
+    # Step 3: where each column and each row of pixels lies in each box, from -1 to 1
+    x0, y0, x1, y1 = boxes[:, :, None].unbind(dim=1)
+    x = 2 * (torch.arange(width) + 0.5 - x0) / (x1 - x0) - 1
+    y = 2 * (torch.arange(height) + 0.5 - y0) / (y1 - y0) - 1
+    # Step 4: every column with every row, and F.grid_sample
+    places = torch.stack(torch.broadcast_tensors(x[:, None], y[:, :, None]), dim=3)
+    return F.grid_sample(probabilities[:, None], places, align_corners=False)[:, 0]
+
+
+def _reference_masks_for_boxes(
+    bases: Tensor, attentions: Tensor, boxes: Tensor, size: int, image_size: tuple[int, int]
+) -> Tensor:
+    unit = boxes.new_tensor([image_size[1], image_size[0]] * 2)
+    own = boxes / unit * boxes.new_tensor([bases.shape[2], bases.shape[1]] * 2)
+    crops = crop_bases(bases[None], own, torch.zeros(len(boxes)), size=size, stride=1)
+    blender = Blender(num_bases=attentions.shape[1], attention_size=attentions.shape[2])
+    probabilities = blender(crops, attentions.flatten(1)).sigmoid()
+    across = _tents(boxes[:, 0::2], size, image_size[1])
+    down = _tents(boxes[:, 1::2], size, image_size[0])
+    return down @ probabilities @ across.transpose(1, 2)
+
+
+def _tents(ends: Tensor, size: int, length: int) -> Tensor:
+    """(N, 2) ends of boxes along an axis -> (N, length, R) bilinear weights of their cells."""
+    low, high = ends[:, :, None, None].unbind(dim=1)
+    place = (torch.arange(length)[:, None] + 0.5 - low) / (high - low) * size - 0.5
+    return (1 - (place - torch.arange(size)).abs()).clamp(min=0)
+
+
+def _boxes_cases(generator: Generator) -> list[Case]:
+    bases = torch.tensor([[[-4.0, 4.0], [-4.0, 4.0]], [[2.0, 2.0], [-2.0, -2.0]]])
+    attentions = torch.tensor([[[[1.0]], [[0.0]]]])
+    whole = torch.tensor([[0.0, 0.0, 4.0, 4.0]])
+    corner = torch.rand(3, 2, generator=generator) * 10
+    sides = 5 + torch.rand(3, 2, generator=generator) * 8
+    boxes = torch.cat([corner, corner + sides], dim=1)
+    outside = torch.tensor([[-4.0, 3.0, 9.0, 14.0], [20.0, -6.0, 30.0, 9.0]])
+    return [
+        Case("2 x 2 bases, one box around an image of 4 x 4", bases, attentions, whole, 2, (4, 4)),
+        Case(
+            "three objects, an image of 19 x 25 pixels, bases of 10 x 8 cells",
+            _normal(generator, 4, 10, 8),
+            _normal(generator, 3, 4, 3, 3),
+            boxes,
+            8,
+            (19, 25),
+        ),
+        Case(
+            "two boxes that reach outside the image",
+            _normal(generator, 2, 6, 9),
+            _normal(generator, 2, 2, 2, 2),
+            outside,
+            6,
+            (18, 24),
+        ),
+        Case(
+            "no object",
+            _normal(generator, 2, 6, 9),
+            torch.zeros(0, 2, 2, 2),
+            torch.zeros(0, 4),
+            6,
+            (18, 24),
+        ),
+    ]
+
+
+MASKS_FOR_BOXES = Exercise(
+    solution=masks_for_boxes,
+    reference=_reference_masks_for_boxes,
+    make_cases=_boxes_cases,
+    gradients=("bases", "attentions"),
+    result_axes="N, H, W",
+    wrong_answers=(
+        WrongAnswer(
+            {"boxes * scale": "boxes"},
+            "You cropped along boxes in pixels of the detector's image. With a stride of 1, "
+            "crop_bases takes cells of the bases.",
+        ),
+        WrongAnswer(
+            {"bases.shape[1] / height": "bases.shape[2] / width"},
+            "You scaled x and y by one factor. The network may have seen the image stretched, so "
+            "each has a factor of its own.",
+        ),
+        WrongAnswer(
+            {"+ 0.5 - x0": "- x0", "+ 0.5 - y0": "- y0"},
+            "You looked up the upper left corners of the pixels, so every mask is half a pixel "
+            "off. The center of pixel i is at i + 0.5.",
+        ),
+        WrongAnswer(
+            {".sigmoid()": "", "[:, 0]": "[:, 0].sigmoid()"},
+            "You pasted logits and took the sigmoid afterwards. Outside a box there are zeros, and "
+            "the sigmoid of 0 is one half.",
+        ),
+        WrongAnswer(
+            {"x[:, None], y[:, :, None]": "y[:, :, None], x[:, None]"},
+            "x and y are exchanged: grid_sample reads its last axis as (x, y).",
+        ),
+    ),
+    hints=(
+        "Three sizes are involved: cells of the bases, R x R cells of a box, and pixels of the "
+        "detector's image. Which of them is each number given in?",
+        "F.grid_sample wants -1 at the left edge of a box and 1 at its right edge. Where is the "
+        "center of pixel i between x0 and x1?",
+        "x = 2 * (torch.arange(width) + 0.5 - x0) / (x1 - x0) - 1 for every box, y likewise; stack "
+        "them to (N, height, width, 2), and align_corners=False.",
+    ),
+)
+
+
+EXERCISES = (ENLARGE, SCORE_MAPS, BLEND, ONE_BASE, MASKS_FOR_BOXES)
