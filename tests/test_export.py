@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 
@@ -17,11 +17,21 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, ShapeEnv
 
-from blendmask_lite import PRESETS, BlendMask, InferenceConfig, Target
+from blendmask_lite import (
+    PRESETS,
+    BlendMask,
+    InferenceConfig,
+    Target,
+    load_model,
+    shipped_checkpoint,
+)
+from blendmask_lite.boxes import clip_boxes
 from blendmask_lite.cli import main
+from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.masks import paste_masks
 from blendmask_lite.model.backbones.resnet import DEPTHS
 from blendmask_lite.model.layers import DeformConv2d
+from blendmask_lite.model.merge import WeightedSum, crop_bases
 from blendmask_lite.training.criterion import TrainingStep
 from blendmask_lite.weights import export
 from blendmask_lite.weights.export import Deployed, export_program, smallest_side
@@ -85,7 +95,7 @@ def open_session(tmp_path_factory):
     def open_session(name):
         model, program = exported(name)
         with pytest.MonkeyPatch.context() as patch:  # takes as long as all that comes after it
-            patch.setattr(export, "export_program", {model: program}.__getitem__)
+            patch.setattr(export, "export_program", lambda *_, **__: program)
             export.export_onnx(model, folder / f"{name}.onnx")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
@@ -189,6 +199,70 @@ def test_an_onnx_file_has_its_norms_folded_and_nothing_of_the_machine_that_wrote
 def test_a_training_model_is_not_exported():
     with pytest.raises(ValueError, match=r"model\.eval\(\)"):
         export_program(make_model("nano").train())
+
+
+def remade(model, found, size):
+    """Boxes and mask probabilities of an image of this size, from the outputs of `Explorable`."""
+    boxes, _, _, attentions, bases, stride = map(torch.as_tensor, found)
+    index = torch.zeros(len(boxes), dtype=torch.int64)
+    mask_size = model.config.mask_size
+    crops = crop_bases(bases[None], boxes, index, size=mask_size, stride=int(stride))
+    return clip_boxes(boxes, size), model.merger(crops, attentions).sigmoid()
+
+
+@pytest.mark.parametrize(
+    "merger",
+    ["blender", *(pytest.param(m, marks=pytest.mark.slow) for m in ("weighted_sum", "assembler"))],
+)
+def test_masks_remade_from_an_explorable_program_are_those_that_predict_finds(merger):
+    torch.manual_seed(4)
+    config = replace(thin_and_shallow("nano"), merger=merger)
+    model = BlendMask(config, inference=INFERENCE).eval()
+    with torch.no_grad():
+        model.head.class_logits.weight *= 20
+        model.head.ltrb.bias += 6  # strides, so that boxes reach out of the image
+    program = export_program(model, explore=True)
+    picture = image(75, 130)
+    wanted = model.predict([picture])[0]
+    found = program.module()(picture)
+    assert len(wanted) > 2
+    assert found[0].min() < 0 < len(found[0])  # boxes are not clipped: equation 1 needs them whole
+    boxes, masks = remade(model, found, picture.shape[1:])
+    torch.testing.assert_close(boxes, wanted.boxes)
+    torch.testing.assert_close(found[1], wanted.scores)
+    assert found[2].equal(wanted.labels)
+    torch.testing.assert_close(masks, wanted.mask_logits.sigmoid())
+    assert found[4].shape == (config.num_bases, 24, 40)  # 96 x 160 padded pixels, by stride
+
+
+def test_a_merger_of_ones_own_is_not_explored():
+    model = BlendMask(PRESETS["nano"], merger=WeightedSum(num_bases=4)).eval()
+    with pytest.raises(ValueError, match=r"merger \S*WeightedSum: has no equations to explore"):
+        export_program(model, explore=True)
+
+
+@pytest.mark.slow
+def test_the_command_line_writes_an_onnx_file_from_which_the_shipped_models_masks_are_remade(
+    tmp_path, capfd
+):
+    out = tmp_path / "nano.onnx"
+    assert main(["export", "-o", str(out), "--explore"]) == 0
+    assert "warning" not in capfd.readouterr().err.lower()
+    session = onnxruntime.InferenceSession(out)
+    names = [each.name for each in session.get_outputs()]
+    assert names == ["boxes", "scores", "labels", "attentions", "bases", "stride"]
+    text = session.get_modelmeta().custom_metadata_map
+    about = {key: json.loads(value) for key, value in text.items()}
+    assert (about["num_bases"], about["attention_size"], about["mask_size"]) == (4, 7, 28)
+    assert about["merger"] == "blender" and about["stride"] == 4
+    model = load_model(shipped_checkpoint())
+    picture = ShapesDataset(1, seed=7).load_image(0).float() / 255
+    wanted = model.predict([picture])[0]
+    found = session.run(None, {"image": picture.numpy()})
+    boxes, masks = remade(model, found, picture.shape[1:])
+    assert len(wanted) > 2
+    torch.testing.assert_close(boxes, wanted.boxes, atol=5e-3, rtol=0)
+    torch.testing.assert_close(masks, wanted.mask_logits.sigmoid(), atol=2e-3, rtol=0)
 
 
 @pytest.mark.slow

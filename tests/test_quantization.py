@@ -237,7 +237,7 @@ def test_calibration_takes_images_from_the_whole_folder_at_the_size_of_the_model
     (tmp_path / "readme.txt").write_text("no image")
     given = []
 
-    def note(model, path, *, precision, calibration):
+    def note(model, path, *, precision, calibration, explore):
         given.extend(calibration)
         path.write_bytes(b"")
 

@@ -1,5 +1,6 @@
 """Write the network as one graph: from an image (3, H, W), float32 RGB in [0, 1], to boxes, scores,
-labels and R x R masks. Height and width may vary.
+labels and R x R masks, or with --explore to what these masks are made of. Height and width may
+vary.
 """
 
 from __future__ import annotations
@@ -58,6 +59,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="for int8: images like those that the model will see, of which "
         f"{MOST_CALIBRATION} are read; by default generated shapes, if the model knows these",
     )
+    parser.add_argument(
+        "--explore",
+        action="store_true",
+        help="give the attentions of the objects, the bases and their stride in place of masks, "
+        "for programs that compute equations 1 to 4 themselves",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -75,10 +82,16 @@ def run(options: argparse.Namespace) -> int:
     model = load_model(checkpoint)
     if out.suffix == ".onnx":
         images = _calibration_images(options, model) if options.precision == "int8" else []
-        export_onnx(model, out, precision=options.precision, calibration=images)
+        export_onnx(
+            model,
+            out,
+            precision=options.precision,
+            calibration=images,
+            explore=options.explore,
+        )
     else:
         buffer = io.BytesIO()
-        torch.export.save(export_program(model), buffer)
+        torch.export.save(export_program(model, explore=options.explore), buffer)
         write_atomically(out, buffer.getvalue())
     size = out.stat().st_size / 1e6
     print(f"{out}: {size:.1f} MB, for images of at least {smallest_side(model)} pixels a side")

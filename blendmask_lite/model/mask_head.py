@@ -72,7 +72,7 @@ class MaskHead(nn.Module):
             (N, A); A = 0 if there is no top layer.
         """
         if self.top_layer is None:
-            return torch.zeros(len(known[-1]), 0, device=known[-1].device)
+            return torch.zeros(known[-1].shape[0], 0, device=known[-1].device)
         return self.top_layer(*known)
 
     def crops(self, bases: Tensor, image_index: Tensor, boxes: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def crop_bases(
     image_index: Tensor,
     *,
     size: int,
-    stride: int,
+    stride: float,
     pooling: str = "align",
 ) -> Tensor:
     """Cut the bases out along boxes and resize them: BlendMask, equation 1.
@@ -203,4 +203,4 @@ class Assembler(Merger):
         owner = tile[:, None] * self.num_tiles + tile  # (R, R)
         base = torch.arange(self.num_bases, device=attentions.device)[:, None, None]
         is_owner = (owner == base).to(attentions.dtype)  # (K, R, R)
-        return is_owner.expand(len(attentions), -1, -1, -1)
+        return is_owner.expand(attentions.shape[0], -1, -1, -1)

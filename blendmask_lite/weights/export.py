@@ -22,16 +22,38 @@ from blendmask_lite.files import write_atomically
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.fcos import Proposals, suppress
 from blendmask_lite.model.inputs import require_pixels
+from blendmask_lite.model.output import BlendMaskOutput
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["PRECISIONS", "Deployed", "export_onnx", "export_program", "smallest_side"]
+__all__ = [
+    "PRECISIONS",
+    "Deployed",
+    "Explorable",
+    "export_onnx",
+    "export_program",
+    "smallest_side",
+]
 
 
 OPSET = 20  # deformable convolution needs 19, RoIAlign's half pixels 16
 LARGEST_SIDE = 8192  # pixels
 OUTPUTS = ("boxes", "scores", "labels", "masks")
+EXPLORABLE_OUTPUTS = ("boxes", "scores", "labels", "attentions", "bases", "stride")
+# Of the config: what equations 1 to 4 need, and how the graph makes its input of the image.
+EXPLORED_FIELDS = (
+    "merger",
+    "num_bases",
+    "attention_size",
+    "mask_size",
+    "attention_interpolation",
+    "bases_pooling",
+    "size_divisor",
+    "channel_order",
+    "pixel_mean",
+    "pixel_std",
+)
 PRECISIONS = ("float32", "float16", "int8")  # of an ONNX file
 MOST_FOLDED = 2**31  # elements of a constant that may be computed when the file is written
 
@@ -59,23 +81,68 @@ class Deployed(nn.Module):
             boxes (N, 4) corners, pixels, clipped to the image; scores (N,); labels (N,) int64;
             masks (N, R, R) probabilities, to be pasted into these boxes.
         """
-        settings = self.model.inference
         output = self.model([image])
-        candidates = self.model.candidates(output, 0)
-        found = suppress(
-            _with_two_empty(candidates),
-            nms_iou=settings.nms_iou,
-            max_detections=settings.max_detections,
-        )
-        index = torch.stack([torch.zeros_like(found.labels), found.location_index], dim=1)
+        found, index = _find(self.model, output)
         masks = self.model.masks_at(output, index, found.boxes).sigmoid()
         boxes = clip_boxes(found.boxes, (image.shape[1], image.shape[2]))
         place = has_sides(boxes).nonzero()[:, 0]
         return boxes[place], found.scores[place], found.labels[place], masks[place]
 
 
+class Explorable(nn.Module):
+    """The same objects, with what equations 1 to 4 make their masks of.
+
+    For whoever computes masks outside: `lab/static/equations.js` does it in a page.
+
+    Args:
+        model: with one of the package's mergers; its `inference` settings become constants.
+    """
+
+    def __init__(self, model: BlendMask) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Find the objects of one image, and leave their masks to the caller.
+
+        Args:
+            image: (3, H, W) float32, RGB, in [0, 1].
+
+        Returns:
+            boxes (N, 4) corners, pixels, along which the bases are cropped; they may reach outside
+            the image, and are clipped to it before pasting; scores (N,); labels (N,) int64;
+            attentions (N, A) raw; bases (K, H/s, W/s) of the padded image; stride s () int64,
+            pixels.
+        """
+        output = self.model([image])
+        found, index = _find(self.model, output)
+        attentions = self.model.attentions_at(output, index)
+        place = has_sides(clip_boxes(found.boxes, (image.shape[1], image.shape[2]))).nonzero()[:, 0]
+        # Computed from a map, because the exporter warns of outputs that are constants.
+        stride = found.labels[:0].sum() + self.model.bottom.stride
+        return (
+            found.boxes[place],
+            found.scores[place],
+            found.labels[place],
+            attentions[place],
+            output.bases[0],
+            stride,
+        )
+
+
+def _find(model: BlendMask, output: BlendMaskOutput) -> tuple[Proposals, Tensor]:
+    """The boxes of one image after suppression, some without area, and their (N, 2) places."""
+    settings = model.inference
+    found = suppress(
+        _with_two_empty(model.candidates(output, 0)),
+        nms_iou=settings.nms_iou,
+        max_detections=settings.max_detections,
+    )
+    return found, torch.stack([torch.zeros_like(found.labels), found.location_index], dim=1)
+
+
 def _with_two_empty(candidates: Proposals) -> Proposals:
-    """Two boxes without area added at the end, which `Deployed` drops with all such boxes.
+    """Two boxes without area added at the end, which are dropped later with all such boxes.
 
     torch.export takes it from torchvision that suppression keeps at least two boxes, and the graph
     checks it: an image with one object would be an error.
@@ -100,24 +167,28 @@ def smallest_side(model: BlendMask) -> int:
 
 
 @torch.no_grad()
-def export_program(model: BlendMask) -> ExportedProgram:
+def export_program(model: BlendMask, *, explore: bool = False) -> ExportedProgram:
     """The model as a `torch.export` graph: `program.module()(image)`; see `Deployed`.
 
     Args:
         model: in evaluation mode; height and width of the image stay open, from
             `smallest_side` to 8192 pixels.
+        explore: give bases and attentions in place of masks; see `Explorable`.
 
     Raises:
-        ValueError: the model is in training mode.
+        ValueError: the model is in training mode, or has a merger of its own that is to be
+            explored.
     """
     if model.training:
         raise ValueError("model: in training mode; call model.eval() first")
+    if explore and "merger" in model.own_parts:
+        raise ValueError(f"merger {model.own_parts['merger']}: has no equations to explore")
     least = smallest_side(model)
     example = torch.zeros(3, 2 * least, 3 * least, device=model.device)
     sides = {1: Dim("height", min=least, max=LARGEST_SIDE)}
     sides |= {2: Dim("width", min=least, max=LARGEST_SIDE)}
     return torch.export.export(
-        Deployed(model),
+        Explorable(model) if explore else Deployed(model),
         (example,),
         dynamic_shapes={"image": sides},
         # What it cannot prove of open sizes, such as 64 ceil(W / 32) != 1, it checks later.
@@ -131,10 +202,12 @@ def export_onnx(
     *,
     precision: str = "float32",
     calibration: Iterable[Tensor] = (),
+    explore: bool = False,
 ) -> None:
-    """Write an ONNX file with the input `image` and the outputs of `Deployed`.
+    """Write an ONNX file with the input `image` and the outputs of `Deployed` or `Explorable`.
 
-    Class names, mask threshold and test size are in the file's metadata, as JSON.
+    Class names, mask threshold and test size are in the file's metadata, as JSON, and for
+    `explore` what equations 1 to 4 need.
 
     Args:
         model: in evaluation mode, on the CPU.
@@ -143,11 +216,12 @@ def export_onnx(
             the convolutions in 8 bits. Inputs and outputs do not change. See `docs/export.md`.
         calibration: for "int8", some images like those that the model will see, at the same size:
             (3, H, W), RGB, float in [0, 1] or uint8.
+        explore: give bases and attentions in place of masks; see `Explorable`.
 
     Raises:
         ImportError: the packages of `pip install "blendmask_lite[export]"` are missing.
-        ValueError: the model is in training mode; there is no such precision; or for "int8", there
-            are no images, or one is too small.
+        ValueError: the model is in training mode; a merger of its own is to be explored; there is
+            no such precision; or for "int8", there are no images, or one is too small.
     """
     images = _calibration_images(model, precision, calibration)
     try:
@@ -156,7 +230,7 @@ def export_onnx(
         from blendmask_lite.weights import quantization
     except ImportError:
         raise ImportError('ONNX needs packages: pip install "blendmask_lite[export]"') from None
-    proto = _onnx_graph(model)
+    proto = _onnx_graph(model, explore=explore)
     if precision == "float16":
         quantization.store_in_float16(proto)
     elif precision == "int8":
@@ -164,16 +238,16 @@ def export_onnx(
     write_atomically(Path(path), proto.SerializeToString())
 
 
-def _onnx_graph(model: BlendMask) -> ModelProto:
+def _onnx_graph(model: BlendMask, *, explore: bool) -> ModelProto:
     """The model in float32, with its metadata."""
     from onnxscript import optimizer
 
     onnx_program = torch.onnx.export(
-        export_program(model),
+        export_program(model, explore=explore),
         dynamo=True,
         opset_version=OPSET,
         input_names=["image"],
-        output_names=list(OUTPUTS),
+        output_names=list(EXPLORABLE_OUTPUTS if explore else OUTPUTS),
         verbose=False,
     )
     assert onnx_program is not None
@@ -185,13 +259,16 @@ def _onnx_graph(model: BlendMask) -> ModelProto:
     for node in proto.graph.node:
         del node.metadata_props[:]  # where in whose files each node comes from: half a megabyte
     settings = model.inference
-    metadata = {
+    metadata: dict[str, object] = {
         "class_names": list(model.class_names),
         "mask_threshold": settings.mask_threshold,
         "test_size": settings.test_size,
         "max_size": settings.max_size,
         "smallest_side": smallest_side(model),
     }
+    if explore:
+        metadata |= {field: getattr(model.config, field) for field in EXPLORED_FIELDS}
+        metadata["stride"] = model.bottom.stride
     for key, value in metadata.items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, json.dumps(value)
