@@ -12,7 +12,7 @@ SITE_BUDGET ?= laptop
 export PYTHON TORCH_INDEX OMP_NUM_THREADS JOBS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab dashboard test test-lowest check lint types format budgets gpu-check checkpoint standin race snapshots picture gallery benchmark ready instructor slides site clean
+.PHONY: help setup lab dashboard test test-lowest check lint types format budgets gpu-check checkpoint standin race snapshots picture gallery benchmark ready instructor slides playground site clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ instructor: setup ## build/instructor: solved notebooks and assignments for nbgr
 
 slides: setup ## build/instructor/slides: one deck a chapter, from its tagged cells
 	BLENDMASK_BUDGET=$(SITE_BUDGET) $(RUN) tools/make_instructor.py --slides
+
+playground: setup ## build/playground: BlendMask in the browser, for any static server; needs npm (PLAYGROUND_ARGS=--serve)
+	$(RUN) tools/make_playground.py $(PLAYGROUND_ARGS)
 
 site: setup ## build/site/html: the executed notebooks, guides and reference as pages (some 20 minutes at first)
 	BLENDMASK_BUDGET=$(SITE_BUDGET) $(RUN) tools/make_site.py $(SITE_ARGS)

@@ -65,7 +65,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 
 @functools.lru_cache(maxsize=200)
-def compressed(path: Path, changed: float) -> bytes:  # noqa: ARG001  # a new time, a new entry
+def compressed(path: Path, changed: float) -> bytes:  # a new time is a new entry
     """The file's content for `Content-Encoding: gzip`."""
     return gzip.compress(path.read_bytes(), compresslevel=6)
 

@@ -123,7 +123,8 @@ class About(NamedTuple):
 MODELS = {
     "small": About(
         "Toys (small)",
-        "This model has learned eight drawn shapes: 1.9 million weights, mask AP 75.6 on 200 new scenes.",
+        "This model has learned eight drawn shapes: 1.9 million weights, mask AP 75.6 on 200 new "
+        "scenes.",
         "This model has only ever seen drawn shapes. On a photograph it guesses.",
         0.4,
     ),
@@ -135,8 +136,8 @@ MODELS = {
     ),
     "photos": About(
         "Photographs (photos)",
-        "This model learned from only 470 photographs and finds badly: mask AP 5.3 on new ones, 12.6 for "
-        "large objects. It does not know what an object is called.",
+        "This model learned from only 470 photographs and finds badly: mask AP 5.3 on new ones, "
+        "12.6 for large objects. It does not know what an object is called.",
         "This model has only ever seen photographs, never a drawn shape.",
         0.4,
     ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import html
 import os
 import shutil
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import jupyter_server_mathjax
 import nbformat
+from make_playground import build as build_playground
 from site_links import find_dead_links
 from site_notebooks import execute, lead_to_pages, replace_widgets
 from sphinx.cmd.build import build_main
@@ -45,7 +47,7 @@ SEALED = ("weights/pickles.py",)
 SPHINX_OWN = ("_static", "_modules")
 GUIDES = (
     *("predicting", "models", "data", "labelling", "training", "evaluation", "export"),
-    *("ablations", "lab", "gallery", "gpu"),
+    *("ablations", "playground", "lab", "gallery", "gpu"),
 )
 LOOK_UP = ("glossary", "differences", "compared")
 
@@ -53,7 +55,11 @@ LOOK_UP = ("glossary", "differences", "compared")
 def main(arguments: list[str]) -> int:
     """Build, check the links, say where the site is; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--unexecuted", action="store_true", help="do not run the notebooks")
+    parser.add_argument(
+        "--unexecuted",
+        action="store_true",
+        help="do not run the notebooks, nor build the playground",
+    )
     parser.add_argument("--output", type=Path, default=BUILD / "html", help="folder of the site")
     options = parser.parse_args(arguments)
     source = write_source(BUILD / "source", runs_notebooks=not options.unexecuted)
@@ -66,6 +72,7 @@ def main(arguments: list[str]) -> int:
         return status
     mathjax = Path(jupyter_server_mathjax.__file__).parent / "static"
     shutil.copytree(mathjax, options.output / "_static" / "mathjax")
+    write_playground(options.output / "playground", is_built=not options.unexecuted)
     problems = find_dead_links(options.output, leaves_out=SPHINX_OWN)
     print("\n".join(problems) or f"the site is {options.output / 'index.html'}")
     return 1 if problems else 0
@@ -95,6 +102,23 @@ def write_source(folder: Path, *, runs_notebooks: bool) -> Path:
     _append(folder / "docs" / "ablations.md", _toctree("", tables))
     _append(folder / "index.md", contents(paths))
     return folder
+
+
+def write_playground(folder: Path, *, is_built: bool) -> None:
+    """The playground, or a page that says how to build it."""
+    reason = "It was left out of this copy of the site."
+    if is_built:
+        try:
+            build_playground(folder)
+        except RuntimeError as error:  # no npm, or no registry
+            reason = str(error)
+            print(f"the site has no playground: {reason}")
+        else:
+            return
+    folder.mkdir(exist_ok=True)
+    text = f"{html.escape(reason)} <code>make playground</code> builds it."
+    page = f'<!doctype html><html lang="en"><title>Playground</title><p>{text}</p></html>'
+    (folder / "index.html").write_text(page, encoding="utf-8")
 
 
 def contents(notebooks: list[Path]) -> str:

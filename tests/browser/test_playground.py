@@ -497,7 +497,8 @@ def test_the_tour_ticks_off_gestures_and_is_taken_up_where_it_was_left(page):
     steps = json.loads((ROOT / "playground" / "tour.json").read_text())["steps"]
     assert 8 <= len(steps) <= 12
     page.page.locator("#guide").click()
-    for number, step in enumerate(steps):
+    for number in range(len(steps)):
+        step = steps[number]
         page.settle()
         assert page.page.locator("#tour h2").text_content() == step["title"]
         assert page.page.locator(".lit:visible").count() > 0, step["title"]
