@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -250,7 +251,10 @@ def exported(name: str, checkpoint: Path, model: BlendMask) -> Path:
     file = BUILD / "explored" / f"{name}-{digest.hexdigest()[:16]}.onnx"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        export_onnx(model, file, precision="float16", explore=True)
+        with warnings.catch_warnings():
+            # torchvision's rule for NMS calls a function of torch by its old name.
+            warnings.simplefilter("ignore", FutureWarning)
+            export_onnx(model, file, precision="float16", explore=True)
     return file
 
 

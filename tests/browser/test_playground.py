@@ -16,7 +16,7 @@ from PIL import Image
 
 from blendmask_lite import load_model, shipped_checkpoint
 from blendmask_lite.boxes import clip_boxes
-from blendmask_lite.images import image_tensor, resize_for_test
+from blendmask_lite.images import read_image, resize_for_test
 from blendmask_lite.masks import mask_iou, paste_masks
 from blendmask_lite.model.merge import Assembler, Blender, WeightedSum, crop_bases
 
@@ -206,7 +206,7 @@ def assert_equal_to_the_package(numbers: dict) -> None:
 
 def test_the_page_finds_what_the_package_finds(page, built):
     numbers = page.numbers()
-    image = image_tensor(built / "pictures" / "twins.png")
+    image = read_image(built / "pictures" / "twins.png")
     [found] = load_model(shipped_checkpoint("small")).predict([image], score_threshold=0.4)
     shown = numbers["found"]
     assert shown["labels"] == found.labels.tolist()
@@ -230,7 +230,7 @@ def test_photographs_are_resized_as_the_package_does_and_said_to_be_unseen(page,
             return [H, W, ...pixels.map(value => value * 255)];
         }"""
     )
-    image = resize_for_test(image_tensor(built / "pictures" / "coffee.jpg"), 192, 320)
+    image = resize_for_test(read_image(built / "pictures" / "coffee.jpg"), 192, 320)
     assert shown[:2] == list(image.shape[1:])
     # Two decoders of JPEG and two orders of rounding.
     difference = np.abs(np.array(shown[2:]) - image.numpy().ravel())
