@@ -12,7 +12,7 @@ SITE_BUDGET ?= laptop
 export PYTHON TORCH_INDEX OMP_NUM_THREADS JOBS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab dashboard test test-lowest check lint types format budgets gpu-check checkpoint standin race snapshots picture gallery benchmark ready instructor slides playground site clean
+.PHONY: help setup lab dashboard test test-lowest check lint types format budgets gpu-check checkpoint standin race snapshots picture gallery benchmark ready instructor slides playground site bundle clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ playground: setup ## build/playground: BlendMask in the browser, for any static 
 
 site: setup ## build/site/html: the executed notebooks, guides and reference as pages (some 20 minutes at first)
 	BLENDMASK_BUDGET=$(SITE_BUDGET) $(RUN) tools/make_site.py $(SITE_ARGS)
+
+bundle: setup ## build/bundle: packages, notebooks and site in one folder, for a room without network
+	$(RUN) tools/make_bundle.py $(BUNDLE_ARGS)
 
 benchmark: setup ## time inference against torchvision's Mask R-CNN
 	$(RUN) benchmarks/inference.py

@@ -11,10 +11,10 @@ import shutil
 import subprocess
 import sys
 import threading
-import zipfile
 from pathlib import Path
 
 import pytest
+from stand_in_wheels import write_wheel
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -94,30 +94,13 @@ def test_card_is_what_its_driver_lists(monkeypatch, tmp_path, listed, found):
     assert setup.has_nvidia_card() is found
 
 
-def write_wheel(folder: Path, name: str, version: str, requires: str = "") -> None:
-    """A package with one module that says its version, in a folder that pip can read."""
-    info = f"{name}-{version}.dist-info"
-    about = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-    about += f"Requires-Dist: {requires}\n" if requires else ""
-    files = {
-        f"{name}.py": f'__version__ = "{version}"\n',
-        f"{info}/METADATA": about,
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    record = "".join(f"{each},,\n" for each in (*files, f"{info}/RECORD"))
-    folder.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
-        for path, text in {**files, f"{info}/RECORD": record}.items():
-            wheel.writestr(path, text)
-
-
 @pytest.mark.slow
 def test_pip_takes_a_matching_pair_from_an_index_on_this_machine(monkeypatch, tmp_path):
     """With torch and torchvision that are only their names: 9.1 has no torchvision that fits it."""
     index, venv = tmp_path / "whl" / "cpu", tmp_path / "course" / ".venv"
     write_wheel(index / "torch", "torch", "9.1+cpu")
     write_wheel(index / "torch", "torch", "9.0+cpu")
-    write_wheel(index / "torchvision", "torchvision", "9.0+cpu", requires="torch (==9.0)")
+    write_wheel(index / "torchvision", "torchvision", "9.0+cpu", requires=["torch (==9.0)"])
     for name in ("http_proxy", "https_proxy", "all_proxy", "PIP_FIND_LINKS", "TORCH_INDEX"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)

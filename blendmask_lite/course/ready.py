@@ -1,6 +1,6 @@
 """Is this machine ready for the course? Run it the day before: `make ready`.
 
-`python -m blendmask_lite.course.ready` does the same without make. It tries what a lesson needs:
+`python start.py ready` does the same without make. It tries what a lesson needs:
 the libraries, the trained model, a kernel with a widget, and JupyterLab's page.
 """
 
@@ -138,11 +138,12 @@ def open_lab() -> str:
             server.wait(timeout=30)
 
 
+SET_UP = "Set up again: `make setup`, or `python start.py setup`."
 STEPS = (
-    Step("libraries and the trained model", look_at_libraries, "Run `make setup` again."),
+    Step("libraries and the trained model", look_at_libraries, SET_UP),
     Step("memory and disk", look_at_space, "Close other programs, or free some space."),
-    Step("a kernel that draws a widget", run_cell, "Run `make clean`, then `make setup`."),
-    Step("JupyterLab", open_lab, "Try `make lab`; its last lines say what is wrong."),
+    Step("a kernel that draws a widget", run_cell, f"Delete the folder .venv. {SET_UP}"),
+    Step("JupyterLab", open_lab, "Start the lab; its last lines say what is wrong."),
 )
 
 if __name__ == "__main__":
