@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 from blendmask_lite.course.display import Note
-from blendmask_lite.course.exercises import chapter_exercises, chapters, find_exercise
+from blendmask_lite.course.exercises import chapters, find_exercise, notebook_exercises
 from blendmask_lite.course.instructor import (
     assignment_notebook,
     slides_notebook,
@@ -28,7 +28,9 @@ from site_links import find_dead_links  # noqa: E402
 
 PLANS, INDEX = ((ROOT / f"docs/instructors/{name}.md").read_text() for name in ("plans", "index"))
 CHAPTERS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
-WITH_EXERCISES = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if path.name[:2] in chapters()]
+WITH_EXERCISES = [
+    path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if notebook_exercises(path.stem)
+]
 each_chapter = pytest.mark.parametrize("path", WITH_EXERCISES, ids=lambda path: path.stem)
 
 
@@ -48,7 +50,7 @@ def test_solved_copy_has_every_solution_and_names_every_mistake(path):
     nbformat.validate(solved)
     assert json.dumps(notebook) == before  # the students' copy is as it was
     text = "\n".join(cell.source for cell in solved.cells if cell.cell_type == "markdown")
-    for exercise in chapter_exercises(path.name[:2]):
+    for exercise in notebook_exercises(path.stem):
         assert exercise.solution_cell in code_of(solved)
         assert all(wrong.message in text for wrong in exercise.wrong_answers)
     assert "raise NotImplementedError" not in code_of(solved)
@@ -79,7 +81,7 @@ def test_assignment_without_its_solutions_is_the_students_notebook(path):
             assert about["grade"] and about["locked"]
             assert 'status == "green"' in cell.source
             points[about["grade_id"]] = about["points"]
-    exercises = chapter_exercises(path.name[:2])
+    exercises = notebook_exercises(path.stem)
     assert solutions == len(exercises)
     assert points == {f"check-{e.id.replace('.', '-')}": e.difficulty for e in exercises}
 
@@ -212,7 +214,7 @@ def test_every_chapter_with_exercises_has_a_plan_that_they_fit_into():
         steps = re.findall(r"^- (\d+)-(\d+): (.*)$", plan, re.M)
         ends = [0] + [int(end) for _, end, _ in steps]
         assert [int(begin) for begin, _, _ in steps] == ends[:-1] and ends[-1] == total, number
-        exercises = {e.id: e.minutes for e in chapter_exercises(number)} if number > "00" else {}
+        exercises = {e.id: e.minutes for e in notebook_exercises(number)}
         named = set()
         for begin, end, text in steps:
             own = re.findall(r"\b(\d\d\.\d)\b(?= \()", text)

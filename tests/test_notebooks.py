@@ -19,7 +19,12 @@ from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 from widget_states import problems_of_play
 
-from blendmask_lite.course.exercises import chapter_exercises, chapters, find_exercise
+from blendmask_lite.course.exercises import (
+    all_exercises,
+    chapters,
+    find_exercise,
+    notebook_exercises,
+)
 from blendmask_lite.course.instructor import write_solutions
 from blendmask_lite.course.source import exercises_in
 
@@ -100,13 +105,18 @@ def test_notebook_is_as_the_course_wants_it(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_exercise_of_the_chapter_is_there_and_checked(path):
-    notebook, number = read(path), path.name[:2]
-    expected = [e.id for e in chapter_exercises(number)] if number in chapters() else []
+    notebook = read(path)
+    expected = [exercise.id for exercise in notebook_exercises(path.stem)]
     assert list(exercises_of(notebook)) == expected
     code = "\n".join(cell.source for cell in code_cells(notebook))
     assert all(f'check("{exercise_id}")' in code for exercise_id in expected)
-    if expected:
+    if path.name[:2] in chapters():
         assert 25 <= len(own_cells(notebook)) <= 45
+
+
+def test_every_exercise_is_in_a_notebook():
+    found = [exercise.id for path in NOTEBOOKS for exercise in notebook_exercises(path.stem)]
+    assert sorted(found) == [exercise.id for exercise in all_exercises()]
 
 
 BREAKS = {

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import nbformat
 
-from blendmask_lite.course.exercises import chapter_exercises
+from blendmask_lite.course.exercises import notebook_exercises
 from blendmask_lite.course.instructor import assignment_notebook, write_solutions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     nbgrader(python, "generate_assignment", name, "--create")
     released = COURSE / "release" / name / path.name
     assert "SOLUTION" not in released.read_text(encoding="utf-8")
-    exercises = chapter_exercises(path.name[:2])
+    exercises = notebook_exercises(path.stem)
     first = exercises[0]
     hand_in(released, "solves_all", {each.id for each in exercises})
     hand_in(released, "writes_nothing", set())

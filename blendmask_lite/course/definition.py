@@ -90,6 +90,7 @@ class Exercise:
     wrong_answers: tuple[WrongAnswer, ...]  # at least two
     hints: tuple[str, str, str]  # in three steps, from a question to almost the code
     result_axes: str = ""  # letters of a tensor's axes, "N, K, R, R"
+    appendix: str = ""  # the notebook that it is in, without suffix; by default the chapter's
     gradients: tuple[str, ...] = ()  # arguments whose gradients are compared, too
     # Largest difference that counts as equal, absolute or relative to the expected value.
     tolerance: float = 1e-4

@@ -156,7 +156,7 @@ class ProgressTable(Table):
         return [
             (
                 exercise.id,
-                exercise.title,
+                exercise.title + (" (appendix)" if exercise.appendix else ""),
                 "●" * exercise.difficulty + "○" * (5 - exercise.difficulty),
                 f"{exercise.minutes} min",
                 self._state(exercise),

@@ -8,6 +8,97 @@ from pycocotools import mask as coco_mask
 from torchvision.ops import RoIAlign, roi_align
 
 
+def pairwise_iou_in_plain_loops(found, true):
+    ious = torch.zeros(len(found), len(true))
+    for i, one in enumerate(found):
+        for j, other in enumerate(true):
+            union = int((one | other).sum())
+            if union:
+                ious[i, j] = int((one & other).sum()) / union
+    return ious
+
+
+def pairwise_iou_by_broadcasting(found, true):
+    both = (found[:, None] & true).sum(dim=(2, 3))
+    either = torch.logical_or(found[:, None], true).sum(dim=(2, 3))
+    return torch.where(either > 0, both / either, 0.0)
+
+
+def pairwise_iou_by_einsum(found, true):
+    shared = torch.einsum("dhw,nhw->dn", found.double(), true.double())
+    missed = torch.einsum("dhw,nhw->dn", (~found).double(), true.double())
+    extra = torch.einsum("dhw,nhw->dn", found.double(), (~true).double())
+    return (shared / (shared + missed + extra)).nan_to_num(0.0).float()
+
+
+def grade_image_in_plain_loops(found, true, is_crowd, threshold, area_range):
+    low, high = area_range
+    taken, verdicts = set(), []
+    for mask in found:
+        best = {False: (0.0, None), True: (0.0, None)}  # among those that count, and ignored ones
+        for j, other in enumerate(true):
+            if j in taken and not is_crowd[j]:
+                continue
+            shared = int((mask & other).sum())
+            whole = int(mask.sum()) if is_crowd[j] else int((mask | other).sum())
+            overlap = shared / whole if whole else 0.0
+            is_ignored = bool(is_crowd[j]) or not low <= int(other.sum()) <= high
+            if overlap >= threshold and overlap >= best[is_ignored][0]:
+                best[is_ignored] = overlap, j
+        if best[False][1] is not None:
+            taken.add(best[False][1])
+            verdicts.append(1)
+        elif best[True][1] is not None:
+            taken.add(best[True][1])
+            verdicts.append(-1)
+        else:
+            verdicts.append(0 if low <= int(mask.sum()) <= high else -1)
+    return torch.tensor(verdicts, dtype=torch.int64)
+
+
+def grade_image_by_sorting_candidates(found, true, is_crowd, threshold, area_range):
+    areas, true_areas = found.sum(dim=(1, 2)), true.sum(dim=(1, 2))
+    shared = (found[:, None] & true).sum(dim=(2, 3)).float()
+    whole = torch.where(is_crowd, areas[:, None], areas[:, None] + true_areas - shared)
+    overlaps = torch.where(whole > 0, shared / whole, 0.0)
+    counts = ~is_crowd & (true_areas >= area_range[0]) & (true_areas <= area_range[1])
+    is_of_size = (areas >= area_range[0]) & (areas <= area_range[1])
+    verdicts = 0 - (~is_of_size).long()
+    free = list(range(len(true)))
+    for i, row in enumerate(overlaps.tolist()):
+        order = sorted(free, key=lambda j: (bool(counts[j]), row[j], j), reverse=True)
+        fitting = [j for j in order if row[j] >= threshold]
+        if fitting:
+            verdicts[i] = 1 if counts[fitting[0]] else -1
+            free = [j for j in free if j != fitting[0] or is_crowd[j]]
+    return verdicts
+
+
+def grade_image_with_a_running_matrix(found, true, is_crowd, threshold, area_range):
+    """What cannot be taken is struck out of the matrix of overlaps."""
+    low, high = area_range
+    if not len(true) or not len(found):
+        sizes = found.sum(dim=(1, 2))
+        return torch.where((low <= sizes) & (sizes <= high), 0, -1)
+    one, other = (masks.flatten(1).double() for masks in (found, true))
+    shared = one @ other.mT
+    sizes, true_sizes = one.sum(dim=1), other.sum(dim=1)
+    unions = sizes[:, None] + true_sizes - shared
+    overlaps = shared / torch.where(is_crowd, sizes[:, None].expand_as(unions), unions).clamp(min=1)
+    ignored = is_crowd | ~((low <= true_sizes) & (true_sizes <= high))
+    overlaps[overlaps < threshold] = -torch.inf
+    overlaps = overlaps + torch.where(ignored, 0.0, 10.0)  # objects that count come first
+    verdicts = torch.where((low <= sizes) & (sizes <= high), 0, -1)
+    for i in range(len(found)):
+        best = overlaps[i].max()
+        if best > -torch.inf:
+            place = int((overlaps[i] == best).nonzero().max())
+            verdicts[i] = -1 if ignored[place] else 1
+            if not is_crowd[place]:
+                overlaps[:, place] = -torch.inf
+    return verdicts
+
+
 def polygon_mask_in_plain_loops(corners, size):
     height, width = size
     points = corners.tolist()

@@ -11,7 +11,7 @@ from importlib import import_module
 
 from blendmask_lite.course.definition import Exercise
 
-__all__ = ["all_exercises", "chapter_exercises", "find_exercise"]
+__all__ = ["all_exercises", "chapter_exercises", "find_exercise", "notebook_exercises"]
 
 
 def find_exercise(exercise_id: str) -> Exercise:
@@ -39,6 +39,14 @@ def chapter_exercises(chapter: str) -> tuple[Exercise, ...]:
     """The exercises of a chapter such as "09", in their order."""
     module = import_module(f"{__name__}.ch{chapter}")
     return tuple(module.EXERCISES)
+
+
+def notebook_exercises(stem: str) -> tuple[Exercise, ...]:
+    """The exercises in a notebook, by its name without suffix; none if it is not of the course."""
+    number = stem[:2]
+    if number in chapters():
+        return tuple(exercise for exercise in chapter_exercises(number) if not exercise.appendix)
+    return tuple(exercise for exercise in all_exercises() if exercise.appendix == stem)
 
 
 @cache

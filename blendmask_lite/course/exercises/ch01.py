@@ -1,211 +1,111 @@
-"""Exercises of chapter 01, objects as data: polygons, run lengths, crops of masks, sizes."""
+"""Exercises of chapter 01, objects as data: IoU, crops, sizes, grades; and of its appendix."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 
 import torch
-from matplotlib.path import Path
+from pycocotools import mask as coco_masks
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from torch import Generator, Tensor
 from torchvision.ops import roi_align
 
 from blendmask_lite.course.definition import Case, Exercise, WrongAnswer, task
-from blendmask_lite.datasets.coco_format import decode_masks, encode_masks, run_length
+from blendmask_lite.course.exercises.polygons_and_rle import POLYGON, RUNS
+from blendmask_lite.datasets.coco_format import encode_masks
 from blendmask_lite.evaluation.average_precision import evaluate_detections
 from blendmask_lite.masks import crop_masks
 
 __all__ = ["EXERCISES"]
 
 
-@task("01.1", "Fill a polygon", minutes=15, difficulty=3)
-def polygon_mask(corners: Tensor, size: tuple[int, int]) -> Tensor:
-    """Fill a polygon: the pixels whose center lies inside it.
+@task("01.1", "IoU of masks", minutes=10, difficulty=2)
+def pairwise_iou(found: Tensor, true: Tensor) -> Tensor:
+    """IoU of every found mask with every true one: intersection over union.
 
     Args:
-        corners: (P, 2) as (x, y), pixels; the last is joined to the first. P may be 0.
-        size: (H, W) of the image.
+        found: (D, H, W) bool; D may be 0.
+        true: (N, H, W) bool; N may be 0.
 
     Returns:
-        (H, W) bool. A center is inside if a ray from it to the right crosses the outline an odd
-        number of times.
+        (D, N) float32, 0 to 1; 0 if both masks are empty.
     """
-    # Step 1: the centers of all pixels, x as (W,) and y as (H, 1)
-    height, width = size
-    x, y = torch.arange(width) + 0.5, torch.arange(height)[:, None] + 0.5
-    # Step 2: the two ends of all sides as (P, 1, 1); the last side ends at the first corner
-    x0, y0 = corners.T[:, :, None, None]
-    x1, y1 = corners.roll(-1, dims=0).T[:, :, None, None]
-    # Step 3: which rows does a side cross, and at which x?
-    is_crossed = (y0 > y) != (y1 > y)
-    crossing = x0 + (y - y0) / (y1 - y0) * (x1 - x0)
-    # Step 4: count the crossings to the right of every center; an odd number means inside
-    return (is_crossed & (x < crossing)).sum(dim=0) % 2 == 1
+    # Step 1: a row of H * W numbers, 0 or 1, for every mask
+    found_rows, true_rows = found.flatten(1).float(), true.flatten(1).float()
+    # Step 2: pixels that the two masks of each pair share: (D, H * W) times (H * W, N)
+    shared = found_rows @ true_rows.T
+    # Step 3: both areas together count the shared pixels twice
+    union = found_rows.sum(dim=1)[:, None] + true_rows.sum(dim=1) - shared
+    # Step 4: divide, but not by 0
+    return shared / union.clamp(min=1)
 
 
-def coco_polygon(corners: Tensor, size: tuple[int, int]) -> Tensor:
-    """(H, W) bool: the polygon as the package reads it from an annotation file."""
-    polygons = [corners.flatten().tolist()] if len(corners) else []
-    return decode_masks([run_length(polygons, size)], size)[0]
+def _coco_iou(found: Tensor, true: Tensor, is_crowd: Tensor) -> Tensor:
+    """(D, N) by pycocotools; with a crowd, the share of the found mask that lies in it."""
+    runs = [encode_masks(masks) for masks in (found, true)]
+    if not len(found) or not len(true):
+        return torch.zeros(len(found), len(true))
+    return torch.from_numpy(coco_masks.iou(*runs, is_crowd.tolist())).float()
 
 
-def _polygon_cases(generator: Generator) -> list[Case]:
-    rectangle = torch.tensor([[1.0, 2.0], [5.0, 2.0], [5.0, 4.0], [1.0, 4.0]])
-    angle = [[1.0, 1.0], [7.0, 1.0], [7.0, 3.0], [3.0, 3.0], [3.0, 7.0], [1.0, 7.0]]
-    comb = torch.tensor([[1, 1], [3, 1], [3, 6], [5, 6], [5, 1], [7, 1], [7, 6], [9, 6], [9, 1]])
-    comb = torch.cat([comb, torch.tensor([[11, 1], [11, 7], [1, 7]])]).float()
-    pointed = torch.tensor([[1.0, 1.0], [8.75, 4.5], [1.0, 8.0]])
+def _reference_pairwise_iou(found: Tensor, true: Tensor) -> Tensor:
+    return _coco_iou(found, true, torch.zeros(len(true), dtype=torch.bool))
+
+
+def _iou_cases(generator: Generator) -> list[Case]:
+    left, right = (torch.zeros(1, 4, 6, dtype=torch.bool) for _ in range(2))
+    left[0, :, :4] = right[0, :, 2:] = True  # 8 pixels shared, 24 in the union
+    noise = torch.rand(5, 9, 7, generator=generator) < 0.4
+    nothing = torch.zeros(1, 4, 6, dtype=torch.bool)
     return [
-        Case("a rectangle of 4 x 2 pixels", rectangle, (5, 7)),
-        Case("the letter L upside down, 6 corners", torch.tensor(angle), (8, 9)),
-        Case("a triangle", _polygon(generator, 3), (20, 24)),
-        Case("a star of 8 corners", _polygon(generator, 8), (20, 24)),
-        Case("a comb: up to six crossings in a row", comb, (8, 14)),
-        Case("a corner at the height of pixel centers", pointed, (9, 10)),
-        Case("no corners", torch.zeros(0, 2), (4, 6)),
+        Case("two squares of 4 x 4 that share 2 columns: 8 / 24", left, right),
+        Case("three found, two true", noise[:3], noise[3:]),
+        Case("a mask and itself, an empty one, another", left, torch.cat([left, nothing, right])),
+        Case("an empty mask and another one", nothing, torch.cat([nothing, left])),
+        Case("one pixel, found", left[:, :1, :1], left[:, :1, :1]),
+        Case("nothing found", left[:0], torch.cat([left, right])),
+        Case("nothing there", torch.cat([left, right]), left[:0]),
     ]
 
 
-def _polygon(generator: Generator, num: int) -> Tensor:
-    """Corners around (12, 10) for which COCO's rule and the rule of the centers agree."""
-    y, x = torch.meshgrid(torch.arange(20) + 0.5, torch.arange(24) + 0.5, indexing="ij")
-    centers = torch.stack([x, y], dim=-1).flatten(0, 1).numpy()
-    while True:
-        turns = (torch.arange(num) + torch.rand(num, generator=generator)) / num * 2 * math.pi
-        radius = 4 + 5 * torch.rand(num, generator=generator)
-        offsets = torch.stack([turns.cos(), turns.sin()], dim=1) * radius[:, None]
-        corners = offsets + torch.tensor([12.0, 10.0])
-        inside = torch.from_numpy(Path(corners.numpy()).contains_points(centers))
-        if inside.view(20, 24).equal(coco_polygon(corners, (20, 24))):
-            return corners
-
-
-POLYGON = Exercise(
-    solution=polygon_mask,
-    reference=coco_polygon,
-    make_cases=_polygon_cases,
-    result_axes="H, W",
+IOU = Exercise(
+    solution=pairwise_iou,
+    reference=_reference_pairwise_iou,
+    make_cases=_iou_cases,
+    result_axes="D, N",
     wrong_answers=(
         WrongAnswer(
-            {"+ 0.5": "+ 0"},
-            "You tested the corners of the pixels. Pixel 0 covers 0 to 1, its center is at 0.5.",
+            {" - shared\n": "\n"},
+            "The sum of both areas counts the shared pixels twice. The union counts them once.",
         ),
         WrongAnswer(
-            {"(y0 > y) != (y1 > y)": "(y0 - y) * (y1 - y) <= 0"},
-            "A ray through a corner crosses two sides there. Count only one end of every side, the "
-            "upper or the lower one.",
+            {"shared / union": "2 * shared / (union + shared)"},
+            "This is the Dice coefficient: twice the intersection, divided by the sum of both "
+            "areas. IoU divides the intersection by the union.",
         ),
         WrongAnswer(
-            {"corners": "corners.flip(1)"},
-            "x and y are exchanged: corners are (x, y), but a mask has its rows (y) first.",
+            {"shared / union": "shared / true_rows.sum(dim=1)"},
+            "You divided by the area of the true mask. A found mask that covers the whole image "
+            "would be perfect.",
         ),
         WrongAnswer(
-            {
-                "is_crossed & (x < crossing)": "(x1 - x0) * (y - y0) <= (y1 - y0) * (x - x0)",
-                "% 2 == 1": "== 0",
-            },
-            "To be on the same side of all edges is enough for convex polygons only, and the L has "
-            "a notch. Count the crossings of a ray instead.",
-        ),
-        WrongAnswer(
-            {
-                "is_crossed & (x < crossing)": "x0 < x",
-                "sum(dim=0)": "any(0)",
-                "% 2 == 1": "& (x < x0).any(0) & (y0 < y).any(0) & (y < y0).any(0)",
-            },
-            "This fills the polygon's box.",
+            {"union.clamp(min=1)": "(union + 1)"},
+            "You added 1 to the union, to avoid dividing by 0. That makes every IoU too small. "
+            "Only an empty union needs it.",
         ),
     ),
     hints=(
-        "A side crosses a row if one of its ends is above the row's center and one is not.",
-        "Where? While y goes from y0 to y1, x goes from x0 to x1 at a constant rate.",
-        "(y0 > y) != (y1 > y) and x < x0 + (y - y0) / (y1 - y0) * (x1 - x0), added up.",
+        "How many pixels do two masks share? What is the product of two numbers that are 0 or 1?",
+        "masks.flatten(1).float() has the shape (N, H * W); a matrix product sums over pixels.",
+        "shared = found_rows @ true_rows.T; the union is area + area - shared, at least 1.",
     ),
 )
 
 
-@task("01.2", "Decode run lengths", minutes=10, difficulty=2)
-def decode_runs(counts: Tensor, size: tuple[int, int]) -> Tensor:
-    """Turn COCO's run lengths into a mask.
-
-    Args:
-        counts: (P,) int64 lengths of runs of 0, 1, 0, 1, ..., beginning with 0. They go down the
-            first column, then down the second, and so on, and add up to H * W.
-        size: (H, W) of the image.
-
-    Returns:
-        (H, W) bool.
-    """
-    # Step 1: the value of every run: 0, 1, 0, 1, ...
-    values = torch.arange(len(counts)) % 2 == 1
-    # Step 2: as many copies of each as its length, one after the other
-    pixels = values.repeat_interleave(counts)
-    # Step 3: W columns of H pixels, then rows first
-    height, width = size
-    return pixels.view(width, height).T
-
-
-def _reference_decode_runs(counts: Tensor, size: tuple[int, int]) -> Tensor:
-    segmentation = {"size": list(size), "counts": counts.tolist()}
-    return decode_masks([run_length(segmentation, size)], size)[0]
-
-
-def _runs_cases(generator: Generator) -> list[Case]:
-    noise = torch.rand(9, 14, generator=generator) < 0.4
-    blocks = (torch.rand(3, 4, generator=generator) < 0.5).repeat_interleave(5, 0)
-    first = blocks.repeat_interleave(4, 1)
-    first[0, 0] = True  # so that the first run, of zeros, has the length 0
-    return [
-        Case("4 rows, 3 columns", torch.tensor([1, 2, 5, 3, 1]), (4, 3)),
-        Case("noise, 9 x 14", _runs(noise), (9, 14)),
-        Case("the first pixel belongs to the mask, 15 x 16", _runs(first), (15, 16)),
-        Case("an empty mask: one run", torch.tensor([30]), (5, 6)),
-    ]
-
-
-def _runs(mask: Tensor) -> Tensor:
-    pixels = torch.cat([torch.zeros(1, dtype=torch.bool), mask.T.flatten()])
-    counts = torch.unique_consecutive(pixels, return_counts=True)[1]
-    counts[0] -= 1  # the 0 put in front
-    return counts
-
-
-def _runs_as_starts_and_lengths(counts: Tensor, size: tuple[int, int]) -> Tensor:
-    pixels = torch.zeros(size[0] * size[1], dtype=torch.bool)
-    starts, lengths = counts[0 : len(counts) // 2 * 2 : 2], counts[1::2]
-    for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
-        pixels[start : start + length] = True
-    return pixels.view(size[1], size[0]).T
-
-
-RUNS = Exercise(
-    solution=decode_runs,
-    reference=_reference_decode_runs,
-    make_cases=_runs_cases,
-    result_axes="H, W",
-    wrong_answers=(
-        WrongAnswer(
-            {"pixels.view(width, height).T": "pixels.view(size)"},
-            "You went along the rows. COCO goes down the columns, as MATLAB stores matrices.",
-        ),
-        WrongAnswer(
-            {"% 2 == 1": "% 2 == 0"},
-            "Inside and outside are exchanged: the first run is of zeros, and its length is 0 if "
-            "the first pixel belongs to the mask.",
-        ),
-        WrongAnswer(
-            _runs_as_starts_and_lengths,
-            "All counts are lengths. Pairs of start and length are another format.",
-        ),
-    ),
-    hints=(
-        "Which value does the first run have, and which the second?",
-        "repeat_interleave copies entry i of a tensor counts[i] times.",
-        "A view as (W, H) has a column of the mask in each row; .T makes it (H, W).",
-    ),
-)
-
-
-@task("01.3", "Crop and resize a mask to R x R", minutes=10, difficulty=3)
+@task("01.2", "Crop and resize a mask to R x R", minutes=10, difficulty=3)
 def crop_and_resize(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
     """Crop every mask along its box and resize it to R x R: the target of a mask head.
 
@@ -284,7 +184,7 @@ CROP = Exercise(
 )
 
 
-@task("01.4", "Small, medium, large", minutes=5, difficulty=1)
+@task("01.3", "Small, medium, large", minutes=5, difficulty=1)
 def size_groups(areas: Tensor) -> Tensor:
     """Which of COCO's three AP numbers by size each object counts for.
 
@@ -356,4 +256,256 @@ SIZES = Exercise(
 )
 
 
-EXERCISES = (POLYGON, RUNS, CROP, SIZES)
+@task("01.4", "Grade an image as COCO does", minutes=30, difficulty=5)
+def grade_image(
+    found: Tensor,
+    true: Tensor,
+    is_crowd: Tensor,
+    threshold: float,
+    area_range: tuple[float, float],
+) -> Tensor:
+    """Which detections of one image and class are right, which are wrong, and which do not count.
+
+    A true object is ignored if it is a crowd, or if its area is outside the range. From the best
+    detection to the worst, each takes one object that it overlaps by at least the threshold: the
+    one that it overlaps most (the last of equals), and an ignored one only if there is no other.
+    An object is taken once; a crowd can be taken again and again.
+
+    Args:
+        found: (D, H, W) bool, masks by falling score; D may be 0.
+        true: (N, H, W) bool; N may be 0.
+        is_crowd: (N,) bool. With a crowd, the overlap is the share of the *detection* inside it.
+        threshold: least overlap; the IoU of the masks for everything but crowds.
+        area_range: least and largest area, pixels; both ends belong to the range.
+
+    Returns:
+        (D,) int64: 1 (right) if it took an object that counts, -1 (does not count) if it took an
+        ignored one, or none while its own area is outside the range, and 0 (wrong) otherwise.
+    """
+    # Step 1: overlaps (D, N): your own IoU, but the share of the detection for crowds
+    areas, true_areas = found.flatten(1).sum(dim=1), true.flatten(1).sum(dim=1)
+    shared = found.flatten(1).float() @ true.flatten(1).float().T
+    shares = shared / areas[:, None].clamp(min=1)
+    overlaps = torch.where(is_crowd, shares, pairwise_iou(found, true))
+    # Step 2: which objects and which detections are outside the range of areas?
+    low, high = area_range
+    is_ignored = is_crowd | (true_areas < low) | (true_areas > high)
+    is_outside = (areas < low) | (areas > high)
+    # Step 3: one detection after the other takes an object, if possible one that counts
+    is_free = torch.ones(len(true), dtype=torch.bool)
+    verdicts = torch.where(is_outside, -1, 0)
+    for index, overlap in enumerate(overlaps):
+        can_take = (overlap >= threshold) & (is_free | is_crowd)
+        preferred = can_take & ~is_ignored
+        if can_take.any():
+            wanted = preferred if preferred.any() else can_take
+            taken = int(torch.where(wanted, overlap, -1.0).flip(0).argmax())
+            taken = len(true) - 1 - taken  # the last of equals
+            is_free[taken] = False
+            verdicts[index] = -1 if is_ignored[taken] else 1
+    return verdicts
+
+
+def _reference_grade_image(
+    found: Tensor,
+    true: Tensor,
+    is_crowd: Tensor,
+    threshold: float,
+    area_range: tuple[float, float],
+) -> Tensor:
+    """Ask pycocotools, which papers are graded by."""
+    size = {"id": 1, "height": found.shape[1], "width": found.shape[2]}
+    common = {"image_id": 1, "category_id": 1}
+    objects = [
+        common | {"id": 1 + index, "segmentation": run, "area": int(mask.sum())}
+        for index, (run, mask) in enumerate(zip(encode_masks(true), true, strict=True))
+    ]
+    objects = [
+        entry | {"iscrowd": int(crowd), "bbox": [0, 0, 1, 1]}
+        for entry, crowd in zip(objects, is_crowd.tolist(), strict=True)
+    ]
+    results = [
+        common | {"segmentation": run, "score": 1 - 0.001 * index}
+        for index, run in enumerate(encode_masks(found))
+    ]
+    if not results:
+        return torch.zeros(0, dtype=torch.int64)
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints a lot
+        truth = COCO()
+        truth.dataset = {"info": {}, "images": [size], "annotations": objects}
+        truth.dataset["categories"] = [{"id": 1, "name": "object"}]
+        truth.createIndex()
+        evaluation = COCOeval(truth, truth.loadRes(results), "segm")
+        evaluation.params.iouThrs = [threshold]
+        evaluation.params.areaRng = [list(area_range)]
+        evaluation.params.areaRngLbl = ["own"]
+        evaluation.params.maxDets = [len(results)]
+        evaluation.evaluate()
+    [graded] = evaluation.evalImgs
+    is_right = torch.from_numpy(graded["dtMatches"][0] > 0)
+    does_not_count = torch.from_numpy(graded["dtIgnore"][0].astype(bool))
+    return torch.where(does_not_count, -1, is_right.long())
+
+
+ANY_AREA = (0.0, math.inf)
+
+
+def _grade_cases(generator: Generator) -> list[Case]:
+    none = torch.zeros(0, 8, 12, dtype=torch.bool)
+    alone, no_crowd = torch.tensor([False]), torch.tensor([False, False])
+    square = _rectangles((2, 2, 4, 4))
+    pair = _rectangles((0, 0, 4, 4), (4, 0, 4, 4))
+    crowd = _rectangles((0, 0, 12, 8), (0, 0, 3, 3))
+    with_crowd = torch.tensor([True, False])
+    inside = _rectangles((0, 0, 3, 3), (1, 0, 3, 3), (5, 5, 3, 3), (8, 1, 2, 2))
+    noise = _rectangles(*_random_rectangles(generator, 9))
+    crowds = torch.rand(4, generator=generator) < 0.4
+    return [
+        Case(
+            "4 x 5 pixels: one object found, found again, and hardly found",
+            _rectangles((0, 0, 2, 4), (0, 0, 2, 3), (1, 0, 3, 4))[:, :4, :5],
+            _rectangles((0, 0, 2, 4))[:, :4, :5],
+            alone,
+            0.5,
+            ANY_AREA,
+        ),
+        Case(
+            "the second best object is still free",
+            _rectangles((0, 0, 4, 4), (1, 0, 4, 4)),
+            _rectangles((0, 0, 4, 4), (2, 0, 4, 4)),
+            no_crowd,
+            0.5,
+            ANY_AREA,
+        ),
+        Case("exactly on the threshold", pair[:1], _rectangles((0, 0, 4, 2)), alone, 0.5, ANY_AREA),
+        Case("a crowd, and an object in it", inside, crowd, with_crowd, 0.5, ANY_AREA),
+        Case(
+            "half of a find lies in a crowd",
+            _rectangles((2, 0, 4, 4), (3, 0, 4, 4)),
+            _rectangles((0, 0, 4, 8)),
+            torch.tensor([True]),
+            0.5,
+            ANY_AREA,
+        ),
+        Case(
+            "only areas up to 9: one object counts, a larger one does not",
+            _rectangles((0, 0, 3, 3), (5, 0, 4, 4), (5, 5, 2, 2), (8, 5, 4, 3), (5, 0, 4, 3)),
+            _rectangles((0, 0, 3, 3), (5, 0, 4, 4)),
+            no_crowd,
+            0.5,
+            (0.0, 9.0),
+        ),
+        Case(
+            "only areas from 9 to 16",
+            _rectangles((0, 0, 3, 3), (0, 4, 4, 4), (8, 0, 2, 4), (4, 0, 3, 3), (6, 4, 4, 4)),
+            _rectangles((0, 0, 3, 3), (0, 4, 4, 4), (8, 0, 2, 4)),
+            torch.tensor([False, False, False]),
+            0.75,
+            (9.0, 16.0),
+        ),
+        Case(
+            "an ignored object overlaps more than one that counts",
+            _rectangles((0, 0, 4, 3), (0, 0, 4, 3)),
+            _rectangles((0, 0, 4, 3), (0, 0, 4, 4)),
+            no_crowd,
+            0.5,
+            (13.0, 20.0),
+        ),
+        Case(
+            "equal overlaps: the last object is taken, the first is left",
+            _rectangles((2, 0, 4, 4), (0, 0, 5, 4)),
+            _rectangles((1, 0, 4, 4), (3, 0, 4, 4)),
+            no_crowd,
+            0.5,
+            ANY_AREA,
+        ),
+        Case(
+            "five finds, four objects, some of them crowds",
+            noise[:5],
+            noise[5:],
+            crowds,
+            0.25,
+            ANY_AREA,
+        ),
+        Case(
+            "the same, of 12 pixels or more", noise[:5], noise[5:], crowds, 0.25, (12.0, math.inf)
+        ),
+        Case("one pixel in a crowd", _rectangles((3, 3, 1, 1)), square, ~alone, 0.75, ANY_AREA),
+        Case("nothing found", none, square, alone, 0.5, ANY_AREA),
+        Case("nothing there", pair, none, alone[:0], 0.5, (0.0, 15.0)),
+    ]
+
+
+def _rectangles(*boxes: tuple[int, int, int, int]) -> Tensor:
+    """(N, 8, 12) bool: filled rectangles given by x, y, width and height, pixels."""
+    masks = torch.zeros(len(boxes), 8, 12, dtype=torch.bool)
+    for mask, (x, y, width, height) in zip(masks, boxes, strict=True):
+        mask[y : y + height, x : x + width] = True
+    return masks
+
+
+def _random_rectangles(generator: Generator, num: int) -> list[tuple[int, int, int, int]]:
+    def draw(low: int, high: int) -> list[int]:
+        return torch.randint(low, high, (num,), generator=generator).tolist()
+
+    return list(zip(draw(0, 7), draw(0, 4), draw(3, 6), draw(3, 5), strict=True))
+
+
+GRADE = Exercise(
+    solution=grade_image,
+    reference=_reference_grade_image,
+    make_cases=_grade_cases,
+    result_axes="D",
+    wrong_answers=(
+        WrongAnswer(
+            {
+                "torch.where(is_crowd, shares, pairwise_iou(found, true))": (
+                    "pairwise_iou(found, true)"
+                )
+            },
+            "A crowd is much larger than one object, so their IoU is small. With a crowd, ask "
+            "which share of the detection lies in it.",
+        ),
+        WrongAnswer(
+            {" & (is_free | is_crowd)": ""},
+            "An object is taken once. A second find of it is wrong, unless it overlaps another "
+            "object that is still free.",
+        ),
+        WrongAnswer(
+            {"is_free | is_crowd": "is_free"},
+            "A crowd holds many objects, so it can be taken again and again.",
+        ),
+        WrongAnswer(
+            {"preferred if preferred.any() else can_take": "can_take"},
+            "An object that counts comes first, even if an ignored one overlaps more.",
+        ),
+        WrongAnswer(
+            {"torch.where(is_outside, -1, 0)": "torch.zeros(len(found), dtype=torch.int64)"},
+            "A detection that takes nothing is wrong only if its own area is in the range. A large "
+            "one is no mistake among small objects.",
+        ),
+        WrongAnswer(
+            {"is_ignored = is_crowd |": "is_ignored = is_crowd & False |"},
+            "A detection in a crowd is neither right nor wrong: it does not count.",
+        ),
+        WrongAnswer(
+            {
+                "can_take = (overlap >= threshold) & (is_free | is_crowd)": (
+                    "can_take = (overlap >= threshold) & (is_free | is_crowd) & "
+                    "(overlap == overlap.sort().values[-1:])"
+                )
+            },
+            "You looked only at the object with the largest overlap of all. If that is taken, a "
+            "detection takes the best one that is still free.",
+        ),
+    ),
+    hints=(
+        "Which objects may a detection take: by overlap, and by who has taken them before?",
+        "Loop over detections only. Keep (N,) bool of what is free; a crowd is always free.",
+        "Two sets of candidates: those that count, and all. Take the argmax of torch.where(wanted, "
+        "overlap, -1.0) over the first that is not empty. Start with -1 outside the range, else 0.",
+    ),
+)
+
+
+EXERCISES = (IOU, CROP, SIZES, GRADE, POLYGON, RUNS)
