@@ -18,7 +18,7 @@ from PIL import Image
 
 from blendmask_lite import BlendMask, load_model, shipped_checkpoint
 from blendmask_lite.datasets.coco import CocoDataset
-from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.datasets.shapes import ShapesDataset, draw_shapes
 from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.figures import (
     attentions_figure,
@@ -42,6 +42,7 @@ from blendmask_lite.research import (
     look_at_objects,
     score_bases,
     score_oracles,
+    untrained_model,
     untrained_scores,
 )
 from blendmask_lite.research.matching import bases_of, compare_checkpoints
@@ -50,6 +51,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "docs" / "images" / "gallery"
 SCENE = 20  # of seed 7: touching objects of several classes
 NUM_SCORED = 60  # images that bases are scored on
 NUM_EVALUATED = 12  # images of the knock-outs and oracles
+NUM_MATCHED = 20  # images that bases are matched on
 NUM_SEARCHED = 24  # images that hard objects are chosen from
 PHOTOGRAPH = "opera"  # of data/photos
 MOST_BYTES = 2_000_000  # of all pictures together
@@ -58,7 +60,7 @@ MOST_BYTES = 2_000_000  # of all pictures together
 def main(arguments: list[str]) -> None:
     folder = Path(arguments[0]) if arguments else FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    model = load_model(shipped_checkpoint())
+    model = load_model(shipped_checkpoint("small"))
     total = 0
     contents = chain(
         ((f"{name}.png", small_png(figure)) for name, figure in gallery(model)),
@@ -74,7 +76,7 @@ def main(arguments: list[str]) -> None:
 
 @torch.no_grad()
 def gallery(model: BlendMask) -> Iterator[tuple[str, Figure]]:
-    dataset = ShapesDataset(NUM_SCORED, seed=7)
+    dataset = draw_shapes(NUM_SCORED, seed=7, size=model.inference.test_size)
     sample = dataset.load(SCENE)
     objects = look_at_objects(model, sample)
     K, M = model.config.num_bases, model.config.attention_size
@@ -133,19 +135,15 @@ def photographs() -> Iterator[tuple[str, Figure]]:
 
 
 def two_checkpoints(model: BlendMask, dataset: ShapesDataset) -> Figure:
-    """The shipped model beside itself with its bases in another order and noise on its weights."""
-    other = load_model(shipped_checkpoint())
-    order = torch.tensor([2, 0, 3, 1])
-    last = other.bottom.state_dict()
-    name = [key for key in last if key.endswith("weight")][-1]
-    for key in (name, name.removesuffix("weight") + "bias"):
-        if key in last:
-            last[key].copy_(last[key][order].clone())
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(last[name].shape, generator=generator)
-    last[name] += 0.5 * last[name].std() * noise
-    images = [dataset.load(index).image for index in range(10)]
+    """The bases of shapes, and below them those of the model that learned from photographs."""
+    other = load_model(shipped_checkpoint("photos"))
+    images = [dataset.load(index).image for index in range(NUM_MATCHED)]
     matching = compare_checkpoints(model, other, images)
+    null = [compare_checkpoints(model, untrained_model(other, seed), images) for seed in range(5)]
+    print(
+        f"mean r of the partners: {matching.correlations.mean():.2f}; "
+        f"of random networks at most {max(each.correlations.mean() for each in null):.2f}"
+    )
     image = dataset.load(SCENE).image
     return matched_bases_figure(
         image,
@@ -153,7 +151,7 @@ def two_checkpoints(model: BlendMask, dataset: ShapesDataset) -> Figure:
         bases_of(other, image),
         order=matching.order,
         correlations=matching.correlations,
-        names=("shipped", "shuffled, noisy"),
+        names=("shapes", "photographs"),
     )
 
 

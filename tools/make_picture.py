@@ -1,4 +1,4 @@
-"""Draws docs/images/overview.png, the README's picture, from the shipped checkpoint.
+"""Draws docs/images/overview.png, the README's picture, from the model `small`.
 
 Usage: python tools/make_picture.py [FILE]
 """
@@ -13,20 +13,21 @@ import torch
 from PIL import Image
 
 from blendmask_lite import load_model, shipped_checkpoint
-from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.datasets.shapes import draw_shapes
 from blendmask_lite.figures import overview_figure
 from blendmask_lite.files import write_atomically
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "images" / "overview.png"
 SCENE = 20  # of seed 7: touching objects of several classes
-MOST_BYTES = 300_000
+MOST_BYTES = 400_000
 
 
 @torch.no_grad()
 def main(arguments: list[str]) -> None:
     target = Path(arguments[0]) if arguments else TARGET
-    model = load_model(shipped_checkpoint())
-    image = ShapesDataset(SCENE + 1, seed=7).load(SCENE).image
+    model = load_model(shipped_checkpoint("small"))
+    scenes = draw_shapes(SCENE + 1, seed=7, size=model.inference.test_size)
+    image = scenes.load(SCENE).image
     found = model.predict([image], score_threshold=0.3)[0]
     output = model([image])
     index = torch.stack([torch.zeros_like(found.location_index), found.location_index], dim=1)
