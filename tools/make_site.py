@@ -1,8 +1,9 @@
 """Builds the static site from notebooks, docs and docstrings, without a network: `make site`.
 
-Usage: python tools/make_site.py [--unexecuted] [--output FOLDER]
+Usage: python tools/make_site.py [--draft] [--output FOLDER]
 
-BLENDMASK_BUDGET says how much the notebooks compute. --unexecuted takes them as they are.
+BLENDMASK_BUDGET says how much the notebooks compute. --draft takes them as they are, and leaves out
+the pages of source code, which are most of the pages.
 """
 
 from __future__ import annotations
@@ -56,23 +57,23 @@ def main(arguments: list[str]) -> int:
     """Build, check the links, say where the site is; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--unexecuted",
+        "--draft",
         action="store_true",
-        help="do not run the notebooks, nor build the playground",
+        help="notebooks as they are, no source code, no playground",
     )
     parser.add_argument("--output", type=Path, default=BUILD / "html", help="folder of the site")
     options = parser.parse_args(arguments)
-    source = write_source(BUILD / "source", runs_notebooks=not options.unexecuted)
+    source = write_source(BUILD / "source", runs_notebooks=not options.draft)
     shutil.rmtree(options.output, ignore_errors=True)
-    strictly = ("-q", "-W", "--keep-going")
-    status = build_main(
-        ["-b", "html", *strictly, "-d", str(BUILD / "trees"), str(source), str(options.output)]
-    )
+    how = ["-b", "html", "-q", "-W", "--keep-going", "-d", str(BUILD / "trees")]
+    if options.draft:
+        how += ["-t", "draft"]
+    status = build_main([*how, str(source), str(options.output)])
     if status:
         return status
     mathjax = Path(jupyter_server_mathjax.__file__).parent / "static"
     shutil.copytree(mathjax, options.output / "_static" / "mathjax")
-    write_playground(options.output / "playground", is_built=not options.unexecuted)
+    write_playground(options.output / "playground", is_built=not options.draft)
     problems = find_dead_links(options.output, leaves_out=SPHINX_OWN)
     print("\n".join(problems) or f"the site is {options.output / 'index.html'}")
     return 1 if problems else 0

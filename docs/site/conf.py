@@ -17,10 +17,11 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
     "sphinx.ext.mathjax",
     "sphinx_copybutton",
 ]
+if not tags.has("draft"):  # noqa: F821  # Sphinx defines it
+    extensions.append("sphinx.ext.viewcode")
 
 # Pages
 myst_enable_extensions = ["dollarmath", "amsmath"]

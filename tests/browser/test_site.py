@@ -17,9 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The site with notebooks as they are: `make site` itself runs them."""
+    """The site without outputs and source code: `make site` itself has both."""
     html = tmp_path_factory.mktemp("site") / "html"
-    tool = [sys.executable, str(ROOT / "tools" / "make_site.py"), "--unexecuted"]
+    tool = [sys.executable, str(ROOT / "tools" / "make_site.py"), "--draft"]
     built = subprocess.run(
         [*tool, "--output", str(html)], capture_output=True, text=True, timeout=900
     )
