@@ -59,6 +59,7 @@ PLACES = ("root", "weights", "backbone_weights")  # files and folders, or specia
 SETTINGS = (
     *("accumulate", "optimizer", "learning_rate", "warmup_iterations", "clip_norm", "seed"),
     *("precision", "evaluate_every", "checkpoint_every", "patience", "max_size", "jitter"),
+    *("copy_paste", "color_jitter"),
 )
 
 

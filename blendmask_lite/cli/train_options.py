@@ -103,6 +103,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="large-scale jitter, such as 0.1,2: enlarge by a factor from this range, then cut or "
         "pad to a square with a side of --size",
     )
+    data.add_argument(
+        "--copy-paste",
+        type=float,
+        metavar="P",
+        help="paste some objects of another image into this share of the images, such as 0.5",
+    )
+    data.add_argument(
+        "--color-jitter",
+        type=float,
+        metavar="X",
+        help="change brightness, contrast and saturation by factors from 1 - X to 1 + X",
+    )
     data.add_argument("--no-flip", action="store_true", help="no mirrored images")
     schedule = parser.add_argument_group("schedule, by default the preset's own")
     schedule.add_argument(

@@ -145,23 +145,35 @@ def load_sample(
     dataset: TrainingDataset,
     transform: Callable[[Sample, random.Random], Sample],
     *,
+    mix: Callable[[Sample, Sample, random.Random], Sample] | None = None,
+    mix_share: float = 0.5,
     mask_size: int | None = None,
 ) -> Callable[[int, random.Random], Sample]:
     """Make the function (index, generator) -> augmented sample, from which training draws.
 
-    If `mask_size` (R) is given, the samples are `compact`; otherwise they keep whole masks.
+    Args:
+        dataset: to draw from.
+        transform: of a single sample.
+        mix: of a sample and another one, both transformed, such as `paste_objects`.
+        mix_share: probability that a sample is mixed with a random other one.
+        mask_size: R; the samples are then `compact`. By default they keep whole masks.
     """
-    return partial(_load_sample, dataset, transform, mask_size)
+    return partial(_load_sample, dataset, transform, mix, mix_share, mask_size)
 
 
 def _load_sample(
     dataset: TrainingDataset,
     transform: Callable[[Sample, random.Random], Sample],
+    mix: Callable[[Sample, Sample, random.Random], Sample] | None,
+    mix_share: float,
     mask_size: int | None,
     index: int,
     generator: random.Random,
 ) -> Sample:
     sample = transform(dataset.load(index), generator)
+    if mix is not None and generator.random() < mix_share:
+        other = dataset.load(generator.randrange(len(dataset)))
+        sample = mix(sample, transform(other, generator), generator)
     return sample if mask_size is None else compact(sample, mask_size)
 
 

@@ -1,4 +1,4 @@
-"""Transforms of samples between the data set and the model: resize, flip, crop, permute colours.
+"""Transforms of samples between the data set and the model: resize, flip, crop, colours, pasting.
 
 Chapter 12. A random crop never loses all objects of an image.
 """
@@ -13,19 +13,26 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms.v2.functional import (
+    adjust_brightness,
+    adjust_contrast,
+    adjust_saturation,
+)
 
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.images import resize_image, resized_size
 from blendmask_lite.masks import mask_boxes
-from blendmask_lite.structures import UNLABELLED
+from blendmask_lite.structures import UNLABELLED, Target
 
 __all__ = [
     "TrainTransform",
+    "change_colors",
     "crop_sample",
     "draw_window",
     "flip_horizontally",
     "jitter_scale",
     "pad_sample",
+    "paste_objects",
     "permute_channels",
     "resize_sample",
 ]
@@ -35,7 +42,7 @@ GREY = 128  # of padded pixels
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTransform:
-    """Random crop, multi-scale resizing, flip and colour permutation of training samples.
+    """Random crop, multi-scale resizing, flip and change of colours of training samples.
 
     The result depends only on the sample and the generator passed in, so that a training can be
     continued bit by bit. CONTRIBUTING.md says why these are not torchvision's transforms ("The
@@ -45,6 +52,8 @@ class TrainTransform:
         train_sizes: shorter sides to draw from, pixels.
         max_size: longest side allowed, pixels; unused with `jitter`.
         flip: exchange left and right in half of the samples.
+        color_jitter: largest change of brightness, contrast and saturation, see `change_colors`;
+            None for no change.
         channel_permutation: shuffle the colour channels, so that colour says nothing about class.
         crop: smallest share of height and of width that a random window keeps; None for no window.
         jitter: smallest and largest scale for `jitter_scale`, which replaces crop and resizing; the
@@ -54,6 +63,7 @@ class TrainTransform:
     train_sizes: tuple[int, ...]
     max_size: int
     flip: bool = True
+    color_jitter: float | None = None
     channel_permutation: bool = False
     crop: float | None = None
     jitter: tuple[float, float] | None = None
@@ -75,6 +85,9 @@ class TrainTransform:
             sample = resize_sample(sample, resized_size((height, width), shorter, self.max_size))
         if self.flip and generator.random() < 0.5:
             sample = flip_horizontally(sample)
+        if self.color_jitter is not None:
+            least, most = 1 - self.color_jitter, 1 + self.color_jitter
+            sample = change_colors(sample, *(generator.uniform(least, most) for _ in range(3)))
         if self.channel_permutation:
             order = [0, 1, 2]
             generator.shuffle(order)
@@ -162,6 +175,59 @@ def permute_channels(sample: Sample, order: Sequence[int]) -> Sample:
     if sorted(order) != [0, 1, 2]:
         raise ValueError(f"order = {list(order)}: must be a permutation of 0, 1, 2")
     return replace(sample, image=sample.image[list(order)])
+
+
+def change_colors(sample: Sample, brightness: float, contrast: float, saturation: float) -> Sample:
+    """The sample with its colours multiplied by factors; 1 changes nothing.
+
+    Args:
+        sample: its image is changed.
+        brightness: factor of all values.
+        contrast: factor of the differences from the mean grey of the image.
+        saturation: factor of the differences from the pixel's own grey.
+    """
+    image = adjust_brightness(sample.image, brightness)
+    image = adjust_saturation(adjust_contrast(image, contrast), saturation)
+    return replace(sample, image=image)
+
+
+def paste_objects(sample: Sample, other: Sample, generator: random.Random) -> Sample:
+    """The sample with a random part of another sample's objects in front of its own.
+
+    "Simple Copy-Paste" (Ghiasi et al., 2021), without its blending of edges, which changed nothing
+    there. Both samples need whole masks; the upper left corners of the two images coincide, and
+    what does not fit is cut off. Boxes become those of what is still visible, and objects of which
+    nothing is are left out.
+    """
+    height, width = sample.image.shape[-2:]
+    # The other sample with this one's size: what exceeds it is cut off, the rest has no objects.
+    window = (0, 0, min(height, other.image.shape[-2]), min(width, other.image.shape[-1]))
+    other = crop_sample(other, window)
+    missing = (0, width - window[3], 0, height - window[2])
+    masks, pasted = sample.target.masks, other.target.masks
+    if masks is None or pasted is None:
+        raise ValueError(f"image {sample.image_id}: pasting needs whole masks")
+    chosen = torch.tensor([generator.random() < 0.5 for _ in pasted], dtype=torch.bool)
+    pasted, labels = F.pad(pasted[chosen], missing), other.target.labels[chosen]
+    is_covered = pasted.any(dim=0)
+    semantic, stuff = sample.target.semantic, sample.target.stuff
+    if semantic is not None:
+        semantic = semantic.clone()
+        for mask, label in zip(pasted, labels, strict=True):
+            semantic[mask] = label.to(semantic.dtype) + 1
+    target = Target(
+        boxes=torch.cat([sample.target.boxes, other.target.boxes[chosen]]),
+        labels=torch.cat([sample.target.labels, labels]),
+        masks=torch.cat([masks & ~is_covered, pasted]),
+        semantic=semantic,
+        stuff=None if stuff is None else stuff.masked_fill(is_covered, 0),
+    )
+    image = torch.where(is_covered, F.pad(other.image, missing), sample.image)
+    pasted_sample = _without_empty(replace(sample, image=image, target=target))
+    visible = pasted_sample.target.masks
+    assert visible is not None
+    boxes = mask_boxes(visible).to(target.boxes.dtype)
+    return replace(pasted_sample, target=replace(pasted_sample.target, boxes=boxes))
 
 
 def jitter_scale(sample: Sample, side: int, scale: float, generator: random.Random) -> Sample:

@@ -16,7 +16,7 @@ import torch
 
 from blendmask_lite.datasets.panoptic import PanopticData
 from blendmask_lite.datasets.sample import InstanceDataset, TrainingDataset, collate, load_sample
-from blendmask_lite.datasets.transforms import TrainTransform
+from blendmask_lite.datasets.transforms import TrainTransform, paste_objects
 from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.evaluation.panoptic import evaluate_panoptic
 from blendmask_lite.model.blendmask import BlendMask
@@ -206,7 +206,13 @@ def _loop(
 
     assert isinstance(state.model, BlendMask)
     step = TrainingStep(state.model)
-    load = load_sample(dataset, train_transform(recipe.train), mask_size=recipe.model.mask_size)
+    load = load_sample(
+        dataset,
+        train_transform(recipe.train),
+        mix=None if recipe.train.copy_paste is None else paste_objects,
+        mix_share=recipe.train.copy_paste or 0,
+        mask_size=recipe.model.mask_size,
+    )
     batches = batches_from(
         state.iteration,
         recipe.train,
@@ -248,6 +254,7 @@ def train_transform(config: TrainConfig) -> TrainTransform:
         train_sizes=config.train_sizes,
         max_size=config.max_size,
         flip=config.flip,
+        color_jitter=config.color_jitter,
         channel_permutation=config.channel_permutation,
         crop=config.crop,
         jitter=config.jitter,

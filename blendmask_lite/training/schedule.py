@@ -73,6 +73,8 @@ class TrainConfig:
     crop: float | None = None  # smallest share of each side that a random window keeps
     jitter: tuple[float, float] | None = None  # instead of crop: scales in squares of train_sizes
     flip: bool = True  # exchange left and right in half of the images
+    copy_paste: float | None = None  # share of the images that get objects of another one
+    color_jitter: float | None = None  # largest change of brightness, contrast and saturation
     channel_permutation: bool = False  # shuffle the colour channels, so that colour tells nothing
     # Running
     seed: int = 0  # of initial weights, order of the images and their augmentation
@@ -114,6 +116,9 @@ class TrainConfig:
         )
         has_pixels = self.jitter is None or self.jitter[0] * min(self.train_sizes) >= 1
         self._require("jitter", has_pixels, f"a pixel at least of train_sizes {self.train_sizes}")
+        for name in ("copy_paste", "color_jitter"):
+            value = getattr(self, name)
+            self._require(name, value is None or 0 < value <= 1, "above 0 and at most 1, or None")
         self._require("clip_norm", self.clip_norm is None or self.clip_norm > 0, "above 0, or None")
         self._require(
             "ema_decay", self.ema_decay is None or 0 < self.ema_decay < 1, "between 0 and 1"

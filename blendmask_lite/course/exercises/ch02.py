@@ -522,11 +522,7 @@ PYRAMID = Exercise(
     result_axes="B, channel, H, W",
     wrong_answers=(
         WrongAnswer(
-            {
-                "(maps[name], above,": (
-                    "(maps[name], self.output[min(merged)](above),"
-                )
-            },
+            {"(maps[name], above,": ("(maps[name], self.output[min(merged)](above),")},
             "You passed the level above through its 3x3 convolution before merging it. The sums go "
             "down first; the 3x3 convolutions come last, one for each level.",
         ),
