@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 
-from blendmask_lite import course
+from blendmask_lite import course, load_model
 from blendmask_lite.course import student
 from blendmask_lite.course.answers import (
     Answer,
@@ -19,7 +26,23 @@ from blendmask_lite.course.answers import (
     keep_answer,
     load_answers,
 )
-from blendmask_lite.course.exercises import find_exercise
+from blendmask_lite.course.exercises import all_exercises, chapters, find_exercise
+from blendmask_lite.course.my_blendmask import (
+    PARTS,
+    compose,
+    load_file,
+    my_blendmask,
+    my_model,
+    my_parts,
+    my_path,
+    package_model,
+)
+from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.files import shipped_checkpoint
+from blendmask_lite.structures import Target
+from blendmask_lite.training.criterion import TrainingStep
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -167,10 +190,371 @@ def test_nothing_is_kept_without_progress(monkeypatch):
     assert answers_path() is None and load_answers() == {}
 
 
-# Classes as exercises
+# Classes and generators as exercises
+
+LAYERS = "from torch import Tensor, nn\nfrom torch.nn import functional as F\n\n"
+BLOCK = START + LAYERS + find_exercise("02.5").solution_cell
+LATE = "        shortcut = x if"
+
+
+def test_class_of_a_cell_is_judged_and_kept():
+    run_cell(BLOCK)
+    assert course.check("02.5").status == "green"
+    assert load_answers()["02.5"].source.startswith("class ResidualBlock(nn.Module):")
+
+
+def test_class_that_lacks_a_parameter_is_red_and_its_name_is_told():
+    run_cell(BLOCK.replace("bn2", "norm2"))
+    result = course.check("02.5")
+    assert result.status == "red"
+    assert any("no parameter bn2.bias" in line for line in result.lines)
+
+
+def test_module_that_raises_is_replaced_with_the_same_weights_and_learns(capsys):
+    names = run_cell(BLOCK.replace(LATE, "        raise IndexError('late')\n" + LATE))
+    block = names["ResidualBlock"](3, 5, 2)
+    x = torch.randn(2, 3, 6, 6)
+    right = find_exercise("02.5").solution(3, 5, 2)
+    right.load_state_dict(block.state_dict())
+    out = block(x)
+    assert out.equal(right(x))
+    out.sum().backward()
+    assert block.conv1.weight.grad is not None
+    assert "IndexError: late in line" in capsys.readouterr().out
+
+
+def test_module_whose_class_is_not_written_is_the_package_s(capsys):
+    names = run_cell(START + LAYERS + find_exercise("02.5").stub_cell)
+    assert names["ResidualBlock"](3, 5, 2)(torch.randn(2, 3, 6, 6)).shape == (2, 5, 3, 3)
+    assert course.check("02.5").status == "amber"
 
 
 def test_solution_of_every_exercise_can_be_kept():
-    for exercise in course.exercises.all_exercises():
+    for exercise in all_exercises():
         assert capture(exercise.solution).problem == "", exercise.id
     assert capture(find_exercise("09.2").solution).answers == {"enlarge": "09.1"}
+
+
+# The file
+
+
+@pytest.fixture(scope="module")
+def solutions():
+    return {each: capture(find_exercise(each).solution) for each in PARTS}
+
+
+def lint(text: str) -> None:
+    for command in (["check"], ["format", "--check"]):
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "ruff",
+                *command,
+                "--stdin-filename",
+                "blendmask_lite/my.py",
+                "-",
+            ],
+            input=text,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_file_of_all_solutions_is_readable_and_passes_ruff(solutions):
+    text = compose(solutions)
+    lint(text)
+    assert 450 <= sum(bool(line.strip()) for line in text.splitlines()) <= 600
+    assert "stand_in" not in text
+    docstrings = [ast.get_docstring(node) for node in ast.walk(ast.parse(text)) if is_defined(node)]
+    assert all(doc and len(doc.splitlines()) == 1 for doc in docstrings if doc)
+
+
+def is_defined(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef | ast.ClassDef)
+
+
+def test_file_without_any_answer_imports_all_parts_and_passes_ruff():
+    text = compose({})
+    lint(text)
+    assert text.count('= stand_in("') == len(PARTS)
+
+
+def test_file_says_which_parts_are_whose(solutions):
+    text = compose({"09.3": solutions["09.3"]})
+    assert f"Mine, 1 of {len(PARTS)} parts: 09.3 blend." in text
+    assert 'focal_loss = stand_in("04.1")' in text
+
+
+def test_file_grows_with_every_green_check(capsys):
+    run_cell(START + BLEND)
+    course.check("09.3")
+    assert f"1 of {len(PARTS)} parts are yours" in capsys.readouterr().out
+    assert "return (crops * scores).sum(1)" in my_path().read_text()
+    run_cell(START + BLEND.replace(".sum(1)", ".mean(1)"))
+    course.check("09.3")
+    assert "return (crops * scores).sum(1)" in my_path().read_text()
+
+
+def test_file_stands_beside_the_notebooks(tmp_path):
+    assert my_path() == tmp_path / "home" / "my_blendmask.py"
+    (tmp_path / "09_blender.ipynb").write_text("{}")
+    assert my_path() == tmp_path / "my_blendmask.py"
+
+
+def test_file_changed_by_hand_is_moved_aside_and_used_until_then(capsys):
+    run_cell(START + BLEND)
+    course.check("09.3")
+    edited = my_path().read_text().replace(".sum(1)", ".sum(1) * 1")
+    my_path().write_text(edited)
+    assert my_blendmask().blend(torch.ones(1, 2, 1, 1), torch.ones(1, 2, 1, 1)).item() == 2
+    assert "changes of yours" in capsys.readouterr().out
+    assert my_path().read_text() == edited
+    run_cell(START + BLEND.replace("(1)", "(dim=1)"))
+    course.check("09.3")
+    assert "kept in my_blendmask_edited_1.py" in capsys.readouterr().out
+    assert my_path().with_name("my_blendmask_edited_1.py").read_text() == edited
+    assert ".sum(dim=1)" in my_path().read_text()
+
+
+def test_helpers_of_two_cells_with_one_name_do_not_meet():
+    first = """
+def part(x):
+    return x.softmax(dim=1)
+
+
+@exercise("09.2")
+def my_scores(attentions, size):
+    return part(torch.nn.functional.interpolate(attentions, (size, size), mode="bilinear"))
+"""
+    second = """
+def part(x, y):
+    return x * y
+
+
+@exercise("09.3")
+def blend(crops, scores):
+    return part(crops, scores).sum(dim=1)
+"""
+    names = run_cell(START + first)
+    assert course.check("09.2").status == "green"
+    run_cell(second, names)
+    assert course.check("09.3").status == "green"
+    text = my_path().read_text()
+    lint(text, "--ignore=D103")
+    assert "def part(x):" in text and "def part_09_3(x, y):" in text
+    module = my_blendmask()
+    scores = module.score_maps(torch.zeros(1, 2, 1, 1), 2)
+    assert module.blend(torch.ones(1, 2, 2, 2), scores).equal(torch.ones(1, 2, 2))
+
+
+def test_answer_that_uses_an_exercise_outside_the_model_gets_it_from_the_package():
+    cell = """
+@exercise("05.3")
+def keep_fast(boxes, scores, labels, iou_threshold):
+    raise NotImplementedError
+
+
+@exercise("09.3")
+def blend(crops, scores):
+    keep_fast(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0), 0.5)
+    return (crops * scores).sum(1)
+"""
+    run_cell(START + cell)
+    assert course.check("09.3").status == "green"
+    assert 'keep_fast = stand_in("05.3")' in my_path().read_text()
+    assert my_blendmask().blend(torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1)).item() == 1
+
+
+def test_answer_that_uses_another_green_exercise_outside_the_model_takes_it_along():
+    cell = """
+FACTOR = 1.0
+
+
+@exercise("10.1")
+def weighted_sum(crops, coefficients):
+    return FACTOR * torch.einsum("nk,nkyx->nyx", coefficients.tanh(), crops.relu())
+
+
+@exercise("09.3")
+def blend(crops, scores):
+    weighted_sum(crops, crops[:, :, 0, 0])
+    return (crops * scores).sum(1)
+"""
+    run_cell(START + cell)
+    for each in ("10.1", "09.3"):
+        assert course.check(each).status == "green"
+    text = my_path().read_text()
+    assert "FACTOR = 1.0\n\n\ndef weighted_sum(" in text
+    assert my_blendmask().blend(torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1)).item() == 1
+
+
+def test_answer_with_a_name_of_unknown_origin_leaves_the_package_s_in_the_file(capsys):
+    names = run_cell(START)
+    names["other"] = torch.zeros(1)
+    run_cell(BLEND.replace("return (", "return other + ("), names)
+    assert course.check("09.3").status == "green"
+    assert "define it in the same cell" in capsys.readouterr().out
+    assert 'blend = stand_in("09.3")' in my_path().read_text()
+
+
+def test_part_that_raises_later_is_replaced_with_a_message(capsys):
+    cell = BLEND.replace(
+        "    return", "    if crops.shape[2] == 3:\n        raise ValueError('three')\n    return"
+    )
+    run_cell(START + cell)
+    assert course.check("09.3").status == "green"
+    module = my_blendmask()
+    assert module.blend(torch.ones(1, 2, 3, 3), torch.ones(1, 2, 3, 3)).equal(
+        2 * torch.ones(1, 3, 3)
+    )
+    assert "ValueError: three in line" in capsys.readouterr().out
+
+
+def test_file_that_cannot_be_imported_is_replaced_and_stays(capsys):
+    run_cell(START + BLEND)
+    course.check("09.3")
+    my_path().write_text("def blend(:")
+    assert my_blendmask().blend(torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1)).item() == 1
+    assert "cannot be used" in capsys.readouterr().out
+    assert my_path().read_text() == "def blend(:"
+
+
+def test_without_progress_all_parts_are_the_package_s(monkeypatch):
+    monkeypatch.setenv("BLENDMASK_PROGRESS", "off")
+    assert my_path() is None
+    assert my_blendmask().assign is find_exercise("03.4").solution
+    assert my_parts().num_own == 0
+
+
+# The model
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    dataset = ShapesDataset(3, seed=5)
+    samples = [dataset.load(i) for i in range(3)]
+    cut = replace(samples[2], image=samples[2].image[:, :100, :90])  # of another size
+    bare = Target(boxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
+    empty = replace(bare, masks=torch.zeros(0, 100, 90, dtype=torch.bool))
+    return [each.image for each in samples[:2]] + [cut.image], [
+        *(each.target for each in samples[:2]),
+        empty,
+    ]
+
+
+@pytest.fixture(scope="module")
+def nano():
+    return load_model(shipped_checkpoint())
+
+
+def module_of(text: str, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    return load_file(path)
+
+
+def gradients(model, losses):
+    model.zero_grad(set_to_none=True)
+    torch.stack(list(losses.values())).sum().backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+@pytest.fixture(scope="module")
+def expected(nano, pictures):
+    """The package's losses, gradients and detections."""
+    nano.train()
+    with keeping_buffers(nano):
+        losses = TrainingStep(nano)(*pictures)
+        slopes = gradients(nano, losses)
+    return losses, slopes, nano.eval().predict(pictures[0], batch_size=3)
+
+
+@contextmanager
+def keeping_buffers(model):
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    yield
+    for name, value in model.named_buffers():
+        value.copy_(before[name])
+
+
+def require_equal(module, nano, pictures, expected):
+    losses, slopes, detections = expected
+    mine = my_model(nano, module).train()
+    with keeping_buffers(mine):
+        own = mine(*pictures)
+        assert list(own) == list(losses)
+        for name, value in losses.items():
+            assert torch.allclose(own[name], value, rtol=1e-4), name
+        for name, slope in gradients(nano, own).items():
+            assert (slope - slopes[name]).norm() <= 3e-3 * slopes[name].norm() + 1e-7, name
+    for found, wanted in zip(mine.eval().detect(pictures[0]), detections, strict=True):
+        assert torch.allclose(found.boxes, wanted.boxes, atol=1e-3)
+        assert torch.allclose(found.scores, wanted.scores, atol=1e-5)
+        assert found.labels.equal(wanted.labels)
+        assert (found.masks != wanted.masks).float().mean() < 1e-4
+
+
+def test_model_of_all_solutions_has_the_package_s_losses_gradients_and_detections(
+    solutions, nano, pictures, expected, tmp_path
+):
+    assert sum(map(len, expected[2])) > 20
+    require_equal(module_of(compose(solutions), tmp_path), nano, pictures, expected)
+
+
+def test_batch_without_objects_has_the_package_s_losses(solutions, nano, pictures, tmp_path):
+    alone = pictures[0][2:], pictures[1][2:]
+    mine = my_model(nano, module_of(compose(solutions), tmp_path)).train()
+    with keeping_buffers(nano):
+        own, losses = mine(*alone), TrainingStep(nano.train())(*alone)
+    nano.eval()
+    assert all(torch.allclose(own[name], losses[name], rtol=1e-4) for name in losses)
+    assert own["box"] == own["mask"] == 0
+
+
+@pytest.mark.parametrize("missing", PARTS)
+def test_model_is_the_same_with_any_part_missing(
+    missing, solutions, nano, pictures, expected, tmp_path
+):
+    answers = {each: answer for each, answer in solutions.items() if each != missing}
+    text = compose(answers)
+    assert text.count("= stand_in(") == 1
+    module = module_of(text, tmp_path)
+    small = [each[:, :64, :64] for each in pictures[0][:1]]
+    mine = my_model(nano, module).eval()
+    [found], [wanted] = mine.detect(small), nano.eval().predict(small)
+    assert torch.allclose(found.boxes, wanted.boxes, atol=1e-3)
+    assert (found.masks != wanted.masks).float().mean() < 1e-4
+
+
+STYLES = [f"other_styles.ch{chapter}" for chapter in chapters()]
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_model_of_answers_in_other_styles_is_the_same(
+    number, solutions, nano, pictures, expected, tmp_path
+):
+    """The n-th other style of every part; those without a gradient only detect."""
+    answers = dict(solutions)
+    for each in PARTS:
+        name = find_exercise(each).name
+        module = import_module(f"other_styles.ch{each[:2]}")
+        styles = [f for n, f in vars(module).items() if n.startswith(f"{name}_")]
+        answers[each] = capture(styles[number])
+    require_equal(module_of(compose(answers), tmp_path), nano, pictures, expected)
+
+
+def test_package_s_model_with_my_weights_predicts_the_same(nano, pictures):
+    mine = my_model(nano).eval()
+    [found], [wanted] = package_model(mine).predict(pictures[0][:1]), mine.detect(pictures[0][:1])
+    assert torch.allclose(found.boxes, wanted.boxes, atol=1e-3)
+
+
+def test_model_with_other_weights_than_the_package_s_is_refused(solutions, nano, tmp_path):
+    text = compose(solutions).replace(
+        "self.bn1 = nn.BatchNorm2d(stem_channels)", "self.bn1 = nn.ReLU()"
+    )
+    with pytest.raises(ValueError, match=r"it has no backbone\.bn1"):
+        my_model(nano, module_of(text, tmp_path))

@@ -24,7 +24,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from blendmask_lite.course.progress import progress_path
-from blendmask_lite.course.source import solution_source, source_of
+from blendmask_lite.course.source import source_of
 from blendmask_lite.files import write_atomically
 
 __all__ = ["Answer", "answers_lock", "answers_path", "capture", "keep_answer", "load_answers"]
@@ -116,7 +116,7 @@ def capture(function: Callable[..., Any]) -> Answer:
         function: what the student wrote, a function or a class, defined in a cell or a file.
     """
     found = _Found(function)
-    source = solution_source(function)
+    source = _without_mark(source_of(function).rstrip())
     found.look_at(source)
     return Answer(
         name=function.__name__,
@@ -126,6 +126,16 @@ def capture(function: Callable[..., Any]) -> Answer:
         answers=found.answers,
         problem=found.problem,
     )
+
+
+def _without_mark(source: str) -> str:
+    """The source without the decorator that makes it an exercise's answer; others stay."""
+    lines = source.splitlines()
+    definition = ast.parse(source).body[0]
+    for node in reversed(getattr(definition, "decorator_list", [])):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("exercise", "task"):
+            del lines[node.lineno - 1 : node.end_lineno]
+    return "\n".join(lines)
 
 
 class _Found:

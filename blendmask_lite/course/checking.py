@@ -16,16 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blendmask_lite.course.answers import (
-    answers_lock,
-    answers_path,
-    capture,
-    keep_answer,
-    load_answers,
-)
+from blendmask_lite.course.answers import load_answers
 from blendmask_lite.course.definition import Case, Exercise
 from blendmask_lite.course.display import Note, Status, show
 from blendmask_lite.course.exercises import find_exercise
+from blendmask_lite.course.my_blendmask import keep_and_compose
 from blendmask_lite.course.progress import load_progress, record
 from blendmask_lite.course.source import solution_source
 from blendmask_lite.course.student import find_failure, find_student, says_not_written
@@ -84,7 +79,9 @@ def check(exercise_id: str, *, seed: int | None = None) -> CheckResult:
         student.is_refused = result.status == "red"
     if result.status == "green" and student is not None:
         record(exercise_id, is_solved=True, attempts=1)
-        result = replace(result, lines=(*result.lines, *_keep(exercise_id, student.function)))
+        result = replace(
+            result, lines=(*result.lines, *keep_and_compose(exercise_id, student.function))
+        )
     elif result.status == "red":
         record(exercise_id, attempts=1)
         if exercise_id in load_answers():
@@ -92,18 +89,6 @@ def check(exercise_id: str, *, seed: int | None = None) -> CheckResult:
     about = {"exercise": exercise_id, "status": result.status}
     show(Note(result.status, f"{exercise_id} {definition.title}", result.lines, about=about))
     return result
-
-
-def _keep(exercise_id: str, function: Callable[..., Any]) -> tuple[str, ...]:
-    """Keep a green answer; what there is to say about it."""
-    if answers_path() is None:
-        return ()
-    try:
-        with answers_lock():
-            keep_answer(exercise_id, capture(function))
-    except (OSError, TypeError) as error:  # a read-only folder, or code without a source
-        return (f"this answer could not be kept: {error}",)
-    return ()
 
 
 def judge(definition: Exercise, function: Callable[..., Any], *, seed: int) -> CheckResult:

@@ -49,7 +49,8 @@ def source_of(thing: Callable[..., Any]) -> str:
                 if isinstance(node, ast.ClassDef) and node.name == thing.__name__
             ]
             if found:
-                return ast.get_source_segment(text, found[-1]) or ""
+                begins = [found[-1].lineno, *(each.lineno for each in found[-1].decorator_list)]
+                return "\n".join(text.splitlines()[min(begins) - 1 : found[-1].end_lineno])
     return textwrap.dedent(inspect.getsource(thing))
 
 

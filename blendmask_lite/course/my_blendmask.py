@@ -1,0 +1,462 @@
+"""`my_blendmask.py`: the student's green answers, joined into one model that can be trained.
+
+The file is made of the kept answers in the order of the chapters, of the few lines that join them
+(`glue.py`), and of the package's pieces where an exercise is not solved yet. It stands beside the
+notebooks, and is written anew after every green check; what a student has changed in it is moved
+aside, never overwritten.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import itertools
+import linecache
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from blendmask_lite.course import glue
+from blendmask_lite.course.answers import (
+    Answer,
+    answers_lock,
+    answers_path,
+    capture,
+    keep_answer,
+    load_answers,
+)
+from blendmask_lite.course.display import Note, Table, show
+from blendmask_lite.course.exercises import find_exercise
+from blendmask_lite.course.student import StudentFunction
+from blendmask_lite.files import write_atomically
+from blendmask_lite.model.blendmask import BlendMask
+
+__all__ = [
+    "PARTS",
+    "MyParts",
+    "compose",
+    "keep_and_compose",
+    "load_file",
+    "my_blendmask",
+    "my_model",
+    "my_parts",
+    "my_path",
+    "own_name",
+    "package_model",
+    "stand_in",
+]
+
+# The exercises that are parts of the model, in the order of the file.
+PARTS = (
+    *("02.3", "02.5", "02.6"),  # merging two levels, block, pyramid
+    *("03.1", "03.2", "03.3", "03.4"),  # locations, distances, center sampling, assignment
+    *("04.1", "04.2", "04.3", "04.4"),  # focal loss, centerness, box and centerness loss
+    *("05.1", "05.2", "05.5", "05.6"),  # decoding, suppression, head, detector
+    "06.5",  # bases
+    *("07.1", "07.2", "07.3"),  # sampling, bin centers, RoIAlign
+    *("08.1", "08.2", "08.3", "08.4", "08.5"),  # attentions where they are needed
+    *("09.1", "09.2", "09.3"),  # the blender
+    "10.5",  # masks
+    *("11.1", "11.2", "11.5"),  # true masks, mask loss, all losses and their divisors
+    *("12.1", "12.3", "12.5"),  # batch, loop, flip
+)
+GLUE: tuple[Callable[..., Any], ...] = (glue.Backbone, glue.Predictions, glue.MyBlendMask)
+FILE = "my_blendmask.py"
+# Names in the package's model that differ from those in the exercises: beginnings.
+RENAMED = {
+    "head.shared_tower.": "head.tower.",
+    "bottom.pyramid.": "bottom.",
+    "semantic_head.layers.": "semantic_head.",
+    "top_layer.conv.": "top_layer.",
+}
+
+
+def stand_in(exercise_id: str) -> Callable[..., Any]:
+    """The package's piece for an exercise that is not solved yet, with its name and arguments."""
+    return find_exercise(exercise_id).solution
+
+
+# ------------------------------------------------------------------ the text
+
+
+@dataclass
+class _Text:
+    """What the file is made of."""
+
+    answers: Mapping[str, Answer]
+    imports: dict[str, str] = field(default_factory=dict)  # name -> statement
+    defined: dict[str, str] = field(default_factory=dict)  # name -> source
+    pieces: list[str] = field(default_factory=list)
+
+    def add(self, answer: Answer, title: str, *, name: str, mark: str) -> None:
+        """Add an answer under the name that the others call it by."""
+        sources = self._sources(answer, name, mark)
+        self.pieces.append("\n\n\n".join([f"# {title}", *sources]))
+
+    def _sources(self, answer: Answer, name: str, mark: str) -> list[str]:
+        """What an answer needs and the file does not have yet, and the answer itself."""
+        renamed, sources = {answer.name: name}, []
+        for local, other in answer.answers.items():
+            exercise = find_exercise(other)
+            renamed[local] = exercise.name
+            if other not in PARTS and exercise.name not in self.defined:
+                self.defined[exercise.name] = ""
+                if other in self.answers:
+                    kept, new_mark = self.answers[other], other.replace(".", "_")
+                    sources += self._sources(kept, exercise.name, new_mark)
+                else:
+                    sources.append(f'{exercise.name} = stand_in("{other}")')
+                    self.imports["stand_in"] = STAND_IN
+        for local, statement in answer.imports.items():
+            renamed[local] = self._import(local, statement, mark)
+        for local, source in answer.helpers.items():
+            is_new = self.defined.get(local) != source
+            renamed[local] = self._define(local, source, mark)
+            if is_new:
+                sources.append(_renamed(source, renamed))
+        self.defined[name] = answer.source
+        own = _with_short_docstrings(_renamed(answer.source, renamed))
+        return [*sources, _without_steps(own)]
+
+    def _import(self, name: str, statement: str, mark: str) -> str:
+        if name in self.defined or self.imports.get(name, statement) != statement:
+            statement = f"{statement.split(' as ')[0]} as {name}_{mark}"
+            name = f"{name}_{mark}"
+        self.imports[name] = statement
+        return name
+
+    def _define(self, name: str, source: str, mark: str) -> str:
+        if name in self.imports or self.defined.get(name, source) != source:
+            name = f"{name}_{mark}"
+        self.defined[name] = source
+        return name
+
+
+STAND_IN = "from blendmask_lite.course.my_blendmask import stand_in"
+
+
+def compose(answers: Mapping[str, Answer]) -> str:
+    """The text of `my_blendmask.py`.
+
+    Args:
+        answers: green answers by exercise id. Parts without one come from the package.
+    """
+    text = _Text(answers)
+    text.defined = {find_exercise(each).name: "" for each in PARTS}
+    text.defined |= {each.__name__: "" for each in GLUE}
+    own = [each for each in PARTS if each in answers and not answers[each].problem]
+    missing = [each for each in PARTS if each not in own]
+    for each in own:
+        exercise = find_exercise(each)
+        mark = each.replace(".", "_")
+        text.add(answers[each], f"{each} {exercise.title}", name=exercise.name, mark=mark)
+    for thing in GLUE:
+        title = "The course's: it joins the parts"
+        helpers = {n: code for n, code in capture(thing).helpers.items() if n not in text.defined}
+        joining = replace(capture(thing), helpers=helpers)
+        text.add(joining, title, name=thing.__name__, mark="glue")
+    lines = []
+    if missing:
+        text.imports["stand_in"] = STAND_IN
+        lines = [f'{find_exercise(each).name} = stand_in("{each}")' for each in missing]
+        lines = ["# Not mine yet: the package's own", *lines]
+    start = [_head(own, missing), "from __future__ import annotations", *_sorted(text.imports)]
+    body = "\n\n\n".join(["\n".join(lines)] * bool(lines) + text.pieces)
+    whole = "\n\n".join([*start, body]) + "\n"
+    return f"{whole}\n\n{SEAL}{_checksum(whole)}\n"
+
+
+SEAL = "# The course writes this file; what I change in it is kept beside it. Checksum: "
+
+
+def _checksum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _is_untouched(text: str) -> bool:
+    """Whether the file is as the course wrote it."""
+    whole, _, checksum = text.rpartition(f"\n\n{SEAL}")
+    return checksum.strip() == _checksum(whole)
+
+
+def _head(own: list[str], missing: list[str]) -> str:
+    def listed(label: str, ids: list[str]) -> str:
+        names = ", ".join(f"{each} {find_exercise(each).name}" for each in ids) or "none"
+        return textwrap.fill(f"{label}: {names}.", width=99, subsequent_indent="    ")
+
+    words = [
+        "BlendMask, made of my own answers.",
+        listed(f"Mine, {len(own)} of {len(PARTS)} parts", own),
+        listed("The package's, until I solve them", missing),
+        "The course's: " + ", ".join(each.__name__ for each in GLUE) + ", which join the parts.",
+    ]
+    return '"""' + "\n\n".join(words) + '\n"""'
+
+
+def _sorted(imports: Mapping[str, str]) -> list[str]:
+    """Groups of import statements: standard library, others, the package; as ruff sorts them."""
+    groups: dict[int, set[str]] = {0: set(), 1: set(), 2: set()}
+    joined: dict[str, list[str]] = {}
+    for statement in set(imports.values()):
+        kind, module, *rest = statement.split()
+        if kind == "from":
+            joined.setdefault(module, []).append(" ".join(rest[1:]))
+        else:
+            groups[_group(module)].add(statement)
+    result = []
+    for number in groups:
+        lines = sorted(groups[number])
+        for module in sorted(joined):
+            if _group(module) == number:
+                lines += _from_import(module, joined[module])
+        if lines:
+            result.append("\n".join(lines))
+    return result
+
+
+def _group(module: str) -> int:
+    first = module.partition(".")[0]
+    return 0 if first in sys.stdlib_module_names else 2 if first == "blendmask_lite" else 1
+
+
+def _from_import(module: str, names: list[str]) -> list[str]:
+    # Constants, then classes, then functions, as ruff sorts them; what is renamed stands alone.
+    def order(name: str) -> tuple[int, str]:
+        return (0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2), name
+
+    plain = sorted((name for name in names if " as " not in name), key=order)
+    lines = [f"from {module} import {name}" for name in sorted(set(names) - set(plain))]
+    if plain:
+        line = f"from {module} import {', '.join(plain)}"
+        if len(line) > 100:
+            line = f"from {module} import (\n" + "".join(f"    {n},\n" for n in plain) + ")"
+        lines.insert(0, line)
+    return lines
+
+
+def _renamed(source: str, names: Mapping[str, str]) -> str:
+    """The source with global names exchanged."""
+    lines = [line.encode() for line in source.splitlines()]
+    places = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Name):
+            places.append((node.lineno - 1, node.col_offset, node.id))
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            offset = lines[node.lineno - 1].find(node.name.encode(), node.col_offset + 4)
+            if node.col_offset == 0:  # a method keeps its name
+                places.append((node.lineno - 1, offset, node.name))
+    for number, offset, name in sorted(places, reverse=True):
+        new = names.get(name, name)
+        line = lines[number]
+        lines[number] = line[:offset] + new.encode() + line[offset + len(name.encode()) :]
+    return "\n".join(line.decode() for line in lines)
+
+
+def _with_short_docstrings(source: str) -> str:
+    """Docstrings of one line each."""
+    lines = source.splitlines()
+    for node in reversed(list(ast.walk(ast.parse(source)))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
+            text = node.body[0]
+            first = lines[text.lineno - 1]
+            if text.end_lineno != text.lineno:
+                quotes = first.strip().lstrip("rR")[:3]
+                short = first + quotes if len(first) + 3 <= 100 else first
+                rest = [] if len(first) + 3 <= 100 else [" " * text.col_offset + quotes]
+                lines[text.lineno - 1 : text.end_lineno] = [short, *rest]
+    return "\n".join(lines)
+
+
+def _without_steps(source: str) -> str:
+    """Without the course's own comments, which say what to do and not what was done."""
+    lines = [line for line in source.splitlines() if not line.strip().startswith("# Step ")]
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------------ the file
+
+
+def my_path() -> Path | None:
+    """Where the file is: beside the notebooks, or else beside the progress; None without it."""
+    answers = answers_path()
+    if answers is None:
+        return None
+    here = Path.cwd()
+    return (here if any(here.glob("[0-9][0-9]_*.ipynb")) else answers.parent) / FILE
+
+
+def keep_and_compose(exercise_id: str, function: Callable[..., Any]) -> tuple[str, ...]:
+    """Keep a green answer and write the file anew; what there is to say about it."""
+    path = my_path()
+    if path is None:
+        return ()
+    try:
+        with answers_lock():
+            answer = capture(function)
+            keep_answer(exercise_id, answer)
+            if exercise_id not in PARTS:
+                return ()
+            answers = load_answers()
+            lines = _write(path, compose(answers))
+    except (OSError, TypeError, SyntaxError) as error:  # a read-only folder, code without a source
+        return (f"this answer could not be kept: {error}",)
+    if answer.problem:
+        why = f"nobody knows where {answer.problem} comes from: define it in the same cell"
+        return (*lines, f"{path.name} still has the package's {function.__name__}: {why}")
+    num = sum(each in answers and not answers[each].problem for each in PARTS)
+    return (*lines, f"now in {path.name}: {num} of {len(PARTS)} parts are yours")
+
+
+def _write(path: Path, text: str) -> tuple[str, ...]:
+    """Write the file unless it is the same; a file that was changed by hand is moved aside."""
+    lines: tuple[str, ...] = ()
+    if path.exists():
+        old = path.read_text(encoding="utf-8", errors="replace")
+        if old == text:
+            return ()
+        if not _is_untouched(old):
+            numbered = (path.with_stem(f"{path.stem}_edited_{i}") for i in itertools.count(1))
+            aside = next(each for each in numbered if not each.exists())
+            path.replace(aside)
+            lines = (f"{path.name} had changes of yours: they are kept in {aside.name}",)
+    write_atomically(path, text.encode())
+    return lines
+
+
+def my_blendmask() -> ModuleType:
+    """The student's file as a module: `my_blendmask().assign`, `my_blendmask().MyBlendMask`.
+
+    A part that raises is replaced by the package's, with a badge that says so. A file that was
+    changed by hand is used as it is.
+    """
+    path, text = my_path(), compose(load_answers())
+    try:
+        if path is None:
+            return load_file(_temporary(text))
+        is_edited = path.exists() and not _is_untouched(path.read_text(encoding="utf-8"))
+        if is_edited:
+            show(Note("info", f"{path.name} has changes of yours: it is used as it is"))
+        else:
+            with answers_lock():
+                _write(path, text)
+        return load_file(path)
+    except Exception as error:  # whatever the student's code raises when it is imported
+        line = f"{type(error).__name__}: {error}. The package's pieces stand in."
+        show(Note("red", f"{FILE} cannot be used", (line,)))
+        return load_file(_temporary(compose({})))
+
+
+def _temporary(text: str) -> Path:
+    path = Path(tempfile.mkdtemp()) / FILE
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def load_file(path: Path) -> ModuleType:
+    """A file as a module whose parts are guarded: one that raises is replaced by the package's."""
+    linecache.checkcache(str(path))
+    spec = importlib.util.spec_from_file_location("my_blendmask", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["my_blendmask"] = module  # a dataclass looks its module up
+    # Compiled here, not by the loader: its cache would take a file of the same second for the old.
+    exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), vars(module))
+    for each in PARTS:
+        exercise = find_exercise(each)
+        part = getattr(module, exercise.name, exercise.solution)
+        if part is not exercise.solution:
+            guarded = StudentFunction(exercise, part, stand_in=exercise.solution)
+            setattr(module, exercise.name, guarded)
+    return module
+
+
+@dataclass(frozen=True, repr=False)
+class MyParts(Table):
+    """A table of the model's parts: whose are they?"""
+
+    header = ("exercise", "name", "what", "whose")
+    answers: Mapping[str, Answer]
+
+    @property
+    def num_own(self) -> int:
+        """How many parts are the student's."""
+        return sum(self._is_own(each) for each in PARTS)
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """One row of texts per part."""
+        return [
+            (each, find_exercise(each).name, find_exercise(each).title, self._whose(each))
+            for each in PARTS
+        ]
+
+    def caption(self) -> str:
+        """How many parts are the student's, and where the file is."""
+        return f"{self.num_own} of {len(PARTS)} parts are yours; the file: {my_path() or 'none'}"
+
+    def _is_own(self, exercise_id: str) -> bool:
+        return exercise_id in self.answers and not self.answers[exercise_id].problem
+
+    def _whose(self, exercise_id: str) -> str:
+        return "✔ yours" if self._is_own(exercise_id) else "the package's"
+
+
+def my_parts() -> MyParts:
+    """The table of the model's parts for the student."""
+    return MyParts(load_answers())
+
+
+# ------------------------------------------------------------------ its weights
+
+
+def own_name(name: str) -> str:
+    """The name in `MyBlendMask` of a weight of the package's model: equal but for four parts."""
+    for old, new in RENAMED.items():
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return name
+
+
+def my_model(model: BlendMask, module: ModuleType | None = None) -> Any:
+    """The student's model with the weights of one of the package: the very same tensors.
+
+    So training one of the two trains both, and whatever the package offers (evaluation, explorer,
+    snapshots) shows the student's model.
+
+    Args:
+        model: of the preset "nano" or "small".
+        module: of `my_blendmask`.
+
+    Raises:
+        ValueError: the student's model has other weights.
+    """
+    mine = (my_blendmask() if module is None else module).MyBlendMask(model.config)
+    theirs = {own_name(name): value for name, value in _tensors(model)}
+    for name, value in _tensors(mine):
+        if name not in theirs or theirs[name].shape != value.shape:
+            raise ValueError(f"{FILE}: {name} {tuple(value.shape)}: the package has no such weight")
+        owner = mine.get_submodule(name.rpartition(".")[0])
+        kind = owner._parameters if isinstance(value, nn.Parameter) else owner._buffers
+        kind[name.rpartition(".")[2]] = theirs.pop(name)
+    if theirs:
+        raise ValueError(f"{FILE}: it has no {next(iter(theirs))}")
+    return mine.train(model.training)
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    yield from itertools.chain(model.named_parameters(), model.named_buffers())
+
+
+def package_model(mine: Any) -> BlendMask:
+    """The package's model with the weights of the student's, for everything that shows a model."""
+    model = BlendMask(mine.config)
+    own = mine.state_dict()
+    model.load_state_dict({name: own[own_name(name)] for name in model.state_dict()})
+    return model.train(mine.training)
