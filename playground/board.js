@@ -7,7 +7,7 @@ import { GAINS } from "./state.js";
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const HEADS = [
   ["base", "Bases", "maps of the whole picture, shared by all objects"],
-  ["crop", "Crop <var>r</var>", "each base inside the box", "equation 1"],
+  ["crop", "Crop <var>r</var>", "each base inside the box; red is positive, blue negative", "equation 1"],
   ["attention", "Attention <var>a</var>", "where this object wants the base: <b>paint on it</b>", "equation 2"],
   ["score", "Score <var>s</var>", "the bases compete: at each cell, all <var>s</var> add up to 1", "equation 3"],
   ["product", "Product <var>r&thinsp;s</var>", "what the base adds to the mask", "equation 4"],

@@ -6,7 +6,7 @@ const HANDLES = [[-1, -1], [0, -1], [1, -1], [1, 0], [1, 1], [0, 1], [-1, 1], [-
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const LEAST = 6; // side of a box, pixels
 const STILL = 4; // a press that moves less is a click, CSS pixels
-const CHOSEN = packedColor(OBJECTS[0], 150);
+const CHOSEN = packedColor(OBJECTS[0], 130);
 const RIM = packedColor("#ffffff", 255);
 const TRUE = packedColor("#ffd400", 255);
 
