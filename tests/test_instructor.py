@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS, TOOLS = ROOT / "notebooks", ROOT / "tools"
 sys.path.insert(0, str(TOOLS))
 
+import measure_budgets  # noqa: E402
 from site_links import find_dead_links  # noqa: E402
 
 PLANS, INDEX = ((ROOT / f"docs/instructors/{name}.md").read_text() for name in ("plans", "index"))
@@ -109,6 +110,7 @@ def test_assignment_cells_have_ids_of_their_own():
     assert len(ids) == len(set(ids)) > 0
 
 
+MINUTES = re.compile(r"^\*\*(\d+) minutes, (\d+) of them for reading and building\.\*\*$", re.M)
 TEXT = "*what to see*\n\n## One\n\ntext\n\n## Two\n\n**Exercise 09.1** (5 minutes)."
 
 
@@ -210,7 +212,8 @@ def test_every_chapter_with_exercises_has_a_plan_that_they_fit_into():
     plans = dict(re.findall(r"^## (\d\d) [^\n]*$(.*?)(?=^## )", PLANS, re.S | re.M))
     assert list(plans) == sorted({"00", *chapters()})
     for number, plan in plans.items():
-        total = int(re.search(r"^\*\*(\d+) minutes\.\*\*$", plan, re.M)[1])
+        total, alone = map(int, MINUTES.search(plan).groups())
+        assert alone + 5 <= total <= alone + 30, number  # predictions, discussion, stragglers
         steps = re.findall(r"^- (\d+)-(\d+): (.*)$", plan, re.M)
         ends = [0] + [int(end) for _, end, _ in steps]
         assert [int(begin) for begin, _, _ in steps] == ends[:-1] and ends[-1] == total, number
@@ -224,6 +227,26 @@ def test_every_chapter_with_exercises_has_a_plan_that_they_fit_into():
         assert total >= sum(exercises.values())
         for part in ("**Ask before", "**Discuss**", "**Expected wrong", "**Short of", "**Caution"):
             assert part in plan, f"{number} has no {part}"
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_head_of_the_notebook_plan_and_playlists_agree_on_its_minutes(path):
+    """If this fails: `python tools/measure_budgets.py --minutes` writes the first two."""
+    notebook, number = read(path), path.name[:2]
+    [head] = [c.source for c in notebook.cells if "budget" in c.metadata.get("tags", [])]
+    [plan] = re.findall(rf"^## {number} [^\n]*$(.*?)(?=^## )", PLANS, re.S | re.M)
+    total, alone = map(int, MINUTES.search(plan).groups())
+    measured = measure_budgets.minutes(notebook)
+    assert int(re.search(r"about (\d+) minutes of reading", head)[1]) == alone == measured
+    rows = re.findall(rf"^\| {number} \| (\d+) \|", INDEX, re.M)
+    assert all(int(minutes) <= total for minutes in rows)
+
+
+def test_minutes_are_written_into_one_plan_alone():
+    line = "**20 minutes, 10 of them for reading and building.**\n"
+    plans = f"# Plans\n\n## 01 One\n\n{line}\n## 02 Two\n\n{line}"
+    after = measure_budgets.with_minutes(plans, "02", 15)
+    assert after == plans[: -len(line)] + line.replace("10", "15")
 
 
 def test_playlists_add_up():

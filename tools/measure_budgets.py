@@ -1,10 +1,14 @@
 """Runs every notebook and writes its budget line: minutes, CPU seconds, memory, download.
 
-Usage: python tools/measure_budgets.py [NOTEBOOK ...]
+Usage: python tools/measure_budgets.py [--minutes] [NOTEBOOK ...]
+
+The minutes go into the instructors' plans, too. --minutes runs nothing and writes them alone, which
+is enough after a change of text or exercises.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -18,7 +22,9 @@ from site_notebooks import OFFLINE
 from blendmask_lite.course.exercises import find_exercise
 from blendmask_lite.course.source import exercises_in
 
-FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "notebooks"
+PLANS = ROOT / "docs" / "instructors" / "plans.md"
 WORDS_PER_MINUTE = 130  # slow reading, with figures to look at
 MEASURE = """\
 import resource
@@ -33,16 +39,25 @@ def main(arguments: list[str]) -> None:
     # A run that cannot reach the network is a proof of "0 MB".
     os.environ.update(OFFLINE, BLENDMASK_BUDGET="laptop", BLENDMASK_PROGRESS="off")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    for path in [Path(name) for name in arguments] or sorted(FOLDER.glob("*.ipynb")):
+    runs = "--minutes" not in arguments
+    names = [name for name in arguments if name != "--minutes"]
+    for path in [Path(name) for name in names] or sorted(FOLDER.glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
-        seconds, gigabytes = measure(notebook)
-        line = budget_line(minutes(notebook), seconds, gigabytes)
-        write_line(path, line)
-        print(f"{path.name}: {line}")
+        if runs:
+            seconds, gigabytes = measure(notebook)
+            write_line(path, budget_line(minutes(notebook), seconds, gigabytes))
+        else:
+            write_minutes(path, minutes(notebook))
+        plans = PLANS.read_text(encoding="utf-8")
+        PLANS.write_text(with_minutes(plans, path.name[:2], minutes(notebook)), encoding="utf-8")
+        print(f"{path.name}: {minutes(notebook)} minutes")
 
 
-def minutes(notebook: nbformat.NotebookNode) -> float:
-    """Reading time of the text, and the time that the exercises say they take."""
+def minutes(notebook: nbformat.NotebookNode) -> int:
+    """Reading time of the text, and the time that the exercises say they take, in steps of 5.
+
+    Rounded up, so that small changes of the text do not change the file.
+    """
     words = sum(len(c.source.split()) for c in notebook.cells if c.cell_type == "markdown")
     ids = [
         exercise_id
@@ -50,7 +65,8 @@ def minutes(notebook: nbformat.NotebookNode) -> float:
         if cell.cell_type == "code"
         for exercise_id in exercises_in(cell.source)
     ]
-    return words / WORDS_PER_MINUTE + sum(find_exercise(each).minutes for each in ids)
+    alone = words / WORDS_PER_MINUTE + sum(find_exercise(each).minutes for each in ids)
+    return 5 * math.ceil(alone / 5)
 
 
 def measure(notebook: nbformat.NotebookNode) -> tuple[float, float]:
@@ -67,10 +83,10 @@ def measure(notebook: nbformat.NotebookNode) -> tuple[float, float]:
     return float(seconds), float(gigabytes)
 
 
-def budget_line(minutes: float, seconds: float, gigabytes: float) -> str:
+def budget_line(minutes: int, seconds: float, gigabytes: float) -> str:
     """Rounded up, so that small differences between runs do not change the file."""
     return (
-        f"**Budget:** about {-(-minutes // 5) * 5:.0f} minutes of reading and building, "
+        f"**Budget:** about {minutes} minutes of reading and building, "
         f"{-(-seconds // 10) * 10:.0f} CPU seconds, "
         f"{-(-gigabytes // 0.5) * 0.5:.1f} GB of memory, download 0 MB."
     )
@@ -78,11 +94,26 @@ def budget_line(minutes: float, seconds: float, gigabytes: float) -> str:
 
 def write_line(path: Path, line: str) -> None:
     """Replace the text of the cell tagged "budget"; nothing else in the file changes."""
+    _rewrite(path, r"\*\*Budget:\*\*.*", line)
+
+
+def write_minutes(path: Path, minutes: int) -> None:
+    """Replace the minutes of the cell tagged "budget"."""
+    _rewrite(path, r"(?<=\*\*Budget:\*\* about )\d+(?= minutes)", str(minutes))
+
+
+def with_minutes(plans: str, chapter: str, minutes: int) -> str:
+    """The instructors' plans with the minutes that a student needs alone for a chapter."""
+    line = re.compile(rf"(^## {chapter} [^\n]*\n+\*\*\d+ minutes, )\d+(?= of them)", re.MULTILINE)
+    return line.sub(lambda found: f"{found[1]}{minutes}", plans)
+
+
+def _rewrite(path: Path, pattern: str, text: str) -> None:
     notebook = nbformat.read(path, as_version=4)
     cells = [cell for cell in notebook.cells if "budget" in cell.metadata.get("tags", [])]
     if len(cells) != 1:
         raise SystemExit(f'{path}: {len(cells)} cells are tagged "budget", expected 1')
-    cells[0].source = re.sub(r"\*\*Budget:\*\*.*", lambda _: line, cells[0].source)
+    cells[0].source = re.sub(pattern, lambda _: text, cells[0].source)
     temporary = path.with_suffix(".part")
     nbformat.write(notebook, temporary)
     os.replace(temporary, path)
