@@ -189,10 +189,11 @@ def peak(device: torch.device, dtype: torch.dtype) -> float:
 
 def agreement(part: Part) -> None:
     """Outputs, losses and gradients of a step with random weights, against float32 on the CPU."""
+    size = (256, 320) if part.is_full else (128, 160)
     for name in EVERY_PRESET:
         config = PRESETS[name] if name in OUR_PRESETS else thin(name, **WIDE_ENOUGH)
         model = random_model(config).train()
-        images, targets = a_batch(config, (256, 320), num_images=2)
+        images, targets = a_batch(config, size, num_images=2)
         exact = step_values(model, images, targets, torch.device("cpu"), "float32")
         is_deformable = config.deform_interval > 0
         for precision in ("float32", "bfloat16"):
@@ -372,11 +373,11 @@ def evaluation(part: Part) -> None:
 def whole_runs(part: Part) -> None:
     """`train_model` with validation: stopped and continued against one go, in both precisions."""
     data, validation = ShapesDataset(64, seed=3), ShapesDataset(4, seed=8)
-    iterations = 20 if part.is_full else 4
+    iterations, batch_size = (20, TRAIN_PRESETS["nano"].batch_size) if part.is_full else (4, 2)
     config = replace(PRESETS["nano"], num_classes=len(data.class_names))
     for precision in ("float32", "bfloat16"):
         schedule = replace(
-            rescale(TRAIN_PRESETS["nano"], iterations=iterations),
+            rescale(TRAIN_PRESETS["nano"], iterations=iterations, batch_size=batch_size),
             evaluate_every=iterations // 2,
             checkpoint_every=iterations // 2,
             precision=precision,
@@ -580,7 +581,7 @@ def inference(part: Part) -> None:
 def blender(part: Part) -> None:
     """Crops, attentions and masks of 100 boxes."""
     config = PRESETS["r50"] if part.is_full else thin("r50")
-    size = (800, 1088) if part.is_full else (160, 192)
+    size, repeats = ((800, 1088), 30) if part.is_full else ((160, 192), 3)
     model = BlendMask(config).to(part.device).eval()
     boxes = coco_like_boxes(100, size).to(part.device)
     with torch.no_grad():
@@ -588,7 +589,7 @@ def blender(part: Part) -> None:
         image = torch.zeros(100, dtype=torch.int64, device=part.device)
         location = torch.arange(100, device=part.device)
         index = torch.stack([image, location], dim=1)
-        seconds = timed(lambda: model.masks_at(output, index, boxes), part, repeats=30)
+        seconds = timed(lambda: model.masks_at(output, index, boxes), part, repeats=repeats)
     part.rows.append({"what": "100 boxes, R = 56, M = 14, K = 4", "ms": 1000 * seconds})
 
 
