@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from blendmask_lite import BlendMask
-from blendmask_lite.course.race import (
+from blendmask_lite.masks import mask_boxes
+from blendmask_lite.research.race import (
     CONTESTANTS,
     NoBases,
     learn,
@@ -19,7 +20,6 @@ from blendmask_lite.course.race import (
     prepare_lessons,
     read_race,
 )
-from blendmask_lite.masks import mask_boxes
 from blendmask_lite.structures import Target
 from blendmask_lite.training.criterion import TrainingStep
 

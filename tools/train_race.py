@@ -21,7 +21,11 @@ from torch import Tensor
 from train_checkpoint import DATA, training_log
 
 from blendmask_lite.config import PRESET_INFERENCE
-from blendmask_lite.course.race import (
+from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.files import RACE_FILES, write_atomically
+from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.research.ablations.run import HELD_OUT_SEED, score_true_boxes
+from blendmask_lite.research.race import (
     CONTESTANTS,
     ON_THE_WALL,
     NoBases,
@@ -31,10 +35,6 @@ from blendmask_lite.course.race import (
     new_parts,
     prepare_lessons,
 )
-from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.files import RACE_FILES, write_atomically
-from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.research.ablations.run import HELD_OUT_SEED, score_true_boxes
 from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model
 from blendmask_lite.training.schedule import TRAIN_PRESETS, rescale
