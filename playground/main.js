@@ -95,6 +95,8 @@ function address() {
 
 /** A gesture has ended: it can be undone, and is in the address. */
 function commit(gesture) {
+  // What is shown is what the address says, to the last digit.
+  state.box = state.box?.map((side) => Number(side.toFixed(1))) ?? null;
   history.add(undoable(state));
   address();
   draw();

@@ -44,7 +44,7 @@ const number = (text) => LETTERS.indexOf(text[0]) * 64 + LETTERS.indexOf(text[1]
 export function encode(state) {
   const parts = [`m=${state.model}`, `p=${state.picture}`];
   if (state.object) parts.push(`o=${state.object}`);
-  if (state.box) parts.push(`b=${state.box.map((side) => Number(side.toFixed(1))).join(",")}`);
+  if (state.box) parts.push(`b=${state.box.join(",")}`);
   if (state.blank) parts.push("e=1");
   if (state.painted.size) {
     const cells = [...state.painted].sort((a, b) => a[0] - b[0]);
@@ -74,7 +74,7 @@ export function decode(text, catalogue) {
   const { K, M, R } = catalogue.models.find((each) => each.key === state.model);
   state.object = Math.max(0, Math.floor(numbers("o", 1)?.[0] ?? 0));
   const box = numbers("b", 4)?.slice(0, 4);
-  if (box && box[2] - box[0] >= 1 && box[3] - box[1] >= 1) state.box = box;
+  if (box && box[2] - box[0] >= 1 && box[3] - box[1] >= 1) state.box = box.map((side) => Math.min(Math.max(side, -9999), 9999));
   state.blank = given.get("e") === "1";
   for (const pair of (given.get("a") ?? "").match(/[\w-]{2}/g) ?? []) {
     const code = number(pair);
