@@ -27,7 +27,6 @@ from typing import Any
 __all__ = ["main"]
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-WARM_UP = 5  # steps at the beginning of a block that are not counted
 DRAWS = 10_000  # of the bootstrap
 ENDS = (0.025, 0.975)  # of the middle 95 %
 
@@ -36,14 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Run the benchmark from the command line, print its numbers and return them."""
     options = parse(arguments)
     if options.block:
-        block = measure_block(options.steps)
+        block = measure_block(options.steps, options.warm_up)
         print(json.dumps(block))
         return block
     checkouts = [CHECKOUT] if options.against is None else [CHECKOUT, options.against.resolve()]
     blocks: list[list[dict[str, float]]] = [[] for _ in checkouts]
     for _ in range(options.blocks):
         for own, checkout in zip(blocks, checkouts, strict=True):
-            own.append(run_block(checkout, options.steps))
+            own.append(run_block(checkout, options.steps, options.warm_up))
     result: dict[str, Any] = {
         str(checkout): {name: statistics.mean(each[name] for each in own) for name in own[0]}
         for checkout, own in zip(checkouts, blocks, strict=True)
@@ -63,14 +62,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--against", type=Path, metavar="DIR", help="another checkout, in turns")
     parser.add_argument("--blocks", type=int, default=10, metavar="N", help="of each checkout")
     parser.add_argument("--steps", type=int, default=30, metavar="N", help="counted in each block")
+    parser.add_argument("--warm-up", type=int, default=5, metavar="N", help="not counted, before")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
     parser.add_argument("--block", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
-def run_block(checkout: Path, steps: int) -> dict[str, float]:
+def run_block(checkout: Path, steps: int, warm_up: int) -> dict[str, float]:
     """One block of steps with the package of a checkout, in a process of its own."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--block", "--steps", str(steps)]
+    command = [sys.executable, str(Path(__file__).resolve()), "--block"]
+    command += ["--steps", str(steps), "--warm-up", str(warm_up)]
     environment = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command, env=environment, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -83,14 +84,14 @@ class EnoughError(BaseException):
     """Ends a training after the last step that counts."""
 
 
-def measure_block(steps: int) -> dict[str, float]:
+def measure_block(steps: int, warm_up: int) -> dict[str, float]:
     """CPU milliseconds of a step, and of the drawing in it, of the package that is imported."""
     from blendmask_lite.cli import main as blendmask_lite
     from blendmask_lite.datasets.shapes import ShapesDataset
     from blendmask_lite.training.schedule import TRAIN_PRESETS
 
     batch_size = TRAIN_PRESETS["nano"].batch_size
-    last = (WARM_UP + steps) * batch_size
+    last = (warm_up + steps) * batch_size
     load = ShapesDataset.load
     starts: list[float] = []  # of all pictures, seconds
     drawing: list[float] = []
@@ -109,7 +110,7 @@ def measure_block(steps: int) -> dict[str, float]:
         try:
             blendmask_lite([*words, str(Path(folder) / "run")])
         except EnoughError:
-            first = WARM_UP * batch_size
+            first = warm_up * batch_size
             return {
                 "milliseconds": 1000 * (starts[last] - starts[first]) / steps,
                 "of them drawing": 1000 * sum(drawing[first:]) / steps,

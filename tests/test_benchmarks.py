@@ -36,7 +36,8 @@ def test_the_benchmark_of_a_step_compares_two_checkouts(tmp_path, capsys):
     other = tmp_path / "other"
     other.symlink_to(BENCHMARKS.parent, target_is_directory=True)
     path = tmp_path / "numbers.json"
-    words = ["--against", str(other), "--blocks", "1", "--steps", "1", "--json", str(path)]
+    words = ["--against", str(other), "--blocks", "1", "--steps", "1"]
+    words += ["--warm-up", "1", "--json", str(path)]
     result = benchmark.main(words)
     assert json.loads(path.read_text()) == result == json.loads(capsys.readouterr().out)
     own = result[str(BENCHMARKS.parent)]
