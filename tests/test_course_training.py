@@ -143,7 +143,8 @@ def test_spread_is_the_distance_from_the_mean_as_a_share():
 
 
 @pytest.mark.slow
-def test_the_seeds_are_trained_scored_and_not_trained_again(tmp_path, capsys):
+def test_the_seeds_are_trained_scored_and_not_trained_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train_command, "VALIDATION_SHAPES", 4)
     spec = importlib.util.spec_from_file_location("seeds", BENCHMARKS / "training_course.py")
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)

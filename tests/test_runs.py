@@ -164,7 +164,8 @@ def test_the_commit_is_that_of_the_package(monkeypatch):
     assert commit() is None
 
 
-def test_a_training_keeps_the_exact_command(tmp_path, capsys):
+def test_a_training_keeps_the_exact_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("blendmask_lite.cli.train.VALIDATION_SHAPES", 2)
     out = tmp_path / "a run"
     command = ["train", "shapes", "-o", str(out), "--iterations", "1", "--batch-size", "1"]
     command += ["--evaluate-every", "9", "--size", "64", "--threads", "1", "--snapshots", "2"]
