@@ -15,7 +15,7 @@ import pytest
 import torch
 from together import CONFIG, NUM_IMAGES, RECIPE, objects_of
 
-from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.datasets.shapes import ShapesDataset, write_shapes
 from blendmask_lite.training.data import BatchSampler
 from blendmask_lite.training.distributed import Ranks
 from blendmask_lite.training.failure import read_failure
@@ -155,10 +155,11 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_torchrun_starts_the_command(tmp_path):
+    write_shapes(tmp_path / "data", num_images=2)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", "-m", "blendmask_lite", "train", "shapes"]
+    command += ["--nproc-per-node", "2", "-m", "blendmask_lite", "train", str(tmp_path / "data")]
     command += ["-o", str(tmp_path / "run"), "--iterations", "1", "--batch-size", "2"]
-    command += ["--size", "64", "--evaluate-every", "9"]
+    command += ["--size", "64"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
