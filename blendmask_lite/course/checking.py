@@ -20,7 +20,7 @@ from blendmask_lite.course.answers import load_answers
 from blendmask_lite.course.definition import Case, Exercise
 from blendmask_lite.course.display import Note, Status, show
 from blendmask_lite.course.exercises import find_exercise
-from blendmask_lite.course.my_blendmask import keep_and_compose
+from blendmask_lite.course.own_model import keep_and_compose
 from blendmask_lite.course.progress import load_progress, record
 from blendmask_lite.course.source import solution_source
 from blendmask_lite.course.student import find_failure, find_student, says_not_written

@@ -8,7 +8,7 @@ for the presets of the course, "nano" and "small".
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +73,7 @@ class MyBlendMask(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config, self.inference = config, InferenceConfig()
+        self.class_names: tuple[str, ...] = ()
         width, inner = config.stage_width, config.pyramid_channels
         channels = {f"c{i + 2}": width * times for i, times in enumerate((1, 2, 4, 6))}
         self.backbone = Backbone(config.stem_channels, list(channels.values()))
@@ -194,7 +195,7 @@ class MyBlendMask(nn.Module):
                 size,
                 mask_threshold=settings.mask_threshold,
             )
-            results.append(placed.pasted())
+            results.append(replace(placed.pasted(), image=image, class_names=self.class_names))
         return results
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -365,7 +364,7 @@ class Head(nn.Module):
                 nn.init.zeros_(bias)
         # Step 3: but at the start every class has a probability of 0.01 everywhere
         _, bias = self.class_logits.parameters()
-        nn.init.constant_(bias, -math.log(99.0))
+        nn.init.constant_(bias, torch.tensor(0.01).logit().item())
 
     def forward(self, levels: list[Tensor], strides: list[int]) -> tuple[Any, ...]:
         """Predict at every location of every level.
@@ -475,12 +474,12 @@ HEAD = Exercise(
             "is a ReLU, times the stride.",
         ),
         WrongAnswer(
-            {"nn.init.constant_(bias, -math.log(99.0))": "pass"},
+            {"nn.init.constant_(bias, torch.tensor(0.01).logit().item())": "pass"},
             "The class logits begin at 0, a probability of one half. With it, the loss of the "
             "background would drown everything; begin at 0.01.",
         ),
         WrongAnswer(
-            {"-math.log(99.0)": "0.01"},
+            {"torch.tensor(0.01).logit().item()": "0.01"},
             "0.01 is the probability, not the logit. Which x has sigmoid(x) = 0.01?",
         ),
         WrongAnswer(

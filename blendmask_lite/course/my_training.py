@@ -1,0 +1,370 @@
+"""Chapter 12's training: the student's own model and loop, in the notebook's own process.
+
+It writes the same folder as `blendmask-lite train`, so that the dashboard, the time machine and
+`load_model` read it, and starts from the same weights and reads the same batches. The trained
+tensors belong to a model of the package, too, which shows what the student's has learned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from blendmask_lite.config import PRESET_INFERENCE, PRESETS
+from blendmask_lite.course.display import Note, show
+from blendmask_lite.course.exercises import find_exercise
+from blendmask_lite.course.own_model import my_blendmask, my_model
+from blendmask_lite.datasets.sample import Batch, InstanceDataset, Sample, collate, load_sample
+from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.datasets.transforms import permute_channels, resize_sample
+from blendmask_lite.evaluation.instances import InstanceEvaluator
+from blendmask_lite.images import resized_size
+from blendmask_lite.lab.training_monitor import RunView, TrainingMonitor
+from blendmask_lite.structures import Target
+from blendmask_lite.training.criterion import TrainingStep
+from blendmask_lite.training.data import batches_from
+from blendmask_lite.training.distributed import ALONE
+from blendmask_lite.training.engine import StepRecord, train
+from blendmask_lite.training.observers import Observer, RunTables, Watching, make_watchers
+from blendmask_lite.training.resume import (
+    Recipe,
+    begin_state,
+    evaluated_model,
+    find_last_checkpoint,
+    make_checkpoint,
+    save_trained,
+)
+from blendmask_lite.training.run import train_transform
+from blendmask_lite.training.run_folder import RunFolder
+from blendmask_lite.training.schedule import SCHEDULES, TrainConfig, learning_rate_at, rescale
+from blendmask_lite.training.session import RunSession
+from blendmask_lite.weights.checkpoint import write_checkpoint
+
+__all__ = ["MyTraining", "my_average_precision", "package_losses", "recipe_of", "train_my_model"]
+
+NUM_SHAPES = 20_000  # generated images to draw from, as many as `blendmask-lite train shapes` has
+HELD_OUT_SEED = 1_000_000  # added to the seed, for images that no training has seen
+MOST_SNAPSHOTS = 20
+
+
+def recipe_of(*, seed: int, iterations: int) -> Recipe:
+    """The settings of `blendmask-lite train shapes --preset nano`."""
+    train = replace(rescale(SCHEDULES["laptop"], iterations=iterations), seed=seed)
+    return Recipe(model=PRESETS["nano"], inference=PRESET_INFERENCE["nano"], train=train)
+
+
+def train_my_model(
+    folder: str | Path,
+    *,
+    seed: int,
+    iterations: int,
+    num_evaluated: int = 200,
+    module: ModuleType | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[int]:
+    """Train the model of `my_blendmask.py` with its own loop, or go on with a stopped training.
+
+    Args:
+        folder: of the run.
+        seed: of the images, the initial weights and the order of the images.
+        iterations: optimizer steps.
+        num_evaluated: held-out images, on which AP is measured at the end.
+        module: of `my_blendmask`.
+        should_stop: asked after every step; then a checkpoint is saved, and the training ends.
+
+    Yields:
+        The number of steps done, after each of them, and while it is evaluated.
+
+    Raises:
+        ValueError: a loss is not finite, or another process trains in the folder.
+    """
+    module = my_blendmask() if module is None else module
+    run, recipe = RunFolder(folder), recipe_of(seed=seed, iterations=iterations)
+    config = recipe.train
+    dataset = ShapesDataset(NUM_SHAPES, seed=seed)
+    held_out = ShapesDataset(num_evaluated, seed=seed + HELD_OUT_SEED)
+    with RunSession(run) as session:
+        state = begin_state(dataset, recipe, run, find_last_checkpoint(run, True), ALONE)
+        mine = my_model(evaluated_model(state), module)
+        watching = Watching(num_snapshots=min(MOST_SNAPSHOTS, iterations + 1))
+        tables = RunTables(run, iteration=state.iteration, is_evaluated=True)
+        observers: list[Observer] = [tables, *make_watchers(watching, run, recipe, held_out)]
+        about = {"command": "chapter 12", "num_images": len(dataset), "train": asdict(config)}
+        session.begin(about, iteration=state.iteration)
+        batches = _seeded(_pairs(_batches(state.iteration, config, dataset, module)), state, config)
+        try:
+            for observer in observers:
+                observer.on_start(state)
+            mine.train()
+            start = time.perf_counter()
+            steps = _loop(module, mine, state.optimizer, batches, config, state.iteration)
+            for losses in steps if state.iteration < iterations else ():
+                values = _values(losses, state.iteration)
+                rate, state.iteration = (
+                    learning_rate_at(state.iteration, config),
+                    state.iteration + 1,
+                )
+                record = StepRecord(
+                    iteration=state.iteration,
+                    learning_rate=rate,
+                    losses=values,
+                    total=sum(values.values()),
+                    gradient_norm=_norm(mine),
+                    num_images=config.batch_size,
+                    seconds=time.perf_counter() - start,
+                    data_seconds=0.0,
+                )
+                for observer in observers:
+                    observer.on_step(state, record)
+                is_last, is_asked = state.iteration == iterations, should_stop()
+                if is_last or is_asked or state.iteration % config.checkpoint_every == 0:
+                    write_checkpoint(make_checkpoint(state, recipe), run.last)
+                mine.train()
+                yield state.iteration
+                start = time.perf_counter()
+                if is_asked and not is_last:
+                    session.finish(is_finished=False, iteration=state.iteration)
+                    return
+            evaluator = InstanceEvaluator(held_out)
+            for _ in _detect_all(mine, held_out, evaluator):
+                yield state.iteration
+            tables.on_evaluate(state, _scores(evaluator))
+            save_trained(state, recipe, run.model, half=False)
+            session.finish(is_finished=True, iteration=state.iteration)
+        finally:
+            for observer in observers:
+                observer.close()
+
+
+def _loop(
+    module: ModuleType,
+    mine: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterator[Any],
+    config: TrainConfig,
+    first: int,
+) -> Iterator[dict[str, Tensor]]:
+    """The student's loop; where it ends or raises before its time, the package's goes on."""
+    done = first
+    own = find_exercise("12.3").solution
+    loops = [getattr(module.train_loop, "function", module.train_loop), own]
+    for loop in loops:
+        try:
+            for losses in loop(mine, optimizer, batches, config, done):
+                done += 1
+                yield losses
+                if done == config.iterations:
+                    return
+            reason = f"it ended after {done} of {config.iterations} steps"
+        except Exception as error:
+            if loop is own:
+                raise  # not the student's loop, but what it was given
+            reason = f"{type(error).__name__}: {error}"
+        line = f"{reason}. The package's loop goes on from step {done}; nothing is lost."
+        show(Note("red", "Exercise 12.3, your train_loop", (line,)))
+
+
+def _batches(
+    first: int, config: TrainConfig, dataset: ShapesDataset, module: ModuleType
+) -> Iterable[Batch]:
+    load = load_sample(
+        dataset, _Augmentation(config, module.flip), mask_size=PRESETS["nano"].mask_size
+    )
+    return batches_from(first, config, num_images=len(dataset), load=load, collate=collate)
+
+
+def _pairs(batches: Iterable[Batch]) -> Iterator[tuple[list[Tensor], list[Target]]]:
+    for batch in batches:
+        yield batch.images, batch.targets
+
+
+def _seeded(pairs: Iterator[Any], state: Any, config: TrainConfig) -> Iterator[Any]:
+    """The same, with the random state of every step as the package's engine sets it."""
+    for pair in pairs:
+        torch.manual_seed(config.seed + 1_000_003 * state.iteration)
+        yield pair
+
+
+class _Augmentation:
+    """The package's augmentation, with the student's `flip`; the random draws are the same."""
+
+    def __init__(self, config: TrainConfig, flip: Callable[..., Any]) -> None:
+        self.config, self.flip = config, flip
+
+    def __call__(self, sample: Sample, generator: random.Random) -> Sample:
+        size = generator.choice(self.config.train_sizes)
+        height, width = sample.image.shape[-2:]
+        sample = resize_sample(sample, resized_size((height, width), size, self.config.max_size))
+        if generator.random() < 0.5:
+            target = sample.target
+            image, boxes, masks = self.flip(sample.image, target.boxes, target.masks)
+            semantic = None if target.semantic is None else target.semantic.flip(1)
+            turned = replace(target, boxes=boxes, masks=masks, semantic=semantic, stuff=None)
+            sample = replace(sample, image=image, target=turned)
+        order = [0, 1, 2]
+        generator.shuffle(order)
+        return permute_channels(sample, order)
+
+
+def _values(losses: dict[str, Tensor], iteration: int) -> dict[str, float]:
+    """The losses as numbers.
+
+    Raises:
+        ValueError: one is not finite.
+    """
+    values = {name: value.item() for name, value in losses.items()}
+    bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
+    if bad:
+        raise ValueError(f"iteration {iteration}: {', '.join(bad)}; the last checkpoint is whole")
+    return values
+
+
+def _norm(model: nn.Module) -> float:
+    """Of the gradient, after the clipping."""
+    slopes = [each.grad for each in model.parameters() if each.grad is not None]
+    return float(nn.utils.get_total_norm(slopes))
+
+
+def _detect_all(
+    mine: Any, dataset: InstanceDataset, evaluator: InstanceEvaluator
+) -> Iterator[None]:
+    mine.eval()
+    for place, image_id in enumerate(dataset.image_ids):
+        [found] = mine.detect([dataset.load_image(place)])
+        evaluator.add(image_id, found)
+        yield
+
+
+def _scores(evaluator: InstanceEvaluator) -> dict[str, float]:
+    results = evaluator.finish()
+    return {"mask AP": results.mask["AP"], "box AP": results.box["AP"]}
+
+
+def package_losses(*, seed: int, iterations: int, num_steps: int) -> list[float]:
+    """What the package's own training has as the sum of its losses in its first steps."""
+    recipe = recipe_of(seed=seed, iterations=iterations)
+    config, dataset = recipe.train, ShapesDataset(NUM_SHAPES, seed=seed)
+    with tempfile.TemporaryDirectory() as folder:
+        state = begin_state(dataset, recipe, RunFolder(folder), None, ALONE)
+    totals: list[float] = []
+    load = load_sample(dataset, train_transform(config), mask_size=recipe.model.mask_size)
+    with torch.random.fork_rng(devices=[]):
+        train(
+            state,
+            TrainingStep(evaluated_model(state)),
+            batches_from(0, config, num_images=len(dataset), load=load, collate=collate),
+            config,
+            on_step=lambda record: totals.append(record.total),
+            on_checkpoint=lambda state: None,
+            should_stop=lambda: len(totals) >= num_steps,
+        )
+    return totals
+
+
+def my_average_precision(mine: Any, dataset: InstanceDataset) -> dict[str, float]:
+    """Mask and box AP, in percent, of what a `MyBlendMask` detects on a data set."""
+    evaluator = InstanceEvaluator(dataset)
+    for _ in _detect_all(mine, dataset, evaluator):
+        pass
+    return _scores(evaluator)
+
+
+class MyTraining(TrainingMonitor):
+    """The dashboard of the student's own training, which runs between the cells of the notebook.
+
+    It starts at once, goes on where it was stopped, and pauses while another cell computes.
+
+    Args:
+        folder: of the run; a finished one is shown.
+        seed: as in `train_my_model`.
+        iterations: as in `train_my_model`.
+        num_evaluated: as in `train_my_model`.
+    """
+
+    def __init__(
+        self, folder: str | Path, *, seed: int, iterations: int, num_evaluated: int = 200
+    ) -> None:
+        self.settings: dict[str, Any] = {
+            "seed": seed,
+            "iterations": iterations,
+            "num_evaluated": num_evaluated,
+        }
+        self.training: asyncio.Task[None] | None = None
+        self._is_asked = False
+        super().__init__(folder=folder, options="my_blendmask.py, in this notebook")
+        for field in (self.controls.folder, self.controls.options):
+            field.disabled = True
+        self.controls.follow.layout.display = "none"
+        if not self.process.run.model.exists():
+            self.start()
+
+    @property
+    def is_training(self) -> bool:
+        """Whether it trains or evaluates now."""
+        return self.training is not None and not self.training.done()
+
+    def start(self) -> None:
+        """Start the training, or go on where it was stopped.
+
+        Raises:
+            ValueError: it is running already.
+        """
+        if self.is_training:
+            raise ValueError("your training is running already")
+        self._is_asked = False
+        self.training = asyncio.get_running_loop().create_task(self._train())
+
+    def resume(self) -> None:
+        """Go on where the training was stopped; see `start`."""
+        self.start()
+
+    def stop(self) -> None:
+        """Ask the training to finish its step, save, and end.
+
+        Raises:
+            ValueError: nothing is running.
+        """
+        if not self.is_training:
+            raise ValueError("your training is not running")
+        self._is_asked = True
+        self.say("Stopping: the training finishes its step, saves, and ends.")
+
+    def free(self) -> None:
+        """Stop following, and stop the training with its state saved."""
+        self._is_asked = True
+        super().free()
+
+    async def finished(self) -> None:
+        """Wait for the end of the training, and show it.
+
+        Raises:
+            Exception: what the training raised.
+        """
+        if self.training is not None:
+            await self.training
+        self.refresh()
+
+    async def _train(self) -> None:
+        steps = train_my_model(
+            self.process.folder, **self.settings, should_stop=lambda: self._is_asked
+        )
+        try:
+            for _ in steps:
+                await asyncio.sleep(0)  # buttons, the dashboard and other cells have their turn
+        finally:
+            steps.close()  # type: ignore[attr-defined]  # a generator: it releases the folder
+
+    def _show(self, run: RunView, curves: str | None) -> None:
+        can_resume = run.can_resume and not self.is_training
+        super()._show(replace(run, can_stop=self.is_training, can_resume=can_resume), curves)
