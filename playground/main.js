@@ -177,7 +177,6 @@ function arrange(next, seen) {
   if (kind !== model.kind) words.push(model.unseen);
   if (seen.isWeak) words.push(`Nothing reaches a score of ${model.score}; these are its best guesses.`);
   say(words.join(" ") || `${model.knows}`, words.length ? "warning" : "");
-  find("stage").title = "";
   find("busy").dataset.milliseconds = Math.round(seen.milliseconds);
   find("busy").dataset.threads = seen.threads;
 }
