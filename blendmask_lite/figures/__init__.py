@@ -13,6 +13,7 @@ from blendmask_lite.figures.panoptic import *
 from blendmask_lite.figures.paper import *
 from blendmask_lite.figures.plots import *
 from blendmask_lite.figures.research import *
+from blendmask_lite.figures.room import *
 from blendmask_lite.figures.sampling import *
 from blendmask_lite.figures.style import WIDTHS as WIDTHS
 from blendmask_lite.figures.style import DescribedFigure as DescribedFigure
