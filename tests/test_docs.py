@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
@@ -130,3 +132,39 @@ def test_the_sources_of_the_comparison_are_those_that_it_names():
 
 def test_readme_counts_the_exercises():
     assert f"{len(all_exercises())} exercises" in (ROOT / "README.md").read_text()
+
+
+def test_the_handout_has_the_course_in_one_page():
+    """At most 60 lines and 430 words, its code in the package, and the equations of chapter 09."""
+    text = (ROOT / "docs" / "instructors" / "handout.md").read_text(encoding="utf-8")
+    assert len([line for line in text.splitlines() if line.strip()]) <= 60
+    assert len(text.split()) <= 430
+    [code] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names = {node.module for node in ast.walk(ast.parse(code)) if isinstance(node, ast.ImportFrom)}
+    assert all(importlib.util.find_spec(name) for name in names)
+    assert [f"| {number} |" in text for number in range(1, 5)] == [True] * 4
+
+
+def test_troubleshooting_is_sorted_by_where_the_symptom_is_seen():
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## (.+)\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE))
+    wanted = ("Installing", "notebook", "Widgets", "Memory", "Ports", "slow", "Colab", "Windows")
+    assert all(any(word in title for title in sections) for word in wanted)
+    for title, section in list(sections.items())[:-1]:
+        assert len(re.findall(r"^\*\*.+?\*\* \S", section, re.MULTILINE)) >= 2, title
+    commands = set(re.findall(r"`make ([a-z]+)", text))
+    assert commands <= set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+
+
+def test_messages_that_troubleshooting_explains_are_still_said():
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    [section] = re.findall(r"^## Installing\n(.*?)^## ", text, re.DOTALL | re.MULTILINE)
+    quoted = re.findall(r"`([^`]+)`", " ".join(re.findall(r"^\*\*(.+?)\*\*", section, re.M)))
+    said = "".join((ROOT / "tools" / name).read_text() for name in (
+        "setup.py", "venv_state.py", "commands.py", "find_python.sh",
+    )) + (ROOT / "start.py").read_text()  # fmt: skip
+    said = re.sub(r'"\s+f?"|\{[^}]*\}|%d\.%d', "", said)
+    assert len(quoted) >= 8
+    for message in quoted:
+        words = re.sub(r"https?://\S+ |\d\.\d+(?=,)", "", message, count=1).strip()
+        assert words in said or message in said, message

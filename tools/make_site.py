@@ -50,7 +50,7 @@ GUIDES = (
     *("predicting", "models", "data", "labelling", "training", "evaluation", "export"),
     *("ablations", "playground", "lab", "gallery", "gpu"),
 )
-LOOK_UP = ("glossary", "differences", "compared")
+LOOK_UP = ("troubleshooting", "glossary", "differences", "compared")
 
 
 def main(arguments: list[str]) -> int:
