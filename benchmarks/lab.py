@@ -1,7 +1,8 @@
 """Times the Blender lab under the hand, in a real JupyterLab and Chromium, and watches its memory.
 
-From an event of the pointer to the frame with the new pixels, over 100 steps of drags and 100 of
-strokes; then the growth of kernel and page over 200 drags and 50 pictures after a warm-up.
+From an event of the pointer to the frame with the new pixels, which the page computes itself, and
+to the kernel's answer, over 100 steps of drags and 100 of strokes; then the growth of kernel and
+page over 200 drags and 50 pictures after a warm-up.
 
     .venv/bin/python benchmarks/lab.py
 """
@@ -51,7 +52,8 @@ button = ipywidgets.Button(description="picture 0")
 button.on_click(show_next)
 display(lab, button)"""
 
-# Moves the pointer from place to place, and waits each time for the frame with the answer.
+# Moves the pointer from place to place, and waits each time for the frame with the new pixels, and
+# for the kernel's answer.
 STEPS = """async ([panel, places]) => {
     const stage = document.querySelector(`[data-panel="${panel}"]`);
     const root = stage.closest('.bm-canvas');
@@ -61,7 +63,7 @@ STEPS = """async ([panel, places]) => {
         const answered = new Promise(resolve => {
             const observer = new MutationObserver(() => {
                 observer.disconnect();
-                requestAnimationFrame(() => resolve());
+                resolve(performance.now());
             });
             observer.observe(root, {attributeFilter: ['data-done']});
         });
@@ -70,14 +72,19 @@ STEPS = """async ([panel, places]) => {
             bubbles: true, pointerId: 1, isPrimary: true, buttons: 1,
             clientX: frame.left + x * frame.width, clientY: frame.top + y * frame.height,
         }));
-        await answered;
-        times.push(performance.now() - start);
+        const computed = performance.now();
+        const drawn = await new Promise(resolve =>
+            requestAnimationFrame(() => resolve(performance.now())));
+        times.push([computed - start, drawn - start, await answered - start]);
     }
     return times;
 }"""
 
 
-def steps(page: JupyterLab, panel: str, places: list[tuple[float, float]]) -> list[float]:
+Times = tuple[float, float, float]  # until computed, in a frame, answered by the kernel; ms
+
+
+def steps(page: JupyterLab, panel: str, places: list[tuple[float, float]]) -> list[Times]:
     """Milliseconds of every step of one drag or stroke."""
     page.page.mouse.move(*page.place(panel, *places[0]))
     page.page.mouse.down()
@@ -86,7 +93,7 @@ def steps(page: JupyterLab, panel: str, places: list[tuple[float, float]]) -> li
     return times
 
 
-def drags(page: JupyterLab, count: int) -> list[float]:
+def drags(page: JupyterLab, count: int) -> list[Times]:
     x0, y0, x1, y1 = (side / 512 for side in page.box())
     start = (x0 + x1) / 2, (y0 + y1) / 2
     way = 0.1 if start[0] < 0.5 else -0.1
@@ -95,8 +102,8 @@ def drags(page: JupyterLab, count: int) -> list[float]:
     return [each for _ in range(count // 50) for each in steps(page, "picture", round_trip)]
 
 
-def strokes(page: JupyterLab, count: int) -> list[float]:
-    times: list[float] = []
+def strokes(page: JupyterLab, count: int) -> list[Times]:
+    times: list[Times] = []
     for number in range(count // 10):
         row = (number % 14 + 0.5) / 14
         places = [((i + 0.5) / 14, row) for i in range(11)]
@@ -130,10 +137,12 @@ def show_pictures(page: JupyterLab, count: int) -> None:
         page.page.wait_for_selector(f'button:has-text("picture {number}")')
 
 
-def say(name: str, times: list[float]) -> None:
-    ordered = sorted(times)
-    late = ordered[int(0.95 * len(ordered))]
-    print(f"{name}: median {statistics.median(times):.0f} ms, 95 % {late:.0f} ms, n = {len(times)}")
+def say(name: str, times: list[Times]) -> None:
+    parts = ("computed", "in a frame", "answered by the kernel")
+    for part, values in zip(parts, zip(*times, strict=True), strict=True):
+        late = sorted(values)[int(0.95 * len(values))]
+        median = statistics.median(values)
+        print(f"{name}, {part}: median {median:.1f} ms, 95 % {late:.1f} ms, n = {len(values)}")
 
 
 def main() -> None:

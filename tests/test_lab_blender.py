@@ -9,20 +9,25 @@ import weakref
 from dataclasses import replace
 
 import ipywidgets as widgets
+import numpy as np
 import pytest
 import torch
 
 from blendmask_lite import PRESETS, BlendMask, InferenceConfig, load_model, shipped_checkpoint
-from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.datasets.shapes import SHAPE_CLASSES, ShapesDataset
+from blendmask_lite.images import resize_for_test
 from blendmask_lite.lab import BlenderLab, blender
 from blendmask_lite.lab.blender import view as view
 from blendmask_lite.lab.blender.controls import Rivals, method_note
+from blendmask_lite.lab.blender.presets import PRESETS as SCENES
 from blendmask_lite.lab.blender.scene import (
+    LabObject,
     attention_cells,
     base_pixels,
     blend,
     look_at,
     mean_weights,
+    nearest_location,
 )
 from blendmask_lite.lab.blender.state import (
     BlenderState,
@@ -47,6 +52,7 @@ from blendmask_lite.lab.canvas import (
 )
 from blendmask_lite.lab.parts import LabWidget, shows_errors
 from blendmask_lite.model.merge import Blender, WeightedSum
+from blendmask_lite.research.race import load_contestant, load_features
 from blendmask_lite.structures import Target
 
 STRIDE = 4
@@ -473,6 +479,97 @@ def test_another_object_begins_with_its_own_box(lab):
 
     assert lab.state is lab.scene.objects[2].own
     assert lab.controls.undo.disabled
+
+
+def test_pointing_under_yolact_shows_no_interpolation_weight_as_a_coefficient(lab):
+    lab.controls.merger.value = "weighted_sum"
+    send(lab, kind="hover", panel="mask", cells=[[11, 17]])
+
+    assert [mark["weight"] for mark in lab.canvas.marks["attention 1"]] == [None]
+    assert "attention cells" not in lab.canvas.bars["weights"]["title"]
+
+
+def test_products_have_the_colours_of_the_sums_that_they_make(lab):
+    made = {each["kind"]: each for each in lab.canvas.lanes[0]["maps"]}
+    largest = float(lab.blend.logits.abs().max())
+
+    assert made["product"]["high"] == made["sum"]["high"] == -made["sum"]["low"]
+    assert 0.7 * largest <= made["sum"]["high"] <= 1.05 * largest
+
+
+def test_between_the_events_of_a_gesture_the_page_draws_alone(lab):
+    before = lab.canvas.live
+    send(lab, kind="box", panel="picture", box=[30, 20, 80, 60], gesture=7, is_last=False)
+    assert lab.canvas.live is before and lab.state.box == (30, 20, 80, 60)
+    send(lab, kind="box", panel="picture", box=[31, 20, 81, 60], gesture=7, is_last=True)
+    assert lab.canvas.live["mask"] != before["mask"] and lab.canvas.box == [31, 20, 81, 60]
+
+
+def test_the_page_is_told_what_it_needs_to_compute_the_mask_itself(lab):
+    (told,) = lab.canvas.lanes
+    used = np.frombuffer(told["bases"], np.float32).reshape(told["K"], told["H"], told["W"])
+    numbers = np.frombuffer(lab.canvas.numbers[""], np.float32)
+
+    assert np.array_equal(used, lab.scene.bases.numpy())
+    assert np.array_equal(numbers, lab.state.attentions.flatten().numpy())
+    assert {each["panel"] for each in told["maps"]} == lab.canvas.live.keys()
+    assert lab.canvas.brush["kind"] == "value" and lab.canvas.brush["value"] == 6
+    lab.controls.brush.value = "zero"
+    assert lab.canvas.brush["kind"] == "zero"
+
+
+def test_the_first_object_is_large_and_whole(scene):
+    boxes = [(1, 1, 20, 20), (0, 30, 90, 128), (30, 30, 90, 100), (2, 2, 127, 127)]
+    objects = tuple(
+        LabObject(str(box), replace(scene.objects[0].own, box=tuple(map(float, box))))
+        for box in boxes
+    )
+    # The second touches the border, the last is not found but true.
+    assert replace(scene, objects=objects, num_found=3).first_object == 2
+    assert replace(scene, objects=objects[1:2], num_found=1).first_object == 0
+
+
+@pytest.mark.slow
+def test_without_an_image_the_lab_opens_presets_each_with_a_network_that_knows_it():
+    lab = BlenderLab()
+    assert tuple(lab.model.class_names) == SHAPE_CLASSES
+    assert lab.model.config.attention_size == 14 and lab.scene.image_size == (192, 192)
+    shapes = lab.model
+    for name in SCENES:
+        lab.controls.preset.value = name
+        assert lab.message.text == "", name
+        assert lab.iou > 0.5, name
+        assert (lab.model is shapes) == (name != "photograph")
+    lab.controls.preset.value = "your own"
+    assert "No image was given" in lab.message.text
+    lab.close()
+
+
+@pytest.mark.slow
+def test_side_by_side_stand_networks_trained_for_each_method_with_masks_of_their_own():
+    lab = BlenderLab()
+    lab.controls.side_by_side.value = True
+
+    lanes = lab._present_lanes()
+    assert [lane.name for lane in lanes] == ["Blender", "YOLACT", "FCIS"]
+    features = load_features()
+    image = resize_for_test(lab.scene.image, 128, 214)
+    for lane, name in zip(lanes, ("BlendMask", "YOLACT", "FCIS"), strict=True):
+        contestant = load_contestant(features, name)
+        output = contestant([image])
+        box = torch.tensor([lab.state.box]) * 128 / 192
+        place = nearest_location(output, box[0], contestant.config)
+        index = torch.stack([torch.zeros_like(place), place], dim=1)
+        expected = contestant.masks_at(output, index, box)[0]
+        assert torch.allclose(lane.blend().logits, expected, atol=1e-3), name
+        assert lab.canvas.live[f"mask {lane.name}"] == as_cells(expected.sigmoid(), 0, 1), name
+    moved = [60.0, 40.0, 120.0, 110.0]
+    send(lab, kind="box", panel="picture YOLACT", box=moved, gesture=1, is_last=True)
+    assert {lane.state.box for lane in lab._present_lanes()} == {tuple(moved)}
+    lab.controls.preset.value = "photograph"
+    assert "on the same bases" in lab.controls.note.value
+    assert [lane.bases is lab.scene.bases for lane in lab._present_lanes()] == [True] * 3
+    lab.close()
 
 
 # ------------------------------------------------------------------ bad input

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import anywidget
@@ -98,6 +99,7 @@ class Panel:
     # "paint" strokes cells, "hover" points at one.
     acts: tuple[Act, ...] = ()
     overlay: str = ""  # palette of a layer above the panel; empty for no layer
+    value: str | None = None  # a line below it that the page may fill with a number; None: no line
 
 
 def png_panel(key: str, label: str, shape: Sequence[int], size: int, **settings: Any) -> Panel:
@@ -109,12 +111,18 @@ def png_panel(key: str, label: str, shape: Sequence[int], size: int, **settings:
 
 @dataclass(frozen=True)
 class Group:
-    """Panels side by side under a heading; `bars` names the bar chart below them."""
+    """Panels side by side under a heading; `bars` names the bar chart below them.
+
+    `joint` stands between the panels, such as a plus; None lets them flow freely. A column whose
+    group `is_low` ends at the bottom of the others.
+    """
 
     title: str
     panels: tuple[Panel, ...] = ()
     note: str = ""
     bars: str = ""
+    joint: str | None = None
+    is_low: bool = False
 
 
 @dataclass(frozen=True)
@@ -193,7 +201,7 @@ class Canvas(anywidget.AnyWidget):
     are sent to the page together.
     """
 
-    _esm = STATIC / "canvas.js"
+    _esm: str | Path = STATIC / "canvas.js"
     _css = STATIC / "canvas.css"
     columns: List[Any] = List().tag(sync=True)
     palettes = Dict().tag(sync=True)

@@ -7,6 +7,7 @@ a figure a control for each of its arguments.
 from __future__ import annotations
 
 import functools
+import re
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ __all__ = [
     "FigureView",
     "LabWidget",
     "MessageLine",
+    "bundle",
     "button",
     "check_index",
     "checkbox",
@@ -43,12 +45,24 @@ __all__ = [
 
 
 STATIC = Path(__file__).parent / "static"
+# In a bundle: imports from files that stand before, and what these would have given anywidget.
+OWN_IMPORTS = re.compile(r'^import [^;]+ from "\./[\w.]+";\n', re.MULTILINE)
+OWN_EXPORT = re.compile(r"^export default [^\n]+\n", re.MULTILINE)
 # Their messages say what to do; for other errors, the type and the traceback are shown, too.
 PLAIN_ERRORS = (ValueError, OSError)
 
 W = TypeVar("W", bound="LabWidget")
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def bundle(*names: str) -> str:
+    """Files of `static/` as the one module that anywidget loads, the widget's own file last.
+
+    In the files, a module imports from `./NAME`, so that a page can load them as they are.
+    """
+    *others, last = (OWN_IMPORTS.sub("", (STATIC / name).read_text()) for name in names)
+    return "\n".join([*(OWN_EXPORT.sub("", other) for other in others), last])
 
 
 class MessageLine(anywidget.AnyWidget):

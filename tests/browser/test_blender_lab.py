@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.lab import BlenderLab
 from blendmask_lite.lab.blender import view as view
 from blendmask_lite.lab.blender.state import BlenderState, painted
+from blendmask_lite.lab.canvas import as_cells
 
 from .jupyter import ERROR_OUTPUT, JupyterLab, eventually, is_near, notebook
 
@@ -62,18 +64,16 @@ def twin() -> BlenderLab:
 
 def shows(opened: JupyterLab, twin: BlenderLab, state: BlenderState) -> bool:
     """The page shows in every live panel the pixels of this state, and its IoU in words."""
-    limits = view.Limits(twin.scene, state, least=max(6.0, float(twin.own.attentions.abs().max())))
+    lane = replace(twin._present_lanes()[0], state=state)
+    limits = view.Limits(lane, least=max(10.0, float(twin.own.attentions.abs().max())))
     result = twin.scene.blend(state)
-    cells = view.pixels(state, result, limits)
+    cells = view.pixels(lane, result, limits)
     palettes = {
         name: np.frombuffer(each, np.uint8).reshape(256, 4)
         for name, each in view.palettes().items()
     }
     panels = [
-        panel
-        for column in view.columns(twin.scene, state, limits)
-        for group in column
-        for panel in group.panels
+        panel for column in view.columns(lane, limits) for group in column for panel in group.panels
     ]
 
     def is_right() -> bool:
@@ -91,6 +91,25 @@ def shows(opened: JupyterLab, twin: BlenderLab, state: BlenderState) -> bool:
     )
 
 
+def comparisons(opened: JupyterLab) -> tuple[int, int]:
+    """How often the page compared its pixels with the kernel's, and how far they were apart last,
+    in steps of the palette.
+    """
+    found = opened.page.locator(".bm-canvas").first.evaluate(
+        "each => [each.dataset.compared ?? 0, each.dataset.apart ?? 0].map(Number)"
+    )
+    return found[0], found[1]
+
+
+@contextmanager
+def compared(opened: JupyterLab) -> Iterator[None]:
+    """After the gesture in the block the page's own pixels equal those of the kernel."""
+    before, _ = comparisons(opened)
+    yield
+    assert eventually(lambda: comparisons(opened)[0] > before)
+    assert comparisons(opened)[1] <= 1  # a rounded half
+
+
 def test_the_lab_opens_with_the_networks_mask(opened: JupyterLab, twin: BlenderLab) -> None:
     assert shows(opened, twin, twin.own)
     picture = twin.scene.image.permute(1, 2, 0).reshape(-1, 3).numpy()
@@ -104,17 +123,19 @@ def test_the_lab_opens_with_the_networks_mask(opened: JupyterLab, twin: BlenderL
 def test_dragging_the_box_moves_crops_and_mask(opened: JupyterLab, twin: BlenderLab) -> None:
     before = opened.box()
     middle = (before[0] + before[2]) / 256, (before[1] + before[3]) / 256
-    opened.drag("picture", middle, (middle[0] + 0.1, middle[1] + 0.2))
+    with compared(opened):
+        opened.drag("picture", middle, (middle[0] + 0.1, middle[1] - 0.2))
     moved = opened.box()
 
     assert moved[0] - before[0] == pytest.approx(12.8, abs=0.5)
-    assert moved[3] - before[3] == pytest.approx(25.6, abs=0.5)
+    assert moved[3] - before[3] == pytest.approx(-25.6, abs=0.5)
     assert shows(opened, twin, replace(twin.own, box=moved))
 
     corner = moved[2] / 128, moved[3] / 128
-    opened.drag("picture", corner, (corner[0] + 0.1, corner[1] + 0.05))
+    with compared(opened):
+        opened.drag("picture", corner, (corner[0] - 0.1, corner[1] - 0.05))
     resized = opened.box()
-    assert resized[:2] == moved[:2] and resized[2] - moved[2] == pytest.approx(12.8, abs=0.5)
+    assert resized[:2] == moved[:2] and resized[2] - moved[2] == pytest.approx(-12.8, abs=0.5)
     assert shows(opened, twin, replace(twin.own, box=resized))
 
 
@@ -135,14 +156,16 @@ def test_the_keyboard_alone_moves_the_box_and_undoes(opened: JupyterLab, twin: B
 
 
 def test_painting_a_cell_changes_scores_and_mask(opened: JupyterLab, twin: BlenderLab) -> None:
-    opened.page.mouse.click(*opened.place("attention 2", 2.5 / 7, 4.5 / 7))
+    with compared(opened):
+        opened.page.mouse.click(*opened.place("attention 2", 2.5 / 7, 4.5 / 7))
     once = painted(twin.own, 1, [(2, 4)], 6.0)
     assert shows(opened, twin, once)
 
     opened.page.locator('[data-panel="attention 2"]').focus()
     opened.page.keyboard.press("ArrowRight")
     opened.page.keyboard.press("-")
-    opened.page.keyboard.press("Space")
+    with compared(opened):
+        opened.page.keyboard.press("Space")
     assert shows(opened, twin, painted(once, 1, [(3, 4)], 5.5))
     opened.page.keyboard.press("+")  # as the other tests find it
 
@@ -153,7 +176,18 @@ def test_switching_the_merger_shows_the_other_two(opened: JupyterLab, twin: Blen
     for name, kind in (("YOLACT", "weighted_sum"), ("FCIS", "assembler"), ("Blender", "blender")):
         opened.page.locator("button", has_text=re.compile(f"^{name}$")).click()
         opened.page.wait_for_selector(f'.blendmask-lab-note b:has-text("{name}")')
-        assert shows(opened, twin, replace(state, merger=kind)), name
+        state = replace(state, merger=kind)
+        assert shows(opened, twin, state), name
+        if kind == "weighted_sum":
+            with compared(opened):
+                opened.page.mouse.click(*opened.place("attention 1", 0.5, 0.5))
+            state = painted(state, 0, [(0, 0)], 6.0)
+        with compared(opened):
+            opened.page.locator('[data-panel="picture"]').focus()
+            opened.page.keyboard.press("ArrowDown")
+        x0, y0, x1, y1 = state.box
+        state = replace(state, box=(x0, y0 + 2, x1, y1 + 2))
+        assert shows(opened, twin, state), name
     opened.page.locator("button", has_text="Start again").click()
     assert shows(opened, twin, twin.own)
 
@@ -172,7 +206,57 @@ def test_pointing_at_a_cell_shows_its_weights(opened: JupyterLab, twin: BlenderL
     assert drawn.count() == len(expected)
 
 
+def test_the_numbers_of_the_pointed_cell_run_through_equation_4_until_the_pointer_leaves(
+    opened: JupyterLab, twin: BlenderLab
+) -> None:
+    def told(panel: str) -> str:
+        stage = opened.page.locator(f'[data-panel="{panel}"]')
+        return str(stage.locator("xpath=following-sibling::div").text_content())
+
+    opened.page.mouse.move(*opened.place("product 1", 11.5 / 28, 17.5 / 28))
+    blend, logit = twin.blend, float(twin.blend.logits[17, 11])
+    assert eventually(lambda: told("sum") == f"{logit:+.2f}")
+    for k in range(4):
+        assert told(f"crop {k + 1}") == f"{blend.crops[k, 17, 11]:+.2f}"
+        assert told(f"score {k + 1}") == f"× {blend.scores[k, 17, 11]:.2f}"
+        assert told(f"product {k + 1}") == f"= {blend.products[k, 17, 11]:+.2f}"
+    assert told("mask") == f"{1 / (1 + np.exp(-logit)):.2f}"
+    assert opened.page.locator(".bm-mark").count() > 0
+    opened.page.mouse.move(2, 2)
+    assert eventually(lambda: told("sum") == "Σ" and told("crop 1") == "r")
+    assert opened.page.locator(".bm-mark").count() == 0
+
+
+def test_one_box_is_dragged_in_three_methods_side_by_side(
+    opened: JupyterLab, twin: BlenderLab
+) -> None:
+    button = opened.page.locator("button", has_text="side by side")
+    button.click()
+    opened.page.wait_for_selector('[data-panel="mask FCIS"]')
+    twin.controls.side_by_side.value = True
+    x0, y0, x1, y1 = twin.state.box
+    middle = (x0 + x1) / 256, (y0 + y1) / 256
+    with compared(opened):
+        opened.drag("picture YOLACT", middle, (middle[0] + 0.1, middle[1] + 0.1))
+    places = opened.page.evaluate(
+        """() => [...document.querySelectorAll('rect.bm-box:not(.bm-under)')].map(each =>
+            ['x', 'y', 'width', 'height'].map(name => parseFloat(each.getAttribute(name))))"""
+    )
+    x, y, width, height = places[0]
+    assert len(places) == 3 and places[0] == places[1] == places[2]
+    assert x - x0 == pytest.approx(12.8, abs=0.5)
+    ramp = np.frombuffer(view.palettes()["grey"], np.uint8).reshape(256, 4)
+    for lane in twin._present_lanes():
+        mask = lane.with_box((x, y, x + width, y + height)).blend().logits.sigmoid()
+        cells = ramp[list(as_cells(mask, 0, 1))]
+        assert is_near(opened.pixels(f"mask {lane.name}"), cells)
+    twin.controls.side_by_side.value = False
+    button.click()
+    opened.page.wait_for_selector('[data-panel="mask"]')
+
+
 def test_the_figure_and_the_state_can_be_downloaded(opened: JupyterLab, tmp_path: Path) -> None:
+    opened.page.locator(".jupyter-widget-Collapse-header", has_text="more").click()
     for label, beginning in (("PNG", b"\x89PNG"), ("SVG", b"<?xml"), ("Save state", b"{")):
         with opened.page.expect_download() as waiting:
             opened.page.locator("button", has_text=label).click()
@@ -202,7 +286,10 @@ def test_a_saved_notebook_opens_again_with_the_last_picture(
     with again.opened("again.ipynb", height=1200):
         again.page.wait_for_selector('[data-panel="mask"]')
         assert shows(again, twin, last)
-        again.drag("picture", (0.4, 0.2), (0.5, 0.4))
+        before = again.box()
+        middle = (before[0] + before[2]) / 256, (before[1] + before[3]) / 256
+        again.drag("picture", middle, (middle[0] - 0.1, middle[1] - 0.1))
+        assert shows(again, twin, replace(last, box=again.box()))  # the page computes by itself
         again.page.wait_for_selector('.bm-note:has-text("No kernel answers")')
         assert again.page.locator(ERROR_OUTPUT).count() == 0
         assert again.errors - opened.usual_errors == set()

@@ -1,5 +1,7 @@
 """The Blender lab: drag a box, paint the attentions, and see the resulting mask.
 
+The page computes what it draws under the pointer; Python computes it again after each gesture.
+
 Chapters 09 and 10 (BlendMask, section 3.2, equations 1 to 4).
 """
 
@@ -14,11 +16,15 @@ import ipywidgets as widgets
 import torch
 from torch import Tensor
 
+from blendmask_lite.datasets.shapes import SHAPE_CLASSES
 from blendmask_lite.figures.blending import blending_figure, crop_picture
 from blendmask_lite.figures.style import DescribedFigure, largest_magnitude, save_figure
-from blendmask_lite.files import write_atomically
+from blendmask_lite.files import shipped_checkpoint, write_atomically
 from blendmask_lite.lab.blender import view
+from blendmask_lite.lab.blender.board import BlenderBoard
 from blendmask_lite.lab.blender.controls import BlenderControls, Rivals
+from blendmask_lite.lab.blender.lanes import METHODS, Contestants, Lane, same_bases
+from blendmask_lite.lab.blender.presets import SHAPES, open_preset
 from blendmask_lite.lab.blender.scene import Blend, Scene, look_at
 from blendmask_lite.lab.blender.state import (
     BlenderState,
@@ -31,25 +37,37 @@ from blendmask_lite.lab.blender.state import (
     write_state,
 )
 from blendmask_lite.lab.blender.view import iou_bars, spoken, weight_bars
-from blendmask_lite.lab.canvas import Bars, Canvas, CanvasEvent, as_png
+from blendmask_lite.lab.canvas import Bars, CanvasEvent, as_png
 from blendmask_lite.lab.parts import LabWidget, offer, shows_errors
 from blendmask_lite.masks import crop_masks
 from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.research.race import read_race
 from blendmask_lite.structures import Target
+from blendmask_lite.weights.checkpoint import load_model
 
 __all__ = ["BlenderLab"]
 
 
-LEAST_SCALE = 6.0  # the attentions' colours span at least -6 to 6, raw
-NAMES = {"blender": "Blender", "weighted_sum": "YOLACT", "assembler": "FCIS"}
+LEAST_SCALE = 10.0  # the attentions' colours span at least the brush's values, raw
+OWN_SCENE = "your own"
+RACE_NOTE = (
+    "<b>Side by side</b>: three networks of chapter 10's race, on the same features. Each learned "
+    "one way of merging and bases of its own, in {steps} steps, so their masks are rough. "
+    "One box is in all three: drag it."
+)
+SAME_NOTE = (
+    "<b>Side by side, on the same bases</b>: those of this network, which learned one of the three "
+    "ways. Networks trained for each exist for generated shapes only: choose the scene “shapes”."
+)
 
 
 class BlenderLab(LabWidget):
     """The blender by hand (BlendMask, section 3.2): the box, the attentions, and their effects.
 
     Args:
-        model: in evaluation mode; kept until `close`.
-        image: (3, H, W), RGB, float in [0, 1] or uint8; not resized.
+        model: in evaluation mode; kept until `close`. By default the shipped `small`.
+        image: (3, H, W), RGB, float in [0, 1] or uint8; not resized. By default the preset
+            "shapes".
         target: the true objects of the image, with masks; None if they are unknown.
         score_threshold: for the objects in the list, as in `BlendMask.predict`.
 
@@ -64,15 +82,24 @@ class BlenderLab(LabWidget):
     def __init__(
         self,
         *,
-        model: BlendMask,
-        image: Tensor,
+        model: BlendMask | None = None,
+        image: Tensor | None = None,
         target: Target | None = None,
         score_threshold: float = 0.3,
     ) -> None:
         super().__init__(title="Blender lab")
-        self.model = model
-        self.controls = BlenderControls(model.config.num_bases)
-        self.canvas = Canvas()
+        name = OWN_SCENE
+        if image is None:
+            preset = open_preset(SHAPES, [] if model is None else [model])
+            name, model, image, target = SHAPES, preset.model, preset.image, preset.target
+        self.model = load_model(shipped_checkpoint("small")) if model is None else model
+        self._models = [self.model]  # loaded so far
+        self._own_scene = None if name == SHAPES else (self.model, image, target)
+        self._contestants: Contestants | None = None
+        self.score_threshold = score_threshold
+        self.controls = BlenderControls(self.model.config.num_bases)
+        self.controls.preset.value = name
+        self.canvas = BlenderBoard()
         self._pointed: tuple[float, float] | None = None  # fractions of the box, across and down
         self._layout: object = None
         self._gesture = 0.0
@@ -118,7 +145,7 @@ class BlenderLab(LabWidget):
         box, true_mask = torch.tensor(self.state.box), self._true_mask
         if true_mask is not None:
             true_mask = crop_masks(true_mask[None], box[None], self.state.mask_size)[0]
-        title = NAMES[self.state.merger] + ("" if self.iou is None else f": IoU {self.iou:.2f}")
+        title = METHODS[self.state.merger] + ("" if self.iou is None else f": IoU {self.iou:.2f}")
         return blending_figure(
             self.blend.crops,
             self.blend.scores,
@@ -139,7 +166,9 @@ class BlenderLab(LabWidget):
     def free(self) -> None:
         """Drop the model, the image and all states."""
         self.rivals.cancel()
-        del self.model, self.scene, self.history, self.blend, self.rivals
+        self._models.clear()
+        self._contestants = self._own_scene = None
+        del self.model, self.scene, self.history, self.blend, self.rivals, self._lanes
 
     def show(
         self, image: Tensor, target: Target | None = None, *, score_threshold: float = 0.3
@@ -147,7 +176,7 @@ class BlenderLab(LabWidget):
         """Continue with another image; arguments and errors are those of the class."""
         self.scene = look_at(self.model, image, target, score_threshold=score_threshold)
         self._layout = self._pointed = None
-        self.choose(0)
+        self.choose(self.scene.first_object)
         if self.scene.num_found == 0:
             instead = "the true objects are" if self.scene.true_names else "a box in the middle is"
             self.say(f"Nothing scores above {score_threshold}; {instead} shown instead.", "warning")
@@ -159,14 +188,26 @@ class BlenderLab(LabWidget):
         history, controls = self.history, self.controls
         with self.setting():
             offer(controls.object, [found.name for found in self.scene.objects], self._number)
+            note = None
+            if controls.side_by_side.value:
+                note = SAME_NOTE
+                if self._has_contestants:
+                    note = RACE_NOTE.format(steps=max(map(int, read_race()["scores"])))
             controls.follow(
-                history.present, num_undo=len(history.past), num_redo=len(history.future)
+                history.present,
+                num_undo=len(history.past),
+                num_redo=len(history.future),
+                note=note,
             )
 
     def choose(self, number: int) -> None:
         """Start from object `number` of the scene, counted from 0."""
         self._number = number
         self.rivals = Rivals(self.scene, self.own)
+        self._lanes: list[Lane] | None = None
+        network = {index: self.rivals.network(index) for index in range(len(self.scene.true_names))}
+        with self.canvas.hold_sync():
+            self.canvas.tell_ground(self.scene, network)
         self._set(History(self.own))
 
     @property
@@ -203,26 +244,72 @@ class BlenderLab(LabWidget):
 
     def _draw(self) -> None:
         state, scene = self.state, self.scene
-        limits = self._limits()
+        lanes = self._present_lanes()
+        least = max(LEAST_SCALE, largest_magnitude(self.own.attentions))
+        limits = [view.Limits(lane, least=least) for lane in lanes]
         sizes = state.merger, state.num_bases, state.attention_size, state.mask_size
-        layout = id(scene), sizes, vars(limits)
-        content = view.pixels(state, self.blend, limits)
+        ways = state.interpolation, state.pooling
+        layout = (
+            id(scene),
+            self._number,
+            sizes,
+            ways,
+            [(lane.name, vars(own)) for lane, own in zip(lanes, limits, strict=True)],
+        )
+        results = [lane.blend() if lane.name else self.blend for lane in lanes]
+        content: dict[str, bytes] = {}
+        for lane, result, own in zip(lanes, results, limits, strict=True):
+            content |= view.pixels(lane, result, own)
         if layout != self._layout:
-            self.canvas.arrange(view.columns(scene, state, limits), view.palettes())
+            one = not lanes[0].name
+            made = view.columns(lanes[0], limits[0]) if one else view.side_by_side(lanes, limits)
+            self.canvas.arrange(made, view.palettes())
             self.canvas.smallest_box = float(min(4, *scene.image_size))
-            content |= view.base_cells(scene, state, limits) | {"picture": as_png(scene.image)}
+            if one:
+                content |= view.base_cells(lanes[0], limits[0])
+            content |= {f"picture{lane.suffix}": as_png(scene.image) for lane in lanes}
+            self.canvas.tell_lanes(lanes, limits)
             self._layout = layout
+        self.canvas.tell_numbers(lanes)
+        self._limits = limits
+        truth = self._true_mask
         self.canvas.draw(
             content,
-            overlays={"picture": view.mask_overlay(self.blend.mask, self._true_mask)},
+            overlays={
+                f"picture{lane.suffix}": view.mask_overlay(result.mask, truth)
+                for lane, result in zip(lanes, results, strict=True)
+            },
             box=state.box,
         )
         self._draw_iou()
         self._draw_weights()
 
-    def _limits(self) -> view.Limits:
-        least = max(LEAST_SCALE, largest_magnitude(self.own.attentions))
-        return view.Limits(self.scene, self.state, least=least)
+    @property
+    def _has_contestants(self) -> bool:
+        """Whether the race's networks know the scene."""
+        return tuple(self.model.class_names) == SHAPE_CLASSES
+
+    def _present_lanes(self) -> list[Lane]:
+        """The lab's own lane, or three side by side."""
+        state, scene = self.state, self.scene
+        if not self.controls.side_by_side.value:
+            return [
+                Lane(
+                    name="",
+                    bases=scene.bases,
+                    stride=scene.stride,
+                    own=self.own,
+                    state=state,
+                    mask_threshold=scene.mask_threshold,
+                    image_size=scene.image_size,
+                )
+            ]
+        if not self._has_contestants:
+            return same_bases(scene, self.own, state)
+        if self._lanes is None:
+            self._contestants = self._contestants or Contestants()
+            self._lanes = self._contestants.lanes(scene, self.own)
+        return [lane.with_box(state.box) for lane in self._lanes]
 
     def _draw_iou(self) -> None:
         truth = self.scene.truth_of(self.state)
@@ -231,8 +318,11 @@ class BlenderLab(LabWidget):
         self.canvas.draw(bars={"iou": iou_bars(name, self.iou, network, best)})
 
     def _draw_weights(self) -> Bars:
+        if self.controls.side_by_side.value:
+            self.canvas.draw(marks={})
+            return Bars("")
         marks = view.marks(self.scene, self.state, self._cell)
-        bars = weight_bars(self.state, self.blend, self._limits().scores, self._cell, marks)
+        bars = weight_bars(self.state, self.blend, self._limits[0].scores, self._cell, marks)
         self.canvas.draw(bars={"weights": bars}, marks=marks)
         return bars
 
@@ -255,6 +345,11 @@ class BlenderLab(LabWidget):
     def _connect(self) -> None:
         controls = self.controls
         self.canvas.on_event(self._on_event)
+        self.when(controls.preset, do=self._open_preset)
+        self.when(controls.side_by_side, do=lambda: self._set(self.history))
+        for brush in (controls.brush, controls.value):
+            brush.observe(lambda _: self._tell_brush(), "value")
+        self._tell_brush()
         self.when(controls.object, do=lambda: self.choose(controls.object.value))
         for name, control in controls.changes.items():
             self.when(control, do=partial(self._change, name, control))
@@ -279,8 +374,12 @@ class BlenderLab(LabWidget):
             state = self._after(event)
             is_same = event.gesture != 0 and event.gesture == self._gesture
             history = self.history
-            self._set(history.replaced(state) if is_same else history.pushed(state))
+            history = history.replaced(state) if is_same else history.pushed(state)
             self._gesture = event.gesture
+            if not event.is_last:  # the page draws what it computes itself
+                self.history = history
+                return
+            self._set(history)
             if event.is_last:
                 self.canvas.announcement = spoken(state.box, self.iou)
 
@@ -313,7 +412,8 @@ class BlenderLab(LabWidget):
         if event.cells:
             x, y = (place + 0.5 for place in event.cells[0])
             R = self.state.mask_size
-            left, top, right, bottom = (0, 0, R, R) if event.panel == "mask" else self.state.box
+            is_picture = event.panel.startswith("picture")
+            left, top, right, bottom = self.state.box if is_picture else (0, 0, R, R)
             across, down = (x - left) / (right - left), (y - top) / (bottom - top)
             if 0 <= across < 1 and 0 <= down < 1:
                 self._pointed = across, down
@@ -328,6 +428,31 @@ class BlenderLab(LabWidget):
 
     def _set_brush(self) -> None:
         self.canvas.brush_size = self.controls.brush_size.value
+
+    def _tell_brush(self) -> None:
+        kind, value = self.controls.brush.value, self.controls.value
+        self.canvas.brush = {
+            "kind": kind,
+            "value": value.value,
+            "step": value.step,
+            "low": value.min,
+            "high": value.max,
+        }
+
+    def _open_preset(self) -> None:
+        name = self.controls.preset.value
+        if name == OWN_SCENE:
+            if self._own_scene is None:
+                raise ValueError("No image was given to this lab: BlenderLab(model=..., image=...)")
+            model, image, target = self._own_scene
+        else:
+            preset = open_preset(name, self._models)
+            model, image, target = preset.model, preset.image, preset.target
+        if model not in self._models:
+            self._models.append(model)
+        self.model = model
+        self.controls.num_bases.max = model.config.num_bases
+        self.show(image, target, score_threshold=self.score_threshold)
 
     def _apply_best(self) -> None:
         best = self.scene.best(self.state, own_numbers(self.own, self.state))

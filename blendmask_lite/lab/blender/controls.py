@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import ipywidgets as widgets
 
+from blendmask_lite.lab.blender.lanes import METHODS
+from blendmask_lite.lab.blender.presets import PRESETS
 from blendmask_lite.lab.blender.scene import Scene
 from blendmask_lite.lab.blender.state import BlenderState, own_numbers
 from blendmask_lite.lab.parts import button, control, note, row, slider, toggle, wide
@@ -14,7 +16,6 @@ from blendmask_lite.lab.parts import button, control, note, row, slider, toggle,
 __all__ = ["BlenderControls", "Rivals", "method_note"]
 
 
-METHODS = {"Blender": "blender", "YOLACT": "weighted_sum", "FCIS": "assembler"}
 BRUSHES = {"value": "value", "erase (0)": "zero", "network's own": "own"}
 SIZES = (7, 14, 28, 56, 112)  # choices for R and M, cells
 
@@ -27,8 +28,17 @@ class BlenderControls:
     """
 
     def __init__(self, num_bases: int) -> None:
-        self.object = control(widgets.Dropdown, "object", 260)
-        self.merger = _buttons("method", METHODS, "how the bases are combined into a mask")
+        self.preset = _choice("scene", ["your own", *PRESETS], 190)
+        self.object = control(widgets.Dropdown, "object", 230)
+        methods = {name: merger for merger, name in METHODS.items()}
+        self.merger = _buttons("method", methods, "how the bases are combined into a mask")
+        self.side_by_side = widgets.ToggleButton(
+            value=False,
+            description="side by side",
+            tooltip="the three methods in columns, under one box",
+            icon="columns",
+            layout=widgets.Layout(width="auto"),
+        )
         tooltip = "how many of the network's bases are used"
         self.num_bases = slider("bases K", 220, num_bases, 1, num_bases, tooltip=tooltip)
         self.attention_size = _choice("grid M", [])
@@ -52,17 +62,30 @@ class BlenderControls:
         names = "num_bases attention_size mask_size interpolation pooling"
         sizes = {name: getattr(self, name) for name in names.split()}
         self.changes = {"merger": self.merger, **sizes}  # by the state's field
+        self.painting = row(self.brush, self.value)
         self.above = [  # rows above the canvas
-            row(self.object, self.merger),
+            row(self.preset, self.object, self.merger, self.side_by_side),
             self.note,
-            row(*sizes.values()),
-            row(self.brush, self.value, self.brush_size),
+            self.painting,
         ]
+        self.more = widgets.Accordion(
+            [
+                widgets.VBox(
+                    [
+                        row(*sizes.values(), self.brush_size),
+                        row(self.save, self.load, self.png, self.svg),
+                    ]
+                )
+            ],
+            titles=["more: sizes, interpolation, files"],
+        )
         steps = [self.undo, self.redo, self.reset, self.reset_all, self.best]
-        self.below = [row(*steps, self.save, self.load, self.png, self.svg)]
+        self.below = [row(*steps), self.more]
 
-    def follow(self, state: BlenderState, *, num_undo: int, num_redo: int) -> None:
-        """Show a state."""
+    def follow(
+        self, state: BlenderState, *, num_undo: int, num_redo: int, note: str | None = None
+    ) -> None:
+        """Show a state; `note` is for lanes side by side, where nothing is painted."""
         self.merger.value = state.merger
         self.num_bases.value = state.num_bases
         R, M = state.mask_size, state.attention_size
@@ -70,12 +93,17 @@ class BlenderControls:
         _offer_sizes(self.mask_size, {R, *SIZES}, lambda size: size >= M)
         self.attention_size.value, self.mask_size.value = M, R
         self.interpolation.value, self.pooling.value = state.interpolation, state.pooling
+        for choice in (self.merger, self.num_bases, self.mask_size, self.pooling):
+            choice.disabled = False
         is_blender, is_fixed = state.merger == "blender", state.merger == "assembler"
         self.attention_size.disabled = self.interpolation.disabled = not is_blender
         for painting in (self.brush, self.value, self.brush_size, self.reset, self.best):
-            painting.disabled = is_fixed
+            painting.disabled = is_fixed or note is not None
+        self.painting.layout.display = "none" if is_fixed or note is not None else "flex"
+        for choice in (self.merger, *self.changes.values()):
+            choice.disabled = choice.disabled if note is None else True
         self.undo.disabled, self.redo.disabled = num_undo == 0, num_redo == 0
-        self.note.value = method_note(state)
+        self.note.value = method_note(state) if note is None else note
 
 
 def method_note(state: BlenderState) -> str:
@@ -119,13 +147,16 @@ def _offer_sizes(choice: widgets.Dropdown, sizes: set[int], fits: Callable[[int]
         choice.options = options
 
 
-def _choice(description: str, options: list[str] | list[tuple[str, str]]) -> widgets.Dropdown:
-    return control(widgets.Dropdown, description, 150, options=options)
+def _choice(
+    description: str, options: list[str] | list[tuple[str, str]], width: int = 150
+) -> widgets.Dropdown:
+    return control(widgets.Dropdown, description, width, options=options)
 
 
 def _buttons(description: str, options: dict[str, str], tooltip: str) -> widgets.ToggleButtons:
     tooltips = [tooltip] * len(options)
-    return toggle(description, list(options.items()), tooltips=tooltips, layout=wide(340))
+    layout = widgets.Layout(width="auto", max_width="100%")
+    return toggle(description, list(options.items()), tooltips=tooltips, layout=layout)
 
 
 REST = 0.2  # seconds without an event before the search begins

@@ -31,6 +31,7 @@ __all__ = [
     "look_at",
     "mean_weights",
     "nearest_location",
+    "own_state",
 ]
 
 
@@ -50,7 +51,7 @@ def blend(
     bases: Tensor,
     state: BlenderState,
     *,
-    stride: int,
+    stride: float,
     image_size: tuple[int, int],
     mask_threshold: float = 0.5,
 ) -> Blend:
@@ -89,7 +90,7 @@ def attention_cells(state: BlenderState, x: int, y: int) -> Tensor:
     return weights[0]
 
 
-def base_pixels(bases: Tensor, state: BlenderState, x: int, y: int, *, stride: int) -> Tensor:
+def base_pixels(bases: Tensor, state: BlenderState, x: int, y: int, *, stride: float) -> Tensor:
     """(K, h, w) weights of the bases' pixels in cell (x, y) of the crops.
 
     These are the derivatives of the package's equation 1: the weights of the sample point for
@@ -113,7 +114,7 @@ def mean_weights(state: BlenderState) -> Tensor:
     return scores[0].mean(dim=(1, 2))
 
 
-def crops_of(bases: Tensor, state: BlenderState, stride: int) -> Tensor:
+def crops_of(bases: Tensor, state: BlenderState, stride: float) -> Tensor:
     """(1, K, R, R) crops of the bases in use (BlendMask, equation 1)."""
     if len(bases) < state.num_bases:
         raise ValueError(f"{len(bases)} bases, but the state has attentions for {state.num_bases}")
@@ -157,6 +158,22 @@ class Scene:
     def image_size(self) -> tuple[int, int]:
         """(height, width), pixels."""
         return self.image.shape[-2], self.image.shape[-1]
+
+    @property
+    def first_object(self) -> int:
+        """The one to begin with: the largest found one that lies wholly inside the image.
+
+        If none does, the largest of all.
+        """
+        height, width = self.image_size
+
+        def rank(number: int) -> tuple[bool, bool, float]:
+            x0, y0, x1, y1 = self.objects[number].own.box
+            is_whole = x0 >= 1 and y0 >= 1 and x1 <= width - 1 and y1 <= height - 1
+            is_found = number < self.num_found
+            return is_whole and is_found, is_found, (x1 - x0) * (y1 - y0)
+
+        return max(range(len(self.objects)), key=rank)
 
     def blend(self, state: BlenderState) -> Blend:
         """Everything that follows from a state."""
@@ -251,7 +268,7 @@ def look_at(
     numbers = model.attentions_at(output, index).float().cpu()
     corners = torch.cat([proposals.boxes, added]).float().cpu()
     objects = [
-        LabObject(f"{number}: {name}", _own_state(model.config, *own))
+        LabObject(f"{number}: {name}", own_state(model.config, *own))
         for number, (name, *own) in enumerate(zip(names, corners, numbers, strict=True), start=1)
     ]
     return Scene(
@@ -280,8 +297,14 @@ def nearest_location(output: BlendMaskOutput, box: Tensor, config: ModelConfig) 
     return (locations - middle).square().sum(dim=1).argmin()[None] + first
 
 
-def _own_state(config: ModelConfig, box: Tensor, numbers: Tensor) -> BlenderState:
-    """The network's own state for one object, with initial numbers for the other mergers."""
+def own_state(config: ModelConfig, box: Tensor, numbers: Tensor) -> BlenderState:
+    """The network's own state for one object, with initial numbers for the other mergers.
+
+    Args:
+        config: of the network.
+        box: (4,) corners, pixels.
+        numbers: (A,) raw, of the object.
+    """
     K, M = config.num_bases, config.attention_size
     x0, y0, x1, y1 = box.tolist()
     attentions, coefficients = torch.zeros(K, M, M), torch.full((K,), 1 / K)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from blendmask_lite.figures.style import (
     largest_magnitude,
     weight_colormap,
 )
+from blendmask_lite.lab.blender.lanes import Lane
 from blendmask_lite.lab.blender.scene import Blend, Scene, attention_cells, base_pixels
 from blendmask_lite.lab.blender.state import BlenderState
 from blendmask_lite.lab.canvas import (
@@ -35,19 +37,25 @@ __all__ = [
     "Limits",
     "base_cells",
     "columns",
+    "equation_rows",
     "iou_bars",
+    "maps",
     "marks",
     "mask_overlay",
     "palettes",
     "pixels",
+    "side_by_side",
     "spoken",
     "weight_bars",
 ]
 
 
 MOST_BARS = 8
-PICTURE_SIZE, MASK_SIZE = 330, 220  # CSS pixels
-SHARE = 0.995  # of the bases' values that the colours distinguish; a few values are far larger
+PICTURE_SIZE, SUM_SIZE, MASK_SIZE = 300, 170, 170  # CSS pixels
+LANE_SIZE, LANE_SIDE = 258, 54  # of a lane beside others: its picture, and a map
+MOST_JOINED = 8  # panels in a row with signs between them
+SIGNS = "red positive, blue negative"
+SHARE = 0.995  # of the values that the colours distinguish; a few values are far larger
 
 
 def weight_bars(
@@ -91,7 +99,8 @@ def _sources(marks: Mapping[str, Sequence[Mark]]) -> str:
     """The interpolation weights of the cell, the largest first."""
     lines = ""
     for key, name in (("attention 1", "attention cells"), ("base 1", "base pixels")):
-        weights = sorted((mark.weight or 0 for mark in marks.get(key, ())), reverse=True)
+        weighed = [mark.weight for mark in marks.get(key, ()) if mark.weight is not None]
+        weights = sorted(weighed, reverse=True)
         if weights:
             lines += f"{len(weights)} {name}: {' + '.join(f'{w:.2f}' for w in weights)}\n"
     return lines
@@ -128,19 +137,28 @@ class Limits:
     """The ends of the colour scales, which rarely change, so that maps can be compared.
 
     Args:
-        scene: its bases give the scale of crops and products.
-        state: its numbers give the scale of attentions and scores.
+        lane: its bases give the scale of crops, its numbers that of attentions and scores. The sums
+            of the network's own numbers over its own box give the scale of products and sums.
         least: the end of the attentions' scale is at least this, raw.
     """
 
-    def __init__(self, scene: Scene, state: BlenderState, *, least: float) -> None:
-        magnitudes = scene.bases[: state.num_used].abs().flatten()
-        self.bases = float(magnitudes.kthvalue(math.ceil(SHARE * len(magnitudes))).values) or 1.0
-        self.attentions = float(math.ceil(max(least, largest_magnitude(state.numbers))))
+    def __init__(self, lane: Lane, *, least: float) -> None:
+        state = lane.state
+        self.bases = _span(lane.bases[: state.num_used])
+        self.attentions = float(math.ceil(max(least, largest_magnitude(state.attentions))))
         self.scores = 1.0
         if state.merger == "weighted_sum":
-            self.scores = float(math.ceil(largest_magnitude(state.coefficients)))
-        self.products = self.bases * self.scores
+            coefficients = state.coefficients.tanh() if state.has_tanh else state.coefficients
+            self.scores = float(math.ceil(largest_magnitude(coefficients)))
+            self.attentions = float(math.ceil(largest_magnitude(state.coefficients)))
+        self.sums = _span(lane.blend(lane.own_like_state).logits)
+
+
+def _span(values: Tensor) -> float:
+    """The magnitude that nearly all values stay within, to two digits."""
+    magnitudes = values.abs().flatten()
+    span = float(magnitudes.kthvalue(math.ceil(SHARE * len(magnitudes))).values)
+    return float(f"{span:.2g}") or 1.0
 
 
 def palettes() -> dict[str, bytes]:
@@ -149,94 +167,213 @@ def palettes() -> dict[str, bytes]:
     return {**SHADES, "mask": MASK_LAYER, **weights}
 
 
-def columns(scene: Scene, state: BlenderState, limits: Limits) -> list[list[Group]]:
-    """The panels: the image, the equations from top to bottom, and the mask."""
-    R, M = state.mask_size, state.attention_size
-    picture = png_panel(
-        "picture",
-        "The image with the box, the mask as a green layer and the true outline in white",
-        scene.image_size,
-        PICTURE_SIZE,
-        acts=("box", "hover"),
-        overlay="mask",
-    )
-    mask = Panel(
-        "mask",
-        f"The mask of {R} by {R} cells, probabilities from 0 (white) to 1 (black)",
-        R,
-        R,
-        size=MASK_SIZE,
-        palette="grey",
-        is_live=True,
-        acts=("hover",),
-    )
+def columns(lane: Lane, limits: Limits) -> list[list[Group]]:
+    """One lane: the image, the network's numbers and equations 1 to 4, and the mask."""
+    state, R = lane.state, lane.state.mask_size
     left = [
-        Group("Image and box", (picture,), "drag, resize, or draw a new one"),
+        Group("Image and box", (_picture(lane, PICTURE_SIZE),), "drag, resize, or draw a new one"),
         Group("", bars="iou"),
+        Group("", bars="weights"),
     ]
-    right = [Group("Mask m", (mask,), f"{R} × {R} probabilities"), Group("", bars="weights")]
-    b, p = f"±{limits.bases:.3g}", f"±{limits.products:.3g}"
-    signs = "red positive, blue negative"
-    h, w = scene.bases.shape[-2:]
-    s = f"±{limits.scores:.3g}" if state.merger == "weighted_sum" else "0 to 1"
-    middle = [
-        _row(scene, state, "base", "Bases B", f"{b} logits, {signs}", (w, h)),
-        _row(scene, state, "crop", "Crops r", f"equation 1, {R} × {R}, {b}", (R, R)),
-        _row(scene, state, "score", "Scores s", f"equations 2 and 3, {s}", (R, R)),
-        _row(scene, state, "product", "Products r · s", f"equation 4 adds them, {p}", (R, R)),
-    ]
-    a = f"±{limits.attentions:.0f} raw, {signs}"
+    a = f"±{limits.attentions:.0f} raw, {SIGNS}"
+    middle = [_row(lane, "base", "Bases B", f"±{limits.bases:.3g}, {SIGNS}")]
     if state.merger == "blender":
-        middle.insert(2, _row(scene, state, "attention", "Attentions a", f"paint! {a}", (M, M)))
+        middle.append(_row(lane, "attention", "Attentions a", f"paint! {a}"))
     elif state.merger == "weighted_sum":
-        middle.insert(2, _row(scene, state, "attention", "Coefficients", f"paint! {a}", (1, 1)))
+        middle.append(_row(lane, "attention", "Coefficients", f"paint! {a}"))
+    middle += equation_rows(lane, limits)
+    right = [
+        Group(
+            "Σ  Sum over the bases",
+            (_map(lane, "sum", 0, "The sum of the products, the logits of the mask", SUM_SIZE),),
+            f"±{limits.sums:.3g} logits",
+            is_low=True,
+        ),
+        Group("σ  Mask m", (_mask(lane, MASK_SIZE),), f"{R} × {R} probabilities", is_low=True),
+    ]
     return [left, middle, right]
 
 
-def _row(
-    scene: Scene, state: BlenderState, kind: str, title: str, note: str, size: tuple[int, int]
-) -> Group:
-    """One panel per base."""
-    num = state.num_used
-    side = 84 if num <= 4 else 72 if num <= 8 else 48
-    acts = {"base": ("show box",), "attention": ("paint",)}.get(kind, ())
-    is_weight = kind == "score" and state.merger != "weighted_sum"
-    panels = [
-        Panel(
-            f"{kind} {k + 1}",
-            f"{title} of base {k + 1}",
-            *size,
-            title=f"base {k + 1}" if kind == "base" else "",
-            color=base_color(k),
-            size=side,
-            unit=scene.stride if kind == "base" else 1,
-            palette=f"weight {k % len(PALETTE)}" if is_weight else "signed",
-            is_live=kind != "base",
-            acts=acts,  # type: ignore[arg-type]
+def side_by_side(lanes: Sequence[Lane], limits: Sequence[Limits]) -> list[list[Group]]:
+    """A column for each lane, with one box in all of them."""
+    made = []
+    for lane, own in zip(lanes, limits, strict=True):
+        num, total = len(lane.shown()), lane.state.num_used
+        part = f"the largest {num} of {total}" if num < total else f"all {num}"
+        made.append(
+            [
+                Group(lane.name, (_picture(lane, LANE_SIZE, value=""),), lane.note),
+                *equation_rows(lane, own, part=part),
+                Group(
+                    "Σ and σ  Sum and mask",
+                    (
+                        _map(lane, "sum", 0, "The sum of all products", LANE_SIZE // 2 - 12),
+                        _mask(lane, LANE_SIZE // 2 - 12),
+                    ),
+                    "of all bases",
+                    joint="σ",
+                ),
+            ]
         )
-        for k in range(num)
+    return made
+
+
+def equation_rows(lane: Lane, limits: Limits, *, part: str = "") -> list[Group]:
+    """Crops, scores and products, joined by the signs of equation 4."""
+    R = lane.state.mask_size
+    s = f"±{limits.scores:.3g}" if lane.state.merger == "weighted_sum" else "0 to 1"
+    crops = part or f"equation 1, {R} × {R}, ±{limits.bases:.3g}"
+    scores = "" if part else f"equations 2 and 3, {s}"
+    products = f"±{limits.sums:.3g}" if part else f"equation 4 adds them, ±{limits.sums:.3g}"
+    return [
+        _row(lane, "crop", "Crops r", crops),
+        _row(lane, "score", "×  Scores s", scores),
+        _row(lane, "product", "=  Products r × s", products),
     ]
-    return Group(title, tuple(panels), note)
 
 
-def pixels(state: BlenderState, result: Blend, limits: Limits) -> dict[str, bytes]:
-    """The live panels' cells."""
-    maps: dict[str, tuple[Tensor, float, float]] = {}
+def _picture(lane: Lane, size: int, *, value: str | None = None) -> Panel:
+    return png_panel(
+        f"picture{lane.suffix}",
+        f"{lane.name} The image with the box, the mask as a green layer and the true outline in "
+        "white".strip(),
+        lane.image_size,
+        size,
+        acts=("box", "hover"),
+        overlay="mask",
+        value=value,
+    )
+
+
+def _mask(lane: Lane, size: int) -> Panel:
+    R = lane.state.mask_size
+    label = f"The mask of {R} by {R} cells, probabilities from 0 (white) to 1 (black)"
+    return _map(lane, "mask", 0, label, size, palette="grey")
+
+
+# Below a panel while no cell is pointed at.
+VALUES = {"crop": "r", "score": "× s", "product": "= r × s", "sum": "Σ", "mask": "σ(Σ)"}
+
+
+def _map(
+    lane: Lane,
+    kind: str,
+    k: int,
+    label: str,
+    size: int,
+    *,
+    title: str = "",
+    palette: str = "signed",
+) -> Panel:
+    """A panel of R x R cells that equations 1 to 4 give."""
+    R = lane.state.mask_size
+    number = "" if kind in ("sum", "mask") else f" {k + 1}"
+    return Panel(
+        f"{kind}{number}{lane.suffix}",
+        label,
+        R,
+        R,
+        title=title,
+        color=base_color(k) if title else "",
+        size=size,
+        palette=palette,
+        is_live=True,
+        acts=("hover",),
+        value=VALUES[kind],
+    )
+
+
+def _input(lane: Lane, kind: str, k: int, label: str, size: int) -> Panel:
+    """A panel of what the network gives: a base, or the numbers of its attention."""
+    if kind == "base":
+        h, w = lane.bases.shape[-2:]
+        return Panel(
+            f"base {k + 1}",
+            label,
+            w,
+            h,
+            title=f"base {k + 1}",
+            color=base_color(k),
+            size=size,
+            unit=lane.stride,
+            palette="signed",
+            acts=("show box",),
+        )
+    M = 1 if lane.state.merger == "weighted_sum" else lane.state.attention_size
+    return Panel(
+        f"attention {k + 1}",
+        label,
+        M,
+        M,
+        size=size,
+        palette="signed",
+        is_live=True,
+        acts=("paint",),
+    )
+
+
+def _row(lane: Lane, kind: str, title: str, note: str) -> Group:
+    """One panel per base."""
+    shown = lane.shown()
+    num = len(shown)
+    side = LANE_SIDE if lane.name else 80 if num <= 4 else 72 if num <= 8 else 48
+    joint = None if num > MOST_JOINED else "+" if kind == "product" else ""
+    panels = []
+    for k in shown:
+        label = f"{lane.name} {title} of base {k + 1}".strip()
+        if kind in ("base", "attention"):
+            panels.append(_input(lane, kind, k, label, side))
+            continue
+        is_weight = kind == "score" and lane.state.merger != "weighted_sum"
+        palette = f"weight {k % len(PALETTE)}" if is_weight else "signed"
+        name = str(k + 1) if lane.name and kind == "crop" else ""
+        panels.append(_map(lane, kind, k, label, side, title=name, palette=palette))
+    return Group(title, tuple(panels), note, joint=joint)
+
+
+def maps(lane: Lane, limits: Limits) -> list[dict[str, Any]]:
+    """For each live panel of a lane the map that it shows, and the ends of its colours."""
+    state = lane.state
     low = -limits.scores if state.merger == "weighted_sum" else 0.0
-    for k in range(state.num_used):
-        maps[f"crop {k + 1}"] = result.crops[k], -limits.bases, limits.bases
-        maps[f"score {k + 1}"] = result.scores[k], low, limits.scores
-        maps[f"product {k + 1}"] = result.products[k], -limits.products, limits.products
-        if state.merger != "assembler":
-            numbers = state.numbers.unflatten(1, (state.num_bases, -1))[0, k]
-            maps[f"attention {k + 1}"] = numbers, -limits.attentions, limits.attentions
-    maps["mask"] = result.logits.sigmoid(), 0.0, 1.0
-    return {key: as_cells(*scaled) for key, scaled in maps.items()}
+    spans = {
+        "crop": (-limits.bases, limits.bases),
+        "score": (low, limits.scores),
+        "product": (-limits.sums, limits.sums),
+    }
+    if state.merger != "assembler" and not lane.name:
+        spans["attention"] = (-limits.attentions, limits.attentions)
+    found = [
+        {"panel": f"{kind} {k + 1}{lane.suffix}", "kind": kind, "k": k, "low": low, "high": high}
+        for k in lane.shown()
+        for kind, (low, high) in spans.items()
+    ]
+    for kind, low, high in (("sum", -limits.sums, limits.sums), ("mask", 0.0, 1.0)):
+        panel = f"{kind}{lane.suffix}"
+        found.append({"panel": panel, "kind": kind, "k": 0, "low": low, "high": high})
+    return found
 
 
-def base_cells(scene: Scene, state: BlenderState, limits: Limits) -> dict[str, bytes]:
+def pixels(lane: Lane, result: Blend, limits: Limits) -> dict[str, bytes]:
+    """The live panels' cells."""
+    state = lane.state
+    values = {
+        "crop": result.crops,
+        "score": result.scores,
+        "product": result.products,
+        "sum": result.logits[None],
+        "mask": result.logits.sigmoid()[None],
+    }
+    if state.merger != "assembler":
+        values["attention"] = state.numbers.unflatten(1, (state.num_bases, -1))[0]
+    return {
+        each["panel"]: as_cells(values[each["kind"]][each["k"]], each["low"], each["high"])
+        for each in maps(lane, limits)
+    }
+
+
+def base_cells(lane: Lane, limits: Limits) -> dict[str, bytes]:
     """The cells of the bases, which do not depend on the box."""
-    used, limit = scene.bases[: state.num_used], limits.bases
+    used, limit = lane.bases[: lane.state.num_used], limits.bases
     return {f"base {k}": as_cells(base, -limit, limit) for k, base in enumerate(used, start=1)}
 
 
@@ -270,10 +407,13 @@ def marks(scene: Scene, state: BlenderState, cell: tuple[int, int] | None) -> di
     width, height = (x1 - x0) / state.mask_size, (y1 - y0) / state.mask_size
     found = {
         "mask": [Mark(x, y)],
+        "sum": [Mark(x, y)],
         "picture": [Mark(x0 + x * width, y0 + y * height, width, height)],
     }
     sources = base_pixels(scene.bases, state, x, y, stride=scene.stride)
-    cells = _weighed(attention_cells(state, x, y))
+    # A coefficient is one number for the whole box: nothing is interpolated.
+    is_grid = state.merger == "blender"
+    cells = _weighed(attention_cells(state, x, y)) if is_grid else [Mark(0, 0)]
     for k in range(state.num_used):
         for kind in ("crop", "score", "product"):
             found[f"{kind} {k + 1}"] = [Mark(x, y)]

@@ -1,5 +1,6 @@
 // The shared canvas: panels of crisp cells, one box with handles, a brush, a pointer.
-// Python holds the state; the page reports what the user does and draws what comes back.
+// Python holds the state; the page reports what the user does and draws what comes back. Files that
+// draw ahead of Python build on the classes exported here.
 
 const SILENCE = 4000; // milliseconds until the page says that no kernel answers
 const BREAK = 800; // milliseconds after which another key press is a gesture of its own
@@ -14,8 +15,8 @@ const HELP = {
   hover: "Arrows move between pixels, Escape points at none.",
 };
 
-const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
-const asBytes = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+export const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+export const asBytes = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 
 function element(name, className, text = "") {
   const made = document.createElement(name);
@@ -33,7 +34,7 @@ function shape(name, attributes, text = "") {
 
 // ---------------------------------------------------------------- what is reported, and when
 
-class Reporter {
+export class Reporter {
   // Only one event is on its way at a time; later ones wait, and only the latest is kept.
   constructor(model) {
     this.model = model;
@@ -47,7 +48,7 @@ class Reporter {
   }
 
   get isBusy() {
-    return this.flying !== null;
+    return this.flying !== null || this.waiting.size > 0;
   }
 
   newNumber() {
@@ -65,7 +66,7 @@ class Reporter {
       event.cells = [...cells.values()];
     }
     this.waiting.set(name, event);
-    if (!this.isBusy) this.next();
+    if (this.flying === null) this.next();
   }
 
   next() {
@@ -108,7 +109,7 @@ function movedBox(box, [x, y], dx, dy, [width, height], smallest) {
 
 // ---------------------------------------------------------------- one panel
 
-class PanelView {
+export class PanelView {
   constructor(spec, board) {
     this.spec = spec;
     this.board = board;
@@ -132,6 +133,10 @@ class PanelView {
     this.svg = shape("svg", { viewBox: `0 0 ${spec.width} ${spec.height}`, "aria-hidden": true });
     this.stage.append(this.svg);
     this.root.append(this.stage);
+    if (spec.value !== null) {
+      this.value = element("div", "bm-value", spec.value);
+      this.root.append(this.value);
+    }
     this.stage.setAttribute("aria-label", spec.label + (this.act ? `. ${HELP[this.act]}` : ""));
     this.stage.setAttribute("role", this.act ? "application" : "img");
     if (this.act) this.listen();
@@ -244,8 +249,9 @@ class PanelView {
     on("pointerup", (event) => this.up(event));
     on("pointercancel", (event) => this.up(event));
     on("pointerleave", () => {
-      if (this.act !== "paint" || this.drag) return;
+      if (this.drag) return;
       this.cursor = null;
+      if (this.pointed) this.point(null);
       this.outline();
     });
     on("blur", () => this.board.settle());
@@ -369,7 +375,7 @@ class PanelView {
   }
 
   point(cell) {
-    if (cell && this.pointed?.join() === cell.join()) return;
+    if (this.pointed?.join() === cell?.join()) return;
     this.pointed = cell;
     this.board.report({ kind: "hover", panel: this.spec.key, cells: cell ? [cell] : [] });
   }
@@ -439,7 +445,7 @@ class PanelView {
 
 // ---------------------------------------------------------------- all panels of one view
 
-class Board {
+export class Board {
   constructor(model, el, reporter) {
     Object.assign(this, { model, el, reporter, panels: new Map(), drawn: {}, palettes: new Map() });
     this.held = null; // the box under the pointer, ahead of Python's
@@ -524,17 +530,22 @@ class Board {
       const before = this.drawn[name] ?? {};
       if (!isNew(name)) continue;
       for (const [key, view] of Object.entries(this.drawn[name])) {
-        if (before[key] !== view) this.panels.get(key)?.draw(view);
+        if (before[key] !== view && !this.isAhead(name)) this.panels.get(key)?.draw(view);
       }
     }
-    if (isNew("overlays")) {
+    if (isNew("overlays") && !this.isAhead("overlays")) {
       this.panels.forEach((panel, key) => panel.over && panel.drawOver(this.drawn.overlays[key]));
     }
-    if (isNew("bars")) this.drawBars();
+    if (isNew("bars") && !this.isAhead("bars")) this.drawBars();
     if (isNew("announcement")) this.say(this.drawn.announcement);
     this.settle();
     this.panels.forEach((panel) => panel.outline());
     this.el.dataset.done = this.model.get("done");
+  }
+
+  // Whether the page shows something newer than what Python has sent under this name.
+  isAhead(_name) {
+    return false;
   }
 
   build() {
@@ -544,6 +555,7 @@ class Board {
     for (const name of ["still", "live", "overlays", "bars"]) this.drawn[name] = {};
     const columns = this.model.get("columns").map((groups) => {
       const column = element("div", "bm-column");
+      column.classList.toggle("bm-low", groups.some((group) => group.is_low));
       column.append(...groups.map((group) => this.buildGroup(group)));
       return column;
     });
@@ -560,7 +572,9 @@ class Board {
     if (group.note) heading.append(element("small", "", group.note));
     if (group.title) root.append(heading);
     const row = element("div", "bm-row");
-    for (const spec of group.panels) {
+    row.classList.toggle("bm-joined", group.joint !== null);
+    for (const [index, spec] of group.panels.entries()) {
+      if (group.joint !== null && index > 0) row.append(this.joint(group.joint, spec));
       const panel = new PanelView(spec, this);
       this.panels.set(spec.key, panel);
       this.watcher.observe(panel.stage);
@@ -573,6 +587,14 @@ class Board {
       row.append(bars);
     }
     return root;
+  }
+
+  // A sign between two panels, beside their cells.
+  joint(sign, spec) {
+    const joint = element("span", "bm-joint", sign);
+    joint.style.setProperty("--bm-height", `${(spec.size * spec.height) / spec.width}px`);
+    joint.classList.toggle("bm-above-value", spec.value !== null);
+    return joint;
   }
 
   drawBars() {
@@ -608,7 +630,8 @@ function save({ download, kind }, content) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-export default () => {
+// The two hooks of anywidget, for a board of this class.
+export function widget(BoardClass) {
   let reporter;
   return {
     initialize({ model }) {
@@ -618,8 +641,10 @@ export default () => {
       });
     },
     render({ model, el }) {
-      const board = new Board(model, el, reporter);
+      const board = new BoardClass(model, el, reporter);
       return () => board.close();
     },
   };
-};
+}
+
+export default () => widget(Board);

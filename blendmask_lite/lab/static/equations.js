@@ -513,7 +513,7 @@ function sources(across, down) {
 }
 
 /** @param {Axis} axis @param {number} i @returns {Axis} */
-const at = (axis, i) => ({
+const single = (axis, i) => ({
   first: axis.first.subarray(i, i + 1),
   second: axis.second.subarray(i, i + 1),
   share: axis.share.subarray(i, i + 1),
@@ -533,7 +533,7 @@ export function cropSources({ H, W }, stride, box, R, [x, y]) {
   const { across, down } = roomFor(R, R);
   sampleAxis(box[0], box[2], stride, R, W, across);
   sampleAxis(box[1], box[3], stride, R, H, down);
-  return across.weight[x] * down.weight[y] === 0 ? [] : sources(at(across, x), at(down, y));
+  return across.weight[x] * down.weight[y] === 0 ? [] : sources(single(across, x), single(down, y));
 }
 
 /**
@@ -545,5 +545,5 @@ export function cropSources({ H, W }, stride, box, R, [x, y]) {
 export function attentionSources(M, R, mode, [x, y]) {
   const axis = roomFor(R, R).across;
   enlargeAxis(M, R, mode, axis);
-  return sources(at(axis, x), at(axis, y));
+  return sources(single(axis, x), single(axis, y));
 }
