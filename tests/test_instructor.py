@@ -183,6 +183,15 @@ def test_every_chapter_has_a_talk(path):
     assert "check(" not in text
 
 
+def test_slides_of_the_blender_have_its_equations_as_formulas():
+    [path] = NOTEBOOKS.glob("09_*.ipynb")
+    slides = [cell.source for cell in slides_notebook(read(path)).cells]
+    for number, word in ((2, "interpolate"), (3, "softmax"), (4, "sum")):
+        [slide] = [each for each in slides if each.startswith(f"## Equation {number}")]
+        [formula] = re.findall(r"^\$\$(.+?)\$\$", slide, re.DOTALL | re.MULTILINE)
+        assert word in formula
+
+
 @pytest.mark.slow
 def test_deck_loads_nothing_from_the_network(tmp_path):
     """A formula, code, a picture and a widget of lab's kind, from the file to the finished deck."""
