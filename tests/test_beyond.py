@@ -14,7 +14,6 @@ from blendmask_lite.course.outlines import (
     mask_ap,
     mean_offset,
     owners_as_result,
-    owners_as_segments,
     true_owners,
     worst_window,
 )
@@ -113,7 +112,7 @@ def test_finer_masks_are_better_by_the_exact_truth(sample):
     assert mask_ap([clicked_truth(target, 12)], [target.masks], 8) < 100
 
 
-def test_owners_are_told_as_figures_and_evaluation_want_them(sample):
+def test_owners_are_told_as_figures_want_them(sample):
     # By hand: N = 2 objects of classes 3 and 1, S = 2 kinds of stuff; object 1 has no pixel.
     owners = torch.tensor([[2, 2, 0], [4, 4, 3]])
     labels = torch.tensor([3, 1])
@@ -123,9 +122,6 @@ def test_owners_are_told_as_figures_and_evaluation_want_them(sample):
         (1, 1, None),
         (2, 2, None),
     ]
-    ids, classes = owners_as_segments(owners, labels, num_classes=8, num_stuff=2)
-    assert ids.tolist() == [[1, 1, 0], [3, 3, 2]]
-    assert classes.tolist() == [1, 8, 9]
 
     true = true_owners(sample.target)
     assert (true > 0).all()

@@ -37,7 +37,6 @@ __all__ = [
     "masks_as_detections",
     "mean_offset",
     "owners_as_result",
-    "owners_as_segments",
     "true_owners",
     "worst_window",
 ]
@@ -199,23 +198,3 @@ def owners_as_result(owners: Tensor, labels: Tensor, scores: Sequence[float]) ->
         else:
             segments.append(Segment(number, number - len(labels), area))
     return PanopticResult(ids=owners.int(), segments=segments)
-
-
-def owners_as_segments(
-    owners: Tensor, labels: Tensor, num_classes: int, num_stuff: int
-) -> tuple[Tensor, Tensor]:
-    """A map of owners as segments, numbered without gaps, and their classes, stuff after things.
-
-    Args:
-        owners: (H, W).
-        labels: (N,) labels of the objects, 0 to C-1.
-        num_classes: C.
-        num_stuff: S.
-
-    Returns:
-        (H, W) int64 ids, 0 for nobody and 1 to F; (F,) int64 classes, C + s - 1 for stuff s.
-    """
-    numbers = owners[owners > 0].unique()
-    ids = torch.where(owners > 0, torch.searchsorted(numbers, owners) + 1, 0)
-    classes = torch.cat([labels, num_classes + torch.arange(num_stuff)])
-    return ids, classes[numbers - 1]

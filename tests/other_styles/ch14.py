@@ -29,7 +29,7 @@ def merge_pixel_by_pixel(masks, scores, stuff, score_threshold, overlap, stuff_a
 
 def merge_with_where(masks, scores, stuff, score_threshold, overlap, stuff_area):
     things = torch.zeros(stuff.shape, dtype=torch.int64)
-    for index in torch.argsort(scores, descending=True):
+    for index in torch.argsort(-scores, stable=True):
         mask = masks[index]
         if scores[index] >= score_threshold and mask.any():
             covered = (mask & things.bool()).sum() / mask.sum()
@@ -46,7 +46,7 @@ def merge_on_flat_masks(masks, scores, stuff, score_threshold, overlap, stuff_ar
     is_free = torch.ones_like(kinds, dtype=torch.bool)
     owner = kinds.new_zeros(kinds.shape)
     waiting = [(score, i) for i, score in enumerate(scores.tolist()) if score >= score_threshold]
-    for _, i in sorted(waiting, reverse=True):
+    for _, i in sorted(waiting, key=lambda pair: (-pair[0], pair[1])):
         won = flat[i] & is_free
         num, num_won = flat[i].count_nonzero().item(), won.count_nonzero().item()
         if num_won and num - num_won <= overlap * num:
@@ -147,6 +147,73 @@ def average_quality_by_masking(counts):
     sq[matched > 0] = iou_sum[matched > 0] / matched[matched > 0]
     rq[occurs] = (2 * matched / (2 * matched + unmatched + missed))[occurs]
     return torch.stack([(sq * rq).sum(), sq.sum(), rq.sum()]) / occurs.sum() * 100
+
+
+def panoptic_quality_with_dictionaries(images, limits, num_things, num_stuff):
+    totals = {label: [0.0, 0, 0, 0] for label in range(num_things + num_stuff)}
+    for masks, scores, labels, stuff, true_ids, true_labels in images:
+        owner = merge_pixel_by_pixel(masks, scores, stuff, *limits)
+        numbers = sorted(set(owner.flatten().tolist()) - {0})
+        new_number = {0: 0} | {old: new for new, old in enumerate(numbers, start=1)}
+        ids = owner.clone().apply_(new_number.__getitem__)
+        num = len(masks)
+        classes = [
+            labels[old - 1].item() if old <= num else num_things + old - num - 1 for old in numbers
+        ]
+        table = count_matches_with_sets(
+            true_ids, true_labels, ids, torch.tensor(classes, dtype=torch.int64), len(totals)
+        )
+        for label, row in enumerate(table.tolist()):
+            totals[label] = [old + new for old, new in zip(totals[label], row, strict=True)]
+    counts = torch.tensor(list(totals.values()), dtype=torch.float64)
+    things = torch.arange(len(counts)) < num_things
+    parts = [counts, counts[things], counts[~things]]
+    return torch.stack([average_quality_in_plain_loops(part) for part in parts])
+
+
+def panoptic_quality_with_inverse_indices(images, limits, num_things, num_stuff):
+    def count(masks, scores, labels, stuff, true_ids, true_labels):
+        owner = merge_with_where(masks, scores, stuff, *limits)
+        numbers, ids = torch.cat([owner.new_zeros(1), owner.flatten()]).unique(return_inverse=True)
+        table = torch.cat([labels, num_things + torch.arange(num_stuff)])
+        found = table[numbers[1:] - 1]
+        ids = ids[1:].view_as(owner)
+        return count_matches_by_matrix_products(
+            true_ids, true_labels, ids, found, num_things + num_stuff
+        )
+
+    counts = torch.stack([count(*image) for image in images]).sum(dim=0)
+    things, stuff = counts.split([num_things, num_stuff])
+    return torch.stack([average_quality_with_nan(part) for part in (counts, things, stuff)])
+
+
+def panoptic_quality_of_segments_one_by_one(images, limits, num_things, num_stuff):
+    iou_sum, matched, unmatched, missed = torch.zeros(4, num_things + num_stuff).double()
+    for masks, scores, labels, stuff, true_ids, true_labels in images:
+        owner = merge_on_flat_masks(masks, scores, stuff, *limits)
+        every = [*labels.tolist(), *range(num_things, num_things + num_stuff)]
+        left = dict(enumerate(true_labels.tolist(), start=1))
+        for number, label in enumerate(every, start=1):
+            mine = owner == number
+            if not mine.any():
+                continue
+            partner = 0
+            for t in left:
+                true = true_ids == t
+                iou = (mine & true).sum() / (mine & (true_ids > 0) | true).sum()
+                if left[t] == label and iou > 0.5:
+                    partner = t
+                    iou_sum[label] += iou
+            if partner:
+                matched[label] += 1
+                del left[partner]
+            elif (true_ids[mine] == 0).double().mean() <= 0.5:
+                unmatched[label] += 1
+        for label in left.values():
+            missed[label] += 1
+    counts = torch.stack([iou_sum, matched, unmatched, missed], dim=1)
+    slices = slice(None), slice(num_things), slice(num_things, None)
+    return torch.stack([average_quality_by_masking(counts[each]) for each in slices])
 
 
 def head_cost_in_plain_loops(num_objects, channels, num_convs, size):

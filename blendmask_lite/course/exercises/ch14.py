@@ -1,4 +1,4 @@
-"""Exercises of chapter 14: the panoptic merge, panoptic quality, and what an object costs."""
+"""Exercises of chapter 14: the panoptic merge, its evaluation, and what an object costs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def merge(
 
     Args:
         masks: (N, H, W) bool; objects may overlap; N may be 0.
-        scores: (N,) from 0 to 1, not sorted.
+        scores: (N,) from 0 to 1, not sorted; of equal ones, the earlier object comes first.
         stuff: (H, W) int64 of the semantic branch: 0 for things, 1 to S for stuff.
         score_threshold: objects with a lower score are left out.
         overlap: objects with a larger share of their mask already covered are left out.
@@ -81,6 +81,7 @@ def _merge_cases(generator: Generator) -> list[Case]:
     covered = torch.zeros(3, 4, 3, dtype=torch.bool)
     covered[0, :2], covered[1, 1], covered[2, 1, 1:], covered[2, 2, 0] = True, True, True, True
     hidden = covered, torch.tensor([0.9, 0.8, 0.7]), stuff
+    tied = torch.tensor([0.6, 0.6])
     several = _rectangles(generator, 6, 12, 16) | _rectangles(generator, 6, 12, 16)
     random = torch.rand(6, generator=generator)
     kinds = _ids(_rectangles(generator, 3, 12, 16))
@@ -88,6 +89,7 @@ def _merge_cases(generator: Generator) -> list[Case]:
         Case("two objects, half of one is covered: kept", masks, scores, stuff, 0.3, 0.5, 1),
         Case("the same with overlap 0.4: left out", masks, scores, stuff, 0.3, 0.4, 1),
         Case("the same with stuff of 2 pixels or more", masks, scores, stuff, 0.3, 0.5, 2),
+        Case("two equal scores: the first object goes first", masks, tied, stuff, 0.3, 0.5, 1),
         Case("six objects, 12 x 16 pixels", several, random, kinds, 0.2, 0.4, 12),
         Case("a score at the threshold stays, a lower one goes", masks, low, stuff, 0.5, 0.6, 1),
         Case("an object with one free pixel, one with none", *hidden, 0.3, 1.0, 1),
@@ -123,6 +125,11 @@ MERGE = Exercise(
             {"scores.argsort(descending=True, stable=True).tolist()": "range(len(scores))"},
             "You took the objects in the order of `masks`. The best one comes first; sort by "
             "score.",
+        ),
+        WrongAnswer(
+            {"scores.argsort(descending=True, stable=True)": "scores.argsort(stable=True).flip(0)"},
+            "Of two objects with the same score, you took the later one first. The earlier one "
+            "comes first.",
         ),
         WrongAnswer(
             {"(area - free_area) / area <= overlap": "True"},
@@ -347,7 +354,175 @@ AVERAGE_QUALITY = Exercise(
 )
 
 
-@task("14.4", "What objects cost a mask head", minutes=10, difficulty=2)
+@task("14.4", "From detections to PQ", minutes=30, difficulty=4)
+def panoptic_quality(
+    images: list[tuple[Tensor, ...]],
+    limits: tuple[float, float, int],
+    num_things: int,
+    num_stuff: int,
+) -> Tensor:
+    """The evaluation of many images, from the pieces of this chapter.
+
+    Args:
+        images: for each image (masks, scores, labels, stuff, true_ids, true_labels): masks, scores
+            and stuff as in `merge`, labels (N,) int64 from 0 to C-1; true_ids and true_labels as in
+            `count_matches`. The classes are C things and then S kinds of stuff: kind s has class
+            C + s - 1. Things and stuff occur.
+        limits: score threshold, overlap and stuff area of `merge`.
+        num_things: C.
+        num_stuff: S.
+
+    Returns:
+        (3, 3) float64, percent: a row for all classes, one for things and one for stuff; PQ, SQ
+        and RQ in each.
+    """
+    counts = torch.zeros(num_things + num_stuff, 4, dtype=torch.float64)
+    for masks, scores, labels, stuff, true_ids, true_labels in images:
+        # Step 1: who owns each pixel
+        owner = merge(masks, scores, stuff, *limits)
+        # Step 2: whoever owns a pixel is a segment; number these without gaps, and name their class
+        owners = owner[owner > 0].unique()
+        found_ids = torch.where(owner > 0, torch.searchsorted(owners, owner) + 1, 0)
+        classes = torch.cat([labels, torch.arange(num_things, num_things + num_stuff)])
+        # Step 3: count the matches
+        counts += count_matches(
+            true_ids, true_labels, found_ids, classes[owners - 1], num_things + num_stuff
+        )
+    # Step 4: the average qualities of all classes, of things, of stuff
+    parts = (counts, counts[:num_things], counts[num_things:])
+    return torch.stack([average_quality(each) for each in parts])
+
+
+def _reference_panoptic_quality(
+    images: list[tuple[Tensor, ...]],
+    limits: tuple[float, float, int],
+    num_things: int,
+    num_stuff: int,
+) -> Tensor:
+    counted = [SegmentCounts() for _ in range(num_things + num_stuff)]
+    for masks, scores, labels, stuff, true_ids, true_labels in images:
+        merged = merge_things_and_stuff(
+            masks_as_detections(masks, scores, labels),
+            stuff,
+            score_threshold=limits[0],
+            overlap=limits[1],
+            stuff_area=limits[2],
+        )
+        classes = [
+            each.label if each.instance_index is not None else num_things + each.label - 1
+            for each in merged.segments
+        ]
+        found = torch.tensor(classes, dtype=torch.int64)
+        counts = _reference_count_matches(true_ids, true_labels, merged.ids, found, len(counted))
+        for number, (iou_sum, *numbers) in enumerate(counts.tolist()):
+            counted[number] += SegmentCounts(iou_sum, *map(int, numbers))
+    names = {str(number): each for number, each in enumerate(counted)}
+    things = {name: each for name, each in names.items() if int(name) < num_things}
+    stuff_classes = {name: each for name, each in names.items() if name not in things}
+    quality = PanopticQuality(things, stuff_classes, num_images=len(images))
+    rows = [[*each.values()] for each in (quality.all, quality.things, quality.stuff)]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def _evaluation_cases(generator: Generator) -> list[Case]:
+    # By hand: the first object gets no pixel, so it is no segment; the second one gets row 0, as
+    # in the truth. The stuff gets row 1, three of its four pixels: SQ is 1 and 3/4.
+    masks = torch.zeros(2, 3, 3, dtype=torch.bool)
+    masks[:, 0] = True
+    stuff = torch.tensor([[0, 0, 0], [1, 1, 1], [0, 0, 0]])
+    true = torch.tensor([[1, 1, 1], [2, 2, 2], [2, 0, 0]])
+    one = masks, torch.tensor([0.5, 0.9]), torch.tensor([0, 1]), stuff, true, torch.tensor([1, 2])
+    scenes = [_scene(generator) for _ in range(3)]
+    return [
+        Case("one image, two objects on the same pixels", [one], (0.3, 1.0, 1), 2, 1),
+        Case("one image of 20 x 24 pixels", scenes[:1], (0.2, 0.4, 4), 3, 2),
+        Case("three images: their counts add up", scenes, (0.2, 0.4, 4), 3, 2),
+        Case("the same, objects from a score of 0.5 on", scenes, (0.5, 0.4, 4), 3, 2),
+        Case("the same, stuff of 100 pixels or more", scenes, (0.2, 0.4, 100), 3, 2),
+        Case(
+            "nothing found in the last one",
+            [*scenes, _nothing_found(scenes[0])],
+            (0.2, 0.4, 4),
+            3,
+            2,
+        ),
+    ]
+
+
+def _scene(generator: Generator) -> tuple[Tensor, ...]:
+    """True segments of three classes and two kinds of stuff, and what somebody found of them."""
+    true = _ids(_rectangles(generator, 5, 20, 24))
+    kinds = 1 + (torch.arange(24) >= 12).long().expand(20, 24)
+    owner = torch.where(true > 0, true, 5 + kinds)
+    owner[:2] = 0  # void
+    numbers = owner[owner > 0].unique()
+    classes = torch.cat([torch.randint(0, 3, (5,), generator=generator), torch.tensor([3, 4])])
+    true_ids = torch.where(owner > 0, torch.searchsorted(numbers, owner) + 1, 0)
+    visible = numbers[numbers <= 5]
+    masks = (true == visible[:, None, None]).roll(1, dims=2)
+    masks = torch.cat([masks, masks[:2] | masks[:2].roll(1, dims=1)])  # duplicates
+    labels = classes[torch.cat([visible, visible[:2]]) - 1]
+    labels[-1] = (labels[-1] + 1) % 3
+    scores = 0.3 + 0.7 * torch.rand(len(masks), generator=generator)
+    stuff = torch.where(true > 0, 0, kinds.roll(2, dims=1))
+    return masks, scores, labels, stuff, true_ids, classes[numbers - 1]
+
+
+def _nothing_found(scene: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    masks, scores, labels, stuff, *truth = scene
+    return masks[:0], scores[:0], labels[:0], torch.zeros_like(stuff), *truth
+
+
+def _image_by_image(
+    images: list[tuple[Tensor, ...]],
+    limits: tuple[float, float, int],
+    num_things: int,
+    num_stuff: int,
+) -> Tensor:
+    each = [panoptic_quality([image], limits, num_things, num_stuff) for image in images]
+    return torch.stack(each).mean(dim=0)
+
+
+PANOPTIC_QUALITY = Exercise(
+    solution=panoptic_quality,
+    reference=_reference_panoptic_quality,
+    make_cases=_evaluation_cases,
+    wrong_answers=(
+        WrongAnswer(
+            {
+                "torch.where(owner > 0, torch.searchsorted(owners, owner) + 1, 0)": "owner",
+                "classes[owners - 1]": "classes",
+            },
+            "Objects and kinds of stuff without a single pixel count as unmatched segments here. "
+            "Only what owns a pixel after the merge is a segment.",
+        ),
+        WrongAnswer(
+            {"torch.arange(num_things, num_things + num_stuff)": "torch.arange(num_stuff)"},
+            "Your stuff has the classes of things. Kind s of stuff has class C + s - 1.",
+        ),
+        WrongAnswer(
+            _image_by_image,
+            "You averaged the quality of the images. The counts of all images are added first, so "
+            "that every segment of a class has the same weight.",
+        ),
+        WrongAnswer(
+            {"counts += count_matches": "counts = count_matches"},
+            "Only the last image counts. Add up the counts of all images.",
+        ),
+    ),
+    hints=(
+        "Which of your three functions comes first, and what does the next one want to be told "
+        "that `merge` does not say?",
+        "`merge` numbers owners 1 to N + S, and many of them own nothing. Find those that do with "
+        "owner[owner > 0].unique(), and give them the ids 1 to F.",
+        "torch.cat([labels, torch.arange(C, C + S)])[owners - 1] has the classes, "
+        "torch.searchsorted(owners, owner) + 1 the ids where owner > 0. Add count_matches(...) up "
+        "over the images; then average_quality of counts, counts[:C] and counts[C:].",
+    ),
+)
+
+
+@task("14.5", "What objects cost a mask head", minutes=10, difficulty=2)
 def head_cost(num_objects: Tensor, channels: int, num_convs: int, size: int) -> Tensor:
     """Multiply-adds of Mask R-CNN's mask head for one class, for all objects of an image.
 
@@ -417,4 +592,4 @@ HEAD_COST = Exercise(
 )
 
 
-EXERCISES = (MERGE, COUNT_MATCHES, AVERAGE_QUALITY, HEAD_COST)
+EXERCISES = (MERGE, COUNT_MATCHES, AVERAGE_QUALITY, PANOPTIC_QUALITY, HEAD_COST)
