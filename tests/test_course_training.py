@@ -13,12 +13,10 @@ import torch
 
 from blendmask_lite.cli import train as train_command
 from blendmask_lite.config import PRESET_INFERENCE
-from blendmask_lite.course import training_recipe
 from blendmask_lite.course.overfit import learn_by_heart, spread_of
 from blendmask_lite.course.training_recipe import (
     HeldOutPictures,
     LearnedBases,
-    follow_training,
     training_options,
     untrained_model,
 )
@@ -67,25 +65,6 @@ def test_a_base_that_is_small_on_objects_tells_them_as_well():
     assert bases.object_auc == pytest.approx(0.9)
     assert bases.position == pytest.approx(0.5)
     assert bases.typical_position == pytest.approx(0.2)
-
-
-@pytest.mark.parametrize(
-    ("state", "called"),
-    [("nothing", ["start"]), ("stopped", ["resume"]), ("running", []), ("finished", [])],
-)
-def test_a_training_is_begun_continued_or_looked_at(state, called, monkeypatch, tmp_path):
-    calls = []
-
-    class Monitor:
-        def __init__(self, *, folder, options):
-            assert (folder, options.split()[0]) == (tmp_path, "shapes")
-            self.view = argparse.Namespace(state=state, can_resume=state == "stopped")
-            self.start = lambda: calls.append("start")
-            self.resume = lambda: calls.append("resume")
-
-    monkeypatch.setattr(training_recipe, "TrainingMonitor", Monitor)
-    follow_training(tmp_path, seed=0, iterations=3)
-    assert calls == called
 
 
 def test_untrained_models_leave_the_random_state_alone():

@@ -1,22 +1,19 @@
 """Chapter 12's training: its command, and measurements of the bases that it learns.
 
-The notebook and `benchmarks/training_course.py` both use this module, so that the numbers in the
-text come from the same training that a student starts.
+The notebook and `benchmarks/training_course.py` both use this module: the package's numbers in the
+text come from the recipe with which the student's own model is trained.
 """
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
 from blendmask_lite.config import PRESETS
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.datasets.shapes import SHAPE_CLASSES, ShapesDataset
-from blendmask_lite.lab.training_monitor import TrainingMonitor
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.research import BasisScores, score_bases
 
@@ -24,7 +21,6 @@ __all__ = [
     "ITERATIONS",
     "HeldOutPictures",
     "LearnedBases",
-    "follow_training",
     "learned_bases",
     "training_options",
     "untrained_model",
@@ -49,26 +45,6 @@ def training_options(*, seed: int, iterations: int = ITERATIONS) -> tuple[str, .
         *("--iterations", str(iterations), "--seed", str(seed)),
         *("--threads", "1", "--snapshots", "20"),
     )
-
-
-def follow_training(
-    folder: str | Path, *, seed: int, iterations: int = ITERATIONS
-) -> TrainingMonitor:
-    """Start the training in its own process, continue a stopped one, or follow a running one.
-
-    Args:
-        folder: of the run; an existing run keeps its settings.
-        seed: as in `training_options`.
-        iterations: as in `training_options`.
-    """
-    options = shlex.join(training_options(seed=seed, iterations=iterations))
-    monitor = TrainingMonitor(folder=folder, options=options)
-    assert monitor.view is not None
-    if monitor.view.state == "nothing":
-        monitor.start()
-    elif monitor.view.can_resume:
-        monitor.resume()
-    return monitor
 
 
 def untrained_model(seed: int) -> BlendMask:

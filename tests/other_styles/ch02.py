@@ -103,3 +103,116 @@ def two_levels_up_place_by_place(p5, weights, biases):
 
     p6 = half(p5, weights[0], biases[0])
     return half(torch.where(p6 > 0, p6, 0.0), weights[1], biases[1])
+
+
+class ResidualBlock_with_helpers(nn.Module):
+    def __init__(self, before, after, stride):
+        super().__init__()
+        self.conv1, self.bn1 = self.pair(before, after, 3, stride)
+        self.conv2, self.bn2 = self.pair(after, after, 3, 1)
+        same = before == after and stride == 1
+        self.downsample = None if same else nn.Sequential(*self.pair(before, after, 1, stride))
+
+    @staticmethod
+    def pair(before, after, size, stride):
+        conv = nn.Conv2d(before, after, size, stride=stride, padding=size // 2, bias=False)
+        return conv, nn.BatchNorm2d(after)
+
+    def forward(self, x):
+        out = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
+        if self.downsample is not None:
+            x = self.downsample(x)
+        return (out + x).clamp(min=0)
+
+
+class ResidualBlock_with_an_early_shortcut(nn.Module):
+    def __init__(self, c_in, c_out, s):
+        super().__init__()
+        if s != 1 or c_in != c_out:
+            layers = [nn.Conv2d(c_in, c_out, kernel_size=1, stride=s, bias=False)]
+            self.downsample = nn.Sequential(*layers, nn.BatchNorm2d(c_out))
+        else:
+            self.register_module("downsample", None)
+        self.conv1 = nn.Conv2d(c_in, c_out, kernel_size=3, stride=s, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(c_out, c_out, kernel_size=3, padding=1, bias=False)
+        self.bn1, self.bn2 = nn.BatchNorm2d(c_out), nn.BatchNorm2d(c_out)
+        self.relu = nn.ReLU()
+
+    def forward(self, x):
+        shortcut = self.downsample(x) if self.downsample else x
+        for conv, norm in ((self.conv1, self.bn1), (self.conv2, self.bn2)):
+            x = norm(conv(x))
+            if conv is self.conv1:
+                x = self.relu(x)
+        return self.relu(x + shortcut)
+
+
+class ResidualBlock_with_functions(nn.Module):
+    def __init__(self, num_in, num_out, step):
+        super().__init__()
+        self.conv1 = nn.Conv2d(num_in, num_out, (3, 3), (step, step), (1, 1), bias=False)
+        self.conv2 = nn.Conv2d(num_out, num_out, (3, 3), padding="same", bias=False)
+        self.bn1, self.bn2 = map(nn.BatchNorm2d, (num_out, num_out))
+        self.downsample = None
+        if (num_in, 1) != (num_out, step):
+            short = nn.Conv2d(num_in, num_out, 1, step, 0, bias=False)
+            self.downsample = nn.Sequential(short, nn.BatchNorm2d(num_out))
+
+    def forward(self, images):
+        hidden = torch.relu(self.bn1(self.conv1(images)))
+        residual = self.bn2(self.conv2(hidden))
+        own = images if self.downsample is None else self.downsample(images)
+        return torch.relu(torch.add(own, residual))
+
+
+class Pyramid_from_a_list(nn.Module):
+    def __init__(self, in_channels, out_channels):
+        super().__init__()
+        self.lateral, self.output = nn.ModuleDict(), nn.ModuleDict()
+        for name, num in in_channels.items():
+            self.lateral[name] = nn.Conv2d(num, out_channels, kernel_size=1)
+            self.output[name] = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1)
+
+    def forward(self, maps):
+        above, result = None, {}
+        for name in sorted(maps, reverse=True):
+            merged = self.lateral[name](maps[name])
+            if above is not None:
+                merged = merged + F.interpolate(above, size=merged.shape[2:], mode="nearest")
+            result["p" + name[1:]] = self.output[name](merged)
+            above = merged
+        return {name: result[name] for name in sorted(result)}
+
+
+class Pyramid_by_repeating(nn.Module):
+    def __init__(self, widths, num):
+        super().__init__()
+        self.lateral = nn.ModuleDict({n: nn.Conv2d(w, num, 1) for n, w in widths.items()})
+        self.output = nn.ModuleDict({n: nn.Conv2d(num, num, 3, 1, 1) for n in widths})
+
+    def forward(self, maps):
+        sums = {name: conv(maps[name]) for name, conv in self.lateral.items()}
+        names = list(sums)
+        for fine, coarse in zip(names[-2::-1], names[:0:-1], strict=True):
+            copies = sums[coarse].repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+            sums[fine] = sums[fine] + copies
+        return {name.replace("c", "p"): self.output[name](sums[name]) for name in names}
+
+
+class Pyramid_with_recursion(nn.Module):
+    def __init__(self, in_channels, out_channels):
+        super().__init__()
+        convs = {k: nn.Conv2d(c, out_channels, 1, bias=True) for k, c in in_channels.items()}
+        self.lateral = nn.ModuleDict(convs)
+        smooth = {k: nn.Conv2d(out_channels, out_channels, 3, padding="same") for k in in_channels}
+        self.output = nn.ModuleDict(smooth)
+
+    def merged(self, maps, level):
+        own = self.lateral[f"c{level}"](maps[f"c{level}"])
+        if f"c{level + 1}" not in maps:
+            return own
+        return own + nn.Upsample(scale_factor=2)(self.merged(maps, level + 1))
+
+    def forward(self, maps):
+        levels = sorted(int(name[1]) for name in maps)
+        return {f"p{i}": self.output[f"c{i}"](self.merged(maps, i)) for i in levels}

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import batched_nms, box_iou, nms
 
@@ -132,3 +133,139 @@ def average_precision_by_cummax(is_right, num_objects, recalls):
     envelope = (num_right / place).flip(0).cummax(dim=0).values.flip(0)
     first = torch.searchsorted((num_right / num_objects).contiguous(), recalls)
     return F.pad(envelope, (0, 1))[first].sum() / len(recalls)
+
+
+class Head_level_by_level(nn.Module):
+    def __init__(self, channels, num_classes, num_convs):
+        super().__init__()
+        groups = max(channels // 2, 1) if channels % 32 else 32
+        self.tower = nn.Sequential()
+        for _ in range(num_convs):
+            self.tower.append(nn.Conv2d(channels, channels, 3, padding=1))
+            self.tower.append(nn.GroupNorm(groups, channels))
+            self.tower.append(nn.ReLU())
+        self.class_logits = nn.Conv2d(channels, num_classes, 3, padding=1)
+        self.ltrb = nn.Conv2d(channels, 4, 3, padding=1)
+        self.centerness = nn.Conv2d(channels, 1, 3, padding=1)
+        for name, value in self.named_parameters():
+            if value.dim() == 4:
+                nn.init.normal_(value, 0, 0.01)
+            elif name.endswith("bias"):
+                nn.init.zeros_(value)
+        with torch.no_grad():
+            self.class_logits.bias.fill_(-math.log(99))
+
+    def forward(self, levels, strides):
+        classes, sides, centers, features = [], [], [], []
+        for level, stride in zip(levels, strides, strict=True):
+            x = self.tower(level)
+            classes.append(self.class_logits(x).permute(0, 2, 3, 1).flatten(1, 2))
+            sides.append((self.ltrb(x).clamp(min=0) * stride).permute(0, 2, 3, 1).flatten(1, 2))
+            centers.append(self.centerness(x).flatten(1))
+            features.append(x)
+        return torch.cat(classes, 1), torch.cat(sides, 1), torch.cat(centers, 1), features
+
+
+class Head_with_one_product(nn.Module):
+    def __init__(self, c, num_classes, n):
+        super().__init__()
+        norm = 32 if c % 32 == 0 else max(c // 2, 1)
+        blocks = [
+            [nn.Conv2d(c, c, 3, padding="same"), nn.GroupNorm(norm, c), nn.ReLU(inplace=True)]
+            for _ in range(n)
+        ]
+        self.tower = nn.Sequential(*(layer for block in blocks for layer in block))
+        sizes = {"class_logits": num_classes, "ltrb": 4, "centerness": 1}
+        for name, size in sizes.items():
+            setattr(self, name, nn.Conv2d(c, size, 3, padding="same"))
+        for module in self.modules():
+            if type(module) is nn.Conv2d:
+                module.weight.data = torch.randn_like(module.weight) * 0.01
+                module.bias.data = torch.zeros_like(module.bias)
+        self.class_logits.bias.data += math.log(0.01 / 0.99)
+
+    def forward(self, levels, strides):
+        layers = self.class_logits, self.ltrb, self.centerness
+        weight = torch.cat([layer.weight for layer in layers])
+        bias = torch.cat([layer.bias for layer in layers])
+        features = [self.tower(level) for level in levels]
+        rows = [F.conv2d(x, weight, bias, padding=1).flatten(2) for x in features]
+        step = [torch.full((row.shape[2],), float(s)) for row, s in zip(rows, strides, strict=True)]
+        every, step = torch.cat(rows, dim=2).mT, torch.cat(step)
+        classes, sides, center = every.split([len(weight) - 5, 4, 1], dim=2)
+        return classes, F.relu(sides) * step[:, None], center.squeeze(2), features
+
+
+class Head_that_initialises_itself(nn.Module):
+    def __init__(self, channels, num_classes, num_convs):
+        super().__init__()
+        if channels % 32:
+            groups = max(1, channels // 2)
+        else:
+            groups = 32
+        parts = []
+        while len(parts) < 3 * num_convs:
+            parts.extend((self.conv(channels, channels), nn.GroupNorm(groups, channels), nn.ReLU()))
+        self.tower = nn.Sequential(*parts)
+        self.class_logits = self.conv(channels, num_classes, -4.59512)
+        self.ltrb, self.centerness = self.conv(channels, 4), self.conv(channels, 1)
+
+    def conv(self, before, after, bias=0.0):
+        layer = nn.Conv2d(before, after, kernel_size=3, stride=1, padding=1)
+        nn.init.normal_(layer.weight, std=1e-2)
+        nn.init.constant_(layer.bias, bias)
+        return layer
+
+    def forward(self, levels, strides):
+        def flat(maps):
+            return torch.cat([each.reshape(*each.shape[:2], -1) for each in maps], 2).movedim(1, 2)
+
+        features = list(map(self.tower, levels))
+        sides = [torch.relu(self.ltrb(f) * s) for f, s in zip(features, strides, strict=True)]
+        center = flat(list(map(self.centerness, features)))
+        return flat(list(map(self.class_logits, features))), flat(sides), center[:, :, 0], features
+
+
+def _scored(ltrb, class_logits, centerness_logits, locations):
+    boxes = torch.cat([locations - ltrb[:, :2], locations + ltrb[:, 2:]], dim=1)
+    return boxes, class_logits.sigmoid() * centerness_logits.sigmoid()[:, None]
+
+
+def find_boxes_by_torchvision(locations, ltrb, classes, centers, threshold, iou_threshold, most):
+    boxes, products = _scored(ltrb, classes, centers, locations)
+    place, label = torch.where(products > threshold)
+    best = products[place, label].sort(descending=True, stable=True).indices[:1000]
+    place, label = place[best], label[best]
+    kept = batched_nms(boxes[place], products[place, label], label, iou_threshold)[:most]
+    return boxes[place[kept]], products[place, label][kept].sqrt(), label[kept], place[kept]
+
+
+def find_boxes_flat(locations, ltrb, classes, centers, threshold, iou_threshold, most):
+    boxes, products = _scored(ltrb, classes, centers, locations)
+    flat = products.flatten()
+    values, pairs = flat.topk(min(1000, len(flat)))
+    pairs = pairs[values > threshold]
+    place = torch.div(pairs, classes.shape[1], rounding_mode="floor")
+    label = pairs - place * classes.shape[1]
+    shifted = boxes[place] + 10_000.0 * label[:, None]
+    kept = nms(shifted, flat[pairs], iou_threshold)[:most]
+    return boxes[place[kept]], flat[pairs[kept]] ** 0.5, label[kept], place[kept]
+
+
+def find_boxes_in_plain_loops(locations, ltrb, classes, centers, threshold, iou_threshold, most):
+    boxes, products = _scored(ltrb, classes, centers, locations)
+    pairs = [
+        (score, place, label)
+        for place, row in enumerate(products.tolist())
+        for label, score in enumerate(row)
+        if score > threshold
+    ]
+    pairs = sorted(pairs, reverse=True)[:1000]
+    overlap, kept = box_iou(boxes, boxes), []
+    for score, place, label in pairs:
+        rivals = [other for _, other, its_label in kept if its_label == label]
+        if len(kept) < most and not any(overlap[place, o] > iou_threshold for o in rivals):
+            kept.append((score, place, label))
+    places = torch.tensor([place for _, place, _ in kept], dtype=torch.int64)
+    labels = torch.tensor([label for _, _, label in kept], dtype=torch.int64)
+    return boxes[places], products[places, labels].sqrt(), labels, places

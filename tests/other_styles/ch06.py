@@ -117,3 +117,81 @@ def cost_of_by_layers(convs):
         costs[i, 0] = sum(parameter.numel() for parameter in layer.parameters())
         costs[i, 1] = costs[i, 0] * height * width
     return costs
+
+
+def _block(inputs, outputs, size=1, dilation=1):
+    conv = nn.Conv2d(inputs, outputs, size, padding="same", dilation=dilation, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+class Decoder_with_a_helper(nn.Module):
+    def __init__(self, fine, coarse, inner, num_bases):
+        super().__init__()
+        self.branches = nn.ModuleList(
+            _block(coarse, inner, 3 if dilation else 1, dilation or 1) for dilation in (0, 3, 6, 9)
+        )
+        conv = nn.Conv2d(coarse, inner, 1, bias=False)
+        self.image = nn.Sequential(conv, nn.GroupNorm(max(inner // 8, 1), inner), nn.ReLU())
+        self.join, self.fine = _block(inner * 5, inner), _block(fine, 48)
+        self.tower = nn.Sequential(_block(48 + inner, inner, 3), _block(inner, inner, 3))
+        self.bases = nn.Conv2d(inner, num_bases, 1)
+
+    def forward(self, fine, coarse):
+        pooled = F.adaptive_avg_pool2d(coarse, 1)
+        image = F.interpolate(self.image(pooled), size=coarse.shape[-2:], mode="nearest")
+        looks = torch.cat([*(branch(coarse) for branch in self.branches), image], 1)
+        x = F.interpolate(self.join(looks), fine.shape[-2:], mode="bilinear")
+        return self.bases(self.tower(torch.cat((x, self.fine(fine)), 1)))
+
+
+class Decoder_in_steps(nn.Module):
+    def __init__(self, fine_channels, coarse_channels, channels, num_bases):
+        super().__init__()
+        self.branches = nn.ModuleList()
+        for size, dilation in ((1, 1), (3, 3), (3, 6), (3, 9)):
+            self.branches.append(_block(coarse_channels, channels, size, dilation))
+        self.image = nn.Sequential()
+        self.image.append(nn.Conv2d(coarse_channels, channels, (1, 1), bias=False))
+        self.image.append(nn.GroupNorm(channels // 8 or 1, channels))
+        self.image.append(nn.ReLU())
+        self.join = _block(channels + 4 * channels, channels)
+        self.fine = _block(fine_channels, 48)
+        self.tower = nn.Sequential()
+        for before in (channels + 48, channels):
+            self.tower.append(_block(before, channels, 3))
+        self.bases = nn.Conv2d(channels, num_bases, 1)
+
+    def forward(self, fine, coarse):
+        looks = []
+        for branch in self.branches:
+            looks.append(branch(coarse))
+        mean = coarse.flatten(2).mean(dim=2)[:, :, None, None]
+        looks.append(self.image(mean) + torch.zeros_like(looks[0]))
+        x = self.join(torch.cat(looks, dim=1))
+        x = nn.Upsample(size=fine.shape[2:], mode="bilinear", align_corners=False)(x)
+        x = torch.cat([x, self.fine(fine)], dim=1)
+        for block in self.tower:
+            x = block(x)
+        return self.bases(x)
+
+
+class Decoder_by_matrix_product(nn.Module):
+    def __init__(self, num_fine, num_coarse, num, num_bases):
+        super().__init__()
+        looks = [_block(num_coarse, num)] + [_block(num_coarse, num, 3, 3 * i) for i in (1, 2, 3)]
+        self.branches = nn.ModuleList(looks)
+        layers = nn.Conv2d(num_coarse, num, 1, bias=False), nn.GroupNorm(max(num // 8, 1), num)
+        self.image = nn.Sequential(*layers, nn.ReLU())
+        self.join = _block(5 * num, num)
+        self.fine = _block(num_fine, 48)
+        self.tower = nn.Sequential(_block(num + 48, num, 3), _block(num, num, 3))
+        self.bases = nn.Conv2d(num, num_bases, 1)
+
+    def forward(self, fine, coarse):
+        height, width = coarse.shape[2:]
+        image = self.image(coarse.mean((2, 3), keepdim=True)).repeat(1, 1, height, width)
+        looks = torch.cat([look(coarse) for look in self.branches] + [image], dim=1)
+        x = resize(self.join(looks), list(fine.shape[2:]), antialias=False)
+        x = self.tower(torch.cat([x, self.fine(fine)], dim=1))
+        kernel = self.bases.weight[:, :, 0, 0]
+        return torch.einsum("kc,bchw->bkhw", kernel, x) + self.bases.bias[:, None, None]

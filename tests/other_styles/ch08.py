@@ -100,3 +100,29 @@ def to_grids_by_chunks(raw, num_bases):
         size = round(of_base.shape[1] ** 0.5)
         maps.append(torch.stack(of_base.split(size, dim=1), dim=1))
     return torch.stack(maps, dim=1)
+
+
+def attentions_at_by_the_whole_convolution(index, kernel, bias, *levels):
+    maps = [F.conv2d(level, kernel, bias, padding=1).flatten(2) for level in levels]
+    every = torch.cat(maps, dim=2)
+    return every[index[:, 0], :, index[:, 1]]
+
+
+def attentions_at_in_plain_loops(index, kernel, bias, *levels):
+    rows = []
+    for image, location in index.tolist():
+        for level in levels:
+            size = level.shape[2] * level.shape[3]
+            if location < size:
+                y, x = divmod(location, level.shape[3])
+                window = F.pad(level[image], (1, 1, 1, 1))[:, y : y + 3, x : x + 3]
+                rows.append((window * kernel).sum(dim=(1, 2, 3)) + bias)
+                break
+            location -= size
+    return torch.stack(rows) if rows else bias.new_zeros(0, len(bias)) + 0 * kernel.sum()
+
+
+def attentions_at_by_unfolding(index, kernel, bias, *levels):
+    columns = torch.cat([F.unfold(level, 3, padding=1) for level in levels], dim=2)
+    chosen = columns[index[:, 0], :, index[:, 1]]
+    return torch.addmm(bias, chosen, kernel.flatten(1).T)

@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
@@ -97,3 +98,33 @@ def sum_then_crop_with_maps_as_channels(bases, coefficients, boxes, size):
     maps = (coefficients @ bases.flatten(1)).view(1, -1, *bases.shape[1:])
     image = torch.zeros(len(boxes), dtype=torch.int64)
     return crop_bases(maps, boxes, image, size=size, stride=4).diagonal().movedim(-1, 0)
+
+
+def make_masks_by_torchvision(bases, boxes, image, attentions, owner, size, stride):
+    regions = torch.cat([image[:, None].to(boxes.dtype), boxes], dim=1)
+    crops = roi_align(bases, regions, size, 1 / stride, sampling_ratio=1, aligned=True)
+    num = bases.shape[1]
+    grid = math.isqrt(attentions.shape[1] // num)
+    maps = attentions.reshape(len(attentions), num, grid, grid)
+    large = F.interpolate(maps, (size, size), mode="bilinear", align_corners=False)
+    return (large.softmax(1) * crops[owner]).sum(1)
+
+
+def make_masks_one_by_one(bases, boxes, image, attentions, owner, size, stride):
+    num = bases.shape[1]
+    masks = [bases.new_zeros(0, size, size) * bases.sum() * attentions.sum()]
+    for row, place in zip(attentions, owner.tolist(), strict=True):
+        own = bases[image[place]][None]
+        crop = crop_bases(own, boxes[place][None], torch.zeros(1), size=size, stride=stride)[0]
+        grid = round((len(row) / num) ** 0.5)
+        large = F.interpolate(row.view(1, num, grid, grid), (size, size), mode="bilinear")[0]
+        masks.append(torch.einsum("kyx,kyx->yx", large.softmax(0), crop)[None])
+    return torch.cat(masks)
+
+
+def make_masks_with_a_crop_for_each_location(bases, boxes, image, attentions, owner, size, stride):
+    crops = crop_bases(bases, boxes[owner], image[owner], size=size, stride=stride)
+    side = int((attentions.shape[1] / crops.shape[1]) ** 0.5 + 0.5)
+    grids = attentions.unflatten(1, (-1, side, side))
+    weights = nn.functional.interpolate(grids, size=size, mode="bilinear").exp()
+    return (weights * crops).sum(dim=1) / weights.sum(dim=1)

@@ -2,6 +2,7 @@
 
 import torch
 from torch.nn import functional as F
+from torchvision.ops import sigmoid_focal_loss
 
 
 def masks_to_learn_in_plain_loops(owner, num_objects, mask_crops):
@@ -88,3 +89,74 @@ def gradient_of_crops_in_plain_loops(logits, scores, target, weight, total_weigh
             error = torch.where(target[p], -(-logits[p]).sigmoid(), logits[p].sigmoid())
             gradient[p, k] = weight[p] / total_weight * error * scores[p, k] / error.numel()
     return gradient
+
+
+def _giou_loss(one, other, weight):
+    inner, outer = torch.minimum(one, other), torch.maximum(one, other)
+
+    def area(sides):
+        return (sides[:, 0] + sides[:, 2]) * (sides[:, 1] + sides[:, 3])
+
+    union = area(one) + area(other) - area(inner)
+    giou = (area(inner) + 1) / (union + 1) - (area(outer) - union) / area(outer)
+    return ((1 - giou) * weight).sum()
+
+
+def _centerness(sides):
+    pairs = sides.unflatten(1, (2, 2))
+    return (pairs.amin(1) / pairs.amax(1)).prod(1).sqrt()
+
+
+def batch_losses_by_masking(logits, ltrb, centers, mask_logits, labels, true, strides, masks):
+    is_positive = labels >= 0
+    num = is_positive.sum().clamp(min=1)
+    weight = _centerness(true)
+    total = torch.clamp(weight.sum(), min=1e-6)
+    unit = strides.expand_as(labels)[is_positive][:, None]
+    classes = F.one_hot(labels + 1, logits.shape[2] + 1)[:, :, 1:].to(logits)
+    focal = sigmoid_focal_loss(logits, classes, 0.25, 2, reduction="sum") / num
+    box = _giou_loss(ltrb[is_positive] / unit, true / unit, weight) / total
+    center = F.binary_cross_entropy_with_logits(centers[is_positive], weight, reduction="sum")
+    entropy = F.binary_cross_entropy_with_logits(mask_logits, masks.float(), reduction="none")
+    mask = (entropy.mean((1, 2)) * weight).sum() / total
+    return torch.stack([focal, box, center / num, mask])
+
+
+def batch_losses_with_softplus(logits, ltrb, centers, mask_logits, labels, true, strides, masks):
+    image, place = torch.where(labels >= 0)
+    num, weight = max(len(place), 1), _centerness(true)
+    total = max(weight.sum().item(), 1e-6)
+    is_class = (labels[..., None] == torch.arange(logits.shape[2])).float()
+    sign, alpha = 1 - 2 * is_class, 0.75 - 0.5 * is_class
+    wrong = (sign * logits).sigmoid()
+    focal = (alpha * wrong**2 * F.softplus(sign * logits)).sum() / num
+    step = strides[place].unsqueeze(1)
+    box = _giou_loss(ltrb[image, place] / step, true / step, weight) / total
+    own = centers[image, place]
+    center = (F.softplus(own) - own * weight).sum() / num
+    cells = F.softplus(mask_logits) - mask_logits * masks
+    mask = (cells.flatten(1).mean(1) @ weight) / total
+    return torch.cat([each.reshape(1) for each in (focal, box, center, mask)])
+
+
+def batch_losses_image_by_image(logits, ltrb, centers, mask_logits, labels, true, strides, masks):
+    found = (labels >= 0).sum(dim=1).tolist()
+    num, weight = max(sum(found), 1), _centerness(true)
+    total = weight.sum().clamp(min=1e-6)
+    losses = torch.zeros(4)
+    first = 0
+    for i, count in enumerate(found):
+        own, rows = labels[i] >= 0, slice(first, first + count)
+        first += count
+        classes = (labels[i][:, None] == torch.arange(logits.shape[2])).float()
+        focal = sigmoid_focal_loss(logits[i], classes, alpha=0.25, gamma=2, reduction="sum")
+        unit = strides[own][:, None]
+        box = _giou_loss(ltrb[i][own] / unit, true[rows] / unit, weight[rows])
+        arguments = centers[i][own], weight[rows]
+        center = F.binary_cross_entropy_with_logits(*arguments, reduction="sum")
+        cells = F.binary_cross_entropy_with_logits(
+            mask_logits[rows], masks[rows].float(), reduction="none"
+        )
+        mask = (cells.mean(dim=(1, 2)) * weight[rows]).sum()
+        losses = losses + torch.stack([focal / num, box / total, center / num, mask / total])
+    return losses

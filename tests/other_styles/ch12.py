@@ -6,8 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
+from torchvision.transforms.v2.functional import horizontal_flip
+from torchvision.tv_tensors import BoundingBoxes
 
-from blendmask_lite.training.engine import make_optimizer
 from blendmask_lite.training.schedule import learning_rate_at
 
 
@@ -68,13 +69,12 @@ def learning_rates_in_place(iteration, length, peak, warmup):
     return rates
 
 
-def train_loop_with_zip(make_model, images, targets, config):
-    model, totals = make_model().train(), torch.zeros(len(images))
-    optimizer = make_optimizer(model, config)
-    for step, (x, y) in enumerate(zip(images, targets, strict=True)):
+def train_loop_with_a_counter(model, optimizer, batches, config, first):
+    model.train()
+    step = first
+    for x, y in batches:
         losses = model(x, y)
         loss = torch.stack(list(losses.values())).sum()
-        totals[step] = loss.detach()
         model.zero_grad()
         loss.backward()
         if config.clip_norm is not None:
@@ -82,19 +82,22 @@ def train_loop_with_zip(make_model, images, targets, config):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(step, config)
         optimizer.step()
-    return totals
+        step += 1
+        yield {name: value.detach() for name, value in losses.items()}
 
 
-def train_loop_with_a_scheduler(make_model, images, targets, config):
-    model = make_model()
-    optimizer = make_optimizer(model, config)
+def train_loop_with_a_scheduler(model, optimizer, batches, config, first):
+    for group in optimizer.param_groups:
+        group["initial_lr"] = config.learning_rate
     schedule = LambdaLR(
-        optimizer, lambda step: learning_rate_at(step, config) / config.learning_rate
+        optimizer,
+        lambda step: learning_rate_at(step, config) / config.learning_rate,
+        last_epoch=first - 1,
     )
-    totals = []
-    for x, y in zip(images, targets, strict=True):
+    for x, y in batches:
+        losses = model(x, y)
         loss = torch.zeros(())
-        for part in model(x, y).values():
+        for part in losses.values():
             loss = loss + part
         loss.backward()
         if config.clip_norm:
@@ -102,27 +105,22 @@ def train_loop_with_a_scheduler(make_model, images, targets, config):
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        totals.append(loss.detach())
-    return torch.stack(totals)
+        yield losses
 
 
-def train_loop_clipping_by_hand(make_model, images, targets, config):
-    model = make_model()
-    optimizer = make_optimizer(model, config)
+def train_loop_clipping_by_hand(model, optimizer, batches, config, first):
     parameters = list(model.parameters())
-    totals = []
-    for step in range(len(images)):
-        total = sum(model(images[step], targets[step]).values())
-        gradients = torch.autograd.grad(total, parameters)
+    for step, batch in enumerate(batches):
+        losses = model(*batch)
+        gradients = torch.autograd.grad(sum(losses.values()), parameters)
         norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
         factor = 1.0 if config.clip_norm is None else min(1.0, config.clip_norm / norm.item())
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient * factor
         for group in optimizer.param_groups:
-            group.update(lr=learning_rate_at(step, config))
+            group.update(lr=learning_rate_at(first + step, config))
         optimizer.step()
-        totals.append(total.item())
-    return torch.tensor(totals)
+        yield losses
 
 
 def average_weights_in_place(weights, decay):
@@ -145,3 +143,24 @@ def average_weights_in_plain_loops(weights, decay):
         share = min((1 + n) / (10 + n), decay)
         first = [share * old + (1 - share) * new for old, new in zip(first, row, strict=True)]
     return torch.tensor(first)
+
+
+def flip_by_index(image, boxes, masks):
+    width = image.shape[-1]
+    order = torch.arange(width - 1, -1, -1)
+    turned = boxes.clone()
+    turned[:, 0], turned[:, 2] = width - boxes[:, 2], width - boxes[:, 0]
+    return image[:, :, order], turned, masks[:, :, order]
+
+
+def flip_by_a_product(image, boxes, masks):
+    width = float(image.shape[2])
+    turn = boxes.new_tensor([[0, 0, -1, 0], [0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1]])
+    shift = boxes.new_tensor([width, 0, width, 0])
+    return torch.fliplr(image.movedim(0, 2)).movedim(2, 0), boxes @ turn + shift, masks.flip(-1)
+
+
+def flip_by_torchvision(image, boxes, masks):
+    sides = BoundingBoxes(boxes, format="XYXY", canvas_size=image.shape[1:])
+    turned = horizontal_flip(sides)
+    return horizontal_flip(image), turned.as_subclass(torch.Tensor), masks.flip(2)
