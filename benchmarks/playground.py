@@ -151,10 +151,12 @@ def main() -> None:
             print(f"until the first masks: {megabytes:.1f} MB, {first:.1f} s")
             seconds, threads = network_seconds(page, "small")
             print(f"small, 192 px, {threads} threads: {statistics.median(seconds):.2f} s")
-            there = [(0.5 + 0.01 * i, 0.5) for i in range(26)]
+            there = [
+                (0.5 + 0.04 * i, 0.5) for i in range(13)
+            ]  # a press that hardly moves is a click
             round_trip = [*there, *reversed(there[:-1])]
             page.evaluate(STEPS, ["#box", "#stage", round_trip])
-            drags = page.evaluate(STEPS, ["#box", "#stage", round_trip * 2])
+            drags = page.evaluate(STEPS, ["#box", "#stage", round_trip * 4])
             say("drag", drags)
             cells = [((i % 14 + 0.5) / 14, (i // 14 % 14 + 0.5) / 14) for i in range(101)]
             face = ".tile.attention .face"
