@@ -12,6 +12,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
+import make_site  # noqa: E402
 from site_links import find_dead_links  # noqa: E402
 from site_notebooks import WIDGET, execute, lead_to_pages, replace_widgets, still_name  # noqa: E402
 
@@ -65,6 +66,20 @@ def test_links_that_a_cell_draws_lead_to_pages():
     lead_to_pages(notebook)
     changed = notebook.cells[0].outputs[0].data["text/html"]
     assert changed == drawn.replace("09_blender.ipynb", "09_blender.html")
+
+
+def test_every_module_with_public_names_is_in_the_reference_once():
+    listed = [path for part in make_site.PARTS for path in make_site.modules_of(part)]
+    assert len(listed) == len(set(listed))
+    package = ROOT / "blendmask_lite"
+    left_out = ("cli/", "course/exercises/", "weights/pickles.py")
+    for path in package.rglob("*.py"):
+        place = path.relative_to(package).as_posix()
+        if path.name not in ("__init__.py", "__main__.py") and not place.startswith(left_out):
+            assert path in listed, place
+    assert {part for part in make_site.PARTS if part} == {
+        path.parent.name for path in package.glob("*/__init__.py")
+    } - {"cli"}
 
 
 @pytest.mark.slow

@@ -29,18 +29,18 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "site"
 # Parts of the reference in the order of the layers: package -> what it holds.
 PARTS = {
-    "": "Configurations, presets, structures, files of weights",
+    "": "Configurations, structures, geometry, files",
     "model": "The network",
-    "published": "The authors' checkpoints",
+    "weights": "Weights, the authors' checkpoints, export",
     "datasets": "Data",
     "evaluation": "Evaluation",
-    "training": "Training",
-    "ablations": "Ablations",
     "figures": "Figures",
-    "analysis": "Analysis",
+    "training": "Training",
+    "research": "Research: what bases and attentions do, ablations",
     "lab": "The lab",
     "course": "The course's machinery",
 }
+LEAVES_OUT = ("course/exercises",)  # the answers
 # Its classes refuse the attributes that autodoc sets on what it reads.
 SEALED = ("weights/pickles.py",)
 # Templates of the theme; and source code, where Sphinx marks names that a module only passes on
@@ -50,7 +50,7 @@ GUIDES = (
     *("predicting", "models", "data", "labelling", "training", "evaluation", "export"),
     *("ablations", "playground", "lab", "gallery", "gpu"),
 )
-LOOK_UP = ("troubleshooting", "glossary", "differences", "compared")
+LOOK_UP = ("glossary", "differences", "compared")
 
 
 def main(arguments: list[str]) -> int:
@@ -130,7 +130,7 @@ def contents(notebooks: list[Path]) -> str:
     teaching = sorted((f"docs/instructors/{path.name}" for path in instructors), key=_index_first)
     return "".join(
         (
-            _toctree("The course", [*chapters, *appendices]),
+            _toctree("The course", [*chapters, *appendices, "docs/troubleshooting.md"]),
             _toctree("Teaching", teaching),
             _toctree("Guides", [f"docs/{name}.md" for name in GUIDES]),
             _toctree("Look up", [f"docs/{name}.md" for name in LOOK_UP] + ["api/index.md"]),
@@ -142,17 +142,26 @@ def contents(notebooks: list[Path]) -> str:
 def write_reference(folder: Path) -> None:
     """One page a part of the package: every module with public names, by its docstrings."""
     folder.mkdir()
-    pages = []
+    lines = []
     for part, title in PARTS.items():
         name = part or "blendmask_lite"
-        place = ROOT / "blendmask_lite" / part
-        files = [*sorted(place.glob("*.py")), *sorted(place.glob("backbones/*.py"))]
-        files = [p for p in files if p.stem != "__init__" and not str(p).endswith(SEALED)]
-        sections = [_section(path) for path in files if "__all__" in path.read_text("utf-8")]
-        (folder / f"{name}.md").write_text(f"# {title}\n\n" + "".join(sections), encoding="utf-8")
-        pages.append(f"api/{name}.md")
-    listed = _toctree("", [Path(page).name for page in pages], is_hidden=False)
-    (folder / "index.md").write_text(f"# Reference\n{listed}", encoding="utf-8")
+        sections = [section for path in modules_of(part) if (section := _section(path))]
+        text = f"# {title}\n\n" + "".join(sections)
+        (folder / f"{name}.md").write_text(text, encoding="utf-8")
+        lines.append(f"- [{title}]({name}.md): {len(sections)} modules")
+    hidden = _toctree("", [f"{part or 'blendmask_lite'}.md" for part in PARTS])
+    listed = "\n".join(lines)
+    (folder / "index.md").write_text(f"# Reference\n\n{listed}\n{hidden}", encoding="utf-8")
+
+
+def modules_of(part: str) -> list[Path]:
+    """The files of a part of the package that have a page, the outer ones first."""
+    place = ROOT / "blendmask_lite" / part
+    found = place.rglob("*.py") if part else place.glob("*.py")
+    files = [path for path in found if path.stem not in ("__init__", "__main__")]
+    files = [p for p in files if not any(f"/{each}/" in p.as_posix() for each in LEAVES_OUT)]
+    files = [path for path in files if not path.as_posix().endswith(SEALED)]
+    return sorted(files, key=lambda path: (len(path.parts), path))
 
 
 def _section(path: Path) -> str:

@@ -24,7 +24,7 @@ if not tags.has("draft"):  # noqa: F821  # Sphinx defines it
     extensions.append("sphinx.ext.viewcode")
 
 # Pages
-myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 4
 myst_dmath_double_inline = True
 # The notebooks come executed, and widgets as pictures: a page without a kernel asks for neither.
@@ -76,4 +76,5 @@ html_theme_options = {
     "search_bar_text": "Search the course and the reference",
 }
 html_css_files = ["course.css"]
+html_search_scorer = str(Path(__file__).with_name("search_order.js"))
 html_show_sourcelink = False

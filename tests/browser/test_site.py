@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -42,8 +43,23 @@ def test_formulas_and_search_of_the_site_work_without_a_network(site, browser):
     page.wait_for_selector("div.math .MathJax", timeout=60_000)  # PQ = SQ x RQ, typeset
     page.goto((site / "search.html").as_uri() + "?q=centerness")
     page.wait_for_selector("#search-results li a[href*='03_fcos_targets']", timeout=60_000)
+    found = "elements => elements.map(each => each.getAttribute('href').split('/')[0])"
+    places = page.eval_on_selector_all("#search-results li > a", found)
+    order = [place for place, _ in itertools.groupby(places)]
+    assert order == ["notebooks", "docs", "api"]  # chapters, guides, modules
     assert watched.requests
     assert [
         each for each in watched.requests if not each.startswith(("file:", "data:", "about:"))
     ] == []
+    watched.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["genindex", "api/index", "api/model", "index"])
+def test_page_fits_a_phone(site, browser, name):
+    watched = Watched(browser)
+    page = watched.page
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto((site / f"{name}.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     watched.close()

@@ -1,0 +1,16 @@
+// Order of the site's search: chapters, then guides, then modules; inside each as Sphinx has it.
+const PLACES = {notebooks: 200, docs: 100};
+
+const Scorer = {
+  score: ([page, , , , score]) => score + (PLACES[page.split("/")[0]] ?? 0),
+
+  // Sphinx' own.
+  objNameMatch: 11,
+  objPartialMatch: 6,
+  objPrio: {0: 15, 1: 5, 2: -5},
+  objPrioDefault: 0,
+  title: 15,
+  partialTitle: 7,
+  term: 5,
+  partialTerm: 2,
+};
