@@ -15,6 +15,7 @@ from blendmask_lite.model.layers import make_norm
 __all__ = ["DLA", "Tree"]
 
 CHANNELS = (16, 32, 64, 128, 256, 512)  # of level 0 to level 5 of DLA-34
+DEPTHS = {2: 1, 3: 2, 4: 2, 5: 1}  # of the trees, by level
 
 
 class DLA(Backbone):
@@ -40,7 +41,7 @@ class DLA(Backbone):
                 has_level_root=level > 2,
                 norm=norm,
             )
-            for level, depth in ((2, 1), (3, 2), (4, 2), (5, 1))
+            for level, depth in DEPTHS.items()
         ]
         self.level2, self.level3, self.level4, self.level5 = trees
         for module in self.modules():
