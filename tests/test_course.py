@@ -308,9 +308,8 @@ def tensors_in(value: object) -> list[Tensor]:
     """All tensors of nested lists and tuples."""
     if isinstance(value, Tensor):
         return [value]
-    return (
-        [t for each in value for t in tensors_in(each)] if isinstance(value, list | tuple) else []
-    )
+    parts = value if isinstance(value, list | tuple) else ()
+    return [tensor for each in parts for tensor in tensors_in(each)]
 
 
 def run_cell(cell: str, folder: Path) -> dict[str, object]:

@@ -12,9 +12,9 @@ from nbformat.v4 import new_code_cell, new_notebook
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
-import make_site  # noqa: E402
 from site_links import find_dead_links  # noqa: E402
 from site_notebooks import WIDGET, execute, lead_to_pages, replace_widgets, still_name  # noqa: E402
+from site_reference import PARTS, modules_of  # noqa: E402
 
 
 def write_page(path: Path, body: str) -> None:
@@ -69,7 +69,7 @@ def test_links_that_a_cell_draws_lead_to_pages():
 
 
 def test_every_module_with_public_names_is_in_the_reference_once():
-    listed = [path for part in make_site.PARTS for path in make_site.modules_of(part)]
+    listed = [path for part in PARTS for path in modules_of(part)]
     assert len(listed) == len(set(listed))
     package = ROOT / "blendmask_lite"
     left_out = ("cli/", "course/exercises/", "weights/pickles.py")
@@ -77,7 +77,7 @@ def test_every_module_with_public_names_is_in_the_reference_once():
         place = path.relative_to(package).as_posix()
         if path.name not in ("__init__.py", "__main__.py") and not place.startswith(left_out):
             assert path in listed, place
-    assert {part for part in make_site.PARTS if part} == {
+    assert {part for part in PARTS if part} == {
         path.parent.name for path in package.glob("*/__init__.py")
     } - {"cli"}
 

@@ -9,7 +9,6 @@ the pages of source code, which are most of the pages.
 from __future__ import annotations
 
 import argparse
-import ast
 import html
 import os
 import shutil
@@ -21,28 +20,13 @@ import nbformat
 from make_playground import build as build_playground
 from site_links import find_dead_links
 from site_notebooks import execute, lead_to_pages, replace_widgets
+from site_reference import toctree, write_reference
 from sphinx.cmd.build import build_main
 
 from blendmask_lite.terminal import counter
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "site"
-# Parts of the reference in the order of the layers: package -> what it holds.
-PARTS = {
-    "": "Configurations, structures, geometry, files",
-    "model": "The network",
-    "weights": "Weights, the authors' checkpoints, export",
-    "datasets": "Data",
-    "evaluation": "Evaluation",
-    "figures": "Figures",
-    "training": "Training",
-    "research": "Research: what bases and attentions do, ablations",
-    "lab": "The lab",
-    "course": "The course's machinery",
-}
-LEAVES_OUT = ("course/exercises",)  # the answers
-# Its classes refuse the attributes that autodoc sets on what it reads.
-SEALED = ("weights/pickles.py",)
 # Templates of the theme; and source code, where Sphinx marks names that a module only passes on
 # with a way back to a place that its reference does not have.
 SPHINX_OWN = ("_static", "_modules")
@@ -100,7 +84,7 @@ def write_source(folder: Path, *, runs_notebooks: bool) -> Path:
         report(number + 1, len(paths))
     write_reference(folder / "api")
     tables = [f"ablations/{path.name}" for path in sorted((folder / "docs/ablations").glob("*.md"))]
-    _append(folder / "docs" / "ablations.md", _toctree("", tables))
+    _append(folder / "docs" / "ablations.md", toctree("", tables))
     _append(folder / "index.md", contents(paths))
     return folder
 
@@ -130,54 +114,13 @@ def contents(notebooks: list[Path]) -> str:
     teaching = sorted((f"docs/instructors/{path.name}" for path in instructors), key=_index_first)
     return "".join(
         (
-            _toctree("The course", [*chapters, *appendices, "docs/troubleshooting.md"]),
-            _toctree("Teaching", teaching),
-            _toctree("Guides", [f"docs/{name}.md" for name in GUIDES]),
-            _toctree("Look up", [f"docs/{name}.md" for name in LOOK_UP] + ["api/index.md"]),
-            _toctree("The project", ["CONTRIBUTING.md", "CHANGELOG.md"]),
+            toctree("The course", [*chapters, *appendices, "docs/troubleshooting.md"]),
+            toctree("Teaching", teaching),
+            toctree("Guides", [f"docs/{name}.md" for name in GUIDES]),
+            toctree("Look up", [f"docs/{name}.md" for name in LOOK_UP] + ["api/index.md"]),
+            toctree("The project", ["CONTRIBUTING.md", "CHANGELOG.md"]),
         )
     )
-
-
-def write_reference(folder: Path) -> None:
-    """One page a part of the package: every module with public names, by its docstrings."""
-    folder.mkdir()
-    lines = []
-    for part, title in PARTS.items():
-        name = part or "blendmask_lite"
-        sections = [section for path in modules_of(part) if (section := _section(path))]
-        text = f"# {title}\n\n" + "".join(sections)
-        (folder / f"{name}.md").write_text(text, encoding="utf-8")
-        lines.append(f"- [{title}]({name}.md): {len(sections)} modules")
-    hidden = _toctree("", [f"{part or 'blendmask_lite'}.md" for part in PARTS])
-    listed = "\n".join(lines)
-    (folder / "index.md").write_text(f"# Reference\n\n{listed}\n{hidden}", encoding="utf-8")
-
-
-def modules_of(part: str) -> list[Path]:
-    """The files of a part of the package that have a page, the outer ones first."""
-    place = ROOT / "blendmask_lite" / part
-    found = place.rglob("*.py") if part else place.glob("*.py")
-    files = [path for path in found if path.stem not in ("__init__", "__main__")]
-    files = [p for p in files if not any(f"/{each}/" in p.as_posix() for each in LEAVES_OUT)]
-    files = [path for path in files if not path.as_posix().endswith(SEALED)]
-    return sorted(files, key=lambda path: (len(path.parts), path))
-
-
-def _section(path: Path) -> str:
-    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    public = ast.literal_eval(_all_of(path))
-    if not public:
-        return ""
-    title = module.removeprefix("blendmask_lite.")
-    return f"## {title}\n\n```{{eval-rst}}\n.. automodule:: {module}\n```\n\n"
-
-
-def _all_of(path: Path) -> ast.expr:
-    for node in ast.parse(path.read_text("utf-8")).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
-            return node.value
-    raise ValueError(f"{path}: no __all__")
 
 
 def _index_first(page: str) -> tuple[bool, str]:
@@ -186,12 +129,6 @@ def _index_first(page: str) -> tuple[bool, str]:
 
 def _append(path: Path, text: str) -> None:
     path.write_text(path.read_text("utf-8") + text, encoding="utf-8")
-
-
-def _toctree(caption: str, pages: list[str], *, is_hidden: bool = True) -> str:
-    options = [f":caption: {caption}"] if caption else []
-    options += [":hidden:"] if is_hidden else []
-    return "\n```{toctree}\n" + "\n".join([*options, "", *pages]) + "\n```\n"
 
 
 if __name__ == "__main__":
