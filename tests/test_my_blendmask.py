@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import json
 import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
@@ -26,7 +28,8 @@ from blendmask_lite.course.answers import (
     keep_answer,
     load_answers,
 )
-from blendmask_lite.course.exercises import all_exercises, chapters, find_exercise
+from blendmask_lite.course.exercises import all_exercises, find_exercise
+from blendmask_lite.course.my_training import MyTraining, package_losses, train_my_model
 from blendmask_lite.course.own_model import (
     PARTS,
     compose,
@@ -39,8 +42,10 @@ from blendmask_lite.course.own_model import (
 )
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.files import shipped_checkpoint
+from blendmask_lite.lab import TimeMachine
 from blendmask_lite.structures import Target
 from blendmask_lite.training.criterion import TrainingStep
+from blendmask_lite.training.run_folder import read_run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -529,9 +534,6 @@ def test_model_is_the_same_with_any_part_missing(
     assert (found.masks != wanted.masks).float().mean() < 1e-4
 
 
-STYLES = [f"other_styles.ch{chapter}" for chapter in chapters()]
-
-
 @pytest.mark.parametrize("number", range(3))
 def test_model_of_answers_in_other_styles_is_the_same(
     number, solutions, nano, pictures, expected, tmp_path
@@ -558,3 +560,114 @@ def test_model_with_other_weights_than_the_package_s_is_refused(solutions, nano,
     )
     with pytest.raises(ValueError, match=r"it has no backbone\.bn1"):
         my_model(nano, module_of(text, tmp_path))
+
+
+# The training
+
+
+def rows_of(path) -> list[list[float]]:
+    head, *lines = path.read_text().splitlines()
+    until = head.split(",").index("gradient_norm")
+    return [[float(value) for value in line.split(",")[:until]] for line in lines]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a training of three steps with the solutions, and the package's losses."""
+    folder = tmp_path_factory.mktemp("run")
+    solved = load_temporary(
+        compose({each: capture(find_exercise(each).solution) for each in PARTS})
+    )
+    done = list(train_my_model(folder, seed=3, iterations=3, num_evaluated=2, module=solved))
+    assert done[:3] == [1, 2, 3]
+    return folder, package_losses(seed=3, iterations=3, num_steps=3)
+
+
+def load_temporary(text: str):
+    path = Path(tempfile.mkdtemp()) / "mine.py"
+    path.write_text(text)
+    return load_file(path)
+
+
+@pytest.mark.slow
+def test_own_training_begins_like_the_package_s_of_the_same_seed(trained):
+    folder, expected = trained
+    totals = [row[2] for row in rows_of(folder / "metrics.csv")]
+    assert totals == pytest.approx(expected, rel=0.02)
+    assert totals[0] == pytest.approx(expected[0], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_trained_model_can_be_loaded_and_shown(trained):
+    folder, _ = trained
+    record = read_run(folder)
+    assert record.state == "finished" and set(record.scores) == {"mask AP", "box AP"}
+    assert load_model(folder / "model.safetensors").class_names == ShapesDataset.class_names
+    assert len(TimeMachine(snapshots=folder / "snapshots").reel.snapshots.iterations) == 4
+
+
+@pytest.mark.slow
+def test_stopped_training_goes_on_to_the_same_end(trained, solutions, tmp_path):
+    module = load_temporary(compose(solutions))
+    options = {"seed": 3, "iterations": 3, "num_evaluated": 2, "module": module}
+    assert list(train_my_model(tmp_path / "run", **options, should_stop=lambda: True)) == [1]
+    assert read_run(tmp_path / "run").state == "stopped"
+    assert list(train_my_model(tmp_path / "run", **options))[:2] == [2, 3]
+    whole, parts = rows_of(trained[0] / "metrics.csv"), rows_of(tmp_path / "run" / "metrics.csv")
+    assert all(a == pytest.approx(b, rel=1e-4) for a, b in zip(whole, parts, strict=True))
+
+
+CRASHES = {
+    "05.5": (
+        "features = [self.tower",
+        "raise RuntimeError('here')\n        features = [self.tower",
+    ),
+    "11.5": ("weight = centerness", "raise RuntimeError('here')\n    weight = centerness"),
+    "12.3": ("        yield losses", "        yield losses\n        raise RuntimeError('here')"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("exercise_id", CRASHES)
+def test_part_that_crashes_in_training_is_replaced_and_nothing_is_lost(
+    exercise_id, trained, solutions, tmp_path, capsys
+):
+    old, new = CRASHES[exercise_id]
+    source = solutions[exercise_id].source
+    assert old in source
+    crashing = replace(solutions[exercise_id], source=source.replace(old, new))
+    module = load_temporary(compose({**solutions, exercise_id: crashing}))
+    options = {"seed": 3, "iterations": 3, "num_evaluated": 2, "module": module}
+    assert list(train_my_model(tmp_path / "run", **options))[:3] == [1, 2, 3]
+    assert "RuntimeError: here" in capsys.readouterr().out
+    whole, own = rows_of(trained[0] / "metrics.csv"), rows_of(tmp_path / "run" / "metrics.csv")
+    assert [row[2] for row in own] == pytest.approx([row[2] for row in whole], rel=0.02)
+
+
+@pytest.mark.slow
+def test_loss_that_is_not_finite_ends_the_training_and_keeps_the_checkpoint(solutions, tmp_path):
+    source = solutions["04.1"].source.replace("return (", "return torch.nan * (")
+    bad = replace(solutions["04.1"], source=source)
+    module = load_temporary(compose({**solutions, "04.1": bad}))
+    with pytest.raises(ValueError, match="iteration 0: class is nan"):
+        list(train_my_model(tmp_path / "run", seed=3, iterations=3, module=module))
+    assert read_run(tmp_path / "run").state == "failed"
+
+
+@pytest.mark.slow
+def test_dashboard_trains_between_cells_and_stops_and_goes_on(tmp_path):
+    async def cells():
+        training = MyTraining(tmp_path / "run", seed=3, iterations=3, num_evaluated=1)
+        while training.process.read() is None or training.process.read().num_done == 0:
+            await asyncio.sleep(0.01)  # other cells have their turn
+        assert training.is_training
+        training.stop()
+        await training.finished()
+        stopped = training.view.state, training.view.can_resume
+        training.resume()
+        await training.finished()
+        state = training.view.state
+        training.close()
+        return *stopped, state
+
+    assert asyncio.run(cells()) == ("stopped", True, "finished")

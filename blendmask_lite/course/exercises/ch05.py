@@ -446,6 +446,7 @@ def _head_cases(generator: Generator) -> list[Case]:
         case("two levels, three classes, a tower of one", (4, 3, 1), 2, (4, 6), (2, 3)),
         case("32 channels: 32 groups; a tower of two", (32, 8, 2), 1, (4, 4), (2, 2)),
         case("34 channels: 17 groups", (34, 2, 1), 1, (3, 4)),
+        case("two channels: one group", (2, 1, 1), 2, (3, 2)),
         Case(
             "as it begins: biases, deviations in hundredths",
             torch.zeros(0),
@@ -576,11 +577,13 @@ def _detector_cases(generator: Generator) -> list[Case]:
             torch.randn(num, generator=generator) * 2,
         )
 
+    at_limit = by_hand[0][:1], by_hand[1][:1], torch.zeros(1, 2), torch.zeros(1)
     return [
         Case("two locations, two classes", *by_hand, 0.05, 0.6, 100),
         Case("60 locations, three classes", *some(60, 3), 0.3, 0.6, 100),
         Case("the best ten of 60", *some(60, 3), 0.05, 0.05, 10),
         Case("1,200 pairs that do not touch each other", *some(400, 3), 0.0, 1.0, 5000),
+        Case("exactly at the threshold, 1/2 * 1/2", *at_limit, 0.25, 0.6, 100),
         Case("nothing above the threshold", *some(20, 3), 1.0, 0.6, 100),
     ]
 

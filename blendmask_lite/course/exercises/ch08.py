@@ -352,6 +352,7 @@ def _attentions_cases(generator: Generator) -> list[Case]:
             second,
         ),
         Case("twelve locations of two images, three levels", *some(12, 2, (8, 10), (4, 5), (2, 3))),
+        Case("five locations of one level", *some(5, 2, (3, 4))),
         Case("no location", *some(0, 2, (8, 10), (4, 5))),
     ]
 

@@ -412,9 +412,12 @@ def _batch_cases(generator: Generator) -> list[Case]:
         )
 
     many = torch.randint(-1, 3, (2, 20), generator=generator)
+    at_side = list(drawn(1, torch.tensor([[0, -1]]), 2))
+    at_side[5] = torch.tensor([[0.001, 10.0, 30.0, 10.0]])  # a centerness of 0.006
     return [
         Case("two locations, one of them positive", *drawn(1, torch.tensor([[0, -1]]), 2)),
         Case("two images, 20 locations, three classes", *drawn(3, many, 7)),
+        Case("one location, almost on the side of its box", *at_side),
         Case("no positive location", *drawn(3, torch.full((2, 6), -1), 4)),
     ]
 
