@@ -25,6 +25,13 @@ const made = (name, className = "", html = "") => {
 };
 const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(Math.abs(value) < 9.95 ? 2 : 1)}`;
 
+/** Change a text only where it differs: the browser lays the page out anew for every change. */
+function write(element, text) {
+  if (element.written === text) return;
+  element.written = text;
+  element.innerHTML = text;
+}
+
 /** A canvas of cells with its pixels, marks above it and a number below it. */
 class Tile {
   constructor(kind, width, height, label) {
@@ -326,14 +333,17 @@ export class Board {
         tiles.attention.pixels.fill(0);
         tiles.attention.context.putImageData(tiles.attention.image, 0, 0);
       }
-      tiles.attention.number.textContent = state.method === "weighted_sum" ? `one number: ${blend.coefficients[k].toFixed(2)}` : "";
+      if (state.method !== "blender") write(tiles.attention.number, state.method === "weighted_sum" ? `one number: ${blend.coefficients[k].toFixed(2)}` : "");
       tiles.score.draw(chain.scores, from, 0, 1, palette(k));
       tiles.product.draw(chain.products, from, -limits.logits, limits.logits, tables.signed);
       const value = state.gains[k] ?? 1;
       root.classList.toggle("out", value === 0);
-      gain.button.setAttribute("aria-pressed", String(value === 0));
-      gain.slider.value = value;
-      gain.text.textContent = `×${value}`;
+      if (gain.value !== value) {
+        gain.value = value;
+        gain.button.setAttribute("aria-pressed", String(value === 0));
+        gain.slider.value = value;
+        gain.text.textContent = `×${value}`;
+      }
       const { style } = tiles.base.outline;
       style.left = `${(box[0] / W) * 100}%`;
       style.top = `${(box[1] / H) * 100}%`;
@@ -360,16 +370,16 @@ export class Board {
       tiles.base.cells = [seen.W / seen.stride, seen.H / seen.stride];
       tiles.base.mark(crops);
       if (document.activeElement !== tiles.attention.face) tiles.attention.mark(attentions);
-      tiles.crop.number.textContent = cell ? signed(this.cell.r[k]) : "";
-      tiles.score.number.textContent = cell ? this.cell.s[k].toFixed(2) : "";
-      tiles.product.number.textContent = cell ? signed(this.cell.products[k]) : "";
-      if (state.method === "blender") tiles.attention.number.textContent = cell ? signed(enlarged(blend.attentions, k * M * M, M, attentions)) : "";
+      write(tiles.crop.number, cell ? signed(this.cell.r[k]) : "");
+      write(tiles.score.number, cell ? this.cell.s[k].toFixed(2) : "");
+      write(tiles.product.number, cell ? signed(this.cell.products[k]) : "");
+      if (state.method === "blender") write(tiles.attention.number, cell ? signed(enlarged(blend.attentions, k * M * M, M, attentions)) : "");
     });
     for (const tile of [this.logits, this.mask]) tile.mark(here);
-    this.logits.number.textContent = cell ? signed(this.cell.sum) : "";
-    this.mask.number.textContent = cell ? `${(this.cell.probability * 100).toFixed(0)} %` : "";
-    this.flow.innerHTML = cell ? this.#sentence(K, seen.model.maskThreshold)
-      : "Point at a cell of any square, and follow its numbers through the equations.";
+    write(this.logits.number, cell ? signed(this.cell.sum) : "");
+    write(this.mask.number, cell ? `${(this.cell.probability * 100).toFixed(0)} %` : "");
+    write(this.flow, cell ? this.#sentence(K, seen.model.maskThreshold)
+      : "Point at a cell of any square, and follow its numbers through the equations.");
   }
 
   #sentence(K, threshold) {

@@ -44,7 +44,8 @@ export class Rivals {
       paint(pixels, blend.chains[i].probabilities, 0, 0, 1, tables.mask);
       context.putImageData(image, 0, 0);
       const iou = blend.ious[i];
-      output.textContent = iou === null ? "" : `IoU ${iou.toFixed(2)}`;
+      const text = iou === null ? "" : `IoU ${iou.toFixed(2)}`;
+      if (output.textContent !== text) output.textContent = text;
       input.checked = METHODS[i] === state.method;
     });
   }
@@ -71,7 +72,7 @@ export class Contest {
       : !isTouched ? "Change the box or paint the attentions: can you come closer to the true mask?"
       : Math.abs(yours - network) < 0.005 ? "As good as the network."
       : yours > network ? "You have beaten the network!" : "The network is ahead.";
-    this["beat-text"].textContent = text;
+    if (this["beat-text"].textContent !== text) this["beat-text"].textContent = text;
     [yours, network].forEach((value, i) => {
       this.rows[i].fill.style.width = `${(value ?? 0) * 100}%`;
       this.rows[i].text.textContent = value === null ? DASH : value.toFixed(3);
