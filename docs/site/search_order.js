@@ -1,7 +1,8 @@
 // Order of the site's search: chapters, then guides, then modules; inside each as Sphinx has it.
 const PLACES = {notebooks: 200, docs: 100};
 
-const Scorer = {
+// Not a constant: the script that uses it declares it, too.
+var Scorer = {
   score: ([page, , , , score]) => score + (PLACES[page.split("/")[0]] ?? 0),
 
   // Sphinx' own.
