@@ -337,7 +337,7 @@ TOP = Exercise(
     hints=(
         "How many cells of a row of 5 does a kernel of 3 with stride 2 and padding 1 visit?",
         "F.conv2d(p5, weights[0], biases[0], stride=2, padding=1) is P6.",
-        "P7 is the same of F.relu(p6), with weights[1] and biases[1]; no ReLU after it.",
+        "P7 is the same applied to F.relu(p6), with weights[1] and biases[1]; no ReLU after it.",
     ),
 )
 

@@ -228,7 +228,7 @@ BOX_LOSS = Exercise(
         ),
         WrongAnswer(
             {"((1 - giou) * weight).sum() / weight.sum()": "(1 - giou).mean()"},
-            "All locations count the same here. Central ones should count more: weigh them with "
+            "All locations count the same here. Central ones should count more: weight them by "
             "the centerness.",
         ),
         WrongAnswer(
