@@ -23,9 +23,9 @@ from browser.jupyter import CHROMIUM_OPTIONS, JupyterLab, find_chromium, noteboo
 
 SETUP = """import ipywidgets
 from IPython.display import display
-from blendmask_lite.datasets.shapes import ShapesDataset
+from blendmask_lite.datasets.shapes import draw_shapes
 from blendmask_lite.lab import Explorer, TimeMachine
-explorer = Explorer(dataset=ShapesDataset(200, seed=7))
+explorer = Explorer(dataset=draw_shapes(200, seed=7, size=192))
 machine = TimeMachine()
 pages = ("Bases", "Figure 1", "Picture", "Attentions")
 done = {"change": 0, "scrub": 0}

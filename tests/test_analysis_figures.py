@@ -141,6 +141,18 @@ def test_every_base_has_its_overlay(num_bases):
     assert "a picture" in texts(figure)
 
 
+def test_large_overlays_go_two_by_two_and_are_larger():
+    bases = torch.randn(4, 8, 12, generator=torch.Generator().manual_seed(0))
+    widths = []
+    for is_large in (False, True):
+        figure = base_overlays_figure(GREY, bases, stride=4, is_large=is_large)
+        figure.canvas.draw()
+        places = [ax.get_window_extent() for ax in figure.axes if "base" in ax.get_title()]
+        assert len({round(place.y0) for place in places}) == 1 + is_large
+        widths.append(places[0].width)
+    assert widths[1] > 1.3 * widths[0]
+
+
 def test_a_scale_holds_most_values_and_ignores_a_peak():
     values = torch.cat([torch.linspace(-1, 1, 999), torch.tensor([1000.0])])
     assert 0.9 < usual_magnitude(values) <= 1

@@ -134,7 +134,7 @@ def test_bases_are_drawn_as_overlays_and_as_maps(explorer, model, dataset):
     stride, title = model.bottom.stride, "shapes, seed 7, image 0"
     explorer.turn_to("Bases")
 
-    overlays = base_overlays_figure(image, bases, stride=stride, title=title)
+    overlays = base_overlays_figure(image, bases, stride=stride, title=title, is_large=True)
     assert is_drawn(explorer.page.view, overlays)
     explorer.page.style.value = False
     maps = bases_figure(bases, stride=stride, image=image, title=title)
@@ -409,11 +409,13 @@ def test_photographs_and_their_model_are_chosen_by_name_and_do_not_mix_with_shap
     controls.source.value = "photos"
     photographs = CocoDataset(photos_folder())
     assert torch.equal(explorer.present.picture.image, photographs.load(0).image)
-    assert controls.advice.text == "" or controls.advice.kind == "warning"
+    assert "other classes than this data set" in controls.advice.text
     controls.model.value = "photos"
     controls.load_model.click()
     assert explorer.message.kind != "error", explorer.message.text
     assert explorer.present.model.config.backbone == "efficientnet_lite0"
+    assert explorer.present.picture.class_names == explorer.present.model.class_names == ("object",)
+    assert controls.advice.text == ""
     controls.source.value = "shapes"
     assert explorer.present.dataset.seed == shapes.seed
 

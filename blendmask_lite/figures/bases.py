@@ -75,12 +75,12 @@ def bases_figure(
     limit = usual_magnitude(bases)
     for index, ax in enumerate(axes):
         draw_base(ax, bases[index], index, limits=limit, stride=stride, unit=unit)
-    add_color_bar(figure, figure.axes, limits=limit, label="value (logits), ends: or more")
+    add_color_bar(figure, figure.axes, limits=limit, label="value (logits)\nends: or more")
     return figure
 
 
 def base_overlays_figure(
-    image: Tensor, bases: Tensor, *, stride: int, title: str = ""
+    image: Tensor, bases: Tensor, *, stride: int, title: str = "", is_large: bool = False
 ) -> DescribedFigure:
     """Every base over the grey picture: red where it is positive, blue where it is negative.
 
@@ -91,20 +91,24 @@ def base_overlays_figure(
         bases: (K, h, w) of the image; cells beyond the picture are padding and left out.
         stride: pixels per cell.
         title: above all of them.
+        is_large: up to four bases go two by two, so that details show in a narrow page, too.
     """
     limit = usual_magnitude(bases)
     columns = len(bases) if len(bases) <= FEW else math.ceil(math.sqrt(len(bases)))
+    width = 2.3 if len(bases) <= FEW else 1.3
+    if is_large and len(bases) <= 4:
+        columns, width = min(2, columns), 3.6
     figure, axes = panel_grid(
         len(bases),
         columns,
-        cell=picture_cell(image, 2.3 if len(bases) <= FEW else 1.3, title=0.3),
+        cell=picture_cell(image, width, title=0.3),
         description=f"{len(bases)} bases laid over their picture; red is positive, blue negative.",
         title=title,
     )
     for index, (ax, base) in enumerate(zip(axes, bases, strict=True)):
         draw_picture(ax, paint_base(image, base, stride=stride, limit=limit), has_units=False)
         ax.set_title(f"base {index + 1}", fontsize=9, color=base_color(index))
-    add_color_bar(figure, figure.axes, limits=limit, label="value (logits), ends: or more")
+    add_color_bar(figure, figure.axes, limits=limit, label="value (logits)\nends: or more")
     return figure
 
 

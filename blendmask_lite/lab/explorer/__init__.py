@@ -219,18 +219,21 @@ class Explorer(LabWidget):
     def _load_model(self) -> None:
         source = str(self.controls.model.value)
         model = self._during(f"Loading {source} …", lambda: open_model(source))
-        dataset, picture = self.present.dataset, self.present.picture
-        if isinstance(dataset, ShapesDataset):
-            dataset = redraw_shapes(dataset, model)
-            if picture.sample is not None:  # it is one of them
-                picture = open_picture(dataset, self._number)
+        before, picture = self.present.dataset, self.present.picture
+        dataset = before
+        if isinstance(before, ShapesDataset):
+            dataset = redraw_shapes(before, model)
+        elif self.controls.source.value == "photos":
+            dataset = open_photos(model)
+        if dataset is not before and picture.sample is not None:  # it is one of them
+            picture = open_picture(dataset, self._number)
         self._take(model, dataset, picture, number=self._number)
 
     def _turn_to_source(self) -> None:
         self.controls.show_source()
         source, dataset = self.controls.source.value, self.present.dataset
         if source == "photos":
-            self._open(open_photos())
+            self._open(open_photos(self.present.model))
         elif source != "own" and isinstance(dataset, ShapesDataset) == (source == "shapes"):
             self._open(dataset)
         elif source == "shapes":

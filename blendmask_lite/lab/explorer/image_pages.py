@@ -73,7 +73,9 @@ class BasesPage(Page):
         model, look = present.model, present.look
         stride, bases = model.bottom.stride, whole_bases(model, look)
         if self.style.value:
-            return base_overlays_figure(look.image, bases, stride=stride, title=look.name)
+            return base_overlays_figure(
+                look.image, bases, stride=stride, title=look.name, is_large=True
+            )
         return bases_figure(bases, stride=stride, image=look.image, title=look.name)
 
 

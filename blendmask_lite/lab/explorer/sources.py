@@ -137,9 +137,9 @@ def redraw_shapes(dataset: ShapesDataset, model: BlendMask) -> ShapesDataset:
     return ShapesDataset(len(dataset), seed=dataset.seed, config=config)
 
 
-def open_photos() -> CocoDataset:
-    """The photographs of a clone, with the masks drawn for them."""
-    return CocoDataset(photos_folder())
+def open_photos(model: BlendMask) -> CocoDataset:
+    """The photographs of a clone, with the masks drawn for them; of one class if the model is."""
+    return CocoDataset(photos_folder(), is_one_class=len(model.class_names) == 1)
 
 
 def open_folder(root: str, split: str = "") -> CocoDataset:
