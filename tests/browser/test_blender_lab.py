@@ -290,6 +290,12 @@ def test_a_saved_notebook_opens_again_with_the_last_picture(
         middle = (before[0] + before[2]) / 256, (before[1] + before[3]) / 256
         again.drag("picture", middle, (middle[0] - 0.1, middle[1] - 0.1))
         assert shows(again, twin, replace(last, box=again.box()))  # the page computes by itself
+        state = replace(last, box=again.box())
+        truth = twin.scene.true_masks[twin.scene.truth_of(state)]
+        overlay = view.mask_overlay(twin.scene.blend(state).mask, truth)
+        layer = again.pixels("picture", "bm-over")[:, 3] > 0
+        num_set = np.count_nonzero(np.frombuffer(overlay.pixels, np.uint8))
+        assert abs(int(layer.sum()) - num_set) <= 2  # a rounded half
         again.page.wait_for_selector('.bm-note:has-text("No kernel answers")')
         assert again.page.locator(ERROR_OUTPUT).count() == 0
         assert again.errors - opened.usual_errors == set()

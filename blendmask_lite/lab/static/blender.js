@@ -57,56 +57,79 @@ class Lane {
 class Ground {
   constructor({ height, width, threshold, truths }) {
     Object.assign(this, { height, width, threshold });
-    this.truths = truths.map((truth) => ({ ...truth, mask: asBytes(truth.mask) }));
     this.soft = new Float32Array(height * width);
     this.layer = new Uint8Array(height * width);
+    this.truths = truths.map((truth) => {
+      const mask = asBytes(truth.mask);
+      const border = mask.map((is, i) => Number(is && this.isBorder(mask, i)));
+      return { ...truth, mask, border, area: mask.reduce((sum, is) => sum + is, 0) };
+    });
+  }
+
+  // Whether a set pixel has a neighbour that is not, or lies at the image's border.
+  isBorder(mask, i) {
+    const { height, width } = this;
+    const x = i % width;
+    return x === 0 || x === width - 1 || i < width || i >= (height - 1) * width
+      || !mask[i - 1] || !mask[i + 1] || !mask[i - width] || !mask[i + width];
   }
 
   // The true object whose box overlaps a box most.
   under(box) {
     let best = null;
     let most = 0;
+    const area = (each) => (each[2] - each[0]) * (each[3] - each[1]);
     for (const truth of this.truths) {
       const [x0, y0, x1, y1] = truth.box;
       const across = Math.max(0, Math.min(x1, box[2]) - Math.max(x0, box[0]));
       const down = Math.max(0, Math.min(y1, box[3]) - Math.max(y0, box[1]));
       const shared = across * down;
-      const area = (each) => (each[2] - each[0]) * (each[3] - each[1]);
       const iou = shared / (area(truth.box) + area(box) - shared);
       if (iou > most) [best, most] = [truth, iou];
     }
     return best;
   }
 
-  // Pastes a mask; fills the layer with 1 the mask, 2 its border, 3 the true outline.
-  paste(lane, box, truth) {
-    const { height, width, soft, layer, threshold } = this;
-    paste(lane.chain.probabilities, lane.R, clipBox(box, height, width), height, width, soft);
-    let shared = 0;
-    let either = 0;
-    for (let i = 0; i < soft.length; i += 1) {
-      const isMask = soft[i] >= threshold;
-      layer[i] = isMask ? 1 : 0;
-      if (truth) {
-        if (isMask && truth.mask[i]) shared += 1;
-        if (isMask || truth.mask[i]) either += 1;
-      }
-    }
-    this.outline(layer, (i) => layer[i] > 0, 2);
-    if (truth) this.outline(layer, (i) => truth.mask[i] > 0, 3);
-    return truth ? shared / Math.max(either, 1) : null;
+  // The whole pixels that a box touches, and one around them.
+  part([x0, y0, x1, y1]) {
+    return clipBox([Math.floor(x0) - 1, Math.floor(y0) - 1, Math.ceil(x1) + 1, Math.ceil(y1) + 1],
+      this.height, this.width);
   }
 
-  outline(layer, has, mark) {
-    const { height, width } = this;
-    for (let y = 0, i = 0; y < height; y += 1) {
-      for (let x = 0; x < width; x += 1, i += 1) {
-        if (!has(i)) continue;
-        const isInside = x > 0 && x < width - 1 && y > 0 && y < height - 1
-          && has(i - 1) && has(i + 1) && has(i - width) && has(i + width);
-        if (!isInside) layer[i] = mark;
+  // Pastes a lane's mask into `soft`; returns its IoU with a true object.
+  paste(lane, box, truth) {
+    const { height, width, soft, threshold } = this;
+    const clipped = clipBox(box, height, width);
+    paste(lane.chain.probabilities, lane.R, clipped, height, width, soft);
+    let shared = 0;
+    let area = 0;
+    const [x0, y0, x1, y1] = this.part(clipped);
+    for (let y = y0; y < y1; y += 1) {
+      for (let i = y * width + x0; i < y * width + x1; i += 1) {
+        const isMask = soft[i] >= threshold ? 1 : 0;
+        soft[i] = isMask;
+        area += isMask;
+        if (truth) shared += isMask & truth.mask[i];
       }
     }
+    return truth ? shared / Math.max(truth.area + area - shared, 1) : null;
+  }
+
+  // The layer above the image after `paste`: 1 the mask, 2 its border, 3 the true outline.
+  overlay(box, truth) {
+    const { soft, layer, width } = this;
+    const parts = [this.part(box), ...(truth ? [this.part(truth.box)] : [])];
+    const [x0, y0] = [0, 1].map((side) => Math.min(...parts.map((part) => part[side])));
+    const [x1, y1] = [2, 3].map((side) => Math.max(...parts.map((part) => part[side])));
+    let at = 0;
+    for (let y = y0; y < y1; y += 1) {
+      for (let i = y * width + x0; i < y * width + x1; i += 1, at += 1) {
+        if (truth?.border[i]) layer[at] = 3;
+        else if (!soft[i]) layer[at] = 0;
+        else layer[at] = this.isBorder(soft, i) ? 2 : 1;
+      }
+    }
+    return { x: x0, y: y0, width: x1 - x0, height: y1 - y0, pixels: layer.subarray(0, at) };
   }
 }
 
@@ -280,9 +303,7 @@ class BlenderBoard extends Board {
       const picture = this.panels.get(lane.spec.picture);
       if (picture?.value) picture.value.textContent = iou === null ? "" : `IoU ${iou.toFixed(2)}`;
       if (!isDrawn) continue;
-      picture?.drawOver({
-        x: 0, y: 0, width: ground.width, height: ground.height, pixels: ground.layer,
-      });
+      picture?.drawOver(ground.overlay(this.box, truth));
       if (!picture?.value) this.showIou(truth, iou);
     }
   }
