@@ -376,15 +376,15 @@ def panoptic_quality(
         (3, 3) float64, percent: a row for all classes, one for things and one for stuff; PQ, SQ
         and RQ in each.
     """
+    # Step 1: for each image, who owns each pixel
+    # Step 2: whoever owns a pixel is a segment; number these without gaps, and name their class
+    # Step 3: count the matches, over all images
     counts = torch.zeros(num_things + num_stuff, 4, dtype=torch.float64)
     for masks, scores, labels, stuff, true_ids, true_labels in images:
-        # Step 1: who owns each pixel
         owner = merge(masks, scores, stuff, *limits)
-        # Step 2: whoever owns a pixel is a segment; number these without gaps, and name their class
         owners = owner[owner > 0].unique()
         found_ids = torch.where(owner > 0, torch.searchsorted(owners, owner) + 1, 0)
         classes = torch.cat([labels, torch.arange(num_things, num_things + num_stuff)])
-        # Step 3: count the matches
         counts += count_matches(
             true_ids, true_labels, found_ids, classes[owners - 1], num_things + num_stuff
         )
