@@ -17,12 +17,13 @@ from torch.nn import functional as F
 from blendmask_lite.config import InferenceConfig, ModelConfig
 from blendmask_lite.course.exercises.ch02 import Pyramid, ResidualBlock
 from blendmask_lite.course.exercises.ch03 import assign, level_locations, side_distances
-from blendmask_lite.course.exercises.ch05 import Head, find_boxes
+from blendmask_lite.course.exercises.ch05 import find_boxes
 from blendmask_lite.course.exercises.ch06 import Decoder
 from blendmask_lite.course.exercises.ch08 import attentions_at
 from blendmask_lite.course.exercises.ch10 import make_masks
 from blendmask_lite.course.exercises.ch11 import batch_losses, masks_to_learn
 from blendmask_lite.course.exercises.ch12 import pad_batch
+from blendmask_lite.course.exercises.fcos_head import Head
 from blendmask_lite.masks import crop_masks, semantic_cells
 from blendmask_lite.model.blendmask import place_detections
 from blendmask_lite.model.fcos import Proposals
