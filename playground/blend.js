@@ -4,7 +4,9 @@
 import { blend, clipBox, compute, newChain, paste, softmax } from "./equations.js";
 import { METHODS } from "./state.js";
 
-const SHARE = 0.995; // of the bases' values that the colours distinguish; a few are far larger
+// Shares of the values that the colours distinguish; a few are far larger.
+const SHARE = 0.995; // of bases and sums
+const ATTENTIONS_SHARE = 0.9; // the cells at the border of a box are often extreme
 export const BRUSH = 8; // attention of a painted cell, raw
 
 export class Blend {
@@ -46,7 +48,7 @@ export class Blend {
     this.ownBox = Array.from(this.seen.boxes.subarray(object * 4, object * 4 + 4));
     this.update({ box: null, painted: new Map(), blank: false, gains: [], method: "blender" });
     this.limits.logits = limitOf(this.chain.logits);
-    this.limits.attentions = this.own.reduce((most, value) => Math.max(most, Math.abs(value)), 2);
+    this.limits.attentions = limitOf(this.own, ATTENTIONS_SHARE);
     this.network = this.ious[0];
   }
 
@@ -128,8 +130,8 @@ function boxIou(a, b) {
   return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both);
 }
 
-/** The magnitude that all but a few values stay below. */
-function limitOf(values) {
+/** The magnitude that a share of the values stays below. */
+function limitOf(values, share = SHARE) {
   const magnitudes = values.map(Math.abs).sort();
-  return magnitudes[Math.floor(SHARE * (magnitudes.length - 1))] || 1;
+  return magnitudes[Math.floor(share * (magnitudes.length - 1))] || 1;
 }
