@@ -657,7 +657,7 @@ def test_loss_that_is_not_finite_ends_the_training_and_keeps_the_checkpoint(solu
 @pytest.mark.slow
 def test_dashboard_trains_between_cells_and_stops_and_goes_on(tmp_path):
     async def cells():
-        training = MyTraining(tmp_path / "run", seed=3, iterations=3, num_evaluated=1)
+        training = MyTraining(tmp_path / "run", seed=3, iterations=8, num_evaluated=1)
         while training.process.read() is None or training.process.read().num_done == 0:
             await asyncio.sleep(0.01)  # other cells have their turn
         assert training.is_training

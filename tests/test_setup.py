@@ -300,7 +300,7 @@ def test_tests_of_start_compute_little_unless_told_otherwise():
 def test_make_calls_what_start_calls(name):
     """With an interpreter that only says what it is asked to run."""
     done = subprocess.run(
-        ["make", "--dry-run", name, "PYTEST_ARGS=-k masks"],
+        ["make", "--no-print-directory", "--dry-run", name, "PYTEST_ARGS=-k masks"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -5,8 +5,10 @@ Height and width stay open; an image is one tensor, there is no batch.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -187,13 +189,22 @@ def export_program(model: BlendMask, *, explore: bool = False) -> ExportedProgra
     example = torch.zeros(3, 2 * least, 3 * least, device=model.device)
     sides = {1: Dim("height", min=least, max=LARGEST_SIDE)}
     sides |= {2: Dim("width", min=least, max=LARGEST_SIDE)}
-    return torch.export.export(
-        Explorable(model) if explore else Deployed(model),
-        (example,),
-        dynamic_shapes={"image": sides},
-        # What it cannot prove of open sizes, such as 64 ceil(W / 32) != 1, it checks later.
-        prefer_deferred_runtime_asserts_over_guards=True,
-    )
+    with _without_torchvisions_warning():
+        return torch.export.export(
+            Explorable(model) if explore else Deployed(model),
+            (example,),
+            dynamic_shapes={"image": sides},
+            # What it cannot prove of open sizes, such as 64 ceil(W / 32) != 1, it checks later.
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
+
+
+@contextlib.contextmanager
+def _without_torchvisions_warning() -> Iterator[None]:
+    """Torchvision's NMS calls torch by an older name, which no user can change."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*create_unbacked_symint")
+        yield
 
 
 def export_onnx(
@@ -242,14 +253,16 @@ def _onnx_graph(model: BlendMask, *, explore: bool) -> ModelProto:
     """The model in float32, with its metadata."""
     from onnxscript import optimizer
 
-    onnx_program = torch.onnx.export(
-        export_program(model, explore=explore),
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=["image"],
-        output_names=list(EXPLORABLE_OUTPUTS if explore else OUTPUTS),
-        verbose=False,
-    )
+    program = export_program(model, explore=explore)
+    with _without_torchvisions_warning():
+        onnx_program = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["image"],
+            output_names=list(EXPLORABLE_OUTPUTS if explore else OUTPUTS),
+            verbose=False,
+        )
     assert onnx_program is not None
     # Large weights are multiplied with their frozen norms here, or they could not be quantized.
     optimizer.optimize(

@@ -82,12 +82,15 @@ def test_a_notebook_runs_in_the_browser_and_stays_on_this_machine(
     lab: JupyterLab, folder: Path, stem: str, widgets: list[str]
 ) -> None:
     cells = json.loads((folder / f"{stem}.ipynb").read_text())["cells"]
-    count = sum(cell["cell_type"] == "code" for cell in cells)
+    code = [cell["metadata"] for cell in cells if cell["cell_type"] == "code"]
+    is_hidden = [about.get("jupyter", {}).get("source_hidden", False) for about in code]
 
     seen = visit(lab, f"{stem}.ipynb")
 
     assert seen.errors == []
-    assert seen.prompts == [f"[{number + 1}]:" for number in range(count)]
+    # JupyterLab shows no number beside a hidden cell.
+    numbers = [f"[{number}]:" for number in range(1, len(code) + 1)]
+    assert seen.prompts == ["" if h else n for n, h in zip(numbers, is_hidden, strict=True)]
     assert seen.images > 0
     assert seen.widgets == widgets
     assert seen.too_wide == []

@@ -264,7 +264,9 @@ def test_a_dragged_box_and_a_dragged_handle_move_the_mask_as_the_package_says(pa
     moved = page.numbers()
     width = before["box"][2] - before["box"][0]
     assert moved["box"][0] - before["box"][0] == pytest.approx(0.2 * width, abs=1.5)
-    assert moved["box"][2] - moved["box"][0] == pytest.approx(width, abs=0.01)
+    assert moved["box"][2] - moved["box"][0] == pytest.approx(
+        width, abs=0.11
+    )  # the address keeps one digit
     assert moved["iou"] < before["iou"] == moved["network"]
     assert_equal_to_the_package(moved)
     page.drag('.handle[data-side="1,1"]', (0.5, 0.5), (2.5, 2.5))
