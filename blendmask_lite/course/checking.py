@@ -82,10 +82,10 @@ def check(exercise_id: str, *, seed: int | None = None) -> CheckResult:
         result = replace(
             result, lines=(*result.lines, *keep_and_compose(exercise_id, student.function))
         )
-    elif result.status == "red":
+    elif exercise_id in load_answers():
+        result = replace(result, lines=(*result.lines, "your last green answer is kept"))
+    if result.status == "red":
         record(exercise_id, attempts=1)
-        if exercise_id in load_answers():
-            result = replace(result, lines=(*result.lines, "your last green answer is kept"))
     about = {"exercise": exercise_id, "status": result.status}
     show(Note(result.status, f"{exercise_id} {definition.title}", result.lines, about=about))
     return result
@@ -190,7 +190,8 @@ def _tensors_in(result: Any) -> list[Tensor]:
     """The tensors of a result, which may be one, or a list, tuple or dict of them."""
     if isinstance(result, Tensor):
         return [result]
-    parts = result.values() if isinstance(result, dict) else result
+    # The order of a dict's entries says nothing.
+    parts = [result[key] for key in sorted(result)] if isinstance(result, dict) else result
     is_container = isinstance(result, dict | list | tuple)
     return [tensor for part in parts for tensor in _tensors_in(part)] if is_container else []
 
@@ -318,7 +319,7 @@ def _value_difference(
     where = _name_index(index, letters)
     wrong, total = int(is_wrong.sum()), is_wrong.numel()
     lines = [
-        f"first difference at {where}" if where else "the value differs",
+        f"first difference at {where}" if index else "the value differs",
         f"expected {_number(expected[index])}",
         f"yours    {_number(got[index])}",
         f"{wrong} of {total} values differ",

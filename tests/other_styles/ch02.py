@@ -181,7 +181,7 @@ class Pyramid_from_a_list(nn.Module):
                 merged = merged + F.interpolate(above, size=merged.shape[2:], mode="nearest")
             result["p" + name[1:]] = self.output[name](merged)
             above = merged
-        return {name: result[name] for name in sorted(result)}
+        return {name: result[name] for name in sorted(result, reverse=True)}
 
 
 class Pyramid_by_repeating(nn.Module):

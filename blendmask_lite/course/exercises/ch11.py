@@ -173,7 +173,7 @@ def losses_of_parts(
         num_parts: number of parts; some may have no location.
 
     Returns:
-        (num_parts,) losses.
+        (num_parts,) losses; that of a part without locations is 0.
     """
     # Step 1: the divisor of all parts, known before any of them is computed
     total = weight.sum().clamp(min=1e-6)
