@@ -43,6 +43,7 @@ def test_formulas_and_search_of_the_site_work_without_a_network(site, browser):
     page.wait_for_selector("div.math .MathJax", timeout=60_000)  # PQ = SQ x RQ, typeset
     page.goto((site / "search.html").as_uri() + "?q=centerness")
     page.wait_for_selector("#search-results li a[href*='03_fcos_targets']", timeout=60_000)
+    page.wait_for_selector("#search-results li a[href^='api/']", timeout=60_000)  # the last ones
     found = "elements => elements.map(each => each.getAttribute('href').split('/')[0])"
     places = page.eval_on_selector_all("#search-results li > a", found)
     ranks = [KINDS.index(place) for place in places if place in KINDS]
