@@ -139,6 +139,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--page", type=Path, default=ROOT / "build" / "playground")
     folder = parser.parse_args().page
+    if not (folder / "index.html").exists():
+        raise SystemExit(f"{folder}: no playground there; build it with `make playground`")
     serve = load_server()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before it")
     with playwright.sync_playwright() as driver:
