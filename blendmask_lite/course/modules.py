@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-__all__ = ["draw_weights", "with_weights"]
+__all__ = ["draw_weights", "new_name", "with_weights"]
 
 
 def with_weights(
@@ -39,7 +39,7 @@ def with_weights(
         _require_same(shapes, _shapes(like, {}))
     names = sorted(shapes)
     parts = weights.split([shapes[name].numel() for name in names])
-    own = {_new_name(name, renamed or {}): name for name, _ in module.named_parameters()}
+    own = {new_name(name, renamed or {}): name for name, _ in module.named_parameters()}
     values = {own[name]: part.view(shapes[name]) for name, part in zip(names, parts, strict=True)}
     return torch.func.functional_call(module, values, inputs)
 
@@ -58,10 +58,11 @@ def draw_weights(make: Callable[..., nn.Module], sizes: Sequence[Any], seed: Gen
 
 
 def _shapes(module: nn.Module, renamed: Mapping[str, str]) -> dict[str, torch.Size]:
-    return {_new_name(name, renamed): p.shape for name, p in module.named_parameters()}
+    return {new_name(name, renamed): p.shape for name, p in module.named_parameters()}
 
 
-def _new_name(name: str, renamed: Mapping[str, str]) -> str:
+def new_name(name: str, renamed: Mapping[str, str]) -> str:
+    """The name of a weight with another beginning, if {old: new} has one for it."""
     for old, new in renamed.items():
         if name.startswith(old):
             return new + name.removeprefix(old)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,15 +27,13 @@ from blendmask_lite.course.exercises import find_exercise
 from blendmask_lite.course.own_model import my_blendmask, my_model
 from blendmask_lite.datasets.sample import Batch, InstanceDataset, Sample, collate, load_sample
 from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.datasets.transforms import permute_channels, resize_sample
 from blendmask_lite.evaluation.instances import InstanceEvaluator
-from blendmask_lite.images import resized_size
 from blendmask_lite.lab.training_monitor import RunView, TrainingMonitor
 from blendmask_lite.structures import Target
 from blendmask_lite.training.criterion import TrainingStep
 from blendmask_lite.training.data import batches_from
 from blendmask_lite.training.distributed import ALONE
-from blendmask_lite.training.engine import StepRecord, train
+from blendmask_lite.training.engine import StepRecord, seed_step, train
 from blendmask_lite.training.observers import Observer, RunTables, Watching, make_watchers
 from blendmask_lite.training.resume import (
     Recipe,
@@ -51,7 +49,7 @@ from blendmask_lite.training.schedule import SCHEDULES, TrainConfig, learning_ra
 from blendmask_lite.training.session import RunSession
 from blendmask_lite.weights.checkpoint import write_checkpoint
 
-__all__ = ["MyTraining", "my_average_precision", "package_losses", "recipe_of", "train_my_model"]
+__all__ = ["MyTraining", "package_losses", "recipe_of", "train_my_model"]
 
 NUM_SHAPES = 20_000  # generated images to draw from, as many as `blendmask-lite train shapes` has
 HELD_OUT_SEED = 1_000_000  # added to the seed, for images that no training has seen
@@ -178,9 +176,8 @@ def _loop(
 def _batches(
     first: int, config: TrainConfig, dataset: ShapesDataset, module: ModuleType
 ) -> Iterable[Batch]:
-    load = load_sample(
-        dataset, _Augmentation(config, module.flip), mask_size=PRESETS["nano"].mask_size
-    )
+    augment = replace(train_transform(config), mirror=partial(_mirror, module.flip))
+    load = load_sample(dataset, augment, mask_size=PRESETS["nano"].mask_size)
     return batches_from(first, config, num_images=len(dataset), load=load, collate=collate)
 
 
@@ -192,29 +189,17 @@ def _pairs(batches: Iterable[Batch]) -> Iterator[tuple[list[Tensor], list[Target
 def _seeded(pairs: Iterator[Any], state: Any, config: TrainConfig) -> Iterator[Any]:
     """The same, with the random state of every step as the package's engine sets it."""
     for pair in pairs:
-        torch.manual_seed(config.seed + 1_000_003 * state.iteration)
+        seed_step(config.seed, state.iteration)
         yield pair
 
 
-class _Augmentation:
-    """The package's augmentation, with the student's `flip`; the random draws are the same."""
-
-    def __init__(self, config: TrainConfig, flip: Callable[..., Any]) -> None:
-        self.config, self.flip = config, flip
-
-    def __call__(self, sample: Sample, generator: random.Random) -> Sample:
-        size = generator.choice(self.config.train_sizes)
-        height, width = sample.image.shape[-2:]
-        sample = resize_sample(sample, resized_size((height, width), size, self.config.max_size))
-        if generator.random() < 0.5:
-            target = sample.target
-            image, boxes, masks = self.flip(sample.image, target.boxes, target.masks)
-            semantic = None if target.semantic is None else target.semantic.flip(1)
-            turned = replace(target, boxes=boxes, masks=masks, semantic=semantic, stuff=None)
-            sample = replace(sample, image=image, target=turned)
-        order = [0, 1, 2]
-        generator.shuffle(order)
-        return permute_channels(sample, order)
+def _mirror(flip: Callable[..., Any], sample: Sample) -> Sample:
+    """The sample with left and right exchanged by the student's `flip`."""
+    target = sample.target
+    image, boxes, masks = flip(sample.image, target.boxes, target.masks)
+    semantic = None if target.semantic is None else target.semantic.flip(1)
+    turned = replace(target, boxes=boxes, masks=masks, semantic=semantic, stuff=None)
+    return replace(sample, image=image, target=turned)
 
 
 def _values(losses: dict[str, Tensor], iteration: int) -> dict[str, float]:
@@ -270,14 +255,6 @@ def package_losses(*, seed: int, iterations: int, num_steps: int) -> list[float]
             should_stop=lambda: len(totals) >= num_steps,
         )
     return totals
-
-
-def my_average_precision(mine: Any, dataset: InstanceDataset) -> dict[str, float]:
-    """Mask and box AP, in percent, of what a `MyBlendMask` detects on a data set."""
-    evaluator = InstanceEvaluator(dataset)
-    for _ in _detect_all(mine, dataset, evaluator):
-        pass
-    return _scores(evaluator)
 
 
 class MyTraining(TrainingMonitor):

@@ -35,6 +35,7 @@ from blendmask_lite.course.answers import (
 )
 from blendmask_lite.course.display import Note, Table, show
 from blendmask_lite.course.exercises import find_exercise
+from blendmask_lite.course.modules import new_name
 from blendmask_lite.course.student import StudentFunction
 from blendmask_lite.files import write_atomically
 from blendmask_lite.model.blendmask import BlendMask
@@ -418,10 +419,7 @@ def my_parts() -> MyParts:
 
 def own_name(name: str) -> str:
     """The name in `MyBlendMask` of a weight of the package's model: equal but for four parts."""
-    for old, new in RENAMED.items():
-        if name.startswith(old):
-            return new + name.removeprefix(old)
-    return name
+    return new_name(name, RENAMED)
 
 
 def my_model(model: BlendMask, module: ModuleType | None = None) -> Any:

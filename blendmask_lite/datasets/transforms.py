@@ -58,6 +58,7 @@ class TrainTransform:
         crop: smallest share of height and of width that a random window keeps; None for no window.
         jitter: smallest and largest scale for `jitter_scale`, which replaces crop and resizing; the
             side of its square is drawn from `train_sizes`.
+        mirror: exchanges left and right; None for `flip_horizontally`.
     """
 
     train_sizes: tuple[int, ...]
@@ -67,6 +68,7 @@ class TrainTransform:
     channel_permutation: bool = False
     crop: float | None = None
     jitter: tuple[float, float] | None = None
+    mirror: Callable[[Sample], Sample] | None = None
 
     def __post_init__(self) -> None:
         if not self.train_sizes:
@@ -84,7 +86,7 @@ class TrainTransform:
             height, width = sample.image.shape[-2:]
             sample = resize_sample(sample, resized_size((height, width), shorter, self.max_size))
         if self.flip and generator.random() < 0.5:
-            sample = flip_horizontally(sample)
+            sample = (self.mirror or flip_horizontally)(sample)
         if self.color_jitter is not None:
             least, most = 1 - self.color_jitter, 1 + self.color_jitter
             sample = change_colors(sample, *(generator.uniform(least, most) for _ in range(3)))
@@ -130,12 +132,7 @@ def crop_sample(sample: Sample, window: tuple[int, int, int, int]) -> Sample:
         raise ValueError(f"image {sample.image_id}: cropping needs whole masks")
     y0, x0, y1, x1 = window
     image = sample.image[..., y0:y1, x0:x1]
-    target = _without_empty(
-        _with_maps(sample, lambda maps, _: maps[..., y0:y1, x0:x1], image=image)
-    ).target
-    assert target.masks is not None
-    boxes = mask_boxes(target.masks).to(target.boxes.dtype)
-    return replace(sample, image=image, target=replace(target, boxes=boxes))
+    return _measured_again(_with_maps(sample, lambda maps, _: maps[..., y0:y1, x0:x1], image=image))
 
 
 def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:
@@ -223,11 +220,7 @@ def paste_objects(sample: Sample, other: Sample, generator: random.Random) -> Sa
         stuff=None if stuff is None else stuff.masked_fill(is_covered, 0),
     )
     image = torch.where(is_covered, F.pad(other.image, missing), sample.image)
-    pasted_sample = _without_empty(replace(sample, image=image, target=target))
-    visible = pasted_sample.target.masks
-    assert visible is not None
-    boxes = mask_boxes(visible).to(target.boxes.dtype)
-    return replace(pasted_sample, target=replace(pasted_sample.target, boxes=boxes))
+    return _measured_again(replace(sample, image=image, target=target))
 
 
 def jitter_scale(sample: Sample, side: int, scale: float, generator: random.Random) -> Sample:
@@ -295,6 +288,15 @@ def _with_maps(
 def _require_whole_maps(sample: Sample) -> None:
     if sample.target.mask_crops is not None or sample.target.semantic_cells is not None:
         raise ValueError(f"image {sample.image_id}: transforms come before `compact`")
+
+
+def _measured_again(sample: Sample) -> Sample:
+    """The sample without invisible objects; boxes are those of what is left of the masks."""
+    sample = _without_empty(sample)
+    target = sample.target
+    assert target.masks is not None
+    boxes = mask_boxes(target.masks).to(target.boxes.dtype)
+    return replace(sample, target=replace(target, boxes=boxes))
 
 
 def _without_empty(sample: Sample) -> Sample:

@@ -32,6 +32,7 @@ __all__ = [
     "WeightAverage",
     "add_gradients",
     "make_optimizer",
+    "seed_step",
     "train",
     "what_helps",
 ]
@@ -176,6 +177,11 @@ class WeightAverage:
         torch._foreach_lerp_(averages, values, 1 - decay)
 
 
+def seed_step(seed: int, iteration: int) -> None:
+    """Let what is random inside the network depend on seed and iteration alone."""
+    torch.manual_seed(seed + 1_000_003 * iteration)
+
+
 def train(
     state: TrainingState,
     step: Callable[..., dict[str, Tensor]],
@@ -220,8 +226,7 @@ def train(
     for batch in batches:
         start, iteration = end, state.iteration
         data_seconds = time.perf_counter() - start
-        # Whatever is random inside the network depends on the iteration alone.
-        torch.manual_seed(config.seed + 1_000_003 * iteration)
+        seed_step(config.seed, iteration)
         state.model.train()
         state.optimizer.zero_grad(set_to_none=True)
         names, of_parts = add_gradients(

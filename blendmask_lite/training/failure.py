@@ -15,7 +15,12 @@ from blendmask_lite.datasets.sample import Batch
 from blendmask_lite.structures import Target
 from blendmask_lite.training.criterion import TrainingStep
 from blendmask_lite.training.distributed import Ranks
-from blendmask_lite.training.engine import NonFiniteLossError, TrainingState, add_gradients
+from blendmask_lite.training.engine import (
+    NonFiniteLossError,
+    TrainingState,
+    add_gradients,
+    seed_step,
+)
 from blendmask_lite.training.resume import Recipe, make_checkpoint
 from blendmask_lite.weights.checkpoint import (
     Checkpoint,
@@ -116,7 +121,7 @@ def replay_failure(
     # The norms' statistics have seen the images already, and may themselves not be finite.
     model = build_model(failed.checkpoint, source=path, must_be_finite=False, **own_parts)
     model = model.to(device).train()
-    torch.manual_seed(config["seed"] + 1_000_003 * failed.iteration)
+    seed_step(config["seed"], failed.iteration)
     step = TrainingStep(model)
     names, of_parts = add_gradients(
         step,
