@@ -139,8 +139,8 @@ def test_training_images_vary_in_colour_only_if_asked():
     jitter = replace(plain, color_jitter=0.4)
     values = {int(jitter(sample, generator).image[0, 0, 0]) for _ in range(20)}
     assert len(values) > 10
-    assert min(values) >= 59
-    assert max(values) <= 141
+    assert 59 <= min(values) < 90
+    assert 110 < max(values) <= 141
 
 
 def test_a_training_reads_both_from_its_options():
