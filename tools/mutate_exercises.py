@@ -33,7 +33,7 @@ from blendmask_lite.course.source import solution_source
 from blendmask_lite.terminal import counter
 
 EQUIVALENT = Path(__file__).parent.parent / "tests" / "equivalent_mutants.json"
-SECONDS = 5  # a mutant that takes longer runs without end, and is seen
+SECONDS = 5  # of CPU time; a mutant that takes longer runs without end, and is seen
 SEEDS = (0, 1)  # of the cases; students get new ones with every check
 
 
@@ -312,16 +312,16 @@ def is_seen(mutant: Mutant, seeds: Sequence[int] = SEEDS) -> bool | None:
     except (SyntaxError, ValueError):
         return True
     function = names[definition.name]
-    signal.signal(signal.SIGALRM, _stop)
+    signal.signal(signal.SIGPROF, _stop)
     try:
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         if any(judge(definition, function, seed=seed).status != "green" for seed in seeds):
             return True
         return None if mutant.kind == "detach" and not was_cut else False
     except _TooLong:
         return True
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def read_equivalent() -> dict[str, str]:
