@@ -5,6 +5,7 @@ import { Board } from "./board.js";
 import { OBJECTS, tables } from "./colors.js";
 import { Network } from "./model.js";
 import { Contest, Rivals } from "./panels.js";
+import { Part } from "./part.js";
 import { fromCatalogue, fromFile, fromVideo, seenBy, truthAt } from "./picture.js";
 import { asPng, copied, saved } from "./share.js";
 import { Stage } from "./stage.js";
@@ -27,6 +28,7 @@ let isDrawn = true; // whether a frame is on its way otherwise
 let colors = tables("light");
 let hover = null; // the cell under the pointer
 
+const part = new Part(() => applyTheme());
 const network = new Network((share) => busy(`Loading the network … ${Math.round(share * 100)} %`));
 const contest = new Contest();
 const rivals = new Rivals(find("rivals"), (method) => {
@@ -91,6 +93,7 @@ function address() {
   find("undo").disabled = !history.past.length;
   find("redo").disabled = !history.future.length;
   find("reset").disabled = !isTouched();
+  find("whole").href = `./#${encode(state)}`;
 }
 
 /** A gesture has ended: it can be undone, and is in the address. */
@@ -153,6 +156,7 @@ async function show() {
   address();
   if (tour.step !== state.step) tour.show(state.step);
   document.body.dataset.ready = number;
+  part.fit();
 }
 
 function arrange(next, seen) {
@@ -427,7 +431,7 @@ function remember(name, value) {
 
 const isDarkOutside = matchMedia("(prefers-color-scheme: dark)");
 function applyTheme() {
-  const theme = recall("theme") ?? (isDarkOutside.matches ? "dark" : "light");
+  const theme = part.theme ?? recall("theme") ?? (isDarkOutside.matches ? "dark" : "light");
   document.documentElement.dataset.theme = theme;
   colors = tables(theme);
   over = "";
@@ -446,6 +450,11 @@ globalThis.playground = {
   get picture() { return picture; },
 };
 
+// A narrow page has its columns below each other; a part is laid out closer than the whole page.
+const narrow = matchMedia(`(max-width: ${part.name ? 540 : 820}px)`);
+const layOut = () => document.body.classList.toggle("narrow", narrow.matches);
+narrow.addEventListener("change", layOut);
+layOut();
 applyTheme();
 if (recall("step") && state.step === null) find("guide").textContent = "Resume the tour";
 await show();
