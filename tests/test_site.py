@@ -13,7 +13,15 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
 from site_links import find_dead_links  # noqa: E402
-from site_notebooks import WIDGET, execute, lead_to_pages, replace_widgets, still_name  # noqa: E402
+from site_notebooks import (  # noqa: E402
+    LIVE,
+    STILLS,
+    WIDGET,
+    execute,
+    lead_to_pages,
+    replace_widgets,
+    still_name,
+)
 from site_reference import PARTS, modules_of  # noqa: E402
 
 
@@ -55,6 +63,22 @@ def test_widget_becomes_its_picture_and_says_where_it_lives(tmp_path):
     assert "data:image/png;base64,iVBORw==" in second
     assert "widgets" not in notebook.metadata
     assert all(WIDGET not in cell.outputs[0].data for cell in notebook.cells)
+
+
+def test_a_widget_that_may_run_keeps_its_picture_and_leads_to_its_part_of_the_playground():
+    notebook = new_notebook(cells=[new_code_cell("w"), new_code_cell("w")])
+    for cell in notebook.cells:
+        cell.outputs = [nbformat.v4.new_output("display_data", data={WIDGET: {"model_id": "1"}})]
+    replace_widgets(notebook, "10_yolact_and_fcis")
+    first, second = (cell.outputs[0].data["text/html"] for cell in notebook.cells)
+    assert first.startswith('<div class="live">') and first.count("<img") == 1
+    assert '<a href="../playground/index.html" data-part="methods"' in first
+    assert "make lab" in first and "data-part" not in second
+    # Chapters of the table have such widgets, and the page such parts.
+    script = (ROOT / "playground" / "part.js").read_text()
+    assert all(
+        (STILLS / name).exists() and f'"{part}"' in script for name, (part, _) in LIVE.items()
+    )
 
 
 def test_links_that_a_cell_draws_lead_to_pages():

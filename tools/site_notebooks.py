@@ -9,6 +9,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 
 import nbformat
@@ -16,10 +17,17 @@ from nbclient import NotebookClient
 
 from blendmask_lite.files import write_atomically
 
-__all__ = ["STILLS", "execute", "lead_to_pages", "replace_widgets", "still_name"]
+__all__ = ["LIVE", "STILLS", "execute", "lead_to_pages", "replace_widgets", "still_name"]
 
 ROOT = Path(__file__).resolve().parent.parent
 STILLS = ROOT / "docs" / "images" / "widgets"  # made by tools/read_notebooks.py
+# Widgets in whose place a page shows a part of the playground: the part, and what it begins with.
+LIVE = {
+    "00_start_here_0.png": ("rows", "m=small&p=paws"),
+    "09_blender_0.png": ("rows", "m=small&p=twins"),
+    "10_yolact_and_fcis_0.png": ("methods", "m=small&p=twins&r=1"),
+    "15_explorer_0.png": ("bases", "m=photos&p=dog"),
+}
 CHAPTER_LINK = re.compile(r'href="(\w+)\.ipynb"')
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # Whatever asks the network for something fails.
@@ -57,7 +65,7 @@ def execute(path: Path, cache: Path, say: Callable[[str], None] = print) -> nbfo
 def replace_widgets(
     notebook: nbformat.NotebookNode, stem: str, stills: Path = STILLS
 ) -> nbformat.NotebookNode:
-    """Show every widget as a picture of itself and say where it lives.
+    """Show every widget as a picture of itself and say where it lives; `LIVE` ones may also run.
 
     Args:
         notebook: executed; it is changed.
@@ -95,15 +103,21 @@ def still_name(stem: str, number: int) -> str:
 
 
 def _still(path: Path) -> dict[str, str]:
-    note = "A widget: it needs a kernel. Open the notebook with <code>make lab</code> to use it."
     picture = ""
     if path.exists():
         source = base64.b64encode(path.read_bytes()).decode()
         picture = f'<img alt="The widget as it looks" src="data:image/png;base64,{source}">'
-    return {
-        "text/html": f'<div class="widget-still">{picture}<p>{note}</p></div>',
-        "text/plain": "a widget",
-    }
+    note = "A widget: it needs a kernel. Open the notebook with <code>make lab</code> to use it."
+    still = f'<div class="widget-still">{picture}<p>{note}</p></div>'
+    if path.name in LIVE:
+        part, view = LIVE[path.name]
+        link = f'href="../playground/index.html" data-part="{part}" data-view="{escape(view)}"'
+        note = (
+            f"The <a {link}>playground</a> does much of this in the browser; the widget itself "
+            "needs a kernel (<code>make lab</code>)."
+        )
+        still = f'<div class="live"><div class="widget-still">{picture}</div><p>{note}</p></div>'
+    return {"text/html": still, "text/plain": "a widget"}
 
 
 def _key(path: Path) -> str:

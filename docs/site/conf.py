@@ -76,5 +76,6 @@ html_theme_options = {
     "search_bar_text": "Search the course and the reference",
 }
 html_css_files = ["course.css"]
+html_js_files = [("live.js", {"defer": "defer"})]
 html_search_scorer = str(Path(__file__).with_name("search_order.js"))
 html_show_sourcelink = False
