@@ -418,13 +418,36 @@ def test_part_that_raises_later_is_replaced_with_a_message(capsys):
     assert "ValueError: three in line" in capsys.readouterr().out
 
 
-def test_file_that_cannot_be_imported_is_replaced_and_stays(capsys):
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        ("def blend(:", ", line 2: SyntaxError: invalid syntax"),
+        ("SCALE = 1 / 0", ", line 2: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_file_that_cannot_be_imported_is_replaced_by_the_package_s_and_stays(
+    mistake, words, capsys
+):
     run_cell(START + BLEND)
     course.check("09.3")
-    my_path().write_text("def blend(:")
+    assert my_parts().num_own == 1
+    my_path().write_text(f"import torch\n{mistake}\n")
     assert my_blendmask().blend(torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1)).item() == 1
-    assert "cannot be used" in capsys.readouterr().out
-    assert my_path().read_text() == "def blend(:"
+    capsys.readouterr()
+    parts = my_parts()
+    said = capsys.readouterr().out
+    assert f"{my_path()}{words}" in said
+    assert f"All {len(PARTS)} parts are the package's" in said
+    assert parts.num_own == 0 and "✔" not in str(parts)
+    assert my_path().read_text() == f"import torch\n{mistake}\n"
+
+
+def test_part_deleted_from_the_file_is_the_package_s_and_shown_so():
+    run_cell(START + BLEND)
+    course.check("09.3")
+    my_path().write_text(my_path().read_text().replace("def blend(", "def my_own_blend("))
+    assert my_parts().num_own == 0
+    assert my_blendmask().blend is find_exercise("09.3").solution
 
 
 def test_without_progress_all_parts_are_the_package_s(monkeypatch):

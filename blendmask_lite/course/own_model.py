@@ -16,6 +16,7 @@ import linecache
 import sys
 import tempfile
 import textwrap
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -350,9 +351,18 @@ def my_blendmask() -> ModuleType:
                 _write(path, text)
         return load_file(path)
     except Exception as error:  # whatever the student's code raises when it is imported
-        line = f"{type(error).__name__}: {error}. The package's pieces stand in."
-        show(Note("red", f"{FILE} cannot be used", (line,)))
+        stay = f"All {len(PARTS)} parts are the package's until it is mended; nothing is lost."
+        show(Note("red", f"{FILE} cannot be used", (_what_failed(error, path), stay)))
         return load_file(_temporary(compose({})))
+
+
+def _what_failed(error: Exception, path: Path | None) -> str:
+    """File, line and message of an error in the file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [each.lineno for each in frames if each.filename == str(path)]
+    line = getattr(error, "lineno", lines[-1] if lines else None)
+    where = f"{path}, line {line}" if line else str(path)
+    return f"{where}: {type(error).__name__}: {getattr(error, 'msg', error)}"
 
 
 def _temporary(text: str) -> Path:
@@ -374,8 +384,8 @@ def load_file(path: Path) -> ModuleType:
         exercise = find_exercise(each)
         part = getattr(module, exercise.name, exercise.solution)
         if part is not exercise.solution:
-            guarded = StudentFunction(exercise, part, stand_in=exercise.solution)
-            setattr(module, exercise.name, guarded)
+            part = StudentFunction(exercise, part, stand_in=exercise.solution)
+        setattr(module, exercise.name, part)
     return module
 
 
@@ -384,12 +394,12 @@ class MyParts(Table):
     """A table of the model's parts: whose are they?"""
 
     header = ("exercise", "name", "what", "whose")
-    answers: Mapping[str, Answer]
+    module: ModuleType  # of `my_blendmask`
 
     @property
     def num_own(self) -> int:
         """How many parts are the student's."""
-        return sum(self._is_own(each) for each in PARTS)
+        return sum(map(self._is_own, PARTS))
 
     def rows(self) -> list[tuple[str, ...]]:
         """One row of texts per part."""
@@ -403,15 +413,16 @@ class MyParts(Table):
         return f"{self.num_own} of {len(PARTS)} parts are yours; the file: {my_path() or 'none'}"
 
     def _is_own(self, exercise_id: str) -> bool:
-        return exercise_id in self.answers and not self.answers[exercise_id].problem
+        part = getattr(self.module, find_exercise(exercise_id).name)
+        return isinstance(part, StudentFunction)
 
     def _whose(self, exercise_id: str) -> str:
         return "✔ yours" if self._is_own(exercise_id) else "the package's"
 
 
 def my_parts() -> MyParts:
-    """The table of the model's parts for the student."""
-    return MyParts(load_answers())
+    """The table of the model's parts, as the file has them now, for the student."""
+    return MyParts(my_blendmask())
 
 
 # ------------------------------------------------------------------ its weights
