@@ -2,8 +2,8 @@
 
 Usage: python tools/measure_budgets.py [--minutes] [NOTEBOOK ...]
 
-The minutes go into the instructors' plans, too. --minutes runs nothing and writes them alone, which
-is enough after a change of text or exercises.
+The minutes go into the instructors' plans and playlists, too. --minutes runs nothing and writes
+them alone, which is enough after a change of text or exercises.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ from blendmask_lite.course.source import exercises_in
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
 PLANS = ROOT / "docs" / "instructors" / "plans.md"
+INDEX = PLANS.with_name("index.md")
 WORDS_PER_MINUTE = 130  # slow reading, with figures to look at
+EXERCISE = re.compile(r"\d\d\.\d")
+SHOWN_MINUTES = 5  # a solution is explained, copied and checked
 MEASURE = """\
 import resource
 _usages = [resource.getrusage(each) for each in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
@@ -51,6 +54,7 @@ def main(arguments: list[str]) -> None:
         plans = PLANS.read_text(encoding="utf-8")
         PLANS.write_text(with_minutes(plans, path.name[:2], minutes(notebook)), encoding="utf-8")
         print(f"{path.name}: {minutes(notebook)} minutes")
+    INDEX.write_text(with_playlists(INDEX.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def minutes(notebook: nbformat.NotebookNode) -> int:
@@ -106,6 +110,28 @@ def with_minutes(plans: str, chapter: str, minutes: int) -> str:
     """The instructors' plans with the minutes that a student needs alone for a chapter."""
     line = re.compile(rf"(^## {chapter} [^\n]*\n+\*\*\d+ minutes, )\d+(?= of them)", re.MULTILINE)
     return line.sub(lambda found: f"{found[1]}{minutes}", plans)
+
+
+def with_playlists(index: str) -> str:
+    """The instructors' playlists with the minutes that follow from their talk and exercises.
+
+    A row's minutes are its talk, its written exercises, and a fixed time for each solution that is
+    shown. The reserve is what is left of the minutes in the heading; it may be negative.
+    """
+    row = re.compile(r"(\| [^|]+ \| (\d+) \|([^|]*)\|([^|]*)\|) \d+ \|")
+    lines, left = [], 0
+    for line in index.splitlines():
+        if heading := re.match(r"### .*: (\d+) minutes$", line):
+            left = int(heading[1])
+        elif found := row.fullmatch(line):
+            start, talk, written, shown = found.groups()
+            took = int(talk) + SHOWN_MINUTES * len(EXERCISE.findall(shown))
+            took += sum(find_exercise(each).minutes for each in EXERCISE.findall(written))
+            left, line = left - took, f"{start} {took} |"
+        elif line.startswith("| reserve |"):
+            line = f"| reserve | | | | {left} |"
+        lines.append(line)
+    return "\n".join(lines) + "\n"
 
 
 def _rewrite(path: Path, pattern: str, text: str) -> None:
