@@ -245,7 +245,7 @@ def hint(exercise_id: str, step: int | None = None) -> None:
         raise ValueError(f"hint {step}: {exercise_id} has hints 1 to {len(definition.hints)}")
     _hints_given[exercise_id] = step
     record(exercise_id, hints=step)
-    more = "" if step < len(definition.hints) else f'The code: solution("{exercise_id}")'
+    more = "" if step < len(definition.hints) else f'The code: course.solution("{exercise_id}")'
     lines = tuple(line for line in (definition.hints[step - 1], more) if line)
     show(Note("info", f"Hint {step} of {len(definition.hints)} for {exercise_id}", lines))
 
