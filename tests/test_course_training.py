@@ -13,7 +13,10 @@ import torch
 
 from blendmask_lite.cli import train as train_command
 from blendmask_lite.config import PRESET_INFERENCE
+from blendmask_lite.course.checking import judge
+from blendmask_lite.course.exercises import find_exercise
 from blendmask_lite.course.overfit import learn_by_heart, spread_of
+from blendmask_lite.course.source import changed
 from blendmask_lite.course.training_recipe import (
     HeldOutPictures,
     LearnedBases,
@@ -37,6 +40,41 @@ def test_the_command_is_the_laptop_schedule_of_fewer_iterations():
     expected = rescale(SCHEDULES["laptop"], iterations=2000)
     assert config == replace(expected, seed=4, evaluate_every=2000)
     assert (config.batch_size, config.warmup_iterations) == (8, 200)
+
+
+STEPS = {
+    "zero_grad": "        optimizer.zero_grad()\n",
+    "forward": "        losses = model(images, targets)\n",
+    "backward": "        torch.stack(list(losses.values())).sum().backward()\n",
+    "clip": (
+        "        nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or torch.inf)\n"
+    ),
+    "rate": (
+        "        for group in optimizer.param_groups:\n"
+        '            group["lr"] = learning_rate_at(iteration, config)\n'
+    ),
+    "step": "        optimizer.step()\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("written", "right"),
+    [
+        ("forward backward zero_grad clip rate step", "zero_grad, backward, step"),
+        ("zero_grad forward step clip rate backward", "zero_grad, backward, step"),
+        ("zero_grad forward clip backward rate step", "backward, clip, step"),
+        ("zero_grad forward backward rate step clip", "backward, clip, step"),
+        ("zero_grad forward backward step rate clip", "backward, clip, set the rate, step"),
+        ("zero_grad forward backward clip step rate", "set the rate, step"),
+    ],
+)
+def test_two_steps_of_the_loop_that_are_swapped_are_named_in_their_order(written, right):
+    exercise = find_exercise("12.3")
+    swapped = "".join(STEPS[name] for name in written.split())
+    answer = changed(exercise.solution, {"".join(STEPS.values()): swapped})
+    result = judge(exercise, answer, seed=0)
+    assert result.status == "red"
+    assert f"The order: {right}." in result.lines[0]
 
 
 def test_upside_down_pictures_keep_masks_boxes_and_pixels_together():

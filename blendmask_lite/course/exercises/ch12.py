@@ -290,13 +290,39 @@ LOOP = Exercise(
             "old gradient first.",
         ),
         WrongAnswer(
+            {"nn.utils.clip": "optimizer.zero_grad()\n        nn.utils.clip"},
+            "The weights never change: step() finds no gradient. Either zero_grad() comes after "
+            "backward() and clears it, or step() comes before backward(). The order: zero_grad, "
+            "backward, step.",
+        ),
+        WrongAnswer(
             {"config.clip_norm or torch.inf": "torch.inf"},
-            "The gradient is not clipped, or only after the step, when it has already moved the "
-            "weights.",
+            "step() takes a gradient that is not clipped. Before backward() there is nothing to "
+            "clip, and after step() the weights have moved. The order: backward, clip, step.",
+        ),
+        WrongAnswer(
+            {
+                "        optimizer.step()\n": "",
+                "for group in": "optimizer.step()\n        for group in",
+            },
+            "step() takes the rate of the step before: the new one is set only after it. The "
+            "order: set the rate, step.",
+        ),
+        WrongAnswer(
+            {
+                "        optimizer.step()\n": "",
+                "nn.utils.clip": "optimizer.step()\n        nn.utils.clip",
+            },
+            "step() comes too early: before the gradient is clipped and before the new rate is "
+            "set. The order: backward, clip, set the rate, step.",
         ),
         WrongAnswer(
             {"learning_rate_at(iteration, config)": 'group["lr"]'},
             "The learning rate never changes: the schedule is not used.",
+        ),
+        WrongAnswer(
+            {"start=first": "start=0"},
+            "A training that goes on begins its schedule again: count the steps from `first`.",
         ),
     ),
     hints=(
