@@ -408,7 +408,7 @@ AVERAGE = Exercise(
 
 @task("12.5", "Left and right exchanged", minutes=10, difficulty=2)
 def flip(image: Tensor, boxes: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The mirror image of a training picture, with its boxes and masks.
+    """A training image, mirrored, with its boxes and masks.
 
     Args:
         image: (3, H, W).
@@ -466,7 +466,7 @@ FLIP = Exercise(
         ),
         WrongAnswer(
             {"masks.flip(2)": "masks"},
-            "The masks still show the old picture. They are mirrored like the image.",
+            "The masks still show the old image. They have to be mirrored, too.",
         ),
     ),
     hints=(
