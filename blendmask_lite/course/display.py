@@ -22,6 +22,8 @@ COLORS: dict[Status, tuple[str, str]] = {
     "info": ("#0060a0", "#ffffff"),
 }
 
+SHORT = 20  # characters: cells of a table with this many do not break
+
 
 @dataclass(frozen=True)
 class Note:
@@ -106,11 +108,15 @@ class Table:
 
 
 def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
-    """A table as HTML with a caption below it; all texts are escaped."""
-    left = 'style="text-align:left"'
-    head = "".join(f'<th scope="col" {left}>{html.escape(text)}</th>' for text in header)
+    """A table as HTML with a caption below it; all texts are escaped, short ones stay in a line."""
+    head = "".join(f'<th scope="col" {_style(text)}>{html.escape(text)}</th>' for text in header)
     body = "".join(
-        "<tr>" + "".join(f"<td {left}>{html.escape(text)}</td>" for text in row) + "</tr>"
+        "<tr>" + "".join(f"<td {_style(text)}>{html.escape(text)}</td>" for text in row) + "</tr>"
         for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead>{body}</table><p>{html.escape(caption)}</p>"
+
+
+def _style(text: str) -> str:
+    wrap = ";white-space:nowrap" if len(text) <= SHORT else ""
+    return f'style="text-align:left{wrap}"'

@@ -98,7 +98,7 @@ class NetworkMap:
         rest = "" if is_complete else "<p>Chapters without a link are not in this folder.</p>"
         return (
             f'<div style="max-width:820px">{arrow.join(rows)}'
-            f"<p>Chapters about all of it:</p><ul>{whole}</ul>{rest}</div>"
+            f'<p style="margin-top:12px">Chapters about all of it:</p><ul>{whole}</ul>{rest}</div>'
         )
 
     def _card(self, part: str, makes: str) -> str:
@@ -106,7 +106,7 @@ class NetworkMap:
         return (
             '<div style="flex:1;max-width:420px;border:1.5px solid #0072b2;border-radius:6px;'
             f'padding:6px 10px;text-align:center"><b>{html.escape(part)}</b>'
-            f"<div>{html.escape(makes)}</div>{links}</div>"
+            f'<div style="text-wrap:balance">{html.escape(makes)}</div>{links}</div>'
         )
 
     def _link(self, chapter: Chapter) -> str:

@@ -78,7 +78,7 @@ class ShapeTrace(Table):
         maps += [(masks, masks.tensor[0])] if len(masks.tensor) else []
         figure, cells = panel_grid(
             len(maps) + 1,
-            5,
+            4,
             cell=(2.3, 2.6),
             description=f"The image and {len(maps)} stages of the network as maps: "
             "ever coarser features, the bases, the best object's mask.",
