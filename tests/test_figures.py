@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch.nn import functional as F
 
@@ -257,6 +258,16 @@ def test_detections_figure_names_what_it_shows(num):
     assert ("star 50 %" in texts(figure)) == (num > 1)
     assert len(figure.axes[0].patches) == num
     assert f"{num} objects" in figure.get_label()
+
+
+def test_name_of_an_object_in_the_upper_right_corner_lies_inside_the_picture():
+    corner = torch.tensor([[WIDTH - 4.0, 0.0, WIDTH, 9.0]])
+    figure = detections_figure(a_picture(), replace(some_detections(1), boxes=corner), NAMES)
+    FigureCanvasAgg(figure).draw()
+    axes = figure.axes[0]
+    [name] = axes.texts
+    assert name.get_bbox_patch().get_window_extent().y1 <= axes.bbox.y1 + 0.5
+    assert name.get_window_extent().x1 <= axes.bbox.x1 + 0.5
 
 
 def test_masks_are_painted_in_their_boxes_as_they_were_in_the_whole_picture():

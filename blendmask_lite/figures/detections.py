@@ -23,7 +23,7 @@ from blendmask_lite.figures.style import (
     as_pixels,
     color_tensor,
     draw_box,
-    draw_name,
+    draw_box_name,
     draw_picture,
     object_color,
     one_panel,
@@ -111,9 +111,7 @@ def detections_figure(
     for index in reversed(range(len(detections))):
         box, color = detections.boxes[index].tolist(), object_color(index)
         draw_box(ax, box, color=color)
-        has_room = box[1] >= image.shape[-2] / 15  # above the box
-        va = "bottom" if has_room else "top"
-        draw_name(ax, box[0], box[1], captions[index], color=color, va=va)
+        draw_box_name(ax, box, captions[index], color=color)
     return figure
 
 

@@ -23,7 +23,7 @@ from blendmask_lite.figures.style import (
     color_tensor,
     described_figure,
     draw_box,
-    draw_name,
+    draw_box_name,
     draw_outline,
     draw_picture,
     draw_text,
@@ -82,9 +82,7 @@ def instances_figure(
     draw_picture(ax, paint_masks(ground, masks[shown], colors), title=title)
     for index, color in reversed(list(zip(shown, colors, strict=True))):
         is_crowd = index in crowd
-        x, y = boxes[index, :2].tolist()
-        has_room = y >= image.shape[-2] / 15  # above the box
-        draw_name(ax, x, y, names[index], color=color, va="bottom" if has_room else "top")
+        draw_box_name(ax, boxes[index].tolist(), names[index], color=color)
         draw_box(ax, boxes[index].tolist(), color=CROWD if is_crowd else color)
         if is_crowd:
             ax.patches[-1].set(linestyle="--")

@@ -24,6 +24,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.text import Annotation, Text
+from matplotlib.transforms import offset_copy
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -45,6 +46,7 @@ __all__ = [
     "described_figure",
     "draw_base",
     "draw_box",
+    "draw_box_name",
     "draw_map",
     "draw_name",
     "draw_outline",
@@ -341,10 +343,24 @@ def draw_text(
 def draw_name(
     axes: Axes, x: float, y: float, name: str, *, color: str, size: float = 8, **settings: Any
 ) -> None:
-    """A name on a background in its object's colour; `settings` are those of matplotlib's text."""
+    """A name on a background in its object's colour; `settings` are those of matplotlib's text.
+
+    A name above or below the position ("va" is "bottom" or "top") has all of its background there.
+    """
     box = {"facecolor": color, "edgecolor": "none", "pad": 1.5} | settings.pop("bbox", {})
-    settings = {"clip_on": True} | settings
+    shift = {"bottom": box["pad"], "top": -box["pad"]}.get(settings.get("va", ""), 0)
+    place = offset_copy(axes.transData, axes.get_figure(), y=shift, units="points")
+    settings = {"clip_on": True, "transform": place} | settings
     axes.text(x, y, name, color=text_on(color), fontsize=size, bbox=box, **settings)
+
+
+def draw_box_name(axes: Axes, box: Sequence[float], name: str, *, color: str) -> None:
+    """The name of a box in a picture, at its upper side and inside the picture."""
+    width, height = axes.get_xlim()[1], axes.get_ylim()[0]
+    x0, y0, x1, _ = box
+    x, ha = (min(x1, width), "right") if x0 > 0.85 * width else (x0, "left")
+    has_room = y0 >= height / 15  # above the box
+    draw_name(axes, x, y0, name, color=color, ha=ha, va="bottom" if has_room else "top")
 
 
 def finish_plot(axes: Axes, *, x: str = "", y: str = "", title: str = "", ticks: float = 8) -> None:
@@ -408,7 +424,7 @@ def _finish(axes: Axes, title: str, unit: str, title_color: str = INK) -> None:
         axes.set_yticks([])
         return
     axes.tick_params(labelsize=7)
-    axes.locator_params(nbins=4)
+    axes.locator_params(nbins=4, integer=True)
     axes.set_xlabel(f"x, {unit}", fontsize=7, labelpad=1)
     axes.set_ylabel(f"y, {unit}", fontsize=7, labelpad=1)
 

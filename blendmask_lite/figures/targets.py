@@ -21,8 +21,8 @@ from blendmask_lite.figures.style import (
     DescribedFigure,
     color_tensor,
     draw_box,
+    draw_box_name,
     draw_map,
-    draw_name,
     draw_picture,
     finish_plot,
     legend_below,
@@ -185,7 +185,7 @@ def boxes_figure(
     for index, (box, name) in enumerate(zip(boxes.tolist(), names, strict=True)):
         color = object_color(index)
         draw_box(ax, box, color=color, width=2.0)
-        draw_name(ax, box[0], box[1], name, color=color, va="bottom", clip_on=False)
+        draw_box_name(ax, box, name, color=color)
     return figure
 
 
@@ -206,8 +206,9 @@ def sides_figure(
         for name, row in zip(names.values(), ltrb[list(names)], strict=True)
     )
     hull = torch.cat([boxes[list(names)].view(-1, 2), location[None]])
-    left, top = (hull.amin(dim=0) - 20).tolist()
-    right, bottom = (hull.amax(dim=0) + 20).tolist()
+    room = torch.tensor([44.0, 20.0])  # for the numbers, which are wider than high
+    left, top = (hull.amin(dim=0) - room).tolist()
+    right, bottom = (hull.amax(dim=0) + room).tolist()
     figure, axes = panels(
         1,
         len(names),
