@@ -25,6 +25,7 @@ export class Blend {
     this.mask = new Uint8Array(H * W); // of the chosen object by the chosen method
     this.ious = [null, null, null]; // by method, with the true object
     this.network = null; // IoU of the network's own mask
+    this.ownMatch = null; // the true object that the chosen one is
     this.chains = METHODS.map(() => newChain(K, R));
     this.problems = METHODS.map((method) => ({
       method, bases: this.bases, K, H: seen.h, W: seen.w, stride: seen.stride, R, M,
@@ -50,11 +51,12 @@ export class Blend {
     this.limits.logits = limitOf(this.chain.logits);
     this.limits.attentions = limitOf(this.own, ATTENTIONS_SHARE);
     this.network = this.ious[0];
+    this.ownMatch = this.match;
   }
 
   /** @param {import("./state.js").State} state */
   update(state) {
-    const { K, M } = model(this.seen);
+    const { K, M, R } = model(this.seen);
     this.method = METHODS.indexOf(state.method);
     this.box.set(state.box ?? this.ownBox);
     this.attentions.set(this.own);
@@ -75,15 +77,15 @@ export class Blend {
     this.match = this.#truthOf();
     METHODS.forEach((_, i) => {
       this.problems[i].box = this.box;
-      compute(this.problems[i], this.chains[i]);
+      const { probabilities } = compute(this.problems[i], this.chains[i]);
+      this.ious[i] = this.iou(probabilities, R, i === this.method ? this.mask : null);
     });
-    for (let i = METHODS.length - 1; i >= 0; i -= 1) this.#measure(i);
-    this.#measure(this.method, this.mask);
   }
 
-  #measure(i, mask = null) {
-    const { H, W, model: { R, maskThreshold } } = this.seen;
-    paste(this.chains[i].probabilities, R, clipBox(this.box, H, W), H, W, this.pasted);
+  /** IoU of a mask over the box with the true object, or null; its pixels are written to `mask`. */
+  iou(probabilities, R, mask = null) {
+    const { H, W, model: { maskThreshold } } = this.seen;
+    paste(probabilities, R, clipBox(this.box, H, W), H, W, this.pasted);
     const truth = this.match === null ? null : this.truth[this.match].mask;
     let [both, either] = [0, 0];
     for (let at = 0; at < this.pasted.length; at += 1) {
@@ -94,7 +96,7 @@ export class Blend {
         either += isInside | truth[at];
       }
     }
-    this.ious[i] = truth ? both / Math.max(either, 1) : null;
+    return truth ? both / Math.max(either, 1) : null;
   }
 
   /** The true object whose box overlaps the chosen box most, or null. */
@@ -131,7 +133,7 @@ function boxIou(a, b) {
 }
 
 /** The magnitude that a share of the values stays below. */
-function limitOf(values, share = SHARE) {
+export function limitOf(values, share = SHARE) {
   const magnitudes = values.map(Math.abs).sort();
   return magnitudes[Math.floor(share * (magnitudes.length - 1))] || 1;
 }

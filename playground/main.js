@@ -7,6 +7,7 @@ import { Network } from "./model.js";
 import { Contest, Rivals } from "./panels.js";
 import { Part } from "./part.js";
 import { fromCatalogue, fromFile, fromVideo, seenBy, truthAt } from "./picture.js";
+import { Race } from "./race.js";
 import { asPng, copied, saved } from "./share.js";
 import { Stage } from "./stage.js";
 import { decode, encode, History, untouched } from "./state.js";
@@ -34,6 +35,14 @@ const contest = new Contest();
 const rivals = new Rivals(find("rivals"), (method) => {
   state.method = method;
   commit("method");
+});
+const race = new Race(find("race"), {
+  open(isOpen) {
+    if (isOpen === state.race) return;
+    state.race = isOpen;
+    commit("race");
+  },
+  loaded: () => draw(),
 });
 const board = new Board(find("chain"), {
   point,
@@ -244,6 +253,7 @@ function frame() {
   stage.mark(board.pointed);
   board.draw(blend, state, colors);
   rivals.draw(blend, state, colors);
+  race.draw(blend, entryOf(state), state, colors);
   wasTouched = isTouched();
   const isAhead = contest.draw(blend, state, wasTouched);
   if (isAhead && !wasAhead) tour.did("beat");
@@ -448,6 +458,7 @@ globalThis.playground = {
   get state() { return state; },
   get blend() { return blend; },
   get picture() { return picture; },
+  race,
 };
 
 // A narrow page has its columns below each other; a part is laid out closer than the whole page.

@@ -16,6 +16,7 @@ export const GAINS = [-1, 3];
  * @property {string} method @property {string} view  "masks" or a base's number
  * @property {?number[]} cell  column and row of the mask that is pointed at
  * @property {boolean} truth  whether the true outline is shown
+ * @property {boolean} race  whether the networks of chapter 10's race are shown
  * @property {?number} step  of the tour
  */
 
@@ -28,6 +29,7 @@ export function initial(catalogue) {
     method: "blender",
     view: "masks",
     truth: false,
+    race: false,
     step: null,
   };
 }
@@ -55,6 +57,7 @@ export function encode(state) {
   if (state.view !== "masks") parts.push(`v=${state.view}`);
   if (state.cell) parts.push(`c=${state.cell.join(",")}`);
   if (state.truth) parts.push("t=1");
+  if (state.race) parts.push("r=1");
   if (state.step !== null) parts.push(`s=${state.step + 1}`);
   return parts.join("&");
 }
@@ -88,6 +91,7 @@ export function decode(text, catalogue) {
   const cell = numbers("c", 2)?.slice(0, 2).map(Math.floor);
   if (cell && cell.every((place) => place >= 0 && place < R)) state.cell = cell;
   state.truth = given.get("t") === "1";
+  state.race = given.get("r") === "1";
   const step = numbers("s", 1)?.[0];
   if (step >= 1) state.step = Math.floor(step) - 1;
   return state;

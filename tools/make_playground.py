@@ -27,12 +27,17 @@ from PIL import Image
 from torch import Tensor
 
 from blendmask_lite import load_model, shipped_checkpoint
+from blendmask_lite.boxes import scale_boxes
 from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.datasets.shapes import SHAPE_CLASSES, ShapesConfig, draw_scene
 from blendmask_lite.datasets.shapes.hard_cases import draw_hard_case
 from blendmask_lite.datasets.shapes.scene import scene_sample
+from blendmask_lite.images import resize_for_test
 from blendmask_lite.model.blendmask import BlendMask
+from blendmask_lite.research.race import ON_THE_WALL, load_contestant, load_features
+from blendmask_lite.structures import Target
+from blendmask_lite.training.targets import object_locations
 from blendmask_lite.weights.export import export_onnx, smallest_side
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -262,8 +267,10 @@ def exported(name: str, checkpoint: Path, model: BlendMask) -> Path:
 
 
 def write_scenes(folder: Path) -> Iterator[dict[str, Any]]:
-    """Draw the scenes; a PNG, a thumbnail and the true objects of each."""
+    """Draw the scenes; a PNG, a thumbnail, the true objects and the rivals' numbers of each."""
     config = ShapesConfig(size=SCENE_SIZE)
+    features = load_features()
+    rivals = [load_contestant(features, name) for name in ON_THE_WALL]
     for shown in SCENES:
         if shown.case:
             scene = draw_hard_case(shown.case, seed=shown.seed, size=SCENE_SIZE)
@@ -273,8 +280,11 @@ def write_scenes(folder: Path) -> Iterator[dict[str, Any]]:
         picture = as_image(sample.image)
         picture.save(folder / f"{shown.key}.png", optimize=True)
         names = [SHAPE_CLASSES[label] for label in sample.target.labels.tolist()]
-        yield entry("scene", shown.key, shown.title, f"{shown.key}.png", picture, folder)
+        about = entry("scene", shown.key, shown.title, f"{shown.key}.png", picture, folder)
+        yield about | {"rivals": f"pictures/{shown.key}.rivals.json"}
         write_truth(folder, shown.key, sample, names)
+        seen = [as_seen_by(rival, sample) for rival in rivals]
+        (folder / f"{shown.key}.rivals.json").write_text(json.dumps(seen), encoding="utf-8")
 
 
 def write_photos(folder: Path) -> Iterator[dict[str, Any]]:
@@ -326,6 +336,42 @@ def write_truth(folder: Path, key: str, sample: Sample, names: list[str]) -> Non
     height, width = sample.image.shape[-2:]
     truth = {"height": height, "width": width, "objects": objects}
     (folder / f"{key}.json").write_text(json.dumps(truth), encoding="utf-8")
+
+
+@torch.no_grad()
+def as_seen_by(rival: BlendMask, sample: Sample) -> dict[str, Any]:
+    """What a network of chapter 10's race makes of a scene: its bases, and each true object's
+    numbers, from the location that learns the object.
+
+    The three networks have 5 MB in float16; this has a tenth of a megabyte for all of them.
+    """
+    config, settings = rival.config, rival.inference
+    image = resize_for_test(sample.image, settings.test_size, settings.max_size)
+    output = rival([image])
+    boxes = scale_boxes(sample.target.boxes, sample.image.shape[-2:], image.shape[-2:])
+    locations, _ = object_locations(output, Target(boxes, sample.target.labels), config)
+    index = torch.stack([torch.zeros_like(locations), locations], dim=1)
+    is_yolact = config.merger == "weighted_sum"
+    return {
+        "method": config.merger,
+        "width": image.shape[-1],  # of the picture for this network, pixels
+        "stride": rival.bottom.stride,
+        "K": config.num_bases,
+        "M": 1 if is_yolact else config.attention_size,
+        "R": config.mask_size,
+        "H": output.bases.shape[-2],
+        "W": output.bases.shape[-1],
+        "interpolation": config.attention_interpolation,
+        "hasTanh": is_yolact,
+        "hasRelu": is_yolact,
+        "bases": in_half_precision(output.bases),
+        "numbers": in_half_precision(rival.attentions_at(output, index)),
+    }
+
+
+def in_half_precision(values: Tensor) -> str:
+    """The values as float16, little end first, in base64."""
+    return base64.b64encode(values.numpy().astype("<f2").tobytes()).decode()
 
 
 def run_lengths(mask: Tensor) -> list[int]:
