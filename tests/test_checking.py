@@ -313,10 +313,10 @@ def test_classes_of_one_object_and_of_almost_one_name_are_warned_of(tmp_path):
         "category 4: is 'Cat' beside 'cat'",
         "category 6: is ' hot  dog' beside 'hot dog'",
     ]
-    assert [each.split(":")[0] for each in found["category of one object"][1]] == [
-        "category 3",
-        "category 4",
-        "category 6",
+    assert found["category of one object"][1] == [
+        "category 3: cat has one object, in train2.png",
+        "category 4: Cat has one object, in train1.png",
+        "category 6:  hot  dog has one object, in train1.png",
     ]
 
 

@@ -218,7 +218,7 @@ def check_numbers(
         report("no objects", "annotations", "no image has an object")
     if not index.categories:
         report("no categories", "categories", "there is no valid one")
-    _check_categories(numbers["classes"], report)
+    _check_categories(numbers["classes"], index, report)
     for image_id, record in index.images.items():
         entries = index.annotations.get(image_id, [])
         num_objects = sum(not annotation.get("iscrowd", 0) for annotation in entries)
@@ -238,7 +238,15 @@ def check_numbers(
         report("rectangular masks", "annotations", text)
 
 
-def _check_categories(classes: list[dict[str, Any]], report: Report) -> None:
+def _check_categories(classes: list[dict[str, Any]], index: AnnotationFile, report: Report) -> None:
+    shown = {  # of a category of one object: where that is
+        annotation["category_id"]: index.images.get(image_id, {}).get(
+            "file_name", f"image {image_id}"
+        )
+        for image_id, entries in index.annotations.items()
+        for annotation in entries
+        if not annotation.get("iscrowd", 0)
+    }
     names: dict[str, int] = {}
     spellings: dict[str, str] = {}
     for category in classes:
@@ -246,7 +254,8 @@ def _check_categories(classes: list[dict[str, Any]], report: Report) -> None:
         if not category["objects"]:
             report("unused category", entry, f"{category['name']} has no object")
         elif category["objects"] == 1:
-            report("category of one object", entry, f"{category['name']} has one object")
+            text = f"{category['name']} has one object, in {shown[category['id']]}"
+            report("category of one object", entry, text)
         other = names.setdefault(category["name"], category["id"])
         if other != category["id"]:
             text = f"{category['name']} is the name of category {other}, too"

@@ -122,10 +122,12 @@ KINDS: dict[str, Kind] = {
     ),
     # Categories
     "unused category": _warning(
-        "No object shows this class: it cannot be learned and has no AP. Remove it or add objects."
+        "No object of the split shows this class: it is not learned from this split, and has no AP "
+        "on it. Add objects, or divide the images otherwise; if no split has any, remove the class."
     ),
     "category of one object": _warning(
-        "A class is hardly learned from one object, and AP on one is all or nothing. Label more."
+        "A class is hardly learned from one object, and AP on one is all or nothing. Label more, "
+        "or correct its name if it is a slip."
     ),
     "category name twice": _warning("Two classes of one name cannot be told apart in results."),
     "category names alike": _warning(
