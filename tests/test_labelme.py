@@ -406,7 +406,10 @@ def test_the_command_says_what_it_has_done(folder, root, capsys):
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
     assert lines[0].startswith(f"{root}: train, ") and lines[1].startswith(f"{root}: val, ")
-    assert lines[2:] == ["classes: rose", "1 images have no label file and were left out"]
+    assert lines[2:] == [
+        "classes, and their objects: rose (6)",
+        "1 images have no label file and were left out",
+    ]
     assert "6/6 label files" in printed.err and "6/6 images" in printed.err
     assert main(["data", "labelme", str(folder), "-o", str(root), "--val", "2"]) == 1
     assert capsys.readouterr().err == "blendmask-lite data: --val 2: must be between 0 and 1\n"
@@ -481,6 +484,17 @@ def test_damaged_json_is_named(content, folder, root):
     (folder / "a.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.json: is damaged or not JSON"):
         convert_labelme(folder, root)
+
+
+def test_all_damaged_files_are_named_at_once(folder, root):
+    first = write(folder, "a", shape(SQUARE[:2]))
+    write(folder, "b", shape(SQUARE))
+    others = [write(folder, "c", shape(SQUARE), imagePath="d.png"), folder / "e.json"]
+    others[1].write_text("{")
+    with pytest.raises(ValueError, match="with 2 points, expected at least 3; damaged as") as named:
+        convert_labelme(folder, root)
+    assert str(named.value).startswith(f"{first}: shapes[0]: ")
+    assert str(named.value).endswith(f"; damaged as well: {others[0]}, {others[1]}")
 
 
 def test_two_label_files_of_one_image_are_named(folder, root):

@@ -217,7 +217,8 @@ def _run_labelme(options: argparse.Namespace) -> int:
     for split, num_images in found.num_images.items():
         num = found.num_objects[split]
         print(f"{printable(found.root)}: {split}, {num_images} images with {num} objects")
-    print(f"classes: {printable(', '.join(found.class_names))}")
+    counts = ", ".join(f"{name} ({num})" for name, num in found.classes.items())
+    print(f"classes, and their objects: {printable(counts)}")
     if found.num_drafts:
         print(
             f"{found.num_drafts} label files are drafts and were left out; once one is right, "

@@ -12,7 +12,7 @@ import io
 import json
 import math
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
@@ -54,7 +54,7 @@ from blendmask_lite.images import (
     open_image,
 )
 from blendmask_lite.polygons import DRAFT
-from blendmask_lite.terminal import printable
+from blendmask_lite.terminal import listed, printable
 
 __all__ = ["LabelmeFolder", "convert_labelme"]
 
@@ -74,7 +74,8 @@ class LabelmeFolder:
 
     Attributes:
         root: the folder in COCO's layout.
-        class_names: in the order of the labels, which is that of the alphabet.
+        classes: number of objects by class name, in the order of the labels, which is that of the
+            alphabet.
         num_images, num_objects: by split.
         num_drafts: label files whose flag "draft" is set; they are left out.
         num_unlabelled: images of the folder that no label file names, left out, too.
@@ -82,7 +83,7 @@ class LabelmeFolder:
     """
 
     root: Path
-    class_names: tuple[str, ...]
+    classes: dict[str, int]
     num_images: dict[str, int]
     num_objects: dict[str, int]
     num_drafts: int
@@ -137,8 +138,8 @@ def convert_labelme(
 
     Raises:
         ValueError: a label file or its image is damaged or missing, or a shape is none; the
-            message names file and shape. There is no label file or no shape. A share or a seed is
-            out of range.
+            message names file and shape, and further such files. There is no label file or no
+            shape. A share or a seed is out of range.
         OSError: the root cannot be written into, or has files of the same names from elsewhere.
     """
     folder, root = Path(folder), Path(root)
@@ -157,7 +158,8 @@ def convert_labelme(
     _require_same_split(root, val_share, seed)
     report = progress or (lambda what: lambda done, total: None)
     labelled, drafts, num_other = _read_all(folder, report("label files"))
-    names = sorted({label for each in labelled for label, _ in each.objects})
+    counts = Counter(label for each in labelled for label, _ in each.objects)
+    names = sorted(counts)
     if not names:
         aside = ", drafts aside" if drafts else ""
         raise ValueError(f"{printable(folder)}: no label file with a shape{aside}")
@@ -174,7 +176,7 @@ def convert_labelme(
     _write(root, splits, contents, report("images"))
     return LabelmeFolder(
         root=root,
-        class_names=tuple(names),
+        classes={name: counts[name] for name in names},
         num_images={split: len(content["images"]) for split, content in contents.items()},
         num_objects={split: len(content["annotations"]) for split, content in contents.items()},
         num_drafts=len(drafts),
@@ -192,20 +194,28 @@ def _read_all(
     """The label files of a folder, in the order of their names, without drafts.
 
     Also the images of the drafts, and the number of JSON files of other programs.
+
+    Raises:
+        ValueError: files are damaged; says what is wrong with the first, and names the others.
     """
     paths = [path for path in _files(folder) if path.suffix.lower() == ".json"]
     found: list[_Labelled] = []
     drafts: list[Path | None] = []
+    damaged: dict[Path, ValueError] = {}
     owners: dict[str, Path] = {}  # of images, by file and by name
     for done, path in enumerate(paths, start=1):
-        content = _read(path)
         report(done, len(paths))
-        if content is None:
+        try:
+            content = _read(path)
+            if content is None:
+                continue
+            if _is_draft(content):
+                drafts.append(_picture(path, content))
+                continue
+            labelled = _labelled(path, content, folder)
+        except ValueError as error:
+            damaged[path] = error
             continue
-        if _is_draft(content):
-            drafts.append(_picture(path, content))
-            continue
-        labelled = _labelled(path, content, folder)
         found.append(labelled)
         files = [] if labelled.picture is None else [os.path.realpath(labelled.picture)]
         for key in (labelled.name, *files):
@@ -213,6 +223,10 @@ def _read_all(
                 both = f"{printable(owners[key])} and {printable(path)}"
                 raise ValueError(f"{both}: name the same image, {printable(key)}")
             owners[key] = path
+    if damaged:
+        first, *others = damaged
+        names = listed([printable(path) for path in others])
+        raise ValueError(f"{damaged[first]}" + (f"; damaged as well: {names}" if others else ""))
     return found, drafts, len(paths) - len(found) - len(drafts)
 
 
