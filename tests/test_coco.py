@@ -375,7 +375,10 @@ def test_the_split_must_be_named_where_there_are_several(tmp_path):
 def test_a_folder_that_is_none_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no such folder"):
         CocoDataset(tmp_path / "nothing")
-    with pytest.raises(ValueError, match="not a COCO folder"):
+    with pytest.raises(ValueError, match=r"not a COCO folder.*\.json$"):
+        CocoDataset(tmp_path)
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(ValueError, match="labelme's files become one by `data labelme`"):
         CocoDataset(tmp_path)
 
 
@@ -552,5 +555,7 @@ def test_an_unknown_class_is_refused_with_the_names_that_are_close(tmp_path):
     write_folder(tmp_path, [annotation(1)])
     with pytest.raises(ValueError, match=r"classes: there is no 'cats'; close to it are cat"):
         CocoDataset(tmp_path, classes=("cup", "cats"))
+    with pytest.raises(ValueError, match=r"classes: there is no 'zebra'; there are .*cat"):
+        CocoDataset(tmp_path, classes=("zebra",))
     with pytest.raises(ValueError, match="classes: must name at least one"):
         CocoDataset(tmp_path, classes=())

@@ -422,15 +422,18 @@ def test_durations_read_like_a_clock():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_remembered_and_the_old_handlers_come_back(number):
     before = signal.getsignal(number)
-    with StopRequest() as stop:
+    said = []
+    with StopRequest(said.append) as stop:
         assert not stop()
         os.kill(os.getpid(), number)
         assert stop() and stop.signal == number
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert said == ["finishes this step and saves; Ctrl-C again stops at once, unsaved"]
     assert signal.getsignal(number) is before
 
 
 def test_a_second_ctrl_c_interrupts_at_once():
-    with pytest.raises(KeyboardInterrupt), StopRequest():
+    with pytest.raises(KeyboardInterrupt), StopRequest(print):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 

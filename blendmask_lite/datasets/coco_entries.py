@@ -19,7 +19,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from blendmask_lite.images import MAX_PIXELS
-from blendmask_lite.terminal import BREAKING, printable
+from blendmask_lite.terminal import BREAKING, listed, printable
 
 __all__ = [
     "TEXT",
@@ -67,12 +67,14 @@ class AnnotationFile:
         Raises:
             ValueError: there is no such category, or no name is given.
         """
-        known = set(self.categories.values())
+        known = list(self.categories.values())
         for name in names:
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=3)
-                hint = f"; close to it are {', '.join(close)}" if close else ""
-                raise ValueError(f"classes: there is no {name!r}{hint}")
+                found = (
+                    f"close to it are {', '.join(close)}" if close else f"there are {listed(known)}"
+                )
+                raise ValueError(f"classes: there is no {name!r}; {found}")
         if not names:
             raise ValueError("classes: must name at least one")
         categories = {number: name for number, name in self.categories.items() if name in names}

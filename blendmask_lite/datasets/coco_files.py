@@ -40,7 +40,8 @@ def find_split(root: Path, split: str | None, prefix: str = PREFIX) -> tuple[str
     names = list_splits(root, prefix)
     shown = ", ".join(map(printable, names))
     if not names:
-        raise ValueError(f"{root}: not a COCO folder, there is no annotations/{prefix}*.json")
+        hint = "; labelme's files become one by `data labelme`" if any(root.glob("*.json")) else ""
+        raise ValueError(f"{root}: not a COCO folder, there is no annotations/{prefix}*.json{hint}")
     if split is None and len(names) > 1:
         raise ValueError(f"{root}: has several splits, choose one of {shown}")
     chosen = names[0] if split is None else split

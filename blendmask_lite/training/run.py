@@ -223,7 +223,7 @@ def _loop(
         pin_memory=ranks.device.type == "cuda",
     )
     try:
-        with StopRequest() as stop:
+        with StopRequest(line.note if ranks.is_first else lambda text: None) as stop:
             for observer in observers:
                 observer.on_start(state)
             if ranks.any(best is not None and best.lacks(state.iteration)):
@@ -342,9 +342,13 @@ class StopRequest:
     """Inside the `with` block, the first signal is only remembered; a second Ctrl-C interrupts.
 
     Signals reach the main thread only; elsewhere entering the block raises ValueError.
+
+    Args:
+        say: is told at once what the signal leads to, since a step can take long.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
         self.signal: signal.Signals | None = None
         self._previous: dict[signal.Signals, Any] = {}
 
@@ -365,4 +369,7 @@ class StopRequest:
         del frame
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if self.signal is None:
+            with contextlib.suppress(RuntimeError):  # it came while a line was being written
+                self.say("finishes this step and saves; Ctrl-C again stops at once, unsaved")
         self.signal = signal.Signals(number)
