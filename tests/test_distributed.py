@@ -25,26 +25,19 @@ from blendmask_lite.weights.checkpoint import read_checkpoint
 SCRIPT = Path(__file__).with_name("together.py")
 
 
-def launch(folder, **variables):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
-    command = [sys.executable, str(SCRIPT), str(folder)]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """What one process and what two processes wrote, and what the two said."""
+    """What one process and what two processes wrote, and what they said."""
     path = tmp_path_factory.mktemp("together")
     with socket.socket() as chosen:
         chosen.bind(("127.0.0.1", 0))
         port = str(chosen.getsockname()[1])
-    alone = launch(path)
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    two = [launch(path, RANK=str(rank), **address) for rank in range(2)]
-    for number, process in enumerate([*two, alone]):
-        said = process.communicate(timeout=240)[1]
-        assert process.returncode == 0, said
-        (path / f"said_{number}.txt").write_text(said)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), str(path), port], env=environment, timeout=240
+    )
+    said = {each.name: each.read_text() for each in path.glob("said_*.txt")}
+    assert done.returncode == 0, said
     return path
 
 

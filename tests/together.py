@@ -1,16 +1,17 @@
-"""Trains tiny models alone or as one of two processes, and writes what came out into a folder.
+"""Trains tiny models in one process and in two, and writes what came out into a folder.
 
-    python together.py FOLDER
-    torchrun --nproc-per-node 2 together.py FOLDER
+    python together.py FOLDER PORT
 
 WAY.pt has losses and weights after ten steps in float64, for several ways to take the batches. The
 norms are GroupNorm and frozen ones, whose results do not depend on who else is in the batch. Two
-processes write happened_RANK.json, too: how whole runs ended for each of them.
+processes write happened_RANK.json, too: how whole runs ended for each of them. What a process says
+is in said_RANK.txt. All are forked after the imports, which take longer than what they do.
 """
 
 import contextlib
 import json
 import math
+import multiprocessing
 import os
 import random
 import signal
@@ -213,14 +214,31 @@ SCENARIOS = {
 }
 
 
-if __name__ == "__main__":
+def train_all(folder, said, variables):
+    """What one process does; torchrun would give it its variables."""
+    os.environ.update(variables)
+    os.dup2(os.open(Path(folder) / said, os.O_WRONLY | os.O_CREAT), 2)
     torch.set_num_threads(1)
     whole = (1, lambda step, size: step)
     in_parts = (2, lambda step, size: step)
     with join_ranks(torch.device("cpu")) as ranks:
         if ranks.size > 1:
-            run_scenarios(sys.argv[1], ranks)
+            run_scenarios(folder, ranks)
             ways = {"shared": whole, "shared in parts": in_parts, "own": (1, OwnCounts)}
-            compare_ways(sys.argv[1], ways, ranks)
+            compare_ways(folder, ways, ranks)
         else:
-            compare_ways(sys.argv[1], {"whole": whole, "parts": in_parts}, ranks)
+            compare_ways(folder, {"whole": whole, "parts": in_parts}, ranks)
+
+
+if __name__ == "__main__":
+    folder, port = sys.argv[1:]
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    variables = {f"said_{rank}.txt": {**address, "RANK": str(rank)} for rank in range(2)}
+    variables["said_alone.txt"] = {}
+    fork = multiprocessing.get_context("fork")
+    processes = [fork.Process(target=train_all, args=(folder, *each)) for each in variables.items()]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    sys.exit(any(process.exitcode for process in processes))
