@@ -27,6 +27,7 @@ WRONG = [(e.id, wrong) for e in EXERCISES.values() for wrong in e.wrong_answers]
 def fresh_student(tmp_path, monkeypatch):
     """No test sees another's answers, nor the progress file of whoever runs the tests."""
     monkeypatch.setenv("BLENDMASK_PROGRESS", str(tmp_path / "progress.json"))
+    monkeypatch.chdir(tmp_path)  # away from the notebooks
     monkeypatch.setattr(checking, "_hints_given", {})
     student.forget_students()
     yield

@@ -25,6 +25,7 @@ EXERCISES = {exercise.id: exercise for exercise in all_exercises()}
 def own_progress(tmp_path, monkeypatch):
     """No test sees the progress file of whoever runs the tests."""
     monkeypatch.setenv("BLENDMASK_PROGRESS", str(tmp_path / "progress.json"))
+    monkeypatch.chdir(tmp_path)  # away from the notebooks
     monkeypatch.setattr(checking, "_hints_given", {})
 
 

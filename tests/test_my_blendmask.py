@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import inspect
 import json
 import multiprocessing
 import os
@@ -19,7 +20,7 @@ import pytest
 import torch
 
 from blendmask_lite import course, load_model
-from blendmask_lite.course import student
+from blendmask_lite.course import own_model, student
 from blendmask_lite.course.answers import (
     Answer,
     answers_lock,
@@ -309,10 +310,66 @@ def test_file_grows_with_every_green_check(capsys):
     assert "return (crops * scores).sum(1)" in my_path().read_text()
 
 
-def test_file_stands_beside_the_notebooks(tmp_path):
-    assert my_path() == tmp_path / "home" / "my_blendmask.py"
+@pytest.mark.parametrize("here", ["clone/notebooks", "clone", "clone/runs/one"])
+def test_file_lies_beside_the_notebooks_from_wherever_in_the_clone_they_run(
+    here, tmp_path, monkeypatch, capsys
+):
+    for folder in (tmp_path / "clone" / "notebooks", tmp_path / here):
+        folder.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "clone" / "notebooks" / "09_blender.ipynb").write_text("{}")
+    monkeypatch.chdir(tmp_path / here)
+    run_cell(START + BLEND)
+    course.check("09.3")
+    file = tmp_path / "clone" / "notebooks" / "my_blendmask.py"
+    assert my_path() == file and "def blend(" in file.read_text()
+    said = capsys.readouterr().out
+    assert f"now in {file.name if here == 'clone/notebooks' else file}: 1 of" in said
+    assert my_blendmask().__dict__["blend"].function.__code__.co_filename == str(file)
+    assert not (tmp_path / "home" / "my_blendmask.py").exists()
+
+
+@pytest.mark.parametrize("why", ["no notebooks", "a folder that cannot be written to"])
+def test_file_lies_beside_the_answers_if_it_cannot_lie_beside_the_notebooks(
+    why, tmp_path, monkeypatch, capsys
+):
+    def refuse(folder):
+        raise PermissionError(folder)
+
+    if why != "no notebooks":
+        (tmp_path / "09_blender.ipynb").write_text("{}")
+        monkeypatch.setattr(own_model, "require_folder", refuse)
+    run_cell(START + BLEND)
+    course.check("09.3")
+    file = tmp_path / "home" / "my_blendmask.py"
+    assert my_path() == file and "def blend(" in file.read_text()
+    assert f"now in {file}: 1 of {len(PARTS)} parts are yours" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("is_edited", [False, True])
+def test_file_of_the_other_place_does_not_stay_behind_and_changes_in_it_are_kept(
+    is_edited, tmp_path, capsys
+):
+    run_cell(START + BLEND)
+    course.check("09.3")
+    old = my_path()
+    if is_edited:
+        old.write_text(f"{old.read_text()}MINE = 1\n")
     (tmp_path / "09_blender.ipynb").write_text("{}")
-    assert my_path() == tmp_path / "my_blendmask.py"
+    assert my_blendmask().blend(torch.ones(1, 2, 1, 1), torch.ones(1, 2, 1, 1)).item() == 2
+    assert my_path() == tmp_path / "my_blendmask.py" != old
+    assert my_path().exists() and not old.exists()
+    aside = tmp_path / "my_blendmask_edited_1.py"
+    assert aside.exists() == is_edited
+    assert not is_edited or aside.read_text().endswith("MINE = 1\n")
+    assert ("kept in my_blendmask_edited_1.py" in capsys.readouterr().out) == is_edited
+
+
+def test_model_without_progress_leaves_no_file_and_has_its_source(monkeypatch, tmp_path):
+    monkeypatch.setenv("BLENDMASK_PROGRESS", "off")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    module = my_blendmask()
+    assert list(tmp_path.iterdir()) == []
+    assert "def detect(" in inspect.getsource(module.MyBlendMask.detect)
 
 
 def test_file_changed_by_hand_is_moved_aside_and_used_until_then(capsys):

@@ -180,8 +180,13 @@ def test_two_notebooks_at_once_keep_the_progress_of_both(tmp_path, monkeypatch):
         first, *others = (cell for cell in own_cells(each) if cell.cell_type == "code")
         each.cells = [first, *(cell for cell in others if is_of_an_exercise(cell.source))]
 
+    folder = {"metadata": {"path": str(tmp_path)}}
+
     async def run_both():
-        clients = [NotebookClient(each, timeout=300, kernel_name="python3") for each in pair]
+        clients = [
+            NotebookClient(each, timeout=300, kernel_name="python3", resources=folder)
+            for each in pair
+        ]
         await asyncio.gather(*(client.async_execute() for client in clients))
 
     asyncio.run(run_both())

@@ -1,20 +1,21 @@
 """`my_blendmask.py`: the student's green answers, joined into one model that can be trained.
 
 The file is made of the kept answers in the order of the chapters, of the few lines that join them
-(`glue.py`), and of the package's pieces where an exercise is not solved yet. It stands beside the
-notebooks, and is written anew after every green check; what a student has changed in it is moved
-aside, never overwritten.
+(`glue.py`), and of the package's pieces where an exercise is not solved yet. It lies beside the
+notebooks or, if these are not around the working directory or their folder cannot be written to,
+beside the kept answers. It is written again after every green check; what a student has changed in
+it is moved aside, never overwritten.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
-import importlib.util
 import itertools
 import linecache
+import shutil
 import sys
-import tempfile
 import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -38,7 +39,7 @@ from blendmask_lite.course.display import Note, Table, show
 from blendmask_lite.course.exercises import find_exercise
 from blendmask_lite.course.modules import new_name
 from blendmask_lite.course.student import StudentFunction
-from blendmask_lite.files import write_atomically
+from blendmask_lite.files import require_folder, write_atomically
 from blendmask_lite.model.blendmask import BlendMask
 
 __all__ = [
@@ -287,12 +288,20 @@ def _without_steps(source: str) -> str:
 
 
 def my_path() -> Path | None:
-    """Where the file is: beside the notebooks, or else beside the progress; None without it."""
+    """Where the file is: beside the notebooks, or else beside the answers; None if none are kept.
+
+    The notebooks are in the working directory, or in the folder `notebooks` of it or of one above.
+    """
     answers = answers_path()
     if answers is None:
         return None
     here = Path.cwd()
-    return (here if any(here.glob("[0-9][0-9]_*.ipynb")) else answers.parent) / FILE
+    for folder in (here, *(each / "notebooks" for each in (here, *here.parents))):
+        if any(folder.glob("[0-9][0-9]_*.ipynb")):
+            with contextlib.suppress(OSError):
+                require_folder(folder)
+                return folder / FILE
+    return answers.with_name(FILE)
 
 
 def keep_and_compose(exercise_id: str, function: Callable[..., Any]) -> tuple[str, ...]:
@@ -314,22 +323,27 @@ def keep_and_compose(exercise_id: str, function: Callable[..., Any]) -> tuple[st
         why = f"nobody knows where {answer.problem} comes from: define it in the same cell"
         return (*lines, f"{path.name} still has the package's {function.__name__}: {why}")
     num = sum(each in answers and not answers[each].problem for each in PARTS)
-    return (*lines, f"now in {path.name}: {num} of {len(PARTS)} parts are yours")
+    place = path.name if path.parent == Path.cwd() else path
+    return (*lines, f"now in {place}: {num} of {len(PARTS)} parts are yours")
 
 
 def _write(path: Path, text: str) -> tuple[str, ...]:
-    """Write the file unless it is the same; a file that was changed by hand is moved aside."""
+    """Write the file; what was changed by hand, also in the other place, is moved aside."""
     lines: tuple[str, ...] = ()
-    if path.exists():
-        old = path.read_text(encoding="utf-8", errors="replace")
-        if old == text:
-            return ()
-        if not _is_untouched(old):
+    answers = answers_path()
+    assert answers is not None
+    for old in {path, answers.with_name(FILE)}:
+        if not old.exists():
+            continue
+        if not _is_untouched(old.read_text(encoding="utf-8", errors="replace")):
             numbered = (path.with_stem(f"{path.stem}_edited_{i}") for i in itertools.count(1))
             aside = next(each for each in numbered if not each.exists())
-            path.replace(aside)
-            lines = (f"{path.name} had changes of yours: they are kept in {aside.name}",)
-    write_atomically(path, text.encode())
+            shutil.move(old, aside)
+            lines += (f"{old.name} had changes of yours: they are kept in {aside.name}",)
+        elif old != path:
+            old.unlink()
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, text.encode())
     return lines
 
 
@@ -342,18 +356,19 @@ def my_blendmask() -> ModuleType:
     path, text = my_path(), compose(load_answers())
     try:
         if path is None:
-            return load_file(_temporary(text))
+            return _load(text, FILE)
         is_edited = path.exists() and not _is_untouched(path.read_text(encoding="utf-8"))
         if is_edited:
             show(Note("info", f"{path.name} has changes of yours: it is used as it is"))
         else:
             with answers_lock():
-                _write(path, text)
+                for line in _write(path, text):
+                    show(Note("info", line))
         return load_file(path)
     except Exception as error:  # whatever the student's code raises when it is imported
         stay = f"All {len(PARTS)} parts are the package's until it is mended; nothing is lost."
         show(Note("red", f"{FILE} cannot be used", (_what_failed(error, path), stay)))
-        return load_file(_temporary(compose({})))
+        return _load(compose({}), FILE)
 
 
 def _what_failed(error: Exception, path: Path | None) -> str:
@@ -365,21 +380,17 @@ def _what_failed(error: Exception, path: Path | None) -> str:
     return f"{where}: {type(error).__name__}: {getattr(error, 'msg', error)}"
 
 
-def _temporary(text: str) -> Path:
-    path = Path(tempfile.mkdtemp()) / FILE
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
 def load_file(path: Path) -> ModuleType:
     """A file as a module whose parts are guarded: one that raises is replaced by the package's."""
-    linecache.checkcache(str(path))
-    spec = importlib.util.spec_from_file_location("my_blendmask", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    return _load(path.read_text(encoding="utf-8"), str(path))
+
+
+def _load(text: str, file: str) -> ModuleType:
+    """The same of a text, whose lines `inspect` finds although there may be no such file."""
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    module = ModuleType("my_blendmask")
     sys.modules["my_blendmask"] = module  # a dataclass looks its module up
-    # Compiled here, not by the loader: its cache would take a file of the same second for the old.
-    exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), vars(module))
+    exec(compile(text, file, "exec"), vars(module))
     for each in PARTS:
         exercise = find_exercise(each)
         part = getattr(module, exercise.name, exercise.solution)
