@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pretended_gpu import OnGPU, pretended_gpu, to_gpu
 
 from blendmask_lite import course, load_model
 from blendmask_lite.course import own_model, student
@@ -39,6 +40,7 @@ from blendmask_lite.course.own_model import (
     my_model,
     my_parts,
     my_path,
+    own_name,
     package_model,
 )
 from blendmask_lite.datasets.shapes import ShapesDataset
@@ -593,6 +595,26 @@ def test_model_of_all_solutions_has_the_package_s_losses_gradients_and_detection
 ):
     assert sum(map(len, expected[2])) > 20
     require_equal(module_of(compose(solutions), tmp_path), nano, pictures, expected)
+
+
+def test_model_on_a_gpu_has_the_same_losses_gradients_and_detections_there(
+    solutions, pictures, expected, tmp_path
+):
+    losses, slopes, detections = expected
+    mine = my_model(load_model(shipped_checkpoint()), module_of(compose(solutions), tmp_path))
+    with pretended_gpu():
+        to_gpu(mine)
+        for found, wanted in zip(mine.eval().detect(pictures[0]), detections, strict=True):
+            assert isinstance(found.boxes, OnGPU)
+            assert torch.allclose(found.boxes.cpu(), wanted.boxes, atol=1e-3)
+            assert (found.masks.cpu() != wanted.masks).float().mean() < 1e-4
+        own = mine.train()(*pictures)
+        for name, value in losses.items():
+            assert torch.allclose(own[name].cpu(), value, rtol=1e-4), name
+        there = gradients(mine, own)
+        for name, slope in slopes.items():
+            difference = (there[own_name(name)].cpu() - slope).norm()
+            assert difference <= 3e-3 * slope.norm() + 1e-7, name
 
 
 def test_batch_without_objects_has_the_package_s_losses(solutions, nano, pictures, tmp_path):

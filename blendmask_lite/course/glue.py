@@ -98,7 +98,8 @@ class MyBlendMask(nn.Module):
         """From RGB images (3, H, W), bytes or floats in [0, 1], to predictions everywhere."""
         mean = torch.tensor(self.config.pixel_mean)[:, None, None]
         std = torch.tensor(self.config.pixel_std)[:, None, None]
-        scaled = [image if image.dtype == torch.uint8 else image * 255 for image in images]
+        here = [image.to(mean.device) for image in images]
+        scaled = [image if image.dtype == torch.uint8 else image * 255 for image in here]
         batch = pad_batch(self.config.size_divisor, *((image - mean) / std for image in scaled))
         maps = self.fpn(self.backbone(batch.contiguous(memory_format=torch.channels_last)))
         levels = [maps[name] for name in self.config.levels]
@@ -117,7 +118,12 @@ class MyBlendMask(nn.Module):
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
         """The losses of a batch by name."""
-        found = self.predict(images)
+        device = self.top_layer.weight.device
+        with device:  # whatever a part makes, such as zeros, is made where the weights are
+            return self.losses(self.predict(images), [target.to(device) for target in targets])
+
+    def losses(self, found: Predictions, targets: Sequence[Target]) -> dict[str, Tensor]:
+        """The losses of a batch from what was predicted."""
         strides = torch.tensor(self.config.level_strides, dtype=torch.float32)[found.level]
         # Which location learns which object
         ranges = torch.tensor(self.config.size_ranges)[found.level]
@@ -174,30 +180,33 @@ class MyBlendMask(nn.Module):
     @torch.no_grad()
     def detect(self, images: Sequence[Tensor]) -> list[Detections]:
         """The objects of every image, best first; the model has to be in evaluation mode."""
-        found, settings = self.predict(images), self.inference
-        results = []
-        for place, image in enumerate(images):
-            boxes, scores, labels, location = find_boxes(
-                found.locations,
-                found.ltrb[place],
-                found.class_logits[place],
-                found.centerness_logits[place],
-                settings.score_threshold,
-                settings.nms_iou,
-                settings.max_detections,
-            )
-            index = torch.stack([torch.full_like(location, place), location], dim=1)
-            logits = self.masks(found, index, boxes, index[:, 0], torch.arange(len(boxes)))
-            size = (image.shape[1], image.shape[2])
-            placed = place_detections(
-                Proposals(boxes, scores, labels, location),
-                logits,
-                size,
-                size,
-                mask_threshold=settings.mask_threshold,
-            )
-            results.append(replace(placed.pasted(), image=image, class_names=self.class_names))
-        return results
+        with self.top_layer.weight.device:
+            found = self.predict(images)
+            return [self.find(found, place, image) for place, image in enumerate(images)]
+
+    def find(self, found: Predictions, place: int, image: Tensor) -> Detections:
+        """The objects of one image of a batch."""
+        settings = self.inference
+        boxes, scores, labels, location = find_boxes(
+            found.locations,
+            found.ltrb[place],
+            found.class_logits[place],
+            found.centerness_logits[place],
+            settings.score_threshold,
+            settings.nms_iou,
+            settings.max_detections,
+        )
+        index = torch.stack([torch.full_like(location, place), location], dim=1)
+        logits = self.masks(found, index, boxes, index[:, 0], torch.arange(len(boxes)))
+        size = (image.shape[1], image.shape[2])
+        placed = place_detections(
+            Proposals(boxes, scores, labels, location),
+            logits,
+            size,
+            size,
+            mask_threshold=settings.mask_threshold,
+        )
+        return replace(placed.pasted(), image=image, class_names=self.class_names)
 
 
 def mask_targets(target: Target, size: int) -> Tensor:
