@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 from torchvision.ops import box_iou
 
 from blendmask_lite import BlendMask, load_model
-from blendmask_lite.cli.options import SHAPES, VALIDATION_SEED, open_dataset
+from blendmask_lite.cli.options import SHAPES, open_dataset
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.evaluation.instances import InstanceEvaluator
 from blendmask_lite.files import shipped_checkpoint
 from blendmask_lite.images import resize_for_test
 from blendmask_lite.model.blendmask import place_detections
 from blendmask_lite.model.fcos import Proposals
+from blendmask_lite.training.schedule import HELD_OUT_SEED
 
 __all__ = ["main"]
 
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
         options.data,
         split=options.split,
         num_images=options.images,
-        seed=VALIDATION_SEED,
+        seed=HELD_OUT_SEED,
         size=model.inference.test_size,
         is_one_class=options.one_class,
     )

@@ -24,7 +24,7 @@ from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.files import RACE_FILES, write_atomically
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.research.ablations.run import HELD_OUT_SEED, score_true_boxes
+from blendmask_lite.research.ablations.run import score_true_boxes
 from blendmask_lite.research.race import (
     CONTESTANTS,
     ON_THE_WALL,
@@ -37,7 +37,7 @@ from blendmask_lite.research.race import (
 )
 from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model
-from blendmask_lite.training.schedule import TRAIN_PRESETS, rescale
+from blendmask_lite.training.schedule import HELD_OUT_SEED, TRAIN_PRESETS, rescale
 
 ITERATIONS = 6000  # of the features' training
 LENGTHS = (100, 500)  # steps of the race

@@ -15,13 +15,12 @@ from pathlib import Path
 import torch
 
 from blendmask_lite import load_model
-from blendmask_lite.cli.options import VALIDATION_SEED
 from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.files import write_atomically
 from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model
-from blendmask_lite.training.schedule import TRAIN_PRESETS, rescale
+from blendmask_lite.training.schedule import HELD_OUT_SEED, NUM_SHAPES, TRAIN_PRESETS, rescale
 from blendmask_lite.weights.adelaidet import released_name
 from blendmask_lite.weights.zoo import STAND_IN_CONFIG, stand_in_weights
 
@@ -40,10 +39,10 @@ def main() -> int:
     )
     recipe = Recipe(model=STAND_IN_CONFIG, inference=PRESET_INFERENCE["nano"], train=train)
     is_finished = train_model(
-        ShapesDataset(20_000, seed=0),
+        ShapesDataset(NUM_SHAPES, seed=0),
         RUN,
         recipe,
-        validation=ShapesDataset(200, seed=VALIDATION_SEED),
+        validation=ShapesDataset(200, seed=HELD_OUT_SEED),
         is_resumed=True,
     )
     if not is_finished:

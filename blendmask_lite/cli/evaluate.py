@@ -13,7 +13,6 @@ from blendmask_lite.cli.options import (
     LEAST_SIDE,
     LVIS,
     SHAPES,
-    VALIDATION_SEED,
     add_class_options,
     add_device_options,
     apply_threads,
@@ -52,6 +51,7 @@ from blendmask_lite.files import (
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.terminal import counter, printable
 from blendmask_lite.training.distributed import Ranks, join_ranks, one_voice
+from blendmask_lite.training.schedule import HELD_OUT_SEED
 from blendmask_lite.weights.checkpoint import load_model
 
 __all__ = ["EPILOG", "add_options", "run"]
@@ -204,7 +204,7 @@ def _open(options: argparse.Namespace, model: BlendMask) -> InstanceDataset:
         dataset = open_dataset(
             options.root,
             split=split,
-            seed=VALIDATION_SEED,
+            seed=HELD_OUT_SEED,
             size=model.inference.test_size,
             has_stuff=options.panoptic and bool(model.stuff_names),
             classes=options.classes,

@@ -86,7 +86,6 @@ def _not_empty(text: str) -> str:
 SHAPES = "shapes"  # instead of a folder: generated images
 LVIS = "lvis_"  # prefix of LVIS's annotation files, and so of its splits
 LEAST_SIDE, LARGEST_SIDE = 16, 8192  # of a training's --size, pixels
-VALIDATION_SEED = 1_000_000  # added to the seed, for images that no training has seen
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:

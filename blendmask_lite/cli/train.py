@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from blendmask_lite.cli.options import (
     SHAPES,
-    VALIDATION_SEED,
     apply_threads,
     find_device,
     num_cores,
@@ -30,6 +29,8 @@ from blendmask_lite.files import find_checkpoint, read_text, require_apart
 from blendmask_lite.terminal import first_line
 from blendmask_lite.training.run_folder import RunFolder
 from blendmask_lite.training.schedule import (
+    HELD_OUT_SEED,
+    NUM_SHAPES,
     PRESET_SCHEDULES,
     SCHEDULES,
     WARMUP_FACTORS,
@@ -43,8 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EPILOG", "add_options", "run"]
 
-TRAIN_SHAPES = 20_000  # generated images in one pass
-VALIDATION_SHAPES = 200
+VALIDATION_SHAPES = 200  # generated images
 # Options that are given again at every start.
 NOT_STORED = ("run", "command", "command_line", "out", "resume", "debug")
 # Options that must stay the same in a run: its start, data and files. The training itself compares
@@ -102,7 +102,7 @@ def _train(options: argparse.Namespace, ranks: Ranks) -> int:
         dataset = open_dataset(
             options.root,
             split=options.split,
-            num_images=TRAIN_SHAPES,
+            num_images=NUM_SHAPES,
             seed=config.seed,
             size=max(config.train_sizes),
             has_stuff=architecture.num_stuff_classes > 0,
@@ -320,7 +320,7 @@ def _open_validation(options: argparse.Namespace, config: TrainConfig) -> Instan
         options.root,
         split=options.validation,
         num_images=VALIDATION_SHAPES,
-        seed=config.seed + VALIDATION_SEED,
+        seed=config.seed + HELD_OUT_SEED,
         size=make_inference_config(options, config).test_size,
         classes=options.classes,
         is_one_class=options.one_class,

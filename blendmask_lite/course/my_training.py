@@ -8,7 +8,6 @@ tensors belong to a model of the package, too, which shows what the student's ha
 from __future__ import annotations
 
 import asyncio
-import math
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -33,7 +32,7 @@ from blendmask_lite.structures import Target
 from blendmask_lite.training.criterion import TrainingStep
 from blendmask_lite.training.data import batches_from
 from blendmask_lite.training.distributed import ALONE
-from blendmask_lite.training.engine import StepRecord, seed_step, train
+from blendmask_lite.training.engine import StepRecord, not_finite, seed_step, train
 from blendmask_lite.training.observers import Observer, RunTables, Watching, make_watchers
 from blendmask_lite.training.resume import (
     Recipe,
@@ -45,14 +44,19 @@ from blendmask_lite.training.resume import (
 )
 from blendmask_lite.training.run import train_transform
 from blendmask_lite.training.run_folder import RunFolder
-from blendmask_lite.training.schedule import SCHEDULES, TrainConfig, learning_rate_at, rescale
+from blendmask_lite.training.schedule import (
+    HELD_OUT_SEED,
+    NUM_SHAPES,
+    SCHEDULES,
+    TrainConfig,
+    learning_rate_at,
+    rescale,
+)
 from blendmask_lite.training.session import RunSession
 from blendmask_lite.weights.checkpoint import write_checkpoint
 
 __all__ = ["MyTraining", "package_losses", "recipe_of", "train_my_model"]
 
-NUM_SHAPES = 20_000  # generated images to draw from, as many as `blendmask-lite train shapes` has
-HELD_OUT_SEED = 1_000_000  # added to the seed, for images that no training has seen
 MOST_SNAPSHOTS = 20
 
 
@@ -209,9 +213,9 @@ def _values(losses: dict[str, Tensor], iteration: int) -> dict[str, float]:
         ValueError: one is not finite.
     """
     values = {name: value.item() for name, value in losses.items()}
-    bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
-    if bad:
-        raise ValueError(f"iteration {iteration}: {', '.join(bad)}; the last checkpoint is whole")
+    problem = not_finite(values)
+    if problem:
+        raise ValueError(f"iteration {iteration}: {problem}; the last checkpoint is whole")
     return values
 
 

@@ -10,7 +10,7 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -32,6 +32,7 @@ __all__ = [
     "WeightAverage",
     "add_gradients",
     "make_optimizer",
+    "not_finite",
     "seed_step",
     "train",
     "what_helps",
@@ -296,6 +297,12 @@ def _update(state: TrainingState, learning_rate: float) -> None:
         state.average.update(state.model, state.iteration)
 
 
+def not_finite(values: Mapping[str, float]) -> str:
+    """What is infinite or not a number, such as "mask is nan"; empty if nothing is."""
+    bad = (f"{name} is {value}" for name, value in values.items() if not math.isfinite(value))
+    return ", ".join(bad)
+
+
 def _require_finite(
     values: dict[str, float],
     batch: Batch,
@@ -305,8 +312,8 @@ def _require_finite(
     ranks: Ranks,
 ) -> None:
     """Raise the same error in every process; `values` are the same in all of them."""
-    bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
-    if not bad:
+    problem = not_finite(values)
+    if not problem:
         return
     length = len(batch.images) // config.accumulate
     bad_parts = (~of_parts.isfinite().all(dim=1)).nonzero()[:, 0].tolist()
@@ -315,7 +322,7 @@ def _require_finite(
     ids = list(chain(*ranks.gather(own))) or list(chain(*ranks.gather(list(batch.image_ids))))
     has_bad_boxes = ranks.any(not all(target.boxes.isfinite().all() for target in batch.targets))
     raise NonFiniteLossError(
-        f"iteration {iteration}, images {', '.join(map(str, ids))}: {', '.join(bad)}. "
+        f"iteration {iteration}, images {', '.join(map(str, ids))}: {problem}. "
         f"{what_helps(iteration, config, has_bad_boxes=has_bad_boxes)}",
         batch,
         values,

@@ -13,6 +13,8 @@ from typing import Any, Literal
 from blendmask_lite.fields import require_types
 
 __all__ = [
+    "HELD_OUT_SEED",
+    "NUM_SHAPES",
     "PRESET_SCHEDULES",
     "SCHEDULES",
     "TRAIN_PRESETS",
@@ -21,6 +23,10 @@ __all__ = [
     "learning_rate_at",
     "rescale",
 ]
+
+# A training on generated shapes
+NUM_SHAPES = 20_000  # images in one pass
+HELD_OUT_SEED = 1_000_000  # added to its seed, for images that it has not seen
 
 # Shares of the learning rate at iteration 0: AdelaiDet's, and that of FCOS's code, which the paper
 # follows unless it says otherwise.

@@ -30,7 +30,6 @@ from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.build import make_fpn
 from blendmask_lite.research.ablations.report import Estimate, estimate, table_lines
 from blendmask_lite.research.ablations.run import (
-    HELD_OUT_SEED,
     Regime,
     interleaved_times,
     model_folder,
@@ -43,6 +42,7 @@ from blendmask_lite.training.data import batches_from
 from blendmask_lite.training.engine import StepRecord, TrainingState, train
 from blendmask_lite.training.observers import ProgressLine
 from blendmask_lite.training.run import train_transform
+from blendmask_lite.training.schedule import HELD_OUT_SEED
 from blendmask_lite.training.session import versions
 from blendmask_lite.weights.checkpoint import load_model
 

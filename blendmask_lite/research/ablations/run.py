@@ -30,13 +30,18 @@ from blendmask_lite.research.objects import kinds_of_boxes
 from blendmask_lite.structures import Target
 from blendmask_lite.training.resume import Recipe
 from blendmask_lite.training.run import train_model
-from blendmask_lite.training.schedule import TRAIN_PRESETS, TrainConfig, rescale
+from blendmask_lite.training.schedule import (
+    HELD_OUT_SEED,
+    NUM_SHAPES,
+    TRAIN_PRESETS,
+    TrainConfig,
+    rescale,
+)
 from blendmask_lite.training.session import versions
 from blendmask_lite.training.targets import object_locations
 from blendmask_lite.weights.checkpoint import load_model
 
 __all__ = [
-    "HELD_OUT_SEED",
     "REGIMES",
     "ObjectScores",
     "Regime",
@@ -54,8 +59,6 @@ __all__ = [
 
 MakeMerger = Callable[[ModelConfig], Merger]
 
-HELD_OUT_SEED = 1_000_000  # of pictures that no training has seen
-
 
 @dataclass(frozen=True)
 class Regime:
@@ -72,7 +75,7 @@ class Regime:
     name: str
     shapes: ShapesConfig
     iterations: int = 800
-    num_train: int = 20_000
+    num_train: int = NUM_SHAPES
     num_test: int = 200
 
     def train_config(self, seed: int) -> TrainConfig:
