@@ -178,7 +178,7 @@ def test_every_format_is_written_and_agrees_with_the_others(scenes, out):
     assert segment([scenes / "a.png"], out, "--write", ",".join(FORMATS)) == 0
     assert names_in(out) == [
         "0001_a.png",
-        "labelme/0001_a.json",
+        "labelme/a.json",
         "labels/0001_a.txt",
         "masks/0001_a.png",
         "results.csv",
@@ -203,7 +203,7 @@ def test_every_format_is_written_and_agrees_with_the_others(scenes, out):
     assert {row["file_name"] for row in rows} == {str(scenes / "a.png")}
     lines = (out / "labels/0001_a.txt").read_text().splitlines()
     assert [names[int(line.split()[0])] for line in lines] == categories
-    labelme = json.loads((out / "labelme/0001_a.json").read_text())
+    labelme = json.loads((out / "labelme/a.json").read_text())
     assert {each["label"] for each in labelme["shapes"]} == set(categories)
     assert (out / "labelme" / labelme["imagePath"]).resolve() == scenes / "a.png"
 
@@ -213,13 +213,22 @@ def test_a_draft_joins_the_labels_once_its_flag_is_unticked(scenes, tmp_path):
     assert segment([scenes / "a.png"], drafts, "--write", "labelme") == 0
     with pytest.raises(ValueError, match="no label file with a shape, drafts aside"):
         convert_labelme(scenes, tmp_path / "coco")
-    draft = drafts / "labelme" / "0001_a.json"
+    draft = drafts / "labelme" / "a.json"
     content = json.loads(draft.read_text())
     draft.write_text(json.dumps(content | {"flags": {"draft": False}}))
     found = convert_labelme(scenes, tmp_path / "coco")
     assert found.num_objects == {"train": len(results(drafts)["annotations"])}
     assert (tmp_path / "coco" / "train" / "a.png").is_file()
     assert segment([scenes / "a.png"], drafts, "--write", "labelme") == 1  # it would be lost
+
+
+def test_drafts_are_named_as_labelme_looks_for_them_unless_images_share_a_name(scenes, out):
+    (scenes / "A.jpg").write_bytes((scenes / "a.png").read_bytes())
+    assert segment([scenes / "a.png", scenes / "b.png"], out, "--write", "labelme") == 0
+    assert names_in(out) == ["labelme/a.json", "labelme/b.json", "results.json"]
+    both = out.with_name("both")
+    assert segment([scenes / "a.png", scenes / "A.jpg"], both, "--write", "labelme") == 0
+    assert names_in(both) == ["labelme/0001_a.json", "labelme/0002_A.json", "results.json"]
 
 
 def test_only_the_formats_asked_for_are_written_beside_the_results(scenes, out):
@@ -254,7 +263,7 @@ def test_more_objects_than_a_palette_has_are_numbered_as_well(scenes, out, monke
         ("csv", "results.csv"),
         ("masks", "masks/0001_a.png"),
         ("yolo", "labels/0001_a.txt"),
-        ("labelme", "labelme/0001_a.json"),
+        ("labelme", "labelme/a.json"),
     ],
 )
 def test_only_files_of_an_earlier_call_are_replaced_in_every_format(
@@ -290,7 +299,7 @@ def test_files_of_all_earlier_calls_may_be_replaced(scenes, out):
     for name in ("a.png", "b.png", "a.png"):
         assert segment([scenes / name], out, "--write", "labelme") == 0
     assert [Path(each["file_name"]).name for each in results(out)["images"]] == ["a.png"]
-    assert {"labelme/0001_a.json", "labelme/0001_b.json"} < set(names_in(out))
+    assert {"labelme/a.json", "labelme/b.json"} < set(names_in(out))
 
 
 def test_results_that_segment_did_not_write_are_kept(scenes, out, capsys):

@@ -115,15 +115,15 @@ def run(options: argparse.Namespace) -> int:
         Results(out, model, formats, earlier) as results,
         computing_in(options.precision, model.device),
     ):
+        files = image_files(out, paths, formats)
         found_in = _find_objects(model, paths, options.batch_size)
         for image_id, (path, found) in enumerate(zip(paths, found_in, strict=True), start=1):
-            files = image_files(out, image_id, path, formats)
             try:
                 if isinstance(found, Exception):
                     raise found
                 near = found.filter(classes=labels)
                 found = near.filter(score=options.threshold)
-                contents = image_contents(files, path, found)
+                contents = image_contents(files[image_id - 1], path, found)
                 entries, rows = found.to_coco(image_id), table_rows(found)
             except FAILURES as error:
                 clear_line()

@@ -52,14 +52,25 @@ WRITING_SHARE = 0.05  # fraction of the time that may go into rewriting the resu
 LONGEST = 200  # bytes of an image's name that a result's name repeats; file systems allow 255
 
 
-def image_files(out: Path, image_id: int, path: Path, formats: Iterable[str]) -> dict[str, Path]:
-    """The files for one image by format; their names begin with its number, then its own name."""
-    stem = path.stem.encode(errors="surrogateescape")[:LONGEST].decode(errors="ignore")
+def image_files(out: Path, paths: Sequence[Path], formats: Iterable[str]) -> list[dict[str, Path]]:
+    """The files for each image by format; their names begin with its number, then its own name.
+
+    labelme finds a label file by the image's own name, so the number is left out there, unless
+    several images have one name.
+    """
     places = {name: PLACES[name] for name in formats if name in PLACES}
-    return {
-        name: out / folder / f"{image_id:04}_{stem}{suffix}"
-        for name, (folder, suffix) in places.items()
-    }
+    stems = [
+        path.stem.encode(errors="surrogateescape")[:LONGEST].decode(errors="ignore")
+        for path in paths
+    ]
+    is_alone = len({stem.casefold() for stem in stems}) == len(stems)
+    return [
+        {
+            name: out / folder / f"{stem if name == 'labelme' and is_alone else numbered}{suffix}"
+            for name, (folder, suffix) in places.items()
+        }
+        for stem, numbered in ((s, f"{i:04}_{s}") for i, s in enumerate(stems, start=1))
+    ]
 
 
 def image_contents(files: dict[str, Path], path: Path, found: AnyDetections) -> dict[Path, bytes]:
@@ -111,8 +122,8 @@ def require_free(
         ValueError: a file would be lost.
     """
     targets = [out / TABLE] if "csv" in formats else []
-    for image_id, path in enumerate(paths, start=1):
-        targets += image_files(out, image_id, path, formats).values()
+    for files in image_files(out, paths, formats):
+        targets += files.values()
     for inputs, what in ((paths, "one of the images"), ([weights], "the checkpoint")):
         require_apart([*targets, out / RESULTS], inputs, what)
     earlier = _written_before(out)
