@@ -235,6 +235,17 @@ def test_drawing_tints_the_masks_and_leaves_the_rest_alone(dtype):
     assert not np.array_equal(drawn[20, 15], original[20, 15])
 
 
+def test_names_of_an_object_that_was_found_twice_do_not_cover_each_other():
+    found = replace(some_detections(2), boxes=torch.tensor([[4.0, 20.0, 60.0, 44.0]] * 2))
+    found = replace(found, masks=torch.zeros_like(found.masks))
+    drawn = draw_detections(a_picture(), found, NAMES)
+    rows = [
+        np.flatnonzero((drawn == rgb255(object_color(index))).all(-1).sum(1) > 10)
+        for index in (0, 1)
+    ]
+    assert rows[0].min() < 20 < rows[1].min()  # above the box, and below that
+
+
 def test_mask_is_tinted_and_outlined_and_the_better_object_lies_on_top():
     masks = torch.zeros(2, 8, 8, dtype=torch.bool)
     masks[:, 1:7, 1:7] = True  # the same place twice

@@ -54,6 +54,9 @@ def draw_detections(
 ) -> NDArray[np.uint8]:
     """A copy of the picture with everything found drawn into it, best object on top.
 
+    Where names would cover one another, as those of an object that was found twice, the best stays
+    at its box and the others move down.
+
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
         detections: of that image, at its size.
@@ -72,19 +75,39 @@ def draw_detections(
     line = max(1, round(short_side / 250))
     font = ImageFont.load_default(size=max(9, round(short_side / 35)))
     draw = ImageDraw.Draw(picture)
-    for index in reversed(range(len(detections))):
-        color = object_color(index)
-        fill = rgb255(color)
-        x0, y0, x1, y1 = detections.boxes[index].tolist()
-        draw.rectangle((x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=fill, width=line)
-        text = captions[index]
+    boxes, colors = detections.boxes.tolist(), list(map(object_color, range(len(detections))))
+    for (x0, y0, x1, y1), color in reversed(list(zip(boxes, colors, strict=True))):
+        corners = (x0, y0, max(x0, x1 - 1), max(y0, y1 - 1))
+        draw.rectangle(corners, outline=rgb255(color), width=line)
+    taken: list[tuple[float, float, float, float]] = []
+    for (x0, y0, _, _), color, text in zip(boxes, colors, captions, strict=True):
         left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
         width, height = right - left + 4, bottom - top + 4
         x = min(max(0, x0), max(0, picture.width - width))
         y = y0 - height if y0 >= height else y0
-        draw.rectangle((x, y, x + width, y + height), fill=fill)
+        free = _below(taken, x, y, width, height)
+        y = free if free + height < picture.height else y
+        taken.append((x, y, x + width, y + height))
+        draw.rectangle(taken[-1], fill=rgb255(color))
         draw.text((x + 2 - left, y + 2 - top), text, fill=text_on(color), font=font)
     return np.asarray(picture)
+
+
+def _below(
+    taken: Sequence[tuple[float, float, float, float]],
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+) -> float:
+    """The first y from `y` down at which a rectangle covers none of those that are taken."""
+    while hidden := [
+        bottom
+        for left, top, right, bottom in taken
+        if left < x + width and x < right and top < y + height and y < bottom
+    ]:
+        y = max(hidden) + 1
+    return y
 
 
 def detections_figure(
