@@ -22,7 +22,7 @@ COLORS: dict[Status, tuple[str, str]] = {
     "info": ("#0060a0", "#ffffff"),
 }
 
-SHORT = 20  # characters: cells of a table with this many do not break
+SHORT = 9  # characters: cells of a table with this many do not break
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,9 @@ def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: st
         "<tr>" + "".join(f"<td {_style(text)}>{html.escape(text)}</td>" for text in row) + "</tr>"
         for row in rows
     )
-    return f"<table><thead><tr>{head}</tr></thead>{body}</table><p>{html.escape(caption)}</p>"
+    # The caption begins where the cells' texts do.
+    below = f'<p style="padding-left:0.5em">{html.escape(caption)}</p>'
+    return f"<table><thead><tr>{head}</tr></thead>{body}</table>{below}"
 
 
 def _style(text: str) -> str:
