@@ -79,12 +79,12 @@ def _slider(
 def columns(image: Tensor) -> list[list[Group]]:
     """The panels: the image, with the numbers beside it."""
     label = (
-        "An image with the true box in green and the predicted one in blue; an arrow on every side "
-        "shows where the loss pulls it"
+        "An image with the true box in green and the predicted one in white; an arrow on every "
+        "side shows where the loss pulls it"
     )
     panel = png_panel("boxes", label, image.shape[-2:], SIZE, is_live=True, acts=("box",))
     return [
-        [Group("Two boxes", (panel,), "green: true; blue: predicted, drag it")],
+        [Group("Two boxes", (panel,), "green: true; white: predicted, drag it")],
         [Group("What it costs", bars="losses"), Group("", bars="sides")],
     ]
 
