@@ -67,7 +67,9 @@ def panoptic_figure(
     # Objects last: their names matter more if two overlap.
     for index in reversed(range(len(names))):
         x, y = _place(result.ids == result.segments[index].id)
-        draw_name(ax, x, y, names[index], color=colors[index], ha="center", va="center")
+        # At the left and right edge a centered name would lose its end.
+        ha = {0: "left", 9: "right"}.get(int(10 * x / image.shape[-1]), "center")
+        draw_name(ax, x, y, names[index], color=colors[index], ha=ha, va="center")
     return figure
 
 

@@ -83,6 +83,8 @@ def lines_figure(
         ax.xaxis.set_minor_locator(NullLocator())
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_formatter(FormatStrFormatter("%g"))
+    elif all(isinstance(x, int) for xs, _ in curves.values() for x in xs):
+        ax.locator_params("x", integer=True)
     finish_plot(ax, x=x_label, y=y_label, title=title)
     ax.grid(alpha=0.25, linewidth=0.6)
     ax.legend(fontsize=8, frameon=False)
@@ -98,7 +100,7 @@ def maps_figure(
     unit: str = "cells",
     size: float = 2.3,
 ) -> DescribedFigure:
-    """Maps in one row, drawn as squares whatever their number of cells.
+    """Maps in one row, equally wide whatever their number of cells.
 
     Args:
         maps: (h, w) each, by title; at least one.
@@ -106,7 +108,7 @@ def maps_figure(
         colors: colour map; the default suits values around zero.
         limits: both ends of the scale; None: around zero, as wide as the values need.
         unit: of the axes.
-        size: side of a panel, inches.
+        size: width of a panel, inches.
 
     Raises:
         ValueError: no maps.
@@ -116,8 +118,9 @@ def maps_figure(
     if limits is None:
         largest = max(map(largest_magnitude, maps.values()))
         limits = (-largest, largest)
+    height = size * max(values.shape[0] / values.shape[1] for values in maps.values())
     figure, axes = panels(
-        1, len(maps), cell=(size, size + 0.2), description=f"{label}: {', '.join(maps)}."
+        1, len(maps), cell=(size, height + 0.2), description=f"{label}: {', '.join(maps)}."
     )
     for ax, (title, values) in zip(axes.flat, maps.items(), strict=True):
         draw_map(ax, values, colors=colors, limits=limits, unit=unit, title=title)

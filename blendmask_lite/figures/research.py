@@ -92,7 +92,8 @@ def basis_scores_figure(
         _bars(ax, getattr(scores, name), limits, zero, null)
         ax.set_title(label, fontsize=8)
     if untrained:
-        note = f"grey: all bases of {len(untrained)} untrained networks"
+        networks = "network" if len(untrained) == 1 else "networks"
+        note = f"grey: all bases of {len(untrained)} untrained {networks}"
         figure.supxlabel(note, fontsize=7, color="#555555")
     if title:
         figure.suptitle(title, fontsize=10)
