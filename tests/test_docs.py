@@ -130,8 +130,9 @@ def test_the_sources_of_the_comparison_are_those_that_it_names():
     assert set(listed) == set(re.findall(r"\b[UVDRS]\d+\b", claims))
 
 
-def test_readme_counts_the_exercises():
-    assert f"{len(all_exercises())} exercises" in (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md"])
+def test_readme_and_changelog_count_the_exercises(name):
+    assert f"{len(all_exercises())} exercises" in (ROOT / name).read_text()
 
 
 def test_the_handout_has_the_course_in_one_page():
