@@ -7,12 +7,14 @@ for each other. Kernels of notebooks are forked from a process that has imported
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,20 @@ class Groups(LoadScopeScheduling):
     # The `loadgroup` of pytest-xdist 3.8 does not see its groups under pytest 9.2.
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
+
+
+# ------------------------------------------------------------------ memory
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported and collected stays: to look for garbage in it again and again is slow."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 # ------------------------------------------------------------------ kernels
