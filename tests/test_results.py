@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import runpy
 import sys
 
 import pytest
@@ -127,9 +127,11 @@ def test_room_without_a_number_is_said(tmp_path, capsys):
     assert len(room_figure({"Ada": 40}, {}).axes) == 1
 
 
-@pytest.mark.slow
-def test_results_are_collected_by_one_command(tmp_path):
+def test_results_are_collected_by_one_command(tmp_path, monkeypatch, capsys):
     share_room(tmp_path)
-    words = [sys.executable, "-m", "blendmask_lite.course.results", "."]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout == "3 results: room.png\n", done.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["results", "."])
+    monkeypatch.delitem(sys.modules, "blendmask_lite.course.results")
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_module("blendmask_lite.course.results", run_name="__main__")
+    assert capsys.readouterr().out == "3 results: room.png\n"
