@@ -163,9 +163,9 @@ def compose(answers: Mapping[str, Answer]) -> str:
         text.add(answers[each], f"{each} {exercise.title}", name=exercise.name, mark=mark)
     for thing in GLUE:
         title = "The course's: it joins the parts"
-        helpers = {n: code for n, code in capture(thing).helpers.items() if n not in text.defined}
-        joining = replace(capture(thing), helpers=helpers)
-        text.add(joining, title, name=thing.__name__, mark="glue")
+        joining = capture(thing)
+        helpers = {n: code for n, code in joining.helpers.items() if n not in text.defined}
+        text.add(replace(joining, helpers=helpers), title, name=thing.__name__, mark="glue")
     lines = []
     if missing:
         text.imports["stand_in"] = STAND_IN
