@@ -257,6 +257,7 @@ sys.meta_path.insert(0, Missing())
 """
 
 
+@pytest.mark.slow
 def test_the_command_line_works_without_jupyter(tmp_path):
     words = "--images 2 --size 128"
     training = "-o run --iterations 1 --batch-size 2 --size 128 --snapshots 2"
