@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -15,10 +16,13 @@ import torch
 from PIL import Image
 
 from blendmask_lite import load_model, shipped_checkpoint
-from blendmask_lite.boxes import clip_boxes
+from blendmask_lite.boxes import clip_boxes, scale_boxes
 from blendmask_lite.images import read_image, resize_for_test
 from blendmask_lite.masks import mask_iou, paste_masks
 from blendmask_lite.model.merge import Assembler, Blender, WeightedSum, crop_bases
+from blendmask_lite.research.race import load_contestant, load_features
+from blendmask_lite.structures import Target
+from blendmask_lite.training.targets import object_locations
 
 from .jupyter import Watched
 
@@ -39,6 +43,17 @@ NUMBERS = """() => {
         size: [seen.H, seen.W], h: seen.h, w: seen.w, stride: seen.stride,
         K: model.K, M: model.M, R: model.R};
 }"""
+IN_THE_RACE = """() => playground.race.networks.map(({method, chain, output}) => (
+    {method, probabilities: Array.from(chain.probabilities), iou: output.textContent}))"""
+# As tools/site_notebooks.py writes it, far below what is seen first; and one without a playground.
+LESSON = """<!doctype html><html lang="en" data-theme="dark"><title>Lesson</title>
+<link rel="icon" href="data:,"><link rel="stylesheet" href="course.css">
+<script src="live.js" defer></script>
+<div class="live" id="left-out"><img alt="a still"><p><a href="left_out.html" data-part="rows"
+    data-view="">playground</a></p></div>
+<div style="height: 5000px"></div>
+<div class="live" id="bases"><img alt="a still"><p><a href="index.html" data-part="bases"
+    data-view="m=small&amp;p=fish">playground</a></p></div></html>"""
 STEADY_HEAP = 1.0  # MB that 200 gestures may add
 
 
@@ -400,6 +415,78 @@ def test_the_page_says_who_is_closer_to_the_true_mask(page):
     page.page.locator("#truth").check()
     page.settle()
     assert "You have beaten the network" in says.text_content()
+
+
+def test_the_races_networks_are_loaded_on_demand_and_have_the_packages_masks(page, built):
+    assert not any("rivals.json" in each for each in page.requests)
+    page.page.locator("#race summary").click()
+    page.page.wait_for_selector("#race figure")
+    assert page.hash() == "m=small&p=twins&r=1"
+
+    image = read_image(built / "pictures" / "twins.png")
+    truth = json.loads((built / "pictures" / "twins.json").read_text())["objects"]
+    boxes = torch.tensor([each["box"] for each in truth])
+    features = load_features()
+    low = resize_for_test(image, features.inference.test_size, features.inference.max_size)
+    sizes = image.shape[-2:], low.shape[-2:]
+    target = Target(scale_boxes(boxes, *sizes), torch.zeros(len(boxes), dtype=torch.int64))
+    objects = []
+    for _ in range(2):
+        box = scale_boxes(torch.tensor([page.numbers()["box"]]), *sizes)
+        object_index = page.page.evaluate("() => playground.blend.ownMatch")
+        shown = page.page.evaluate(IN_THE_RACE)
+        for network, name in zip(shown, ("BlendMask", "YOLACT", "FCIS"), strict=True):
+            contestant = load_contestant(features, name)
+            assert network["method"] == contestant.config.merger and "IoU 0." in network["iou"]
+            output = contestant([low])
+            place, _ = object_locations(output, target, contestant.config)
+            index = torch.tensor([[0, int(place[object_index])]])
+            expected_mask = contestant.masks_at(output, index, box).sigmoid().numpy().ravel()
+            difference = np.abs(np.array(network["probabilities"]) - expected_mask)
+            assert difference.max() < 0.01, name  # bases and numbers are stored in float16
+        objects.append(object_index)
+        page.page.locator("#objects label").nth(1).click()
+        page.drag("#box", (0.5, 0.5), (0.6, 0.6))
+    assert set(objects) == {0, 1}
+    page.turn_to("m=small&p=coffee&r=1")
+    assert "saw only the scenes" in page.page.locator("#race p").text_content()
+    assert page.page.locator("#race figure:visible").count() == 0
+
+
+# ---------------------------------------------------------------- in another page
+
+
+def test_a_part_runs_in_place_of_its_picture_once_it_is_scrolled_to(browser, built, address):
+    for name in ("live.js", "course.css"):
+        shutil.copy(ROOT / "docs" / "site" / "_static" / name, built)
+    (built / "lesson.html").write_text(LESSON)
+    (built / "left_out.html").write_text("<!doctype html><title>It was left out.</title>")
+    watched = Watched(browser, SECONDS)
+    page = watched.page
+    page.set_viewport_size({"width": 700, "height": 800})
+    page.goto(f"{address}lesson.html")
+    page.wait_for_load_state("networkidle")
+    assert not any(each.endswith(".wasm") for each in watched.requests)
+    page.locator("#bases").scroll_into_view_if_needed()
+    page.wait_for_selector("#bases.running iframe")
+    assert page.locator("img:visible").count() == 1  # the picture where there is no playground
+
+    [frame] = [each for each in page.frames if "part=bases" in each.url]
+    assert frame.locator(".tile.base:visible, .gain:visible").count() == 8
+    assert frame.locator("h1:visible, #tour:visible, .tile.crop:visible").count() == 0
+    frame.locator(".line[data-base='2'] .knock").click()
+    assert frame.evaluate("() => playground.state.gains") == [1, 1, 0, 1]
+    theme = "theme => document.documentElement.dataset.theme === theme"
+    assert frame.evaluate(theme, "dark")
+    page.evaluate("() => { document.documentElement.dataset.theme = 'light'; }")
+    frame.wait_for_function(theme, arg="light")
+    fits = """() => document.scrollingElement.scrollWidth <= innerWidth
+        && Math.abs(innerHeight - document.getElementById('scroller').offsetHeight - 1) <= 1"""
+    for width in (700, 390):
+        page.set_viewport_size({"width": width, "height": 800})
+        frame.wait_for_function(fits)
+    assert watched.errors == set() and watched.foreign_requests() == []
+    watched.close()
 
 
 # ---------------------------------------------------------------- pictures of the user
