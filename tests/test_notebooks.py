@@ -104,14 +104,15 @@ def test_notebook_is_as_the_course_wants_it(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_every_exercise_of_the_chapter_is_there_and_checked_and_told_in_the_text_alone(path):
+def test_every_exercise_is_announced_with_its_minutes_in_the_text_alone_there_and_checked(path):
     notebook = read(path)
     expected = [exercise.id for exercise in notebook_exercises(path.stem)]
     assert list(exercises_of(notebook)) == expected
     code = "\n".join(cell.source for cell in code_cells(notebook))
     assert all(f'check("{exercise_id}")' in code for exercise_id in expected)
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    assert all(f"**Exercise {exercise_id}**" in text for exercise_id in expected)
+    announced = re.findall(r"^\*\*Exercise (\d\d\.\d)\*\* \((\d+) minutes", text, re.MULTILINE)
+    assert announced == [(each, str(find_exercise(each).minutes)) for each in expected]
     answers = [cell.source for cell in code_cells(notebook) if "@exercise(" in cell.source]
     assert not any("#" in source.partition("@exercise(")[0] for source in answers)
     if path.name[:2] in chapters():
