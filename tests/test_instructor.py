@@ -13,7 +13,7 @@ import nbformat
 import pytest
 
 from blendmask_lite.course.display import Note
-from blendmask_lite.course.exercises import chapters, notebook_exercises
+from blendmask_lite.course.exercises import all_exercises, chapters, notebook_exercises
 from blendmask_lite.course.instructor import (
     assignment_notebook,
     slides_notebook,
@@ -272,6 +272,7 @@ def playlists() -> list[list[Row]]:
 def test_playlists_are_as_long_as_their_exercises_and_keep_a_reserve():
     """If the first line fails: `python tools/measure_budgets.py --minutes` adds them up."""
     assert measure_budgets.with_playlists(INDEX) == INDEX
+    assert f"take {sum(each.minutes for each in all_exercises()):,} minutes" in INDEX
     assert len(playlists()) == 5
     for rows in playlists():
         assert rows[-1].label == "reserve" and int(rows[-1].minutes) >= 10
