@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from contourpy import FillType, contour_generator
 from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from blendmask_lite.masks import Region, mask_parts
@@ -21,6 +23,7 @@ LABELME_VERSION = "5.5.0"  # whose fields are written
 DRAFT = "draft"  # a flag of the image: a tick box in labelme, which a person clears
 LEAST_TOLERANCE = 0.5  # pixels
 TOLERANCE = 1 / 150  # of the root of the mask's area
+SPECK = 1 / 20  # of the area of a mask's largest part: smaller parts and holes of drafts go
 
 
 def labelme_file(
@@ -45,12 +48,16 @@ def labelme_file(
         image_path: of the image, relative to the file's folder.
         descriptions: N texts that labelme shows beside the labels, such as scores.
         is_draft: set the flag `DRAFT`; `data labelme` leaves the file out as long as it is set.
+            Specks and small holes, each of which would be a polygon more to correct, are left out.
         tolerance: see `mask_polygons`.
 
     Raises:
         ValueError: the numbers of masks, labels and descriptions differ.
     """
-    outlines = [part_polygons(region, part, tolerance) for region, part in parts]
+    outlines = [
+        part_polygons(region, _without_specks(part) if is_draft else part, tolerance)
+        for region, part in parts
+    ]
     texts = [""] * len(outlines) if descriptions is None else descriptions
     if not len(outlines) == len(labels) == len(texts):
         raise ValueError(f"{len(outlines)} masks, {len(labels)} labels, {len(texts)} descriptions")
@@ -117,6 +124,33 @@ def part_polygons(region: Region, part: Tensor, tolerance: float | None = None) 
             corners = _simplified(ring, tolerance)[:-1]
             polygons.append((corners + corner).tolist())
     return polygons
+
+
+def _without_specks(part: Tensor) -> Tensor:
+    """A mask without its small parts, and with its small holes filled; see `SPECK`."""
+    parts = _rings(part.cpu().numpy())
+    least = SPECK * max((_ring_area(outline) for outline, *_ in parts), default=0)
+    kept = torch.zeros(part.shape, dtype=torch.bool)
+    for outline, *holes in parts:
+        if _ring_area(outline) >= least:
+            pixels = _filled(outline, kept.shape)
+            for hole in holes:
+                if _ring_area(hole) >= least:
+                    pixels &= ~_filled(hole, kept.shape)
+            kept |= pixels
+    return kept
+
+
+def _ring_area(ring: NDArray[np.float64]) -> float:
+    """The area inside a closed line."""
+    x, y = ring.T
+    return abs(float(x[:-1] @ y[1:] - x[1:] @ y[:-1])) / 2
+
+
+def _filled(ring: NDArray[np.float64], size: tuple[int, ...]) -> Tensor:
+    """The pixels inside a closed line, (H, W) bool."""
+    [run] = coco_mask.frPyObjects([ring.ravel().tolist()], *size)
+    return torch.from_numpy(np.ascontiguousarray(coco_mask.decode(run))).bool()
 
 
 def _rings(pixels: NDArray[np.bool_]) -> list[list[NDArray[np.float64]]]:

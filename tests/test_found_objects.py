@@ -191,15 +191,15 @@ def pixels_inside(points):
 
 def test_labelme_gets_polygons_that_hold_the_masks_and_scores(found):
     content = detections(ring()).to_labelme("../a.png")
-    left, right, pixel = content["shapes"]  # the hole cuts the ring in two
+    left, right = content["shapes"]  # the hole cuts the ring in two; the single pixel is a speck
     assert {each["group_id"] for each in content["shapes"]} == {1}
     assert {each["label"] for each in content["shapes"]} == {"dog"}
     assert left["description"] == "0.900" and left["shape_type"] == "polygon"
     assert content["imagePath"] == "../a.png" and content["imageData"] is None
     assert (content["imageHeight"], content["imageWidth"]) == (HEIGHT, WIDTH)
     assert content["flags"] == {"draft": True}
-    together = sum(pixels_inside(each["points"]) for each in (left, right, pixel))
-    assert np.array_equal(together, ring().numpy())
+    together = sum(pixels_inside(each["points"]) for each in (left, right))
+    assert (together != ring().numpy()).sum() == 1 and together.max() == 1
     json.dumps(content)
     groups = [each["group_id"] for each in found.to_labelme("a.png")["shapes"]]
     assert groups == sorted(groups) and set(groups) == {1, 2}

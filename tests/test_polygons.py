@@ -108,6 +108,28 @@ def test_a_labelme_file_has_a_shape_for_each_polygon_and_a_group_for_each_object
     assert [content["shapes"][0]["points"]] == mask_polygons(shapes["disc"])
 
 
+def test_a_draft_leaves_out_specks_and_small_holes_and_keeps_large_ones():
+    mask = torch.zeros(60, 100, dtype=torch.bool)
+    mask[5:45, 5:45] = True  # 1,600 pixels: a speck has less than 80
+    mask[10:12, 10:12] = False
+    mask[20:40, 20:30] = False
+    mask[28:31, 24:27] = True  # inside of the large hole
+    mask[10:22, 60:68] = True
+    mask[50:53, 50:75] = True
+    expected = mask.clone()
+    expected[10:12, 10:12], expected[28:31, 24:27], expected[50:53, 50:75] = True, False, False
+    content = {
+        is_draft: labelme_file(
+            mask_parts(mask[None]), ["a"], (60, 100), image_path="x", is_draft=is_draft, tolerance=0
+        )["shapes"]
+        for is_draft in (True, False)
+    }
+    polygons = [each["points"] for each in content[True]]
+    assert torch.equal(drawn(polygons, (60, 100)), expected) and len(polygons) == 3
+    every = [each["points"] for each in content[False]]
+    assert torch.equal(drawn(every, (60, 100)), mask)
+
+
 def test_a_labelme_file_of_nothing_has_no_shapes():
     assert labelme_file([], [], (4, 5), image_path="x.jpg")["shapes"] == []
 
