@@ -78,6 +78,7 @@ def test_training_and_evaluating_on_a_folder(root, tmp_path, capsys):
     assert main(["train", str(root), "-o", str(out), *options]) == 0
     messages = capsys.readouterr().err
     assert "learning rate 0.0025, scaled to 2 images a step" in messages
+    assert " from 4 images: 2 steps of 2 show each 1 times" in messages
     assert "2/2" in messages and "ETA 0:00" in messages
     file = tmp_path / "scores.json"
     detections = tmp_path / "detections.json"

@@ -26,7 +26,7 @@ from blendmask_lite.cli.train_options import (
 )
 from blendmask_lite.config import PRESET_INFERENCE, PRESETS, InferenceConfig
 from blendmask_lite.files import find_checkpoint, read_text, require_apart
-from blendmask_lite.terminal import first_line
+from blendmask_lite.terminal import first_line, listed, printable
 from blendmask_lite.training.run_folder import RunFolder
 from blendmask_lite.training.schedule import (
     HELD_OUT_SEED,
@@ -39,7 +39,7 @@ from blendmask_lite.training.schedule import (
 )
 
 if TYPE_CHECKING:
-    from blendmask_lite.datasets.sample import InstanceDataset
+    from blendmask_lite.datasets.sample import InstanceDataset, TrainingDataset
     from blendmask_lite.training.distributed import Ranks
 
 __all__ = ["EPILOG", "add_options", "run"]
@@ -145,7 +145,7 @@ def _train(options: argparse.Namespace, ranks: Ranks) -> int:
         },
         half=options.half,
         watching=make_watching(options),
-        note=told_scaling(options, config),
+        note="\n".join(filter(None, (_told_plan(dataset, config), told_scaling(options, config)))),
         ranks=ranks,
     )
     return 0 if is_finished else 130
@@ -271,6 +271,15 @@ def make_train_config(options: argparse.Namespace, ranks: Ranks) -> TrainConfig:
         every = max(config.iterations // 10, 1) if is_watched else config.iterations
         config = replace(config, evaluate_every=every)
     return config
+
+
+def _told_plan(dataset: TrainingDataset, config: TrainConfig) -> str:
+    """What is learned from, images without objects aside, and how often."""
+    times = config.iterations * config.batch_size / max(len(dataset), 1)
+    return (
+        f"learns {printable(listed(dataset.class_names))} from {len(dataset)} images: "
+        f"{config.iterations} steps of {config.batch_size} show each {times:.3g} times"
+    )
 
 
 def told_scaling(options: argparse.Namespace, config: TrainConfig) -> str | None:
