@@ -95,7 +95,8 @@ def test_hints_come_one_after_the_other(capsys):
 
 def test_solution_shows_code_and_is_noted(capsys):
     course.solution("09.3")
-    assert "(crops * scores).sum(dim=1)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert '@exercise("09.3")\ndef blend(' in said and "(crops * scores).sum(dim=1)" in said
     assert load_progress()["09.3"].saw_solution
 
 

@@ -22,7 +22,6 @@ from blendmask_lite.course.display import Note, Status, show
 from blendmask_lite.course.exercises import find_exercise
 from blendmask_lite.course.own_model import keep_and_compose
 from blendmask_lite.course.progress import load_progress, record
-from blendmask_lite.course.source import solution_source
 from blendmask_lite.course.student import find_failure, find_student, says_not_written
 
 __all__ = ["CheckResult", "check", "first_difference", "hint", "judge", "solution"]
@@ -70,7 +69,7 @@ def check(exercise_id: str, *, seed: int | None = None) -> CheckResult:
     seed = secrets.randbelow(10_000) if seed is None else seed
     student = find_student(exercise_id)
     if student is None or not student.is_written:
-        line = f'run the cell that begins with @exercise("{exercise_id}") first'
+        line = f'run a cell first that has the line @exercise("{exercise_id}") above your answer'
         if student is not None:
             line = "not written yet; the package's piece stands in, everything below works"
         result = CheckResult(exercise_id, "amber", (line,), seed)
@@ -260,8 +259,8 @@ def solution(exercise_id: str) -> None:
     entry = load_progress().get(exercise_id)
     if entry is None or not entry.is_solved:
         record(exercise_id, saw_solution=True)
-    code = solution_source(definition.solution)
-    show(Note("info", f"Solution of {exercise_id}: {definition.title}", code=code))
+    title = f"Solution of {exercise_id}: {definition.title}"
+    show(Note("info", title, code=definition.solution_cell))
 
 
 def first_difference(
