@@ -35,6 +35,7 @@ def _attention_cases(generator: Generator) -> list[Case]:
         Case("one object, two bases, 2 x 2 -> 4 x 4", two, 4),
         Case("three objects, four bases, 7 x 7 -> 28 x 28", _normal(generator, 3, 4, 7, 7), 28),
         Case("R is not a multiple of M, 3 x 3 -> 8 x 8", _normal(generator, 2, 3, 3, 3), 8),
+        Case("attentions of up to 1200, whose exponential overflows", 100 * two, 4),
         Case("no object", torch.zeros(0, 4, 7, 7), 14),
     ]
 
