@@ -49,6 +49,12 @@ def test_solution_is_green(exercise_id, seed):
     assert result.status == "green", result.lines
 
 
+def test_what_stands_in_for_an_unsolved_piece_also_works_where_its_cases_do_not_go(tmp_path):
+    stub = run_cell(EXERCISES["07.2"].stub_cell, tmp_path)["bin_centers"]
+    outside = torch.tensor([[-8.0, 4.0, 28.0, 50.0]])
+    assert stub(outside, 4, 4)[0, 0, 0].tolist() == [-0.875, 2.4375]
+
+
 @pytest.mark.parametrize("exercise_id", EXERCISES)
 def test_stub_is_amber_and_the_package_stands_in(exercise_id, tmp_path, capsys):
     exercise = EXERCISES[exercise_id]

@@ -111,11 +111,6 @@ class Exercise:
         return answer if self.use is None else self.use(answer)
 
     @property
-    def stand_in(self) -> Callable[..., Any]:
-        """What is used if the student's answer cannot be: of the package, with its signature."""
-        return self.reference if self.use is None else self.solution
-
-    @property
     def chapter(self) -> str:
         """The chapter's two digits, "09"."""
         return self.id.split(".")[0]
