@@ -8,6 +8,7 @@ import inspect
 import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -42,6 +43,7 @@ from blendmask_lite.course.own_model import (
     my_path,
     own_name,
     package_model,
+    parts_that_raised,
 )
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.files import shipped_checkpoint
@@ -461,21 +463,62 @@ def test_answer_with_a_name_of_unknown_origin_leaves_the_package_s_in_the_file(c
     names["other"] = torch.zeros(1)
     run_cell(BLEND.replace("return (", "return other + ("), names)
     assert course.check("09.3").status == "green"
-    assert "define it in the same cell" in capsys.readouterr().out
+    assert "still has the package's blend: where does other come from?" in capsys.readouterr().out
     assert 'blend = stand_in("09.3")' in my_path().read_text()
+    assert "the package's: where does your other come from?" in str(my_parts())
+
+
+def test_answer_with_a_name_of_unknown_origin_does_not_displace_an_earlier_one(capsys):
+    names = run_cell(START + BLEND)
+    course.check("09.3")
+    whole = my_path().read_text()
+    names["other"] = torch.zeros(1)
+    for _ in range(2):
+        run_cell(BLEND.replace("return (", "return other + ("), names)
+        assert course.check("09.3").status == "green"
+        assert "still has your earlier blend" in capsys.readouterr().out
+        assert my_path().read_text() == whole
+    [other] = load_answers()["09.3"].earlier
+    assert "other + " in other
+
+
+@pytest.mark.parametrize(
+    "helper",
+    [
+        "from dataclasses import dataclass\n\n\n@dataclass\nclass Helper:\n    x: int = 0\n",
+        "from typing import NamedTuple\n\n\nclass Helper(NamedTuple):\n    x: int = 0\n",
+        "from enum import Enum\n\n\nclass Helper(Enum):\n    ONE = 1\n",
+        "from functools import lru_cache\n\n\n@lru_cache\ndef Helper():\n    return 0\n",
+    ],
+)
+def test_helper_whose_source_python_does_not_find_is_taken_from_its_cell(helper):
+    cell = BLEND.replace("    return", "    assert Helper is not None\n    return")
+    run_cell(f"{START}{helper}\n\n{cell}")
+    assert course.check("09.3").status == "green"
+    text = my_path().read_text()
+    assert helper.partition("\n\n\n")[2] in text and helper.partition("\n")[0] in text
+    assert my_parts().num_own == 1
 
 
 def test_part_that_raises_later_is_replaced_with_a_message(capsys):
     cell = BLEND.replace(
-        "    return", "    if crops.shape[2] == 3:\n        raise ValueError('three')\n    return"
+        "    return",
+        "    if crops.shape[2] == 3:\n"
+        "        raise ValueError(f'{crops.shape[1]} of three')\n"
+        "    return",
     )
     run_cell(START + cell)
     assert course.check("09.3").status == "green"
     module = my_blendmask()
-    assert module.blend(torch.ones(1, 2, 3, 3), torch.ones(1, 2, 3, 3)).equal(
-        2 * torch.ones(1, 3, 3)
-    )
-    assert "ValueError: three in line" in capsys.readouterr().out
+    capsys.readouterr()
+    for number in (1, 2):
+        crops = torch.full((1, number, 3, 3), 1.0)
+        assert module.blend(crops, crops).equal(crops.sum(1))
+    said = capsys.readouterr().out
+    assert said.count("ValueError: ") == 1  # although the numbers in it differ
+    assert re.search(r"ValueError: 1 of three in line \d+ of my_blendmask.py: raise", said)
+    [line] = parts_that_raised(module)
+    assert line.startswith("09.3 blend (ValueError: 2 of three")
 
 
 @pytest.mark.parametrize(
@@ -759,6 +802,11 @@ def test_loss_that_is_not_finite_ends_the_training_and_keeps_the_checkpoint(solu
 
 @pytest.mark.slow
 def test_dashboard_trains_between_cells_and_stops_and_goes_on(tmp_path):
+    raises = "    if len(locations) > 100:\n        raise ValueError('many')\n    return"
+    cell = find_exercise("03.2").solution_cell.replace("    return", raises)
+    run_cell(f"{START}from torch import Tensor\n\n\n{cell}")
+    assert course.check("03.2").status == "green"  # the cases have fewer
+
     async def cells():
         training = MyTraining(tmp_path / "run", seed=3, iterations=8, num_evaluated=1)
         while training.process.read() is None or training.process.read().num_done == 0:
@@ -769,8 +817,10 @@ def test_dashboard_trains_between_cells_and_stops_and_goes_on(tmp_path):
         stopped = training.view.state, training.view.can_resume
         training.resume()
         await training.finished()
-        state = training.view.state
+        state, said = training.view.state, training.message.text
         training.close()
-        return *stopped, state
+        return *stopped, state, said
 
-    assert asyncio.run(cells()) == ("stopped", True, "finished")
+    *states, said = asyncio.run(cells())
+    assert states == ["stopped", True, "finished"]
+    assert "stood in where yours raised: 03.2 side_distances (ValueError: many" in said

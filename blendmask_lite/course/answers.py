@@ -15,7 +15,7 @@ import json
 import linecache
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -87,7 +87,8 @@ def answers_lock() -> Iterator[None]:
 def keep_answer(exercise_id: str, answer: Answer) -> None:
     """Add a green answer to the file; call it inside `answers_lock`.
 
-    An unreadable file is kept under another name.
+    An unreadable file is kept under another name, and an answer with a problem among the earlier
+    versions of one without.
     """
     path = answers_path()
     assert path is not None
@@ -96,8 +97,11 @@ def keep_answer(exercise_id: str, answer: Answer) -> None:
         path.replace(_unused(path.with_name(f"{path.stem}_unreadable.json")))
     before = kept.get(exercise_id)
     earlier = () if before is None else before.earlier
-    if before is not None and before.source != answer.source:
-        earlier = (*(one for one in earlier if one != before.source), before.source)
+    if before is not None:
+        if answer.problem and not before.problem:
+            before, answer = answer, before
+        if before.source != answer.source:
+            earlier = (*(one for one in earlier if one != before.source), before.source)
     kept[exercise_id] = replace(answer, earlier=earlier)
     content = {name: asdict(each) for name, each in sorted(kept.items())}
     write_atomically(path, json.dumps(content, indent=1).encode())
@@ -201,20 +205,19 @@ class _Found:
     def _source_of(self, name: str, value: Any) -> str | None:
         """The source of a helper function, class or constant."""
         if (inspect.isfunction(value) or inspect.isclass(value)) and value.__name__ == name:
-            try:
+            with suppress(OSError, TypeError):
                 return source_of(value).rstrip()
-            except (OSError, TypeError):
-                return None
+        # A constant, or what `inspect` does not find, such as a dataclass or a cached function
         text = "".join(linecache.getlines(self.file))
         try:
             statements = ast.parse(text).body
         except SyntaxError:
             statements = []
         for statement in reversed(statements):
-            targets = getattr(statement, "targets", [getattr(statement, "target", None)])
-            if any(isinstance(each, ast.Name) and each.id == name for each in targets):
-                if isinstance(statement, ast.Assign | ast.AnnAssign):
-                    return ast.get_source_segment(text, statement)
+            if name in _names_defined(statement):
+                decorators = getattr(statement, "decorator_list", [])
+                first = min(each.lineno for each in (statement, *decorators))
+                return "\n".join(text.splitlines()[first - 1 : statement.end_lineno])
         return f"{name} = {value!r}" if _is_plain(value) else None
 
 
@@ -227,6 +230,16 @@ def _global_names(source: str) -> list[str]:
     read = [node for node in nodes if isinstance(node, ast.Name) and not _binds(node)]
     read.sort(key=lambda node: (node.lineno, node.col_offset))
     return list(dict.fromkeys(node.id for node in read if node.id not in bound))
+
+
+def _names_defined(statement: ast.stmt) -> list[str]:
+    """The names that a definition or an assignment binds."""
+    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+        return [statement.name]
+    if isinstance(statement, ast.Assign | ast.AnnAssign):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        return [each.id for each in targets if isinstance(each, ast.Name)]
+    return []
 
 
 def _binds(node: ast.Name) -> bool:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from blendmask_lite.config import PRESET_INFERENCE, PRESETS
 from blendmask_lite.course.display import Note, show
 from blendmask_lite.course.exercises import find_exercise
-from blendmask_lite.course.own_model import my_blendmask, my_model
+from blendmask_lite.course.own_model import my_blendmask, my_model, parts_that_raised
 from blendmask_lite.datasets.sample import Batch, InstanceDataset, Sample, collate, load_sample
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.evaluation.instances import InstanceEvaluator
@@ -282,6 +282,7 @@ class MyTraining(TrainingMonitor):
             "num_evaluated": num_evaluated,
         }
         self.training: asyncio.Task[None] | None = None
+        self.module: ModuleType | None = None  # of `my_blendmask`, once it trains
         self._is_asked = False
         super().__init__(folder=folder, options="my_blendmask.py, in this notebook")
         for field in (self.controls.folder, self.controls.options):
@@ -337,8 +338,12 @@ class MyTraining(TrainingMonitor):
         self.refresh()
 
     async def _train(self) -> None:
+        self.module = my_blendmask()
         steps = train_my_model(
-            self.process.folder, **self.settings, should_stop=lambda: self._is_asked
+            self.process.folder,
+            **self.settings,
+            module=self.module,
+            should_stop=lambda: self._is_asked,
         )
         try:
             for _ in steps:
@@ -348,4 +353,9 @@ class MyTraining(TrainingMonitor):
 
     def _show(self, run: RunView, curves: str | None) -> None:
         can_resume = run.can_resume and not self.is_training
+        told = self._told
         super()._show(replace(run, can_stop=self.is_training, can_resume=can_resume), curves)
+        raised = [] if self.module is None else parts_that_raised(self.module)
+        if raised and self._told != told:
+            words = f"The package's pieces stood in where yours raised: {'; '.join(raised)}"
+            self.say(f"{self.message.text} {words}", "warning")

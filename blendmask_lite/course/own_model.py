@@ -38,7 +38,7 @@ from blendmask_lite.course.answers import (
 from blendmask_lite.course.display import Note, Table, show
 from blendmask_lite.course.exercises import find_exercise
 from blendmask_lite.course.modules import new_name
-from blendmask_lite.course.student import StudentFunction
+from blendmask_lite.course.student import FILE, StudentFunction
 from blendmask_lite.files import require_folder, write_atomically
 from blendmask_lite.model.blendmask import BlendMask
 
@@ -54,6 +54,7 @@ __all__ = [
     "my_path",
     "own_name",
     "package_model",
+    "parts_that_raised",
     "stand_in",
 ]
 
@@ -72,7 +73,6 @@ PARTS = (
     *("12.1", "12.3", "12.5"),  # batch, loop, flip
 )
 GLUE: tuple[Callable[..., Any], ...] = (glue.Backbone, glue.Predictions, glue.MyBlendMask)
-FILE = "my_blendmask.py"
 # Names in the package's model that differ from those in the exercises: beginnings.
 RENAMED = {
     "head.shared_tower.": "head.tower.",
@@ -320,8 +320,9 @@ def keep_and_compose(exercise_id: str, function: Callable[..., Any]) -> tuple[st
     except (OSError, TypeError, SyntaxError) as error:  # a read-only folder, code without a source
         return (f"this answer could not be kept: {error}",)
     if answer.problem:
-        why = f"nobody knows where {answer.problem} comes from: define it in the same cell"
-        return (*lines, f"{path.name} still has the package's {function.__name__}: {why}")
+        whose = "the package's" if answers[exercise_id].problem else "your earlier"
+        why = f"where does {answer.problem} come from? Define or import it in the same cell"
+        return (*lines, f"{path.name} still has {whose} {function.__name__}: {why}")
     num = sum(each in answers and not answers[each].problem for each in PARTS)
     place = path.name if path.parent == Path.cwd() else path
     return (*lines, f"now in {place}: {num} of {len(PARTS)} parts are yours")
@@ -339,7 +340,8 @@ def _write(path: Path, text: str) -> tuple[str, ...]:
             numbered = (path.with_stem(f"{path.stem}_edited_{i}") for i in itertools.count(1))
             aside = next(each for each in numbered if not each.exists())
             shutil.move(old, aside)
-            lines += (f"{old.name} had changes of yours: they are kept in {aside.name}",)
+            stay = "to make a change stay, put it into the notebook's cell and check that"
+            lines += (f"{old.name} had changes of yours, kept in {aside.name}; {stay}",)
         elif old != path:
             old.unlink()
     if not path.exists() or path.read_text(encoding="utf-8") != text:
@@ -395,9 +397,19 @@ def _load(text: str, file: str) -> ModuleType:
         exercise = find_exercise(each)
         part = getattr(module, exercise.name, exercise.solution)
         if part is not exercise.solution:
-            part = StudentFunction(exercise, part, stand_in=exercise.solution)
+            part = StudentFunction(exercise, part)
         setattr(module, exercise.name, part)
     return module
+
+
+def parts_that_raised(module: ModuleType) -> list[str]:
+    """The student's parts in whose place model answers stood in, and why: one line for each."""
+    parts = [getattr(module, find_exercise(each).name) for each in PARTS]
+    return [
+        f"{part.definition.id} {part.definition.name} ({part.failure})"
+        for part in parts
+        if isinstance(part, StudentFunction) and part.failure is not None
+    ]
 
 
 @dataclass(frozen=True, repr=False)
@@ -428,7 +440,11 @@ class MyParts(Table):
         return isinstance(part, StudentFunction)
 
     def _whose(self, exercise_id: str) -> str:
-        return "✔ yours" if self._is_own(exercise_id) else "the package's"
+        if self._is_own(exercise_id):
+            return "✔ yours"
+        answer = load_answers().get(exercise_id)
+        problem = answer.problem if answer is not None else ""
+        return "the package's" + (f": where does your {problem} come from?" if problem else "")
 
 
 def my_parts() -> MyParts:

@@ -12,6 +12,7 @@ import linecache
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import CodeType
 from typing import Any
 
@@ -23,7 +24,9 @@ from blendmask_lite.course.display import Note, show
 from blendmask_lite.course.exercises import find_exercise
 from blendmask_lite.course.source import is_bare_stub, source_of
 
-__all__ = ["Failure", "StudentFunction", "exercise", "find_student", "forget_students"]
+__all__ = ["FILE", "Failure", "StudentFunction", "exercise", "find_student", "forget_students"]
+
+FILE = "my_blendmask.py"  # what `own_model` joins green answers into
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,13 @@ class Failure:
     """Where and how a student's function raised."""
 
     error: str
-    line_number: int
+    line_number: int  # 0 if it was not in the student's code
     line: str
+    place: str = "your cell"
 
     def __str__(self) -> str:
-        where = f" in line {self.line_number} of your cell: {self.line}" if self.line_number else ""
-        return f"{self.error}{where}"
+        where = f" in line {self.line_number} of {self.place}: {self.line}"
+        return f"{self.error}{where}" if self.line_number else self.error
 
 
 class StudentFunction:
@@ -46,23 +50,17 @@ class StudentFunction:
         definition: the exercise.
         function: what the student wrote.
         is_written: False while the body is a bare stub.
-        stand_in: what is used in its place if it cannot be.
-        is_refused: True after a red check; the package's function then stands in.
+        is_refused: True after a red check; the model answer then stands in.
+        failure: where and how it raised last, or None.
     """
 
-    def __init__(
-        self,
-        definition: Exercise,
-        function: Callable[..., Any],
-        *,
-        stand_in: Callable[..., Any] | None = None,
-    ) -> None:
+    def __init__(self, definition: Exercise, function: Callable[..., Any]) -> None:
         functools.update_wrapper(self, function, updated=())
         self.definition = definition
-        self.stand_in = definition.stand_in if stand_in is None else stand_in
         self.function = function
         self.is_written = not _is_stub(function)
         self.is_refused = False
+        self.failure: Failure | None = None
         self._said: set[str] = set()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -76,7 +74,7 @@ class StudentFunction:
                 return self._guarded(self.function(*args, **kwargs), args, kwargs)
             except Exception as error:  # whatever the student's code raises
                 self._say_why(error)
-        return self.stand_in(*args, **kwargs)
+        return self.definition.solution(*args, **kwargs)
 
     def _guarded(self, result: Any, args: Any, kwargs: Any) -> Any:
         """A module as it is, but for its `forward`, which must not block anything either."""
@@ -92,22 +90,24 @@ class StudentFunction:
             return forward(*inputs)
         except Exception as error:  # whatever the student's code raises
             self._say_why(error)
-        other = self.stand_in(*args, **kwargs).train(module.training)
+        other = self.definition.solution(*args, **kwargs).train(module.training)
         return torch.func.functional_call(other, own_tensors(module), inputs)
 
     def _say_why(self, error: Exception) -> None:
         if says_not_written(error):
             self._say_once("amber", "not finished yet")
         else:
-            self._say_once("red", str(find_failure(error, self.function)))
+            self.failure = find_failure(error, self.function)
+            # The error's text may have other numbers in every step of a training.
+            self._say_once("red", str(self.failure), about=self.failure.line)
 
     def __deepcopy__(self, memo: object) -> StudentFunction:
         return self
 
-    def _say_once(self, status: Any, reason: str) -> None:
+    def _say_once(self, status: Any, reason: str, *, about: str = "") -> None:
         """Show a badge only once per reason, because training loops make thousands of calls."""
-        if reason not in self._said:
-            self._said.add(reason)
+        if (about or reason) not in self._said:
+            self._said.add(about or reason)
             exercise_id, name = self.definition.id, self.definition.name
             line = f"{name}: {reason}. The package's piece stands in; everything below works."
             show(Note(status, f"Exercise {exercise_id}", (line,)))
@@ -161,8 +161,9 @@ def find_failure(error: Exception, function: Callable[..., Any]) -> Failure:
     text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if code is not None and frame.filename == code.co_filename:
-            number = frame.lineno or 0
-            return Failure(text, number, linecache.getline(frame.filename, number).strip())
+            number, file = frame.lineno or 0, frame.filename
+            place = Path(file).name if Path(file).name == FILE else "your cell"
+            return Failure(text, number, linecache.getline(file, number).strip(), place)
     return Failure(text, 0, "")
 
 
