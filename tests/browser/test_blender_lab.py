@@ -138,6 +138,12 @@ def test_dragging_the_box_moves_crops_and_mask(opened: JupyterLab, twin: Blender
     assert resized[:2] == moved[:2] and resized[2] - moved[2] == pytest.approx(-12.8, abs=0.5)
     assert shows(opened, twin, replace(twin.own, box=resized))
 
+    with compared(opened):  # a new box, upwards
+        opened.drag("picture", (0.05, 0.95), (0.25, 0.7))
+    drawn = opened.box()
+    assert drawn == pytest.approx((6.4, 89.6, 32, 121.6), abs=0.7)
+    assert shows(opened, twin, replace(twin.own, box=drawn))
+
 
 def test_the_keyboard_alone_moves_the_box_and_undoes(opened: JupyterLab, twin: BlenderLab) -> None:
     before = opened.box()

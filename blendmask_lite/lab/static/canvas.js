@@ -92,6 +92,16 @@ export class Reporter {
 
 // ---------------------------------------------------------------- the box
 
+// From where the pointer went down to where it is, in any direction.
+function drawnBox(from, to, extent, smallest) {
+  const sides = [0, 1].map((axis) => {
+    const [low, high] = [from[axis], clamp(to[axis], 0, extent[axis])].sort((a, b) => a - b);
+    const start = Math.min(low, extent[axis] - smallest);
+    return [start, Math.max(high, start + smallest)];
+  });
+  return [sides[0][0], sides[1][0], sides[0][1], sides[1][1]];
+}
+
 function movedBox(box, [x, y], dx, dy, [width, height], smallest) {
   const [x0, y0, x1, y1] = box;
   if (x === 0 && y === 0) {
@@ -302,11 +312,7 @@ export class PanelView {
     const gesture = this.board.reporter.newNumber();
     this.drag = { gesture, from: this.at(event), box: this.board.box, cell: this.cellAt(event) };
     if (this.act === "box") {
-      this.drag.handle = this.grip(event);
-      if (this.drag.handle) return;
-      const [x, y] = this.drag.from.map((place) => place * this.spec.unit); // a box from scratch
-      this.drag.handle = [1, 1];
-      this.drag.box = [x, y, x, y];
+      this.drag.handle = this.grip(event); // none: a box from scratch
     } else if (this.act === "paint") {
       this.stroke(this.drag.cell, false);
     } else {
@@ -338,11 +344,14 @@ export class PanelView {
   }
 
   dragBox(event, isLast) {
-    const [x, y] = this.at(event);
     const { from, box, handle, gesture } = this.drag;
-    const [dx, dy] = [x - from[0], y - from[1]].map((way) => way * this.spec.unit);
+    const [start, end] = [from, this.at(event)].map((at) => at.map((place) => place * this.spec.unit));
+    const [dx, dy] = [end[0] - start[0], end[1] - start[1]];
+    const limits = [this.extent, this.board.smallest];
+    const changed = handle ? movedBox(box, handle, dx, dy, ...limits)
+      : drawnBox(start, end, ...limits);
     this.drag.hasMoved = true;
-    this.changeBox(movedBox(box, handle, dx, dy, this.extent, this.board.smallest), gesture, isLast);
+    this.changeBox(changed, gesture, isLast);
   }
 
   get extent() {
