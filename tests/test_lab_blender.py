@@ -397,6 +397,7 @@ def test_painting_reaches_the_pixels_of_the_grid_and_of_the_mask(lab):
 
 
 def test_pointing_at_a_cell_shows_its_weights_and_where_they_come_from(lab):
+    waiting = lab.canvas.bars["weights"]
     send(lab, kind="hover", panel="mask", cells=[[11, 17]])
 
     bars = lab.canvas.bars["weights"]
@@ -410,7 +411,10 @@ def test_pointing_at_a_cell_shows_its_weights_and_where_they_come_from(lab):
     send(lab, kind="hover", panel="picture", cells=[middle])
     assert abs(lab.canvas.marks["mask"][0]["x"] - 14) <= 1
     send(lab, kind="hover", panel="picture", cells=[[0, 0]])
-    assert lab.canvas.marks == {} and lab.canvas.bars["weights"]["bars"] == ()
+    assert lab.canvas.marks == {} and lab.canvas.bars["weights"] == waiting
+    # As high as before: what lies below does not move with the pointer.
+    assert len(waiting["bars"]) == len(bars["bars"]) and waiting["lines"] == bars["lines"]
+    assert len(bars["title"].splitlines()) == bars["lines"]
 
 
 def test_keys_change_the_brush_value_and_walk_the_history(lab):
@@ -486,7 +490,7 @@ def test_pointing_under_yolact_shows_no_interpolation_weight_as_a_coefficient(la
     send(lab, kind="hover", panel="mask", cells=[[11, 17]])
 
     assert [mark["weight"] for mark in lab.canvas.marks["attention 1"]] == [None]
-    assert "attention cells" not in lab.canvas.bars["weights"]["title"]
+    assert "Attention" not in lab.canvas.bars["weights"]["title"]
 
 
 def test_products_have_the_colours_of_the_sums_that_they_make(lab):

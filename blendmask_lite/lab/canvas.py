@@ -154,6 +154,7 @@ class Bars:
     bars: tuple[Bar, ...] = ()
     low: float = 0
     high: float = 1
+    lines: int = 0  # that the heading has room for at least, so that nothing moves when it grows
 
 
 @dataclass(frozen=True)

@@ -199,9 +199,11 @@ def test_switching_the_merger_shows_the_other_two(opened: JupyterLab, twin: Blen
 
 
 def test_pointing_at_a_cell_shows_its_weights(opened: JupyterLab, twin: BlenderLab) -> None:
+    opened.page.mouse.move(*opened.place("mask", 1.2, 0.5))
+    before = opened.place("attention 1", 0, 0)
     opened.page.mouse.move(*opened.place("mask", 11.5 / 28, 17.5 / 28))
     bars = opened.page.locator('[data-bars="weights"]')
-    logit = f"logit {twin.blend.logits[17, 11]:+.2f}"
+    logit = f"Σ = {twin.blend.logits[17, 11]:+.2f}"
 
     assert eventually(lambda: logit in str(bars.get_attribute("aria-label")))
     texts = bars.locator(".bm-text").all_text_contents()
@@ -210,6 +212,7 @@ def test_pointing_at_a_cell_shows_its_weights(opened: JupyterLab, twin: BlenderL
     expected = view.marks(twin.scene, twin.own, (11, 17))["attention 1"]
     drawn = opened.page.locator('[data-panel="attention 1"] rect.bm-weighed:not(.bm-under)')
     assert drawn.count() == len(expected)
+    assert opened.place("attention 1", 0, 0) == before  # nothing moves under the pointer
 
 
 def test_the_numbers_of_the_pointed_cell_run_through_equation_4_until_the_pointer_leaves(

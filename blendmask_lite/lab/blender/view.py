@@ -51,6 +51,7 @@ __all__ = [
 
 
 MOST_BARS = 8
+MOST_LINES = 4  # above the bars of a cell
 PICTURE_SIZE, SUM_SIZE, MASK_SIZE = 300, 170, 170  # CSS pixels
 LANE_SIZE, LANE_SIDE = 258, 54  # of a lane beside others: its picture, and a map
 MOST_JOINED = 8  # panels in a row with signs between them
@@ -65,7 +66,7 @@ def weight_bars(
     cell: tuple[int, int] | None,
     marks: Mapping[str, Sequence[Mark]],
 ) -> Bars:
-    """The K weights at a cell (x, y) of the mask, and the values that they multiply.
+    """The K scores at a cell (x, y) of the mask, and the values that they multiply.
 
     Args:
         state: the lab's state.
@@ -75,7 +76,10 @@ def weight_bars(
         marks: the cell's marks, by panel.
     """
     if cell is None:
-        return Bars("Point at a cell of the mask, or into the box, to see where it comes from.")
+        names = range(min(MOST_BARS, len(result.scores)))
+        waiting = tuple(Bar(f"base {k + 1}", 0, "–", base_color(k)) for k in names)
+        hint = "Point at a cell of the mask, or into the box, to see where it comes from."
+        return Bars(hint, waiting, lines=MOST_LINES)
     x, y = cell
     logit = float(result.logits[y, x])
     scores, values = result.scores[:, y, x], result.crops[:, y, x]
@@ -87,22 +91,24 @@ def weight_bars(
     rest = "" if len(bars) == len(scores) else f" (the largest {len(bars)} of {len(scores)})"
     probability = float(result.logits[y, x].sigmoid())
     return Bars(
-        f"Column {x + 1}, row {y + 1}: logit {logit:+.2f}, probability {probability:.2f}\n"
-        f"{_sources(marks)}Weight · crop of every base{rest}:",
+        f"Column {x + 1}, row {y + 1}: Σ = {logit:+.2f}, mask σ(Σ) = {probability:.2f}\n"
+        f"{_sources(marks)}Score s · crop r of every base{rest}:",
         tuple(bars),
         low=-span if state.merger == "weighted_sum" else 0,
         high=span,
+        lines=MOST_LINES,
     )
 
 
 def _sources(marks: Mapping[str, Sequence[Mark]]) -> str:
     """The interpolation weights of the cell, the largest first."""
     lines = ""
-    for key, name in (("attention 1", "attention cells"), ("base 1", "base pixels")):
+    for key, name, cells in (("attention 1", "Attention", "cells"), ("base 1", "Bases", "pixels")):
         weighed = [mark.weight for mark in marks.get(key, ()) if mark.weight is not None]
         weights = sorted(weighed, reverse=True)
         if weights:
-            lines += f"{len(weights)} {name}: {' + '.join(f'{w:.2f}' for w in weights)}\n"
+            sum_ = " + ".join(f"{weight:.2f}" for weight in weights)
+            lines += f"{name}: {sum_} of {len(weights)} {cells}\n"
     return lines
 
 

@@ -626,6 +626,7 @@ export class Board {
       root.setAttribute("role", "img");
       const words = chart.bars.map((bar) => `${bar.label} ${bar.text}`).join(", ");
       root.setAttribute("aria-label", `${chart.title}: ${words}`);
+      root.style.setProperty("--bm-lines", chart.lines);
       root.replaceChildren(element("div", "bm-bars-title", chart.title), ...rows);
     }
   }
