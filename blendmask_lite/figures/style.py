@@ -24,7 +24,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.text import Annotation, Text
-from matplotlib.transforms import offset_copy
+from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -349,9 +349,9 @@ def draw_name(
     """
     box = {"facecolor": color, "edgecolor": "none", "pad": 1.5} | settings.pop("bbox", {})
     shift = {"bottom": box["pad"], "top": -box["pad"]}.get(settings.get("va", ""), 0)
-    place = offset_copy(axes.transData, axes.get_figure(), y=shift, units="points")
-    settings = {"clip_on": True, "transform": place} | settings
-    axes.text(x, y, name, color=text_on(color), fontsize=size, bbox=box, **settings)
+    place = axes.transData + ScaledTranslation(0, shift / 72, axes.figure.dpi_scale_trans)
+    given: dict[str, Any] = {"clip_on": True, "transform": place} | settings
+    axes.text(x, y, name, color=text_on(color), fontsize=size, bbox=box, **given)
 
 
 def draw_box_name(axes: Axes, box: Sequence[float], name: str, *, color: str) -> None:
