@@ -29,7 +29,7 @@ EPILOG = """examples:
   blendmask-lite train shapes -o runs/shapes
       generated pictures, about 20 minutes on a laptop
   blendmask-lite train data/mine --split train --validation val \\
-      --preset photos --backbone-weights imagenet --iterations 400 -o runs/mine
+      --weights photos --iterations 400 -o runs/mine
       your own photographs in COCO's format, about 10 minutes on a laptop
   blendmask-lite train -o runs/mine --resume
       continue after a stop or a crash, with the options that it began with
