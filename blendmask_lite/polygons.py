@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from contourpy import FillType, contour_generator
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from blendmask_lite.masks import Region, mask_parts
@@ -149,6 +148,8 @@ def _ring_area(ring: NDArray[np.float64]) -> float:
 
 def _filled(ring: NDArray[np.float64], size: tuple[int, ...]) -> Tensor:
     """The pixels inside a closed line, (H, W) bool."""
+    from pycocotools import mask as coco_mask  # a model does without it
+
     [run] = coco_mask.frPyObjects([ring.ravel().tolist()], *size)
     return torch.from_numpy(np.ascontiguousarray(coco_mask.decode(run))).bool()
 
