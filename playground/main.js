@@ -13,6 +13,7 @@ import { Stage } from "./stage.js";
 import { decode, encode, History, untouched } from "./state.js";
 import { Tour } from "./tour.js";
 
+const NOTED = 6000; // milliseconds that a note stays
 const find = (name) => document.getElementById(name);
 const [catalogue, texts] = await Promise.all(
   ["catalogue.json", "tour.json"].map(async (name) => (await fetch(name)).json()),
@@ -77,11 +78,21 @@ const stage = new Stage({
   point,
 });
 const tour = new Tour(find("tour"), texts, {
-  go(step) {
-    if (step !== null) remember("step", step);
-    state.step = step;
-    tour.show(step);
-    find("guide").textContent = step === null && recall("step") ? "Resume the tour" : "Guided tour";
+  /** A step has a view of its own; what was there before can be had back by undoing. */
+  begin(step) {
+    state = { ...decode(texts.steps[step].view, catalogue), step };
+    history.add(undoable(state));
+    hover = null;
+    remember("step", step);
+    show();
+  },
+  end(isFinished) {
+    state.step = null;
+    if (isFinished) {
+      remember("step", "");
+      note(texts.words.closing);
+    }
+    tour.show(null);
     address();
   },
 });
@@ -103,6 +114,7 @@ function address() {
   find("redo").disabled = !history.future.length;
   find("reset").disabled = !isTouched();
   find("whole").href = `./#${encode(state)}`;
+  find("guide").textContent = state.step === null && recall("step") ? "Resume the tour" : "Guided tour";
 }
 
 /** A gesture has ended: it can be undone, and is in the address. */
@@ -124,6 +136,15 @@ function busy(text) {
 function say(text, kind = "") {
   find("say").textContent = text;
   find("say").dataset.kind = kind;
+}
+
+let noted = 0; // the timer of the note
+
+/** A word that goes away, beside the page's buttons. */
+function note(text) {
+  find("note").textContent = text;
+  clearTimeout(noted);
+  noted = setTimeout(() => { find("note").textContent = ""; }, NOTED);
 }
 
 /** Put what the state says on the page; the network looks again only at another picture. */
@@ -164,6 +185,8 @@ async function show() {
   draw();
   address();
   if (tour.step !== state.step) tour.show(state.step);
+  tour.light(); // the rows may be new
+  find("guide").disabled = false;
   document.body.dataset.ready = number;
   part.fit();
 }
@@ -306,7 +329,6 @@ async function takeOwn(read) {
     Object.assign(state, untouched(), { picture: "own" });
     history.add(undoable(state));
     await show();
-    tour.did("picture");
   } catch (error) {
     say(error.message, "error");
   }
@@ -334,7 +356,7 @@ catalogue.pictures.forEach((entry, i) => {
     // A picture of the other kind brings the model that knows such pictures, if there is one.
     const knows = catalogue.models.find(({ kind }) => kind === entry.kind);
     const model = modelOf(state).kind === entry.kind || !knows ? state.model : knows.key;
-    change({ picture: entry.key, model }, "picture");
+    change({ picture: entry.key, model }, `picture ${entry.key}`);
   });
   find("thumbnails").append(label);
 });
@@ -353,11 +375,11 @@ find("truth").addEventListener("change", (event) => {
   state.truth = event.target.checked;
   commit("truth");
 });
-find("guide").addEventListener("click", () => tour.on.go(state.step === null ? Number(recall("step") ?? 0) : null));
+find("guide").addEventListener("click", () => (state.step === null ? tour.on.begin(Number(recall("step") ?? 0)) : tour.on.end(false)));
 find("link").addEventListener("click", async () => {
   address();
   const isOwn = state.picture === "own" ? " Your own picture is not in it and stays here." : "";
-  say((await copied(location.href)) ? `The link is copied.${isOwn}` : `Copy the address of this page.${isOwn}`);
+  note((await copied(location.href)) ? `The link is copied.${isOwn}` : `Copy the address of this page.${isOwn}`);
 });
 find("save").addEventListener("click", async () => {
   if (!blend) return;
@@ -467,5 +489,4 @@ const layOut = () => document.body.classList.toggle("narrow", narrow.matches);
 narrow.addEventListener("change", layOut);
 layOut();
 applyTheme();
-if (recall("step") && state.step === null) find("guide").textContent = "Resume the tour";
 await show();

@@ -1,11 +1,9 @@
-// The guided tour: beside the page, one gesture a step, left and taken up again at any step.
-
-const NARROW = matchMedia("(max-width: 1100px)"); // as in style.css
+// The guided tour: below the page, one gesture a step, left and taken up again at any step.
 
 export class Tour {
   /**
-   * @param {HTMLElement} root @param {{title: string, steps: object[], words: object}} texts
-   * @param {{go: (step: ?number) => void}} on
+   * @param {HTMLElement} root @param {{steps: object[], words: object}} texts
+   * @param {{begin: (step: number) => void, end: (isFinished: boolean) => void}} on
    */
   constructor(root, texts, on) {
     this.root = root;
@@ -13,11 +11,6 @@ export class Tour {
     this.on = on;
     this.done = new Set();
     this.step = null;
-    // In a wide window it has a place in the left column, else below everything, never over it.
-    const home = root.nextElementSibling;
-    const place = () => (NARROW.matches ? document.body.append(root) : home.before(root));
-    NARROW.addEventListener("change", place);
-    place();
   }
 
   /** Show a step, or nothing for null. */
@@ -26,27 +19,35 @@ export class Tour {
     const last = this.step;
     this.step = step === null ? null : Math.min(step, steps.length - 1);
     document.body.classList.toggle("touring", this.step !== null);
-    document.querySelectorAll(".lit").forEach((each) => each.classList.remove("lit"));
     this.root.hidden = this.step === null;
+    const lit = this.light();
     if (this.step === null) return;
-    const { title, text, gesture, ask, light } = steps[this.step];
+    const { title, text, ask } = steps[this.step];
     const isLast = this.step === steps.length - 1;
     this.root.innerHTML = `
-      <p class="count">${words.step} ${this.step + 1} / ${steps.length}
+      <div class="count"><span>${words.step} ${this.step + 1} / ${steps.length}</span>
         <span class="dots" aria-hidden="true">${steps.map((_, i) => `<i class="${i === this.step ? "here" : ""} ${this.done.has(i) ? "done" : ""}"></i>`).join("")}</span>
-        <button class="leave" aria-label="${words.leave}" title="${words.leave}">×</button></p>
-      <h2 tabindex="-1">${title}</h2><p>${text}</p>
-      <p class="ask ${this.done.has(this.step) ? "done" : ""}" ${gesture ? "" : "hidden"}><span aria-hidden="true"></span>${ask ?? ""}</p>
-      <div class="row"><button class="back" ${this.step ? "" : "disabled"}>${words.back}</button>
-      <button class="next strong">${isLast ? words.end : words.next}</button></div>`;
+        <button class="back" ${this.step ? "" : "disabled"}>${words.back}</button>
+        <button class="next strong">${isLast ? words.end : words.next}</button>
+        <button class="leave" aria-label="${words.leave}" title="${words.leave}">×</button></div>
+      <h2 tabindex="-1">${title}</h2><p class="text">${text}</p>
+      <p class="ask ${this.done.has(this.step) ? "done" : ""}"><span aria-hidden="true"></span>${ask}</p>`;
     const find = (name) => this.root.querySelector(name);
-    find(".leave").addEventListener("click", () => this.on.go(null));
-    find(".back").addEventListener("click", () => this.on.go(this.step - 1));
-    find(".next").addEventListener("click", () => this.on.go(isLast ? null : this.step + 1));
-    const lit = [...document.querySelectorAll(light)];
-    lit.forEach((each) => each.classList.add("lit"));
+    find(".leave").addEventListener("click", () => this.on.end(false));
+    find(".back").addEventListener("click", () => this.on.begin(this.step - 1));
+    find(".next").addEventListener("click", () => (isLast ? this.on.end(true) : this.on.begin(this.step + 1)));
     if (last !== null && last !== this.step) find("h2").focus({ preventScroll: true });
-    if (last !== this.step) lit[0]?.scrollIntoView({ block: NARROW.matches ? "center" : "nearest", behavior: "smooth" });
+    // The first of them comes last, and is in view for certain.
+    if (last !== this.step) lit.reverse().forEach((each) => each.scrollIntoView({ block: "nearest" }));
+  }
+
+  /** Highlight what the step is about. @returns {HTMLElement[]} it, most important first */
+  light() {
+    document.querySelectorAll(".lit").forEach((each) => each.classList.remove("lit"));
+    if (this.step === null) return [];
+    const lit = this.texts.steps[this.step].light.split(", ").flatMap((name) => [...document.querySelectorAll(name)]);
+    lit.forEach((each) => each.classList.add("lit"));
+    return lit;
   }
 
   /** The user has done something; the step that asked for it is ticked off. */

@@ -118,7 +118,9 @@ def test_the_page_asks_no_other_host_for_anything():
 
 def test_the_tours_texts_are_in_one_file_and_complete():
     texts = json.loads((PAGE / "tour.json").read_text())
-    assert set(texts["words"]) == {"step", "next", "back", "leave", "end"}
+    assert set(texts["words"]) == {"step", "next", "back", "leave", "end", "closing"}
     assert 8 <= len(texts["steps"]) <= 12
+    keys = {shown.key for shown in make_playground.SCENES}
     for step in texts["steps"]:
-        assert set(step) == {"title", "text", "ask", "gesture", "light"}
+        assert set(step) == {"title", "text", "ask", "gesture", "view", "light"}
+        assert re.search(r"p=(\w+)", step["view"])[1] in keys

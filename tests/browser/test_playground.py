@@ -8,6 +8,7 @@ import json
 import shutil
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -105,8 +106,16 @@ class Playground(Watched):
 
     def turn_to(self, text: str) -> None:
         """Follow a link to the page, and wait until it shows what the link says."""
+        self.after(
+            lambda: self.page.evaluate(
+                "text => { location.hash = `${text}&x=${Math.random()}`; }", text
+            )
+        )
+
+    def after(self, gesture: Callable[[], object]) -> None:
+        """Wait until the page shows what a gesture has turned it to."""
         before = self.ready()
-        self.page.evaluate("text => { location.hash = `${text}&x=${Math.random()}`; }", text)
+        gesture()
         self.page.wait_for_function("before => document.body.dataset.ready > before", arg=before)
         self.settle()
 
@@ -570,44 +579,65 @@ def test_the_camera_gives_a_picture_and_is_switched_off_afterwards(page):
 
 
 def test_the_tour_ticks_off_gestures_and_is_taken_up_where_it_was_left(page):
-    steps = json.loads((ROOT / "playground" / "tour.json").read_text())["steps"]
-    assert 8 <= len(steps) <= 12
-    page.page.locator("#guide").click()
-    for number in range(len(steps)):
-        step = steps[number]
-        page.settle()
-        assert page.page.locator("#tour h2").text_content() == step["title"]
-        assert page.page.locator(".lit:visible").count() > 0, step["title"]
+    texts = json.loads((ROOT / "playground" / "tour.json").read_text())
+    steps = texts["steps"]
+    find = page.page.locator
+    page.drag("#box", (0.5, 0.5), (0.6, 0.5))
+    mine = page.hash()
+    page.after(find("#guide").click)
+    page.after(find("#undo").click)
+    assert page.hash() == f"{mine}&s=1"
+    page.after(find("#redo").click)
+    for number, step in enumerate(steps):
+        # Whatever was done in the step before, this one begins from its own view.
+        assert page.hash() == f"m=small&{step['view']}&s={number + 1}"
+        assert find("#tour h2").text_content() == step["title"]
+        assert find(".lit:visible").count() > 0, step["title"]
+        done = find(".ask.done")
+        assert not done.is_visible()
         if step["gesture"] == "paint":
-            assert not page.page.locator(".ask.done").is_visible()
             page.drag(".tile.attention .face", (0.2, 0.2), (0.6, 0.2))
-            assert page.page.locator(".ask.done").is_visible()
-            break
-        page.page.locator("#tour .next").click()
-    assert f"s={number + 1}" in page.hash()
-    page.page.locator("#tour .leave").click()
-    assert not page.page.locator("#tour").is_visible()
-    assert page.page.locator("#guide").text_content() == "Resume the tour"
-    page.page.locator("#guide").click()
-    assert page.page.locator("#tour h2").text_content() == steps[number]["title"]
-    page.page.locator("#tour .leave").click()
+            assert done.is_visible()
+            find("#tour .leave").click()
+            assert not find("#tour").is_visible()
+            assert find("#guide").text_content() == "Resume the tour"
+            page.after(find("#guide").click)
+            assert find("#tour h2").text_content() == step["title"]
+        elif step["gesture"] == "method":
+            find("[name=method][value=assembler]").check(force=True)
+            assert done.is_visible()
+        elif step["gesture"].startswith("picture"):
+            page.after(lambda: find("[name=picture][value=star]").check(force=True))
+            assert not done.is_visible()
+            page.after(lambda: find("[name=picture]:has(+ .lit)").check(force=True))
+            assert done.is_visible()
+        if number + 1 < len(steps):
+            page.after(find("#tour .next").click)
+    page.drag('.handle[data-side="1,0"]', (0.5, 0.5), (3, 0.5))
+    find("#tour .next").click()
+    assert not find("#tour").is_visible()
+    assert find("#guide").text_content() == "Guided tour"
+    assert find("#note").text_content() == texts["words"]["closing"]
 
 
-@pytest.mark.parametrize("width", [390, 1024, 1440])
-def test_the_tour_lies_beside_the_page_and_nothing_is_wider_than_the_window(page, width):
-    page.page.set_viewport_size({"width": width, "height": 800})
+@pytest.mark.parametrize("size", [(390, 844), (1024, 768), (1280, 720), (1440, 900)])
+def test_the_tour_lies_below_the_page_with_its_gesture_and_what_it_is_about_in_view(page, size):
+    page.page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
     page.turn_to("m=small&p=twins&s=4")
     inside = "() => document.scrollingElement.scrollWidth <= innerWidth"
     assert page.page.evaluate(inside)
-    covered = """() => {
-        const tour = document.getElementById('tour').getBoundingClientRect();
-        const [x, y] = [tour.left + tour.width / 2, tour.top + 20];
-        const scroller = document.getElementById('scroller').getBoundingClientRect();
-        const isBelow = scroller.bottom <= tour.top + 1;
-        const inFlow = document.getElementById('left').contains(document.getElementById('tour'));
-        return isBelow || inFlow;
-    }"""
-    assert page.page.evaluate(covered)
+    boxes = """() => Object.fromEntries(['#tour', '#tour .next', '#tour .ask', '#scroller',
+        '#stage', '.tile.attention .face'].map(name => {
+            const {top, bottom, right} = document.querySelector(name).getBoundingClientRect();
+            return [name, {top, bottom, right}];
+        }))"""
+    found = page.page.evaluate(boxes)
+    for name in ("#tour .next", "#tour .ask"):
+        assert found[name]["bottom"] <= size[1] and found[name]["right"] <= size[0], name
+    for name in ("#stage", ".tile.attention .face"):
+        assert found[name]["top"] >= 0, name
+        assert found[name]["bottom"] <= found["#scroller"]["bottom"], name
+    assert found["#scroller"]["bottom"] <= found["#tour"]["top"] + 1
 
 
 def test_everything_can_be_done_with_the_keyboard_alone(page):
@@ -658,7 +688,7 @@ def test_every_control_has_a_name_for_screen_readers(page):
 def test_the_link_is_copied_and_the_view_is_saved_as_a_picture(page):
     page.page.locator("#link").click()
     page.page.wait_for_function(
-        "() => document.getElementById('say').textContent.includes('copied')"
+        "() => document.getElementById('note').textContent.includes('copied')"
     )
     assert page.page.evaluate("() => navigator.clipboard.readText()") == page.page.url
     with page.page.expect_download() as download:
