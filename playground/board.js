@@ -2,19 +2,21 @@
 
 import { attentionSources, cropSources, explain, newCell } from "./equations.js";
 import { BASES, paint } from "./colors.js";
+import { METHOD_TEXTS } from "./panels.js";
 import { GAINS } from "./state.js";
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const HEADS = [
-  ["base", "Bases", "maps of the whole picture, shared by all objects"],
-  ["crop", "Crop <var>r</var>", "each base inside the box; red is positive, blue negative", "equation 1"],
-  ["attention", "Attention <var>a</var>", "where this object wants the base: <b>paint on it</b>", "equation 2"],
-  ["score", "Score <var>s</var>", "the bases compete: at each cell, all <var>s</var> add up to 1", "equation 3"],
-  ["product", "Product <var>r&thinsp;s</var>", "what the base adds to the mask", "equation 4"],
+  ["base", "Bases <var>B</var>", "maps of the whole picture, shared by all objects"],
+  ["crop", "Crop <var>r</var>", "each base inside the box <var>p</var>; red is positive, blue negative", "equation 1", "<var>r</var> = RoIPool(<var>B</var>, <var>p</var>)"],
+  ["attention", "Attention <var>a</var>", "where this object wants the base; grey: where not. ", "equation 2", "<var>a</var>′ = interpolate(<var>a</var>)"],
+  ["score", "Score <var>s</var>", "the bases compete: at each cell, all <var>s</var> add up to 1", "equation 3", "<var>s</var> = softmax(<var>a</var>′)"],
+  ["product", "Product", "what the base adds to the mask", "equation 4", "<var>s</var> ∘ <var>r</var>"],
 ];
-const SIGNS = { crop: "›", attention: "×", score: "›", product: "=" };
+// As equation 4 reads; the score, in brackets, is made of the attention.
+const SIGNS = { crop: "›", attention: "×", score: "→", product: "=" };
 // Above each tile, where there is no room for heads above the columns.
-const CAPTIONS = { base: "base", crop: "crop r", attention: "attention a", score: "score s", product: "product r s", logits: "Σ = sum", result: "σ: mask" };
+const CAPTIONS = { base: "base", crop: "crop r", attention: "attention a", score: "score s", product: "product s ∘ r", logits: "Σ = sum", result: "σ: mask" };
 const NAMES = { crop: "crop", score: "score", product: "product" };
 
 const made = (name, className = "", html = "") => {
@@ -23,7 +25,9 @@ const made = (name, className = "", html = "") => {
   element.innerHTML = html;
   return element;
 };
-const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(Math.abs(value) < 9.95 ? 2 : 1)}`;
+const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
+// Enough digits that crop times score is the product.
+const share = (value) => value.toFixed(value < 0.0995 ? 4 : 3);
 
 /** Change a text only where it differs: the browser lays the page out anew for every change. */
 function write(element, text) {
@@ -130,12 +134,16 @@ export class Board {
 
   #heads(K, M, R) {
     const heads = made("div", "heads");
-    for (const [kind, title, words, equation] of HEADS) {
-      const size = { attention: `${M} × ${M}`, crop: `${R} × ${R}` }[kind] ?? "";
-      const head = made("div", `head ${kind}`, `<h2>${kind === "base" ? `${K} bases` : title}</h2><p>${words}</p>`);
-      const small = [equation, size].filter(Boolean).join(" · ");
-      if (small) head.append(made("small", "", small));
-      if (kind === "attention") head.append(this.#brushes());
+    for (const [kind, title, words, equation, formula] of HEADS) {
+      const head = made("div", `head ${kind}`, `<h2>${kind === "base" ? `${K} ` : ""}${title}</h2><p>${words}</p>`);
+      head.title = { attention: `${M} × ${M} cells`, crop: `${R} × ${R} cells` }[kind] ?? "";
+      if (equation) head.append(made("small", "", `${equation}<br>${formula}`));
+      if (kind === "attention") {
+        this.hint = made("b", "hint");
+        this.brushes = this.#brushes();
+        head.children[1].append(this.hint);
+        head.append(this.brushes);
+      }
       heads.append(head);
     }
     return heads;
@@ -175,6 +183,8 @@ export class Board {
     }
     this.#baseTile(tiles.base, k);
     this.#paintTile(tiles.attention, k);
+    tiles.attention.instead = made("b", "instead");
+    tiles.attention.face.append(tiles.attention.instead);
     return { root: row, tiles, gain: this.#gain(tiles.base, k) };
   }
 
@@ -217,7 +227,7 @@ export class Board {
     this.#point(this.mask);
     sum.append(
       made("div", "brace", "<span aria-hidden='true'>Σ</span>"),
-      made("div", "head", "<h2>Sum</h2><p>red: inside, blue: outside</p><small>equation 4</small>"), this.logits.root,
+      made("div", "head", "<h2>Sum <var>m</var></h2><p>red: inside, blue: outside</p><small>equation 4<br><var>m</var> = Σ <var>s</var> ∘ <var>r</var></small>"), this.logits.root,
       made("div", "sign down", "σ <small>sigmoid</small>"),
       made("div", "head", "<h2>Mask</h2><p>probability of each cell</p>"), this.mask.root,
     );
@@ -322,18 +332,22 @@ export class Board {
   /** Everything that changes with a gesture. @param {import("./blend.js").Blend} blend */
   draw(blend, state, tables) {
     const { seen: { model: { K, M, R }, W, H }, chain, limits, box } = blend;
+    const canPaint = state.method === "blender";
     this.root.dataset.method = state.method;
+    this.brushes.disabled = !canPaint;
+    write(this.hint, canPaint ? "Paint on it" : `${METHOD_TEXTS[state.method][0]}: nothing to paint`);
     const palette = (k) => tables.base[k % BASES.length];
     this.rows.forEach(({ tiles, gain, root }, k) => {
       const from = k * R * R;
       tiles.crop.draw(chain.crops, from, -limits.bases, limits.bases, tables.signed);
-      if (state.method === "blender") {
-        tiles.attention.draw(blend.attentions, k * M * M, -limits.attentions, limits.attentions, palette(k));
+      if (canPaint) {
+        tiles.attention.draw(blend.attentions, k * M * M, -limits.attentions, limits.attentions, tables.attention[k % BASES.length]);
       } else {
         tiles.attention.pixels.fill(0);
         tiles.attention.context.putImageData(tiles.attention.image, 0, 0);
+        write(tiles.attention.number, "");
       }
-      if (state.method !== "blender") write(tiles.attention.number, state.method === "weighted_sum" ? `one number: ${blend.coefficients[k].toFixed(2)}` : "");
+      write(tiles.attention.instead, { blender: "", weighted_sum: `one number:<br>${share(blend.coefficients[k])}`, assembler: "a fixed tile" }[state.method]);
       tiles.score.draw(chain.scores, from, 0, 1, palette(k));
       tiles.product.draw(chain.products, from, -limits.logits, limits.logits, tables.signed);
       const value = state.gains[k] ?? 1;
@@ -371,21 +385,23 @@ export class Board {
       tiles.base.mark(crops);
       if (document.activeElement !== tiles.attention.face) tiles.attention.mark(attentions);
       write(tiles.crop.number, cell ? signed(this.cell.r[k]) : "");
-      write(tiles.score.number, cell ? this.cell.s[k].toFixed(2) : "");
+      write(tiles.score.number, cell ? share(this.cell.s[k]) : "");
       write(tiles.product.number, cell ? signed(this.cell.products[k]) : "");
       if (state.method === "blender") write(tiles.attention.number, cell ? signed(enlarged(blend.attentions, k * M * M, M, attentions)) : "");
     });
     for (const tile of [this.logits, this.mask]) tile.mark(here);
     write(this.logits.number, cell ? signed(this.cell.sum) : "");
     write(this.mask.number, cell ? `${(this.cell.probability * 100).toFixed(0)} %` : "");
-    write(this.flow, cell ? this.#sentence(K, seen.model.maskThreshold)
+    write(this.flow, cell ? this.#sentence(K, seen.model.maskThreshold, state.method)
       : "Point at a cell of any square, and follow its numbers through the equations.");
   }
 
-  #sentence(K, threshold) {
-    const terms = Array.from({ length: Math.min(K, 6) }, (_, k) => `<span style="--base:${BASES[k % BASES.length]}">${signed(this.cell.products[k])}</span>`);
+  #sentence(K, threshold, method) {
+    const terms = (texts) => texts.map((text, k) => `<span style="--base:${BASES[k % BASES.length]}">${text}</span>`);
+    const of = (values) => Array.from(values.subarray(0, K));
+    const scores = method === "blender" ? `scores: ${terms(of(this.cell.s).map(share)).join(" + ")} ≈ <b>1</b><br>` : "";
     const verdict = this.cell.probability >= threshold ? "inside" : "outside";
-    return `${terms.join(" ")} = <b>${signed(this.cell.sum)}</b>, so <b>${verdict}</b>`;
+    return `${scores}products: ${terms(of(this.cell.products).map(signed)).join(" ")} ≈ <b>${signed(this.cell.sum)}</b>, so <b>${verdict}</b>`;
   }
 }
 

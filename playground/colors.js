@@ -1,12 +1,13 @@
 // Colours of maps: tables of 256 colours, and numbers turned into pixels by them.
 
-// Okabe and Ito's colours, as in all figures of the project: a base has the same one everywhere.
-export const BASES = ["#d55e00", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9"];
+// A base has one colour everywhere on the page; red and blue are the signs' of values.
+export const BASES = ["#6b46b8", "#c9609f", "#d99a00", "#009e73", "#8a7a5c", "#4f9aa3"];
 export const OBJECTS = ["#00b386", "#e6007e", "#3d7eff", "#ff8c1a", "#9a5cff", "#c2b100", "#00a5c8", "#e04f3f"];
 const SIGNED = {
   light: ["#14418b", "#4393c3", "#b7d7ea", "#f7f7f7", "#f8c9ae", "#d6604d", "#8f1020"],
   dark: ["#a6d8ff", "#3f8fd4", "#1f4464", "#15181d", "#66281f", "#df6047", "#ffc7b2"],
 };
+const AGAINST = "#8d96a0"; // an attention below zero
 const EMPTY = { light: "#f4f5f6", dark: "#15181d" };
 
 const channels = (color) => [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
@@ -38,7 +39,8 @@ export function tables(theme) {
   return {
     signed: ramp(SIGNED[theme]),
     veil: veil(SIGNED.light),
-    base: BASES.map((color) => ramp([EMPTY[theme], color, theme === "dark" ? "#ffffff" : color].slice(0, 2))),
+    base: BASES.map((color) => ramp([EMPTY[theme], color])),
+    attention: BASES.map((color) => ramp([AGAINST, EMPTY[theme], color])),
     mask: ramp([EMPTY[theme], OBJECTS[0]]),
   };
 }

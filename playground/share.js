@@ -55,7 +55,7 @@ export function asPng(stage, board, state, title) {
   context.strokeRect(EDGE + x0, TOP + y0, x1 - x0, y1 - y0);
   context.imageSmoothingEnabled = false;
   const kinds = ["base", "crop", "attention", "score", "product"];
-  const signs = ["", "›", "×", "›", "="];
+  const signs = ["", "›", "× (", "→", ") ="];
   const left = EDGE + photoWidth + 34;
   kinds.forEach((kind, column) => {
     const x = left + column * (TILE + GAP);

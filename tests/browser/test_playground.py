@@ -331,7 +331,14 @@ def test_the_numbers_of_a_cell_run_from_the_crops_to_the_mask(page):
         assert np.abs(np.array(shown(kind)) - chain[name][at]).max() < 0.051, kind
     assert shown("logits")[0] == pytest.approx(chain["logits"][at[0]], abs=0.051)
     assert shown("result")[0] == pytest.approx(100 * chain["probabilities"][at[0]], abs=0.51)
-    assert "inside" in page.page.locator(".flow").text_content()
+    # Whoever multiplies and adds up the numbers on the screen gets the others, but for rounding.
+    scores, products = shown("score"), shown("product")
+    assert sum(scores) == pytest.approx(1, abs=0.0021)
+    for crop, score, product in zip(shown("crop"), scores, products, strict=True):
+        assert crop * score == pytest.approx(product, rel=0.006, abs=0.011)
+    assert sum(products) == pytest.approx(shown("logits")[0], abs=0.026)
+    flow = page.page.locator(".flow").text_content()
+    assert flow.startswith("scores: ") and "≈ 1" in flow and "inside" in flow
     # It stays where it was clicked, and a pointer that leaves takes its own marks along.
     page.page.mouse.down()
     page.page.mouse.up()
@@ -376,6 +383,9 @@ def test_undo_and_redo_go_through_all_gestures(page):
     page.page.locator("#blank").click()
     states.append(page.hash())
     assert len(set(states)) == 4
+    attention = page.page.locator(".tile.attention canvas").first
+    darkest = "canvas => Math.min(...canvas.getContext('2d').getImageData(0, 0, 14, 14).data)"
+    assert attention.evaluate(darkest) > 235  # zero has the colour of the empty page
     for state in reversed(states[:-1]):
         page.page.keyboard.press("Control+z")
         page.settle()
@@ -606,6 +616,9 @@ def test_the_tour_ticks_off_gestures_and_is_taken_up_where_it_was_left(page):
         elif step["gesture"] == "method":
             find("[name=method][value=assembler]").check(force=True)
             assert done.is_visible()
+            assert find("[name=brush]").first.is_disabled()
+            assert find(".instead").first.text_content() == "a fixed tile"
+            assert find(".hint").text_content() == "FCIS: nothing to paint"
         elif step["gesture"].startswith("picture"):
             page.after(lambda: find("[name=picture][value=star]").check(force=True))
             assert not done.is_visible()
