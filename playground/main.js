@@ -101,6 +101,7 @@ const tour = new Tour(find("tour"), texts, {
 
 const modelOf = ({ model }) => catalogue.models.find(({ key }) => key === model);
 const entryOf = ({ picture: name }) => catalogue.pictures.find(({ key }) => key === name);
+const titleOf = (given) => entryOf(given)?.title ?? "My picture";
 const isTouched = () => Boolean(state.box || state.blank || state.painted.size
   || state.method !== "blender" || state.gains.some((gain) => gain !== 1));
 
@@ -130,6 +131,7 @@ function commit(gesture) {
 
 function busy(text) {
   find("busy").hidden = !text;
+  document.body.classList.toggle("looking", Boolean(text));
   if (text) find("busy-text").textContent = text;
 }
 
@@ -166,6 +168,7 @@ async function show() {
       const next = state.picture === "own" ? own : await fromCatalogue(entryOf(state));
       if (number !== wanted) return;
       stage.show(next.canvas);
+      find("caption").textContent = titleOf(state);
       shown = "";
       blend = null;
       const input = seenBy(model, next.canvas);
@@ -211,7 +214,7 @@ function arrange(next, seen) {
   const kind = entryOf(state)?.kind ?? "photo";
   const words = [];
   if (kind !== model.kind) words.push(model.unseen);
-  if (seen.isWeak) words.push(`Nothing reaches a score of ${model.score}; these are its best guesses.`);
+  if (seen.isWeak) words.push(`Nothing reaches a confidence of ${model.score}; these are its best guesses.`);
   say(words.join(" ") || `${model.knows}`, words.length ? "warning" : "");
   find("busy").dataset.milliseconds = Math.round(seen.milliseconds);
   find("busy").dataset.threads = seen.threads;
@@ -383,8 +386,7 @@ find("link").addEventListener("click", async () => {
 });
 find("save").addEventListener("click", async () => {
   if (!blend) return;
-  const title = entryOf(state)?.title ?? "My picture";
-  saved(await asPng(stage, board, state, title), `blendmask-${state.picture}.png`);
+  saved(await asPng(stage, board, state, titleOf(state)), `blendmask-${state.picture}.png`);
 });
 find("upload").addEventListener("click", () => find("file").click());
 find("file").addEventListener("change", () => {

@@ -6,9 +6,10 @@ import { METHODS } from "./state.js";
 export const METHOD_TEXTS = {
   blender: ["BlendMask", "a grid of attentions per base"],
   weighted_sum: ["YOLACT", "one number per base"],
-  assembler: ["FCIS", "base 1 fills the first tile, base 2 the second, …"],
+  assembler: ["FCIS", "a fixed tile of the box per base"],
 };
 const DASH = "–";
+const EQUAL = 0.005; // IoUs that differ less are called equal
 
 export class Rivals {
   /** @param {HTMLElement} root @param {(method: string) => void} choose */
@@ -23,7 +24,7 @@ export class Rivals {
     this.R = R;
     this.root.innerHTML = `<h2>Three ways to use the same bases</h2>
       <p>All three use BlendMask's bases here. A network made for YOLACT or FCIS learns bases that
-      suit it, so this is no fair race: it shows what each rule can do with the same maps.</p>
+      suit it, so this is no fair race: it shows what each rule can do with the same maps. IoU is the overlap with the true mask, at most 1.</p>
       <fieldset class="methods"><legend class="hidden">Method</legend></fieldset>`;
     const group = this.root.lastElementChild;
     this.methods = METHODS.map((method) => {
@@ -70,7 +71,7 @@ export class Contest {
     this.truth.checked = state.truth;
     const text = !has ? "There is no true object here to compare with."
       : !isTouched ? "Change the box or paint the attentions: can you come closer to the true mask?"
-      : Math.abs(yours - network) < 0.005 ? "As good as the network."
+      : Math.abs(yours - network) <= EQUAL ? `As good as the network: at most ${EQUAL} apart.`
       : yours > network ? "You have beaten the network!" : "The network is ahead.";
     if (this["beat-text"].textContent !== text) this["beat-text"].textContent = text;
     [yours, network].forEach((value, i) => {
@@ -78,6 +79,6 @@ export class Contest {
       this.rows[i].text.textContent = value === null ? DASH : value.toFixed(3);
     });
     this.bars.setAttribute("aria-label", has ? `IoU with the true mask: you ${yours.toFixed(3)}, network ${network.toFixed(3)}` : text);
-    return has && isTouched && yours > network + 0.005;
+    return has && isTouched && yours > network + EQUAL;
   }
 }

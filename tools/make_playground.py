@@ -129,8 +129,8 @@ class About(NamedTuple):
 MODELS = {
     "small": About(
         "Toys (small)",
-        "This model has learned eight drawn shapes: 1.9 million weights, mask AP 75.6 on 200 new "
-        "scenes.",
+        "This model has learned eight drawn shapes. On 200 new scenes, the average precision of "
+        "its masks (mask AP) is 75.6 of 100.",
         "This model has only ever seen drawn shapes. On a photograph it guesses.",
         0.4,
     ),
@@ -142,8 +142,9 @@ MODELS = {
     ),
     "photos": About(
         "Photographs (photos)",
-        "This model learned from only 470 photographs and finds badly: mask AP 5.3 on new ones, "
-        "12.6 for large objects. It does not know what an object is called.",
+        "This model learned from only 470 photographs and finds badly: on new ones, the average "
+        "precision of its masks (mask AP) is 5.3 of 100, for large objects 12.6. It does not know "
+        "what an object is called.",
         "This model has only ever seen photographs, never a drawn shape.",
         0.4,
     ),

@@ -229,6 +229,7 @@ def assert_equal_to_the_package(numbers: dict) -> None:
 
 def test_the_page_finds_what_the_package_finds(page, built):
     numbers = page.numbers()
+    assert page.page.locator("#caption").text_content() == "Touching twins"
     image = read_image(built / "pictures" / "twins.png")
     [found] = load_model(shipped_checkpoint("small")).predict([image], score_threshold=0.4)
     shown = numbers["found"]
@@ -429,9 +430,13 @@ def test_the_page_says_who_is_closer_to_the_true_mask(page):
     page.drag("#box", (0.5, 0.5), (0.8, 0.5))
     assert "The network is ahead" in says.text_content()
     assert float(page.page.locator("#bars output").first.text_content()) < page.numbers()["network"]
-    # As if the network had been worse than this box.
-    page.page.evaluate("() => { playground.blend.network = 0.1; }")
+    # As if the network had been as good as this box, and then worse.
+    page.page.evaluate("() => { playground.blend.network = playground.blend.ious[0] - 0.005; }")
     page.page.locator("#truth").check()
+    page.settle()
+    assert says.text_content() == "As good as the network: at most 0.005 apart."
+    page.page.evaluate("() => { playground.blend.network = 0.1; }")
+    page.page.locator("#truth").uncheck()
     page.settle()
     assert "You have beaten the network" in says.text_content()
 
@@ -552,7 +557,7 @@ def test_a_file_that_cannot_be_used_is_refused_and_the_old_picture_stays(page, c
 
 def test_a_picture_of_one_pixel_does_no_harm(page):
     said = page.upload(png(Image.new("RGB", (1, 1), (90, 120, 30))))
-    assert "Nothing reaches a score" in said or "found nothing" in said
+    assert "Nothing reaches a confidence" in said or "found nothing" in said
 
 
 DROPPED = """async ([name, address, kind]) => {
