@@ -158,8 +158,8 @@ export class Stage {
       if (!this.seen || event.button) return;
       const side = event.target.dataset?.side?.split(",").map(Number);
       const isBox = side || event.target === this.box;
-      drag = { start: this.#place(event), from: [event.clientX, event.clientY], box: Array.from(this.now), side: side ?? [0, 0], isBox, hasMoved: false };
-      if (isBox) this.stage.setPointerCapture(event.pointerId);
+      drag = { start: this.#place(event), from: [event.clientX, event.clientY], box: Array.from(this.now), side: side ?? [0, 0], isBox, canDraw: isBox || event.pointerType !== "touch", hasMoved: false };
+      if (drag.canDraw) this.stage.setPointerCapture(event.pointerId);
     });
     this.stage.addEventListener("pointermove", (event) => {
       if (!this.seen) return;
@@ -170,16 +170,17 @@ export class Stage {
       const [dx, dy] = [event.clientX - drag.from[0], event.clientY - drag.from[1]];
       if (!drag.hasMoved && Math.hypot(dx, dy) < STILL) return;
       drag.hasMoved = true;
-      if (!drag.isBox) return;
+      if (!drag.canDraw) return; // a finger beside the box scrolls the page
       const [x, y] = this.#place(event);
-      this.on.box(this.#moved(drag.box, drag.side, x - drag.start[0], y - drag.start[1]));
+      this.on.box(drag.isBox ? this.#moved(drag.box, drag.side, x - drag.start[0], y - drag.start[1])
+        : this.#between(drag.start, [x, y]));
     });
     const end = (event) => {
       if (!drag) return;
-      const { hasMoved, isBox, start } = drag;
+      const { hasMoved, canDraw, start } = drag;
       drag = null;
       if (event.type === "pointercancel") return;
-      if (hasMoved && isBox) this.on.commit("box");
+      if (hasMoved && canDraw) this.on.commit("box");
       else if (!hasMoved) {
         const object = this.#objectAt(start);
         if (object >= 0) this.on.choose(object);
@@ -200,6 +201,14 @@ export class Stage {
       this.on.box(this.#moved(Array.from(this.now), event.shiftKey ? [1, 1] : [0, 0], step[0] * far, step[1] * far, event.shiftKey && step));
     });
     this.stage.addEventListener("keyup", (event) => { if (ARROWS[event.key] && this.seen) this.on.commit("box"); });
+  }
+
+  /** A new box with two places as its corners, in any order. */
+  #between(a, b) {
+    const size = [this.seen.W, this.seen.H];
+    const inside = [a, b].map((place) => place.map((value, axis) => Math.min(Math.max(value, 0), size[axis])));
+    const low = size.map((most, axis) => Math.min(inside[0][axis], inside[1][axis], most - LEAST));
+    return [...low, ...low.map((least, axis) => Math.max(inside[0][axis], inside[1][axis], least + LEAST))];
   }
 
   #moved([x0, y0, x1, y1], [x, y], dx, dy) {

@@ -285,6 +285,14 @@ def test_an_object_is_chosen_in_the_picture_and_in_the_list(page):
 
 def test_a_dragged_box_and_a_dragged_handle_move_the_mask_as_the_package_says(page):
     before = page.numbers()
+    corners = [(0.6, 0.1), (0.9, 0.25)]  # beside the box
+    for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):  # drawn towards each of the four
+        start, end = ((corners[m][0], corners[n][1]) for m, n in ((1 - i, 1 - j), (i, j)))
+        page.drag("#stage", start, end)
+        shown = np.array(page.numbers()["box"]) / 192
+        assert np.abs(shown - [0.6, 0.1, 0.9, 0.25]).max() < 0.01
+        page.page.keyboard.press("Control+z")
+        page.settle()
     page.drag("#box", (0.5, 0.5), (0.7, 0.6))
     moved = page.numbers()
     width = before["box"][2] - before["box"][0]
