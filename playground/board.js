@@ -7,7 +7,7 @@ import { GAINS } from "./state.js";
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const HEADS = [
-  ["base", "Bases <var>B</var>", "maps of the whole picture, shared by all objects"],
+  ["base", "Bases <var>B</var>", "maps of the whole picture, shared by all objects", "below: strength, ", "from −1 to 3"],
   ["crop", "Crop <var>r</var>", "each base inside the box <var>p</var>; red is positive, blue negative", "equation 1", "<var>r</var> = RoIPool(<var>B</var>, <var>p</var>)"],
   ["attention", "Attention <var>a</var>", "where this object wants the base; grey: where not. ", "equation 2", "<var>a</var>′ = interpolate(<var>a</var>)"],
   ["score", "Score <var>s</var>", "the bases compete: at each cell, all <var>s</var> add up to 1", "equation 3", "<var>s</var> = softmax(<var>a</var>′)"],

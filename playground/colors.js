@@ -7,7 +7,7 @@ const SIGNED = {
   light: ["#14418b", "#4393c3", "#b7d7ea", "#f7f7f7", "#f8c9ae", "#d6604d", "#8f1020"],
   dark: ["#a6d8ff", "#3f8fd4", "#1f4464", "#15181d", "#66281f", "#df6047", "#ffc7b2"],
 };
-const AGAINST = "#8d96a0"; // an attention below zero
+const AGAINST = { light: "#8d96a0", dark: "#525a63" }; // an attention below zero
 const EMPTY = { light: "#f4f5f6", dark: "#15181d" };
 
 const channels = (color) => [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
@@ -40,7 +40,7 @@ export function tables(theme) {
     signed: ramp(SIGNED[theme]),
     veil: veil(SIGNED.light),
     base: BASES.map((color) => ramp([EMPTY[theme], color])),
-    attention: BASES.map((color) => ramp([AGAINST, EMPTY[theme], color])),
+    attention: BASES.map((color) => ramp([AGAINST[theme], EMPTY[theme], color])),
     mask: ramp([EMPTY[theme], OBJECTS[0]]),
   };
 }
