@@ -184,7 +184,11 @@ async function show() {
     }
     busy("");
   }
-  if (blend) choose();
+  if (blend) {
+    choose();
+    blend.update(state);
+    speak();
+  }
   draw();
   address();
   if (tour.step !== state.step) tour.show(state.step);
