@@ -231,6 +231,24 @@ def test_the_best_numbers_beat_the_networks_own(searching_lab):
     assert bars["network"] == pytest.approx(own) and bars["best found"] > own
 
 
+def test_a_box_over_another_object_is_compared_with_the_networks_mask_of_that_object(lab):
+    scene, name = lab.scene, lab.scene.objects[lab._number].name
+    others = set(range(len(scene.true_names))) - {scene.truth_of(lab.own)}
+    for truth in others:
+        send(lab, kind="box", panel="picture", box=scene.true_boxes[truth].tolist())
+        chart = lab.canvas.bars["iou"]
+        heading = chart["title"].splitlines()
+        iou = scene.iou(scene.blend(scene.found_at(truth)).mask, truth)
+        assert scene.true_names[truth] in heading[0] and name in heading[2]
+        assert chart["bars"][1]["value"] == pytest.approx(iou) and iou > 0.5
+
+    blind = Rivals(replace(scene, num_found=0), lab.own)
+    assert blind.network(scene.truth_of(lab.own)) > 0.5
+    assert [blind.network(truth) for truth in others] == [None] * len(others)
+    bars = view.iou_bars("mug", 0.9, None, None)
+    assert "no mask" in bars.title and bars.bars[1].text == "–"
+
+
 # ------------------------------------------------------------------ changes
 
 
@@ -544,8 +562,7 @@ def test_without_an_image_the_lab_opens_presets_each_with_a_network_that_knows_i
         assert lab.message.text == "", name
         assert lab.iou > 0.5, name
         assert (lab.model is shapes) == (name != "photograph")
-    lab.controls.preset.value = "your own"
-    assert "No image was given" in lab.message.text
+    assert tuple(lab.controls.preset.options) == SCENES  # no image was given
     lab.close()
 
 

@@ -24,7 +24,7 @@ from blendmask_lite.lab.blender import view
 from blendmask_lite.lab.blender.board import BlenderBoard
 from blendmask_lite.lab.blender.controls import BlenderControls, Rivals
 from blendmask_lite.lab.blender.lanes import METHODS, Contestants, Lane, same_bases
-from blendmask_lite.lab.blender.presets import SHAPES, open_preset
+from blendmask_lite.lab.blender.presets import PRESETS, SHAPES, open_preset
 from blendmask_lite.lab.blender.scene import Blend, Scene, look_at
 from blendmask_lite.lab.blender.state import (
     BlenderState,
@@ -49,15 +49,15 @@ __all__ = ["BlenderLab"]
 
 
 LEAST_SCALE = 10.0  # the attentions' colours span at least the brush's values, raw
-OWN_SCENE = "your own"
+OWN_SCENE = "your image"
 RACE_NOTE = (
-    "<b>Side by side</b>: three networks of chapter 10's race, on the same features. Each learned "
-    "one way of merging and bases of its own, in {steps} steps, so their masks are rough. "
-    "One box is in all three: drag it."
+    "<b>Side by side</b>: three small networks on the same features, trained equally long (chapter "
+    "10 compares them). Each learned one method and bases of its own, in only {steps} steps, so "
+    "their masks are rough. One box is in all three: drag it."
 )
 SAME_NOTE = (
     "<b>Side by side, on the same bases</b>: those of this network, which learned one of the three "
-    "ways. Networks trained for each exist for generated shapes only: choose the scene “shapes”."
+    "methods. Networks trained for each exist for generated shapes only: choose the scene “shapes”."
 )
 
 
@@ -97,8 +97,8 @@ class BlenderLab(LabWidget):
         self._own_scene = None if name == SHAPES else (self.model, image, target)
         self._contestants: Contestants | None = None
         self.score_threshold = score_threshold
-        self.controls = BlenderControls(self.model.config.num_bases)
-        self.controls.preset.value = name
+        scenes = PRESETS if name == SHAPES else (OWN_SCENE, *PRESETS)
+        self.controls = BlenderControls(self.model.config.num_bases, scenes)
         self.canvas = BlenderBoard()
         self._pointed: tuple[float, float] | None = None  # fractions of the box, across and down
         self._layout: object = None
@@ -205,9 +205,11 @@ class BlenderLab(LabWidget):
         self._number = number
         self.rivals = Rivals(self.scene, self.own)
         self._lanes: list[Lane] | None = None
-        network = {index: self.rivals.network(index) for index in range(len(self.scene.true_names))}
+        truths = range(len(self.scene.true_names))
         with self.canvas.hold_sync():
-            self.canvas.tell_ground(self.scene, network)
+            self.canvas.tell_ground(
+                self.scene, [*map(self.rivals.network, truths)], [*map(self._truth_note, truths)]
+            )
         self._set(History(self.own))
 
     @property
@@ -219,6 +221,12 @@ class BlenderLab(LabWidget):
     def iou(self) -> float | None:
         """IoU of the current mask with the true object under the box, in pixels of the image."""
         return self.scene.iou(self.blend.mask, self.scene.truth_of(self.state))
+
+    def _truth_note(self, truth: int | None) -> str:
+        """What to say if the box lies over another object than the chosen one."""
+        if truth is None or truth == self.scene.truth_of(self.own):
+            return ""
+        return f"The object chosen above is still {self.scene.objects[self._number].name}."
 
     @property
     def _true_mask(self) -> Tensor | None:
@@ -315,7 +323,8 @@ class BlenderLab(LabWidget):
         truth = self.scene.truth_of(self.state)
         name = "" if truth is None else self.scene.true_names[truth]
         network, best = self.rivals.network(truth), self.rivals.best(self.state)
-        self.canvas.draw(bars={"iou": iou_bars(name, self.iou, network, best)})
+        bars = iou_bars(name, self.iou, network, best, note=self._truth_note(truth))
+        self.canvas.draw(bars={"iou": bars})
 
     def _draw_weights(self) -> Bars:
         if self.controls.side_by_side.value:
@@ -442,8 +451,7 @@ class BlenderLab(LabWidget):
     def _open_preset(self) -> None:
         name = self.controls.preset.value
         if name == OWN_SCENE:
-            if self._own_scene is None:
-                raise ValueError("No image was given to this lab: BlenderLab(model=..., image=...)")
+            assert self._own_scene is not None  # or it is not offered
             model, image, target = self._own_scene
         else:
             preset = open_preset(name, self._models)

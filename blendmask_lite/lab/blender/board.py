@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from traitlets import Dict, List
@@ -41,8 +41,10 @@ class BlenderBoard(Canvas):
         """Raw attentions or coefficients, which the user paints."""
         self.numbers = {lane.name: lane.state.numbers.float().numpy().tobytes() for lane in lanes}
 
-    def tell_ground(self, scene: Scene, network: Mapping[int, float | None]) -> None:
-        """The true objects, and the IoU of the network's own mask with each."""
+    def tell_ground(
+        self, scene: Scene, network: Sequence[float | None], notes: Sequence[str]
+    ) -> None:
+        """The true objects, the IoU of the network's own mask with each, and what to say of it."""
         height, width = scene.image_size
         self.ground = {
             "height": height,
@@ -53,7 +55,8 @@ class BlenderBoard(Canvas):
                     "name": name,
                     "box": scene.true_boxes[index].tolist(),
                     "mask": scene.true_masks[index].contiguous().numpy().tobytes(),
-                    "network": network[index] or 0.0,
+                    "network": network[index],
+                    "note": notes[index],
                 }
                 for index, name in enumerate(scene.true_names)
             ],

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import ipywidgets as widgets
 
 from blendmask_lite.lab.blender.lanes import METHODS
-from blendmask_lite.lab.blender.presets import PRESETS
 from blendmask_lite.lab.blender.scene import Scene
 from blendmask_lite.lab.blender.state import BlenderState, own_numbers
 from blendmask_lite.lab.parts import button, control, note, row, slider, toggle, wide
@@ -16,7 +15,8 @@ from blendmask_lite.lab.parts import button, control, note, row, slider, toggle,
 __all__ = ["BlenderControls", "Rivals", "method_note"]
 
 
-BRUSHES = {"value": "value", "erase (0)": "zero", "network's own": "own"}
+BRUSHES = {"value": "value", "erase (0)": "zero", "restore": "own"}
+STROKES = ["leaves the value beside it", "leaves 0", "brings the network's numbers back"]
 SIZES = (7, 14, 28, 56, 112)  # choices for R and M, cells
 
 
@@ -25,13 +25,16 @@ class BlenderControls:
 
     Args:
         num_bases: the network's K.
+        scenes: names to choose from; the first one is open.
     """
 
-    def __init__(self, num_bases: int) -> None:
-        self.preset = _choice("scene", ["your own", *PRESETS], 190)
-        self.object = control(widgets.Dropdown, "object", 230)
+    def __init__(self, num_bases: int, scenes: Sequence[str]) -> None:
+        self.preset = _choice("scene", scenes, "image and network", 190)
+        tooltip = "where you begin: its box and its attentions; class and score of a found object"
+        self.object = control(widgets.Dropdown, "object", 230, tooltip=tooltip)
         methods = {name: merger for merger, name in METHODS.items()}
-        self.merger = _buttons("method", methods, "how the bases are combined into a mask")
+        how = ["how the bases are combined into a mask"] * len(methods)
+        self.merger = _buttons("method", methods, how)
         self.side_by_side = widgets.ToggleButton(
             value=False,
             description="side by side",
@@ -41,18 +44,24 @@ class BlenderControls:
         )
         tooltip = "how many of the network's bases are used"
         self.num_bases = slider("bases K", 220, num_bases, 1, num_bases, tooltip=tooltip)
-        self.attention_size = _choice("grid M", [])
-        self.mask_size = _choice("mask R", [])
-        self.interpolation = _choice("a: M → R", ["bilinear", "nearest"])
-        self.pooling = _choice("crop r", [("RoIAlign", "align"), ("RoIPool", "pool")])
-        self.brush = _buttons("brush", BRUSHES, "what a stroke over a grid leaves there")
-        look = {"readout_format": "+.1f", "tooltip": "raw attention; keys + and -"}
+        self.attention_size = _choice("grid M", [], "an attention has M × M numbers")
+        self.mask_size = _choice("mask R", [], "crops, scores and mask have R × R cells")
+        tooltip = "how M × M attentions become R × R (equation 2)"
+        self.interpolation = _choice("enlarge a", ["bilinear", "nearest"], tooltip)
+        tooltip = "how the box is cut out of the bases (equation 1)"
+        poolings = [("RoIAlign", "align"), ("RoIPool", "pool")]
+        self.pooling = _choice("crop r", poolings, tooltip)
+        self.brush = _buttons("brush", BRUSHES, STROKES)
+        tooltip = "the attention that a stroke leaves, before the softmax; keys + and -"
+        look = {"readout_format": "+.1f", "tooltip": tooltip}
         self.value = slider("value", 240, 6.0, -10.0, 10.0, 0.5, **look)
         self.brush_size = slider("size", 180, 1, 1, 5, tooltip="side of the brush, cells")
         self.undo = button("undo", "Undo", "Control + Z on the canvas")
         self.redo = button("repeat", "Redo", "Control + Shift + Z on the canvas")
-        self.reset = button("refresh", "Network's own", "the network's attentions and coefficients")
-        self.reset_all = button("home", "Start again", "box, numbers and sizes as at the beginning")
+        tooltip = "the network's attentions and coefficients; box and sizes stay"
+        self.reset = button("refresh", "Undo all painting", tooltip)
+        tooltip = "box, attentions and sizes as at the beginning"
+        self.reset_all = button("home", "Start again, box too", tooltip)
         self.best = button("star", "Best found", "the best numbers found for these bases and box")
         self.save = button("save", "Save state", "a file for “Load state”")
         self.load = widgets.FileUpload(accept=".json", description="Load state", layout=wide(140))
@@ -117,7 +126,7 @@ def method_note(state: BlenderState) -> str:
     if state.merger == "blender":
         return (
             f"<b>Blender</b>: every base has a grid of {M} × {M} numbers over the box. At each "
-            "cell a softmax turns the enlarged numbers into weights that sum to 1."
+            "cell a softmax turns the enlarged numbers into scores that sum to 1."
         )
     if state.merger == "weighted_sum" and state.has_tanh:
         return (
@@ -128,8 +137,8 @@ def method_note(state: BlenderState) -> str:
     if state.merger == "weighted_sum":
         return (
             "<b>YOLACT</b> on the same bases: base k has one coefficient for the whole box; it may "
-            "be negative, and the bases do not compete. It begins as the mean weight that the "
-            "network's attention gives to base k. There is no tanh or ReLU, because the bases were "
+            "be negative, and the bases do not compete. It begins as the mean score of base k "
+            "with the network's attention. There is no tanh or ReLU, because the bases were "
             "not trained with them."
         )
     left = K - tiles**2
@@ -148,13 +157,14 @@ def _offer_sizes(choice: widgets.Dropdown, sizes: set[int], fits: Callable[[int]
 
 
 def _choice(
-    description: str, options: list[str] | list[tuple[str, str]], width: int = 150
+    description: str, options: Sequence[str | tuple[str, str]], tooltip: str, width: int = 150
 ) -> widgets.Dropdown:
-    return control(widgets.Dropdown, description, width, options=options)
+    return control(widgets.Dropdown, description, width, options=options, tooltip=tooltip)
 
 
-def _buttons(description: str, options: dict[str, str], tooltip: str) -> widgets.ToggleButtons:
-    tooltips = [tooltip] * len(options)
+def _buttons(
+    description: str, options: dict[str, str], tooltips: list[str]
+) -> widgets.ToggleButtons:
     layout = widgets.Layout(width="auto", max_width="100%")
     return toggle(description, list(options.items()), tooltips=tooltips, layout=layout)
 
@@ -163,7 +173,7 @@ REST = 0.2  # seconds without an event before the search begins
 
 
 class Rivals:
-    """The IoU of the network's mask and of the best possible mask with the true object.
+    """The IoU of the network's mask and of the best possible mask with a true object.
 
     Args:
         scene: what the lab shows.
@@ -173,16 +183,18 @@ class Rivals:
     def __init__(self, scene: Scene, own: BlenderState) -> None:
         self.scene = scene
         self.own = own
-        self._own_mask = scene.blend(own).mask
-        self._network: dict[int | None, float | None] = {}
+        self._network: dict[int | None, float | None] = {}  # by true object
         self._best: tuple[object, float | None] = (None, None)  # the last question, and its answer
         self._timer: asyncio.TimerHandle | None = None
 
     def network(self, truth: int | None) -> float | None:
-        """IoU of the network's own mask with a true object; None if there is none."""
-        if truth not in self._network:
-            self._network[truth] = self.scene.iou(self._own_mask, truth)
-        return self._network[truth]
+        """IoU of the network's own mask with a true object; None if it has no mask of it."""
+        if truth is not None and truth not in self._network:
+            scene, own = self.scene, self.own
+            state = own if truth == scene.truth_of(own) else scene.found_at(truth)
+            mask = None if state is None else scene.blend(state).mask
+            self._network[truth] = None if mask is None else scene.iou(mask, truth)
+        return self._network.get(truth)
 
     def best(self, state: BlenderState) -> float | None:
         """IoU of the best mask found for the state's box and bases; None if not known yet."""

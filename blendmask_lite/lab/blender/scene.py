@@ -192,6 +192,18 @@ class Scene:
         overlap = box_iou(torch.tensor([state.box]), self.true_boxes)[0]
         return int(overlap.argmax()) if float(overlap.max()) > 0 else None
 
+    def found_at(self, truth: int) -> BlenderState | None:
+        """The network's state for the found object whose box overlaps a true object most.
+
+        None if no box overlaps it with an IoU of 0.5 or more.
+        """
+        found = [thing.own for thing in self.objects[: self.num_found]]
+        if not found:
+            return None
+        boxes = torch.tensor([own.box for own in found])
+        overlap = box_iou(boxes, self.true_boxes[truth : truth + 1])[:, 0]
+        return found[int(overlap.argmax())] if float(overlap.max()) >= 0.5 else None
+
     def iou(self, mask: Tensor, truth: int | None) -> float | None:
         """IoU of an (H, W) mask with the mask of a true object; None if `truth` is None."""
         if truth is None:

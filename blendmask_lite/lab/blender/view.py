@@ -112,24 +112,39 @@ def _sources(marks: Mapping[str, Sequence[Mark]]) -> str:
     return lines
 
 
-def iou_bars(name: str, yours: float | None, network: float | None, best: float | None) -> Bars:
+def iou_bars(
+    name: str, yours: float | None, network: float | None, best: float | None, *, note: str = ""
+) -> Bars:
     """IoU of three masks with the true object, in pixels of the image.
 
     Args:
         name: the true object's name.
         yours: IoU of the current mask; None if there is no true object.
-        network: IoU of the network's own mask.
+        network: IoU of the network's own mask of this object; None if it has none.
         best: IoU with the best numbers found for the current box and bases; None if not known yet.
+        note: a further line above the bars.
     """
-    if yours is None or network is None:
-        return Bars("IoU: there is no true object under the box.")
+    if yours is None:
+        title, network, waiting = "IoU: there is no true object under the box.", None, "–"
+    else:
+        title, waiting = f"IoU with the true {name}\n{_verdict(yours, network)}\n{note}", "…"
+    rows = (
+        ("yours", yours, "–", PALETTE[0]),
+        ("network", network, "–", "#999999"),
+        ("best found", best, waiting, PALETTE[3]),
+    )
+    bars = [
+        Bar(label, value or 0.0, none if value is None else f"{value:.2f}", color)
+        for label, value, none, color in rows
+    ]
+    return Bars(title, tuple(bars), lines=3)
+
+
+def _verdict(yours: float, network: float | None) -> str:
+    if network is None:
+        return "The network found no mask of it."
     gain = yours - network
-    verdict = "the network's own" if abs(gain) < 0.005 else f"{gain:+.2f} against the network"
-    rows = [("yours", yours, PALETTE[0]), ("network", network, "#999999")]
-    bars = [Bar(label, value, f"{value:.2f}", color) for label, value, color in rows]
-    text = "…" if best is None else f"{best:.2f}"
-    bars.append(Bar("best found", best or 0.0, text, PALETTE[3]))
-    return Bars(f"IoU with the true {name}: {verdict}", tuple(bars))
+    return "The network's own mask." if abs(gain) < 0.005 else f"{gain:+.2f} against the network"
 
 
 def spoken(box: Sequence[float], iou: float | None) -> str:
@@ -181,18 +196,18 @@ def columns(lane: Lane, limits: Limits) -> list[list[Group]]:
         Group("", bars="iou"),
         Group("", bars="weights"),
     ]
-    a = f"±{limits.attentions:.0f} raw, {SIGNS}"
-    middle = [_row(lane, "base", "Bases B", f"±{limits.bases:.3g}, {SIGNS}")]
+    a = f"paint here; {SIGNS}, ±{limits.attentions:.0f}"
+    middle = [_row(lane, "base", "Bases B", f"{SIGNS}, ±{limits.bases:.3g}")]
     if state.merger == "blender":
-        middle.append(_row(lane, "attention", "Attentions a", f"paint! {a}"))
+        middle.append(_row(lane, "attention", "Attentions a", a))
     elif state.merger == "weighted_sum":
-        middle.append(_row(lane, "attention", "Coefficients", f"paint! {a}"))
+        middle.append(_row(lane, "attention", "Coefficients", a))
     middle += equation_rows(lane, limits)
     right = [
         Group(
             "Σ  Sum over the bases",
             (_map(lane, "sum", 0, "The sum of the products, the logits of the mask", SUM_SIZE),),
-            f"±{limits.sums:.3g} logits",
+            f"before the sigmoid, ±{limits.sums:.3g}",
             is_low=True,
         ),
         Group("σ  Mask m", (_mask(lane, MASK_SIZE),), f"{R} × {R} probabilities", is_low=True),

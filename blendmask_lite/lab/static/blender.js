@@ -311,17 +311,17 @@ class BlenderBoard extends Board {
   // The first bar of Python's chart is the present mask; the search for the best begins at rest.
   showIou(truth, iou) {
     const chart = this.model.get("bars").iou;
-    if (!chart || chart.bars.length === 0 || !truth) return;
+    if (!chart || !truth) return;
     const [yours, network, best] = chart.bars;
     const gain = iou - truth.network;
-    const verdict = Math.abs(gain) < 0.005 ? "the network's own"
-      : `${signed(gain)} against the network`;
+    const verdict = truth.network === null ? "The network found no mask of it."
+      : Math.abs(gain) < 0.005 ? "The network's own mask." : `${signed(gain)} against the network`;
     this.drawn.bars = { ...this.drawn.bars, iou: {
       ...chart,
-      title: `IoU with the true ${truth.name}: ${verdict}`,
+      title: `IoU with the true ${truth.name}\n${verdict}\n${truth.note}`,
       bars: [
         { ...yours, value: iou, text: iou.toFixed(2) },
-        { ...network, value: truth.network, text: truth.network.toFixed(2) },
+        { ...network, value: truth.network ?? 0, text: truth.network?.toFixed(2) ?? "–" },
         { ...best, value: 0, text: "…" },
       ],
     } };
