@@ -31,18 +31,19 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 120  # for the network to look, on a busy machine
+# As text: these are some 100,000 numbers, and Playwright takes lists apart one by one.
 NUMBERS = """() => {
     const {blend, state} = playground, {seen} = blend, {model} = seen;
     const lists = object => Object.fromEntries(
         Object.entries(object).map(([name, values]) => [name, Array.from(values)]));
-    return {
+    return JSON.stringify({
         chain: lists(blend.chain),
         found: lists({boxes: seen.boxes, scores: seen.scores, labels: seen.labels}),
         ...lists({bases: seen.bases, attentions: blend.attentions, box: blend.box,
             mask: blend.mask, coefficients: blend.coefficients, gains: state.gains}),
         iou: blend.ious[blend.method], network: blend.network, method: state.method,
         size: [seen.H, seen.W], h: seen.h, w: seen.w, stride: seen.stride,
-        K: model.K, M: model.M, R: model.R};
+        K: model.K, M: model.M, R: model.R});
 }"""
 IN_THE_RACE = """() => playground.race.networks.map(({method, chain, output}) => (
     {method, probabilities: Array.from(chain.probabilities), iou: output.textContent}))"""
@@ -127,7 +128,7 @@ class Playground(Watched):
 
     def numbers(self) -> dict:
         self.settle()
-        return self.page.evaluate(NUMBERS)
+        return json.loads(self.page.evaluate(NUMBERS))
 
     def hash(self) -> str:
         return self.page.evaluate("() => location.hash.slice(1)")
@@ -246,14 +247,15 @@ def test_the_page_finds_what_the_package_finds(page, built):
 def test_photographs_are_resized_as_the_package_does_and_said_to_be_unseen(page, built):
     page.turn_to("m=small&p=coffee")
     assert "only ever seen drawn shapes" in page.page.locator("#say").text_content()
-    shown = page.page.evaluate(
+    text = page.page.evaluate(
         """async () => {
             const {seenBy} = await import('./picture.js');
             const {model} = playground.blend.seen;
             const {pixels, H, W} = seenBy(model, playground.picture.canvas);
-            return [H, W, ...pixels.map(value => value * 255)];
+            return JSON.stringify([H, W, ...pixels.map(value => value * 255)]);
         }"""
     )
+    shown = json.loads(text)
     image = resize_for_test(read_image(built / "pictures" / "coffee.jpg"), 192, 320)
     assert shown[:2] == list(image.shape[1:])
     # Two decoders of JPEG and two orders of rounding.
@@ -360,11 +362,8 @@ def test_the_numbers_of_a_cell_run_from_the_crops_to_the_mask(page):
 
 
 def test_a_base_is_shown_large_and_the_true_outline_on_demand(page):
-    def over() -> list[int]:
-        return page.page.evaluate(
-            "() => Array.from(document.getElementById('over').getContext('2d')"
-            ".getImageData(0, 0, 192, 192).data)"
-        )
+    def over() -> str:
+        return page.page.evaluate("() => document.getElementById('over').toDataURL()")
 
     masks = over()
     page.page.locator(".line[data-base='2'] .tile.base .face").click()
