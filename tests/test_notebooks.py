@@ -153,7 +153,8 @@ def test_solved_notebook_is_green_offline_and_from_any_folder(path, tmp_path, mo
     notebook = write_solutions(read(path))
     solved = exercises_of(notebook)
     folder = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=100, kernel_name="python3", resources=folder).execute()
+    options = {"kernel_name": "python3", "shutdown_kernel": "immediate"}  # as nbval does
+    NotebookClient(notebook, timeout=100, resources=folder, **options).execute()
 
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
     about = [output.get("metadata", {}).get("blendmask", {}) for output in outputs]
