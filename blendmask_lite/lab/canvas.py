@@ -200,6 +200,9 @@ class Canvas(anywidget.AnyWidget):
     `arrange` lays out the panels, `draw` sends pixels, marks, bars and the box, and `on_event`
     sets the function that is called with every `CanvasEvent`. All changes that one event causes
     are sent to the page together.
+
+    Args:
+        grows: whether panels are larger where the page is wide.
     """
 
     _esm: str | Path = STATIC / "canvas.js"
@@ -217,8 +220,10 @@ class Canvas(anywidget.AnyWidget):
     announcement = Unicode("").tag(sync=True)
     done = Float(0).tag(sync=True)  # number of the last event that was handled
 
-    def __init__(self) -> None:
+    def __init__(self, *, grows: bool = False) -> None:
         super().__init__()
+        if grows:
+            self.add_class("bm-grows")
         self._panels: dict[str, Panel] = {}
         self._callback: Callable[[CanvasEvent], None] | None = None
         self.on_msg(self._receive)

@@ -99,7 +99,7 @@ class BlenderLab(LabWidget):
         self.score_threshold = score_threshold
         scenes = PRESETS if name == SHAPES else (OWN_SCENE, *PRESETS)
         self.controls = BlenderControls(self.model.config.num_bases, scenes)
-        self.canvas = BlenderBoard()
+        self.canvas = BlenderBoard(grows=True)
         self._pointed: tuple[float, float] | None = None  # fractions of the box, across and down
         self._layout: object = None
         self._gesture = 0.0

@@ -255,6 +255,7 @@ export class PanelView {
     const on = (name, handler) => this.stage.addEventListener(name, handler);
     on("keydown", (event) => this.key(event));
     on("pointerdown", (event) => this.down(event));
+    on("pointerenter", (event) => this.move(event)); // without a move, if the view comes to it
     on("pointermove", (event) => this.move(event));
     on("pointerup", (event) => this.up(event));
     on("pointercancel", (event) => this.up(event));

@@ -108,7 +108,7 @@ class TimeMachine(LabWidget):
         self.reel = TimeReel(snapshots)
         self.picture, self.object_index, self.index = -1, -1, len(self.reel) - 1
         self.controls = TimeControls()
-        self.canvas = Canvas()
+        self.canvas = Canvas(grows=True)
         self._layout: tuple[object, ...] = ()
         self._show(self.reel, picture, object_index, self.index)
         self._connect()

@@ -41,6 +41,7 @@ __all__ = [
 
 PICTURE_SIZE, MASK_SIZE = 225, 140  # CSS pixels
 CURVE_SIZE = (437, 160)
+PLOT_SHARE = 0.76  # of its height, down to the axis
 MOST_BASES = 16  # drawn; only the first ones are
 PALETTES = {**SHADES, "mask": MASK_LAYER}
 
@@ -134,7 +135,7 @@ def curve_picture(reel: TimeReel, picture: int, object_index: int) -> bytes:
 
 def moment_mark(reel: TimeReel, index: int) -> Mark:
     """A mark on the curves for the current moment."""
-    return Mark(margin_cells(len(reel)) + index, 0, 1, _curve_cells(reel)[0])
+    return Mark(margin_cells(len(reel)) + index, 0, 1, PLOT_SHARE * _curve_cells(reel)[0])
 
 
 def moment_at(reel: TimeReel, column: int) -> int:
