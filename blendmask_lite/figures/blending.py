@@ -110,7 +110,7 @@ def compare_attentions_figure(
     limit = max(largest_magnitude(scores), 1.0)
     rows = [*scores, scores[0] - scores[1]]
     _draw_rows(axes, rows, [*names, "difference"], crops, limit=limit)
-    add_color_bar(figure, axes.ravel(), limits=limit, label="weight s, and difference")
+    add_color_bar(figure, axes.ravel(), limits=limit, label="score s, and difference")
     return figure
 
 
@@ -176,7 +176,7 @@ def blending_figure(
 
     Args:
         crops: (K, R, R) bases, cut out along the object's box.
-        scores: (K, R, R) weights.
+        scores: (K, R, R), as `Merger.scores` gives them.
         logits: (R, R) the mask; by default the sum of the products.
         picture: (3, h, w) the object's part of the picture, drawn above the mask.
         true_mask: (R, R) bool, outlined on the mask.
@@ -195,7 +195,7 @@ def blending_figure(
         len(shown) + 1,
         cell=(1.75, 1.85),
         description=f"{title}{'. ' if title else ''}How {len(crops)} bases become one mask: each "
-        "crop times its weight, and the sum of the products.",
+        "crop times its score, and the sum of the products.",
         title=title,
     )
     limit = usual_magnitude(crops)
@@ -213,7 +213,7 @@ def blending_figure(
         draw_map(axes[2, column], products[index], limits=sum_limit)
     names = (
         f"crop r, logits\n±{limit:.3g} or more",
-        f"weight s\n{'±' if has_signs else '0 to '}{span:.3g}",
+        f"score s\n{'±' if has_signs else '0 to '}{span:.3g}",
         f"product r · s\nlogits, ±{sum_limit:.3g}",
     )
     for ax, name in zip(axes[:, 0], names, strict=True):

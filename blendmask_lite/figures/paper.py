@@ -109,7 +109,7 @@ def figure_4(model: BlendMask, image: Tensor, *, score_threshold: float = SCORE)
     for ax, base, place in zip(grid.flat, bases, shown, strict=False):
         _draw_base_over(ax, image, base, place, stride=stride, limit=limit)
     left.suptitle(f"bases, logits ±{limit:.3g} or more", fontsize=9)
-    middle.suptitle("weights, in the colours of the bases", fontsize=9)
+    middle.suptitle("scores, in the colours of the bases", fontsize=9)
     right.suptitle("masks", fontsize=9)
     weights = paint_weights(image, scores, found.boxes, found.masks)
     for part, picture in ((middle, weights), (right, paint_masks(image, found.masks))):

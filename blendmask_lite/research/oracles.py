@@ -261,7 +261,7 @@ class OracleResults:
             gains[part] = {
                 name: mean_over_images(values, self.image) for name, values in kinds.items()
             }
-        return {"mean IoU, these parts swapped": sets, "gain of mean IoU": gains}
+        return {"mean IoU, these parts replaced": sets, "gain of mean IoU": gains}
 
 
 def swap_name(parts: frozenset[str]) -> str:
