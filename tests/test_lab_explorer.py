@@ -584,16 +584,17 @@ def test_figure_view_and_upload_button_answer_nobody_after_closing():
 
 def test_parts_of_the_dashboard_are_made_when_they_are_looked_at():
     dashboard = Dashboard()
-    explorer = dashboard.explorer
-    assert dashboard.part == [explorer]
-    assert [len(place.children) for place in dashboard.tabs.children] == [1, 0, 0]
+    (lab,) = dashboard.part
+    assert lab.title == "Blender lab"
+    waiting = [place.children[1] for place in dashboard.tabs.children[1:]]
+    assert [each.value for each in waiting] == ["Loading …"] * 2
 
-    dashboard.turn_to("Blender lab")
-    button, lab = dashboard.part
-    assert torch.equal(lab.scene.image, explorer.present.look.image)
+    dashboard.turn_to("Explorer")
+    button, explorer = dashboard.part
     explorer.show(3)
     button.click()
-    _, newer = dashboard.part
+    assert dashboard.tabs.selected_index == 0
+    (newer,) = dashboard.part
     assert newer is not lab and lab.is_closed
     assert torch.equal(newer.scene.image, explorer.present.look.image)
     assert len(newer.scene.true_names) == len(explorer.present.look.truth)
@@ -610,7 +611,7 @@ def test_parts_of_the_dashboard_are_made_when_they_are_looked_at():
 
 def test_closing_the_dashboard_twice_is_closing_it_once(monkeypatch):
     made = Explorer(model=tiny_model(), dataset=ShapesDataset(1, seed=7))
-    monkeypatch.setattr("blendmask_lite.lab.dashboard.Explorer", partial(lambda: made))
+    monkeypatch.setattr("blendmask_lite.lab.dashboard.BlenderLab", partial(lambda: made))
     dashboard = Dashboard()
     dashboard.close()
     dashboard.close()

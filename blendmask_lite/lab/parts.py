@@ -259,9 +259,9 @@ def toggle(description: str, options: Any, **settings: Any) -> widgets.ToggleBut
     return widgets.ToggleButtons(options=options, description=description, style=style, **settings)
 
 
-def note() -> widgets.HTML:
-    """Text between the controls."""
-    html = widgets.HTML()
+def note(text: str = "") -> widgets.HTML:
+    """Text between the controls, as HTML."""
+    html = widgets.HTML(text)
     html.add_class("blendmask-lab-note")
     return html
 

@@ -116,6 +116,10 @@ def test_a_visitor_uploads_a_picture_chooses_an_object_and_changes_a_base(
 
     visit = Visit(browser, dashboard, "dashboard")
     page = visit.page
+    assert "loads the network" in page.content()  # what the page says while it waits
+    page.wait_for_selector('[data-panel="mask"] canvas')
+    visit.turn_to("Explorer")
+    assert page.get_by_text("Loading …").locator("visible=true").count() == 1
     page.wait_for_selector(".blendmask-figure img[src]")
     page.locator(".widget-toggle-button", has_text=re.compile("^your own$")).click()
     page.locator(".blendmask-upload input").set_input_files(
@@ -125,7 +129,8 @@ def test_a_visitor_uploads_a_picture_chooses_an_object_and_changes_a_base(
     assert "generated shapes" in page.locator(".blendmask-lab-message:visible").first.inner_text()
 
     visit.turn_to("Figure 1")
-    page.get_by_label("object", exact=True).select_option(label=look.objects[2].name)
+    chosen = page.get_by_label("object", exact=True).locator("visible=true")
+    chosen.select_option(label=look.objects[2].name)
     figure = Figure1Page().figure(present)
     assert visit.shows(figure_file(figure, ".png", dpi=110))
     assert visit.figure().get_attribute("alt") == figure.get_label()
@@ -152,10 +157,8 @@ def test_a_visitor_uploads_a_picture_chooses_an_object_and_changes_a_base(
     cells = page.locator(".blendmask-table:visible tr").nth(1).locator("td")
     assert eventually(lambda: cells.all_inner_texts() == row)
 
-    visit.turn_to("Blender lab")
-    page.wait_for_selector('[data-panel="mask"] canvas')
     visit.turn_to("Time machine")
-    page.wait_for_selector(".bm-canvas:visible canvas")
+    page.wait_for_selector('[data-panel="curve"] canvas')
     assert visit.errors - usual == set()
     assert len(visit.requests) > 10
     assert visit.foreign_requests() == []

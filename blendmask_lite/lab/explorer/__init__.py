@@ -178,6 +178,8 @@ class Explorer(LabWidget):
         self._follow()
         self._stale = set(self.pages.values())
         self._draw()
+        for page in self._stale:
+            page.wait()
 
     def _draw(self) -> None:
         if self.page in self._stale:

@@ -20,6 +20,12 @@ SOURCES = {
     "COCO folder": "folder",
     "your own": "own",
 }
+SOURCE_TOOLTIPS = [
+    "generated images",
+    "the photographs that come with the project",
+    "a folder of images with annotations in COCO's format",
+    "a file from your disk",
+]
 
 
 class ExplorerControls:
@@ -28,8 +34,9 @@ class ExplorerControls:
     def __init__(self) -> None:
         self.model = model_field("model", 400, "small, photos, a published name, or a file")
         self.load_model = widgets.Button(description="Load model", icon="download")
-        self.source = toggle("images", SOURCES)
+        self.source = toggle("images", SOURCES, tooltips=SOURCE_TOOLTIPS)
         self.seed = whole_number("seed", 170, 7, 0, 2**31 - 1)
+        self.seed.tooltip = "any number: each gives other generated images"
         text = widgets.Text
         self.folder = control(text, "folder", 340, placeholder="a folder in COCO's layout")
         self.split = control(text, "split", 200, placeholder="the only one")
@@ -40,7 +47,10 @@ class ExplorerControls:
         self.next = button("arrow-right", "", "next image")
         self.object = control(widgets.Dropdown, "object", 270)
         limits = 0.5, 0.05, 0.95, 0.05
-        self.least_score = slider("least score", 300, *limits, continuous_update=False)
+        tooltip = "objects that the network is less sure of are not shown; 1 would be certain"
+        self.least_score = slider(
+            "least score", 300, *limits, continuous_update=False, tooltip=tooltip
+        )
         self.width = control(widgets.Dropdown, "save for", 190, options=[AS_SHOWN, *WIDTHS])
         self.advice = MessageLine()  # stays as long as it applies
         self.of_source = {

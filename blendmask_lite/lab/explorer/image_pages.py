@@ -40,6 +40,7 @@ class PicturePage(Page):
     """The image with all detections."""
 
     title = "Picture"
+    about = "All objects that the network found in the image: class, score, box and mask."
 
     def missing(self, present: Present) -> str:
         """Nothing is missing: there is always an image."""
@@ -59,6 +60,10 @@ class BasesPage(Page):
     """The K bases."""
 
     title = "Bases"
+    about = (
+        "The bases are maps of the whole image, and the same for all of its objects. Red is "
+        "positive, blue negative."
+    )
 
     def __init__(self) -> None:
         self.style = toggle("show as", {"overlays": True, "maps": False})
@@ -83,6 +88,11 @@ class AttentionsPage(Page):
     """Attentions of the chosen object, or of two objects side by side."""
 
     title = "Attentions"
+    about = (
+        "The attentions of the object chosen above: for every base, where in the box it "
+        "counts. Red is positive, blue negative: the object wants more or less of the base "
+        "there."
+    )
 
     def __init__(self) -> None:
         self.with_second = checkbox("beside a second object")
@@ -126,6 +136,10 @@ class Figure1Page(Page):
     """The paper's figure 1, for the chosen object."""
 
     title = "Figure 1"
+    about = (
+        "The paper's figure 1 for the object chosen above: the bases cut out along its box "
+        "(crops), times their scores, add up to its mask."
+    )
 
     def figure(self, present: Present) -> DescribedFigure:
         """Crops, weights, products, mask."""
@@ -145,6 +159,10 @@ class Figure4Page(Page):
     """The paper's figure 4, for the image."""
 
     title = "Figure 4"
+    about = (
+        "The paper's figure 4: the bases of the image, the scores of all objects in the "
+        "colours of the bases, and the masks."
+    )
 
     def missing(self, present: Present) -> str:
         """A detection: true objects are not drawn here."""
@@ -182,6 +200,10 @@ class RivalPage(Page):
     """Another checkpoint beside the current one, with their bases matched."""
 
     title = "Two checkpoints"
+    about = (
+        "Another trained network beside this one: each of its bases below the base of this "
+        "one that looks most like it. Networks are saved as files called checkpoints."
+    )
 
     def __init__(self) -> None:
         self.source = model_field("other", 360, "a file, or a published name")

@@ -38,6 +38,10 @@ class ScoresPage(MeasuredPage):
     """What each base does, in comparison with untrained networks."""
 
     title = "What bases are for"
+    about = (
+        "What every base responds to: objects or background, their border or inside, left or "
+        "right, up or down."
+    )
 
     def __init__(self) -> None:
         super().__init__(
@@ -52,6 +56,9 @@ class ScoresPage(MeasuredPage):
     def draw(self, present: Present) -> None:
         """Build the page; nothing on it depends on the image."""
         self.build()
+
+    def wait(self) -> None:
+        """Nothing to drop, for the same reason."""
 
     def measure(self, present: Present, progress: Tell) -> Made:
         """Scores of trained and untrained bases."""
@@ -69,6 +76,7 @@ class ChangePage(MeasuredPage):
     """Knock out or boost a base, and see the image's masks and the data set's AP."""
 
     title = "Change a base"
+    about = "Multiply one base by a number, 0 to remove it, and see which masks suffer."
 
     def __init__(self) -> None:
         self.base = control(widgets.Dropdown, "base", 170)
@@ -140,9 +148,15 @@ class OraclePage(MeasuredPage):
     """Where masks lose IoU: every set of parts is replaced by the best possible ones."""
 
     title = "Where IoU is lost"
+    about = (
+        "IoU is the overlap of a mask with the true one, 0 to 1. Here box, attention and "
+        "bases are replaced by the best possible ones, in all combinations: the part whose "
+        "replacement gains most is where IoU is lost."
+    )
 
     def __init__(self) -> None:
-        super().__init__(what="the same over all objects of several images", num_images=10)
+        what = "all combinations for the true objects of several images, as above for one"
+        super().__init__(what=what, num_images=10)
         self._swaps: tuple[Look, OracleResults] | None = None
 
     def missing(self, present: Present) -> str:
@@ -182,7 +196,7 @@ class OraclePage(MeasuredPage):
         results = score_oracles(present.model, present.dataset, max_images=most, progress=progress)
         if len(results) == 0:
             raise ValueError("these images have no true objects, so nothing can be measured")
-        rows = [["swapped", "mean IoU"]]
+        rows = [["replaced", "mean IoU"]]
         rows += [[swap_name(p), f"{float(iou.mean()):.3f}"] for p, iou in results.iou.items()]
         return partial(dots_figure, results.summary(), title=f"{most} images"), rows
 

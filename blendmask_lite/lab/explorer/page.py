@@ -17,12 +17,13 @@ from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.figures.style import DescribedFigure
 from blendmask_lite.lab.explorer.sources import Picture
 from blendmask_lite.lab.explorer.views import Look
-from blendmask_lite.lab.parts import FigureView, control, row
+from blendmask_lite.lab.parts import FigureView, control, note, row
 from blendmask_lite.model.blendmask import BlendMask
 
 __all__ = ["MeasuredPage", "Page", "Present", "as_table"]
 
 
+COMPUTING = "Computing …"
 NO_OBJECTS = "No object was found in this image. Lower the least score, or take another image."
 MOST_MEASURED = 200
 
@@ -52,13 +53,14 @@ class Page(widgets.VBox):
     """
 
     title: ClassVar[str]
+    about: ClassVar[str]  # what is seen, in a sentence
 
     def __init__(self, *changes: widgets.Widget, others: Sequence[widgets.Widget] = ()) -> None:
         self.changes = changes
         self.views: list[FigureView] = []  # all figures of the page
         self.on_save: Callable[[FigureView, str], None] | None = None
         self.controls = [row(*changes, *others)] if changes or others else []
-        super().__init__(self.controls)
+        super().__init__([note(self.about), *self.controls, note(COMPUTING)])
 
     def parts(self) -> list[widgets.Widget]:
         """Make everything that the page shows, from top to bottom."""
@@ -68,6 +70,7 @@ class Page(widgets.VBox):
     def new_view(self) -> FigureView:
         """Make another figure for the page."""
         view = FigureView()
+        view.say(COMPUTING)
         view.on_save(self._save)
         self.views.append(view)
         return view
@@ -75,7 +78,13 @@ class Page(widgets.VBox):
     def build(self) -> None:
         """Make what the page shows, unless that has been done."""
         if not self.views:
-            self.children = self.parts()
+            self.children = [self.children[0], *self.parts()]
+
+    def wait(self) -> None:
+        """Drop what is drawn for an earlier state, until the page is opened again."""
+        if self.views:
+            self.view.say(COMPUTING)
+            self.table.value = ""
 
     def _save(self, view: FigureView, kind: str) -> None:
         if self.on_save is not None:

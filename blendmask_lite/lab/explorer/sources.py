@@ -101,7 +101,12 @@ class Picture:
 
 def model_field(description: str, width: int, placeholder: str) -> widgets.Combobox:
     """A field for the source that `open_model` takes."""
-    options: dict[str, Any] = {"options": MODEL_CHOICES, "ensure_option": False}
+    tooltip = "small, for generated shapes, and photos, for photographs, come with this package"
+    options: dict[str, Any] = {
+        "options": MODEL_CHOICES,
+        "ensure_option": False,
+        "tooltip": tooltip,
+    }
     return control(widgets.Combobox, description, width, placeholder=placeholder, **options)
 
 
