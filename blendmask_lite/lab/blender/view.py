@@ -205,7 +205,7 @@ def columns(lane: Lane, limits: Limits) -> list[list[Group]]:
     middle += equation_rows(lane, limits)
     right = [
         Group(
-            "Σ  Sum over the bases",
+            "Σ  Sum",
             (_map(lane, "sum", 0, "The sum of the products, the logits of the mask", SUM_SIZE),),
             f"before the sigmoid, ±{limits.sums:.3g}",
             is_low=True,
