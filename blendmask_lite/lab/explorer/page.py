@@ -60,7 +60,8 @@ class Page(widgets.VBox):
         self.views: list[FigureView] = []  # all figures of the page
         self.on_save: Callable[[FigureView, str], None] | None = None
         self.controls = [row(*changes, *others)] if changes or others else []
-        super().__init__([note(self.about), *self.controls, note(COMPUTING)])
+        self.told = note(self.about)
+        super().__init__([self.told, *self.controls, note(COMPUTING)])
 
     def parts(self) -> list[widgets.Widget]:
         """Make everything that the page shows, from top to bottom."""
@@ -78,7 +79,7 @@ class Page(widgets.VBox):
     def build(self) -> None:
         """Make what the page shows, unless that has been done."""
         if not self.views:
-            self.children = [self.children[0], *self.parts()]
+            self.children = [self.told, *self.parts()]
 
     def wait(self) -> None:
         """Drop what is drawn for an earlier state, until the page is opened again."""
