@@ -175,7 +175,7 @@ def test_scores_are_written_and_drawn_beside_those_of_untrained_networks():
     written = [text.strip() for text in texts(figure)]
     for number in ("0.90", "0.40", "-0.50", "+0.60", "-0.70"):
         assert number in written
-    assert "grey: all bases of 1 untrained networks" in written
+    assert "grey: all bases of 1 untrained network" in written
     assert "base 2: object AUC 0.40" in figure.get_label()
     panel = next(ax for ax in figure.axes if ax.get_title().startswith("left"))
     band = panel.patches[0]
