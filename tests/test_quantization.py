@@ -69,6 +69,20 @@ def partners(files, name):
 
 
 @pytest.mark.slow
+def test_a_file_in_float32_finds_what_predict_finds(files):
+    model, session = load_model(shipped_checkpoint()), session_of(files / "float32.onnx")
+    for index in range(len(SCENES)):
+        image = SCENES.load_image(index).float() / 255
+        [wanted] = model.predict([image])
+        boxes, scores, labels, masks = session.run(None, {"image": image.numpy()})
+        assert len(boxes) >= 2
+        np.testing.assert_array_equal(labels, wanted.labels)
+        np.testing.assert_allclose(scores, wanted.scores, atol=1e-4)
+        np.testing.assert_allclose(boxes, wanted.boxes, atol=5e-3)
+        np.testing.assert_allclose(masks, wanted.mask_logits.sigmoid(), atol=2e-3)
+
+
+@pytest.mark.slow
 def test_a_file_in_float16_is_half_as_large_and_finds_the_same(files):
     sizes = [(files / f"{name}.onnx").stat().st_size for name in ("float32", "float16")]
     assert 0.49 < sizes[1] / sizes[0] < 0.53
