@@ -1,8 +1,8 @@
 """Spreads the tests over processes (`pytest -n 2`): what belongs together stays together.
 
 The tests of a file share fixtures, the cells of a notebook a kernel, so a file goes to one process.
-All files that drive a browser go to one, too: they share the browser, and two at once would wait
-for each other. Kernels of notebooks are forked from a process that has imported torch.
+So do all files that drive a browser in JupyterLab, and all whose pages need none: each of the two
+groups shares a browser. Kernels of notebooks are forked from a process that has imported torch.
 """
 
 from __future__ import annotations
@@ -22,14 +22,18 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 BROWSER_FOLDER = "tests/browser/"
+# Of that folder, what opens pages of its own; the rest shares a JupyterLab.
+PAGES = tuple(f"{BROWSER_FOLDER}test_{name}.py" for name in ("playground", "site", "equations"))
 SLOW = 50  # of the other tests take as long as a slow one
 RUN_NOTEBOOKS = (BROWSER_FOLDER, "tests/test_notebooks.py", "notebooks/")
 FORKED_KERNEL = Path(__file__).parent / "tests" / "forked_kernel.py"
 
 
 def group_of(test_id: str) -> str:
-    """What goes to one process: a file, or all files that drive a browser."""
-    return "browser" if test_id.startswith(BROWSER_FOLDER) else test_id.partition("::")[0]
+    """What goes to one process: a file, or all files that share a browser."""
+    if test_id.startswith(PAGES):
+        return "browser: pages"
+    return "browser: lab" if test_id.startswith(BROWSER_FOLDER) else test_id.partition("::")[0]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -41,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     def place(item: pytest.Item) -> tuple[bool, int]:
         group = group_of(item.nodeid)
-        return group != "browser", -sizes[group]
+        return not group.startswith("browser"), -sizes[group]
 
     items.sort(key=place)
 

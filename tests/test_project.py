@@ -148,11 +148,14 @@ def test_every_command_of_the_makefile_is_in_its_help():
     assert sorted(helped) == sorted(phony.split())
 
 
-def test_every_test_that_drives_a_browser_goes_to_the_one_process_for_it():
+def test_tests_that_drive_a_browser_go_to_two_processes_and_share_a_jupyterlab_in_one():
     for path in (ROOT / "tests").rglob("test_*.py"):
-        if "pytest.mark.browser" in path.read_text(encoding="utf-8") and path != Path(__file__):
+        text = path.read_text(encoding="utf-8")
+        if "pytest.mark.browser" in text and path != Path(__file__):
             name = path.relative_to(ROOT).as_posix()
-            assert conftest.group_of(f"{name}::test") == "browser", name
+            group = conftest.group_of(f"{name}::test")
+            assert group in {"browser: lab", "browser: pages"}, name
+            assert "import JupyterLab" not in text or group == "browser: lab", name
     assert conftest.group_of("tests/test_model.py::test[a::b]") == "tests/test_model.py"
     assert conftest.group_of("notebooks/06_bases.ipynb::Cell 3") == "notebooks/06_bases.ipynb"
 
