@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from torch import Generator
@@ -94,9 +95,9 @@ class Exercise:
     gradients: tuple[str, ...] = ()  # arguments whose gradients are compared, too
     # Largest difference that counts as equal, absolute or relative to the expected value.
     tolerance: float = 1e-4
-    # Makes a function of a case's arguments out of an answer, if the answer is no such function
-    # itself, but a class or a generator.
-    use: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
+    # Called with an answer and a case's arguments, if the answer is no function of these itself,
+    # but a class or a generator.
+    use: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         for name, value in vars(self.solution)["task"].items():
@@ -108,7 +109,7 @@ class Exercise:
 
     def called(self, answer: Callable[..., Any]) -> Callable[..., Any]:
         """An answer as a function of a case's arguments."""
-        return answer if self.use is None else self.use(answer)
+        return answer if self.use is None else partial(self.use, answer)
 
     @property
     def chapter(self) -> str:

@@ -376,12 +376,10 @@ class ResidualBlock(nn.Module):
         return F.relu(out + shortcut)
 
 
-def _use_block(make: Callable[..., nn.Module]) -> Callable[..., Tensor]:
-    def run(weights: Tensor, sizes: tuple[int, int, int], x: Tensor) -> Tensor:
-        result: Tensor = with_weights(make(*sizes), weights, x, like=ResidualBlock(*sizes))
-        return result
-
-    return run
+def _use_block(
+    make: Callable[..., nn.Module], weights: Tensor, sizes: tuple[int, int, int], x: Tensor
+) -> Tensor:
+    return with_weights(make(*sizes), weights, x, like=ResidualBlock(*sizes))
 
 
 def _reference_block(weights: Tensor, sizes: tuple[int, int, int], x: Tensor) -> Tensor:
@@ -389,8 +387,7 @@ def _reference_block(weights: Tensor, sizes: tuple[int, int, int], x: Tensor) ->
     block = BasicBlock(
         in_channels=num_in, width=num_out, out_channels=num_out, stride=stride, norm="bn"
     )
-    result: Tensor = with_weights(block, weights, x)
-    return result
+    return with_weights(block, weights, x)
 
 
 def _block_cases(generator: Generator) -> list[Case]:
@@ -480,21 +477,19 @@ class Pyramid(nn.Module):
         return {f"p{name[1]}": self.output[name](merged[name]) for name in sorted(merged)}
 
 
-def _use_pyramid(make: Callable[..., nn.Module]) -> Callable[..., dict[str, Tensor]]:
-    def run(weights: Tensor, sizes: tuple[dict[str, int], int], *maps: Tensor) -> dict[str, Tensor]:
-        named = dict(zip(sizes[0], maps, strict=True))
-        result: dict[str, Tensor] = with_weights(make(*sizes), weights, named, like=Pyramid(*sizes))
-        return result
-
-    return run
+PyramidSizes = tuple[dict[str, int], int]
 
 
-def _reference_pyramid(
-    weights: Tensor, sizes: tuple[dict[str, int], int], *maps: Tensor
+def _use_pyramid(
+    make: Callable[..., nn.Module], weights: Tensor, sizes: PyramidSizes, *maps: Tensor
 ) -> dict[str, Tensor]:
+    named = dict(zip(sizes[0], maps, strict=True))
+    return with_weights(make(*sizes), weights, named, like=Pyramid(*sizes))
+
+
+def _reference_pyramid(weights: Tensor, sizes: PyramidSizes, *maps: Tensor) -> dict[str, Tensor]:
     fpn = FPN(in_channels=sizes[0], out_channels=sizes[1], num_top_levels=0)
-    result: dict[str, Tensor] = with_weights(fpn, weights, dict(zip(sizes[0], maps, strict=True)))
-    return result
+    return with_weights(fpn, weights, dict(zip(sizes[0], maps, strict=True)))
 
 
 def _pyramid_cases(generator: Generator) -> list[Case]:

@@ -59,8 +59,7 @@ def _fill(block: nn.Module, kernel: Tensor, norm: Tensor) -> None:
 
 @torch.no_grad()
 def _run(module: nn.Module, features: Tensor | Mapping[str, Tensor]) -> Tensor:
-    result: Tensor = module(features)
-    return result
+    return module(features)
 
 
 def _block_cases(generator: Generator) -> list[Case]:
@@ -440,12 +439,14 @@ DECODER_NAMES = {"pyramid.": ""}  # of the package, and of the exercise
 DecoderSizes = tuple[int, int, int, int]
 
 
-def _use_decoder(make: Callable[..., nn.Module]) -> Callable[..., Tensor]:
-    def run(weights: Tensor, sizes: DecoderSizes, fine: Tensor, coarse: Tensor) -> Tensor:
-        result: Tensor = with_weights(make(*sizes), weights, fine, coarse, like=Decoder(*sizes))
-        return result
-
-    return run
+def _use_decoder(
+    make: Callable[..., nn.Module],
+    weights: Tensor,
+    sizes: DecoderSizes,
+    fine: Tensor,
+    coarse: Tensor,
+) -> Tensor:
+    return with_weights(make(*sizes), weights, fine, coarse, like=Decoder(*sizes))
 
 
 def _reference_decoder(
@@ -459,8 +460,7 @@ def _reference_decoder(
         num_bases=num_bases,
     )
     maps = {"p2": fine, "p5": coarse}
-    result: Tensor = with_weights(decoder, weights, maps, renamed=DECODER_NAMES)
-    return result
+    return with_weights(decoder, weights, maps, renamed=DECODER_NAMES)
 
 
 def _decoder_cases(generator: Generator) -> list[Case]:

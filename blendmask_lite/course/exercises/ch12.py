@@ -203,24 +203,25 @@ def train_loop(
         yield losses
 
 
-def _use_train_loop(loop: Callable[..., Iterator[dict[str, Tensor]]]) -> Callable[..., Tensor]:
-    def run(
-        make_model: Callable[[], nn.Module], images: Any, targets: Any, config: TrainConfig
-    ) -> Tensor:
-        """The sums of the losses; the training is stopped in the middle and goes on."""
-        model = make_model()
-        optimizer = make_optimizer(model, config)
-        batches = list(zip(images, targets, strict=True))
-        middle = len(batches) // 2
-        totals: list[float] = []
-        for part, first in ((batches[:middle], 0), (batches[middle:], middle)):
-            steps = loop(model, optimizer, iter(part), config, first)
-            if not isinstance(steps, Iterator):
-                raise TypeError("the function returns; with `yield` it hands out each step")
-            totals += [sum(each.item() for each in losses.values()) for losses in steps]
-        return torch.tensor(totals)
-
-    return run
+def _use_train_loop(
+    loop: Callable[..., Iterator[dict[str, Tensor]]],
+    make_model: Callable[[], nn.Module],
+    images: Any,
+    targets: Any,
+    config: TrainConfig,
+) -> Tensor:
+    """The sums of the losses; the training is stopped in the middle and goes on."""
+    model = make_model()
+    optimizer = make_optimizer(model, config)
+    batches = list(zip(images, targets, strict=True))
+    middle = len(batches) // 2
+    totals: list[float] = []
+    for part, first in ((batches[:middle], 0), (batches[middle:], middle)):
+        steps = loop(model, optimizer, iter(part), config, first)
+        if not isinstance(steps, Iterator):
+            raise TypeError("the function returns; with `yield` it hands out each step")
+        totals += [sum(each.item() for each in losses.values()) for losses in steps]
+    return torch.tensor(totals)
 
 
 def _reference_train_loop(

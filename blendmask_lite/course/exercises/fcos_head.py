@@ -79,16 +79,17 @@ class Head(nn.Module):
 HEAD_NAMES = {"shared_tower.": "tower."}  # of the package, and of the exercise
 
 
-def _use_head(make: Callable[..., nn.Module]) -> Callable[..., Any]:
-    def run(
-        weights: Tensor, sizes: tuple[int, int, int], strides: list[int], *levels: Tensor
-    ) -> Any:
-        head = make(*sizes)
-        if len(weights) == 0:
-            return _beginning(head, head.class_logits, head.ltrb, head.centerness)  # type: ignore[arg-type]
-        return with_weights(head, weights, list(levels), strides, like=Head(*sizes))
-
-    return run
+def _use_head(
+    make: Callable[..., Any],
+    weights: Tensor,
+    sizes: tuple[int, int, int],
+    strides: list[int],
+    *levels: Tensor,
+) -> Any:
+    head = make(*sizes)
+    if len(weights) == 0:
+        return _beginning(head, head.class_logits, head.ltrb, head.centerness)
+    return with_weights(head, weights, list(levels), strides, like=Head(*sizes))
 
 
 def _beginning(head: nn.Module, *predictors: nn.Conv2d) -> list[Tensor]:
