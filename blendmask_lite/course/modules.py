@@ -46,13 +46,11 @@ def with_weights(
 
 def draw_weights(make: Callable[..., nn.Module], sizes: Sequence[Any], seed: Generator) -> Tensor:
     """Random weights for a module: those of norms around 1, all others small."""
-    module = make(*sizes)
-    scale = {name: p.dim() > 1 for name, p in module.named_parameters()}
     parts = [
         torch.randn(p.shape, generator=seed) / max(p[0].numel(), 1) ** 0.5
-        if scale[name]
+        if p.dim() > 1
         else 1 + 0.3 * torch.randn(p.shape, generator=seed)
-        for name, p in sorted(module.named_parameters())
+        for _, p in sorted(make(*sizes).named_parameters())
     ]
     return torch.cat([part.flatten() for part in parts])
 

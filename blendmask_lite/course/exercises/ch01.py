@@ -43,16 +43,12 @@ def pairwise_iou(found: Tensor, true: Tensor) -> Tensor:
     return shared / union.clamp(min=1)
 
 
-def _coco_iou(found: Tensor, true: Tensor, is_crowd: Tensor) -> Tensor:
-    """(D, N) by pycocotools; with a crowd, the share of the found mask that lies in it."""
-    runs = [encode_masks(masks) for masks in (found, true)]
+def _reference_pairwise_iou(found: Tensor, true: Tensor) -> Tensor:
     if not len(found) or not len(true):
         return torch.zeros(len(found), len(true))
-    return torch.from_numpy(coco_masks.iou(*runs, is_crowd.tolist())).float()
-
-
-def _reference_pairwise_iou(found: Tensor, true: Tensor) -> Tensor:
-    return _coco_iou(found, true, torch.zeros(len(true), dtype=torch.bool))
+    no_crowds = [0] * len(true)
+    iou = coco_masks.iou(encode_masks(found), encode_masks(true), no_crowds)
+    return torch.from_numpy(iou).float()
 
 
 def _iou_cases(generator: Generator) -> list[Case]:
@@ -316,13 +312,12 @@ def _reference_grade_image(
     """Ask pycocotools, which papers are graded by."""
     size = {"id": 1, "height": found.shape[1], "width": found.shape[2]}
     common = {"image_id": 1, "category_id": 1}
+    every = zip(encode_masks(true), true, is_crowd.tolist(), strict=True)
     objects = [
-        common | {"id": 1 + index, "segmentation": run, "area": int(mask.sum())}
-        for index, (run, mask) in enumerate(zip(encode_masks(true), true, strict=True))
-    ]
-    objects = [
-        entry | {"iscrowd": int(crowd), "bbox": [0, 0, 1, 1]}
-        for entry, crowd in zip(objects, is_crowd.tolist(), strict=True)
+        common
+        | {"id": number, "segmentation": run, "area": int(mask.sum())}
+        | {"iscrowd": int(crowd), "bbox": [0, 0, 1, 1]}
+        for number, (run, mask, crowd) in enumerate(every, start=1)
     ]
     results = [
         common | {"segmentation": run, "score": 1 - 0.001 * index}

@@ -67,20 +67,21 @@ def _decode_cases(generator: Generator) -> list[Case]:
         torch.tensor([[0.0, 1.3863]]),
         torch.tensor([0.0]),
     )
-
-    def some(num: int, num_classes: int) -> tuple[Tensor, ...]:
-        return (
-            torch.rand(num, 2, generator=generator) * 128,
-            torch.rand(num, 4, generator=generator) * 40,
-            torch.randn(num, num_classes, generator=generator) * 3,
-            torch.randn(num, generator=generator) * 2,
-        )
-
     return [
         Case("one location, two classes", *by_hand),
-        Case("six locations, eight classes", *some(6, 8)),
-        Case("no location", *some(0, 8)),
+        Case("six locations, eight classes", *_predictions(generator, 6, 8)),
+        Case("no location", *_predictions(generator, 0, 8)),
     ]
+
+
+def _predictions(generator: Generator, num: int, num_classes: int) -> tuple[Tensor, ...]:
+    """Locations, distances, class logits and centerness logits at `num` locations."""
+    return (
+        torch.rand(num, 2, generator=generator) * 128,
+        4 + torch.rand(num, 4, generator=generator) * 30,
+        torch.randn(num, num_classes, generator=generator) * 3,
+        torch.randn(num, generator=generator) * 2,
+    )
 
 
 DECODE = Exercise(
@@ -397,23 +398,15 @@ def _detector_cases(generator: Generator) -> list[Case]:
         torch.tensor([[-9.0, 1.0], [0.5, 2.0]]),
         torch.tensor([1.0, 2.0]),
     )
-
-    def some(num: int, num_classes: int) -> tuple[Tensor, ...]:
-        return (
-            torch.rand(num, 2, generator=generator) * 128,
-            4 + torch.rand(num, 4, generator=generator) * 30,
-            torch.randn(num, num_classes, generator=generator) * 3,
-            torch.randn(num, generator=generator) * 2,
-        )
-
+    many = _predictions(generator, 400, 3)
     at_limit = by_hand[0][:1], by_hand[1][:1], torch.zeros(1, 2), torch.zeros(1)
     return [
         Case("two locations, two classes", *by_hand, 0.05, 0.6, 100),
-        Case("60 locations, three classes", *some(60, 3), 0.3, 0.6, 100),
-        Case("the best ten of 60", *some(60, 3), 0.05, 0.05, 10),
-        Case("1,200 pairs that do not touch each other", *some(400, 3), 0.0, 1.0, 5000),
+        Case("60 locations, three classes", *_predictions(generator, 60, 3), 0.3, 0.6, 100),
+        Case("the best ten of 60", *_predictions(generator, 60, 3), 0.05, 0.05, 10),
+        Case("1,200 pairs that do not touch each other", *many, 0.0, 1.0, 5000),
         Case("exactly at the threshold, 1/2 * 1/2", *at_limit, 0.25, 0.6, 100),
-        Case("nothing above the threshold", *some(20, 3), 1.0, 0.6, 100),
+        Case("nothing above the threshold", *_predictions(generator, 20, 3), 1.0, 0.6, 100),
     ]
 
 

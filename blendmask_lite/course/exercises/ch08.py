@@ -176,14 +176,10 @@ def attend(windows: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
     return windows.flatten(1) @ kernel.flatten(1).T + bias
 
 
-@torch.no_grad()
 def _reference_attend(windows: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-    top = TopLayer(in_channels=windows.shape[1], attention_channels=len(kernel))
-    top.conv.load_state_dict({"weight": kernel, "bias": bias})
     image = torch.arange(len(windows))
     middle = torch.full_like(image, 4)  # of 3 x 3 cells, row by row
-    attentions: Tensor = top([windows], torch.stack([image, middle], dim=1))
-    return attentions
+    return _reference_attentions_at(torch.stack([image, middle], dim=1), kernel, bias, windows)
 
 
 def _attend_cases(generator: Generator) -> list[Case]:
@@ -326,8 +322,7 @@ def _reference_attentions_at(
 ) -> Tensor:
     top = TopLayer(in_channels=kernel.shape[1], attention_channels=len(kernel))
     top.conv.load_state_dict({"weight": kernel, "bias": bias})
-    attentions: Tensor = top(levels, index)
-    return attentions
+    return top(levels, index)
 
 
 def _attentions_cases(generator: Generator) -> list[Case]:

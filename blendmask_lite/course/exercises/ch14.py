@@ -399,7 +399,7 @@ def _reference_panoptic_quality(
     num_things: int,
     num_stuff: int,
 ) -> Tensor:
-    counted = [SegmentCounts() for _ in range(num_things + num_stuff)]
+    counts = torch.zeros(num_things + num_stuff, 4, dtype=torch.float64)
     for masks, scores, labels, stuff, true_ids, true_labels in images:
         merged = merge_things_and_stuff(
             masks_as_detections(masks, scores, labels),
@@ -413,15 +413,9 @@ def _reference_panoptic_quality(
             for each in merged.segments
         ]
         found = torch.tensor(classes, dtype=torch.int64)
-        counts = _reference_count_matches(true_ids, true_labels, merged.ids, found, len(counted))
-        for number, (iou_sum, *numbers) in enumerate(counts.tolist()):
-            counted[number] += SegmentCounts(iou_sum, *map(int, numbers))
-    names = {str(number): each for number, each in enumerate(counted)}
-    things = {name: each for name, each in names.items() if int(name) < num_things}
-    stuff_classes = {name: each for name, each in names.items() if name not in things}
-    quality = PanopticQuality(things, stuff_classes, num_images=len(images))
-    rows = [[*each.values()] for each in (quality.all, quality.things, quality.stuff)]
-    return torch.tensor(rows, dtype=torch.float64)
+        counts += _reference_count_matches(true_ids, true_labels, merged.ids, found, len(counts))
+    parts = (counts, counts[:num_things], counts[num_things:])
+    return torch.stack([_reference_average_quality(each) for each in parts])
 
 
 def _evaluation_cases(generator: Generator) -> list[Case]:
