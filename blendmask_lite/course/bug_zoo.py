@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
-from blendmask_lite.boxes import clip_boxes, ltrb_to_xyxy
+from blendmask_lite.boxes import clip_boxes
 from blendmask_lite.datasets.sample import Sample
 from blendmask_lite.masks import mask_iou, paste_masks
 from blendmask_lite.model.attention import interpolate_attentions
@@ -22,6 +23,7 @@ from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.merge import Blender
 from blendmask_lite.model.output import BlendMaskOutput
 from blendmask_lite.research.objects import look_at_objects
+from blendmask_lite.research.oracles import predicted_boxes
 
 __all__ = ["BUGS", "Bug", "Specimen", "infected", "observe"]
 
@@ -59,17 +61,8 @@ def infected(model: BlendMask, name: str) -> Iterator[BlendMask]:
         raise ValueError(f"bug {name!r}: the zoo has {', '.join(BUGS)}")
     if not isinstance(model.merger, Blender) or model.merger.num_bases == 1:
         raise ValueError("the bugs live in a blender with more than one base")
-    owner, attribute, value = BUGS[name].change(model)
-    own = vars(owner)
-    is_own, before = attribute in own, own.get(attribute)
-    setattr(owner, attribute, value)
-    try:
+    with patch.object(*BUGS[name].change(model)):
         yield model
-    finally:
-        if is_own:
-            setattr(owner, attribute, before)
-        else:
-            delattr(owner, attribute)  # uncovers the class's own attribute
 
 
 @torch.no_grad()
@@ -81,14 +74,13 @@ def observe(model: BlendMask, sample: Sample) -> Specimen:
         sample: with masks.
     """
     objects = look_at_objects(model, sample)
-    index = objects.index[objects.is_learned]
-    location, output = index[:, 1], objects.output
-    boxes = ltrb_to_xyxy(output.locations[location], output.ltrb[0, location].float())
-    logits = model.masks_at(output, index, boxes)
+    is_learned = objects.is_learned
+    boxes = predicted_boxes(objects)[is_learned]
+    logits = model.masks_at(objects.output, objects.index[is_learned], boxes)
     height, width = objects.masks.shape[-2:]
     # As in `place_detections`, masks fill the part of the box that is inside the image.
     pasted = paste_masks(logits, clip_boxes(boxes, (height, width)), (height, width))
-    return Specimen(pasted, mask_iou(pasted, objects.masks[objects.is_learned]))
+    return Specimen(pasted, mask_iou(pasted, objects.masks[is_learned]))
 
 
 def _half_pixel(model: BlendMask) -> tuple[Any, str, Any]:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar, NamedTuple
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -45,10 +46,8 @@ def recorded(detector: nn.Module, names: Sequence[str]) -> Iterator[Calls]:
         for name in names:
             path, _, method = name.rpartition(".")
             owner = detector.get_submodule(path)
-            before = vars(owner).get(method)  # set by an outer recording
-            undo = (setattr, owner, method, before) if before else (delattr, owner, method)
-            setattr(owner, method, _recording(getattr(owner, method), calls[name]))
-            stack.callback(*undo)
+            recording = _recording(getattr(owner, method), calls[name])
+            stack.enter_context(patch.object(owner, method, recording))
         yield calls
 
 
@@ -105,8 +104,7 @@ class DetectorMasks(nn.Module):
         """(N, R, R) mask logits for the (N,) places of image `number`, over (N, 4) boxes."""
         image_index = torch.full_like(place, number)
         attentions = self.attentions(calls, number, place)
-        logits: Tensor = self.mask_head(bases, attentions, image_index, boxes)
-        return logits
+        return self.mask_head(bases, attentions, image_index, boxes)
 
     def losses(self, images: Sequence[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
         """The detector's own losses by name, and "mask".
@@ -235,8 +233,7 @@ class RetinaNetMasks(DetectorMasks):
 
     def decode(self, offsets: Tensor, anchors: Tensor) -> Tensor:
         """(P, 4) boxes of one image."""
-        boxes: Tensor = self.detector.box_coder.decode_single(offsets, anchors)
-        return boxes
+        return self.detector.box_coder.decode_single(offsets, anchors)
 
     def scores(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """(P, C) of one image."""
@@ -252,8 +249,7 @@ class FCOSMasks(RetinaNetMasks):
 
     def decode(self, offsets: Tensor, anchors: Tensor) -> Tensor:
         """(P, 4) boxes of one image."""
-        boxes: Tensor = self.detector.box_coder.decode(offsets, anchors)
-        return boxes
+        return self.detector.box_coder.decode(offsets, anchors)
 
     def scores(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """(P, C) of one image, with centerness."""
@@ -287,8 +283,7 @@ class FasterRCNNMasks(DetectorMasks):
     def owners(self, calls: Calls, number: int) -> Tensor:
         """The objects that the proposals drawn for the losses learn."""
         _, owners, labels, _ = calls["roi_heads.select_training_samples"][0].result
-        own: Tensor = owners[number].where(labels[number] > 0, -1)
-        return own
+        return owners[number].where(labels[number] > 0, -1)
 
     def candidates(self, calls: Calls, number: int, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The predictions of the proposals, whose boxes differ from label to label."""
