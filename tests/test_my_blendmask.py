@@ -42,7 +42,6 @@ from blendmask_lite.course.own_model import (
     my_parts,
     my_path,
     own_name,
-    package_model,
     parts_that_raised,
 )
 from blendmask_lite.datasets.shapes import ShapesDataset
@@ -692,12 +691,6 @@ def test_model_of_answers_in_other_styles_is_the_same(
         styles = [f for n, f in vars(module).items() if n.startswith(f"{name}_")]
         answers[each] = capture(styles[number])
     require_equal(module_of(compose(answers), tmp_path), nano, pictures, expected)
-
-
-def test_package_s_model_with_my_weights_predicts_the_same(nano, pictures):
-    mine = my_model(nano).eval()
-    [found], [wanted] = package_model(mine).predict(pictures[0][:1]), mine.detect(pictures[0][:1])
-    assert torch.allclose(found.boxes, wanted.boxes, atol=1e-3)
 
 
 def test_model_with_other_weights_than_the_package_s_is_refused(solutions, nano, tmp_path):

@@ -28,6 +28,7 @@ from blendmask_lite.training.snapshots import (
 __all__ = ["MaskLoss", "OverfitStep", "learn_by_heart"]
 
 MaskLoss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+LEARNING_RATE = 2e-3  # of AdamW
 CLIP_NORM = 5.0
 MOMENTUM = 0.5  # of the norms' running statistics; with a single image, they need little averaging
 
@@ -48,7 +49,6 @@ def learn_by_heart(
     *,
     loss: MaskLoss,
     steps: int,
-    learning_rate: float = 2e-3,
     folder: str | Path | None = None,
     num_snapshots: int = 12,
 ) -> Iterator[OverfitStep]:
@@ -59,7 +59,6 @@ def learn_by_heart(
         sample: with masks; not resized.
         loss: (logits, targets, weight, total_weight) -> scalar, like `training.losses.mask_loss`.
         steps: optimizer steps.
-        learning_rate: of AdamW.
         folder: for snapshots, which `lab.TimeMachine` shows; None for no snapshots.
         num_snapshots: number of snapshots over all steps, at least 2.
 
@@ -68,7 +67,7 @@ def learn_by_heart(
     """
     assert model.top_layer is not None
     criterion = Criterion(model.config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = MOMENTUM

@@ -53,7 +53,6 @@ __all__ = [
     "my_parts",
     "my_path",
     "own_name",
-    "package_model",
     "parts_that_raised",
     "stand_in",
 ]
@@ -489,11 +488,3 @@ def my_model(model: BlendMask, module: ModuleType | None = None) -> Any:
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Any]]:
     yield from itertools.chain(model.named_parameters(), model.named_buffers())
-
-
-def package_model(mine: Any) -> BlendMask:
-    """The package's model with the weights of the student's, for everything that shows a model."""
-    model = BlendMask(mine.config, class_names=mine.class_names or None)
-    own = mine.state_dict()
-    model.load_state_dict({name: own[own_name(name)] for name in model.state_dict()})
-    return model.train(mine.training)
