@@ -379,11 +379,12 @@ def test_results_of_two_evaluators_merge_but_no_image_counts_twice(dataset):
         sample = dataset.load(index)
         parts[index % 2].add(sample.image_id, detections_of(sample.target))
     whole = InstanceEvaluator(dataset)
-    whole.merge([part.state() for part in parts])
+    for part in parts:
+        whole.add_results(part.found)
     assert [each.image_id for each in whole.found] == [0, 1, 3]
     assert whole.finish().mask["AP"] == 100
-    with pytest.raises(ValueError, match="image 3: added twice"):
-        whole.merge([parts[1].state()])
+    with pytest.raises(ValueError, match="image 1: added twice"):
+        whole.add_results(parts[1].found)
 
 
 def test_a_model_of_other_classes_is_refused(dataset):

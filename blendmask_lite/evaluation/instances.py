@@ -44,7 +44,7 @@ class InstanceEvaluator:
 
     @property
     def found(self) -> list[ImageResults]:
-        """The detections, one entry per image, in the data set's order."""
+        """The detections, one picklable entry per image, in the data set's order."""
         ids = self.dataset.image_ids
         return [self._found[image_id] for image_id in ids if image_id in self._found]
 
@@ -55,17 +55,17 @@ class InstanceEvaluator:
             ValueError: the image is from another data set or was added before, or a score or a box
                 is not finite.
         """
-        self._add(image_results(image_id, found, self.dataset.category_ids))
+        self.add_results([image_results(image_id, found, self.dataset.category_ids)])
 
-    def state(self) -> list[ImageResults]:
-        """What has been added so far, which can be pickled and sent to another process."""
-        return list(self._found.values())
-
-    def merge(self, states: Iterable[list[ImageResults]]) -> None:
-        """Take in the `state` of other evaluators of the same data set."""
-        for state in states:
-            for results in state:
-                self._add(results)
+    def add_results(self, results: Iterable[ImageResults]) -> None:
+        """Take in what another evaluator of the same data set has `found`; raises like `add`."""
+        for result in results:
+            image_id = result.image_id
+            if image_id not in self._known:
+                raise ValueError(f"image {image_id}: not in the data set")
+            if image_id in self._found:
+                raise ValueError(f"image {image_id}: added twice")
+            self._found[image_id] = result
 
     def finish(self, truth: dict[str, Any] | None = None) -> InstanceResults:
         """Evaluate the images that have been added.
@@ -103,14 +103,6 @@ class InstanceEvaluator:
             precision={kind: score.precision for kind, score in scores.items()},
             found=found,
         )
-
-    def _add(self, results: ImageResults) -> None:
-        image_id = results.image_id
-        if image_id not in self._known:
-            raise ValueError(f"image {image_id}: not in the data set")
-        if image_id in self._found:
-            raise ValueError(f"image {image_id}: added twice")
-        self._found[image_id] = results
 
 
 def evaluate_model(
@@ -197,5 +189,6 @@ def detect_all(
     if gather is None:
         return evaluator
     whole = InstanceEvaluator(dataset)
-    whole.merge(gather(evaluator.state()))
+    for results in gather(evaluator.found):
+        whole.add_results(results)
     return whole
