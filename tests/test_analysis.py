@@ -273,7 +273,7 @@ def test_a_trained_network_divides_the_work_and_an_untrained_one_does_not(model,
     assert trained.strongest_position >= 0.5
     assert trained.depth.min() < -0.3  # a base of borders
     state = torch.random.get_rng_state()
-    untrained = untrained_scores(model.config, dataset, model, seeds=(0, 1), max_images=2)
+    untrained = untrained_scores(model, dataset, seeds=(0, 1), max_images=2)
     assert torch.equal(torch.random.get_rng_state(), state)
     for each in untrained:
         assert each.strongest_position < 0.35

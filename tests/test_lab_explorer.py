@@ -234,7 +234,7 @@ def test_scores_of_bases_stand_beside_those_of_untrained_networks(dataset):
     page.button.click()
 
     scores = score_bases(small, dataset, max_images=2)
-    null = untrained_scores(small.config, dataset, small, seeds=range(3), max_images=2)
+    null = untrained_scores(small, dataset, seeds=range(3), max_images=2)
     title = f"{scores.num_objects} objects in 2 images"
     assert is_drawn(page.measured, basis_scores_figure(scores, untrained=null, title=title))
     assert page.measured_table.value == as_table(score_rows(scores, null))

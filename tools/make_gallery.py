@@ -95,7 +95,7 @@ def gallery(model: BlendMask) -> Iterator[tuple[str, Figure]]:
     yield "two_objects", compare_attentions_figure(scores, **shown)
     scored = score_bases(model, dataset, max_images=NUM_SCORED)
     print(scored.table())
-    null = untrained_scores(model.config, dataset, model, max_images=NUM_SCORED)
+    null = untrained_scores(model, dataset, max_images=NUM_SCORED)
     for seed, each in enumerate(null):
         print(
             f"untrained, seed {seed}: strongest |r| with x or y {each.strongest_position:.2f}, "

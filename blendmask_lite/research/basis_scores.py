@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blendmask_lite.config import ModelConfig
 from blendmask_lite.datasets.sample import InstanceDataset
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.research.objects import TrueObjects, true_objects
@@ -141,37 +140,34 @@ def score_bases(
 
 
 def untrained_scores(
-    config: ModelConfig,
-    dataset: InstanceDataset,
     like: BlendMask,
+    dataset: InstanceDataset,
     *,
     seeds: Sequence[int] = range(5),
     max_images: int | None = None,
 ) -> list[BasisScores]:
-    """For comparison: scores of networks of this architecture with random initial weights.
+    """For comparison: scores of networks like this one with random initial weights.
 
     Args:
-        config: of the networks.
+        like: see `untrained_model`.
         dataset: as in `score_bases`.
-        like: the model to compare with; its classes and test size are used.
-        seeds: one per network; the caller's random state is not touched.
+        seeds: one per network.
         max_images: as in `score_bases`.
     """
-    networks = (untrained_model(like, seed, config=config) for seed in seeds)
+    networks = (untrained_model(like, seed) for seed in seeds)
     return [score_bases(each, dataset, max_images=max_images) for each in networks]
 
 
-def untrained_model(like: BlendMask, seed: int, *, config: ModelConfig | None = None) -> BlendMask:
+def untrained_model(like: BlendMask, seed: int) -> BlendMask:
     """A network with random initial weights, for comparison, in evaluation mode.
 
     Args:
-        like: its device and test size are used.
+        like: its config, device and test size are used.
         seed: of the weights; the caller's random state is not touched.
-        config: of the network; None: that of `like`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = BlendMask(config or like.config, inference=like.inference)
+        model = BlendMask(like.config, inference=like.inference)
     return model.eval().to(like.device)
 
 

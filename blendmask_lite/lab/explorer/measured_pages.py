@@ -64,9 +64,7 @@ class ScoresPage(MeasuredPage):
         """Scores of trained and untrained bases."""
         most, model, data = self.num_images.value, present.model, present.dataset
         scores = score_bases(model, data, max_images=most, progress=progress)
-        null = untrained_scores(
-            model.config, data, model, seeds=range(NUM_UNTRAINED), max_images=most
-        )
+        null = untrained_scores(model, data, seeds=range(NUM_UNTRAINED), max_images=most)
         title = f"{scores.num_objects} objects in {scores.num_images} images"
         make = partial(basis_scores_figure, scores, untrained=null, title=title)
         return make, score_rows(scores, null)
