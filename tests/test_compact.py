@@ -20,7 +20,7 @@ from pycocotools import mask as coco_mask
 from blendmask_lite import PRESETS, BlendMask, masks
 from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.coco_format import run_boxes, run_length
-from blendmask_lite.datasets.sample import collate, compact, load_sample
+from blendmask_lite.datasets.sample import SampleLoader, collate, compact
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.datasets.transforms import TrainTransform, crop_sample
 from blendmask_lite.masks import crop_masks, mask_boxes, semantic_map
@@ -33,13 +33,13 @@ MEASURE = """
 import random, resource, sys
 from pathlib import Path
 from test_compact import MASK_SIZE, TRANSFORM
-from blendmask_lite.datasets.sample import load_sample
+from blendmask_lite.datasets.sample import SampleLoader
 from blendmask_lite.datasets.coco import CocoDataset
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
-load = load_sample(CocoDataset(sys.argv[1]), TRANSFORM, mask_size=MASK_SIZE)
+load = SampleLoader(CocoDataset(sys.argv[1]), TRANSFORM, mask_size=MASK_SIZE)
 before = peak()
 kept = [load(0, random.Random(i)) for i in range(int(sys.argv[2]))]
 print(peak() - before)
@@ -92,7 +92,7 @@ def test_a_hundred_objects_of_a_large_image_take_few_megabytes(tmp_path):
 
 def test_a_batch_holds_crops_and_maps_and_no_masks(tmp_path):
     write_crowded(tmp_path, size=(80, 133), num_objects=40)
-    load = load_sample(CocoDataset(tmp_path), TRANSFORM, mask_size=MASK_SIZE)
+    load = SampleLoader(CocoDataset(tmp_path), TRANSFORM, mask_size=MASK_SIZE)
     batch = collate([pickle.loads(pickle.dumps(load))(0, random.Random(i)) for i in range(2)])
     for target in batch.targets:
         assert target.masks is None
@@ -107,8 +107,8 @@ def test_a_batch_holds_crops_and_maps_and_no_masks(tmp_path):
 def test_losses_see_the_same_targets_with_crops_as_with_whole_masks(tmp_path):
     write_crowded(tmp_path, size=(80, 133), num_objects=40)
     dataset = CocoDataset(tmp_path)
-    whole = load_sample(dataset, TRANSFORM)(0, random.Random(3)).target
-    small = load_sample(dataset, TRANSFORM, mask_size=MASK_SIZE)(0, random.Random(3)).target
+    whole = SampleLoader(dataset, TRANSFORM)(0, random.Random(3)).target
+    small = SampleLoader(dataset, TRANSFORM, mask_size=MASK_SIZE)(0, random.Random(3)).target
     criterion = Criterion(PRESETS["r50"])
     assert torch.equal(criterion.mask_targets([whole]), criterion.mask_targets([small]))
     assert torch.equal(whole.semantic[::8, ::8], small.semantic_cells.long())

@@ -11,7 +11,7 @@ import torch
 
 from blendmask_lite import Target
 from blendmask_lite.cli.train import add_options, make_train_config
-from blendmask_lite.datasets.sample import Sample, load_sample
+from blendmask_lite.datasets.sample import Sample, SampleLoader
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.datasets.transforms import (
     TrainTransform,
@@ -111,7 +111,7 @@ def test_a_share_of_the_samples_is_mixed_always_in_the_same_way(share, least, mo
         return paste_objects(sample, other, generator)
 
     transform = TrainTransform(train_sizes=(64,), max_size=64)
-    load = load_sample(ShapesDataset(5), transform, mix=mix, mix_share=share)
+    load = SampleLoader(ShapesDataset(5), transform, mix=mix, mix_share=share)
     samples = [load(n % 5, random.Random(n)) for n in range(30)]
     assert least <= len(mixed) <= most
     again = [load(n % 5, random.Random(n)) for n in range(30)]

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from blendmask_lite import PRESETS, BlendMask
-from blendmask_lite.datasets.sample import collate, load_sample
+from blendmask_lite.datasets.sample import SampleLoader, collate
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.datasets.transforms import TrainTransform
 from blendmask_lite.training.criterion import TrainingStep
@@ -94,7 +94,7 @@ def test_a_step_asks_the_device_for_the_number_of_positives_and_for_its_losses(p
             0,
             schedule,
             num_images=len(data),
-            load=load_sample(data, transform, mask_size=config.mask_size),
+            load=SampleLoader(data, transform, mask_size=config.mask_size),
             collate=collate,
         )
     )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pretended_gpu import pretended_gpu
 
-from blendmask_lite.datasets.sample import Sample, collate, compact, load_sample
+from blendmask_lite.datasets.sample import Sample, SampleLoader, collate, compact
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.datasets.transforms import (
     TrainTransform,
@@ -164,7 +164,7 @@ def test_mask_and_picture_stay_together_on_a_generated_scene():
 
 def test_loading_for_training_is_a_function_that_worker_processes_can_take():
     transform = TrainTransform(train_sizes=(96, 128), max_size=214)
-    load = pickle.loads(pickle.dumps(load_sample(ShapesDataset(3, seed=1), transform)))
+    load = pickle.loads(pickle.dumps(SampleLoader(ShapesDataset(3, seed=1), transform)))
     first, second = load(2, random.Random(5)), load(2, random.Random(5))
     assert first.image_id == 2
     assert torch.equal(first.image, second.image)

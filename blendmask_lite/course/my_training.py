@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from blendmask_lite.config import PRESET_INFERENCE, PRESETS
 from blendmask_lite.course.display import Note, show
 from blendmask_lite.course.exercises import find_exercise
 from blendmask_lite.course.own_model import my_blendmask, my_model, parts_that_raised
-from blendmask_lite.datasets.sample import Batch, InstanceDataset, Sample, collate, load_sample
+from blendmask_lite.datasets.sample import Sample, SampleLoader, collate
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.evaluation.instances import InstanceEvaluator
 from blendmask_lite.lab.training_monitor import RunView, TrainingMonitor
@@ -32,7 +32,13 @@ from blendmask_lite.structures import Target
 from blendmask_lite.training.criterion import TrainingStep
 from blendmask_lite.training.data import batches_from
 from blendmask_lite.training.distributed import ALONE
-from blendmask_lite.training.engine import StepRecord, not_finite, seed_step, train
+from blendmask_lite.training.engine import (
+    StepRecord,
+    TrainingState,
+    not_finite,
+    seed_step,
+    train,
+)
 from blendmask_lite.training.observers import Observer, RunTables, Watching, make_watchers
 from blendmask_lite.training.resume import (
     Recipe,
@@ -104,7 +110,7 @@ def train_my_model(
         observers: list[Observer] = [tables, *make_watchers(watching, run, recipe, held_out)]
         about = {"command": "chapter 12", "num_images": len(dataset), "train": asdict(config)}
         session.begin(about, iteration=state.iteration)
-        batches = _seeded(_pairs(_batches(state.iteration, config, dataset, module)), state, config)
+        batches = _batches(state, config, dataset, module)
         try:
             for observer in observers:
                 observer.on_start(state)
@@ -138,10 +144,15 @@ def train_my_model(
                 if is_asked and not is_last:
                     session.finish(is_finished=False, iteration=state.iteration)
                     return
+            mine.eval()
             evaluator = InstanceEvaluator(held_out)
-            for _ in _detect_all(mine, held_out, evaluator):
+            for place, image_id in enumerate(held_out.image_ids):
+                [found] = mine.detect([held_out.load_image(place)])
+                evaluator.add(image_id, found)
                 yield state.iteration
-            tables.on_evaluate(state, _scores(evaluator))
+            results = evaluator.finish()
+            scores = {"mask AP": results.mask["AP"], "box AP": results.box["AP"]}
+            tables.on_evaluate(state, scores)
             save_trained(state, recipe, run.model, half=False)
             session.finish(is_finished=True, iteration=state.iteration)
         finally:
@@ -178,23 +189,18 @@ def _loop(
 
 
 def _batches(
-    first: int, config: TrainConfig, dataset: ShapesDataset, module: ModuleType
-) -> Iterable[Batch]:
+    state: TrainingState, config: TrainConfig, dataset: ShapesDataset, module: ModuleType
+) -> Iterator[tuple[list[Tensor], list[Target]]]:
+    """The batches of the steps to come, each with the random state that the package's engine sets.
+
+    Half of the images are mirrored by the student's `flip`.
+    """
     augment = replace(train_transform(config), mirror=partial(_mirror, module.flip))
-    load = load_sample(dataset, augment, mask_size=PRESETS["nano"].mask_size)
-    return batches_from(first, config, num_images=len(dataset), load=load, collate=collate)
-
-
-def _pairs(batches: Iterable[Batch]) -> Iterator[tuple[list[Tensor], list[Target]]]:
-    for batch in batches:
-        yield batch.images, batch.targets
-
-
-def _seeded(pairs: Iterator[Any], state: Any, config: TrainConfig) -> Iterator[Any]:
-    """The same, with the random state of every step as the package's engine sets it."""
-    for pair in pairs:
+    load = SampleLoader(dataset, augment, mask_size=PRESETS["nano"].mask_size)
+    first, num = state.iteration, len(dataset)
+    for batch in batches_from(first, config, num_images=num, load=load, collate=collate):
         seed_step(config.seed, state.iteration)
-        yield pair
+        yield batch.images, batch.targets
 
 
 def _mirror(flip: Callable[..., Any], sample: Sample) -> Sample:
@@ -225,21 +231,6 @@ def _norm(model: nn.Module) -> float:
     return float(nn.utils.get_total_norm(slopes))
 
 
-def _detect_all(
-    mine: Any, dataset: InstanceDataset, evaluator: InstanceEvaluator
-) -> Iterator[None]:
-    mine.eval()
-    for place, image_id in enumerate(dataset.image_ids):
-        [found] = mine.detect([dataset.load_image(place)])
-        evaluator.add(image_id, found)
-        yield
-
-
-def _scores(evaluator: InstanceEvaluator) -> dict[str, float]:
-    results = evaluator.finish()
-    return {"mask AP": results.mask["AP"], "box AP": results.box["AP"]}
-
-
 def package_losses(*, seed: int, iterations: int, num_steps: int) -> list[float]:
     """What the package's own training has as the sum of its losses in its first steps."""
     recipe = recipe_of(seed=seed, iterations=iterations)
@@ -247,7 +238,7 @@ def package_losses(*, seed: int, iterations: int, num_steps: int) -> list[float]
     with tempfile.TemporaryDirectory() as folder:
         state = begin_state(dataset, recipe, RunFolder(folder), None, ALONE)
     totals: list[float] = []
-    load = load_sample(dataset, train_transform(config), mask_size=recipe.model.mask_size)
+    load = SampleLoader(dataset, train_transform(config), mask_size=recipe.model.mask_size)
     with torch.random.fork_rng(devices=[]):
         train(
             state,

@@ -6,7 +6,6 @@ import copy
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -20,10 +19,10 @@ __all__ = [
     "Batch",
     "InstanceDataset",
     "Sample",
+    "SampleLoader",
     "TrainingDataset",
     "collate",
     "compact",
-    "load_sample",
     "with_images",
 ]
 
@@ -141,40 +140,31 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
-def load_sample(
-    dataset: TrainingDataset,
-    transform: Callable[[Sample, random.Random], Sample],
-    *,
-    mix: Callable[[Sample, Sample, random.Random], Sample] | None = None,
-    mix_share: float = 0.5,
-    mask_size: int | None = None,
-) -> Callable[[int, random.Random], Sample]:
-    """Make the function (index, generator) -> augmented sample, from which training draws.
+@dataclass(frozen=True)
+class SampleLoader:
+    """The function (index, generator) -> augmented sample, from which training draws.
 
-    Args:
+    Attributes:
         dataset: to draw from.
         transform: of a single sample.
         mix: of a sample and another one, both transformed, such as `paste_objects`.
         mix_share: probability that a sample is mixed with a random other one.
         mask_size: R; the samples are then `compact`. By default they keep whole masks.
     """
-    return partial(_load_sample, dataset, transform, mix, mix_share, mask_size)
 
+    dataset: TrainingDataset
+    transform: Callable[[Sample, random.Random], Sample]
+    mix: Callable[[Sample, Sample, random.Random], Sample] | None = None
+    mix_share: float = 0.5
+    mask_size: int | None = None
 
-def _load_sample(
-    dataset: TrainingDataset,
-    transform: Callable[[Sample, random.Random], Sample],
-    mix: Callable[[Sample, Sample, random.Random], Sample] | None,
-    mix_share: float,
-    mask_size: int | None,
-    index: int,
-    generator: random.Random,
-) -> Sample:
-    sample = transform(dataset.load(index), generator)
-    if mix is not None and generator.random() < mix_share:
-        other = dataset.load(generator.randrange(len(dataset)))
-        sample = mix(sample, transform(other, generator), generator)
-    return sample if mask_size is None else compact(sample, mask_size)
+    def __call__(self, index: int, generator: random.Random) -> Sample:
+        """The sample at a position of the data set, augmented by the generator's numbers."""
+        sample = self.transform(self.dataset.load(index), generator)
+        if self.mix is not None and generator.random() < self.mix_share:
+            other = self.dataset.load(generator.randrange(len(self.dataset)))
+            sample = self.mix(sample, self.transform(other, generator), generator)
+        return sample if self.mask_size is None else compact(sample, self.mask_size)
 
 
 def compact(sample: Sample, mask_size: int) -> Sample:

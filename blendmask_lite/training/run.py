@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from blendmask_lite.datasets.panoptic import PanopticData
-from blendmask_lite.datasets.sample import InstanceDataset, TrainingDataset, collate, load_sample
+from blendmask_lite.datasets.sample import InstanceDataset, SampleLoader, TrainingDataset, collate
 from blendmask_lite.datasets.transforms import TrainTransform, paste_objects
 from blendmask_lite.evaluation.instances import evaluate_model
 from blendmask_lite.evaluation.panoptic import evaluate_panoptic
@@ -206,7 +206,7 @@ def _loop(
 
     assert isinstance(state.model, BlendMask)
     step = TrainingStep(state.model)
-    load = load_sample(
+    load = SampleLoader(
         dataset,
         train_transform(recipe.train),
         mix=None if recipe.train.copy_paste is None else paste_objects,

@@ -21,7 +21,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.ops import MultiScaleRoIAlign
 
 from blendmask_lite.config import PRESETS, ModelConfig
-from blendmask_lite.datasets.sample import collate, load_sample
+from blendmask_lite.datasets.sample import SampleLoader, collate
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.evaluation.instances import InstanceEvaluator
 from blendmask_lite.files import write_atomically
@@ -171,7 +171,7 @@ def run_mask_rcnn(
     network = NanoMaskRCNN(model, size=regime.shapes.size)
     state = TrainingState(network, config)
     dataset = ShapesDataset(regime.num_train, config=regime.shapes)
-    load = load_sample(dataset, train_transform(config))
+    load = SampleLoader(dataset, train_transform(config))
     batches = batches_from(0, config, num_images=len(dataset), load=load, collate=collate)
     progress = ProgressLine(config.iterations)
     seconds: list[float] = []
