@@ -408,7 +408,7 @@ def test_progress_names_losses_speed_and_time_left():
     stream = io.StringIO()
     line = ProgressLine(CONFIG.iterations, stream=stream)
     step, state = new_run(CONFIG)
-    run(step, state, CONFIG, on_step=line.update)
+    run(step, state, CONFIG, on_step=lambda record: line.on_step(state, record))
     first, last = stream.getvalue().splitlines()
     assert first.startswith("1/12  loss ") and last.startswith("12/12  loss ")
     assert "(class " in last and " box " in last and "images/s" in last

@@ -203,17 +203,13 @@ class ProgressLine(Observer):
         self.last_print = -FILE_SECONDS
         self.width = 0
 
-    def on_step(self, state: TrainingState, record: StepRecord) -> None:
-        """See `update`."""
-        self.update(record)
-
     def on_evaluate(self, state: TrainingState, scores: Mapping[str, float]) -> None:
         """Print the scores."""
         names = ("mask AP", "box AP", "panoptic PQ")
         values = ", ".join(f"{name} {scores[name]:.1f}" for name in names if name in scores)
         self.note(f"iteration {state.iteration}: {values} on {self.num_images} images")
 
-    def update(self, record: StepRecord) -> None:
+    def on_step(self, state: TrainingState, record: StepRecord) -> None:
         """Take in a step, and print if it is time."""
         self.recent.append(record)
         now = time.monotonic()

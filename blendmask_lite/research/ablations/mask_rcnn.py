@@ -177,7 +177,7 @@ def run_mask_rcnn(
     seconds: list[float] = []
 
     def on_step(record: StepRecord) -> None:
-        progress.update(record)
+        progress.on_step(state, record)
         seconds.append(record.seconds)
 
     train(state, network, batches, config, on_step=on_step, on_checkpoint=lambda state: None)
