@@ -182,6 +182,7 @@ def crop_objects(model: BlendMask, images: Iterable[TrueObjects]) -> CroppedObje
 
 
 OVERLAP = 0.2  # IoU of two boxes from which their objects count as overlapping
+NUM_DRAWS = 1000  # of all images, for an interval
 SAME_CENTER = 0.1  # centers nearer than this share of both boxes' smaller side count as one
 
 
@@ -203,7 +204,7 @@ def kinds_of_boxes(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return (overlap == 0).all(dim=1), (overlap >= OVERLAP).any(dim=1), is_same.any(dim=1)
 
 
-def mean_over_images(values: Tensor, image: Tensor, *, draws: int = 1000) -> Tensor:
+def mean_over_images(values: Tensor, image: Tensor) -> Tensor:
     """A mean over objects, and how far it would move with other images.
 
     Objects of one image are alike, so images are drawn with replacement, not objects.
@@ -211,16 +212,14 @@ def mean_over_images(values: Tensor, image: Tensor, *, draws: int = 1000) -> Ten
     Args:
         values: (N,), N >= 1.
         image: (N,) int64, the image of each object.
-        draws: of all images.
 
     Returns:
         (3,) the mean and the ends of its 95 % interval.
     """
     _, place, num_objects = image.unique(return_inverse=True, return_counts=True)
     total = torch.zeros(len(num_objects), dtype=torch.float64).index_add(0, place, values.double())
-    drawn = torch.randint(
-        len(total), (draws, len(total)), generator=torch.Generator().manual_seed(0)
-    )
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randint(len(total), (NUM_DRAWS, len(total)), generator=generator)
     means = total[drawn].sum(dim=1) / num_objects[drawn].sum(dim=1)
     ends = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64))
     return torch.cat([values.double().mean()[None], ends]).float()

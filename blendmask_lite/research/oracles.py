@@ -164,29 +164,25 @@ def _improve(
     is_joint: bool = False,
 ) -> Improved:
     """Adam on `masks(values)`. Joint: all objects share the values; else each has its own row."""
-    values = start.detach().clone().float()
+    best = start.detach().clone().float()
     with torch.no_grad():
-        start_iou = mask_iou(masks(values) >= 0, true_masks)
-    best, best_iou = values.clone(), start_iou.clone()
-    if values.numel() == 0 or len(true_masks) == 0:
+        start_iou = mask_iou(masks(best) >= 0, true_masks)
+    best_iou = start_iou.clone()
+    if best.numel() == 0 or len(true_masks) == 0:
         return Improved(best, best_iou, start_iou)
     target = true_masks.float()
-    mean, square = torch.zeros_like(values), torch.zeros_like(values)
-    for step in range(steps + 1):
+    values = best.clone().requires_grad_()
+    adam = torch.optim.Adam([values], lr=LEARNING_RATE, betas=(0.9, 0.99), eps=1e-12)
+    for _ in range(steps + 1):
         with torch.enable_grad():
-            values.requires_grad_(True)
             logits = masks(values)
             loss = F.binary_cross_entropy_with_logits(logits, target, reduction="sum")
-            (gradient,) = torch.autograd.grad(loss / target[0].numel(), values)
-        values = values.detach()
+            (values.grad,) = torch.autograd.grad(loss / target[0].numel(), values)
         iou = mask_iou(logits.detach() >= 0, true_masks)
         is_better = (iou.mean() > best_iou.mean()).expand(1) if is_joint else iou > best_iou
-        best[is_better] = values[is_better]
+        best[is_better] = values.detach()[is_better]
         best_iou = torch.where(is_better, iou, best_iou)
-        mean = 0.9 * mean + 0.1 * gradient
-        square = 0.99 * square + 0.01 * gradient.square()
-        bias = (1 - 0.9 ** (step + 1)), (1 - 0.99 ** (step + 1))
-        values = values - LEARNING_RATE * (mean / bias[0]) / ((square / bias[1]).sqrt() + 1e-12)
+        adam.step()
     return Improved(best, best_iou, start_iou)
 
 
@@ -328,7 +324,6 @@ def score_controls(
     *,
     max_images: int | None = None,
     steps: int = 60,
-    seed: int = 0,
 ) -> dict[str, Tensor]:
     """What the IoU of `score_oracles` must be compared with: masks from parts that know nothing.
 
@@ -341,7 +336,6 @@ def score_controls(
         dataset: with masks.
         max_images: as in `score_oracles`; the objects are the same, in the same order.
         steps: of every optimisation.
-        seed: of the untrained network.
 
     Returns:
         Name -> (N,) IoU, pixels of the image. Over the predicted box: "another object's box" (its
@@ -356,7 +350,7 @@ def score_controls(
     images = [each for each in true_objects(model, dataset, max_images=max_images) if len(each)]
     if len(images) < 2:
         raise ValueError(f"{len(images)} images with objects: two are needed to borrow")
-    untrained = untrained_model(model, seed)
+    untrained = untrained_model(model, seed=0)
     raw = [model.attentions_at(each.output, each.index) for each in images]
     mean = torch.cat(raw).mean(dim=0)
     scores: dict[str, list[Tensor]] = {}
