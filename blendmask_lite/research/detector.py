@@ -211,11 +211,11 @@ def greedy_nms(
     Returns:
         Only kept boxes are removers; each removed box was removed by the first one that could.
     """
-    order, overlaps = _overlaps_of_better(boxes, scores, labels, class_wise)
-    groups = labels.unique() if class_wise else torch.zeros(1)
+    labels = labels if class_wise else torch.zeros_like(labels)
+    order, overlaps = _overlaps_of_better(boxes, scores, labels)
     is_kept = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
-    for label in groups:
-        own = (labels == label).nonzero()[:, 0] if class_wise else order
+    for label in labels.unique():
+        own = (labels == label).nonzero()[:, 0]
         is_kept[own[nms(boxes[own], scores[own], iou_threshold)]] = True
     can_remove = (overlaps > iou_threshold) & is_kept[order][:, None]
     return _named(order, is_kept, can_remove, overlaps)
@@ -232,22 +232,22 @@ def fast_nms(
     Returns:
         Removers may be removed themselves.
     """
-    order, overlaps = _overlaps_of_better(boxes, scores, labels, class_wise)
+    labels = labels if class_wise else torch.zeros_like(labels)
+    order, overlaps = _overlaps_of_better(boxes, scores, labels)
     can_remove = overlaps > iou_threshold
     is_kept = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
     is_kept[order] = ~can_remove.any(dim=0)
     return _named(order, is_kept, can_remove, overlaps)
 
 
-def _overlaps_of_better(
-    boxes: Tensor, scores: Tensor, labels: Tensor, class_wise: bool
-) -> tuple[Tensor, Tensor]:
-    """The order of the scores, and (N, N) IoUs in it: of row i with a worse column j, else 0."""
+def _overlaps_of_better(boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The order of the scores, and (N, N) IoUs in it.
+
+    They are those of row i with a worse column j of the same class, else 0.
+    """
     order = scores.argsort(descending=True, stable=True)
     overlaps = box_iou(boxes[order], boxes[order]).triu(diagonal=1)
-    if class_wise:
-        overlaps = overlaps * (labels[order][:, None] == labels[order])
-    return order, overlaps
+    return order, overlaps * (labels[order][:, None] == labels[order])
 
 
 def _named(order: Tensor, is_kept: Tensor, can_remove: Tensor, overlaps: Tensor) -> Suppression:

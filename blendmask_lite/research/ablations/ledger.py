@@ -6,7 +6,7 @@ Chapter 13 of the course. `tools/make_ledger.py` collects them from the reports 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -38,7 +38,7 @@ class LedgerRow:
     name: str
     settings: str
     paper: float
-    ours: dict[str, tuple[float, ...]]
+    ours: Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,15 @@ class LedgerTable:
 
     number: int
     title: str
-    seeds: tuple[int, ...]
+    seeds: Sequence[int]
     iterations: int
-    rows: tuple[LedgerRow, ...]
+    rows: Sequence[LedgerRow]
 
     def paper(self) -> dict[str, float]:
         """Row -> the paper's mask AP."""
         return {row.name: row.paper for row in self.rows}
 
-    def ours(self, column: str = "AP") -> dict[str, tuple[float, ...]]:
+    def ours(self, column: str = "AP") -> dict[str, Sequence[float]]:
         """Row -> our values, one per seed."""
         return {row.name: row.ours[column] for row in self.rows}
 
@@ -81,7 +81,7 @@ class LedgerStep:
 
     title: str
     iterations: int
-    rows: dict[str, dict[str, tuple[float, ...]]]
+    rows: Mapping[str, Mapping[str, Sequence[float]]]
 
 
 def collect_ledger(reports: Sequence[dict[str, Any]], merging: dict[str, Any]) -> str:
@@ -98,25 +98,22 @@ def collect_ledger(reports: Sequence[dict[str, Any]], merging: dict[str, Any]) -
                 name=row["name"],
                 settings=row["settings"],
                 paper=row["paper"]["AP"],
-                ours={
-                    column: tuple(round(value, 3) for value in row["ours"][column]["values"])
-                    for column in COLUMNS
-                },
+                ours={column: _rounded(row["ours"][column]["values"]) for column in COLUMNS},
             )
             for row in report["rows"]
         ]
         table = LedgerTable(
             number=report["table"],
             title=report["title"],
-            seeds=tuple(report["seeds"]),
+            seeds=report["seeds"],
             iterations=report["regime"]["iterations"],
-            rows=tuple(rows),
+            rows=rows,
         )
         tables.append(asdict(table))
     steps = []
     for step in merging["steps"]:
         found = {
-            name: {column: tuple(round(v, 3) for v in values) for column, values in own.items()}
+            name: {column: _rounded(values) for column, values in own.items()}
             for name, own in step["rows"].items()
             if own
         }
@@ -124,31 +121,23 @@ def collect_ledger(reports: Sequence[dict[str, Any]], merging: dict[str, Any]) -
     return json.dumps({"tables": tables, "merging": steps}, indent=1) + "\n"
 
 
+def _rounded(values: Sequence[float]) -> list[float]:
+    return [round(value, 3) for value in values]
+
+
 def read_ledger() -> dict[int, LedgerTable]:
     """Number -> table, for those that come with the package."""
-    return {each["number"]: _table(each) for each in _shipped()["tables"]}
+    tables = {}
+    for table in _shipped()["tables"]:
+        rows = [LedgerRow(**row) for row in table["rows"]]
+        tables[table["number"]] = LedgerTable(**table | {"rows": rows})
+    return tables
 
 
 def read_merging() -> dict[str, LedgerStep]:
     """Title -> step, of the comparison of ways of merging."""
-    steps = {}
-    for step in _shipped()["merging"]:
-        rows = {
-            name: {column: tuple(values) for column, values in own.items()}
-            for name, own in step["rows"].items()
-        }
-        steps[step["title"]] = LedgerStep(**step | {"rows": rows})
-    return steps
+    return {step["title"]: LedgerStep(**step) for step in _shipped()["merging"]}
 
 
 def _shipped() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(shipped_ledger().read_text(encoding="utf-8"))
-    return content
-
-
-def _table(content: dict[str, Any]) -> LedgerTable:
-    rows = []
-    for row in content["rows"]:
-        ours = {column: tuple(values) for column, values in row["ours"].items()}
-        rows.append(LedgerRow(**row | {"ours": ours}))
-    return LedgerTable(**content | {"seeds": tuple(content["seeds"]), "rows": tuple(rows)})
+    return json.loads(shipped_ledger().read_text(encoding="utf-8"))
