@@ -5,7 +5,6 @@ Chapter 14. Panoptic quality is measured against `TrueSegments`, which include c
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from blendmask_lite.datasets.coco import CocoDataset, PackedRecords
@@ -25,7 +23,7 @@ from blendmask_lite.datasets.coco_entries import (
 )
 from blendmask_lite.datasets.sample import InstanceDataset, Sample
 from blendmask_lite.files import write_atomically
-from blendmask_lite.images import read_stored_colors
+from blendmask_lite.images import encode_image, read_stored_colors
 from blendmask_lite.structures import UNLABELLED, Target
 
 __all__ = [
@@ -185,15 +183,12 @@ class PanopticDataset(CocoDataset):
                 id.
         """
         sample = super().load(index)
-        stuff = self.stuff_map(sample.image_id)
+        stuff = self._cached("stuff", sample.image_id, lambda: self._stuff_map(index))
         return replace(sample, target=replace(sample.target, stuff=stuff))
 
-    def stuff_map(self, image_id: int) -> Tensor:
-        """(H, W) uint8 for an image: 0 is things, 1 to S are stuff, 255 is unlabelled."""
-        return self._cached("stuff", image_id, lambda: self._read_stuff(image_id))
-
-    def _read_stuff(self, image_id: int) -> Tensor:
-        found = self._read_segments(image_id)
+    def _stuff_map(self, index: int) -> Tensor:
+        """(H, W) uint8: 0 is things, 1 to S are stuff, 255 is unlabelled."""
+        found = self.segments(index)
         labels = {0: UNLABELLED} | {
             segment.id: self._label_of[segment.category_id] for segment in found.segments
         }
@@ -208,17 +203,10 @@ class PanopticDataset(CocoDataset):
             ValueError: the segment image is missing, damaged or of the wrong size, or contains a
                 segment that the annotation file does not have.
         """
-        return self._read_segments(self.image_ids[index])
-
-    def _read_segments(self, image_id: int) -> TrueSegments:
+        image_id = self.image_ids[index]
         record = self._segments[image_id]
         path = self._folder / record["file_name"]
-        drawn = read_segment_ids(path)
-        size = self._size(image_id)
-        if drawn.shape != size:
-            height, width = drawn.shape
-            text = f"is {width} x {height} pixels, its image is {size[1]} x {size[0]}"
-            raise ValueError(f"{path}: {text}")
+        drawn = read_segment_ids(path, self._size(image_id))
         segments = tuple(
             TrueSegment(segment["id"], segment["category_id"], bool(segment.get("iscrowd", 0)))
             for segment in record["segments_info"]
@@ -259,6 +247,4 @@ def read_segment_ids(path: Path, size: tuple[int, int] | None = None) -> Tensor:
 def write_segment_ids(path: Path, ids: Tensor, *, is_durable: bool = True) -> None:
     """Write (H, W) segment ids below 2^24 as a PNG file that `read_segment_ids` reads."""
     colors = np.stack([ids.numpy() >> shift & 255 for shift in (0, 8, 16)], axis=-1)
-    buffer = io.BytesIO()
-    Image.fromarray(colors.astype(np.uint8)).save(buffer, format="PNG", compress_level=3)
-    write_atomically(path, buffer.getvalue(), is_durable=is_durable)
+    write_atomically(path, encode_image(colors.astype(np.uint8)), is_durable=is_durable)

@@ -5,7 +5,6 @@ Chapter 01 of the course.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -13,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
-from torch import Tensor
 
 from blendmask_lite.datasets.coco_format import instances_content
 from blendmask_lite.datasets.panoptic import TrueSegments, segments_of, write_segment_ids
@@ -27,6 +24,7 @@ from blendmask_lite.datasets.shapes.scene import (
     scene_sample,
 )
 from blendmask_lite.files import is_stream, require_writable, write_atomically
+from blendmask_lite.images import encode_image
 from blendmask_lite.masks import mask_boxes
 
 __all__ = ["write_shapes"]
@@ -80,7 +78,9 @@ def write_shapes(
     def written() -> Iterator[Sample]:
         for index in range(num_images):
             sample = scene_sample(draw_scene(seed, index, config), index)
-            _write_png(folder / split / FILE_NAME.format(index), sample.image)
+            content = encode_image(sample.image.permute(1, 2, 0).numpy())
+            picture = folder / split / FILE_NAME.format(index)
+            write_atomically(picture, content, is_durable=False)
             if stuff:
                 found = segments_of(sample.target, category_ids, stuff_ids)
                 write_segment_ids(panoptic / FILE_NAME.format(index), found.ids, is_durable=False)
@@ -112,13 +112,6 @@ def _segments_record(found: TrueSegments, image_id: int) -> dict[str, Any]:
         segments.append(segment | {"bbox": [x0, y0, x1 - x0, y1 - y0], "iscrowd": 0})
     name = FILE_NAME.format(image_id)
     return {"image_id": image_id, "file_name": name, "segments_info": segments}
-
-
-def _write_png(path: Path, image: Tensor) -> None:
-    buffer = io.BytesIO()
-    pixels = image.permute(1, 2, 0).numpy()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=3)
-    write_atomically(path, buffer.getvalue(), is_durable=False)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
