@@ -240,8 +240,7 @@ class CocoDataset:
             return make()
         if (kind, image_id) not in self._cache:
             self._cache[kind, image_id] = make()
-        value: T = self._cache[kind, image_id]
-        return value
+        return self._cache[kind, image_id]
 
     @contextlib.contextmanager
     def _named(self, annotation: dict[str, Any]) -> Iterator[None]:
@@ -289,8 +288,7 @@ class PackedRecords(Mapping[int, RecordT], Generic[RecordT]):
         if place == len(self._ids) or self._ids[place] != number:
             raise KeyError(number)
         begin, end = self._ends[place : place + 2]
-        record: RecordT = pickle.loads(memoryview(self._buffer)[begin:end])
-        return record
+        return pickle.loads(memoryview(self._buffer)[begin:end])
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._ids.tolist())

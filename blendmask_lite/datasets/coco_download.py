@@ -53,35 +53,20 @@ class CocoSplit:
     Attributes:
         pictures: name of the images' folder, and of their archive zips/NAME.zip.
         archive: name of annotations/NAME.zip, which describes the images.
-        member: the JSON file in that archive.
-        has_objects: whether that file has annotations, and panoptic annotations exist.
+        has_objects: whether there are annotations, also panoptic ones.
     """
 
     pictures: str
     archive: str
-    member: str
-    has_objects: bool
+    has_objects: bool = False
 
 
 SPLITS = {
-    "train2017": CocoSplit(
-        "train2017", "annotations_trainval2017", "annotations/instances_train2017.json", True
-    ),
-    "val2017": CocoSplit(
-        "val2017", "annotations_trainval2017", "annotations/instances_val2017.json", True
-    ),
-    "test2017": CocoSplit(
-        "test2017", "image_info_test2017", "annotations/image_info_test2017.json", False
-    ),
-    "test-dev2017": CocoSplit(
-        "test2017", "image_info_test2017", "annotations/image_info_test-dev2017.json", False
-    ),
-    "unlabeled2017": CocoSplit(
-        "unlabeled2017",
-        "image_info_unlabeled2017",
-        "annotations/image_info_unlabeled2017.json",
-        False,
-    ),
+    "train2017": CocoSplit("train2017", "annotations_trainval2017", has_objects=True),
+    "val2017": CocoSplit("val2017", "annotations_trainval2017", has_objects=True),
+    "test2017": CocoSplit("test2017", "image_info_test2017"),
+    "test-dev2017": CocoSplit("test2017", "image_info_test2017"),
+    "unlabeled2017": CocoSplit("unlabeled2017", "image_info_unlabeled2017"),
 }
 
 
@@ -181,7 +166,8 @@ class _Job:
             for left in folder.glob(".*.*.tmp"):  # left by a call that was killed
                 left.unlink()
         archive = open_archive(f"{url}/annotations/{self.spec.archive}.zip", self.store)
-        self.listing = self._complete(archive, self.spec.member, self.file)
+        kind = "instances" if self.spec.has_objects else "image_info"
+        self.listing = self._complete(archive, f"annotations/{kind}_{split}.json", self.file)
         self.content, self.index = read_split(self.listing, has_objects=self.spec.has_objects)
         self.names = {each: image["file_name"] for each, image in self.index.images.items()}
 

@@ -77,7 +77,10 @@ class AnnotationFile:
                 raise ValueError(f"classes: there is no {name!r}; {found}")
         if not names:
             raise ValueError("classes: must name at least one")
-        categories = {number: name for number, name in self.categories.items() if name in names}
+        return self.of_categories({n: name for n, name in self.categories.items() if name in names})
+
+    def of_categories(self, categories: dict[int, str]) -> AnnotationFile:
+        """All images, but only these categories, id -> name, and their annotations."""
         annotations = {
             image_id: [each for each in own if each["category_id"] in categories]
             for image_id, own in self.annotations.items()

@@ -111,11 +111,7 @@ class CocoClassesOfLvis(LvisDataset):
         chosen = find_coco_classes(categories, self.annotation_file)
         for image in content.images.values():
             image |= {key: [n for n in image[key] if n in chosen] for key in (ABSENT, PARTIAL)}
-        annotations = {
-            image_id: [annotation for annotation in every if annotation["category_id"] in chosen]
-            for image_id, every in content.annotations.items()
-        }
-        return AnnotationFile(images=content.images, annotations=annotations, categories=chosen)
+        return content.of_categories(chosen)
 
 
 def find_coco_classes(categories: dict[int, dict[str, Any]], path: Path) -> dict[int, str]:

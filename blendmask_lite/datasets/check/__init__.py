@@ -163,21 +163,18 @@ def _look_for_lvis(content: dict[str, Any], findings: Findings) -> None:
 
 def _compare_splits(checks: Sequence[SplitCheck], between: Findings) -> None:
     readable = [check for check in checks if check.numbers]
-    for place, first in enumerate(readable):
-        for second in readable[place + 1 :]:
-            entry = f"{first.split} and {second.split}"
-            names = [
-                {category["name"] for category in check.numbers["classes"]}
-                for check in (first, second)
-            ]
-            if names[0] != names[1]:
-                only = ", ".join(sorted(names[0] ^ names[1])[:5])
-                text = f"only one of them has {only}"
-                between.add("other classes than another split", entry, text)
-            for picture, image_id in first.pictures.items():
-                if picture in second.pictures:
-                    text = f"image {image_id} is image {second.pictures[picture]}"
-                    between.add("image in two splits", entry, text)
+    for first, second in itertools.combinations(readable, 2):
+        entry = f"{first.split} and {second.split}"
+        names = [
+            {category["name"] for category in check.numbers["classes"]} for check in (first, second)
+        ]
+        if names[0] != names[1]:
+            only = ", ".join(sorted(names[0] ^ names[1])[:5])
+            between.add("other classes than another split", entry, f"only one of them has {only}")
+        for picture, image_id in first.pictures.items():
+            if picture in second.pictures:
+                text = f"image {image_id} is image {second.pictures[picture]}"
+                between.add("image in two splits", entry, text)
 
 
 def _plain(finding: Finding) -> dict[str, Any]:

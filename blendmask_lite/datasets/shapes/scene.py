@@ -70,23 +70,19 @@ class ShapesConfig:
     noise: float = 4.0  # largest standard deviation of the sensor noise, of 255
 
     def __post_init__(self) -> None:
-        self._require("size", 32 <= self.size <= 2048, "between 32 and 2048")
-        self._require("min_objects", self.min_objects >= 1, "at least 1")
-        self._require(
-            "max_objects", self.max_objects >= self.min_objects, f"at least {self.min_objects}"
-        )
-        self._require("crowd_share", 0 <= self.crowd_share <= 1, "between 0 and 1")
-        self._require("max_rotation", 0 <= self.max_rotation <= 180, "between 0 and 180")
-        self._require("min_scale", 0.02 <= self.min_scale <= 0.5, "between 0.02 and 0.5")
-        self._require(
-            "max_scale", self.min_scale <= self.max_scale <= 0.5, "between min_scale and 0.5"
-        )
-        self._require("min_visible", 0 < self.min_visible <= 1, "above 0, at most 1")
-        self._require("noise", 0 <= self.noise <= 64, "between 0 and 64")
-
-    def _require(self, name: str, is_met: bool, reason: str) -> None:
-        if not is_met:
-            raise ValueError(f"{name} = {getattr(self, name)!r}: must be {reason}")
+        for name, is_met, words in (
+            ("size", 32 <= self.size <= 2048, "between 32 and 2048"),
+            ("min_objects", self.min_objects >= 1, "at least 1"),
+            ("max_objects", self.max_objects >= self.min_objects, f"at least {self.min_objects}"),
+            ("crowd_share", 0 <= self.crowd_share <= 1, "between 0 and 1"),
+            ("max_rotation", 0 <= self.max_rotation <= 180, "between 0 and 180"),
+            ("min_scale", 0.02 <= self.min_scale <= 0.5, "between 0.02 and 0.5"),
+            ("max_scale", self.min_scale <= self.max_scale <= 0.5, "between min_scale and 0.5"),
+            ("min_visible", 0 < self.min_visible <= 1, "above 0, at most 1"),
+            ("noise", 0 <= self.noise <= 64, "between 0 and 64"),
+        ):
+            if not is_met:
+                raise ValueError(f"{name} = {getattr(self, name)!r}: must be {words}")
 
 
 @dataclass(frozen=True)
