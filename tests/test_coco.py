@@ -352,16 +352,6 @@ def test_selected_images_come_in_the_order_asked_for(tmp_path):
         CocoDataset(tmp_path).select([5])
 
 
-def test_a_cached_data_set_gives_the_same_without_reading_again(tmp_path):
-    write_folder(tmp_path, [annotation(1)])
-    dataset = CocoDataset(tmp_path, cache=True)
-    first = dataset.load(0)
-    (tmp_path / "train" / "a.png").unlink()
-    second = dataset.load(0)
-    assert torch.equal(first.image, second.image)
-    assert torch.equal(first.target.masks, second.target.masks)
-
-
 def test_the_split_must_be_named_where_there_are_several(tmp_path):
     write_folder(tmp_path, [], split="train")
     write_folder(tmp_path, [], split="val")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -40,7 +40,6 @@ from blendmask_lite.terminal import printable
 
 __all__ = ["CocoDataset", "ImageListDataset", "PackedRecords"]
 
-T = TypeVar("T")
 RecordT = TypeVar("RecordT")
 NUM_FOLDERS = 6  # how many of the searched folders an error lists
 
@@ -61,8 +60,6 @@ class CocoDataset:
         filter_empty: leave out images without any object, as training does.
         classes: names of the classes to read; None reads all. Other objects become background.
         is_one_class: read all of these as one class, "object".
-        cache: keep decoded images and compressed masks in memory; every `load` of an image then
-            returns the same tensor, which must not be written to.
 
     Attributes:
         root, split: as given, or found.
@@ -86,7 +83,6 @@ class CocoDataset:
         filter_empty: bool = False,
         classes: Sequence[str] | None = None,
         is_one_class: bool = False,
-        cache: bool = False,
     ) -> None:
         self.root = Path(root)
         self.split, self.annotation_file = find_split(self.root, split, self._prefix)
@@ -103,7 +99,6 @@ class CocoDataset:
         self._images = PackedRecords(content.images)
         self._annotations = PackedRecords(content.annotations)
         self._folders = image_folders(self.root, self.split)
-        self._cache: dict[tuple[str, int], Any] | None = {} if cache else None
         if filter_empty:
             objects = content.annotations
             self.image_ids = tuple(
@@ -131,7 +126,7 @@ class CocoDataset:
         image_id, image = self.image_ids[index], self.load_image(index)
         size = self._size(image_id)
         annotations = self._annotations.get(image_id, [])
-        runs = self._run_lengths(image_id, annotations, size)
+        runs = self._run_lengths(annotations, size)
         labels = [self._labels[annotation["category_id"]] for annotation in annotations]
         semantic = torch.zeros(size, dtype=torch.int64)
         boxes = run_boxes(runs)
@@ -159,11 +154,7 @@ class CocoDataset:
             ValueError: the image is missing or damaged; the message names file and id.
         """
         image_id = self.image_ids[index]
-
-        def read() -> Tensor:
-            return read_stored_image(self.image_path(image_id), self._size(image_id))
-
-        return self._cached("image", image_id, read)
+        return read_stored_image(self.image_path(image_id), self._size(image_id))
 
     def select(self, image_ids: Sequence[int]) -> Self:
         """The same data set with these images only, in this order; all ids must be known."""
@@ -219,28 +210,17 @@ class CocoDataset:
                 with self._named(annotation):
                     check_segmentation(annotation["segmentation"], size)
             return annotations
-        runs = self._run_lengths(image_id, annotations, size)
+        runs = self._run_lengths(annotations, size)
         return list(map(completed, annotations, runs))
 
     def _run_lengths(
-        self, image_id: int, annotations: Sequence[dict[str, Any]], size: tuple[int, int]
+        self, annotations: Sequence[dict[str, Any]], size: tuple[int, int]
     ) -> list[dict[str, Any]]:
-        def make() -> list[dict[str, Any]]:
-            runs = []
-            for annotation in annotations:
-                with self._named(annotation):
-                    runs.append(run_length(annotation["segmentation"], size))
-            return runs
-
-        return self._cached("runs", image_id, make)
-
-    def _cached(self, kind: str, image_id: int, make: Callable[[], T]) -> T:
-        """What `make` returns; it is kept in memory if the data set has a cache."""
-        if self._cache is None:
-            return make()
-        if (kind, image_id) not in self._cache:
-            self._cache[kind, image_id] = make()
-        return self._cache[kind, image_id]
+        runs = []
+        for annotation in annotations:
+            with self._named(annotation):
+                runs.append(run_length(annotation["segmentation"], size))
+        return runs
 
     @contextlib.contextmanager
     def _named(self, annotation: dict[str, Any]) -> Iterator[None]:

@@ -131,7 +131,7 @@ class PanopticDataset(CocoDataset):
 
     The kinds of stuff are the categories with `isthing` 0, in ascending order of their ids:
     labels 1 to S. Things, including crowd regions, are 0; pixels without a segment are 255.
-    The arguments are those of `CocoDataset`; stuff maps are cached, too.
+    The arguments are those of `CocoDataset`.
 
     Attributes:
         stuff_names: S names, from label 1 upwards.
@@ -145,14 +145,9 @@ class PanopticDataset(CocoDataset):
     """
 
     def __init__(
-        self,
-        root: str | Path,
-        split: str | None = None,
-        *,
-        filter_empty: bool = False,
-        cache: bool = False,
+        self, root: str | Path, split: str | None = None, *, filter_empty: bool = False
     ) -> None:
-        super().__init__(root, split, filter_empty=filter_empty, cache=cache)
+        super().__init__(root, split, filter_empty=filter_empty)
         self.panoptic_file = self.root / "annotations" / f"panoptic_{self.split}.json"
         if not self.panoptic_file.is_file():
             raise ValueError(f"{self.panoptic_file}: is missing; stuff is described there")
@@ -183,8 +178,7 @@ class PanopticDataset(CocoDataset):
                 id.
         """
         sample = super().load(index)
-        stuff = self._cached("stuff", sample.image_id, lambda: self._stuff_map(index))
-        return replace(sample, target=replace(sample.target, stuff=stuff))
+        return replace(sample, target=replace(sample.target, stuff=self._stuff_map(index)))
 
     def _stuff_map(self, index: int) -> Tensor:
         """(H, W) uint8: 0 is things, 1 to S are stuff, 255 is unlabelled."""
