@@ -174,19 +174,11 @@ def _reference_is_central(
     locations: Tensor, boxes: Tensor, strides: Tensor, radius: float
 ) -> Tensor:
     """The package's assignment for one box at a time and for any size."""
-    num = len(locations)
-    alone = [
-        assign_locations(
-            locations,
-            box[None],
-            [1] * num,
-            strides.tolist(),
-            size_ranges=[(-1.0, math.inf)] * num,
-            center_radius=radius,
-        )
-        for box in boxes
-    ]
-    return torch.stack(alone, dim=1) == 0 if alone else torch.zeros(num, 0, dtype=torch.bool)
+    any_size = torch.tensor([-1.0, math.inf]).expand(len(locations), 2)
+    is_own = torch.zeros(len(locations), len(boxes), dtype=torch.bool)
+    for place, box in enumerate(boxes):
+        is_own[:, place] = _reference_assign(locations, box[None], strides, any_size, radius) == 0
+    return is_own
 
 
 def _central_cases(generator: Generator) -> list[Case]:
@@ -275,6 +267,20 @@ def assign(
     return torch.where(area < math.inf, owner, -1)
 
 
+def _reference_assign(
+    locations: Tensor, boxes: Tensor, strides: Tensor, size_ranges: Tensor, radius: float
+) -> Tensor:
+    """Every location is a level of its own, with its stride and range."""
+    return assign_locations(
+        locations,
+        boxes,
+        [1] * len(locations),
+        strides.tolist(),
+        size_ranges=size_ranges.tolist(),
+        center_radius=radius,
+    )
+
+
 def _assignment_cases(generator: Generator) -> list[Case]:
     # The first location is in both boxes: it learns the small one, whose farthest side is 12 px
     # away. The other two are in the large box only, with farthest sides at 28 and 36.
@@ -300,14 +306,7 @@ def _assignment_cases(generator: Generator) -> list[Case]:
 
 ASSIGN = Exercise(
     solution=assign,
-    reference=lambda locations, boxes, strides, size_ranges, radius: assign_locations(
-        locations,
-        boxes,
-        [1] * len(locations),
-        strides.tolist(),
-        size_ranges=size_ranges.tolist(),
-        center_radius=radius,
-    ),
+    reference=_reference_assign,
     make_cases=_assignment_cases,
     result_axes="L",
     wrong_answers=(

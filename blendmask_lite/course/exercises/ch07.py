@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
@@ -145,9 +147,8 @@ def bin_centers(boxes: Tensor, size: int, stride: int) -> Tensor:
 def _reference_centers(boxes: Tensor, size: int, stride: int) -> Tensor:
     """The package's crops of a map whose values are the positions of its cells."""
     place = torch.arange(RULER) + 0.5
-    maps = torch.stack([place.expand(RULER, -1), place[:, None].expand(-1, RULER)])[None]
-    image_index = torch.zeros(len(boxes), dtype=torch.int64)
-    return crop_bases(maps, boxes, image_index, size=size, stride=stride).permute(0, 2, 3, 1)
+    maps = torch.stack([place.expand(RULER, -1), place[:, None].expand(-1, RULER)])
+    return _reference_crops(maps, boxes, size, stride).permute(0, 2, 3, 1)
 
 
 RULER = 40  # cells per side of that map
@@ -228,9 +229,11 @@ def align(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
     return crops.unflatten(1, (len(boxes), size, size)).transpose(0, 1)
 
 
-def _reference_align(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
+def _reference_crops(
+    bases: Tensor, boxes: Tensor, size: int, stride: int, pooling: str = "align"
+) -> Tensor:
     image_index = torch.zeros(len(boxes), dtype=torch.int64)
-    return crop_bases(bases[None], boxes, image_index, size=size, stride=stride)
+    return crop_bases(bases[None], boxes, image_index, size=size, stride=stride, pooling=pooling)
 
 
 def _align_cases(generator: Generator) -> list[Case]:
@@ -248,7 +251,7 @@ def _align_cases(generator: Generator) -> list[Case]:
 
 ALIGN = Exercise(
     solution=align,
-    reference=_reference_align,
+    reference=_reference_crops,
     make_cases=_align_cases,
     gradients=("bases",),
     result_axes="N, K, R, R",
@@ -314,11 +317,6 @@ def pool(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
     return crops
 
 
-def _reference_pool(bases: Tensor, boxes: Tensor, size: int, stride: int) -> Tensor:
-    image_index = torch.zeros(len(boxes), dtype=torch.int64)
-    return crop_bases(bases[None], boxes, image_index, size=size, stride=stride, pooling="pool")
-
-
 def _pool_cases(generator: Generator) -> list[Case]:
     # At stride 4 the corners 0.5 and 2.5 are rounded up to 1 and 3: three cells for two bins,
     # which share the middle one. R is a power of two in all cases: torchvision divides in float32,
@@ -342,7 +340,7 @@ CORNERS = "(boxes / stride + 0.5).floor()"  # of the solution
 
 POOL = Exercise(
     solution=pool,
-    reference=_reference_pool,
+    reference=partial(_reference_crops, pooling="pool"),
     make_cases=_pool_cases,
     gradients=("bases",),
     result_axes="N, K, R, R",
