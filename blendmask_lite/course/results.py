@@ -11,7 +11,7 @@ import json
 import math
 import re
 import sys
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -112,13 +112,11 @@ class Collected:
 
     def shared_seeds(self) -> dict[int, list[str]]:
         """Seeds that several have, who then measured the same training: seed -> names."""
-        trained = [each for each in self.results if each.seed is not None and each.ap is not None]
-        counts = Counter(each.seed for each in trained)
-        return {
-            seed: [each.name for each in trained if each.seed == seed]
-            for seed, count in sorted(counts.items(), key=str)
-            if seed is not None and count > 1
-        }
+        names: dict[int, list[str]] = defaultdict(list)
+        for each in self.results:
+            if each.seed is not None and each.ap is not None:
+                names[each.seed].append(each.name)
+        return {seed: own for seed, own in sorted(names.items()) if len(own) > 1}
 
 
 def collect(folder: Path) -> Collected:
