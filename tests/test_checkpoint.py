@@ -36,11 +36,11 @@ UNSOUND = [
     (KERNEL, lambda v: v.index_fill(0, torch.tensor([2]), math.inf), "infinite or undefined"),
     (KERNEL, lambda v: v.double() + 1e300, "infinite or undefined"),
     (KERNEL, lambda v: v.half().fill_(math.nan), "infinite or undefined"),
-    (KERNEL, lambda v: v.long(), r"torch\.int64 instead of torch\.float32 of another type"),
-    (KERNEL, lambda v: v > 0, r"torch\.bool instead of torch\.float32 of another type"),
-    (KERNEL, lambda v: v[:1], r"\(1, 64, 3, 3\) instead of \(4, 64, 3, 3\) of another shape"),
+    (KERNEL, lambda v: v.long(), r"of another type: .* torch\.int64 instead of torch\.float32"),
+    (KERNEL, lambda v: v > 0, r"of another type: .* torch\.bool instead of torch\.float32"),
+    (KERNEL, lambda v: v[:1], r"of another shape: .* \(1, 64, 3, 3\) instead of \(4, 64, 3, 3\)"),
     (VARIANCE, lambda v: v - 2, "negative variances"),
-    (COUNTER, lambda v: v + 0.5, r"torch\.float32 instead of torch\.int64 of another type"),
+    (COUNTER, lambda v: v + 0.5, r"of another type: .* torch\.float32 instead of torch\.int64"),
 ]
 
 
@@ -109,8 +109,9 @@ def test_tensors_that_cannot_be_weights_are_refused_by_name_and_file(
     name, change, words, content, path
 ):
     write(path, changed(content, state={name: change(content["state"][name])}))
-    with pytest.raises(ValueError, match=rf"{path}: .*{name} .*{words}"):
+    with pytest.raises(ValueError, match=rf"{path}: .*{words}") as caught:
         load_model(path)
+    assert name in str(caught.value)
 
 
 def test_half_and_double_precision_are_read_as_single(content, path):
@@ -149,7 +150,7 @@ def test_a_run_does_not_continue_with_weights_that_are_not_finite(part, run_fold
     stored = torch.load(run_folder / "last.pt", weights_only=True)
     stored["training"]["state"][part][KERNEL][0] = math.nan
     write(tmp_path / "last.pt", stored)
-    message = rf"last\.pt: training state, {part}: .*{KERNEL} with infinite or undefined"
+    message = rf"last\.pt: training state, {part}: .* infinite or undefined values: {KERNEL}"
     with pytest.raises(ValueError, match=message):
         train_model(ShapesDataset(4, seed=3), tmp_path, recipe(4), is_resumed=True)
 
@@ -170,7 +171,7 @@ def test_a_run_does_not_continue_with_moments_that_are_not_finite(run_folder, tm
         (lambda state: state.pop("optimizer"), "training state: expected average, iteration"),
         (lambda state: state.update(iteration="2"), "training state: iteration '2' is no count"),
         (lambda state: state.update(optimizer=3), "training state, optimizer: expected"),
-        (lambda state: state["model"].pop(KERNEL), f"training state, model: .*{KERNEL} missing"),
+        (lambda state: state["model"].pop(KERNEL), f"training state, model: .* missing: {KERNEL}"),
         (lambda state: state.update(model=3), "training state, model: a int, expected weights"),
     ],
 )

@@ -18,9 +18,8 @@ from torch import Tensor
 
 from blendmask_lite.config import PRESET_INFERENCE, PRESETS, InferenceConfig, ModelConfig
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.terminal import listed
 from blendmask_lite.weights.pickles import read_weights
-from blendmask_lite.weights.tensors import misfit
+from blendmask_lite.weights.tensors import require_loadable
 from blendmask_lite.weights.zoo import (
     COCO_STUFF,
     COCO_THING_IDS,
@@ -33,47 +32,46 @@ from blendmask_lite.weights.zoo import (
 __all__ = [
     "DEAD_WEIGHTS",
     "adelaidet_name",
-    "differences",
     "load_adelaidet",
     "load_adelaidet_state",
-    "read_structure",
-    "recognise",
     "released_name",
-    "with_counts_of",
 ]
 
 
-LISTED = 20  # names of a kind that an error lists
-
-RES = r"backbone\.bottom_up\.res(\d)\.(\d+)\."
-FCOS_HEAD_PATTERN = r"proposal_generator\.fcos_head\."
-
-# From their names to ours, in order; the first rule that matches is the one that counts.
-RULES: tuple[tuple[str, str], ...] = (
-    (r"backbone\.bottom_up\.stem\.conv1\.norm\.(.+)", r"backbone.bn1.\1"),
-    (r"backbone\.bottom_up\.stem\.conv1\.(.+)", r"backbone.conv1.\1"),
-    (RES + r"shortcut\.norm\.(.+)", r"backbone.layer\1.\2.downsample.1.\3"),
-    (RES + r"shortcut\.(.+)", r"backbone.layer\1.\2.downsample.0.\3"),
-    (RES + r"conv2_offset\.(.+)", r"backbone.layer\1.\2.conv2.offset.\3"),
-    (RES + r"conv(\d)\.norm\.(.+)", r"backbone.layer\1.\2.bn\3.\4"),
-    (RES + r"conv(\d)\.(.+)", r"backbone.layer\1.\2.conv\3.\4"),
-    (r"backbone\.bottom_up\.((?:base_layer|level\d)\..+)", r"backbone.\1"),
-    (r"backbone\.fpn_lateral(\d)\.(.+)", r"fpn.lateral.c\1.\2"),
-    (r"backbone\.fpn_output(\d)\.(.+)", r"fpn.output.c\1.\2"),
-    (r"backbone\.top_block\.(p\d)\.(.+)", r"fpn.top.\1.\2"),
-    (FCOS_HEAD_PATTERN + r"share_tower\.(.+)", r"head.shared_tower.\1"),
-    (FCOS_HEAD_PATTERN + r"cls_tower\.(.+)", r"head.class_tower.\1"),
-    (FCOS_HEAD_PATTERN + r"bbox_tower\.(.+)", r"head.box_tower.\1"),
-    (FCOS_HEAD_PATTERN + r"cls_logits\.(.+)", r"head.class_logits.\1"),
-    (FCOS_HEAD_PATTERN + r"bbox_pred\.(.+)", r"head.ltrb.\1"),
-    (FCOS_HEAD_PATTERN + r"(?:ctrness|centerness)\.(.+)", r"head.centerness.\1"),
-    (r"top_layer\.(.+)", r"top_layer.conv.\1"),
-    (r"basis_module\.refine\.(\d)\.(.+)", r"bottom.refine.p\1.\2"),
-    (r"basis_module\.tower\.(\d+)\.(.+)", r"bottom.tower.\1.\2"),
-    (r"basis_module\.seg_head\.(.+)", r"semantic_head.layers.\1"),
-    (r"panoptic_module\.(p\d\.\d)\.norm\.(.+)", r"panoptic_head.towers.\1.norm.\2"),
-    (r"panoptic_module\.(p\d\.\d)\.(.+)", r"panoptic_head.towers.\1.conv.\2"),
-    (r"panoptic_module\.predictor\.(.+)", r"panoptic_head.predictor.\1"),
+# Their names and ours; the first rule that fits counts. "#" is a number and "*" the rest of a name,
+# which are the same on both sides.
+RULES = (
+    ("backbone.bottom_up.stem.conv1.norm.*", "backbone.bn1.*"),
+    ("backbone.bottom_up.stem.conv1.*", "backbone.conv1.*"),
+    *(
+        (f"backbone.bottom_up.res{stage}.#.{theirs}.*", f"backbone.layer{stage - 1}.#.{ours}.*")
+        for stage in (2, 3, 4, 5)
+        for theirs, ours in (
+            ("shortcut.norm", "downsample.1"),
+            ("shortcut", "downsample.0"),
+            ("conv2_offset", "conv2.offset"),
+            ("conv#.norm", "bn#"),
+            ("conv#", "conv#"),
+        )
+    ),
+    ("backbone.bottom_up.base_layer.*", "backbone.base_layer.*"),
+    ("backbone.bottom_up.level#.*", "backbone.level#.*"),
+    ("backbone.fpn_lateral#.*", "fpn.lateral.c#.*"),
+    ("backbone.fpn_output#.*", "fpn.output.c#.*"),
+    ("backbone.top_block.p#.*", "fpn.top.p#.*"),
+    ("proposal_generator.fcos_head.share_tower.*", "head.shared_tower.*"),
+    ("proposal_generator.fcos_head.cls_tower.*", "head.class_tower.*"),
+    ("proposal_generator.fcos_head.bbox_tower.*", "head.box_tower.*"),
+    ("proposal_generator.fcos_head.cls_logits.*", "head.class_logits.*"),
+    ("proposal_generator.fcos_head.bbox_pred.*", "head.ltrb.*"),
+    ("proposal_generator.fcos_head.ctrness.*", "head.centerness.*"),
+    ("top_layer.*", "top_layer.conv.*"),
+    *((f"basis_module.refine.{i}.*", f"bottom.refine.p{i + 3}.*") for i in range(3)),
+    ("basis_module.tower.*", "bottom.tower.*"),
+    ("basis_module.seg_head.*", "semantic_head.layers.*"),
+    ("panoptic_module.p#.#.norm.*", "panoptic_head.towers.p#.#.norm.*"),
+    ("panoptic_module.p#.#.*", "panoptic_head.towers.p#.#.conv.*"),
+    ("panoptic_module.predictor.*", "panoptic_head.predictor.*"),
 )
 
 
@@ -101,21 +99,32 @@ def adelaidet_name(name: str, *, num_bottom_convs: int) -> str | None:
         num_bottom_convs: convolutions before the upsampling in their basis module: what follows
             them in their sequence has names of its own here.
     """
-    for pattern, replacement in RULES:
-        if re.fullmatch(pattern, name):
-            return _renumbered(re.sub(pattern, replacement, name), num_bottom_convs)
-    return None
+    return _translated(name, _rules(num_bottom_convs))
 
 
 def released_name(name: str, *, num_bottom_convs: int) -> str | None:
     """The released code's name of a tensor of ours: the inverse of `adelaidet_name`."""
-    numbered = _numbered_back(name, num_bottom_convs)
-    for pattern, replacement in _inverse_rules():
-        if re.fullmatch(pattern, numbered):
-            theirs = re.sub(pattern, replacement, numbered)
-            if adelaidet_name(theirs, num_bottom_convs=num_bottom_convs) == name:
-                return theirs
+    return _translated(name, [(ours, theirs) for theirs, ours in _rules(num_bottom_convs)])
+
+
+def _rules(num_bottom_convs: int) -> list[tuple[str, str]]:
+    return [  # between these convolutions and the last ones is the upsampling, without weights
+        (f"basis_module.tower.{num_bottom_convs + 1}.*", "bottom.last.*"),
+        (f"basis_module.tower.{num_bottom_convs + 2}.*", "bottom.bases.*"),
+        *RULES,
+    ]
+
+
+def _translated(name: str, rules: Sequence[tuple[str, str]]) -> str | None:
+    for pattern, replacement in rules:
+        if match := _regex(pattern).fullmatch(name):
+            return re.sub("[#*]", "{}", replacement).format(*match.groups())
     return None
+
+
+@cache
+def _regex(pattern: str) -> re.Pattern[str]:
+    return re.compile(re.escape(pattern).replace(r"\#", r"(\d+)").replace(r"\*", "(.+)"))
 
 
 def load_adelaidet_state(
@@ -130,82 +139,22 @@ def load_adelaidet_state(
         source: names the weights in errors.
 
     Raises:
-        ValueError: tensors without a place, places without a tensor or with two, other shapes and
-            types, and values that are no weights; each with its names in the released code.
+        ValueError: tensors that are left over, missing, there in two spellings, of another shape or
+            type, or no weights; each by its name in the released code.
     """
     num_convs = model.config.num_bottom_convs
     own = model.state_dict()
-    found: dict[str, str] = {}  # our names to theirs
-    misfits: dict[str, list[str]] = {"left over": [], "twice": [], "missing": []}
+    places = {released_name(place, num_bottom_convs=num_convs) or place: place for place in own}
+    given = {
+        name: own[place] for name, place in places.items() if place.endswith("num_batches_tracked")
+    }
     for name, value in state.items():
-        place = adelaidet_name(name, num_bottom_convs=num_convs)
-        if place not in own:
-            misfits["left over"].append(name)
-        elif place in found:
-            misfits["twice"].append(f"{name} beside {found[place]}")
-        else:
-            found[place] = name
-            if reason := misfit(place, value, own[place]):
-                kind, details = reason
-                misfits.setdefault(kind, []).append(f"{name} {details}".strip())
-    for place in own:
-        if place not in found and not place.endswith(".num_batches_tracked"):
-            theirs = released_name(place, num_bottom_convs=num_convs)
-            misfits["missing"].append(theirs or place)
-    problems = [
-        f"{len(names)} tensors {kind}: {listed(names, LISTED)}"
-        for kind, names in misfits.items()
-        if names
-    ]
-    if problems:
-        raise ValueError(f"{source}: these weights cannot be loaded: {'; '.join(problems)}")
-    model.load_state_dict({**own, **{place: state[name] for place, name in found.items()}})
-
-
-def _renumbered(name: str, num_bottom_convs: int) -> str:
-    """Stages are counted from 1 and pyramid inputs by level; the bottom's tower has three parts."""
-    if stage := re.match(r"backbone\.layer(\d)(.+)", name):
-        return f"backbone.layer{int(stage[1]) - 1}{stage[2]}"
-    if level := re.match(r"bottom\.refine\.p(\d)(.+)", name):
-        return f"bottom.refine.p{int(level[1]) + 3}{level[2]}"
-    if tower := re.match(r"bottom\.tower\.(\d+)\.(.+)", name):
-        place, rest = int(tower[1]), tower[2]
-        if place == num_bottom_convs + 1:  # after the upsampling, which has no weights
-            return f"bottom.last.{rest}"
-        if place == num_bottom_convs + 2:
-            return f"bottom.bases.{rest}"
-    return name
-
-
-def _numbered_back(name: str, num_bottom_convs: int) -> str:
-    """The inverse of `_renumbered`."""
-    if stage := re.match(r"backbone\.layer(\d)(.+)", name):
-        return f"backbone.layer{int(stage[1]) + 1}{stage[2]}"
-    if level := re.match(r"bottom\.refine\.p(\d)(.+)", name):
-        return f"bottom.refine.p{int(level[1]) - 3}{level[2]}"
-    if part := re.match(r"bottom\.(last|bases)\.(.+)", name):
-        place = num_bottom_convs + (1 if part[1] == "last" else 2)
-        return f"bottom.tower.{place}.{part[2]}"
-    return name
-
-
-@cache
-def _inverse_rules() -> tuple[tuple[str, str], ...]:
-    """RULES from our names to theirs; of several spellings there the first."""
-    group = re.compile(r"\((?!\?)(?:[^()]|\([^()]*\))*\)")  # that captures; one may be inside
-    rules = []
-    for theirs, ours in RULES:
-        groups = group.findall(theirs)
-        parts = re.split(r"\\(\d)", ours)  # text, number of a group, text, ...
-        pattern = "".join(
-            groups[int(part) - 1] if i % 2 else re.escape(part) for i, part in enumerate(parts)
-        )
-        replacement = theirs
-        for number, each in enumerate(groups, start=1):
-            replacement = replacement.replace(each, rf"\{number}", 1)
-        replacement = re.sub(r"\(\?:(.*?)\|.*?\)", r"\1", replacement).replace(r"\.", ".")
-        rules.append((pattern, replacement))
-    return tuple(rules)
+        usual = name.replace(".fcos_head.centerness.", ".fcos_head.ctrness.")  # in older files
+        if usual != name and usual in state:
+            raise ValueError(f"{source}: these weights have {name} beside {usual}")
+        given[usual] = value
+    require_loadable(given, {name: own[place] for name, place in places.items()}, source)
+    model.load_state_dict({places[name]: value for name, value in given.items()})
 
 
 FCOS_HEAD = "proposal_generator.fcos_head."
@@ -215,18 +164,11 @@ RESNETS = {6: "resnet50", 23: "resnet101"}  # by the number of blocks in res4
 COUNTS = ("num_classes", "num_stuff_classes", "semantic_weight")
 
 
-def read_structure(state: Mapping[str, Tensor]) -> dict[str, Any]:
+def _structure(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """The fields of `ModelConfig` that names and sizes of the released code tell.
 
-    Args:
-        state: by the released code's names.
-
-    Returns:
-        Values by field; `semantic_weight` is 0 if the auxiliary head is missing, and `backbone`
-        a description if it is none of ours.
-
-    Raises:
-        ValueError: the weights are of no BlendMask.
+    `semantic_weight` is 0 if the auxiliary head is missing, and `backbone` a description if it is
+    none of ours.
     """
     missing = [name for name in NECESSARY if name not in state]
     if missing:
@@ -250,24 +192,18 @@ def read_structure(state: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def recognise(structure: Mapping[str, Any]) -> str | None:
-    """The preset with this structure, or None.
-
-    Weights of one class are taken for the published person model's.
-
-    Args:
-        structure: see `read_structure`.
-    """
+def _recognised(structure: Mapping[str, Any]) -> str | None:
+    """The preset with this structure; weights of one class are taken for the person model's."""
     names = [
         name
         for name, config in PRESETS.items()
-        if config.channel_order == "bgr" and differences(structure, config) == []
+        if config.channel_order == "bgr" and _differences(structure, config) == []
     ]
     exact = [n for n in names if PRESETS[n].num_classes == structure["num_classes"]]
     return next(iter(exact + names), None)
 
 
-def differences(structure: Mapping[str, Any], config: ModelConfig) -> list[str]:
+def _differences(structure: Mapping[str, Any], config: ModelConfig) -> list[str]:
     """Where the weights' structure differs from the config; numbers of classes may differ."""
     found = [
         f"{name} is {value!r}, not {getattr(config, name)!r}"
@@ -278,16 +214,6 @@ def differences(structure: Mapping[str, Any], config: ModelConfig) -> list[str]:
     if has_branch != (config.num_stuff_classes > 0):
         found.append(f"there is {'a' if has_branch else 'no'} panoptic branch")
     return found
-
-
-def with_counts_of(structure: Mapping[str, Any], config: ModelConfig) -> ModelConfig:
-    """The config with the weights' numbers of classes, and without a head that they lack."""
-    return replace(
-        config,
-        num_classes=structure["num_classes"],
-        num_stuff_classes=structure["num_stuff_classes"],
-        semantic_weight=config.semantic_weight if structure["semantic_weight"] else 0.0,
-    )
 
 
 def _backbone(state: Mapping[str, Tensor]) -> str:
@@ -353,14 +279,19 @@ def load_adelaidet(
     path = find_file(source)
     state = read_weights(path)
     try:
-        structure = read_structure(state)
+        structure = _structure(state)
         wanted = preset or _expected(published, structure)
         config = _config_of(wanted)
         _require_no_differences(structure, config, wanted)
     except ValueError as error:
         hint = "" if preset or published is None else _shared_link(published)
         raise ValueError(f"{path}: {error}{hint}") from None
-    config = with_counts_of(structure, config)
+    config = replace(
+        config,
+        num_classes=structure["num_classes"],
+        num_stuff_classes=structure["num_stuff_classes"],
+        semantic_weight=config.semantic_weight if structure["semantic_weight"] else 0.0,
+    )
     names = class_names or _class_names(config, wanted)
     is_coco = names is not None and tuple(names) == COCO_THINGS
     model = BlendMask(
@@ -377,7 +308,7 @@ def load_adelaidet(
 def _expected(published: Published | None, structure: Mapping[str, Any]) -> str:
     if published is not None:
         return published.preset
-    preset = recognise(structure)
+    preset = _recognised(structure)
     if preset is None:
         text = ", ".join(f"{name} {value}" for name, value in structure.items())
         raise ValueError(f"no preset is built so: {text}; give a ModelConfig as the preset")
@@ -405,10 +336,10 @@ def _class_names(config: ModelConfig, preset: str | ModelConfig) -> tuple[str, .
 def _require_no_differences(
     structure: Mapping[str, Any], config: ModelConfig, preset: str | ModelConfig
 ) -> None:
-    found = differences(structure, config)
+    found = _differences(structure, config)
     if found:
         title = f"preset {preset}" if isinstance(preset, str) else "of the given config"
-        right = recognise(structure)
+        right = _recognised(structure)
         hint = f"; preset {right} is built so" if right else ""
         raise ValueError(f"not {title}: {'; '.join(found)}{hint}")
 

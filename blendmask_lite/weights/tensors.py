@@ -22,7 +22,6 @@ __all__ = [
     "checked_weights",
     "is_dense",
     "is_safetensors",
-    "misfit",
     "named_errors",
     "read_safetensors",
     "require_file",
@@ -33,31 +32,7 @@ __all__ = [
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-
-
-def misfit(
-    name: str, value: Tensor, own: Tensor, *, must_be_finite: bool = True
-) -> tuple[str, str] | None:
-    """Why a tensor cannot become one of a model: the kind of reason, and details; None if it can.
-
-    Args:
-        name: in the model; variances are known by it.
-        value: dense, on the CPU, of any float type for a float, and of any integer type for a
-            counter.
-        own: the model's; its shape and type are read, not its values.
-        must_be_finite: False looks at shape and type only.
-    """
-    if value.shape != own.shape:
-        return "of another shape", f"{tuple(value.shape)} instead of {tuple(own.shape)}"
-    if value.dtype not in (FLOATS if own.is_floating_point() else INTEGERS):
-        return "of another type", f"{value.dtype} instead of {own.dtype}"
-    if own.is_floating_point() and must_be_finite:
-        held = value.detach().to(own.dtype)
-        if not bool(torch.isfinite(held).all()):
-            return "with infinite or undefined values", ""
-        if name.endswith("running_var") and bool((held < 0).any()):
-            return "with negative variances", ""
-    return None
+LISTED = 20  # names of a kind that an error lists
 
 
 def require_loadable(
@@ -76,22 +51,42 @@ def require_loadable(
         must_be_finite: False looks at names, shapes and types only.
 
     Raises:
-        ValueError: names that are missing, unexpected, or `misfit`; a few of each.
+        ValueError: tensors that are missing, left over, of another shape or type, infinite,
+            undefined or, for a variance, negative; each kind with the first twenty names.
     """
     problems: dict[str, list[str]] = {
         "missing": [name for name in own if name not in state],
-        "unexpected": [name for name in state if name not in own],
+        "left over": [name for name in state if name not in own],
     }
     for name in own:
-        if name not in state:
-            continue
-        reason = misfit(name, state[name], own[name], must_be_finite=must_be_finite)
-        if reason is not None:
+        if name in state and (reason := _misfit(name, state[name], own[name], must_be_finite)):
             kind, details = reason
             problems.setdefault(kind, []).append(f"{name} {details}".strip())
-    texts = [f"{listed(names)} {kind}" for kind, names in problems.items() if names]
+    texts = [
+        f"{len(names)} tensors {kind}: {listed(names, LISTED)}"
+        for kind, names in problems.items()
+        if names
+    ]
     if texts:
         raise ValueError(f"{source}: these weights cannot be loaded: {'; '.join(texts)}")
+
+
+def _misfit(name: str, value: Tensor, own: Tensor, must_be_finite: bool) -> tuple[str, str] | None:
+    """Why a tensor cannot become one of a model: the kind of reason, and details; None if it can.
+
+    A float may have any float type, and a counter any integer type.
+    """
+    if value.shape != own.shape:
+        return "of another shape", f"{tuple(value.shape)} instead of {tuple(own.shape)}"
+    if value.dtype not in (FLOATS if own.is_floating_point() else INTEGERS):
+        return "of another type", f"{value.dtype} instead of {own.dtype}"
+    if own.is_floating_point() and must_be_finite:
+        held = value.detach().to(own.dtype)
+        if not bool(torch.isfinite(held).all()):
+            return "with infinite or undefined values", ""
+        if name.endswith("running_var") and bool((held < 0).any()):
+            return "with negative variances", ""
+    return None
 
 
 class RefusedError(pickle.UnpicklingError):
