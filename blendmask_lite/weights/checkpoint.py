@@ -49,6 +49,7 @@ __all__ = [
 
 
 ConfigT = TypeVar("ConfigT", ModelConfig, InferenceConfig)
+ValueT = TypeVar("ValueT", str, int)
 
 FORMAT = 1  # raised when old readers would misunderstand the file
 HEADER = "blendmask_lite"  # the key in a safetensors header; with two, their order would be random
@@ -290,18 +291,18 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             "update blendmask_lite"
         )
     state = checked_weights(content["state"], "state", path)
-    metadata = content.get("metadata", {})
+    metadata, ids = content.get("metadata", {}), content.get("category_ids")
     if not isinstance(metadata, dict):
         raise ValueError(f"{path}: metadata: a {type(metadata).__name__}, expected a dictionary")
     return Checkpoint(
         config=_from_fields(ModelConfig, content["config"], path),
         inference=_from_fields(InferenceConfig, content["inference"], path),
-        class_names=_names(content["class_names"], "class_names", path),
+        class_names=_tuple_of(str, content["class_names"], f"{path}: class_names"),
         state=state,
         metadata=metadata,
         training=checked_training(content.get("training"), state, path),
-        stuff_names=_names(content.get("stuff_names", ()), "stuff_names", path),
-        category_ids=_category_ids(content, path),
+        stuff_names=_tuple_of(str, content.get("stuff_names", ()), f"{path}: stuff_names"),
+        category_ids=None if ids is None else _tuple_of(int, ids, f"{path}: category_ids"),
         own_parts=_own_parts(content.get("own_parts", {}), path),
     )
 
@@ -312,15 +313,6 @@ def _own_parts(values: object, path: Path) -> dict[str, str]:
     if not all(isinstance(kind, str) for kind in values.values()):
         raise ValueError(f"{path}: own_parts: expected texts")
     return values
-
-
-def _category_ids(content: Mapping[str, Any], path: Path) -> tuple[int, ...] | None:
-    ids = content.get("category_ids")
-    if ids is None:
-        return None
-    if not isinstance(ids, list) or set(map(type, ids)) != {int}:
-        raise ValueError(f"{path}: category_ids: expected a list of whole numbers")
-    return tuple(ids)
 
 
 def _from_fields(kind: type[ConfigT], values: object, path: Path) -> ConfigT:
@@ -341,9 +333,10 @@ def _from_fields(kind: type[ConfigT], values: object, path: Path) -> ConfigT:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _names(values: object, place: str, path: Path) -> tuple[str, ...]:
-    if not isinstance(values, list | tuple) or not all(type(each) is str for each in values):
-        raise ValueError(f"{path}: {place}: expected a list of texts")
+def _tuple_of(kind: type[ValueT], values: object, place: str) -> tuple[ValueT, ...]:
+    if not isinstance(values, list | tuple) or not all(type(each) is kind for each in values):
+        what = "texts" if kind is str else "whole numbers"
+        raise ValueError(f"{place}: expected a list of {what}")
     return tuple(values)
 
 

@@ -49,9 +49,7 @@ NORM = {
     "b": "bias",
     "beta": "bias",
     "rm": "running_mean",
-    "running_mean": "running_mean",
     "riv": "running_var",
-    "running_var": "running_var",
 }
 # EfficientNet-Lite's names of norms and other parts, and ours.
 LITE_NAMES = (

@@ -7,7 +7,6 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from torch import Tensor
@@ -23,7 +22,7 @@ from blendmask_lite.weights.tensors import (
     require_intact,
 )
 
-__all__ = ["STAND_INS", "PickledArray", "as_tensor", "load_arrays", "read_weights"]
+__all__ = ["read_weights"]
 
 
 TYPES = {
@@ -126,7 +125,7 @@ STAND_INS: dict[str, Callable[..., object]] = {
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Reads arrays and plain values."""
+    """Reads plain values, and arrays as `PickledArray`; refuses everything else by its name."""
 
     def find_class(self, module: str, name: str) -> object:
         """The stand-in of a name; nothing is imported."""
@@ -134,22 +133,6 @@ class ArrayUnpickler(pickle.Unpickler):
         if f"{module}.{name}" not in known:
             raise RefusedError(f"{module}.{name}")
         return known[f"{module}.{name}"]
-
-
-def load_arrays(file: BinaryIO) -> object:
-    """The content of a pickle file; its arrays are `PickledArray`.
-
-    Raises:
-        RefusedError: it holds something else; the error says what.
-        pickle.UnpicklingError, and others: it is no pickle or is damaged.
-    """
-    # Python 2 wrote bytes as strings; latin1 keeps every byte.
-    return ArrayUnpickler(file, encoding="latin1").load()
-
-
-def as_tensor(value: object) -> object:
-    """The tensor in the place of an array; anything else as it is."""
-    return value.tensor if isinstance(value, PickledArray) else value
 
 
 def _make_tensor(
@@ -205,7 +188,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = {}
     size = path.stat().st_size
     for name, value in content.items():
-        tensor = as_tensor(value)
+        tensor = value.tensor if isinstance(value, PickledArray) else value
         if not isinstance(name, str) or not is_dense(tensor):
             raise ValueError(f"{path}: {name!r} is a {type(tensor).__name__}, not a tensor")
         if tensor.nbytes > size:  # a view that repeats what the file holds
@@ -236,7 +219,8 @@ def _read(path: Path) -> object:
             raise RefusedError("bytearray")  # of any size
         with path.open("rb") as file:
             if not head.startswith((ZIP, LEGACY)):
-                return load_arrays(file)
+                # Python 2 wrote bytes as strings; latin1 keeps every byte.
+                return ArrayUnpickler(file, encoding="latin1").load()
             admitted = [(stand_in, name) for name, stand_in in STAND_INS.items()]
             with torch.serialization.safe_globals(admitted):  # type: ignore[arg-type]
                 return torch.load(file, map_location="cpu", weights_only=True)
