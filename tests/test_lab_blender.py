@@ -589,7 +589,7 @@ def test_side_by_side_stand_networks_trained_for_each_method_with_masks_of_their
     assert {lane.state.box for lane in lab._present_lanes()} == {tuple(moved)}
     lab.controls.preset.value = "photograph"
     assert "on the same bases" in lab.controls.note.value
-    assert [lane.bases is lab.scene.bases for lane in lab._present_lanes()] == [True] * 3
+    assert [lane.scene.bases is lab.scene.bases for lane in lab._present_lanes()] == [True] * 3
     lab.close()
 
 

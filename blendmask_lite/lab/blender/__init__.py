@@ -255,15 +255,8 @@ class BlenderLab(LabWidget):
         lanes = self._present_lanes()
         least = max(LEAST_SCALE, largest_magnitude(self.own.attentions))
         limits = [view.Limits(lane, least=least) for lane in lanes]
-        sizes = state.merger, state.num_bases, state.attention_size, state.mask_size
-        ways = state.interpolation, state.pooling
-        layout = (
-            id(scene),
-            self._number,
-            sizes,
-            ways,
-            [(lane.name, vars(own)) for lane, own in zip(lanes, limits, strict=True)],
-        )
+        scales = [(lane.name, vars(own)) for lane, own in zip(lanes, limits, strict=True)]
+        layout = (id(scene), self._number, state.settings, scales)
         results = [lane.blend() if lane.name else self.blend for lane in lanes]
         content: dict[str, bytes] = {}
         for lane, result, own in zip(lanes, results, limits, strict=True):
@@ -301,17 +294,7 @@ class BlenderLab(LabWidget):
         """The lab's own lane, or three side by side."""
         state, scene = self.state, self.scene
         if not self.controls.side_by_side.value:
-            return [
-                Lane(
-                    name="",
-                    bases=scene.bases,
-                    stride=scene.stride,
-                    own=self.own,
-                    state=state,
-                    mask_threshold=scene.mask_threshold,
-                    image_size=scene.image_size,
-                )
-            ]
+            return [Lane("", scene, self.own, state)]
         if not self._has_contestants:
             return same_bases(scene, self.own, state)
         if self._lanes is None:

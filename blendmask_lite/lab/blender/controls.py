@@ -198,12 +198,12 @@ class Rivals:
 
     def best(self, state: BlenderState) -> float | None:
         """IoU of the best mask found for the state's box and bases; None if not known yet."""
-        return self._best[1] if self._best[0] == _question(state) else None
+        return self._best[1] if self._best[0] == (state.box, state.settings) else None
 
     def plan(self, state: BlenderState, tell: Callable[[], None]) -> None:
         """Plan to search for a state's best mask and then call `tell`; drops an older plan."""
         self.cancel()
-        if self._best[0] == _question(state):
+        if self._best[0] == (state.box, state.settings):
             return
         try:
             loop = asyncio.get_running_loop()
@@ -221,11 +221,5 @@ class Rivals:
     def _search(self, state: BlenderState, tell: Callable[[], None]) -> None:
         best, scene = self.scene.best(state, own_numbers(self.own, state)), self.scene
         iou = None if best is None else scene.iou(scene.blend(best).mask, scene.truth_of(state))
-        self._best = _question(state), iou
+        self._best = (state.box, state.settings), iou
         tell()
-
-
-def _question(state: BlenderState) -> object:
-    """What the best mask depends on: everything in the state but its numbers."""
-    sizes = state.num_bases, state.attention_size, state.mask_size
-    return state.box, state.merger, sizes, state.interpolation, state.pooling

@@ -12,16 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blendmask_lite.images import resize_for_test
-from blendmask_lite.lab.blender.scene import (
-    Blend,
-    Scene,
-    blend,
-    nearest_location,
-    own_state,
-)
+from blendmask_lite.evaluation.pictures import picture_for
+from blendmask_lite.lab.blender.scene import Blend, Scene, nearest_location, own_state
 from blendmask_lite.lab.blender.state import BlenderState, own_numbers
-from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.model.output import BlendMaskOutput
 from blendmask_lite.research.race import load_contestant, load_features
 
@@ -38,12 +31,9 @@ class Lane:
     """One way from bases to a mask."""
 
     name: str  # "" if it is the only one, else the method's
-    bases: Tensor  # (K or more, h, w)
-    stride: float  # of the bases, pixels of the lab's image
+    scene: Scene  # the lab's, perhaps with the bases of another network
     own: BlenderState  # the network's own state for the object
     state: BlenderState
-    mask_threshold: float
-    image_size: tuple[int, int]  # (height, width)
     note: str = ""  # whose bases these are
 
     @property
@@ -53,13 +43,7 @@ class Lane:
 
     def blend(self, state: BlenderState | None = None) -> Blend:
         """What follows from its state, or from another one."""
-        return blend(
-            self.bases,
-            self.state if state is None else state,
-            stride=self.stride,
-            image_size=self.image_size,
-            mask_threshold=self.mask_threshold,
-        )
+        return self.scene.blend(self.state if state is None else state)
 
     def with_box(self, box: tuple[float, float, float, float]) -> Lane:
         """The lane with another box."""
@@ -87,18 +71,8 @@ def same_bases(scene: Scene, own: BlenderState, state: BlenderState) -> list[Lan
     for merger, name in METHODS.items():
         is_own = merger == own.merger
         note = "the network's own bases" if is_own else "bases not trained for it"
-        lanes.append(
-            Lane(
-                name=name,
-                bases=scene.bases,
-                stride=scene.stride,
-                own=own,
-                state=replace(state, merger=merger),  # type: ignore[arg-type]
-                mask_threshold=scene.mask_threshold,
-                image_size=scene.image_size,
-                note=note,
-            )
-        )
+        changed = replace(state, merger=merger)  # type: ignore[arg-type]
+        lanes.append(Lane(name, scene, own, changed, note))
     return lanes
 
 
@@ -120,7 +94,10 @@ class Contestants:
             own: the object, as the lab's network has it.
         """
         if self._image is not scene.image:
-            self._outputs = {name: self._look(model, scene) for name, model in self._models.items()}
+            self._outputs = {
+                name: model([picture_for(model, scene.image)])
+                for name, model in self._models.items()
+            }
             self._image = scene.image
         lanes = []
         for merger, model in self._models.items():
@@ -130,23 +107,11 @@ class Contestants:
             place = nearest_location(output, box * scale, model.config)
             index = torch.stack([torch.zeros_like(place), place], dim=1)
             state = own_state(model.config, box, model.attentions_at(output, index)[0])
-            lanes.append(
-                Lane(
-                    name=METHODS[merger],
-                    bases=output.bases[0].float(),
-                    stride=model.bottom.stride / scale,
-                    own=state,
-                    state=state,
-                    mask_threshold=scene.mask_threshold,
-                    image_size=scene.image_size,
-                    note=f"{model.config.num_bases} bases of its own",
-                )
-            )
+            bases, stride = output.bases[0].float(), model.bottom.stride / scale
+            note = f"{model.config.num_bases} bases of its own"
+            own_scene = replace(scene, bases=bases, stride=stride)
+            lanes.append(Lane(METHODS[merger], own_scene, state, state, note))
         return lanes
-
-    def _look(self, model: BlendMask, scene: Scene) -> BlendMaskOutput:
-        settings = model.inference
-        return model([resize_for_test(scene.image, settings.test_size, settings.max_size)])
 
 
 def lane_problem(lane: Lane) -> dict[str, Any]:
@@ -154,7 +119,7 @@ def lane_problem(lane: Lane) -> dict[str, Any]:
     static/equations.js.
     """
     state = lane.state
-    used = lane.bases[: state.num_used].float().contiguous()
+    used = lane.scene.bases[: state.num_used].float().contiguous()
     return {
         "name": lane.name,
         "method": state.merger,
@@ -162,7 +127,7 @@ def lane_problem(lane: Lane) -> dict[str, Any]:
         "K": state.num_used,
         "H": used.shape[1],
         "W": used.shape[2],
-        "stride": float(lane.stride),
+        "stride": float(lane.scene.stride),
         "R": state.mask_size,
         "M": 1 if state.merger == "weighted_sum" else state.attention_size,
         "interpolation": state.interpolation,

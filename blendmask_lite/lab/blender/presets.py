@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from blendmask_lite.datasets.coco import CocoDataset
 from blendmask_lite.datasets.shapes import SHAPE_CLASSES, ShapesConfig, ShapesDataset
 from blendmask_lite.datasets.shapes.hard_cases import draw_hard_case
 from blendmask_lite.datasets.shapes.scene import scene_sample
+from blendmask_lite.datasets.transforms import resize_sample
 from blendmask_lite.files import photos_folder, shipped_checkpoint
-from blendmask_lite.images import resize_for_test
-from blendmask_lite.masks import mask_boxes
+from blendmask_lite.images import resized_size
 from blendmask_lite.model.blendmask import BlendMask
 from blendmask_lite.structures import Target
 from blendmask_lite.weights.checkpoint import load_model
@@ -49,10 +47,12 @@ def open_preset(name: str, models: Sequence[BlendMask]) -> Preset:
         FileNotFoundError: photographs are in a clone only.
     """
     if name == PHOTOGRAPH:
-        dataset = CocoDataset(photos_folder())
         model = _known(models, ("object",)) or load_model(shipped_checkpoint("photos"))
-        sample = dataset.load(PHOTO_NUMBER)
-        return Preset(model, *_resized(sample.image, sample.target, model))
+        sample = CocoDataset(photos_folder(), is_one_class=True).load(PHOTO_NUMBER)
+        height, width = sample.image.shape[-2:]
+        limits = model.inference.test_size, model.inference.max_size
+        sample = resize_sample(sample, resized_size((height, width), *limits))
+        return Preset(model, sample.image, sample.target)
     model = _known(models, SHAPE_CLASSES) or load_model(shipped_checkpoint("small"))
     size = model.inference.test_size
     if name == SHAPES:
@@ -64,16 +64,3 @@ def open_preset(name: str, models: Sequence[BlendMask]) -> Preset:
 
 def _known(models: Sequence[BlendMask], names: Sequence[str]) -> BlendMask | None:
     return next((model for model in models if tuple(model.class_names) == tuple(names)), None)
-
-
-def _resized(image: Tensor, target: Target, model: BlendMask) -> tuple[Tensor, Target]:
-    """At the network's size, with all objects of its one class."""
-    assert target.masks is not None
-    small = resize_for_test(image, model.inference.test_size, model.inference.max_size)
-    height, width = small.shape[1:]
-    shares = F.interpolate(target.masks[None].float(), (height, width), mode="area")[0]
-    masks = shares >= 0.5
-    keep = masks.flatten(1).any(dim=1)
-    masks = masks[keep]
-    labels = torch.zeros(len(masks), dtype=torch.int64)
-    return small, Target(boxes=mask_boxes(masks), labels=labels, masks=masks)

@@ -146,7 +146,7 @@ class Scene:
 
     image: Tensor  # (3, H, W)
     bases: Tensor  # (K, h, w) on the CPU
-    stride: int  # of the bases, pixels
+    stride: float  # of the bases, pixels
     objects: tuple[LabObject, ...]  # at least one; found ones first, then the true ones
     num_found: int  # how many of the objects are found ones
     true_names: tuple[str, ...]  # of the true objects, T of them

@@ -88,6 +88,12 @@ class BlenderState:
         return self.num_tiles**2 if self.merger == "assembler" else self.num_bases
 
     @property
+    def settings(self) -> tuple[object, ...]:
+        """Everything but the box and the numbers."""
+        sizes = self.num_bases, self.attention_size, self.mask_size
+        return self.merger, *sizes, self.interpolation, self.pooling
+
+    @property
     def numbers(self) -> Tensor:
         """(1, A) the object's raw numbers for the merger."""
         if self.merger == "blender":

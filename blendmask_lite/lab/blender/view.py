@@ -165,7 +165,7 @@ class Limits:
 
     def __init__(self, lane: Lane, *, least: float) -> None:
         state = lane.state
-        self.bases = _span(lane.bases[: state.num_used])
+        self.bases = _span(lane.scene.bases[: state.num_used])
         self.attentions = float(math.ceil(max(least, largest_magnitude(state.attentions))))
         self.scores = 1.0
         if state.merger == "weighted_sum":
@@ -258,7 +258,7 @@ def _picture(lane: Lane, size: int, *, value: str | None = None) -> Panel:
         f"picture{lane.suffix}",
         f"{lane.name} The image with the box, the mask as a green layer and the true outline in "
         "white".strip(),
-        lane.image_size,
+        lane.scene.image_size,
         size,
         acts=("box", "hover"),
         overlay="mask",
@@ -307,7 +307,7 @@ def _map(
 def _input(lane: Lane, kind: str, k: int, label: str, size: int) -> Panel:
     """A panel of what the network gives: a base, or the numbers of its attention."""
     if kind == "base":
-        h, w = lane.bases.shape[-2:]
+        h, w = lane.scene.bases.shape[-2:]
         return Panel(
             f"base {k + 1}",
             label,
@@ -316,7 +316,7 @@ def _input(lane: Lane, kind: str, k: int, label: str, size: int) -> Panel:
             title=f"base {k + 1}",
             color=base_color(k),
             size=size,
-            unit=lane.stride,
+            unit=lane.scene.stride,
             palette="signed",
             acts=("show box",),
         )
@@ -394,7 +394,7 @@ def pixels(lane: Lane, result: Blend, limits: Limits) -> dict[str, bytes]:
 
 def base_cells(lane: Lane, limits: Limits) -> dict[str, bytes]:
     """The cells of the bases, which do not depend on the box."""
-    used, limit = lane.bases[: lane.state.num_used], limits.bases
+    used, limit = lane.scene.bases[: lane.state.num_used], limits.bases
     return {f"base {k}": as_cells(base, -limit, limit) for k, base in enumerate(used, start=1)}
 
 
