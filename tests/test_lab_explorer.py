@@ -567,7 +567,7 @@ def test_closing_frees_the_model_and_all_pictures(dataset):
 
 
 def test_figure_view_and_upload_button_answer_nobody_after_closing():
-    view, button = FigureView(), UploadButton(label="file")
+    view, button = FigureView(), UploadButton()
     heard = []
     view.on_save(lambda *each: heard.append(each))
     button.on_upload(lambda *each: heard.append(each))

@@ -87,6 +87,8 @@ class Explorer(LabWidget):
         super().__init__(title="Explorer")
         self.controls = ExplorerControls()
         self.pages: dict[str, Page] = {kind.title: kind() for kind in PAGES}
+        for page in self.pages.values():
+            page.on_save = self.save_view
         self.tabs = widgets.Tab(list(self.pages.values()), titles=list(self.pages))
         self._stale: set[Page] = set()
         self.controls.model.value = "small" if model is None else ""
@@ -211,7 +213,6 @@ class Explorer(LabWidget):
         self.when(controls.least_score, do=self._look_again)
         self.when(self.tabs, do=self._draw)
         for page in self.pages.values():
-            page.on_save = self.save_view
             self.when(*page.changes, do=partial(self._redraw, page))
             if isinstance(page, MeasuredPage):
                 self.when(page.button, do=partial(self._measure, page))

@@ -41,7 +41,7 @@ class ExplorerControls:
         self.folder = control(text, "folder", 340, placeholder="a folder in COCO's layout")
         self.split = control(text, "split", 200, placeholder="the only one")
         self.open_folder = widgets.Button(description="Open folder", icon="folder-open")
-        self.upload = UploadButton(label="Choose an image, or drop one here")
+        self.upload = UploadButton()
         self.number = whole_number("image", 170, 0, 0, 0)
         self.previous = button("arrow-left", "", "previous image")
         self.next = button("arrow-right", "", "next image")

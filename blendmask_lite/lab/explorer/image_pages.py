@@ -41,10 +41,7 @@ class PicturePage(Page):
 
     title = "Picture"
     about = "All objects that the network found in the image: class, score, box and mask."
-
-    def missing(self, present: Present) -> str:
-        """Nothing is missing: there is always an image."""
-        return ""
+    needs = "image"
 
     def figure(self, present: Present) -> DescribedFigure:
         """The image with all detections."""
@@ -64,14 +61,11 @@ class BasesPage(Page):
         "The bases are maps of the whole image, and the same for all of its objects. Red is "
         "positive, blue negative."
     )
+    needs = "image"
 
     def __init__(self) -> None:
         self.style = toggle("show as", {"overlays": True, "maps": False})
         super().__init__(self.style)
-
-    def missing(self, present: Present) -> str:
-        """Nothing is missing: bases do not depend on objects."""
-        return ""
 
     def figure(self, present: Present) -> DescribedFigure:
         """Overlays on the grey image, or maps beside the image."""
@@ -163,10 +157,7 @@ class Figure4Page(Page):
         "The paper's figure 4: the bases of the image, the scores of all objects in the "
         "colours of the bases, and the masks."
     )
-
-    def missing(self, present: Present) -> str:
-        """A detection: true objects are not drawn here."""
-        return "" if len(present.look.found) else super().missing(present)
+    needs = "detection"
 
     def figure(self, present: Present) -> DescribedFigure:
         """Bases, weights in their colours, masks."""

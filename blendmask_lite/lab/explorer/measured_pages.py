@@ -75,6 +75,7 @@ class ChangePage(MeasuredPage):
 
     title = "Change a base"
     about = "Multiply one base by a number, 0 to remove it, and see which masks suffer."
+    needs = "detection"
 
     def __init__(self) -> None:
         self.base = control(widgets.Dropdown, "base", 170)
@@ -87,10 +88,6 @@ class ChangePage(MeasuredPage):
     def wanted(self) -> float | None:
         """The factor; None replaces the base by its mean."""
         return None if self.is_flat.value else float(self.factor.value)
-
-    def missing(self, present: Present) -> str:
-        """A detection, without which there are no masks."""
-        return "" if len(present.look.found) else super().missing(present)
 
     def follow(self, present: Present) -> None:
         """Offer as many bases as the model has."""

@@ -9,7 +9,7 @@ import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import ipywidgets as widgets
 
@@ -54,11 +54,12 @@ class Page(widgets.VBox):
 
     title: ClassVar[str]
     about: ClassVar[str]  # what is seen, in a sentence
+    needs: ClassVar[Literal["image", "object", "detection"]] = "object"  # or nothing can be drawn
 
     def __init__(self, *changes: widgets.Widget, others: Sequence[widgets.Widget] = ()) -> None:
         self.changes = changes
         self.views: list[FigureView] = []  # all figures of the page
-        self.on_save: Callable[[FigureView, str], None] | None = None
+        self.on_save: Callable[[FigureView, str], object] = FigureView.save
         self.controls = [row(*changes, *others)] if changes or others else []
         self.told = note(self.about)
         super().__init__([self.told, *self.controls, note(COMPUTING)])
@@ -72,7 +73,7 @@ class Page(widgets.VBox):
         """Make another figure for the page."""
         view = FigureView()
         view.say(COMPUTING)
-        view.on_save(self._save)
+        view.on_save(self.on_save)
         self.views.append(view)
         return view
 
@@ -87,13 +88,11 @@ class Page(widgets.VBox):
             self.view.say(COMPUTING)
             self.table.value = ""
 
-    def _save(self, view: FigureView, kind: str) -> None:
-        if self.on_save is not None:
-            self.on_save(view, kind)
-
     def missing(self, present: Present) -> str:
         """The reason why nothing can be drawn, or an empty string."""
-        return "" if present.look.objects else NO_OBJECTS
+        look = present.look
+        num = {"image": 1, "object": len(look.objects), "detection": len(look.found)}[self.needs]
+        return "" if num else NO_OBJECTS
 
     def figure(self, present: Present) -> DescribedFigure:
         """Draw the page's figure for the values of its controls."""

@@ -42,21 +42,16 @@ MOST_BYTES = 8_000_000
 
 
 class UploadButton(anywidget.AnyWidget):
-    """A button to choose or drop a file, whose content goes to one function and is not kept.
-
-    Args:
-        label: text on the button.
-        accept: kinds of files that the browser's dialog offers, as in HTML's `accept`.
-    """
+    """A button to choose or drop an image, whose file goes to one function and is not kept."""
 
     _esm = STATIC / "upload.js"
     _css = STATIC / "upload.css"
-    label = Unicode("").tag(sync=True)
-    accept = Unicode("").tag(sync=True)
+    label = Unicode("Choose an image, or drop one here").tag(sync=True)
+    accept = Unicode("image/*").tag(sync=True)  # that the browser's dialog offers
     most_bytes = Int(MOST_BYTES).tag(sync=True)
 
-    def __init__(self, *, label: str, accept: str = "image/*") -> None:
-        super().__init__(label=label, accept=accept)
+    def __init__(self) -> None:
+        super().__init__()
         self._callback: Callable[[str, bytes | int], None] | None = None
         self.on_msg(self._receive)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from blendmask_lite.images import resize_for_test
+from blendmask_lite.evaluation.pictures import picture_for
 from blendmask_lite.lab.explorer.sources import Picture
 from blendmask_lite.masks import mask_iou
 from blendmask_lite.model.blendmask import BlendMask
@@ -69,9 +69,8 @@ def look_at_picture(model: BlendMask, picture: Picture, *, least_score: float) -
     """
     truth = None
     if picture.sample is None:
-        settings = model.inference
-        image = resize_for_test(picture.image, settings.test_size, settings.max_size)
-        output = model([image.to(model.device)])
+        image = picture_for(model, picture.image)
+        output = model([image])
     else:
         truth = look_at_objects(model, picture.sample)
         image, output = truth.image, truth.output
