@@ -214,15 +214,6 @@ def test_the_sliders_draw_the_curves_anew(playground):
     assert playground.message.text == ""
 
 
-def test_one_page_is_shown_at_a_time(playground):
-    def shown():
-        return [name for name, page in playground.pages.items() if page.layout.display != "none"]
-
-    assert shown() == ["Boxes"]
-    playground.controls.page.value = "Focal loss"
-    assert shown() == ["Focal loss"]
-
-
 def test_numbers_of_the_curves_pages_by_hand(playground):
     # -ln 0.99 = 0.01005 for background at p = 0.01; focal 0.75 * 0.01 ** 2 times as much.
     assert "At background: cross entropy 0.0101, focal 7.54e-07" in (

@@ -39,20 +39,18 @@ from blendmask_lite.research.loss_shapes import (
     follow_gradient,
 )
 
-__all__ = ["PAGES", "LossControls", "LossPlayground"]
+__all__ = ["LossControls", "LossPlayground"]
 
 
 SIZE = 400  # CSS pixels
 MOST_LOGARITHM = 5.0  # the end of the bar for -log IoU
 SIDES = ("left x0", "top y0", "right x1", "bottom y1")
-PAGES = ("Boxes", "Focal loss", "Centerness")
 
 
 class LossControls:
     """All controls, with a row of them for every page."""
 
     def __init__(self) -> None:
-        self.page = toggle("page", PAGES)
         self.loss = toggle("loss", BOX_LOSSES, value="1 - GIoU")
         self.step = button("step-forward", "10 steps down", "let the box follow its arrows")
         self.apart = button("arrows-h", "Apart", "a box that does not touch the true one")
@@ -251,12 +249,11 @@ class LossPlayground(LabWidget):
         self.canvas = Canvas()
         self.figures = {"focal": FigureView(), "centerness": FigureView()}
         self.canvas.arrange(columns(image))
-        self.pages = self._make_pages()
-        self.set_box(_beside(self.true_box, 0.35))
+        self.set_box(_beside(self.true_box))
         self._draw_focal()
         self._draw_centerness()
         self._connect()
-        self.arrange(self.controls.page, *self.pages.values())
+        self.arrange(self._make_pages())
 
     @property
     def losses(self) -> dict[str, BoxLoss]:
@@ -291,20 +288,21 @@ class LossPlayground(LabWidget):
 
     # -------------------------------------------------------------- drawing
 
-    def _make_pages(self) -> dict[str, widgets.VBox]:
+    def _make_pages(self) -> widgets.Tab:
         controls, figures, notes = self.controls, self.figures, self.controls.note
-        contents = (
-            [row(controls.loss, controls.step, controls.apart, controls.reset), self.canvas],
-            [row(*controls.focal), notes["focal"], figures["focal"]],
-            [row(*controls.centerness), notes["centerness"], figures["centerness"]],
-        )
-        pages = {name: widgets.VBox(some) for name, some in zip(PAGES, contents, strict=True)}
-        self._turn_to(PAGES[0], pages)
-        return pages
-
-    def _turn_to(self, page: str, pages: dict[str, widgets.VBox]) -> None:
-        for name, box in pages.items():
-            box.layout.display = "flex" if name == page else "none"
+        pages = {
+            "Boxes": [
+                row(controls.loss, controls.step, controls.apart, controls.reset),
+                self.canvas,
+            ],
+            "Focal loss": [row(*controls.focal), notes["focal"], figures["focal"]],
+            "Centerness": [
+                row(*controls.centerness),
+                notes["centerness"],
+                figures["centerness"],
+            ],
+        }
+        return widgets.Tab([widgets.VBox(parts) for parts in pages.values()], titles=list(pages))
 
     def _draw_boxes(self) -> None:
         name, losses = self.controls.loss.value, self.losses
@@ -346,11 +344,10 @@ class LossPlayground(LabWidget):
     def _connect(self) -> None:
         controls = self.controls
         self.canvas.on_event(self._on_event)
-        self.when(controls.page, do=lambda: self._turn_to(controls.page.value, self.pages))
         self.when(controls.loss, do=lambda: self._move(self.box))
         self.when(controls.step, do=self._step_down)
         self.when(controls.apart, do=lambda: self._move(_apart(self.true_box, self.image)))
-        self.when(controls.reset, do=lambda: self._move(_beside(self.true_box, 0.35)))
+        self.when(controls.reset, do=lambda: self._move(_beside(self.true_box)))
         self.when(*controls.focal, do=self._draw_focal)
         self.when(*controls.centerness, do=self._draw_centerness)
         for figure in self.figures.values():
@@ -387,10 +384,10 @@ def _checked(box: Sequence[float], image: Tensor) -> tuple[float, float, float, 
     return x0, y0, x1, y1
 
 
-def _beside(box: Sequence[float], share: float) -> tuple[float, float, float, float]:
-    """The box, moved right and down by a fraction of its sides and made a little smaller."""
+def _beside(box: Sequence[float]) -> tuple[float, float, float, float]:
+    """The box, moved right and down by a third of its sides and made a little smaller."""
     x0, y0, x1, y1 = box
-    right, down = share * (x1 - x0), share * (y1 - y0)
+    right, down = 0.35 * (x1 - x0), 0.35 * (y1 - y0)
     return x0 + right, y0 + down, x1 + 0.6 * right, y1 + 0.6 * down
 
 
