@@ -92,8 +92,8 @@ class Panel:
     color: str = ""  # of the swatch before the title
     size: int = 96  # largest width on the page, CSS pixels
     unit: float = 1  # pixels of the image per cell, for the box
-    # Name of a palette; "rgba" and "png" have their own colours. A PNG may be finer than the cells.
-    palette: str = "rgba"
+    # Name of a palette; a "png" has its own colours, and may be finer than the cells.
+    palette: str = "png"
     is_live: bool = False  # its pixels change with every event and are sent separately
     # What the user may do here: "box" drags and resizes the box, "show box" only outlines it,
     # "paint" strokes cells, "hover" points at one.
@@ -106,7 +106,7 @@ def png_panel(key: str, label: str, shape: Sequence[int], size: int, **settings:
     """A panel of (height, width) cells for a PNG; its longer side is at most `size` CSS pixels."""
     height, width = shape
     size = round(size * min(1, width / height))
-    return Panel(key, label, width, height, size=size, palette="png", **settings)
+    return Panel(key, label, width, height, size=size, **settings)
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ class Canvas(anywidget.AnyWidget):
         """Show new content; whatever is not given stays.
 
         Args:
-            pixels: by panel: one byte per cell (palette), four ("rgba"), or a file ("png").
+            pixels: by panel: one byte per cell (palette), or a file ("png").
             overlays: by panel.
             marks: by panel; these replace the marks of all panels.
             bars: by name.
@@ -283,7 +283,7 @@ class Canvas(anywidget.AnyWidget):
             if key not in self._panels:
                 raise ValueError(f"panel {key!r}: there are {', '.join(self._panels) or 'none'}")
             panel = self._panels[key]
-            cells = panel.width * panel.height * (4 if panel.palette == "rgba" else 1)
+            cells = panel.width * panel.height
             if panel.palette != "png" and len(content) != cells:
                 raise ValueError(f"panel {key!r}: {len(content)} bytes, expected {cells}")
             (live if panel.is_live else still)[key] = content

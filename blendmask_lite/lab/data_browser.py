@@ -69,7 +69,7 @@ def _stored(
     run = run_length(entry["segmentation"], size)
     entry = completed(entry, run)
     mask = decode_masks([run], size)[0]
-    pixels = torch.cat([torch.zeros(1, dtype=torch.bool), mask.T.flatten()])
+    pixels = torch.cat([torch.zeros(1, dtype=torch.bool), mask.T.flatten()])  # zeros come first
     is_crowd = bool(entry["iscrowd"])
     return StoredObject(
         name=f"{number} {class_name}{' (crowd)' if is_crowd else ''}",
@@ -78,7 +78,7 @@ def _stored(
         area=float(entry["area"]),
         mask=mask,
         box=run_boxes([run])[0],
-        num_runs=int((pixels[1:] != pixels[:-1]).sum()) + 1,
+        num_runs=len(pixels.unique_consecutive()),
         num_bytes=len(encode_masks(mask[None])[0]["counts"]),
     )
 

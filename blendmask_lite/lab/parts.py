@@ -143,11 +143,9 @@ class LabWidget(widgets.VBox):
         heading.add_class("blendmask-lab-title")
         self.children = (heading, *contents, self.message)
 
-    def say(
-        self, text: str, kind: Literal["info", "warning", "error"] = "info", details: str = ""
-    ) -> None:
+    def say(self, text: str, kind: Literal["info", "warning", "error"] = "info") -> None:
         """Show a message in the widget's line."""
-        self.message.show(text, kind, details)
+        self.message.show(text, kind)
 
     def when(self, *sources: widgets.Widget, do: Callable[[], object]) -> None:
         """Call `do` when a button is pressed or a control changes.
@@ -311,18 +309,16 @@ class FigureView(anywidget.AnyWidget):
     def __init__(self) -> None:
         super().__init__()
         self._make: Callable[[], Figure] | None = None
-        self._callback: Callable[[FigureView, str], None] | None = None
+        self._callback: Callable[[FigureView, str], object] | None = None
         self.on_msg(self._receive)
 
-    def show(self, make: Callable[[], Figure], *, dpi: float = 110) -> None:
+    def show(self, make: Callable[[], Figure]) -> None:
         """Draw the figure that `make` returns; its label becomes the alternative text.
 
-        Args:
-            make: called now, and again whenever the figure is saved.
-            dpi: resolution of the picture in the page.
+        `make` is called now, and again whenever the figure is saved.
         """
         figure = make()
-        content = figure_file(figure, ".png", dpi=dpi)
+        content = figure_file(figure, ".png", dpi=110)
         self._make = make
         with self.hold_sync():
             self.png, self.text = content, str(figure.get_label())
@@ -333,7 +329,7 @@ class FigureView(anywidget.AnyWidget):
         with self.hold_sync():
             self.png, self.text = b"", text
 
-    def on_save(self, callback: Callable[[FigureView, str], None]) -> None:
+    def on_save(self, callback: Callable[[FigureView, str], object]) -> None:
         """Call `callback` with this view and "png", "svg" or "pdf" when a button is pressed."""
         self._callback = callback
 

@@ -10,6 +10,7 @@ output.txt    what that process printed
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -73,12 +74,11 @@ class RunProcess:
         """The folder's record; None if there is no folder yet."""
         return read_run(self.folder) if self.folder.is_dir() else None
 
-    def begin(self, options: Sequence[str], *, working_directory: str | None = None) -> None:
-        """Start a training.
+    def begin(self, options: Sequence[str]) -> None:
+        """Start a training; relative paths begin at the working directory.
 
         Args:
             options: options of `blendmask-lite train`, without the folder.
-            working_directory: base of relative paths; the current one if not given.
 
         Raises:
             ValueError: a process is training here, or the options name a folder.
@@ -88,7 +88,7 @@ class RunProcess:
             raise FileExistsError(
                 f"{self.folder}: holds a run already; resume it, or choose another folder"
             )
-        self._start(tuple(options), working_directory or str(Path.cwd()), is_resumed=False)
+        self._start(tuple(options), str(Path.cwd()), is_resumed=False)
 
     def resume(self) -> None:
         """Continue the run from its last checkpoint, with the options that it was started with.
@@ -197,13 +197,7 @@ def own_options(command: str) -> tuple[str, ...]:
         return ()
     if words[1:2] != ["train"]:
         return ()
-    kept: list[str] = []
-    is_skipped = False
-    for word in words[2:]:
-        if is_skipped:
-            is_skipped = False
-        elif word in ("-o", "--out"):
-            is_skipped = True
-        elif word != "--resume" and not word.startswith("--out="):
-            kept.append(word)
-    return tuple(kept)
+    left_out = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    left_out.add_argument("-o", "--out")
+    left_out.add_argument("--resume", action="store_true")
+    return tuple(left_out.parse_known_args(words[2:])[1])

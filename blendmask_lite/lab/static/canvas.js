@@ -197,10 +197,6 @@ export class PanelView {
 
   pixels(bytes, palette, width, height) {
     const image = new ImageData(width, height);
-    if (palette === "rgba") {
-      image.data.set(bytes);
-      return image;
-    }
     const colors = this.board.colors(palette);
     const cells = new Uint32Array(image.data.buffer);
     for (let i = 0; i < cells.length; i += 1) cells[i] = colors[bytes[i]];
