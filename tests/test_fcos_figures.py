@@ -74,7 +74,7 @@ def test_ambiguity_is_drawn_as_numbers_and_per_cent():
     number, share = figure.axes
     assert [bar.get_width() for bar in number.patches] == [110, 40]
     assert [bar.get_width() for bar in share.patches] == pytest.approx([35, 3])
-    assert "one level: 110 locations, 35 %" in figure.get_label()
+    assert "locations a picture: one level 110, three levels 40" in figure.get_label()
     assert ambiguity_figure({"nothing": (0.0, 0.0)}).axes
 
 

@@ -271,7 +271,7 @@ def test_few_moments_are_kept_where_they_are_large(folder, monkeypatch):
 
 def test_the_curve_of_the_chosen_object_is_the_strong_one():
     iou = torch.tensor([[0.0, 0.1], [0.5, 0.2], [0.9, float("nan")]])
-    figure = mask_progress_figure((0, 10, 200), iou, names=["1: disk", "2: star"], moment=1)
+    figure = mask_progress_figure((0, 10, 200), iou, names=["1: disk", "2: star"])
     pale, strong = figure.axes[0].lines
     assert strong.get_ydata() == pytest.approx([0.0, 0.5, 0.9])
     assert strong.get_color() == object_color(0) and strong.get_linewidth() > pale.get_linewidth()

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from matplotlib.axes import Axes
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -106,10 +107,18 @@ def base_overlays_figure(
         title=title,
     )
     for index, (ax, base) in enumerate(zip(axes, bases, strict=True)):
-        draw_picture(ax, paint_base(image, base, stride=stride, limit=limit), has_units=False)
-        ax.set_title(f"base {index + 1}", fontsize=9, color=base_color(index))
+        draw_base_over(ax, image, base, index, stride=stride, limit=limit)
     add_color_bar(figure, figure.axes, limits=limit, label="value (logits)\nends: or more")
     return figure
+
+
+def draw_base_over(
+    axes: Axes, image: Tensor, base: Tensor, index: int, *, stride: int, limit: float
+) -> None:
+    """Base `index` over the grey picture, titled in its colour; arguments as in `paint_base`."""
+    axes.set_axis_on()
+    draw_picture(axes, paint_base(image, base, stride=stride, limit=limit), has_units=False)
+    axes.set_title(f"base {index + 1}", fontsize=9, color=base_color(index))
 
 
 def paint_base(image: Tensor, base: Tensor, *, stride: int, limit: float) -> Tensor:

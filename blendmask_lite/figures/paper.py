@@ -12,13 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from blendmask_lite.evaluation.pictures import picture_for
-from blendmask_lite.figures.bases import paint_base, paint_weights
+from blendmask_lite.figures.bases import draw_base_over, paint_weights
 from blendmask_lite.figures.blending import crop_picture, object_blending_figure, strongest_bases
 from blendmask_lite.figures.detections import paint_masks
 from blendmask_lite.figures.style import (
     INK,
     DescribedFigure,
-    base_color,
     described_figure,
     draw_base,
     draw_box,
@@ -107,7 +106,7 @@ def figure_4(model: BlendMask, image: Tensor, *, score_threshold: float = SCORE)
     for ax in grid.flat[len(shown) :]:
         ax.set_axis_off()
     for ax, base, place in zip(grid.flat, bases, shown, strict=False):
-        _draw_base_over(ax, image, base, place, stride=stride, limit=limit)
+        draw_base_over(ax, image, base, place, stride=stride, limit=limit)
     left.suptitle(f"bases, logits ±{limit:.3g} or more", fontsize=9)
     middle.suptitle("scores, in the colours of the bases", fontsize=9)
     right.suptitle("masks", fontsize=9)
@@ -177,7 +176,7 @@ def overview_figure(
     shown = bases[:MOST_BASES]
     limit = usual_magnitude(shown)
     for index, (ax, base) in enumerate(zip(_two_by_two(parts[1]), shown, strict=False)):
-        _draw_base_over(ax, image, base, index, stride=stride, limit=limit)
+        draw_base_over(ax, image, base, index, stride=stride, limit=limit)
     if len(detections) == 0:
         say_nothing_found(parts[2].subplots())
         return figure
@@ -200,12 +199,3 @@ def _two_by_two(part: SubFigure) -> list[Axes]:
     for ax in axes:
         ax.set_axis_off()
     return axes
-
-
-def _draw_base_over(
-    axes: Axes, image: Tensor, base: Tensor, index: int, *, stride: int, limit: float
-) -> None:
-    """Base `index` over the grey picture, titled in its colour."""
-    axes.set_axis_on()
-    draw_picture(axes, paint_base(image, base, stride=stride, limit=limit), has_units=False)
-    axes.set_title(f"base {index + 1}", fontsize=9, color=base_color(index))

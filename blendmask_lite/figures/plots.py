@@ -129,14 +129,13 @@ def maps_figure(
 
 
 def cells_figure(
-    rows: Mapping[str, Sequence[float]], *, marked: Sequence[int] = (), title: str = ""
+    rows: Mapping[str, Sequence[float]], *, marked: Sequence[int] = ()
 ) -> DescribedFigure:
     """Rows of cells with their values written in, as in a calculation by hand.
 
     Args:
         rows: by name, from the top; equally many values each. Red is above 0, blue below.
         marked: indices of cells that a frame marks in all rows.
-        title: above all.
 
     Raises:
         ValueError: no rows, or rows of different lengths.
@@ -148,7 +147,7 @@ def cells_figure(
     values = torch.tensor([list(row) for row in rows.values()], dtype=torch.float64)
     figure, ax = one_panel(
         cell=(0.55 * num_cells + 2.4, 0.36 * len(rows) + 0.9),
-        description=f"{title or 'Cells with their values'}: {', '.join(rows)}.",
+        description=f"Cells with their values: {', '.join(rows)}.",
     )
     limit = largest_magnitude(values)
     ax.imshow(values.numpy(), cmap=SIGNED, vmin=-limit, vmax=limit, aspect="auto", alpha=0.55)
@@ -161,7 +160,6 @@ def cells_figure(
     ax.set_yticks(range(len(rows)), list(rows), fontsize=9)
     ax.set_xticks(range(num_cells))
     ax.set_xlabel("cell", fontsize=9)
-    ax.set_title(title, fontsize=10)
     ax.tick_params(length=0, labelsize=9)
     return figure
 

@@ -100,15 +100,12 @@ def basis_scores_figure(
     return figure
 
 
-def knock_out_figure(
-    changes: Mapping[str, Tensor], *, baseline: float, title: str = ""
-) -> DescribedFigure:
+def knock_out_figure(changes: Mapping[str, Tensor], *, baseline: float) -> DescribedFigure:
     """How much mask AP changes when one base is changed.
 
     Args:
         changes: (K,) percentage points, by what was done to the base, such as "base times 0".
         baseline: mask AP of the model as it is, percent.
-        title: above all.
 
     Raises:
         ValueError: nothing to draw.
@@ -134,8 +131,7 @@ def knock_out_figure(
         ax.set_xlabel("change of mask AP, points", fontsize=8)
         if place:
             ax.set_yticklabels([])
-    text = f"mask AP {baseline:.1f} %"
-    figure.suptitle(f"{title}\n{text}" if title else text, fontsize=9)
+    figure.suptitle(f"mask AP {baseline:.1f} %", fontsize=9)
     return figure
 
 
@@ -220,17 +216,14 @@ def _bars(
         ax.barh(row, value - zero, left=zero, color=base_color(row), height=0.7)
         if is_few:
             number = f"{value:.{digits}f}" if zero else f"{value:+.{digits}f}"
-            _write(ax, value, row, f" {number} ", "left" if value >= zero else "right")
+            side = "left" if value >= zero else "right"
+            draw_text(ax, value, row, f" {number} ", size=7, ha=side, color=INK)
     room = 0.6 * (limits[1] - limits[0]) * is_few * (zero == 0)
     ax.set_xlim(limits[0] - room / 2, limits[1] + room / 2)
     ax.set_ylim(num_bases - 0.4, -0.6)
     names = [f"base {row + 1}" if is_few else "" for row in range(num_bases)]
     ax.set_yticks(range(num_bases) if is_few else [], names if is_few else [])
     finish_plot(ax, ticks=7)
-
-
-def _write(ax: Axes, x: float, y: float, text: str, side: str) -> None:
-    draw_text(ax, x, y, text, size=7, ha=side, color=INK)
 
 
 NARROW = 0.06  # share of the longest bar below which a part gets no number

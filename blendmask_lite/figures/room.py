@@ -22,8 +22,6 @@ def room_figure(
     scores: Mapping[str, float],
     guesses: Mapping[str, Sequence[float]],
     truths: Mapping[str, float] | None = None,
-    *,
-    label: str = "mask AP, percent",
 ) -> DescribedFigure:
     """One panel with a row per run, from the worst to the best, and one panel per question.
 
@@ -32,7 +30,6 @@ def room_figure(
             deviation on both sides of it, if there are two runs or more.
         guesses: question -> the guesses of those who answered it.
         truths: question -> what was measured; questions without an answer may be missing.
-        label: of the scores, with their unit.
 
     Raises:
         ValueError: there is neither a score nor a guess.
@@ -58,7 +55,7 @@ def room_figure(
         ax.plot(values, range(len(values)), "o", color=PALETTE[1], markersize=5)
         ax.set_yticks(range(len(values)), [name for name, _ in ordered], fontsize=7)
         ax.set_ylim(-0.6, len(values) - 0.4)
-        finish_plot(ax, x=label, title="Line: the mean. Grey: one standard deviation.")
+        finish_plot(ax, x="mask AP, percent", title="Line: the mean. Grey: one standard deviation.")
     for ax, (question, numbers) in zip(places, asked.items(), strict=True):
         lifts = [LIFT * numbers[:place].count(value) for place, value in enumerate(numbers)]
         ax.plot(numbers, lifts, "o", color=PALETTE[2], markersize=5, alpha=0.8)

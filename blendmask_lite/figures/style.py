@@ -138,12 +138,10 @@ class DescribedFigure(Figure):
         JupyterLab prefers HTML, which is its only way to show an alternative text. No plotting
         backend is needed.
         """
-        buffer = io.BytesIO()
-        self.savefig(buffer, format="png", facecolor="white")
-        description = str(self.get_label())
-        source = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        png, description = figure_file(self, ".png", dpi=self.dpi), str(self.get_label())
+        source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
         return {
-            "image/png": buffer.getvalue(),
+            "image/png": png,
             "text/html": f'<img src="{source}" alt="{html.escape(description)}">',
             "text/plain": description,
         }
@@ -386,9 +384,8 @@ def as_pixels(picture: Image.Image) -> Tensor:
 
 def figure_pixels(figure: Figure, *, dpi: float = 100) -> Tensor:
     """The figure as a picture, (3, h, w) uint8."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor="white", dpi=dpi)
-    return as_pixels(Image.open(buffer).convert("RGB"))
+    picture = Image.open(io.BytesIO(figure_file(figure, ".png", dpi=dpi)))
+    return as_pixels(picture.convert("RGB"))
 
 
 def largest_magnitude(values: Tensor) -> float:

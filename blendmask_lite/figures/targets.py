@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from blendmask_lite.figures.detections import paint_boxes
+from blendmask_lite.figures.research import cost_bars_figure
 from blendmask_lite.figures.style import (
     INK,
     PALETTE,
@@ -24,7 +25,6 @@ from blendmask_lite.figures.style import (
     draw_box_name,
     draw_map,
     draw_picture,
-    finish_plot,
     legend_below,
     object_color,
     one_panel,
@@ -281,26 +281,11 @@ def ambiguity_figure(rules: Mapping[str, tuple[float, float]]) -> DescribedFigur
         rules: by rule, the number of locations that learn an object, and the share of them (0 to 1)
             that several objects claim.
     """
-    told = "; ".join(
-        f"{rule}: {number:.0f} locations, {100 * share:.0f} % claimed by several"
-        for rule, (number, share) in rules.items()
-    )
-    figure, axes = panels(1, 2, cell=(4.2, 0.5 + 0.42 * len(rules)), description=f"{told}.")
-    places = range(len(rules))
-    numbers = [number for number, _ in rules.values()]
-    shares = [100 * share for _, share in rules.values()]
-    for ax, values, unit, text in (
-        (axes[0, 0], numbers, "locations a picture", "{:.0f}"),
-        (axes[0, 1], shares, "% of them, claimed by several objects", "{:.1f} %"),
-    ):
-        bars = ax.barh(places, values, color=PALETTE[1], height=0.6)
-        ax.bar_label(bars, [text.format(value) for value in values], padding=3, fontsize=8)
-        finish_plot(ax, x=unit, ticks=7)
-        ax.set_yticks(places, list(rules), fontsize=8)
-        ax.invert_yaxis()
-        ax.set_xlim(0, 1.2 * max([*values, 1e-9]))
-    axes[0, 1].set_yticklabels([])
-    return figure
+    measures = {
+        "locations a picture": {rule: number for rule, (number, _) in rules.items()},
+        "% claimed by several objects": {rule: 100 * share for rule, (_, share) in rules.items()},
+    }
+    return cost_bars_figure(measures, title="Locations that learn an object")
 
 
 def _claims_bar(figure: DescribedFigure, axes: list[Axes], colors: Colormap) -> None:

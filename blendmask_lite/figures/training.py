@@ -275,7 +275,6 @@ def mask_progress_figure(
     *,
     names: Sequence[str],
     chosen: int = 0,
-    moment: int | None = None,
     size: tuple[float, float] = (5.6, 1.9),
 ) -> DescribedFigure:
     """One line per object; that of the chosen one is strong.
@@ -285,7 +284,6 @@ def mask_progress_figure(
         mask_iou: (T, N) with the true masks, 0 to 1; NaN if a moment could not be read.
         names: of the N objects.
         chosen: which object.
-        moment: index of a moment to mark, from 0; None marks none.
         size: width and height, inches.
 
     Raises:
@@ -310,8 +308,6 @@ def mask_progress_figure(
         style = strong if place == chosen else {"linewidth": 1.0, "alpha": 0.45}
         values = mask_iou[:, place].tolist()
         ax.plot(range(num), values, color=object_color(place), label=names[place], **style)
-    if moment is not None:
-        ax.axvspan(moment - 0.5, moment + 0.5, color="#ffe14d", alpha=0.6, linewidth=0)
     ax.set_xlim(-0.5, num - 0.5)
     ax.set_ylim(0, 1.03)
     step = math.ceil(num / MOST_TICKS)
