@@ -6,7 +6,6 @@ Markdown and a figure.
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 from blendmask_lite.cli.options import add_threads_option, apply_threads, integers
 from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.files import require_folder, write_atomically
-from blendmask_lite.research.ablations.mask_rcnn import run_headline
+from blendmask_lite.research.ablations.mask_rcnn import Headline, run_headline
 from blendmask_lite.research.ablations.merging import MergingReport, run_plan
 from blendmask_lite.research.ablations.report import TableReport, make_report
 from blendmask_lite.research.ablations.run import (
@@ -94,8 +93,7 @@ def run(options: argparse.Namespace) -> int:
         return 130
     times = _row_times(number, regime, seeds[0], folder)
     report = make_report(number, regime, seeds, results, times)
-    _write_report(report, Path(options.out))
-    print(report.markdown())
+    _write(options, f"table{number}", report, table_figure(report))
     return 0
 
 
@@ -116,9 +114,7 @@ def _run_merging(options: argparse.Namespace, regime: Regime) -> int:
         return 130
     if not report.results:
         raise ValueError(f"--finished: {options.runs} holds no finished run of {MERGING}")
-    text = report.markdown()
-    _write(Path(options.out), MERGING, report.to_json(), text, merging_figure(report))
-    print(text)
+    _write(options, MERGING, report, merging_figure(report))
     return 0
 
 
@@ -146,8 +142,7 @@ def _run_headline(options: argparse.Namespace, regime: Regime, seeds: Sequence[i
         return 130
     title = "One picture, by the number of objects found in it"
     figure = growth_figure(report.times, label="CPU time, ms", title=title)
-    _write(Path(options.out), "mask_rcnn", report.to_json(), report.markdown(), figure)
-    print(report.markdown())
+    _write(options, "mask_rcnn", report, figure)
     return 0
 
 
@@ -171,8 +166,8 @@ def _row_times(table: int, regime: Regime, seed: int, folder: Path) -> dict[str,
     return {name: time / len(images) for name, time in interleaved_times(jobs).items()}
 
 
-def _write_report(report: TableReport, folder: Path) -> None:
-    """Write table1.json, table1.md and table1.png, or those of another table."""
+def table_figure(report: TableReport) -> Figure:
+    """The paper's AP of the rows, and ours."""
     from blendmask_lite.figures.plots import Column, compare_rows
 
     paper = {name: [value] for name, value in report.paper("AP").items()}
@@ -185,16 +180,23 @@ def _write_report(report: TableReport, folder: Path) -> None:
         values = {name: estimate.values for name, estimate in estimates.items()}
         half_widths = {name: estimate.half_width for name, estimate in estimates.items()}
         columns.append(Column(title, values, half_widths))
-    figure = compare_rows(columns, title=report.title)
-    _write(folder, f"table{report.number}", report.to_json(), report.markdown(), figure)
+    return compare_rows(columns, title=report.title)
 
 
-def _write(folder: Path, stem: str, numbers: str, text: str, figure: Figure) -> None:
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=150)
-    write_atomically(folder / f"{stem}.json", numbers.encode())
-    write_atomically(folder / f"{stem}.md", text.encode())
-    write_atomically(folder / f"{stem}.png", picture.getvalue())
+def _write(
+    options: argparse.Namespace,
+    stem: str,
+    report: TableReport | MergingReport | Headline,
+    figure: Figure,
+) -> None:
+    """Write table1.json, table1.md and table1.png, or those of another table, and print it."""
+    from blendmask_lite.figures.style import save_figure
+
+    place, text = Path(options.out) / stem, report.markdown()
+    write_atomically(place.with_suffix(".json"), report.to_json().encode())
+    write_atomically(place.with_suffix(".md"), text.encode())
+    save_figure(figure, place.with_suffix(".png"), dpi=150)
+    print(text)
 
 
 def _say(text: str) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import io
 import math
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from blendmask_lite.files import require_apart, require_writable, write_atomically
+from blendmask_lite.files import require_apart, require_writable
 from blendmask_lite.terminal import table
 from blendmask_lite.training.run_folder import RunRecord, find_runs, flat_settings, read_run
 
@@ -112,7 +111,7 @@ def _side_by_side(columns: Sequence[dict[str, str]]) -> list[list[str]]:
 
 def _plot(records: Sequence[RunRecord], file: Path) -> None:
     """Write the curves of those runs that have any."""
-    from blendmask_lite.figures import curves_figure
+    from blendmask_lite.figures import curves_figure, save_figure
 
     drawn = [record for record in records if record.loss_names]
     if not drawn:
@@ -123,9 +122,7 @@ def _plot(records: Sequence[RunRecord], file: Path) -> None:
         dict(zip(names, (record.evaluations for record in drawn), strict=True)),
         losses=list(dict.fromkeys(name for record in drawn for name in record.loss_names)),
     )
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=file.suffix[1:], facecolor="white", dpi=150)
-    write_atomically(file, buffer.getvalue())
+    save_figure(figure, file, dpi=150)
 
 
 def _row(record: RunRecord) -> tuple[str, ...]:
