@@ -10,6 +10,8 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
+
 from blendmask_lite.config import PRESETS
 from blendmask_lite.files import cache_dir
 from blendmask_lite.web import DownloadError, fetch, require_unchanged, require_url
@@ -167,17 +169,13 @@ def _file_name(url: str) -> str:
     return f"{hashlib.sha256(url.encode()).hexdigest()[:8]}_{name}"
 
 
-# Comma and newline separated, because names have spaces.
-_THINGS = """
-person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant,
-stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe,
-backpack, umbrella, handbag, tie, suitcase, frisbee, skis, snowboard, sports ball, kite,
-baseball bat, baseball glove, skateboard, surfboard, tennis racket, bottle, wine glass, cup, fork,
-knife, spoon, bowl, banana, apple, sandwich, orange, broccoli, carrot, hot dog, pizza, donut, cake,
-chair, couch, potted plant, bed, dining table, toilet, tv, laptop, mouse, remote, keyboard,
-cell phone, microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors, teddy bear,
-hair drier, toothbrush
-"""
+# COCO's numbers run to 90, with gaps.
+_CATEGORIES = FasterRCNN_ResNet50_FPN_Weights.DEFAULT.meta["categories"]
+COCO_THING_IDS: tuple[int, ...] = tuple(
+    i for i, name in enumerate(_CATEGORIES) if name not in ("__background__", "N/A")
+)
+COCO_THINGS: tuple[str, ...] = tuple(_CATEGORIES[i] for i in COCO_THING_IDS)
+
 _STUFF = """
 banner, blanket, bridge, cardboard, counter, curtain, door-stuff, floor-wood, flower, fruit, gravel,
 house, light, mirror-stuff, net, pillow, platform, playingfield, railroad, river, road, roof, sand,
@@ -188,11 +186,7 @@ dirt-merged, paper-merged, food-other-merged, building-other-merged, rock-merged
 wall-other-merged, rug-merged
 """
 
-COCO_THINGS: tuple[str, ...] = tuple(_THINGS.strip().replace(",\n", ", ").split(", "))
 COCO_STUFF: tuple[str, ...] = tuple(_STUFF.strip().replace(",\n", ", ").split(", "))
-
-_UNUSED = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # COCO's numbers run to 90, with gaps
-COCO_THING_IDS: tuple[int, ...] = tuple(i for i in range(1, 91) if i not in _UNUSED)
 
 
 STAND_IN_CONFIG = replace(
