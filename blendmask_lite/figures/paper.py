@@ -99,13 +99,10 @@ def figure_4(model: BlendMask, image: Tensor, *, score_threshold: float = SCORE)
         f"of the bases; the masks of {len(found)} objects: {names or 'none'}.",
     )
     left, middle, right = np.asarray(figure.subfigures(1, 3))
-    grid = left.subplots(2, 2, squeeze=False)
     stride = model.bottom.stride
     bases = output.bases[0, shown, : -(-height // stride), : -(-width // stride)]
     limit = usual_magnitude(bases)
-    for ax in grid.flat[len(shown) :]:
-        ax.set_axis_off()
-    for ax, base, place in zip(grid.flat, bases, shown, strict=False):
+    for ax, base, place in zip(_two_by_two(left), bases, shown, strict=False):
         draw_base_over(ax, image, base, place, stride=stride, limit=limit)
     left.suptitle(f"bases, logits ±{limit:.3g} or more", fontsize=9)
     middle.suptitle("scores, in the colours of the bases", fontsize=9)

@@ -108,12 +108,11 @@ def _seconds_left(record: RunRecord, num_left: int) -> float:
 def _reason(process: RunProcess, record: RunRecord | None, state: str) -> str:
     if state not in ("failed", "killed"):
         return ""
-    recorded = record.sessions[-1].get("reason") if record and record.sessions else None
     said = process.last_words()
-    if recorded and state == "failed" and record is not None and record.state == "failed":
-        return str(recorded)
     if state == "killed":
         return f"The process was killed. Its last output: {said or 'none'}"
+    if record is not None and record.state == "failed" and record.sessions[-1].get("reason"):
+        return str(record.sessions[-1]["reason"])
     return said or f"The process ended with code {process.exit_code} and without a message."
 
 
