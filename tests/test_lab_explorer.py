@@ -511,6 +511,17 @@ def test_a_picture_without_any_object_says_so_on_every_page_that_needs_one(explo
         assert explorer.page.view.png
 
 
+def test_true_objects_alone_are_no_detections(explorer):
+    explorer.controls.least_score.value = 0.95
+    while len(explorer.present.look.found):
+        explorer.controls.next.click()
+    assert explorer.present.look.objects
+    for title, is_drawn in (("Figure 1", True), ("Figure 4", False), ("Change a base", False)):
+        explorer.turn_to(title)
+        assert bool(explorer.page.view.png) == is_drawn, title
+        assert ("No object was found" in explorer.page.view.text) != is_drawn
+
+
 # ------------------------------------------------------------------ the frame
 
 
