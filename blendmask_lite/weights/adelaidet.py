@@ -296,7 +296,7 @@ def load_adelaidet(
     is_coco = names is not None and tuple(names) == COCO_THINGS
     model = BlendMask(
         config,
-        inference=_inference_of(wanted),
+        inference=PRESET_INFERENCE[wanted] if isinstance(wanted, str) else InferenceConfig(),
         class_names=names,
         category_ids=COCO_THING_IDS if is_coco else None,
         stuff_names=stuff_names or (COCO_STUFF if config.num_stuff_classes == 53 else None),
@@ -321,10 +321,6 @@ def _config_of(preset: str | ModelConfig) -> ModelConfig:
     if preset not in PRESETS:
         raise ValueError(f"preset {preset!r}: must be one of {', '.join(PRESETS)}")
     return PRESETS[preset]
-
-
-def _inference_of(preset: str | ModelConfig) -> InferenceConfig:
-    return PRESET_INFERENCE[preset] if isinstance(preset, str) else InferenceConfig()
 
 
 def _class_names(config: ModelConfig, preset: str | ModelConfig) -> tuple[str, ...] | None:

@@ -339,13 +339,12 @@ class BlenderLab(LabWidget):
         self.canvas.on_event(self._on_event)
         self.when(controls.preset, do=self._open_preset)
         self.when(controls.side_by_side, do=lambda: self._set(self.history))
-        for brush in (controls.brush, controls.value):
+        for brush in (controls.brush, controls.value, controls.brush_size):
             brush.observe(lambda _: self._tell_brush(), "value")
         self._tell_brush()
         self.when(controls.object, do=lambda: self.choose(controls.object.value))
         for name, control in controls.changes.items():
             self.when(control, do=partial(self._change, name, control))
-        self.when(controls.brush_size, do=self._set_brush)
         self.when(controls.undo, do=self.undo)
         self.when(controls.redo, do=self.redo)
         self.when(controls.reset, do=lambda: self.apply(own_numbers(self.own, self.state)))
@@ -418,11 +417,9 @@ class BlenderLab(LabWidget):
         finally:  # a value that was refused must not stay in the control
             self.follow()
 
-    def _set_brush(self) -> None:
-        self.canvas.brush_size = self.controls.brush_size.value
-
     def _tell_brush(self) -> None:
         kind, value = self.controls.brush.value, self.controls.value
+        self.canvas.brush_size = self.controls.brush_size.value
         self.canvas.brush = {
             "kind": kind,
             "value": value.value,
