@@ -30,6 +30,7 @@ from blendmask_lite.figures.style import (
     pale,
     panel_grid,
     picture_cell,
+    pixel_corners,
     rgb255,
     text_on,
 )
@@ -279,8 +280,6 @@ def paint_boxes(
     picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.BOX)
     draw = ImageDraw.Draw(picture)
     for box, color, width in boxes:
-        x0, y0, x1, y1 = (round(scale * side) for side in box.tolist())
-        draw.rectangle(
-            (x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)), outline=rgb255(color), width=width
-        )
+        corners = pixel_corners((scale * box).tolist())
+        draw.rectangle(corners, outline=rgb255(color), width=width)
     return as_pixels(picture)

@@ -25,6 +25,7 @@ from blendmask_lite.figures.style import (
     one_panel,
     pale,
     panels,
+    pixel_corners,
     rgb255,
     text_on,
 )
@@ -208,12 +209,12 @@ def paint_pull(
     line = max(2, max(size) // 170)
     if has_hull:
         hull = [*map(min, ours[:2], truth[:2]), *map(max, ours[2:], truth[2:])]
-        draw.rectangle(_inside(hull), outline=(*rgb255(INK), 190), width=max(1, line // 2))
-    draw.rectangle(_inside(truth), outline=(*rgb255(TRUE), 255), width=line)
+        draw.rectangle(pixel_corners(hull), outline=(*rgb255(INK), 190), width=max(1, line // 2))
+    draw.rectangle(pixel_corners(truth), outline=(*rgb255(TRUE), 255), width=line)
     shared = [*map(max, ours[:2], truth[:2]), *map(min, ours[2:], truth[2:])]
     if shared[0] < shared[2] and shared[1] < shared[3]:
-        draw.rectangle(_inside(shared), fill=(*rgb255(TRUE), 90))
-    draw.rectangle(_inside(ours), outline=(*rgb255(PREDICTED), 255), width=line)
+        draw.rectangle(pixel_corners(shared), fill=(*rgb255(TRUE), 90))
+    draw.rectangle(pixel_corners(ours), outline=(*rgb255(PREDICTED), 255), width=line)
     largest = max(abs(part) for part in gradient)
     for (across, down, axis), part in zip(SIDES, gradient, strict=True):
         if part == 0:
@@ -224,12 +225,6 @@ def paint_pull(
         end[axis] -= part / largest * LONGEST * max(size)
         _draw_arrow(draw, start, end, axis, line)
     return as_pixels(Image.alpha_composite(picture, layer).convert("RGB"))
-
-
-def _inside(box: Sequence[float]) -> tuple[int, int, int, int]:
-    """Corners as PIL expects them: the last pixel belongs to the rectangle."""
-    x0, y0, x1, y1 = (round(side) for side in box)
-    return x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)
 
 
 def _draw_arrow(

@@ -64,6 +64,7 @@ __all__ = [
     "panel_grid",
     "panels",
     "picture_cell",
+    "pixel_corners",
     "rgb255",
     "save_figure",
     "say_nothing_found",
@@ -377,14 +378,20 @@ def legend_below(figure: Figure, *, columns: int, size: float = 8, **entries: An
     figure.legend(loc=place, ncols=columns, fontsize=size, frameon=False, **entries)
 
 
+def pixel_corners(box: Sequence[float]) -> tuple[int, int, int, int]:
+    """Corners as PIL expects them: the last pixel belongs to the rectangle."""
+    x0, y0, x1, y1 = (round(side) for side in box)
+    return x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)
+
+
 def as_pixels(picture: Image.Image) -> Tensor:
     """An RGB picture from PIL as (3, H, W) uint8."""
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
-def figure_pixels(figure: Figure, *, dpi: float = 100) -> Tensor:
-    """The figure as a picture, (3, h, w) uint8."""
-    picture = Image.open(io.BytesIO(figure_file(figure, ".png", dpi=dpi)))
+def figure_pixels(figure: Figure) -> Tensor:
+    """The figure as a picture, (3, h, w) uint8, with 100 pixels an inch."""
+    picture = Image.open(io.BytesIO(figure_file(figure, ".png", dpi=100)))
     return as_pixels(picture.convert("RGB"))
 
 

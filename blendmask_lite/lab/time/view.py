@@ -7,7 +7,7 @@ import math
 from blendmask_lite.figures.style import (
     PALETTE,
     base_color,
-    figure_pixels,
+    figure_file,
     object_color,
 )
 from blendmask_lite.figures.training import margin_cells, mask_progress_figure
@@ -20,7 +20,6 @@ from blendmask_lite.lab.canvas import (
     Mark,
     Panel,
     as_cells,
-    as_png,
     png_panel,
 )
 from blendmask_lite.lab.time.moments import Moment, TimeReel
@@ -130,7 +129,7 @@ def curve_picture(reel: TimeReel, picture: int, object_index: int) -> bytes:
         chosen=object_index,
         size=(CURVE_SIZE[0] / 100, CURVE_SIZE[1] / 100),
     )
-    return as_png(figure_pixels(figure, dpi=200))
+    return figure_file(figure, ".png", dpi=200)
 
 
 def moment_mark(reel: TimeReel, index: int) -> Mark:
