@@ -34,7 +34,8 @@ from blendmask_lite.figures import (
     write_evaluation_figures,
 )
 from blendmask_lite.figures.gallery import Captions
-from blendmask_lite.figures.style import PALETTE
+from blendmask_lite.figures.style import PALETTE, figure_pixels
+from blendmask_lite.files import photos_folder
 
 SIZE = (20, 40)
 CAT, DOG = 17, 18
@@ -306,6 +307,24 @@ def test_gallery_shows_both_sides_of_each_image_in_the_colours_of_the_outcomes()
     assert "at least 0.4" in figure.get_suptitle()
 
 
+def test_gallery_names_images_by_their_files_and_shortens_long_names():
+    comparisons = [
+        compared(truth_of(image_id=number), found_of(image_id=number)) for number in (1, 2, 3)
+    ]
+    names = {1: r"cost $\x$", 2: "0123456789abcdefghijklmnopqrstuvwxyz"}
+    figure = gallery_figure(
+        comparisons,
+        lambda image_id: torch.zeros(3, *SIZE),
+        NAMES,
+        score_threshold=0.4,
+        image_names=names,
+    )
+    titles = [ax.get_title().split(":")[0] for ax in figure.axes[::2]]
+    assert titles[:3] == [r"cost $\x$", "0123456789abcd…mnopqrstuvwxyz", "image 3"]
+    assert f"{names[2]}: 0 right" in figure.get_label()
+    figure_pixels(figure, dpi=30)  # dollar signs begin no formula
+
+
 def test_gallery_of_large_and_of_upright_pictures_and_of_none():
     comparisons = [
         replace(compared(truth_of(image_id=3), found_of(image_id=3)), size=(900, 300)),
@@ -318,7 +337,7 @@ def test_gallery_of_large_and_of_upright_pictures_and_of_none():
     )
     pictures = [ax.images[0].get_array().shape for ax in figure.axes if ax.images]
     assert pictures == [(480, 160, 3)] * 2 + [(20, 40, 3)] * 4
-    figure.canvas.draw()
+    figure_pixels(figure, dpi=30)
     assert gallery_figure([], lambda image_id: None, NAMES, score_threshold=0.4).axes
 
 
@@ -413,6 +432,19 @@ def test_all_figures_of_an_evaluation_are_written(tmp_path):
         assert path.read_bytes().startswith({".png": b"\x89PNG", ".pdf": b"%PDF"}[path.suffix])
     assert all(figure.get_label() for figure in figures.values())
     assert "of 3 images" in figures["best_images"].get_suptitle()
+
+
+def test_galleries_name_photographs_by_their_files():
+    dataset = CocoDataset(photos_folder())
+    dataset = dataset.select(dataset.image_ids[:2])
+    evaluator = InstanceEvaluator(dataset)
+    for sample in dataset:
+        generator = np.random.default_rng(0)
+        evaluator.add(sample.image_id, detections(sample.target, generator))
+    figures = evaluation_figures(evaluator.finish(), dataset)
+    galleries = [figures[f"{kind}_images"] for kind in ("best", "worst")]
+    titles = {each.axes[0].get_title().split(":")[0] for each in galleries}
+    assert titles == {"coffee", "cat"}
 
 
 def test_command_draws_an_evaluation(tmp_path, capsys, monkeypatch):

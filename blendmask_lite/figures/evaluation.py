@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import matplotlib
@@ -45,6 +45,7 @@ from blendmask_lite.figures.style import (
     save_figure,
     text_on,
 )
+from blendmask_lite.terminal import printable
 
 __all__ = [
     "EVALUATION_FIGURES",
@@ -349,6 +350,11 @@ def evaluation_figures(
     best, worst = best_and_worst(comparisons, num_images)
     place = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
     names = dict(zip(dataset.category_ids, dataset.class_names, strict=True))
+    image_names = {
+        image["id"]: printable(PurePath(image["file_name"]).stem)
+        for image in truth["images"]
+        if "file_name" in image
+    }
 
     def load_image(image_id: int) -> Tensor:
         return dataset.load(place[image_id]).image
@@ -356,7 +362,12 @@ def evaluation_figures(
     def gallery(kind: str, chosen: Sequence[ImageComparison]) -> Figure:
         title = f"The {kind} of {results.num_images} images"
         return gallery_figure(
-            chosen, load_image, names, score_threshold=SCORE_THRESHOLD, title=title
+            chosen,
+            load_image,
+            names,
+            score_threshold=SCORE_THRESHOLD,
+            image_names=image_names,
+            title=title,
         )
 
     figures = (

@@ -41,6 +41,7 @@ __all__ = ["gallery_figure", "hard_cases_figure", "masks_by_method_figure", "spe
 
 GOOD, BAD, LOST, GREY = PALETTE[1], PALETTE[0], PALETTE[2], "#888888"
 COLORS = {RIGHT: GOOD, FOUND: GOOD, MISSED: LOST, IGNORED: GREY}
+MAX_LETTERS = 28  # of an image's name, in a panel's title
 MAX_CAPTIONS = 12  # in one picture, mistakes first, then large objects
 FONT_SIZE = 5.5  # of the captions, points
 PANEL = 3.0  # width of one picture, inches
@@ -54,6 +55,7 @@ def gallery_figure(
     class_names: Mapping[int, str],
     *,
     score_threshold: float,
+    image_names: Mapping[int, str] | None = None,
     title: str = "",
 ) -> DescribedFigure:
     """Detections on the left, true objects on the right, two images per row.
@@ -66,12 +68,17 @@ def gallery_figure(
         load_image: gives the picture for an image id, (3, H, W), at the size of the masks.
         class_names: by category id.
         score_threshold: lowest score of the detections.
+        image_names: by image id; an image that has none is named by its id.
         title: over the figure.
     """
+    image_names = image_names or {}
     columns = 4 if len(comparisons) > 1 else 2
     rows = max(1, math.ceil(2 * len(comparisons) / columns))
     heights = _row_heights([compared.size for compared in comparisons], columns // 2)
-    told = "; ".join(f"image {one.image_id}: {_summary(one)}" for one in comparisons)
+    names = [image_names.get(one.image_id, f"image {one.image_id}") for one in comparisons]
+    told = "; ".join(
+        f"{name}: {_summary(one)}" for name, one in zip(names, comparisons, strict=True)
+    )
     figure, axes = panels(
         rows,
         columns,
@@ -87,7 +94,7 @@ def gallery_figure(
         left, right = axes.flat[2 * place], axes.flat[2 * place + 1]
         image = load_image(one.image_id)
         score = "-" if math.isnan(one.score) else f"{one.score:.0f}"
-        caption = f"image {one.image_id}: score {score}\nfound"
+        caption = f"{_shortened(names[place])}: score {score}\nfound"
         _draw(left, image, one.found, one.size, class_names, caption)
         _draw(right, image, one.true, one.size, class_names, f"{_summary(one)}\ntrue")
     key = (
@@ -115,6 +122,7 @@ def _draw(
     masks = masks[order]
     kinds = [COLORS.get(objects[i].outcome, BAD) for i in order]
     draw_picture(ax, paint_masks(image, masks, kinds), title=title, has_units=False)
+    ax.title.set_parse_math(False)  # a file's name may have dollar signs
     named = sorted(range(len(order)), key=lambda i: (_is_fine(objects[order[i]]), -areas[order[i]]))
     boxes, taken = mask_boxes(masks).tolist(), Captions(size)
     for place in named[:MAX_CAPTIONS]:
@@ -166,6 +174,12 @@ def _shown(
         mask = decode_masks([compared.segmentation], size)
         masks[place] = F.interpolate(mask[None].float(), size=shown, mode="nearest")[0, 0] > 0
     return F.interpolate(as_float(image)[None], size=shown, mode="area")[0], masks
+
+
+def _shortened(name: str) -> str:
+    """The name with its middle left out if it is too long for a panel's title."""
+    half = MAX_LETTERS // 2
+    return name if len(name) <= MAX_LETTERS else f"{name[:half]}…{name[-half:]}"
 
 
 def _row_heights(sizes: Sequence[tuple[int, int]], per_row: int) -> list[float]:
