@@ -18,7 +18,7 @@ from blendmask_lite.files import write_atomically
 from blendmask_lite.images import AnyImage, encode_image, image_tensor
 from blendmask_lite.masks import Region, mask_parts, paste_masks, paste_parts
 from blendmask_lite.polygons import labelme_file
-from blendmask_lite.terminal import listed, printable
+from blendmask_lite.terminal import counted, listed, printable
 
 if TYPE_CHECKING:
     import supervision
@@ -244,8 +244,7 @@ class AnyDetections(ABC):
         pairs = zip(self.names, self.scores.tolist(), strict=True)
         told = listed([f"{printable(name)} {score:.2f}" for name, score in pairs])
         height, width = self.image_size
-        objects = "1 object" if len(self) == 1 else f"{len(self)} objects"
-        size = f"{objects} in {height} x {width} pixels"
+        size = f"{counted(len(self), 'object')} in {height} x {width} pixels"
         return f"{type(self).__name__}({size}{': ' if told else ''}{told})"
 
     def _repr_png_(self) -> bytes | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 __all__ = [
     "BREAKING",
     "clear_line",
+    "counted",
     "counter",
     "duration",
     "first_line",
@@ -46,6 +47,11 @@ def printable(value: object) -> str:
         else character
         for character in text
     )
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """1 image, 2 images; `plural` is needed if it is not the noun with an s."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def listed(names: Sequence[str], limit: int = 5) -> str:

@@ -426,7 +426,7 @@ def test_the_command_prints_every_kind_with_its_meaning_and_writes_json(tmp_path
     printed, progress = capsys.readouterr()
     for text in ("unknown image_id", "annotation 7: image_id 9", "Remove it.", "area beside"):
         assert text in printed
-    assert "1 errors, 1 warnings" in printed
+    assert "1 error, 1 warning, 0 notes" in printed
     assert "pixels were not read" in printed
     assert "2/2 images of train  ETA 0:00" in progress
     content = json.loads(file.read_text())
@@ -441,7 +441,7 @@ def test_the_command_prints_every_kind_with_its_meaning_and_writes_json(tmp_path
 def test_the_status_is_0_with_warnings_alone_and_1_for_no_folder(tmp_path, capsys):
     write_folder(tmp_path, [annotation(8, area=900)])
     assert main(["data", "check", str(tmp_path), "--decode"]) == 0
-    assert "0 errors, 1 warnings" in capsys.readouterr().out
+    assert "0 errors, 1 warning, 0 notes" in capsys.readouterr().out
     assert main(["data", "check", str(tmp_path), "--split", "other"]) == 1
     assert "no split 'other', there are train" in capsys.readouterr().err
     assert main(["data", "check", str(tmp_path / "nothing")]) == 1

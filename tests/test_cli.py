@@ -22,7 +22,7 @@ from blendmask_lite import PRESETS, BlendMask, load_model, save_model, shipped_c
 from blendmask_lite.cli import main
 from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.images import read_image
-from blendmask_lite.terminal import printable
+from blendmask_lite.terminal import counted, printable
 from blendmask_lite.training.run import StopRequest
 from blendmask_lite.weights.checkpoint import read_checkpoint
 
@@ -693,6 +693,13 @@ def test_a_name_is_printed_without_what_a_terminal_would_obey():
     assert printable("\u202eabc\u2028\udcff") == r"\u202eabc\u2028\udcff"
     for name in ("", "grüne Tasse", "汉字", "a\u200cb", "👩\u200d🌾", "two words"):
         assert printable(name) == name
+
+
+def test_one_of_a_kind_is_counted_without_a_plural():
+    told = [counted(number, "image") for number in (0, 1, 2)]
+    assert told == ["0 images", "1 image", "2 images"]
+    assert counted(1, "class", "classes") == "1 class"
+    assert counted(3, "class", "classes") == "3 classes"
 
 
 def run_command(*words, **settings):

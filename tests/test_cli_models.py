@@ -123,7 +123,7 @@ class Harmful:
         (["{tmp}/r50.pth", "--preset", "r101"], "not preset r101: backbone is 'resnet50'"),
         (["{tmp}/r50.pth", "--classes", "cat"], "class_names: 1 names for num_classes = 80"),
         (["{tmp}/harmful.pth"], "harmful.pth: refused, because reading it would run code"),
-        (["{tmp}/nan.pth"], "1 tensors with infinite or undefined values: top_layer.bias"),
+        (["{tmp}/nan.pth"], "1 tensor with infinite or undefined values: top_layer.bias"),
     ],
 )
 def test_bad_input_is_one_line_and_a_status(arguments, message, presets, tmp_path, capsys):

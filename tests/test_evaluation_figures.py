@@ -283,7 +283,7 @@ def test_panoptic_bars_come_by_falling_quality_with_both_factors():
     assert ax.get_title() == f"PQ: all {130 / 3:.1f}, things 90.0, stuff 20.0"
     few = panoptic_quality_figure(quality, max_classes=2)
     assert [each.get_text() for each in few.axes[0].get_yticklabels()] == ["cat", "mud"]
-    assert "1 classes between the best and the worst" in few.axes[0].get_title()
+    assert "left out: 1 class between the best and the worst" in few.axes[0].get_title()
     nothing = PanopticQuality({}, {}, num_images=1)
     assert "no class" in panoptic_quality_figure(nothing).get_label()
 
@@ -472,7 +472,7 @@ def test_command_draws_an_evaluation(tmp_path, capsys, monkeypatch):
     assert main([*command, "--plot", str(tmp_path / "plots")]) == 0
     assert drawn == [(1, True)]
     assert (tmp_path / "plots" / "average_precision.png").is_file()
-    assert capsys.readouterr().out.splitlines()[3] == "1 images"
+    assert capsys.readouterr().out.splitlines()[3] == "1 image"
     assert main(command) == 0
     assert len(drawn) == 1
 

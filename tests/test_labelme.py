@@ -271,8 +271,7 @@ def test_drafts_are_left_out_until_their_flag_is_unticked(folder, root, capsys):
     (folder / "again.png").unlink()
     assert main(["data", "labelme", str(folder), "-o", str(root)]) == 0
     assert capsys.readouterr().out.splitlines()[2:] == [
-        "2 label files are drafts and were left out; once one is right, untick its flag draft in "
-        "labelme"
+        "left out: 2 drafts; once one is right, untick its flag draft in labelme"
     ]
     assert names_of(root, "train") == {"a.png"}
     write(folder, "b", flags={"draft": False})
@@ -408,7 +407,7 @@ def test_the_command_says_what_it_has_done(folder, root, capsys):
     assert lines[0].startswith(f"{root}: train, ") and lines[1].startswith(f"{root}: val, ")
     assert lines[2:] == [
         "classes, and their objects: rose (6)",
-        "1 images have no label file and were left out",
+        "left out: 1 image without a label file",
     ]
     assert "6/6 label files" in printed.err and "6/6 images" in printed.err
     assert main(["data", "labelme", str(folder), "-o", str(root), "--val", "2"]) == 1

@@ -300,7 +300,7 @@ def test_what_is_damaged_is_said(tmp_path, capsys):
     out = capsys.readouterr().out
     for problem in (
         *("run.json cannot be read", "metrics.csv cannot be read"),
-        *("metrics.csv: 1 rows of another length", "metrics.csv is missing"),
+        *("metrics.csv: 1 row of another length", "metrics.csv is missing"),
     ):
         assert f"    {problem}" in out
 

@@ -9,6 +9,7 @@ import torch
 
 from blendmask_lite.config import PRESETS, ModelConfig
 from blendmask_lite.files import require_apart, require_writable
+from blendmask_lite.terminal import counted
 from blendmask_lite.weights.adelaidet import DEAD_WEIGHTS, load_adelaidet
 from blendmask_lite.weights.checkpoint import save_model
 
@@ -48,7 +49,8 @@ def run(options: argparse.Namespace) -> int:
     config = model.config
     millions = sum(weight.numel() for weight in model.parameters()) / 1e6
     print(
-        f"{options.out}: preset {_preset_of(config)}, {config.num_classes} classes, "
+        f"{options.out}: preset {_preset_of(config)}, "
+        f"{counted(config.num_classes, 'class', 'classes')}, "
         f"{millions:.2f} million parameters in {len(model.state_dict())} tensors"
     )
     if config.backbone == "dla34":

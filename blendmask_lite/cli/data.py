@@ -14,7 +14,7 @@ from blendmask_lite.datasets.check.problems import KINDS, Findings
 from blendmask_lite.datasets.coco_download import COCO_URL, SPLITS, STORE, download_coco
 from blendmask_lite.datasets.labelme import convert_labelme
 from blendmask_lite.files import require_apart, require_writable, write_atomically
-from blendmask_lite.terminal import counter, printable, table
+from blendmask_lite.terminal import counted, counter, printable, table
 
 __all__ = ["add_options"]
 
@@ -56,7 +56,7 @@ def _run_check(options: argparse.Namespace) -> int:
     for split in check.splits:
         _print_split(split)
     if between := check.between.sorted():
-        print(f"Several files  ({len(between)} kinds of problems)\n")
+        print(f"Several files  ({counted(len(between), 'kind')} of problems)\n")
         _print_findings(check.between)
     print(_summary(check))
     if options.json is not None:
@@ -74,10 +74,14 @@ def _print_split(split: SplitCheck) -> None:
 def _print_numbers(numbers: dict[str, Any]) -> None:
     total = numbers["objects"] + numbers["crowds"]
     sizes = ", ".join(f"{count} {name}" for name, count in numbers["instances_by_size"].items())
-    print(f"  {numbers['images']} images, {numbers['images_without_objects']} of them empty")
-    print(f"  {numbers['objects']} objects of {len(numbers['classes'])} classes: {sizes}")
-    print(f"  {numbers['crowds']} crowds, {100 * numbers['crowds'] / max(total, 1):.1f} %")
-    print(f"  at most {numbers['most_objects_in_an_image']} objects in an image")
+    images, objects = counted(numbers["images"], "image"), counted(numbers["objects"], "object")
+    most = counted(numbers["most_objects_in_an_image"], "object")
+    num_classes = counted(len(numbers["classes"]), "class", "classes")
+    share = 100 * numbers["crowds"] / max(total, 1)
+    print(f"  {images}, {numbers['images_without_objects']} of them empty")
+    print(f"  {objects} of {num_classes}: {sizes}")
+    print(f"  {counted(numbers['crowds'], 'crowd')}, {share:.1f} %")
+    print(f"  at most {most} in an image")
     if panoptic := numbers.get("panoptic"):
         print("  panoptic: " + ", ".join(f"{count} {name}" for name, count in panoptic.items()))
     print()
@@ -89,7 +93,8 @@ def _print_numbers(numbers: dict[str, Any]) -> None:
     if classes:
         print(*table(rows), sep="\n")
     if len(classes) > NUM_CLASSES:
-        print(f"and {len(classes) - NUM_CLASSES} more classes; --json lists all")
+        more = counted(len(classes) - NUM_CLASSES, "more class", "more classes")
+        print(f"and {more}; --json lists all")
     print()
 
 
@@ -110,7 +115,7 @@ def _print_findings(findings: Findings) -> None:
 
 
 def _summary(check: FolderCheck) -> str:
-    counts = [f"{check.count(severity)} {severity}s" for severity in ("error", "warning", "note")]
+    counts = [counted(check.count(severity), severity) for severity in ("error", "warning", "note")]
     pixels = "" if check.is_decoded else "; pixels were not read, --decode does that"
     return f"{printable(check.root)}: {', '.join(counts)}{pixels}"
 
@@ -168,7 +173,7 @@ def _run_coco(options: argparse.Namespace) -> int:
         raise
     print(
         f"{found.root}: {found.num_images} of {found.num_all} images of {found.split} "
-        f"({found.num_fetched} fetched now), {found.num_objects} objects"
+        f"({found.num_fetched} fetched now), {counted(found.num_objects, 'object')}"
     )
     kept = sum(path.stat().st_size for path in (found.root / STORE).iterdir() if path.is_file())
     if kept > 1_000_000:
@@ -215,19 +220,18 @@ def _run_labelme(options: argparse.Namespace) -> int:
         options.folder, options.out, val_share=options.val, seed=options.seed, progress=counter
     )
     for split, num_images in found.num_images.items():
-        num = found.num_objects[split]
-        print(f"{printable(found.root)}: {split}, {num_images} images with {num} objects")
+        objects = counted(found.num_objects[split], "object")
+        images = counted(num_images, "image")
+        print(f"{printable(found.root)}: {split}, {images} with {objects}")
     counts = ", ".join(f"{name} ({num})" for name, num in found.classes.items())
     print(f"classes, and their objects: {printable(counts)}")
     if found.num_drafts:
-        print(
-            f"{found.num_drafts} label files are drafts and were left out; once one is right, "
-            "untick its flag draft in labelme"
-        )
+        drafts = counted(found.num_drafts, "draft")
+        print(f"left out: {drafts}; once one is right, untick its flag draft in labelme")
     if found.num_unlabelled:
-        print(f"{found.num_unlabelled} images have no label file and were left out")
+        print(f"left out: {counted(found.num_unlabelled, 'image')} without a label file")
     if found.num_other:
-        print(f"{found.num_other} JSON files are not labelme's and were left out")
+        print(f"left out: {counted(found.num_other, 'JSON file')} that labelme did not write")
     return 0
 
 

@@ -49,7 +49,7 @@ from blendmask_lite.files import (
     write_atomically,
 )
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.terminal import counter, printable
+from blendmask_lite.terminal import counted, counter, printable
 from blendmask_lite.training.distributed import Ranks, join_ranks, one_voice
 from blendmask_lite.training.schedule import HELD_OUT_SEED
 from blendmask_lite.weights.checkpoint import load_model
@@ -271,7 +271,8 @@ def _write_submission(
         return 0
     path = submission_path(Path(options.results), dataset.split)
     archive = write_submission(path, found)
-    print(f"{len(found)} images, {sum(map(len, found))} detections: {printable(path)}")
+    detections = counted(sum(map(len, found)), "detection")
+    print(f"{counted(len(found), 'image')}, {detections}: {printable(path)}")
     print(f"There are no scores: {printable(dataset.split)} has no annotations.")
     print(f"For its server: {printable(archive)}")
     return 0

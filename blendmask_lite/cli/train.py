@@ -26,7 +26,7 @@ from blendmask_lite.cli.train_options import (
 )
 from blendmask_lite.config import PRESET_INFERENCE, PRESETS, InferenceConfig
 from blendmask_lite.files import find_checkpoint, read_text, require_apart
-from blendmask_lite.terminal import first_line, listed, printable
+from blendmask_lite.terminal import counted, first_line, listed, printable
 from blendmask_lite.training.run_folder import RunFolder
 from blendmask_lite.training.schedule import (
     HELD_OUT_SEED,
@@ -277,8 +277,8 @@ def _told_plan(dataset: TrainingDataset, config: TrainConfig) -> str:
     """What is learned from, images without objects aside, and how often."""
     times = config.iterations * config.batch_size / max(len(dataset), 1)
     return (
-        f"learns {printable(listed(dataset.class_names))} from {len(dataset)} images: "
-        f"{config.iterations} steps of {config.batch_size} show each {times:.3g} times"
+        f"learns {printable(listed(dataset.class_names))} from {counted(len(dataset), 'image')}: "
+        f"{counted(config.iterations, 'step')} of {config.batch_size} show each {times:.3g} times"
     )
 
 
@@ -289,7 +289,8 @@ def told_scaling(options: argparse.Namespace, config: TrainConfig) -> str | None
         return None
     how = "in proportion" if named.optimizer == "sgd" else "by the square root"
     return (
-        f"learning rate {config.learning_rate:g}, scaled to {config.batch_size} images a step "
+        f"learning rate {config.learning_rate:g}, scaled to "
+        f"{counted(config.batch_size, 'image')} a step "
         f"{how} from {named.learning_rate:g} for {named.batch_size}"
     )
 

@@ -27,7 +27,7 @@ from blendmask_lite.datasets.coco_entries import (
     thing_categories,
 )
 from blendmask_lite.files import require_folder, write_atomically
-from blendmask_lite.terminal import counter
+from blendmask_lite.terminal import counted, counter
 from blendmask_lite.web import DownloadError, is_offline, require_url
 
 __all__ = [
@@ -251,7 +251,7 @@ class _Job:
         infos = [archive.members[name] for name in paths]
         infos = [info for info in infos if not is_member(paths[info.filename], info)]
         needed = sum(info.file_size for info in infos)
-        require_space(self.root, needed, f"{self.split} ({len(infos)} files)")
+        require_space(self.root, needed, f"{self.split} ({counted(len(infos), 'file')})")
         report = self.progress(what)
         for done, (info, content) in enumerate(archive.contents(infos), start=1):
             write_atomically(paths[info.filename], content)

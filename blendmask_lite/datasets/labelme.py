@@ -54,7 +54,7 @@ from blendmask_lite.images import (
     open_image,
 )
 from blendmask_lite.polygons import DRAFT
-from blendmask_lite.terminal import listed, printable
+from blendmask_lite.terminal import counted, listed, printable
 
 __all__ = ["LabelmeFolder", "convert_labelme"]
 
@@ -389,7 +389,7 @@ def _outline(kind: object, points: list[list[float]]) -> Sequence[Sequence[float
         raise ValueError(f"shape_type = {shortened(kind)}: {why}, or remove it")
     if len(points) != corners[kind] or (kind == "polygon" and len(points) < 3):
         wanted = "at least 3" if kind == "polygon" else corners[kind]
-        raise ValueError(f"a {kind} with {len(points)} points, expected {wanted}")
+        raise ValueError(f"a {kind} with {counted(len(points), 'point')}, expected {wanted}")
     if kind == "rectangle":
         (x0, y0), (x1, y1) = points
         return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]

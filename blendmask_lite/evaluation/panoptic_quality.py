@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
-from blendmask_lite.terminal import printable
+from blendmask_lite.terminal import counted, printable
 
 __all__ = ["PanopticQuality", "SegmentCounts"]
 
@@ -84,7 +84,7 @@ class PanopticQuality:
             _row(f"{name:<8}", _average(counts)) + f"{sum(count.occurs for count in counts):>9}"
             for name, counts in (("all", things + stuff), ("things", things), ("stuff", stuff))
         ]
-        return "\n".join([head, *rows, f"{self.num_images} images"])
+        return "\n".join([head, *rows, counted(self.num_images, "image")])
 
     def class_table(self) -> str:
         """One row for each class that occurs, with its counts; things first."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from blendmask_lite.datasets.coco_format import encode_masks, encode_part
 from blendmask_lite.files import write_atomically
 from blendmask_lite.structures import AnyDetections, Detections, FoundObjects
-from blendmask_lite.terminal import printable
+from blendmask_lite.terminal import counted, printable
 
 __all__ = [
     "ClassResult",
@@ -74,7 +74,7 @@ class InstanceResults:
             f"{kind:<6}" + "".join(f"{_percent(value):>7}" for value in numbers.values())
             for kind, numbers in (("mask", self.mask), ("box", self.box))
         ]
-        return "\n".join([head, *rows, f"{self.num_images} images"])
+        return "\n".join([head, *rows, counted(self.num_images, "image")])
 
     def class_table(self) -> str:
         """One row for each class: mask AP, AP50 and AP75, the same for boxes, and counts.

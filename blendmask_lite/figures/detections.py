@@ -36,7 +36,7 @@ from blendmask_lite.figures.style import (
 )
 from blendmask_lite.masks import Region, mask_parts
 from blendmask_lite.structures import AnyDetections
-from blendmask_lite.terminal import printable
+from blendmask_lite.terminal import counted, printable
 
 __all__ = [
     "detections_figure",
@@ -129,7 +129,8 @@ def detections_figure(
     captions = _captions(detections, class_names)
     figure, ax = one_panel(
         cell=picture_cell(image, 5.0, title=0.4),
-        description=f"A picture with {len(captions)} objects: {', '.join(captions) or 'none'}.",
+        description=f"A picture with {counted(len(captions), 'object')}: "
+        f"{', '.join(captions) or 'none'}.",
     )
     draw_picture(ax, _painted(image, detections), title=title)
     for index in reversed(range(len(detections))):

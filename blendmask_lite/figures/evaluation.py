@@ -45,7 +45,7 @@ from blendmask_lite.figures.style import (
     save_figure,
     text_on,
 )
-from blendmask_lite.terminal import printable
+from blendmask_lite.terminal import counted, printable
 
 __all__ = [
     "EVALUATION_FIGURES",
@@ -360,7 +360,7 @@ def evaluation_figures(
         return dataset.load(place[image_id]).image
 
     def gallery(kind: str, chosen: Sequence[ImageComparison]) -> Figure:
-        title = f"The {kind} of {results.num_images} images"
+        title = f"The {kind} of {counted(results.num_images, 'image')}"
         return gallery_figure(
             chosen,
             load_image,

@@ -36,6 +36,7 @@ from blendmask_lite.figures.style import (
     picture_cell,
 )
 from blendmask_lite.masks import mask_boxes, mask_iou
+from blendmask_lite.terminal import counted
 
 __all__ = ["gallery_figure", "hard_cases_figure", "masks_by_method_figure", "specimens_figure"]
 
@@ -203,7 +204,7 @@ def _caption(compared: ComparedObject, class_names: Mapping[int, str]) -> str:
 
 def _summary(comparison: ImageComparison) -> str:
     counts = comparison.counts
-    mistakes = f"{counts.unmatched} mistake{'' if counts.unmatched == 1 else 's'}"
+    mistakes = counted(counts.unmatched, "mistake")
     return f"{counts.matched} right, {mistakes}, {counts.missed} missed"
 
 

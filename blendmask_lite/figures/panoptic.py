@@ -31,6 +31,7 @@ from blendmask_lite.figures.style import (
     stuff_color,
 )
 from blendmask_lite.structures import PanopticResult, Segment
+from blendmask_lite.terminal import counted
 
 __all__ = ["paint_segments", "panoptic_figure", "panoptic_quality_figure", "panoptic_steps_figure"]
 
@@ -200,6 +201,7 @@ def panoptic_quality_figure(quality: PanopticQuality, *, max_classes: int = 40) 
     averages = (("all", quality.all), ("things", quality.things), ("stuff", quality.stuff))
     title = "PQ: " + ", ".join(f"{name} {part['PQ']:.1f}" for name, part in averages)
     if left_out:
-        title += f"\n{left_out} classes between the best and the worst are left out"
+        classes = counted(left_out, "class", "classes")
+        title += f"\nleft out: {classes} between the best and the worst"
     ax.set_title(title, fontsize=9)
     return figure

@@ -26,6 +26,7 @@ from blendmask_lite.figures.masks import instances_figure, round_trip_figure
 from blendmask_lite.figures.style import DescribedFigure
 from blendmask_lite.lab.parts import FigureView, LabWidget, button, check_index, control, row
 from blendmask_lite.masks import mask_iou, there_and_back
+from blendmask_lite.terminal import counted
 
 __all__ = ["GROUPS", "DataBrowser", "StoredObject", "stored_objects"]
 
@@ -202,7 +203,7 @@ class DataBrowser(LabWidget):
             crowds = sum(o.is_crowd for o in self.objects)
             height, width = self.image.shape[-2:]
             more = f", {crowds} of them crowds" if crowds else ""
-            return f"{width} x {height} pixels, {len(self.objects)} annotations{more}"
+            return f"{width} x {height} pixels, {counted(len(self.objects), 'annotation')}{more}"
         x0, y0, x1, y1 = one.box.tolist()
         told = (
             f"{one.name}: area {one.area:.0f} px ({one.groups}); box {x1 - x0:.0f} x "

@@ -10,6 +10,7 @@ from blendmask_lite.figures.style import object_color
 from blendmask_lite.figures.targets import paint_locations
 from blendmask_lite.lab.canvas import Bar, Bars, Group, Mark, as_png, png_panel
 from blendmask_lite.research.detector import REASONS, ExplainedAssignment
+from blendmask_lite.terminal import counted
 
 __all__ = [
     "by_level",
@@ -138,7 +139,7 @@ def location_bars(
     if rest == len(others) and others:
         lines.append("Outside all other boxes." if owner >= 0 else "Outside all boxes.")
     elif rest:
-        lines.append(f"The other {rest} objects: outside the box, or not listed.")
+        lines.append(f"The other {counted(rest, 'object')}: outside the box, or not listed.")
     if owner < 0:
         return Bars("\n".join(lines))
     distances = found.ltrb[location, owner].tolist()

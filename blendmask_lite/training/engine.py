@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from blendmask_lite.datasets.sample import Batch
 from blendmask_lite.model.layers import computing_in
 from blendmask_lite.structures import Target
+from blendmask_lite.terminal import counted
 from blendmask_lite.training.criterion import Totals
 from blendmask_lite.training.distributed import ALONE, Ranks
 from blendmask_lite.training.schedule import TrainConfig, learning_rate_at
@@ -403,7 +404,7 @@ def what_helps(iteration: int, config: TrainConfig, *, has_bad_boxes: bool = Fal
 
 
 def _learning_rate(config: TrainConfig) -> str:
-    images = f"{config.batch_size} image{'s' if config.batch_size > 1 else ''} a step"
+    images = f"{counted(config.batch_size, 'image')} a step"
     fitting = SGD_RATE * config.batch_size
     if config.optimizer == "sgd" and config.learning_rate > 1.01 * fitting:
         return (

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from blendmask_lite.datasets.sample import Sample, TrainingDataset
 from blendmask_lite.figures import bases_figure, figure_pixels, paint_masks
-from blendmask_lite.terminal import FILE_SECONDS, TERMINAL_SECONDS, duration
+from blendmask_lite.terminal import FILE_SECONDS, TERMINAL_SECONDS, counted, duration
 from blendmask_lite.training.engine import StepRecord, TrainingState
 from blendmask_lite.training.resume import Recipe, evaluated_model, save_trained
 from blendmask_lite.training.run_folder import CsvLog, RunFolder, complete_rows, step_row
@@ -207,7 +207,8 @@ class ProgressLine(Observer):
         """Print the scores."""
         names = ("mask AP", "box AP", "panoptic PQ")
         values = ", ".join(f"{name} {scores[name]:.1f}" for name in names if name in scores)
-        self.note(f"iteration {state.iteration}: {values} on {self.num_images} images")
+        images = counted(self.num_images, "image")
+        self.note(f"iteration {state.iteration}: {values} on {images}")
 
     def on_step(self, state: TrainingState, record: StepRecord) -> None:
         """Take in a step, and print if it is time."""

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from blendmask_lite.files import read_text, write_atomically
+from blendmask_lite.terminal import counted
 
 if TYPE_CHECKING:
     from blendmask_lite.training.engine import StepRecord
@@ -398,7 +399,7 @@ def _read_table(path: Path, problems: list[str], *, is_needed: bool = True) -> T
         return {}
     # The last row may be half written while the run goes on.
     if odd_rows and odd_rows != [number]:
-        problems.append(f"{path.name}: {len(odd_rows)} rows of another length")
+        problems.append(f"{path.name}: {counted(len(odd_rows), 'row')} of another length")
     return dict(zip(names, columns, strict=True))
 
 

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 import blendmask_lite
 from blendmask_lite.files import read_text, require_folder
+from blendmask_lite.terminal import counted
 from blendmask_lite.training.run_folder import RunFolder
 
 __all__ = ["RunSession", "commit", "versions"]
@@ -78,8 +79,8 @@ class RunSession:
         then = self._earlier().get("num_images", num_images)
         if num_images != then:
             raise ValueError(
-                f"{self.run.path}: cannot continue on other data: {num_images} images, were "
-                f"{then}; {self.run.new_run()}"
+                f"{self.run.path}: cannot continue on other data: "
+                f"{counted(num_images, 'image')}, were {then}; {self.run.new_run()}"
             )
 
     def begin(

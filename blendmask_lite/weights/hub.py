@@ -22,7 +22,7 @@ import torch
 from blendmask_lite.config import PRESETS
 from blendmask_lite.files import SHIPPED_MODELS, find_checkpoint, write_atomically
 from blendmask_lite.model.blendmask import BlendMask
-from blendmask_lite.terminal import first_line, listed, printable
+from blendmask_lite.terminal import counted, first_line, listed, printable
 from blendmask_lite.web import DownloadError, is_offline
 from blendmask_lite.weights.adelaidet import load_adelaidet
 from blendmask_lite.weights.checkpoint import Checkpoint, load_model, plain_content, save_model
@@ -176,6 +176,7 @@ def push_to_hub(
 def _card(checkpoint: Checkpoint, repo_id: str) -> str:
     """A model card with what the checkpoint knows; the rest is the author's to write."""
     config, settings = checkpoint.config, checkpoint.inference
+    num_classes = counted(config.num_classes, "class", "classes")
     text = [
         *("---", "library_name: blendmask_lite", "pipeline_tag: image-segmentation"),
         *("tags:", "- instance-segmentation", "- blendmask", "---", "", "# BlendMask", ""),
@@ -183,7 +184,7 @@ def _card(checkpoint: Checkpoint, repo_id: str) -> str:
         "[blendmask_lite](https://pypi.org/project/blendmask-lite/).",
         "",
         f"- Backbone: {printable(config.backbone)}",
-        f"- {config.num_classes} classes: {printable(', '.join(checkpoint.class_names))}",
+        f"- {num_classes}: {printable(', '.join(checkpoint.class_names))}",
     ]
     if checkpoint.stuff_names:
         text.append(f"- Stuff: {printable(', '.join(checkpoint.stuff_names))}")

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from blendmask_lite.terminal import first_line, listed
+from blendmask_lite.terminal import counted, first_line, listed
 
 __all__ = [
     "RefusedError",
@@ -63,7 +63,7 @@ def require_loadable(
             kind, details = reason
             problems.setdefault(kind, []).append(f"{name} {details}".strip())
     texts = [
-        f"{len(names)} tensors {kind}: {listed(names, LISTED)}"
+        f"{counted(len(names), 'tensor')} {kind}: {listed(names, LISTED)}"
         for kind, names in problems.items()
         if names
     ]

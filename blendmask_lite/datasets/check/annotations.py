@@ -30,6 +30,7 @@ from blendmask_lite.images import (
     read_stored_image,
 )
 from blendmask_lite.structures import UNLABELLED
+from blendmask_lite.terminal import counted
 
 __all__ = [
     "MaskSizes",
@@ -86,9 +87,8 @@ def check_masks(
         is_near = area / AREA_TOLERANCE <= given <= area * AREA_TOLERANCE
         # For small masks, the areas of outline and pixels may differ by any factor.
         if not is_near and max(given, area) > 32**2 / 4:
-            report_here(
-                "area beside its mask", entry, f"area = {given}, its mask has {area:.0f} pixels"
-            )
+            text = f"area = {given}, its mask has {counted(round(area), 'pixel')}"
+            report_here("area beside its mask", entry, text)
         other = seen.setdefault((annotation["category_id"], run["counts"]), annotation["id"])
         if other != annotation["id"]:
             report_here("same object twice", entry, f"has class and mask of annotation {other}")
@@ -128,7 +128,7 @@ def _check_polygons(annotation: dict[str, Any], size: tuple[int, int], report: R
         corners = np.array(polygon, dtype=np.float64).reshape(-1, 2)
         beyond = float(np.maximum(-corners, corners - limits).max())
         if beyond > TOLERANCE:
-            text = f"a corner lies {beyond:.0f} pixels outside of the image"
+            text = f"a corner lies {counted(round(beyond), 'pixel')} outside of the image"
             report("polygon outside", entry, text)
         if len(corners) > MAX_CORNERS:
             report("long polygon", entry, f"a polygon has {len(corners)} corners")
@@ -249,7 +249,7 @@ def _check_annotation(
         if number not in pixels:
             report("unseen segment", where, f"is not in {path.name}")
         elif is_number(area) and area != pixels[number]:
-            text = f"area = {area}, {path.name} has {pixels[number]} pixels of it"
+            text = f"area = {area}, {path.name} has {counted(pixels[number], 'pixel')} of it"
             report("segment of another area", where, text)
 
 

@@ -21,6 +21,7 @@ from blendmask_lite.lab.parts import checkbox, control, offer, slider
 from blendmask_lite.research.basis_scores import BasisScores, score_bases, untrained_scores
 from blendmask_lite.research.knockout import change_base, knock_out_bases
 from blendmask_lite.research.oracles import OracleResults, oracle_swaps, score_oracles, swap_name
+from blendmask_lite.terminal import counted
 
 __all__ = ["ChangePage", "OraclePage", "ScoresPage"]
 
@@ -65,7 +66,8 @@ class ScoresPage(MeasuredPage):
         most, model, data = self.num_images.value, present.model, present.dataset
         scores = score_bases(model, data, max_images=most, progress=progress)
         null = untrained_scores(model, data, seeds=range(NUM_UNTRAINED), max_images=most)
-        title = f"{scores.num_objects} objects in {scores.num_images} images"
+        objects = counted(scores.num_objects, "object")
+        title = f"{objects} in {counted(scores.num_images, 'image')}"
         make = partial(basis_scores_figure, scores, untrained=null, title=title)
         return make, score_rows(scores, null)
 
@@ -194,7 +196,7 @@ class OraclePage(MeasuredPage):
             raise ValueError("these images have no true objects, so nothing can be measured")
         rows = [["replaced", "mean IoU"]]
         rows += [[swap_name(p), f"{float(iou.mean()):.3f}"] for p, iou in results.iou.items()]
-        return partial(dots_figure, results.summary(), title=f"{most} images"), rows
+        return partial(dots_figure, results.summary(), title=counted(most, "image")), rows
 
 
 def score_rows(scores: BasisScores, null: Sequence[BasisScores]) -> Rows:

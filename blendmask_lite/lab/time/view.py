@@ -23,6 +23,7 @@ from blendmask_lite.lab.canvas import (
     png_panel,
 )
 from blendmask_lite.lab.time.moments import Moment, TimeReel
+from blendmask_lite.terminal import counted
 
 __all__ = [
     "PALETTES",
@@ -151,7 +152,7 @@ def bars(reel: TimeReel, picture: int, object_index: int, moment: Moment) -> Bar
         ("best IoU", float(best), "#999999"),
         ("score", moment.score, PALETTE[4]),
     )
-    found = "no detections" if moment.num_found == 0 else f"{moment.num_found} detections"
+    found = counted(moment.num_found, "detection") if moment.num_found else "no detections"
     return Bars(
         f"After {moment.iteration:,} iterations; {found} in the whole image.",
         tuple(Bar(label, value, f"{value:.2f}", shade) for label, value, shade in rows),
