@@ -20,6 +20,7 @@ from PIL import Image
 
 from blendmask_lite import PRESETS, BlendMask, load_model, save_model, shipped_checkpoint
 from blendmask_lite.cli import main
+from blendmask_lite.cli.options import told_few
 from blendmask_lite.config import PRESET_INFERENCE
 from blendmask_lite.images import read_image
 from blendmask_lite.terminal import counted, printable
@@ -79,6 +80,7 @@ def test_training_and_evaluating_on_a_folder(root, tmp_path, capsys):
     messages = capsys.readouterr().err
     assert "learning rate 0.0025, scaled to 2 images a step" in messages
     assert " from 4 images: 2 steps of 2 show each 1 times" in messages
+    assert "--validation val: 2 images with " in messages and "AP is largely chance" in messages
     assert "2/2" in messages and "ETA 0:00" in messages
     file = tmp_path / "scores.json"
     detections = tmp_path / "detections.json"
@@ -88,7 +90,24 @@ def test_training_and_evaluating_on_a_folder(root, tmp_path, capsys):
     assert set(scores) >= {"mask", "box"}
     assert 0 <= scores["mask"]["AP"] <= 100
     assert isinstance(json.loads(detections.read_text()), list)
-    assert "AP50" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "AP50" in said.out
+    [warning] = [line for line in said.err.splitlines() if "chance" in line]
+    assert warning.startswith("blendmask-lite evaluate: 2 images with ")
+
+
+@pytest.mark.parametrize(
+    ("num_images", "num_objects", "expected"),
+    [
+        (1, 30, "1 image with 30 objects: on so few, "),
+        (30, 1, "30 images with 1 object: on so few, "),
+        (19, 20, "19 images with 20 objects: on so few, "),
+        (20, 20, ""),
+    ],
+)
+def test_an_ap_of_few_images_or_objects_is_called_chance(num_images, num_objects, expected):
+    assert (told_few(num_images, num_objects) or "").startswith(expected)
+    assert bool(told_few(num_images, num_objects)) == bool(expected)
 
 
 def test_training_and_evaluating_on_some_classes_or_on_all_as_one(root, tmp_path, capsys):

@@ -19,6 +19,7 @@ from blendmask_lite.cli.options import (
     find_device,
     integers,
     open_dataset,
+    told_few,
 )
 from blendmask_lite.datasets.coco import CocoDataset, ImageListDataset
 from blendmask_lite.datasets.coco_files import list_splits
@@ -186,10 +187,13 @@ def _evaluate(options: argparse.Namespace, ranks: Ranks) -> int:
         write_results(Path(options.results), results.found)
     if options.plot:
         write_evaluation_figures(evaluation_figures(results, dataset), options.plot)
-    if not any(result.num_objects for result in results.classes):
+    num_objects = sum(result.num_objects for result in results.classes)
+    if num_objects == 0:
         said = "nothing could be measured: no evaluated image has an object (crowds are none)"
         print(f"blendmask-lite evaluate: {said}", file=sys.stderr)
         return 1
+    if few := told_few(results.num_images, num_objects):
+        print(f"blendmask-lite evaluate: {few}", file=sys.stderr)
     return 0
 
 

@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from blendmask_lite.terminal import counted
+
 if TYPE_CHECKING:
     import torch
 
@@ -26,6 +28,7 @@ __all__ = [
     "open_dataset",
     "require_few",
     "sizes",
+    "told_few",
     "two_numbers",
 ]
 
@@ -85,6 +88,7 @@ def _not_empty(text: str) -> str:
 
 SHAPES = "shapes"  # instead of a folder: generated images
 LVIS = "lvis_"  # prefix of LVIS's annotation files, and so of its splits
+FEW = 20  # images, or objects: the AP of fewer says little
 LEAST_SIDE, LARGEST_SIDE = 16, 8192  # of a training's --size, pixels
 
 
@@ -165,6 +169,20 @@ def require_few(option: str, number: int, *, least: int) -> None:
     most = max(64, 8 * num_cores())
     if number > most:
         raise ValueError(f"{option} {number}: at most {most} on a machine of {num_cores()} cores")
+
+
+def told_few(num_images: int, num_objects: int) -> str | None:
+    """A text that says how little an AP says; None if there are at least 20 images and objects.
+
+    On generated shapes, mask AP of `nano` on 5 images has a standard deviation of 9.8 points over
+    20 choices, on 10 images 6.8, on 20 images 4.3.
+    """
+    if min(num_images, num_objects) >= FEW:
+        return None
+    return (
+        f"{counted(num_images, 'image')} with {counted(num_objects, 'object')}: on so few, AP is "
+        "largely chance; as many other images could give 10 points more or less"
+    )
 
 
 def integers(text: str) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from blendmask_lite.cli.options import (
     num_cores,
     open_dataset,
     require_few,
+    told_few,
 )
 from blendmask_lite.cli.train_options import (
     DEFAULT_PRESET,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["EPILOG", "add_options", "run"]
 
 VALIDATION_SHAPES = 200  # generated images
+MOST_COUNTED = 100  # validation images whose objects are counted; more than these have enough
 # Options that are given again at every start.
 NOT_STORED = ("run", "command", "command_line", "out", "resume", "debug")
 # Options that must stay the same in a run: its start, data and files. The training itself compares
@@ -131,11 +133,17 @@ def _train(options: argparse.Namespace, ranks: Ranks) -> int:
     begun_from = [path for path in (options.weights, options.backbone_weights) if path]
     outputs = (run.last, run.model, run.best, run.failure)
     require_apart(outputs, begun_from, "what the run starts from")
+    validation = _open_validation(options, config)
+    notes = (
+        _told_plan(dataset, config),
+        told_scaling(options, config),
+        _told_validation(options, validation),
+    )
     is_finished = train_model(
         dataset,
         options.out,
         recipe,
-        validation=_open_validation(options, config),
+        validation=validation,
         is_resumed=options.resume,
         description={
             "command": options.command_line,
@@ -145,7 +153,7 @@ def _train(options: argparse.Namespace, ranks: Ranks) -> int:
         },
         half=options.half,
         watching=make_watching(options),
-        note="\n".join(filter(None, (_told_plan(dataset, config), told_scaling(options, config)))),
+        note="\n".join(filter(None, notes)),
         ranks=ranks,
     )
     return 0 if is_finished else 130
@@ -293,6 +301,16 @@ def told_scaling(options: argparse.Namespace, config: TrainConfig) -> str | None
         f"{counted(config.batch_size, 'image')} a step "
         f"{how} from {named.learning_rate:g} for {named.batch_size}"
     )
+
+
+def _told_validation(options: argparse.Namespace, dataset: InstanceDataset | None) -> str | None:
+    """A warning if the validation data are so few that their AP says little."""
+    if dataset is None or len(dataset) > MOST_COUNTED:
+        return None
+    annotations = dataset.ground_truth()["annotations"]
+    num_objects = sum(not annotation.get("iscrowd", 0) for annotation in annotations)
+    few = told_few(len(dataset), num_objects)
+    return few and f"--validation {printable(options.validation)}: {few}"
 
 
 def _named_schedule(options: argparse.Namespace) -> TrainConfig:
