@@ -180,13 +180,14 @@ def _open_stream(path: Path) -> int:
     if own is not None:
         return os.dup(own)
     try:
-        # Do not wait for a reader: there may never be one.
-        stream = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        # Do not wait for a reader: there may never be one. Windows has no pipes in folders.
+        stream = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         if error.errno == errno.ENXIO and path.is_fifo():
             raise OSError(errno.ENXIO, "nobody reads from this pipe") from None
         raise
-    os.set_blocking(stream, True)
+    if hasattr(os, "O_NONBLOCK"):
+        os.set_blocking(stream, True)
     return stream
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 import unicodedata
 from collections.abc import Callable, Sequence
+from typing import TextIO
 
 __all__ = [
     "BREAKING",
@@ -13,6 +15,7 @@ __all__ = [
     "counted",
     "counter",
     "duration",
+    "escape_what_cannot_be_printed",
     "first_line",
     "in_megabytes",
     "listed",
@@ -52,6 +55,15 @@ def printable(value: object) -> str:
 def counted(number: int, noun: str, plural: str = "") -> str:
     """1 image, 2 images; `plural` is needed if it is not the noun with an s."""
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def escape_what_cannot_be_printed(stream: TextIO | None) -> None:
+    """Make a stream print characters that its encoding lacks as escapes, instead of raising.
+
+    A pipe or file has the system's encoding: on Windows often one of 256 characters.
+    """
+    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        stream.reconfigure(errors="backslashreplace")
 
 
 def listed(names: Sequence[str], limit: int = 5) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -765,6 +766,15 @@ def test_any_error_is_one_line_and_with_debug_a_traceback(error, message, monkey
 def test_debug_is_taken_by_commands_of_commands(tmp_path):
     with pytest.raises(ValueError):
         main(["data", "check", str(tmp_path / "nothing"), "--debug"])
+
+
+def test_a_name_that_the_output_cannot_encode_stops_no_command(monkeypatch):
+    """On Windows, a file or a pipe often has an encoding of 256 characters."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252"))
+    monkeypatch.setattr("blendmask_lite.cli.runs.run", lambda options: print("é 日") or 0)
+    assert main(["runs"]) == 0
+    assert written.getvalue().split() == [b"\xe9", rb"\u65e5"]
 
 
 def test_an_interrupted_command_says_so_with_status_130(monkeypatch, capsys):

@@ -73,7 +73,10 @@ def test_before_the_work_an_output_folder_is_made_but_none_for_an_output_file(tm
     assert list((tmp_path / "c" / "d").iterdir()) == []
 
 
-def test_a_device_is_written_to_and_stays_a_device():
+@pytest.mark.parametrize("missing", [(), ("O_NONBLOCK", "set_blocking")])  # as on Windows
+def test_a_device_is_written_to_and_stays_a_device(missing, monkeypatch):
+    for name in missing:
+        monkeypatch.delattr(os, name)
     null = Path("/dev/null")
     require_writable(null)
     write_atomically(null, b"new")

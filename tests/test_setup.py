@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import http.server
 import json
@@ -265,6 +266,33 @@ def test_no_file_is_read_or_written_in_the_encoding_of_one_system(tmp_path):
         text = (ROOT / "tools" / f"{name}.py").read_text(encoding="utf-8")
         for call in re.findall(r"\.(?:read_text|write_text|open)\([^\n]*\)", text):
             assert "encoding=" in call, f"{name}.py: {call}"
+
+
+def texts_without_encoding(source: str) -> list[str]:
+    """Calls that read or write text and do not say how it is encoded."""
+    found = []
+    for call in ast.walk(ast.parse(source)):
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
+            continue
+        modes = [each.value for each in call.args if isinstance(each, ast.Constant)]
+        given = {each.arg for each in call.keywords}
+        place = {"read_text": 0, "write_text": 1}.get(call.func.attr)
+        is_open = call.func.attr == "open" and (
+            "newline" in given or any(mode in ("r", "w", "a", "x") for mode in modes)
+        )
+        is_text = is_open or (place is not None and len(call.args) <= place)
+        if is_text and "encoding" not in given:
+            found.append(ast.unparse(call))
+    return found
+
+
+def test_no_file_of_the_package_or_its_tools_is_in_the_encoding_of_one_system():
+    for path in sorted([*(ROOT / "blendmask_lite").rglob("*.py"), *(ROOT / "tools").glob("*.py")]):
+        assert texts_without_encoding(path.read_text(encoding="utf-8")) == [], path
+    bad = ["a.read_text()", "a.write_text(b)", "a.open('w')", "a.open(newline='')"]
+    assert texts_without_encoding("; ".join(bad)) == bad
+    good = "a.read_text('utf-8'); a.open('rb'); a.open('w', encoding='utf-8'); Image.open(a)"
+    assert texts_without_encoding(good) == []
 
 
 # ------------------------------------------------------------------ start.py

@@ -41,22 +41,22 @@ def main() -> int:
     Returns:
         The exit status of the command that failed, or 0.
     """
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     wanted = "\n".join(floors(project)) + "\n"
     constraints, stamp = VENV / "constraints.txt", VENV / "complete"
-    if stamp.exists() and stamp.read_text() == wanted:
+    if stamp.exists() and stamp.read_text("utf-8") == wanted:
         return 0
     shutil.rmtree(VENV, ignore_errors=True)
     print(f"{VENV.name}: {' '.join(wanted.split())}", flush=True)
     subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
-    constraints.write_text(wanted)
+    constraints.write_text(wanted, "utf-8")
     pip = [VENV / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install"]
     package = f".[{','.join(EXTRAS)}]"
     installed = subprocess.run(
         [*pip, "--quiet", "--constraint", constraints, "--editable", package], cwd=ROOT
     )
     if installed.returncode == 0:
-        stamp.write_text(wanted)
+        stamp.write_text(wanted, "utf-8")
     return installed.returncode
 
 

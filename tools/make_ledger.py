@@ -22,8 +22,8 @@ LEDGER = ROOT / "blendmask_lite" / "data" / "ablations.json"
 def ledger_text() -> str:
     """What the file must hold."""
     folder = ROOT / "docs" / "ablations"
-    tables = [json.loads(each.read_text()) for each in sorted(folder.glob("table*.json"))]
-    return collect_ledger(tables, json.loads((folder / "merging.json").read_text()))
+    tables = [json.loads(each.read_text("utf-8")) for each in sorted(folder.glob("table*.json"))]
+    return collect_ledger(tables, json.loads((folder / "merging.json").read_text("utf-8")))
 
 
 if __name__ == "__main__":

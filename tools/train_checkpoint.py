@@ -50,7 +50,7 @@ def train(preset: str, folder: Path, coco: str) -> int:
         return status
     DATA.mkdir(exist_ok=True)
     shutil.copy(run / "model.safetensors", DATA / name)
-    with (run / "evaluation.csv").open(newline="") as file:
+    with (run / "evaluation.csv").open(newline="", encoding="utf-8") as file:
         evaluations = list(csv.DictReader(file))
     log = {
         "command": f"blendmask-lite {' '.join(told)}",
@@ -64,10 +64,10 @@ def train(preset: str, folder: Path, coco: str) -> int:
 
 def training_log(run: Path) -> dict[str, Any]:
     """Settings, versions and time of a training, and some sixty of its steps."""
-    with (run / "metrics.csv").open(newline="") as file:
+    with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
         steps = list(csv.DictReader(file))
     return {
-        "run": json.loads((run / "run.json").read_text()),
+        "run": json.loads((run / "run.json").read_text("utf-8")),
         "training_seconds": round(sum(float(step["seconds"]) for step in steps)),
         "losses": steps[:: len(steps) // 60] + steps[-1:],
     }

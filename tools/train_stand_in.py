@@ -59,8 +59,8 @@ def main() -> int:
     write_atomically(stand_in_weights(), buffer.getvalue())
     log = {
         "command": "python tools/train_stand_in.py",
-        "run": json.loads((RUN / "run.json").read_text()),
-        "evaluation": (RUN / "evaluation.csv").read_text().splitlines(),
+        "run": json.loads((RUN / "run.json").read_text("utf-8")),
+        "evaluation": (RUN / "evaluation.csv").read_text("utf-8").splitlines(),
     }
     text = json.dumps(log, indent=1) + "\n"
     write_atomically(stand_in_weights().with_suffix(".json"), text.encode())

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from blendmask_lite import __version__
 from blendmask_lite.cli.options import Parser
-from blendmask_lite.terminal import clear_line, printable
+from blendmask_lite.terminal import clear_line, escape_what_cannot_be_printed, printable
 
 __all__ = ["COMMANDS", "main"]
 
@@ -55,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller, as by `>&-`
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - as long as the process
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        escape_what_cannot_be_printed(getattr(sys, name))
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = _make_parser(words).parse_args(words)
     options.command_line = shlex.join(["blendmask-lite", *words])

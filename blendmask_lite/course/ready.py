@@ -22,6 +22,7 @@ import nbformat
 from nbclient import NotebookClient
 
 from blendmask_lite.course.environment import environment
+from blendmask_lite.terminal import escape_what_cannot_be_printed
 
 __all__ = ["STEPS", "Step", "main"]
 
@@ -54,6 +55,7 @@ class Step:
 
 def main() -> int:
     """Try every step and print its outcome; returns 0 if all work."""
+    escape_what_cannot_be_printed(sys.stdout)
     failed = 0
     for step in STEPS:
         print(f"{step.what} ... ", end="", flush=True)
@@ -91,7 +93,7 @@ def look_at_space() -> str:
     found = {"disk": shutil.disk_usage(tempfile.gettempdir()).free / 1e9}
     memory = Path("/proc/meminfo")  # only on Linux; macOS would need a library
     if memory.exists():
-        found["memory"] = int(memory.read_text().split("MemAvailable:")[1].split()[0]) / 1e6
+        found["memory"] = int(memory.read_text("utf-8").split("MemAvailable:")[1].split()[0]) / 1e6
     for name, gigabytes in found.items():
         if gigabytes < FREE_GIGABYTES:
             raise RuntimeError(f"{gigabytes:.1f} GB of {name} free, {FREE_GIGABYTES:.0f} needed")

@@ -61,7 +61,7 @@ def bundle(*names: str) -> str:
 
     In the files, a module imports from `./NAME`, so that a page can load them as they are.
     """
-    *others, last = (OWN_IMPORTS.sub("", (STATIC / name).read_text()) for name in names)
+    *others, last = (OWN_IMPORTS.sub("", (STATIC / name).read_text("utf-8")) for name in names)
     return "\n".join([*(OWN_EXPORT.sub("", other) for other in others), last])
 
 

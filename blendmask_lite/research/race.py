@@ -94,7 +94,7 @@ def read_race() -> dict[str, Any]:
         the mean IoU over true boxes of held-out images, percent, one number per seed. "seeds",
         "num_images" and "num_held_out": what they come from. "features": how these were trained.
     """
-    return json.loads(shipped_race("scores").read_text())
+    return json.loads(shipped_race("scores").read_text("utf-8"))
 
 
 def make_contestant(features: BlendMask, config: ModelConfig, *, seed: int = 0) -> BlendMask:

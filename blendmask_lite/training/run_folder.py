@@ -134,7 +134,7 @@ class CsvLog:
             writer.writeheader()
             writer.writerows(rows)
         write_atomically(path, text.getvalue().encode())
-        self.file = path.open("a", newline="")
+        self.file = path.open("a", newline="", encoding="utf-8")
 
     def append(self, row: Mapping[str, object]) -> None:
         """Write one row; the first one names the columns."""

@@ -165,7 +165,7 @@ def run_mask_rcnn(
     run = mask_rcnn_folder(regime, seed, learning_rate, folder)
     scores = run / "scores.json"
     if scores.exists():
-        return json.loads(scores.read_text())
+        return json.loads(scores.read_text("utf-8"))
     config = replace(regime.train_config(seed), learning_rate=learning_rate)
     torch.manual_seed(seed)
     network = NanoMaskRCNN(model, size=regime.shapes.size)

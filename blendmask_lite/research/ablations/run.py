@@ -143,7 +143,7 @@ def run_model(
     run = model_folder(model, regime, seed, folder, make_merger=make_merger)
     scores = run / "scores.json"
     if scores.exists():
-        content: dict[str, Any] = json.loads(scores.read_text())
+        content: dict[str, Any] = json.loads(scores.read_text("utf-8"))
         return content
     recipe = Recipe(model, PRESET_INFERENCE["nano"], regime.train_config(seed))
     dataset = ShapesDataset(regime.num_train, config=regime.shapes)
