@@ -130,7 +130,7 @@ MODELS = {
     "small": About(
         "Toys (small)",
         "This model has learned eight drawn shapes. On 200 new scenes, the average precision of "
-        "its masks (mask AP) is 75.6 of 100.",
+        "its masks (mask AP) is 75.5 of 100.",
         "This model has only ever seen drawn shapes. On a photograph it guesses.",
         0.4,
     ),
