@@ -268,7 +268,8 @@ def test_detections_figure_names_what_it_shows(num):
     assert ("fish 90 %" in texts(figure)) == (num > 0)
     assert ("star 50 %" in texts(figure)) == (num > 1)
     assert len(figure.axes[0].patches) == num
-    assert f"{num} objects" in figure.get_label()
+    told = "1 object:" if num == 1 else f"{num} objects:"
+    assert told in figure.get_label()
 
 
 def test_name_of_an_object_in_the_upper_right_corner_lies_inside_the_picture():
