@@ -16,7 +16,13 @@ from blendmask_lite.datasets.sample import Batch, Sample
 from blendmask_lite.datasets.transforms import flip_horizontally
 from blendmask_lite.model.inputs import padded_size
 from blendmask_lite.structures import Target
-from blendmask_lite.training.engine import TrainingState, WeightAverage, make_optimizer, train
+from blendmask_lite.training.engine import (
+    StepRecord,
+    TrainingState,
+    WeightAverage,
+    make_optimizer,
+    train,
+)
 from blendmask_lite.training.schedule import TrainConfig, learning_rate_at
 
 __all__ = ["EXERCISES"]
@@ -209,37 +215,51 @@ def _use_train_loop(
     images: Any,
     targets: Any,
     config: TrainConfig,
-) -> Tensor:
-    """The sums of the losses; the training is stopped in the middle and goes on."""
+) -> tuple[Tensor, Tensor]:
+    """Sums of losses, and weights, step by step; stopped in the middle, the training goes on."""
     model = make_model()
     optimizer = make_optimizer(model, config)
     batches = list(zip(images, targets, strict=True))
     middle = len(batches) // 2
     totals: list[float] = []
+    weights: list[Tensor] = []
     for part, first in ((batches[:middle], 0), (batches[middle:], middle)):
         steps = loop(model, optimizer, iter(part), config, first)
         if not isinstance(steps, Iterator):
             raise TypeError("the function returns; with `yield` it hands out each step")
-        totals += [sum(each.item() for each in losses.values()) for losses in steps]
-    return torch.tensor(totals)
+        for losses in steps:
+            totals.append(sum(each.item() for each in losses.values()))
+            weights.append(_weights(model))
+    return torch.tensor(totals), torch.stack(weights)
 
 
 def _reference_train_loop(
     make_model: Callable[[], nn.Module], images: Any, targets: Any, config: TrainConfig
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     model = make_model()
     pairs = zip(images, targets, strict=True)
     totals: list[float] = []
+    weights: list[Tensor] = []
+
+    def on_step(record: StepRecord) -> None:
+        totals.append(record.total)
+        weights.append(_weights(model))
+
     with torch.random.fork_rng(devices=[]):  # the engine seeds every step
         train(
             TrainingState(model, config),
             model,
             [Batch(list(x), list(true), list(range(len(x)))) for x, true in pairs],
             config,
-            on_step=lambda record: totals.append(record.total),
+            on_step=on_step,
             on_checkpoint=lambda state: None,
         )
-    return torch.tensor(totals)
+    return torch.tensor(totals), torch.stack(weights)
+
+
+def _weights(model: nn.Module) -> Tensor:
+    """(P,) a copy of all weights."""
+    return torch.cat([each.detach().flatten() for each in model.parameters()])
 
 
 def _loop_cases(generator: Generator) -> list[Case]:
@@ -278,12 +298,26 @@ class _Line(nn.Module):
         return {"square": F.mse_loss(found, true), "absolute": F.l1_loss(found, true)}
 
 
+# Lines of the solution, and the mistake of computing the gradient after its use.
+ZERO = "        optimizer.zero_grad()\n"
+BACKWARD = "        torch.stack(list(losses.values())).sum().backward()\n"
+CLIP = "        nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or torch.inf)\n"
+RATE = """        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at(iteration, config)
+"""
+STEP = "        optimizer.step()\n"
+YIELD = "        yield losses"  # the last line
+TOO_LATE = (
+    "step() comes before backward(), so each step takes the gradient of the batch before. The "
+    "order: zero_grad, backward, clip, set the rate, step."
+)
+
 LOOP = Exercise(
     solution=train_loop,
     reference=_reference_train_loop,
     use=_use_train_loop,
     make_cases=_loop_cases,
-    result_axes="T",
+    result_names=("the sums of the losses, step by step", "the weights after each step"),
     wrong_answers=(
         WrongAnswer(
             {"optimizer.zero_grad()": "pass"},
@@ -291,10 +325,15 @@ LOOP = Exercise(
             "old gradient first.",
         ),
         WrongAnswer(
-            {"nn.utils.clip": "optimizer.zero_grad()\n        nn.utils.clip"},
+            {CLIP: ZERO + CLIP},
             "The weights never change: step() finds no gradient. Either zero_grad() comes after "
             "backward() and clears it, or step() comes before backward(). The order: zero_grad, "
             "backward, step.",
+        ),
+        WrongAnswer({ZERO: "", BACKWARD: "", STEP: STEP + ZERO + BACKWARD}, TOO_LATE),
+        WrongAnswer(
+            {STEP: "", ZERO: "", BACKWARD: "", CLIP: STEP + ZERO + BACKWARD + CLIP},
+            TOO_LATE,
         ),
         WrongAnswer(
             {"config.clip_norm or torch.inf": "torch.inf"},
@@ -302,18 +341,12 @@ LOOP = Exercise(
             "clip, and after step() the weights have moved. The order: backward, clip, step.",
         ),
         WrongAnswer(
-            {
-                "        optimizer.step()\n": "",
-                "for group in": "optimizer.step()\n        for group in",
-            },
+            {STEP: "", RATE: STEP + RATE},
             "step() takes the rate of the step before: the new one is set only after it. The "
             "order: set the rate, step.",
         ),
         WrongAnswer(
-            {
-                "        optimizer.step()\n": "",
-                "nn.utils.clip": "optimizer.step()\n        nn.utils.clip",
-            },
+            {STEP: "", CLIP: STEP + CLIP},
             "step() comes too early: before the gradient is clipped and before the new rate is "
             "set. The order: backward, clip, set the rate, step.",
         ),
@@ -324,6 +357,11 @@ LOOP = Exercise(
         WrongAnswer(
             {"start=first": "start=0"},
             "A training that goes on begins its schedule again: count the steps from `first`.",
+        ),
+        WrongAnswer(
+            {STEP: "", YIELD: YIELD + "\n" + STEP},
+            "yield comes before step(): whoever takes the losses still finds the old weights, and "
+            "the last step of all may never be made. The order: step, yield.",
         ),
     ),
     hints=(
@@ -454,6 +492,7 @@ FLIP = Exercise(
     solution=flip,
     reference=_reference_flip,
     make_cases=_flip_cases,
+    result_names=("image", "boxes", "masks"),
     wrong_answers=(
         WrongAnswer(
             {"width - x1, y0, width - x0": "width - x0, y0, width - x1"},
