@@ -25,8 +25,8 @@ def sample_bilinear(values: Tensor, points: Tensor) -> Tensor:
             value belongs to i + 0.5. P may be 0.
 
     Returns:
-        (P,). Beyond the outermost centers, the border's value continues for up to one cell; at
-        points more than half a cell outside the map, the value is 0.
+        (P,). Beyond the outermost centers, the border's value continues, up to half a cell outside
+        the map; at points further away, the value is 0.
     """
     height, width = values.shape
     # Step 1: the position among the cell centers, so that center i is at i
@@ -93,13 +93,19 @@ SAMPLE = Exercise(
         ),
         WrongAnswer(
             _sample_fading,
-            'Near the border your values fade to 0 (padding_mode="zeros" of grid_sample). The '
-            "border's value should continue for a cell.",
+            'Near the border your values fade to 0 (padding_mode="zeros" of grid_sample). Beyond '
+            "the outermost centers, the border's value should continue, up to half a cell outside "
+            "the map.",
         ),
         WrongAnswer(
             {" * is_near": ""},
             "Your border continues however far the point is. More than half a cell outside the "
             "map, the value is 0.",
+        ),
+        WrongAnswer(
+            {"-1": "-0.5", "<= width)": "<= width - 0.5)", "<= height)": "<= height - 0.5)"},
+            "Your value is 0 as soon as the point leaves the map. The border's value should "
+            "continue for half a cell more.",
         ),
         WrongAnswer(
             {"= x - x0, y - y0": "= (x - x0 >= 0.5).float(), (y - y0 >= 0.5).float()"},
