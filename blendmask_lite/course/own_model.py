@@ -358,17 +358,18 @@ def my_blendmask() -> ModuleType:
     try:
         if path is None:
             return _load(text, FILE)
-        is_edited = path.exists() and not _is_untouched(path.read_text(encoding="utf-8"))
-        if is_edited:
+        if path.exists() and not _is_untouched(path.read_text(encoding="utf-8")):
+            module = load_file(path)
             show(Note("info", f"{path.name} has changes of yours: it is used as it is"))
-        else:
-            with answers_lock():
-                for line in _write(path, text):
-                    show(Note("info", line))
+            return module
+        with answers_lock():
+            for line in _write(path, text):
+                show(Note("info", line))
         return load_file(path)
     except Exception as error:  # whatever the student's code raises when it is imported
         stay = f"All {len(PARTS)} parts are the package's until it is mended; nothing is lost."
-        show(Note("red", f"{FILE} cannot be used", (_what_failed(error, path), stay)))
+        again = "If you delete the file, it is written again from your green answers."
+        show(Note("red", f"{FILE} cannot be used", (_what_failed(error, path), stay, again)))
         return _load(compose({}), FILE)
 
 
