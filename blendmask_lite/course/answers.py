@@ -118,7 +118,12 @@ def capture(function: Callable[..., Any]) -> Answer:
 
     Args:
         function: what the student wrote, a function or a class, defined in a cell or a file.
+
+    Raises:
+        TypeError: it is a lambda, whose source is the statement around it.
     """
+    if function.__name__ == "<lambda>":
+        raise TypeError("it is a lambda; write it as a function, with def")
     found = _Found(function)
     source = _without_mark(source_of(function).rstrip())
     found.look_at(source)
