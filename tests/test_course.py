@@ -168,6 +168,49 @@ def test_exception_is_red_with_the_students_line():
     assert "return attentions.no_such_method()" in "\n".join(result.lines)
 
 
+def test_name_of_a_cell_that_did_not_run_is_red_and_says_what_to_run():
+    def enlarge(attentions, size):
+        return enlarge_rows(attentions, size)  # noqa: F821
+
+    def misspelt(attentions, size):
+        if size < 0:
+            maps = attentions
+        return maps
+
+    def told(answer):
+        return "\n".join(judge(EXERCISES["09.1"], answer, seed=0).lines)
+
+    assert "If a cell above defines enlarge_rows, run it first" in told(enlarge)
+    assert "UnboundLocalError" in told(misspelt)
+    assert "If a cell above" not in told(misspelt)
+
+
+def test_part_of_a_result_of_several_is_named():
+    def flip(image, boxes, masks):
+        return image.flip(2), boxes, masks.flip(2)
+
+    text = "\n".join(judge(EXERCISES["12.5"], flip, seed=0).lines)
+    assert "result 2 of 3, boxes:\nfirst difference at index" in text
+
+
+def test_beginning_of_the_head_is_compared_by_the_names_of_its_layers():
+    answer = WrongAnswer(
+        {"nn.init.zeros_(bias)": "nn.init.constant_(bias, 0.1)"}, "the biases are not 0"
+    ).function(EXERCISES["05.5"].solution)
+    text = "\n".join(judge(EXERCISES["05.5"], answer, seed=0).lines)
+    assert "entry 'bias of ltrb':" in text
+
+
+def test_verdict_other_than_green_says_how_to_get_a_hint(tmp_path):
+    exercise = EXERCISES["09.1"]
+    run_cell(exercise.stub_cell, tmp_path)
+    for lines in (
+        course.check("09.1").lines,
+        judge(exercise, lambda attentions, size: attentions, seed=0).lines,
+    ):
+        assert lines[-1] == 'stuck? course.hint("09.1") helps in three steps'
+
+
 def test_torch_without_a_kernel_is_red_and_not_taken_for_unwritten():
     def enlarge(attentions, size):
         return attentions.long().softmax(1)
@@ -273,8 +316,11 @@ def test_unknown_exercise_names_those_there_are():
         course.exercise("77.1")
 
 
-def test_check_before_the_cell_ran_is_amber():
-    assert course.check("10.1").status == "amber"
+def test_check_before_the_cell_ran_is_amber_and_says_what_the_cell_needs():
+    result = course.check("10.1")
+    assert result.status == "amber"
+    assert 'the line @exercise("10.1") above "def weighted_sum"' in result.lines[0]
+    assert 'above "class Head"' in course.check("05.5").lines[0]
 
 
 # Standing in

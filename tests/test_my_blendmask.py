@@ -193,6 +193,14 @@ def test_answer_is_green_although_its_folder_cannot_be_written(capsys, monkeypat
     assert "could not be kept" in capsys.readouterr().out
 
 
+def test_lambda_is_green_but_not_kept_and_says_what_to_write(capsys):
+    answer = 'exercise("09.3")(lambda crops, scores: (crops * scores).sum(1))'
+    run_cell(f"{START}blend = {answer}\n")
+    assert course.check("09.3").status == "green"
+    assert "it is a lambda; write it as a function, with def" in capsys.readouterr().out
+    assert load_answers() == {}
+
+
 def test_nothing_is_kept_without_progress(monkeypatch):
     monkeypatch.setenv("BLENDMASK_PROGRESS", "off")
     run_cell(START + BLEND)
@@ -540,6 +548,8 @@ def test_file_that_cannot_be_imported_is_replaced_by_the_package_s_and_stays(
     said = capsys.readouterr().out
     assert f"{my_path()}{words}" in said
     assert f"All {len(PARTS)} parts are the package's" in said
+    assert "If you delete the file" in said
+    assert "used as it is" not in said
     assert parts.num_own == 0 and "✔" not in str(parts)
     assert my_path().read_text() == f"import torch\n{mistake}\n"
 

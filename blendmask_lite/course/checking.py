@@ -69,10 +69,12 @@ def check(exercise_id: str, *, seed: int | None = None) -> CheckResult:
     seed = secrets.randbelow(10_000) if seed is None else seed
     student = find_student(exercise_id)
     if student is None or not student.is_written:
-        line = f'run a cell first that has the line @exercise("{exercise_id}") above your answer'
+        kind = "class" if isinstance(definition.solution, type) else "def"
+        above = f"{kind} {definition.name}"
+        line = f'run a cell first that has the line @exercise("{exercise_id}") above "{above}"'
         if student is not None:
             line = "not written yet; the package's piece stands in, everything below works"
-        result = CheckResult(exercise_id, "amber", (line,), seed)
+        result = CheckResult(exercise_id, "amber", (line, _stuck(exercise_id)), seed)
     else:
         result = judge(definition, student.function, seed=seed)
         student.is_refused = result.status == "red"
@@ -106,7 +108,7 @@ def judge(definition: Exercise, function: Callable[..., Any], *, seed: int) -> C
         except Exception as error:  # whatever the student's code raises
             if failing is None and says_not_written(error):
                 line = "not finished yet; the package's piece stands in"
-                return CheckResult(definition.id, "amber", (line,), seed)
+                return CheckResult(definition.id, "amber", (line, _stuck(definition.id)), seed)
             answers.append(error)
         if failing is None:
             problem = _find_problem(definition, function, case, arguments, answers[-1])
@@ -130,7 +132,11 @@ def _find_problem(
         return (str(find_failure(answer, function)),)
     expected = definition.reference(*copy.deepcopy(case.arguments))
     difference = first_difference(
-        expected, answer, tolerance=definition.tolerance, axes=definition.result_axes
+        expected,
+        answer,
+        tolerance=definition.tolerance,
+        axes=definition.result_axes,
+        names=definition.result_names,
     )
     if difference:
         return difference
@@ -221,7 +227,12 @@ def _is_same(function: Callable[..., Any], case: Case, answer: Any, tolerance: f
 
 def _red(definition: Exercise, lines: Sequence[str], seed: int, case: Case) -> CheckResult:
     again = f'check("{definition.id}", seed={seed}) repeats this; its .arguments are the inputs'
-    return CheckResult(definition.id, "red", (*lines, again), seed, case.arguments)
+    lines = (*lines, again, _stuck(definition.id))
+    return CheckResult(definition.id, "red", lines, seed, case.arguments)
+
+
+def _stuck(exercise_id: str) -> str:
+    return f'stuck? course.hint("{exercise_id}") helps in three steps'
 
 
 _hints_given: dict[str, int] = {}
@@ -264,7 +275,12 @@ def solution(exercise_id: str) -> None:
 
 
 def first_difference(
-    expected: Any, got: Any, *, tolerance: float = 1e-4, axes: str = ""
+    expected: Any,
+    got: Any,
+    *,
+    tolerance: float = 1e-4,
+    axes: str = "",
+    names: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """The first difference between two results, as lines for the student; empty if there is none.
 
@@ -275,6 +291,7 @@ def first_difference(
         got: what the student's function returned.
         tolerance: largest allowed difference, absolute or relative to the expected value.
         axes: letters for a tensor's axes in the messages, such as "N, K, R, R".
+        names: of the parts of a tuple in the messages, such as "boxes" and "scores".
     """
     if got is None and expected is not None:
         return ("The function returns None: is a `return` missing?",)
@@ -284,7 +301,7 @@ def first_difference(
     if isinstance(expected, dict):
         return _dict_difference(expected, got, tolerance, axes)
     if isinstance(expected, list | tuple):
-        return _sequence_difference(expected, got, tolerance, axes)
+        return _sequence_difference(expected, got, tolerance, axes, names)
     if isinstance(expected, bool | str) or expected is None:
         return () if type(got) is type(expected) and got == expected else _pair(expected, got)
     return _number_difference(expected, got, tolerance)
@@ -344,7 +361,7 @@ def _dict_difference(
 
 
 def _sequence_difference(
-    expected: Sequence[Any], got: Any, tolerance: float, axes: str
+    expected: Sequence[Any], got: Any, tolerance: float, axes: str, names: Sequence[str]
 ) -> tuple[str, ...]:
     if not isinstance(got, list | tuple):
         return _kind(type(expected).__name__, got)
@@ -353,6 +370,8 @@ def _sequence_difference(
     for position, (one, other) in enumerate(zip(expected, got, strict=True)):
         lines = first_difference(one, other, tolerance=tolerance, axes=axes)
         if lines:
+            if names:
+                return (f"result {position + 1} of {len(names)}, {names[position]}:", *lines)
             return (f"entry {position}:", *lines)
     return ()
 

@@ -91,6 +91,7 @@ class Exercise:
     wrong_answers: tuple[WrongAnswer, ...]  # at least two
     hints: tuple[str, str, str]  # in three steps, from a question to almost the code
     result_axes: str = ""  # letters of a tensor's axes, "N, K, R, R"
+    result_names: tuple[str, ...] = ()  # what each is, if there are several results
     appendix: str = ""  # the notebook that it is in, without suffix; by default the chapter's
     gradients: tuple[str, ...] = ()  # arguments whose gradients are compared, too
     # Largest difference that counts as equal, absolute or relative to the expected value.

@@ -37,10 +37,12 @@ class Failure:
     line_number: int  # 0 if it was not in the student's code
     line: str
     place: str = "your cell"
+    advice: str = ""
 
     def __str__(self) -> str:
         where = f" in line {self.line_number} of {self.place}: {self.line}"
-        return f"{self.error}{where}" if self.line_number else self.error
+        text = f"{self.error}{where}" if self.line_number else self.error
+        return f"{text}. {self.advice}" if self.advice else text
 
 
 class StudentFunction:
@@ -162,9 +164,18 @@ def find_failure(error: Exception, function: Callable[..., Any]) -> Failure:
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if code is not None and frame.filename == code.co_filename:
             number, file = frame.lineno or 0, frame.filename
-            place = Path(file).name if Path(file).name == FILE else "your cell"
-            return Failure(text, number, linecache.getline(file, number).strip(), place)
+            line = linecache.getline(file, number).strip()
+            if Path(file).name == FILE:
+                return Failure(text, number, line, FILE)
+            return Failure(text, number, line, advice=_advice(error))
     return Failure(text, 0, "")
+
+
+def _advice(error: Exception) -> str:
+    """What to do about a name that is unknown, as all are after a restart of the kernel."""
+    if type(error) is not NameError:  # nor an UnboundLocalError, which is a slip in the function
+        return ""
+    return f"If a cell above defines {error.name}, run it first"
 
 
 def says_not_written(error: Exception) -> bool:

@@ -415,6 +415,7 @@ DETECTOR = Exercise(
     reference=_reference_find_boxes,
     make_cases=_detector_cases,
     result_axes="N",
+    result_names=("boxes", "scores", "classes", "locations"),
     wrong_answers=(
         WrongAnswer(
             {"scores.square() >": "scores >"},

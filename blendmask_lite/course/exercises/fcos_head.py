@@ -92,11 +92,13 @@ def _use_head(
     return with_weights(head, weights, list(levels), strides, like=Head(*sizes))
 
 
-def _beginning(head: nn.Module, *predictors: nn.Conv2d) -> list[Tensor]:
+def _beginning(head: nn.Module, *predictors: nn.Conv2d) -> dict[str, Tensor]:
     """The biases of the predictors, and the deviations of all kernels in hundredths, rounded."""
     kernels = [each for each in head.parameters() if each.dim() == 4]
-    biases = [each.bias.detach() for each in predictors if each.bias is not None]
-    return [*biases, torch.stack([100 * each.detach().std() for each in kernels]).round()]
+    pairs = zip(("class_logits", "ltrb", "centerness"), predictors, strict=True)
+    found = {f"bias of {name}": each.bias.detach() for name, each in pairs if each.bias is not None}
+    deviations = torch.stack([100 * each.detach().std() for each in kernels]).round()
+    return found | {"deviations of all weights, in hundredths": deviations}
 
 
 def _reference_head(
@@ -147,6 +149,7 @@ HEAD = Exercise(
     reference=_reference_head,
     use=_use_head,
     make_cases=_head_cases,
+    result_names=("class logits", "distances", "centerness logits", "the tower's maps"),
     gradients=("weights", "levels"),
     tolerance=1e-3,
     wrong_answers=(
