@@ -282,6 +282,18 @@ def test_name_of_an_object_in_the_upper_right_corner_lies_inside_the_picture():
     assert name.get_window_extent().x1 <= axes.bbox.x1 + 0.5
 
 
+def test_names_of_one_object_found_five_times_do_not_cover_one_another():
+    boxes = torch.tensor([[4.0, 12.0, 40.0, 40.0]]).expand(5, -1) + torch.arange(5)[:, None] / 4
+    found = some_detections(1)[torch.zeros(5, dtype=torch.int64)]
+    figure = detections_figure(a_picture(), replace(found, boxes=boxes), NAMES)
+    FigureCanvasAgg(figure).draw()
+    names = [text.get_bbox_patch().get_window_extent() for text in figure.axes[0].texts]
+    assert len(names) == 5
+    for place, one in enumerate(names):
+        assert not any(one.overlaps(other) for other in names[:place])
+    assert names[0].y1 > max(each.y1 for each in names[1:])  # the best stays at its box
+
+
 def test_masks_are_painted_in_their_boxes_as_they_were_in_the_whole_picture():
     masks = torch.rand(5, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1)) < 0.9
     masks[1, 10:] = False  # at the upper side

@@ -25,6 +25,7 @@ from blendmask_lite.figures.style import (
     draw_box,
     draw_box_name,
     draw_picture,
+    first_free,
     object_color,
     one_panel,
     pale,
@@ -86,29 +87,12 @@ def draw_detections(
         width, height = right - left + 4, bottom - top + 4
         x = min(max(0, x0), max(0, picture.width - width))
         y = y0 - height if y0 >= height else y0
-        free = _below(taken, x, y, width, height)
+        free = first_free(taken, x, y, width, height)
         y = free if free + height < picture.height else y
         taken.append((x, y, x + width, y + height))
         draw.rectangle(taken[-1], fill=rgb255(color))
         draw.text((x + 2 - left, y + 2 - top), text, fill=text_on(color), font=font)
     return np.asarray(picture)
-
-
-def _below(
-    taken: Sequence[tuple[float, float, float, float]],
-    x: float,
-    y: float,
-    width: float,
-    height: float,
-) -> float:
-    """The first y from `y` down at which a rectangle covers none of those that are taken."""
-    while hidden := [
-        bottom
-        for left, top, right, bottom in taken
-        if left < x + width and x < right and top < y + height and y < bottom
-    ]:
-        y = max(hidden) + 1
-    return y
 
 
 def detections_figure(
@@ -119,6 +103,8 @@ def detections_figure(
     title: str = "",
 ) -> DescribedFigure:
     """The picture with masks, boxes, class names and scores; sharp at any size of the picture.
+
+    Names that would cover one another move down, as in `draw_detections`.
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
@@ -133,10 +119,12 @@ def detections_figure(
         f"{', '.join(captions) or 'none'}.",
     )
     draw_picture(ax, _painted(image, detections), title=title)
-    for index in reversed(range(len(detections))):
-        box, color = detections.boxes[index].tolist(), object_color(index)
-        draw_box(ax, box, color=color)
-        draw_box_name(ax, box, captions[index], color=color)
+    boxes = detections.boxes.tolist()
+    for index in reversed(range(len(boxes))):
+        draw_box(ax, boxes[index], color=object_color(index))
+    taken: list[tuple[float, float, float, float]] = []
+    for index, (box, name) in enumerate(zip(boxes, captions, strict=True)):
+        draw_box_name(ax, box, name, color=object_color(index), taken=taken)
     return figure
 
 

@@ -55,6 +55,7 @@ __all__ = [
     "figure_file",
     "figure_pixels",
     "finish_plot",
+    "first_free",
     "fit_figure",
     "largest_magnitude",
     "legend_below",
@@ -80,6 +81,7 @@ __all__ = [
 PALETTE = ("#d55e00", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
 # Of stuff, in tints that no object has.
 STUFF_PALETTE = ("#7fb8f0", "#c9a26b", "#a98fd8", "#8fcc66", "#f2a0a5", "#f0dc6a", "#b0b0b0")
+NAME_SIZE = 8  # of the names of objects, points
 INK = "#222222"  # text and lines that belong to no object and no base
 SIGNED = "RdBu_r"  # values around zero: blue below, white at zero, red above
 
@@ -340,7 +342,14 @@ def draw_text(
 
 
 def draw_name(
-    axes: Axes, x: float, y: float, name: str, *, color: str, size: float = 8, **settings: Any
+    axes: Axes,
+    x: float,
+    y: float,
+    name: str,
+    *,
+    color: str,
+    size: float = NAME_SIZE,
+    **settings: Any,
 ) -> None:
     """A name on a background in its object's colour; `settings` are those of matplotlib's text.
 
@@ -353,13 +362,53 @@ def draw_name(
     axes.text(x, y, name, color=text_on(color), fontsize=size, bbox=box, **given)
 
 
-def draw_box_name(axes: Axes, box: Sequence[float], name: str, *, color: str) -> None:
-    """The name of a box in a picture, at its upper side and inside the picture."""
+def draw_box_name(
+    axes: Axes,
+    box: Sequence[float],
+    name: str,
+    *,
+    color: str,
+    taken: list[tuple[float, float, float, float]] | None = None,
+) -> None:
+    """The name of a box in a picture, at its upper side and inside the picture.
+
+    With `taken`, the corners in pixels of the names drawn before, it moves down until it covers
+    none of them, if the picture has such a place; its own corners are added.
+    """
     width, height = axes.get_xlim()[1], axes.get_ylim()[0]
     x0, y0, x1, _ = box
     x, ha = (min(x1, width), "right") if x0 > 0.85 * width else (x0, "left")
     has_room = y0 >= height / 15  # above the box
-    draw_name(axes, x, y0, name, color=color, ha=ha, va="bottom" if has_room else "top")
+    place: dict[str, Any] = {"ha": ha, "va": "bottom" if has_room else "top"}
+    if taken is not None:
+        # Layout comes later, and leaves some nine tenths of the figure's width to the picture.
+        pixel = 0.9 * 72 * axes.figure.bbox.width / axes.figure.dpi / width  # points
+        wide, high = (0.62 * NAME_SIZE * len(name) + 3) / pixel, (1.2 * NAME_SIZE + 3) / pixel
+        left, top = x - wide * (ha == "right"), y0 - high * has_room
+        free = first_free(taken, left, top, wide, high)
+        if free != top and free + high <= height:
+            y0 = top = free
+            place["va"] = "top"
+        place["zorder"] = 4 - len(taken) / 1000
+        taken.append((left, top, left + wide, top + high))
+    draw_name(axes, x, y0, name, color=color, size=NAME_SIZE, **place)
+
+
+def first_free(
+    taken: Sequence[tuple[float, float, float, float]],
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+) -> float:
+    """The first y from `y` down at which a rectangle covers none of those that are taken."""
+    while hidden := [
+        bottom
+        for left, top, right, bottom in taken
+        if left < x + width and x < right and top < y + height and y < bottom
+    ]:
+        y = max(hidden) + 1
+    return y
 
 
 def finish_plot(axes: Axes, *, x: str = "", y: str = "", title: str = "", ticks: float = 8) -> None:
