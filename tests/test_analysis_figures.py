@@ -205,16 +205,17 @@ def test_dots_stand_at_the_means_with_their_intervals_and_a_series_keeps_its_col
     figure = dots_figure(
         {"IoU": {"first": means, "second": {"b": means["b"]}}, "gain": {"x": means}}
     )
-    left, right = figure.axes
-    assert [label.get_text() for label in left.get_yticklabels()] == ["first", "second"]
-    assert left.get_xlabel() == "IoU" and right.get_xlabel() == "gain"
-    lines = [line for line in left.lines if len(line.get_xdata()) == 2]
+    upper, lower = figure.axes
+    assert [label.get_text() for label in upper.get_yticklabels()] == ["first", "second"]
+    assert upper.get_xlabel() == "IoU" and lower.get_xlabel() == "gain"
+    assert upper.get_position().y0 > lower.get_position().y1
+    lines = [line for line in upper.lines if len(line.get_xdata()) == 2]
     assert list(lines[0].get_xdata()) == pytest.approx([0.4, 0.7])
-    dots = [line for line in left.lines if line.get_marker() == "o"]
+    dots = [line for line in upper.lines if line.get_marker() == "o"]
     assert [float(dot.get_xdata()[0]) for dot in dots] == pytest.approx([0.5, -0.1, -0.1])
     colors = [dot.get_color() for dot in dots]
     assert colors[0] != colors[1] == colors[2]
-    same = [line.get_color() for line in right.lines if line.get_marker() == "o"]
+    same = [line.get_color() for line in lower.lines if line.get_marker() == "o"]
     assert same == colors[:2]
     assert "IoU: first a 0.500 (0.400 to 0.700)" in figure.get_label()
     for nothing in ({}, {"IoU": {}}):

@@ -140,6 +140,8 @@ def dots_figure(
 ) -> DescribedFigure:
     """Means as dots with their intervals as lines: rows to compare, series of a row side by side.
 
+    Panels stand below each other, so that their numbers can be read in a narrow window, too.
+
     Args:
         panels_of: label of a panel's x axis, with its unit -> row -> series -> (3,) mean and ends
             of its interval. A series has the same colour in all panels. If each row has only one,
@@ -162,10 +164,9 @@ def dots_figure(
         )
         for label, rows in panels_of.items()
     )
-    most = max(map(len, panels_of.values()))
-    width = 6.4 if len(panels_of) == 1 else 9.0
-    figure = described_figure((width, 1.1 + 0.3 * most), f"{told}.")
-    axes = figure.subplots(1, len(panels_of), squeeze=False)[0]
+    heights = [0.5 + 0.3 * len(rows) for rows in panels_of.values()]
+    figure = described_figure((6.4, 0.6 + sum(heights)), f"{told}.")
+    axes = figure.subplots(len(panels_of), 1, squeeze=False, height_ratios=heights)[:, 0]
     for ax, (label, rows) in zip(axes, panels_of.items(), strict=True):
         is_single = all(len(series) == 1 for series in rows.values())
         for height, series in enumerate(rows.values()):
