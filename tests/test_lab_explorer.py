@@ -420,6 +420,15 @@ def test_photographs_and_their_model_are_chosen_by_name_and_do_not_mix_with_shap
     assert explorer.present.dataset.seed == shapes.seed
 
 
+def test_explorer_of_the_photographs_has_their_button_pressed(tmp_path):
+    model = load_model(shipped_checkpoint("photos"))
+    photographs = CocoDataset(photos_folder(), is_one_class=True)
+    assert Explorer(model=model, dataset=photographs).controls.source.value == "photos"
+    write_shapes(tmp_path, num_images=1, split="val")
+    folder = CocoDataset(tmp_path)
+    assert Explorer(model=model, dataset=folder).controls.source.value == "folder"
+
+
 # ------------------------------------------------------------------ own pictures
 
 

@@ -30,6 +30,7 @@ from blendmask_lite.lab.explorer.sources import (
     Picture,
     advice_about,
     check_picture,
+    is_of_photos,
     open_folder,
     open_model,
     open_photos,
@@ -96,7 +97,7 @@ class Explorer(LabWidget):
         dataset = open_shapes(7, model) if dataset is None else dataset
         self._number = 0
         if not isinstance(dataset, ShapesDataset):
-            self.controls.source.value = "folder"
+            self.controls.source.value = "photos" if is_of_photos(dataset) else "folder"
         if image is None:
             picture = open_picture(dataset, 0)
         else:

@@ -27,6 +27,7 @@ __all__ = [
     "Picture",
     "UploadButton",
     "advice_about",
+    "is_of_photos",
     "model_field",
     "open_folder",
     "open_model",
@@ -140,6 +141,14 @@ def redraw_shapes(dataset: ShapesDataset, model: BlendMask) -> ShapesDataset:
 def open_photos(model: BlendMask) -> CocoDataset:
     """The photographs of a clone, with the masks drawn for them; of one class if the model is."""
     return CocoDataset(photos_folder(), is_one_class=len(model.class_names) == 1)
+
+
+def is_of_photos(dataset: InstanceDataset) -> bool:
+    """Whether these are the photographs of a clone."""
+    try:
+        return isinstance(dataset, CocoDataset) and dataset.root == photos_folder()
+    except FileNotFoundError:  # there is no clone
+        return False
 
 
 def open_folder(root: str, split: str = "") -> CocoDataset:
