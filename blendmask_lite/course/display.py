@@ -22,7 +22,7 @@ COLORS: dict[Status, tuple[str, str]] = {
     "info": ("#0060a0", "#ffffff"),
 }
 
-SHORT = 9  # characters: cells of a table with this many do not break
+SHORT = 13  # characters: cells of a table with this many do not break
 
 
 @dataclass(frozen=True)
