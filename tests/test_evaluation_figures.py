@@ -322,7 +322,7 @@ def test_gallery_names_images_by_their_files_and_shortens_long_names():
     titles = [ax.get_title().split(":")[0] for ax in figure.axes[::2]]
     assert titles[:3] == [r"cost $\x$", "0123456789abcd…mnopqrstuvwxyz", "image 3"]
     assert f"{names[2]}: 0 right" in figure.get_label()
-    figure_pixels(figure, dpi=30)  # dollar signs begin no formula
+    figure_pixels(figure)  # dollar signs begin no formula
 
 
 def test_gallery_of_large_and_of_upright_pictures_and_of_none():
@@ -337,7 +337,7 @@ def test_gallery_of_large_and_of_upright_pictures_and_of_none():
     )
     pictures = [ax.images[0].get_array().shape for ax in figure.axes if ax.images]
     assert pictures == [(480, 160, 3)] * 2 + [(20, 40, 3)] * 4
-    figure_pixels(figure, dpi=30)
+    figure_pixels(figure)
     assert gallery_figure([], lambda image_id: None, NAMES, score_threshold=0.4).axes
 
 
