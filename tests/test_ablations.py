@@ -1,6 +1,7 @@
 """The ablations: rows of the paper, statistics, runs on a tiny regime, reports."""
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from functools import partial
 
@@ -28,6 +29,7 @@ from blendmask_lite.research.ablations.mask_rcnn import (
 from blendmask_lite.research.ablations.merging import (
     GROUPS,
     METHODS,
+    PAIRS,
     PLAN,
     SharedTemplate,
     Step,
@@ -38,6 +40,7 @@ from blendmask_lite.research.ablations.report import compare_orders, estimate, m
 from blendmask_lite.research.ablations.run import (
     REGIMES,
     ObjectScores,
+    model_folder,
     run_models,
     score_true_boxes,
     true_box_masks,
@@ -284,8 +287,21 @@ def test_ladder_differs_in_merging_alone():
     ]
     assert all(model == models[0] for model in models)
     assert models[0]["mask_size"] == 28
-    for step in PLAN:
-        assert set(step.methods) <= set(METHODS)
+
+
+def test_a_pair_differs_in_one_setting_alone():
+    models = {name: asdict(method.model) for name, method in (METHODS | PAIRS).items()}
+    pairs = [step for step in PLAN if step.title[:7] in ("Table 3", "Table 5", "Table 6")]
+    assert len(pairs) == 4
+    for step, setting in zip(
+        pairs,
+        ("num_bases", "attention_interpolation", "bases_pooling", "bases_pooling"),
+        strict=True,
+    ):
+        first, second = (models[name] for name in step.methods)
+        assert [name for name in first if first[name] != second[name]] == [setting]
+        assert step.reference == step.methods[1]
+    assert all(step.reference in step.methods for step in PLAN)
 
 
 def test_shared_template_gives_all_objects_the_same_score_maps_and_learns():
@@ -337,36 +353,73 @@ TINY_PLAN = (
 )
 
 
-def test_plan_is_run_once_and_reported_with_what_is_missing(tmp_path, monkeypatch):
-    report = run_plan(tmp_path, TINY_PLAN[:1], regime=TINY)
-    assert set(report.results) == {
-        (1, "one template 4 x 4", 0),
-        (1, "attentions 4 x 4", 0),
-    }
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder with the two runs of the first step."""
+    folder = tmp_path_factory.mktemp("runs")
+    report = run_plan(folder, TINY_PLAN[:1], regime=TINY)
+    assert [step.num_runs for step in report.steps] == [2]
+    return folder
+
+
+def test_plan_is_run_once_and_reported_with_what_is_missing(finished, monkeypatch):
     monkeypatch.setattr(ablation_run, "train_model", None)  # nothing is trained again
-    report = run_plan(tmp_path, TINY_PLAN, regime=TINY, is_training=False)
-    assert len(report.results) == 2
+    report = run_plan(finished, TINY_PLAN, regime=TINY, is_training=False)
+    assert [step.num_runs for step in report.steps] == [2, 1]
     text = report.markdown()
     assert "| tiles 2 x 2 |  | 0, 2 not run |" in text
     assert "| attentions 4 x 4 | 31.6 | 1, 1 not run |" in text
     assert "- one template 4 x 4: mask AP " in text
     first, second = json.loads(report.to_json())["steps"]
-    assert first["rows"]["attentions 4 x 4"]["mask AP"] == [
-        report.results[1, "attentions 4 x 4", 0]["mask"]["AP"]
-    ]
+    folder = model_folder(METHODS["attentions 4 x 4"].model, TINY, 0, finished)
+    scores = json.loads((folder / "scores.json").read_text())
+    assert first["rows"]["attentions 4 x 4"]["mask AP"] == [scores["mask"]["AP"]]
     assert second["rows"]["tiles 2 x 2"] == {}
 
 
-def test_command_reports_the_finished_runs(tmp_path, monkeypatch, capsys):
+def test_a_report_keeps_the_steps_that_an_earlier_one_has_more_runs_of(finished, tmp_path):
+    """As on a second machine, which has the reports of the first, and only one run of its own."""
+    file = tmp_path / "merging.json"
+    earlier = run_plan(finished, TINY_PLAN[:1], regime=TINY, is_training=False)
+    file.write_text(earlier.to_json())
+    own = model_folder(METHODS["attentions 4 x 4"].model, TINY, 0, finished)
+    shutil.copytree(own, tmp_path / "runs" / own.name)
+    here = run_plan(tmp_path / "runs", TINY_PLAN, regime=TINY, is_training=False)
+    assert [step.num_runs for step in here.steps] == [1, 1]
+    report = here.with_earlier(file)
+    assert report.steps == (earlier.steps[0], here.steps[1])
+    assert here.with_earlier(tmp_path / "missing.json") is here
+    # A row that the plan no longer has goes.
+    plan = (replace(TINY_PLAN[0], methods=("attentions 4 x 4",)),)
+    fewer = run_plan(tmp_path / "no", plan, regime=TINY, is_training=False).with_earlier(file)
+    assert fewer.steps[0].rows == {"attentions 4 x 4": earlier.steps[0].rows["attentions 4 x 4"]}
+    assert fewer.steps[0].images == {}
+    for text in ("{", '{"steps": [{}]}'):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=r"merging.json: no report"):
+            here.with_earlier(file)
+    file.write_text(replace(earlier, regime=replace(TINY, name="other")).to_json())
+    with pytest.raises(ValueError, match="regime 'other'"):
+        here.with_earlier(file)
+
+
+def test_command_reports_the_finished_runs(finished, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(REGIMES, "default", TINY)
     monkeypatch.setattr(ablations, "run_plan", partial(run_plan, plan=TINY_PLAN[:1]))
     folders = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
     assert main(["ablations", "merging", "--finished", *folders]) == 1
     assert "no finished run" in capsys.readouterr().err
-    assert main(["ablations", "merging", *folders]) == 0
+    own = model_folder(METHODS["attentions 4 x 4"].model, TINY, 0, finished)
+    shutil.copytree(own, tmp_path / "runs" / own.name)
+    assert main(["ablations", "merging", *folders]) == 0  # trains the other
     text = (tmp_path / "out" / "merging.md").read_text()
     assert text.strip() in capsys.readouterr().out
     assert (tmp_path / "out" / "merging.png").read_bytes().startswith(b"\x89PNG")
+    shutil.rmtree(tmp_path / "runs")  # the report stays
+    assert main(["ablations", "merging", "--finished", *folders]) == 1
+    shutil.copytree(own, tmp_path / "runs" / own.name)
+    assert main(["ablations", "merging", "--finished", *folders]) == 0
+    assert (tmp_path / "out" / "merging.md").read_text() == text
     assert main(["ablations", "merging", "--seeds", "0", *folders]) == 1
     assert "--seeds: merging has its own" in capsys.readouterr().err
     assert main(["ablations", "1", "--finished", *folders]) == 1

@@ -42,9 +42,11 @@ EPILOG = """examples:
   blendmask-lite ablations 3 --seeds 0 --iterations 4000
       table 3 with one seed and a longer training
   blendmask-lite ablations merging --threads 1
-      table 1 at two lengths and the ladder below it, half a day on one CPU core
+      table 1 at two lengths, the ladder below it and pairs of other tables: most of a day on one
+      CPU core
   blendmask-lite ablations merging --finished
-      the same from the runs that are finished, with marks where one is missing
+      the same from the runs that are finished, with marks where one is missing; what an earlier
+      report in the folder of --out has more runs of is kept
   blendmask-lite ablations mask-rcnn --threads 1
       both models on the same backbone, data and schedule, about an hour on one CPU core
 A table that was stopped continues where it was; runs that tables share are trained once.
@@ -112,8 +114,9 @@ def _run_merging(options: argparse.Namespace, regime: Regime) -> int:
     )
     if report is None:
         return 130
-    if not report.results:
+    if not any(step.num_runs for step in report.steps):
         raise ValueError(f"--finished: {options.runs} holds no finished run of {MERGING}")
+    report = report.with_earlier(Path(options.out) / f"{MERGING}.json")
     _write(options, MERGING, report, merging_figure(report))
     return 0
 
@@ -122,8 +125,8 @@ def merging_figure(report: MergingReport) -> Figure:
     """A figure of the rows of the step that has the most finished rows."""
     from blendmask_lite.figures.plots import Column, compare_rows
 
-    step = max(report.plan, key=lambda step: sum(bool(report.runs(step, n)) for n in step.methods))
-    rows = {name: found for name in step.methods if (found := report.estimates(step, name))}
+    most = max(report.steps, key=lambda each: sum(map(bool, each.rows.values())))
+    rows = {name: found for name in most.rows if (found := most.estimates(name))}
     columns = []
     for name in ("mask AP", "overlapping", "one center", "crowds: mask AP"):
         if all(name in found for found in rows.values()):
@@ -131,7 +134,7 @@ def merging_figure(report: MergingReport) -> Figure:
             half_widths = {row: found[name].half_width for row, found in rows.items()}
             title = f"{name}, %" if "AP" in name else f"IoU, {name}, %"
             columns.append(Column(title, values, half_widths))
-    return compare_rows(columns, title=f"{step.title}: {step.iterations:,} iterations")
+    return compare_rows(columns, title=f"{most.step.title}: {most.step.iterations:,} iterations")
 
 
 def _run_headline(options: argparse.Namespace, regime: Regime, seeds: Sequence[int]) -> int:

@@ -1,17 +1,17 @@
-"""Ways of merging, compared step by step: table 1 at two lengths, and the ladder that explains it.
+"""Ways of merging, compared step by step: table 1 at two lengths, and the ladder that explains it;
+then the pairs of other tables that the course leans on, trained as long.
 
-Chapters 10 and 13. All rows have R = 28 and read the same features; they differ in how bases
-become a mask. Rows are trained one after the other in the order of `PLAN`; a report may be
+Chapters 10 and 13. Rows are trained one after the other in the order of `PLAN`; a report may be
 written at any time, and marks what is missing.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -33,15 +33,17 @@ from blendmask_lite.research.ablations.run import (
     model_folder,
     run_model,
 )
-from blendmask_lite.research.ablations.tables import TABLES
+from blendmask_lite.research.ablations.tables import PAPER_COLUMNS, PAPER_ROWS, find_table
 
 __all__ = [
     "METHODS",
+    "PAIRS",
     "PLAN",
     "MergingReport",
     "Method",
     "SharedTemplate",
     "Step",
+    "StepReport",
     "image_interval",
     "run_plan",
 ]
@@ -75,12 +77,12 @@ def shared_template(model: ModelConfig) -> SharedTemplate:
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the ladder.
+    """What a row trains.
 
     Attributes:
         model: architecture.
         make_merger: replaces the config's merger.
-        paper: mask AP of table 1, percent; None if the paper has no such row.
+        paper: mask AP of the paper's row, percent; None if it has no such row.
     """
 
     model: ModelConfig
@@ -88,8 +90,9 @@ class Method:
     paper: float | None = None
 
 
-_SUM, _TILES, _BLENDER = (row.model for row in TABLES[1])
-REFERENCE = "attentions 4 x 4"
+_SUM, _TILES, _BLENDER = (row.model for row in find_table(1))
+_BLENDER_NAME = "attentions 4 x 4"
+# The ways of merging: all have R = 28 and read the same features.
 METHODS: dict[str, Method] = {
     "tiles 2 x 2": Method(replace(_TILES, num_bases=4)),
     "tiles 4 x 4": Method(_TILES, paper=30.3),
@@ -104,30 +107,63 @@ METHODS: dict[str, Method] = {
 }
 
 
+def _row_of(table: int, name: str) -> Method:
+    model = next(row.model for row in find_table(table) if row.name == name)
+    return Method(model, paper=PAPER_ROWS[table][name][PAPER_COLUMNS[table].index("AP")])
+
+
+# Of tables 3, 5 and 6, named R_K_M as there.
+PAIRS: dict[str, Method] = {
+    "28_1_4": _row_of(3, "K 1"),
+    "28_4_4": _row_of(3, "K 4"),
+    "nearest, 28_4_4": _row_of(5, "nearest, M 7"),
+    "bilinear, 28_4_4": _row_of(5, "bilinear, M 7"),
+    "pooled, 14_4_4": _row_of(6, "nearest, R 28"),
+    "aligned, 14_4_4": _row_of(6, "bilinear, R 28"),
+    "pooled, 28_4_7": _row_of(6, "nearest, R 56"),
+    "aligned, 28_4_7": _row_of(6, "bilinear, R 56"),
+}
+_ROWS = METHODS | PAIRS
+
+
 @dataclass(frozen=True)
 class Step:
-    """Methods that are trained alike and compared.
+    """Rows that are trained alike and compared.
 
     Attributes:
         title: of the report's section.
         iterations: of 8 images.
-        methods: names in `METHODS`.
-        seeds: every method is trained with each.
+        methods: names in `METHODS` or `PAIRS`.
+        seeds: every row is trained with each.
+        reference: the row that all others are compared with.
     """
 
     title: str
     iterations: int
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
+    reference: str = _BLENDER_NAME
 
 
 _TABLE_1 = ("attentions 1 x 1", "tiles 4 x 4", "attentions 4 x 4")
+_TEMPLATE = "one template 4 x 4"
+_LADDER = tuple(name for name in METHODS if name != _TEMPLATE)
 # Most valuable first: what a sentence of the course relies on comes before the rest.
 PLAN: tuple[Step, ...] = (
     Step("Table 1", 3200, _TABLE_1, (0, 1, 2)),
     Step("Table 1, a short training", 800, _TABLE_1, (0, 1, 2)),
-    Step("The ladder", 3200, tuple(METHODS), (0,)),
+    Step("The ladder", 3200, _LADDER, (0,)),
+    Step("One template for all objects", 3200, (_TEMPLATE, _BLENDER_NAME), (0, 1, 2)),
     Step("A long training", 12_800, ("tiles 4 x 4", "attentions 4 x 4", "attentions 7 x 7"), (0,)),
+    *(
+        Step(f"Table {table}, {what}", 3200, (first, second), (0,), reference=second)
+        for table, what, first, second in (
+            (3, "number of bases", "28_1_4", "28_4_4"),
+            (5, "interpolation of the attentions", "nearest, 28_4_4", "bilinear, 28_4_4"),
+            (6, "sampling of small bases", "pooled, 14_4_4", "aligned, 14_4_4"),
+            (6, "sampling of large bases", "pooled, 28_4_7", "aligned, 28_4_7"),
+        )
+    ),
 )
 
 Result = Mapping[str, Any]
@@ -166,19 +202,23 @@ def run_plan(
     Returns:
         None if it was stopped on request.
     """
-    results = {}
-    for step, name, seed in _runs(plan):
-        method = METHODS[name]
+    steps = []
+    for step in plan:
         own = replace(regime, iterations=step.iterations)
-        run = model_folder(method.model, own, seed, folder, make_merger=method.make_merger)
-        if not is_training and not (run / "scores.json").exists():
-            continue
-        note(f"{name}, {step.iterations} iterations, seed {seed}: {run}")
-        result = run_model(method.model, own, seed, folder, make_merger=method.make_merger)
-        if result is None:
-            return None
-        results[step.iterations, name, seed] = result
-    return MergingReport(tuple(plan), regime, results)
+        runs: dict[str, dict[int, Result]] = {name: {} for name in step.methods}
+        for seed in step.seeds:
+            for name in step.methods:
+                model, make_merger = _ROWS[name].model, _ROWS[name].make_merger
+                run = model_folder(model, own, seed, folder, make_merger=make_merger)
+                if not is_training and not (run / "scores.json").exists():
+                    continue
+                note(f"{name}, {step.iterations} iterations, seed {seed}: {run}")
+                result = run_model(model, own, seed, folder, make_merger=make_merger)
+                if result is None:
+                    return None
+                runs[name][seed] = result
+        steps.append(StepReport.of(step, runs))
+    return MergingReport(regime, tuple(steps))
 
 
 def _columns(runs: Collection[Result]) -> dict[str, list[float]]:
@@ -189,16 +229,6 @@ def _columns(runs: Collection[Result]) -> dict[str, list[float]]:
         if values and len(values) == len(runs):
             found[column] = values
     return found
-
-
-def _runs(plan: Sequence[Step]) -> Iterator[tuple[Step, str, int]]:
-    seen = set()
-    for step in plan:
-        for seed in step.seeds:
-            for name in step.methods:
-                if (step.iterations, name, seed) not in seen:
-                    seen.add((step.iterations, name, seed))
-                    yield step, name, seed
 
 
 def image_interval(ours: Sequence[Result], theirs: Sequence[Result], group: str) -> Tensor:
@@ -234,78 +264,166 @@ def image_interval(ours: Sequence[Result], theirs: Sequence[Result], group: str)
 
 
 @dataclass(frozen=True)
-class MergingReport:
-    """The runs of a plan.
+class StepReport:
+    """The finished runs of a step.
 
     Attributes:
-        plan: its steps.
-        regime: for the data; the iterations are the steps'.
-        results: by (iterations, method, seed), of the finished runs.
+        step: of the plan.
+        rows: row -> column of `COLUMNS` -> one value per seed, percent; empty if not run.
+        differences: row -> column -> the reference minus the row, for the seeds that both have.
+        images: row -> group of objects, or "crowds" -> the reference minus the row with the ends of
+            its interval over images, if it has any; see `image_interval`.
+        versions: of the software that trained it.
     """
 
-    plan: tuple[Step, ...]
-    regime: Regime
-    results: Mapping[tuple[int, str, int], Result]
+    step: Step
+    rows: Mapping[str, Mapping[str, Sequence[float]]]
+    differences: Mapping[str, Mapping[str, Sequence[float]]]
+    images: Mapping[str, Mapping[str, Sequence[float]]]
+    versions: Mapping[str, str]
 
-    def runs(self, step: Step, name: str) -> dict[int, Result]:
-        """Seed -> result, for the finished runs of a row."""
-        keys = {seed: (step.iterations, name, seed) for seed in step.seeds}
-        return {seed: self.results[key] for seed, key in keys.items() if key in self.results}
+    @classmethod
+    def of(cls, step: Step, runs: Mapping[str, Mapping[int, Result]]) -> Self:
+        """From row -> seed -> result of `run_model`."""
+        differences, images = {}, {}
+        for name, own in runs.items():
+            seeds = [seed for seed in own if seed in runs[step.reference]]
+            if name == step.reference or not seeds:
+                continue
+            ours, theirs = ([one[seed] for seed in seeds] for one in (runs[step.reference], own))
+            first, second = _columns(ours), _columns(theirs)
+            differences[name] = {
+                column: [a - b for a, b in zip(first[column], second[column], strict=True)]
+                for column in COLUMNS
+                if column in first and column in second
+            }
+            intervals = {group: image_interval(ours, theirs, group) for group in GROUPS}
+            our_crowds, their_crowds = ([run["crowds"] for run in each] for each in (ours, theirs))
+            intervals["crowds"] = image_interval(our_crowds, their_crowds, "all")
+            images[name] = {
+                group: values.tolist()
+                for group, values in intervals.items()
+                if not values.isnan().any()
+            }
+        found = [result for own in runs.values() for result in own.values()]
+        return cls(
+            step=step,
+            rows={name: _columns(own.values()) for name, own in runs.items()},
+            differences=differences,
+            images=images,
+            versions=found[0]["versions"] if found else {},
+        )
 
-    def estimates(self, step: Step, name: str) -> dict[str, Estimate]:
+    @classmethod
+    def from_plain(cls, step: Step, content: Mapping[str, Any]) -> Self:
+        """Read back what `plain` returned, for the rows that `step` has."""
+        rows = {name: content["rows"].get(name, {}) for name in step.methods}
+        differences, images = (
+            {name: values for name, values in content[part].items() if name in step.methods}
+            for part in ("differences", "images")
+        )
+        return cls(step, rows, differences, images, content["versions"])
+
+    def plain(self) -> dict[str, Any]:
+        """All numbers except those of single objects."""
+        content = {field.name: getattr(self, field.name) for field in fields(self)}
+        return asdict(content.pop("step")) | content
+
+    def num_seeds(self, name: str) -> int:
+        """How many runs of a row are finished."""
+        return len(next(iter(self.rows[name].values()), ()))
+
+    @property
+    def num_runs(self) -> int:
+        """How many runs are finished."""
+        return sum(map(self.num_seeds, self.rows))
+
+    def estimates(self, name: str) -> dict[str, Estimate]:
         """Column -> mean over seeds, for the columns that the row has."""
-        columns = _columns(self.runs(step, name).values())
-        return {column: estimate(values) for column, values in columns.items()}
+        return {column: estimate(values) for column, values in self.rows[name].items()}
 
-    def differences(self, step: Step, name: str) -> dict[str, Estimate]:
-        """Column -> the reference minus this row, seed by seed, for the seeds that both have."""
-        reference, own = (_columns(runs) for runs in self.pairs(step, name))
-        return {
-            column: estimate([a - b for a, b in zip(reference[column], own[column], strict=True)])
-            for column in reference.keys() & own.keys()
-        }
+    def table(self) -> list[str]:
+        """Lines of Markdown: a row for each method."""
+        rows = []
+        for name in self.step.methods:
+            paper, found, seeds = _ROWS[name].paper, self.estimates(name), self.num_seeds(name)
+            missing = len(self.step.seeds) - seeds
+            about = f"{seeds}" + (f", {missing} not run" if missing else "")
+            numbers = [str(found[column]) if column in found else "" for column in COLUMNS]
+            rows.append([name, "" if paper is None else f"{paper:.1f}", about, *numbers])
+        return table_lines(["row", "paper AP", "seeds", *COLUMNS], rows)
 
-    def pairs(self, step: Step, name: str) -> tuple[list[Result], list[Result]]:
-        """Results of the reference and of a row, for the seeds that both have."""
-        reference, own = self.runs(step, REFERENCE), self.runs(step, name)
-        seeds = [seed for seed in own if seed in reference]
-        return [reference[seed] for seed in seeds], [own[seed] for seed in seeds]
+    def verdicts(self) -> list[str]:
+        """Lines of Markdown: what separates the rows from the reference; none without a pair."""
+        if not self.images:
+            return []
+        about = f"{self.step.reference} minus the row, seed by seed; in brackets image by image:"
+        lines = ["", about, ""]
+        for name, by_image in self.images.items():
+            parts = [
+                f"{column} {signed(estimate(self.differences[name][column]))}"
+                for column in ("mask AP", "crowds: mask AP")
+                if column in self.differences[name]
+            ]
+            for group, (mean, low, high) in by_image.items():
+                parts.append(f"IoU {group} {mean:+.1f} [{low:+.1f}, {high:+.1f}]")
+            lines.append(f"- {name}: {'; '.join(parts)}")
+        torch_version = self.versions["torch"].partition("+")[0]
+        return [*lines, "", f"Trained with torch {torch_version}."]
 
-    def by_image(self, step: Step) -> dict[str, dict[str, Tensor]]:
-        """Row -> group of objects -> the reference minus this row; see `image_interval`."""
-        found: dict[str, dict[str, Tensor]] = {}
-        for name in step.methods:
-            reference, own = self.pairs(step, name)
-            if name != REFERENCE and own:
-                found[name] = {g: image_interval(reference, own, g) for g in GROUPS}
-                ours, theirs = ([run["crowds"] for run in runs] for runs in (reference, own))
-                found[name]["crowds"] = image_interval(ours, theirs, "all")
-        return found
+
+@dataclass(frozen=True)
+class MergingReport:
+    """The finished runs of a plan.
+
+    Attributes:
+        regime: for the data; the iterations are the steps'.
+        steps: in the order of the plan.
+    """
+
+    regime: Regime
+    steps: tuple[StepReport, ...]
+
+    def with_earlier(self, path: Path) -> Self:
+        """This report, with the steps of an earlier one that has more runs of them.
+
+        Runs are large and stay where they were made; what they gave is kept. A step is taken as a
+        whole, because its rows are compared object by object.
+
+        Args:
+            path: of the JSON of an earlier report; it may be missing.
+
+        Raises:
+            ValueError: the file is no such report, or one of another regime.
+        """
+        if not path.exists():
+            return self
+        try:
+            content = json.loads(path.read_text("utf-8"))
+            earlier = {step["title"]: step for step in content["steps"]}
+            regime = content["regime"]["name"]
+            steps = [
+                StepReport.from_plain(new.step, earlier[new.step.title])
+                if new.step.title in earlier
+                else new
+                for new in self.steps
+            ]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: no report on ways of merging ({error!r})") from error
+        if regime != self.regime.name:
+            raise ValueError(
+                f"{path}: regime {regime!r}, and this report is of {self.regime.name!r}"
+            )
+        best = zip(steps, self.steps, strict=True)
+        return replace(
+            self, steps=tuple(max(pair, key=lambda step: step.num_runs) for pair in best)
+        )
 
     def to_json(self) -> str:
         """All numbers except those of single objects."""
         content = {
             "regime": asdict(self.regime),
-            "steps": [
-                {
-                    **asdict(step),
-                    "rows": {
-                        name: {c: e.values for c, e in self.estimates(step, name).items()}
-                        for name in step.methods
-                    },
-                    "differences": {
-                        name: {c: e.values for c, e in self.differences(step, name).items()}
-                        for name in step.methods
-                        if name != REFERENCE
-                    },
-                    "images": {
-                        name: {group: values.tolist() for group, values in found.items()}
-                        for name, found in self.by_image(step).items()
-                    },
-                }
-                for step in self.plan
-            ],
-            "versions": next((run["versions"] for run in self.results.values()), {}),
+            "steps": [step.plain() for step in self.steps],
         }
         return json.dumps(content, indent=1) + "\n"
 
@@ -315,42 +433,15 @@ class MergingReport:
         lines = [
             "# Ways of merging",
             "",
-            f"Generated shapes ({self.regime.name}) of {shapes.size} px, batches of 8, R = 28, "
-            f"features C2 and C5, {self.regime.num_test} held-out images and as many crowds. "
+            f"Generated shapes ({self.regime.name}) of {shapes.size} px, batches of 8, "
+            f"{self.regime.num_test} held-out images and as many crowds. Up to the long training "
+            "R = 28, features C2 and C5; then as the tables have it. "
             "Several seeds: mean ± 95 % interval (Student's t). IoU is of the masks over true "
             "boxes: of all objects, of those whose box touches no other, of those whose box "
             "overlaps another's by an IoU of 0.2 or more, and of those that share their center "
             "with another.",
         ]
-        for step in self.plan:
-            lines += ["", f"## {step.title}: {step.iterations:,} iterations", "", *self._rows(step)]
-            lines += self._verdicts(step)
+        for each in self.steps:
+            title = f"## {each.step.title}: {each.step.iterations:,} iterations"
+            lines += ["", title, "", *each.table(), *each.verdicts()]
         return "\n".join(lines) + "\n"
-
-    def _rows(self, step: Step) -> list[str]:
-        rows = []
-        for name in step.methods:
-            paper, found = METHODS[name].paper, self.estimates(step, name)
-            seeds = len(self.runs(step, name))
-            missing = len(step.seeds) - seeds
-            about = f"{seeds}" + (f", {missing} not run" if missing else "")
-            numbers = [str(found[column]) if column in found else "" for column in COLUMNS]
-            rows.append([name, "" if paper is None else f"{paper:.1f}", about, *numbers])
-        return table_lines(["row", "paper AP", "seeds", *COLUMNS], rows)
-
-    def _verdicts(self, step: Step) -> list[str]:
-        images = self.by_image(step)
-        if not images:
-            return []
-        lines = ["", f"{REFERENCE} minus the row, seed by seed; in brackets image by image:", ""]
-        for name, by_image in images.items():
-            found = self.differences(step, name)
-            parts = [
-                f"{column} {signed(found[column])}"
-                for column in ("mask AP", "crowds: mask AP")
-                if column in found
-            ]
-            for group, (mean, low, high) in ((g, v.tolist()) for g, v in by_image.items()):
-                parts.append(f"IoU {group} {mean:+.1f} [{low:+.1f}, {high:+.1f}]")
-            lines.append(f"- {name}: {'; '.join(parts)}")
-        return lines
