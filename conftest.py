@@ -69,7 +69,10 @@ class Groups(LoadScopeScheduling):
         return group_of(nodeid)
 
 
-# ------------------------------------------------------------------ memory
+# ------------------------------------------------------------------ time
+
+# A parser of addresses that jsonschema, and so nbformat, would build for 2 seconds in each process.
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -88,30 +91,38 @@ def pytest_collection() -> Generator[None, object, object]:
 KERNELS = pytest.StashKey[tuple[subprocess.Popen[bytes], tempfile.TemporaryDirectory[str]]]()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Before the first notebook: from now on kernels of this process' tests are forked."""
-    if not item.nodeid.startswith(RUN_NOTEBOOKS) or KERNELS in item.config.stash:
-        return
-    if not hasattr(os, "fork"):
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the process that kernels are forked from; it imports nothing until the first asks."""
+    if not hasattr(os, "fork") or hasattr(config, "workerinput"):
         return
     home = tempfile.TemporaryDirectory()
     address = f"{home.name}/socket"
-    start = [
-        sys.executable,
-        "-S",
-        "-E",
-        str(FORKED_KERNEL),
-        "run",
-        address,
-    ]  # imports next to nothing
+    # -S and -E: what Jupyter starts imports next to nothing.
+    start = [sys.executable, "-S", "-E", str(FORKED_KERNEL), "run", address]
     spec = {"argv": [*start, "-f", "{connection_file}"], "display_name": "Python 3"}
     file = Path(home.name) / "kernels" / "python3" / "kernel.json"
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps(spec | {"language": "python"}))
-    os.environ["JUPYTER_PATH"] = home.name
     command = [sys.executable, str(FORKED_KERNEL), "serve", address]
-    item.config.stash[KERNELS] = subprocess.Popen(command, stdin=subprocess.PIPE), home
+    config.stash[KERNELS] = subprocess.Popen(command, stdin=subprocess.PIPE), home
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """All processes that share the tests share it."""
+    if KERNELS in node.config.stash:
+        node.workerinput["kernels"] = node.config.stash[KERNELS][1].name
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """From the first notebook on, kernels of this process' tests are forked."""
+    if not item.nodeid.startswith(RUN_NOTEBOOKS):
+        return
+    if KERNELS in item.config.stash:
+        os.environ["JUPYTER_PATH"] = item.config.stash[KERNELS][1].name
+    elif "kernels" in getattr(item.config, "workerinput", {}):
+        os.environ["JUPYTER_PATH"] = item.config.workerinput["kernels"]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

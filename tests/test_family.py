@@ -330,10 +330,10 @@ def test_batch_norm_evaluates_and_keeps_its_names_as_torchs_does():
 def test_a_float32_step_has_the_gradient_of_float64(name):
     model = random_model(thin(name, pyramid_channels=64, bottom_channels=64)).train()
     generator = torch.Generator().manual_seed(0)
-    image = torch.rand(3, 256, 320, generator=generator)
-    masks = torch.zeros(2, 256, 320, dtype=torch.bool)
-    masks[0, 30:120, 40:200], masks[1, 90:230, 150:310] = True, True
-    boxes = torch.tensor([[40.0, 30, 200, 120], [150, 90, 310, 230]])
+    image = torch.rand(3, 128, 160, generator=generator)
+    masks = torch.zeros(2, 128, 160, dtype=torch.bool)
+    masks[0, 15:60, 20:100], masks[1, 45:115, 75:155] = True, True
+    boxes = torch.tensor([[20.0, 15, 100, 60], [75, 45, 155, 115]])
     target = Target(boxes, torch.tensor([0, 3]), masks=masks)
     gradients = []
     for dtype in (torch.float64, torch.float32):

@@ -144,7 +144,11 @@ def test_guard_notices(problem):
     assert any(problem in line for line in problems_of(notebook))
 
 
-# One without exercises is run as it is by nbval or in the browser.
+# Figures are drawn where the notebook is run unsolved, by nbval or in the browser.
+NO_PNG = "\nget_ipython().display_formatter.formatters['image/png'].enabled = False\n"
+# So are cells that compute long and use no answer: oracles, controls and every network's bases.
+USE_NO_ANSWER = {"15_explorer": ("30", "32", "36")}
+# One without exercises is run as it is.
 TO_SOLVE = [path for path in NOTEBOOKS if notebook_exercises(path.stem)]
 
 
@@ -156,6 +160,10 @@ def test_solved_notebook_is_green_offline_and_from_any_folder(path, tmp_path, mo
         monkeypatch.setenv(name, value)
     notebook = write_solutions(read(path))
     solved = exercises_of(notebook)
+    next(cell for cell in own_cells(notebook) if cell in code_cells(notebook)).source += NO_PNG
+    skipped = USE_NO_ANSWER.get(path.stem, ())
+    assert set(skipped) <= {cell.id for cell in notebook.cells}
+    notebook.cells = [cell for cell in notebook.cells if cell.id not in skipped]
     folder = {"metadata": {"path": str(tmp_path)}}
     options = {"kernel_name": "python3", "shutdown_kernel": "immediate"}  # as nbval does
     NotebookClient(notebook, timeout=100, resources=folder, **options).execute()

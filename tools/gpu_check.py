@@ -373,7 +373,7 @@ def evaluation(part: Part) -> None:
 def whole_runs(part: Part) -> None:
     """`train_model` with validation: stopped and continued against one go, in both precisions."""
     data, validation = ShapesDataset(64, seed=3), ShapesDataset(4, seed=8)
-    iterations, batch_size = (20, TRAIN_PRESETS["nano"].batch_size) if part.is_full else (4, 2)
+    iterations, batch_size = (20, TRAIN_PRESETS["nano"].batch_size) if part.is_full else (2, 2)
     config = replace(PRESETS["nano"], num_classes=len(data.class_names))
     for precision in ("float32", "bfloat16"):
         schedule = replace(

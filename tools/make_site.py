@@ -3,7 +3,7 @@
 Usage: python tools/make_site.py [--draft] [--output FOLDER]
 
 BLENDMASK_BUDGET says how much the notebooks compute. --draft takes them as they are, and leaves out
-the pages of source code, which are most of the pages.
+the pages of source code, which are most of the pages, and the contents beside each page.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--draft",
         action="store_true",
-        help="notebooks as they are, no source code, no playground",
+        help="notebooks as they are, no source code, no contents at the side, no playground",
     )
     parser.add_argument("--output", type=Path, default=BUILD / "html", help="folder of the site")
     options = parser.parse_args(arguments)

@@ -261,10 +261,11 @@ def _onnx_graph(model: BlendMask, *, explore: bool) -> ModelProto:
             opset_version=OPSET,
             input_names=["image"],
             output_names=list(EXPLORABLE_OUTPUTS if explore else OUTPUTS),
+            optimize=False,  # by less than what follows
             verbose=False,
         )
     assert onnx_program is not None
-    # Large weights are multiplied with their frozen norms here, or they could not be quantized.
+    # Large weights are multiplied with their frozen norms, too, or they could not be quantized.
     optimizer.optimize(
         onnx_program.model, input_size_limit=MOST_FOLDED, output_size_limit=MOST_FOLDED
     )
