@@ -11,6 +11,7 @@ import linecache
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 __all__ = [
@@ -43,15 +44,16 @@ def source_of(thing: Callable[..., Any]) -> str:
     for method in vars(thing).values():
         if inspect.isfunction(method):
             text = "".join(linecache.getlines(method.__code__.co_filename))
-            found = [
-                node
-                for node in ast.parse(text).body
-                if isinstance(node, ast.ClassDef) and node.name == thing.__name__
-            ]
+            found = [each for each in _classes_in(text) if each.name == thing.__name__]
             if found:
                 begins = [found[-1].lineno, *(each.lineno for each in found[-1].decorator_list)]
                 return "\n".join(text.splitlines()[min(begins) - 1 : found[-1].end_lineno])
     return textwrap.dedent(inspect.getsource(thing))
+
+
+@lru_cache(maxsize=64)
+def _classes_in(text: str) -> tuple[ast.ClassDef, ...]:
+    return tuple(node for node in ast.parse(text).body if isinstance(node, ast.ClassDef))
 
 
 def solution_source(function: Callable[..., Any]) -> str:
