@@ -259,9 +259,12 @@ def shipped_checkpoint(name: str = "nano") -> Path:
 
 
 def find_checkpoint(source: str | os.PathLike[str]) -> Path:
-    """The file that a user means: a path, or a name of `SHIPPED_MODELS` if no file has it."""
+    """The file that a user means: a path, or a name of `SHIPPED_MODELS` if no file has it.
+
+    A folder may have it: many keep their photographs in one that is called `photos`.
+    """
     path = Path(source)
-    is_name = str(source) in SHIPPED_MODELS and not path.exists()
+    is_name = str(source) in SHIPPED_MODELS and (path.is_dir() or not path.exists())
     return shipped_checkpoint(str(source)) if is_name else path
 
 

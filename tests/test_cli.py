@@ -149,6 +149,16 @@ def test_weights_bring_their_architecture_unless_a_preset_is_named(root, tmp_pat
     assert "has the architecture of no preset; say --preset" in capsys.readouterr().err
 
 
+def test_a_folder_does_not_take_the_name_of_a_model_of_the_package(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(root / "train", tmp_path / "nano")  # as many have a folder `photos`
+    assert main(["segment", "nano", "--weights", "nano", "--write", "coco"]) == 0
+    train = ["train", str(root), "--split", "train", "--batch-size", "1", "--weights", "nano"]
+    assert main([*train, "--iterations", "1", "-o", "run"]) == 0
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["options"]["weights"] == "nano"
+    assert main(["train", "-o", "run", "--resume", "--weights", "nano", "--iterations", "2"]) == 0
+
+
 TINY_RUN = ("--iterations", "4", "--batch-size", "2", "--size", "64", "--checkpoint-every", "2")
 
 

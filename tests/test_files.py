@@ -198,6 +198,8 @@ def test_a_name_of_the_package_means_its_checkpoint_unless_a_file_has_it(tmp_pat
         assert shipped_checkpoint(name).is_file()
     (tmp_path / "nano").write_bytes(b"")
     assert find_checkpoint("nano") == Path("nano")
+    (tmp_path / "photos").mkdir()  # where one keeps photographs
+    assert find_checkpoint("photos") == shipped_checkpoint("photos")
     assert find_checkpoint("other.pt") == Path("other.pt")
     with pytest.raises(ValueError, match="cat: the package has the models nano, small, photos"):
         shipped_checkpoint("cat")

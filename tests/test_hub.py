@@ -74,6 +74,16 @@ def test_a_saved_folder_gives_the_same_model_back(model, tmp_path):
     assert_same(BlendMask.from_pretrained(str(tmp_path / "mine" / "model.safetensors")), model)
 
 
+def test_a_folder_with_the_name_of_a_shipped_model_is_taken_if_it_has_one(
+    model, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nano").mkdir()  # of images, say
+    assert_same(BlendMask.from_pretrained("nano"), load_model(shipped_checkpoint("nano")))
+    model.save_pretrained("nano")
+    assert_same(BlendMask.from_pretrained("nano"), model)
+
+
 def test_config_and_card_say_what_the_model_is(model, tmp_path):
     model.save_pretrained(tmp_path, metadata={"images": 12})
     content = json.loads((tmp_path / "config.json").read_text())

@@ -180,11 +180,14 @@ def _preset_of_weights(options: argparse.Namespace) -> str:
 
 def _options_to_store(options: argparse.Namespace) -> dict[str, Any]:
     """The given options as plain values; folders and files as absolute paths."""
-    return {
+    stored = {
         name: _whole_path(value) if name in PLACES else value
         for name, value in vars(options).items()
         if name not in NOT_STORED and not _is_missing(value)
     }
+    if options.weights and find_checkpoint(options.weights) != Path(options.weights):
+        stored["weights"] = options.weights  # a name of the package's, even beside such a folder
+    return stored
 
 
 def _take_stored_options(options: argparse.Namespace) -> None:

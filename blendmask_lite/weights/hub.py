@@ -47,7 +47,7 @@ def load_pretrained(
     **own_parts: Any,
 ) -> BlendMask:
     """See `BlendMask.from_pretrained`."""
-    path = find_checkpoint(source)
+    path = Path(source) if (Path(source) / FILE).is_file() else find_checkpoint(source)
     if find_published(source) is not None:
         return load_adelaidet(source).to(device)
     if path.is_file():
