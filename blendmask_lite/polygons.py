@@ -18,7 +18,7 @@ __all__ = ["DRAFT", "Polygon", "labelme_file", "mask_polygons", "part_polygons"]
 
 Polygon = list[list[float]]  # corners [x, y], pixels; the last one is joined to the first
 
-LABELME_VERSION = "5.5.0"  # whose fields are written
+LABELME_VERSION = "6.3.1"  # whose fields are written; it read them, and wrote them again
 DRAFT = "draft"  # a flag of the image: a tick box in labelme, which a person clears
 LEAST_TOLERANCE = 0.5  # pixels
 TOLERANCE = 1 / 150  # of the root of the mask's area
