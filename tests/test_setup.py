@@ -129,16 +129,16 @@ def test_pip_takes_a_matching_pair_from_an_index_on_this_machine(monkeypatch, tm
 
 @pytest.fixture
 def installed(monkeypatch, tmp_path):
-    """The command lines that set-up would run; `installed.fails` says which fail."""
+    """The command lines that set-up would run; `fails` says which fail, `words` what some say."""
 
     class Calls(list):
-        fails = ()
+        fails, words = (), {}
 
     calls = Calls()
 
     def run(log, command):
         calls.append(command)
-        log.write("ERROR: no such wheel\n")
+        log.write(calls.words.get(command[0], "ERROR: no such wheel\n"))
         log.flush()
         return not any(word in " ".join(command) for word in calls.fails)
 
@@ -194,6 +194,14 @@ def test_uv_installs_where_it_is_and_pip_where_it_fails(installed, monkeypatch, 
     assert "uv failed" in capsys.readouterr().out
 
 
+def test_a_failure_is_explained_by_the_words_of_pip_and_not_of_uv_before_it(installed, monkeypatch):
+    monkeypatch.setattr(setup.shutil, "which", lambda name, path=None: "/bin/uv")
+    installed.words = {"/bin/uv": "  cause: Connection refused (os error 111)\n"}
+    installed.fails = ("/bin/uv", "--editable")
+    with pytest.raises(setup.SetupError, match="pip failed: no such wheel"):
+        setup.install()
+
+
 def test_bundle_is_installed_from_its_folder_alone(installed, monkeypatch, tmp_path):
     monkeypatch.setattr(setup, "WHEELS", tmp_path)
     monkeypatch.setattr(setup, "is_in_reach", lambda index: pytest.fail("asked the network"))
@@ -207,6 +215,9 @@ def test_bundle_is_installed_from_its_folder_alone(installed, monkeypatch, tmp_p
     [
         ("  Downloading torch-2.14.1+cpu-cp312-cp312-linux.whl (190.1 MB)", "torch-2.14.1+cpu"),
         (" Downloading torch (181.3MiB)", "torch"),
+        (" Downloading nvidia-cuda-nvrtc (44.8MiB)", "nvidia-cuda-nvrtc"),
+        ("  Downloading nvidia_nccl-2.30.7-py3-none-linux.whl (1.2 GB)", "nvidia_nccl-2.30.7"),
+        ("  Downloading scikit_image-0.26-cp312-cp312-linux.whl (13.0 MB)", "scikit_image-0.26"),
         ("  Downloading six-1.17.0-py2.py3-none-any.whl (11 kB)", None),
         ("  Downloading pillow-12.0-cp312.whl (7.0 MB)", None),
     ],

@@ -57,8 +57,10 @@ cuda = torch.version.cuda or "none"
 print(f"torch {{torch.__version__}}, torchvision {{torchvision.__version__}}, CUDA {{cuda}}")
 """
 # A large file, in the words of pip: "Downloading torch-2.14-....whl (190.1 MB)", and of uv:
-# "Downloading torch (181.3MiB)".
-DOWNLOAD = re.compile(r"Downloading ([^-\s]+(?:-[^-\s]+)?)\S* \((\d{2,}\.\d ?Mi?B|\d+\.\d ?Gi?B)\)")
+# "Downloading nvidia-cublas (386.1MiB)".
+DOWNLOAD = re.compile(
+    r"Downloading (\S+?(?:-\d[^-\s]*)?)(?:-\S+\.whl)? \((\d{2,}\.\d ?Mi?B|\d+\.\d ?Gi?B)\)"
+)
 # JupyterLab asks on its first start whether it may fetch news; the course works offline.
 LAB_SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {
@@ -223,8 +225,10 @@ def pip(log: TextIO, *requirements: str) -> None:
             return
         say("uv failed: trying pip")
     options = ("--disable-pip-version-check", "--no-input")
+    begin = LOG.stat().st_size  # what is there says why something else failed
     if not run_installer(log, [str(PYTHON), "-m", "pip", *options, "install", *requirements]):
-        raise SetupError(f"{explain(LOG.read_text(encoding='utf-8'))} (pip's own words: {LOG})")
+        words = LOG.read_bytes()[begin:].decode("utf-8")
+        raise SetupError(f"{explain(words)} (pip's own words: {LOG})")
 
 
 def run_installer(log: TextIO, command: list[str]) -> bool:
