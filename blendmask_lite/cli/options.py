@@ -181,7 +181,7 @@ def told_few(num_images: int, num_objects: int) -> str | None:
         return None
     return (
         f"{counted(num_images, 'image')} with {counted(num_objects, 'object')}: on so few, AP is "
-        "largely chance; as many other images could give 10 points more or less"
+        "largely chance; on other images, the same model may score 10 points higher or lower"
     )
 
 
