@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import platform
+import re
 import sys
 import time
 
@@ -123,7 +124,11 @@ def test_a_run_that_exists_is_followed_with_its_numbers(tmp_path):
     assert "3 of 8 iterations" in words and f"loss {record.last_losses['loss']:.3f}" in words
     assert "16.0 images/s" in words and "mask AP 12.5" in words and "left" not in words
     assert (monitor.controls.bar.value, monitor.controls.bar.max) == (3, 8)
-    assert 'alt="Curves of run: loss, class, mask' in monitor.controls.curves.value
+    pictures = re.findall('alt="(.*?)"', monitor.controls.curves.value)
+    assert pictures == [  # two, for a window in which only one has room
+        "Curves of run: loss, class, mask, learning_rate over the iterations.",
+        "Curves of run: AP over the iterations.",
+    ]
     assert monitor.controls.stop.disabled and monitor.controls.resume.disabled
     monitor.close()
 

@@ -378,7 +378,8 @@ def test_every_run_has_its_line_in_every_panel():
     steps = {"iteration": [1, 2, 3, 4], "loss": [4.0, 2.0, 3.0, 1.0], "learning_rate": [1, 2, 3, 4]}
     scores = {"iteration": [2, 4], "mask AP": [1.0, 5.0], "box AP": [2.0, 8.0]}
     other = {"iteration": [1, 2], "loss": [1.0, 1.0], "mask": [5.0, 6.0]}
-    figure = curves_figure({"a": steps, "b": other}, {"a": scores}, losses=["loss", "mask"])
+    names = ["loss", "mask", "learning_rate", "AP"]
+    figure = curves_figure({"a": steps, "b": other}, {"a": scores}, names=names)
     panels = {ax.get_title(): ax for ax in figure.axes}
     assert list(panels) == ["loss", "mask", "learning rate", "AP: mask strong, box pale"]
     drawn = {title: [list(x.get_ydata()) for x in ax.lines] for title, ax in panels.items()}

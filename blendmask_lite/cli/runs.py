@@ -117,10 +117,11 @@ def _plot(records: Sequence[RunRecord], file: Path) -> None:
     if not drawn:
         raise ValueError("--plot: none of the runs has a metrics.csv that can be read")
     names = _names(drawn)
+    losses = dict.fromkeys(name for record in drawn for name in record.loss_names)
     figure = curves_figure(
         dict(zip(names, (record.steps for record in drawn), strict=True)),
         dict(zip(names, (record.evaluations for record in drawn), strict=True)),
-        losses=list(dict.fromkeys(name for record in drawn for name in record.loss_names)),
+        names=[*losses, "learning_rate", "AP"],
     )
     save_figure(figure, file, dpi=150)
 

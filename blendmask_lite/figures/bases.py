@@ -208,6 +208,8 @@ def changed_base_figure(
 ) -> DescribedFigure:
     """The base and all masks, unchanged and changed, and the pixels that the masks lose or gain.
 
+    Two rows of three, which can still be read in a window of 700 pixels.
+
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
         before: (N, H, W) bool, the masks as they are.
@@ -226,8 +228,8 @@ def changed_base_figure(
     num_lost, num_gained = int((before & ~after).sum()), int((after & ~before).sum())
     height, width = image.shape[-2:]
     figure, axes = panels(
-        1,
-        5,
+        2,
+        3,
         cell=picture_cell(image, 2.05, title=0.35),
         description=f"Base {base + 1} changed: the masks of {len(before)} objects lose "
         f"{num_lost} and gain {num_gained} pixels.",
@@ -243,8 +245,9 @@ def changed_base_figure(
         "masks, base changed": paint_masks(image, after),
         f"red: lost {num_lost}\nblue: gained {num_gained}": paint_changes(image, before, after),
     }
-    for ax, (name, painted) in zip(axes[0, 2:], pictures.items(), strict=True):
+    for ax, (name, painted) in zip(axes[1], pictures.items(), strict=True):
         draw_picture(ax, painted, title=name, has_units=False)
+    axes[0, 2].set_axis_off()
     return figure
 
 

@@ -52,9 +52,13 @@ Table = Mapping[str, Sequence[float]]
 
 
 def curves_figure(
-    steps: Mapping[str, Table], evaluations: Mapping[str, Table], *, losses: Sequence[str]
+    steps: Mapping[str, Table],
+    evaluations: Mapping[str, Table],
+    *,
+    names: Sequence[str],
+    columns: int = COLUMNS,
 ) -> DescribedFigure:
-    """One panel per loss, one for the learning rate, one for AP; one colour per run.
+    """Losses, learning rate and AP, a panel each; one colour per run.
 
     The pale lines are single steps, the strong ones means over a fiftieth of the longest run.
 
@@ -63,7 +67,8 @@ def curves_figure(
             them has no line there.
         evaluations: run -> columns "iteration", "mask AP" and "box AP" in percent, for the runs
             that have evaluations.
-        losses: columns to draw, in this order.
+        names: the panels in their order: losses, "learning_rate", "AP".
+        columns: at most so many panels stand side by side.
 
     Raises:
         ValueError: no runs.
@@ -72,10 +77,9 @@ def curves_figure(
         raise ValueError("steps: no runs to draw")
     longest = max(len(table.get("iteration", ())) for table in steps.values())
     window = max(1, longest // 50)
-    names = [*losses, "learning_rate", "AP"]
     figure, grid = panel_grid(
         len(names),
-        COLUMNS,
+        columns,
         cell=(3.1, 2.4),
         description=f"Curves of {', '.join(steps)}: {', '.join(names)} over the iterations.",
     )
@@ -85,20 +89,24 @@ def curves_figure(
             "color": PALETTE[place % len(PALETTE)],
             "linestyle": DASHES[place // len(PALETTE) % len(DASHES)],
         }
-        for name in losses:
-            if window > 1 and name in table:
-                pale = {"color": style["color"], "alpha": 0.15, "linewidth": 0.6}
-                axes[name].plot(table["iteration"], table[name], **pale)
-            _draw(axes[name], table, name, window=window, **style)
-        _draw(axes["learning_rate"], table, "learning_rate", **style)
-        scores = evaluations.get(run, {})
-        _draw(axes["AP"], scores, "mask AP", **style, marker="o", markersize=3)
-        _draw(axes["AP"], scores, "box AP", **style, marker="s", markersize=3, alpha=0.5)
+        for name, ax in axes.items():
+            if name == "AP":
+                scores = evaluations.get(run, {})
+                _draw(ax, scores, "mask AP", **style, marker="o", markersize=3)
+                _draw(ax, scores, "box AP", **style, marker="s", markersize=3, alpha=0.5)
+            elif name == "learning_rate":
+                _draw(ax, table, name, **style)
+            else:
+                if window > 1 and name in table:
+                    pale = {"color": style["color"], "alpha": 0.15, "linewidth": 0.6}
+                    ax.plot(table["iteration"], table[name], **pale)
+                _draw(ax, table, name, window=window, **style)
         axes[names[0]].plot([], [], label=run, **style)
     for name, ax in axes.items():
         _finish(ax, name)
-    axes["AP"].set_ylabel("percent", fontsize=8)
-    axes["AP"].set_title("AP: mask strong, box pale", fontsize=9)
+    if "AP" in axes:
+        axes["AP"].set_ylabel("percent", fontsize=8)
+        axes["AP"].set_title("AP: mask strong, box pale", fontsize=9)
     figure.legend(loc="outside upper left", fontsize=8, ncols=min(4, len(steps)), frameon=False)
     average = f"strong: mean over {window} iterations" if window > 1 else "single iterations"
     figure.supxlabel(f"iterations ({average})", fontsize=8)

@@ -61,13 +61,21 @@ def look_at_run(process: RunProcess) -> RunView:
     )
 
 
-def curves_of(record: RunRecord) -> DescribedFigure | None:
-    """Losses, learning rate and AP of a run; None before its first step."""
+def curves_of(record: RunRecord) -> list[DescribedFigure]:
+    """Losses, learning rate and AP of a run; empty before its first step.
+
+    Two figures of two columns, which a narrow window shows one below the other.
+    """
     if record.num_done == 0 or not record.loss_names:
-        return None
-    name = record.path.name
-    evaluations = {name: record.evaluations} if record.evaluations else {}
-    return curves_figure({name: record.steps}, evaluations, losses=record.loss_names)
+        return []
+    run = record.path.name
+    evaluations = {run: record.evaluations} if record.evaluations else {}
+    names = [*record.loss_names, "learning_rate", "AP"]
+    middle = math.ceil(len(names) / 4) * 2  # full rows on the left
+    return [
+        curves_figure({run: record.steps}, evaluations, names=half, columns=2)
+        for half in (names[:middle], names[middle:])
+    ]
 
 
 def _state(process: RunProcess, record: RunRecord | None, is_alive: bool) -> str:
@@ -276,9 +284,9 @@ class TrainingMonitor(LabWidget):
         key = (process.folder, run.num_done, run.record and run.record.scores)
         if run.record is not None and key == self._drawn:
             return run, None
-        figure = None if run.record is None else curves_of(run.record)
+        figures = [] if run.record is None else curves_of(run.record)
         self._drawn = key
-        return run, "" if figure is None else figure._repr_mimebundle_()["text/html"]
+        return run, "".join(figure._repr_mimebundle_()["text/html"] for figure in figures)
 
     @shows_errors
     def _show(self, run: RunView, curves: str | None) -> None:
