@@ -3,7 +3,8 @@
 Usage: python tools/measure_budgets.py [--minutes] [NOTEBOOK ...]
 
 The minutes go into the instructors' plans and playlists, too. --minutes runs nothing and writes
-them alone, which is enough after a change of text or exercises.
+them alone, which is enough after a change of text or exercises. The notebooks that were run lie
+in build/measured, with what their cells printed and drew.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from blendmask_lite.course.source import exercises_in
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
+MEASURED = ROOT / "build" / "measured"
 PLANS = ROOT / "docs" / "instructors" / "plans.md"
 INDEX = PLANS.with_name("index.md")
 WORDS_PER_MINUTE = 130  # slow reading, with figures to look at
@@ -47,7 +49,8 @@ def main(arguments: list[str]) -> None:
     for path in [Path(name) for name in names] or sorted(FOLDER.glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
         if runs:
-            seconds, gigabytes = measure(notebook)
+            seconds, gigabytes = measure(notebook, MEASURED / path.name)
+            print(f"{path.name}: {seconds:.0f} CPU seconds, {gigabytes:.2f} GB", flush=True)
             write_line(path, budget_line(minutes(notebook), seconds, gigabytes))
         else:
             write_minutes(path, minutes(notebook))
@@ -73,16 +76,21 @@ def minutes(notebook: nbformat.NotebookNode) -> int:
     return 5 * math.ceil(alone / 5)
 
 
-def measure(notebook: nbformat.NotebookNode) -> tuple[float, float]:
+def measure(notebook: nbformat.NotebookNode, kept: Path) -> tuple[float, float]:
     """CPU seconds and gigabytes of a run on its own, from an empty folder.
 
-    A training that the notebook starts as a process of its own counts, too.
+    A training that the notebook starts as a process of its own counts, too. The run is written
+    to `kept`, also if a cell failed.
     """
     copy = nbformat.from_dict(notebook)
     copy.cells = [*notebook.cells, nbformat.v4.new_code_cell(MEASURE)]
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(copy, timeout=3600, resources={"metadata": {"path": folder}})
-        client.execute()
+        try:
+            client.execute()
+        finally:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            nbformat.write(copy, kept)
     seconds, gigabytes = copy.cells[-1].outputs[0].text.split()
     return float(seconds), float(gigabytes)
 
