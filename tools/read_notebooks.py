@@ -104,7 +104,10 @@ def keep_stills(page: Any, stem: str) -> None:
     for number, widget in enumerate(page.locator(WIDGET).all()):
         with Image.open(io.BytesIO(widget.screenshot())) as picture:
             buffer = io.BytesIO()
-            picture.convert("RGB").quantize(256).save(buffer, format="png", optimize=True)
+            # Median cut, the default, loses the colour of what is small: the name of base 3
+            # got that of base 1.
+            few = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=3)
+            few.save(buffer, format="png", optimize=True)
         write_atomically(STILLS / still_name(stem, number), buffer.getvalue())
 
 
