@@ -257,6 +257,7 @@ def test_report_holds_both_tables_and_says_where_orders_differ():
     assert "one seed, no interval" in single.markdown()
 
 
+@pytest.mark.slow
 def test_command_writes_a_table_as_json_markdown_and_picture(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(REGIMES, "default", TINY)
     runs, out = tmp_path / "runs", tmp_path / "out"
@@ -448,6 +449,7 @@ def test_mask_rcnn_has_the_same_backbone_and_learns_from_pictures_with_and_witho
     assert found.masks.shape == (len(found), 128, 128)
 
 
+@pytest.mark.slow
 def test_times_are_taken_for_exactly_so_many_objects():
     torch.manual_seed(0)
     peer = NanoMaskRCNN(PRESETS["nano"], size=128).eval()

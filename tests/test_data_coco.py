@@ -518,6 +518,7 @@ def processes():
     return context
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_refusing", [False, True])
 def test_a_killed_process_leaves_no_half_file_and_is_continued(site, root, is_refusing, processes):
     """Killed at ten moments of the way, each time continued."""

@@ -36,6 +36,7 @@ def errors(node: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, flo
     return found
 
 
+@pytest.mark.slow
 def test_every_step_of_every_method_equals_the_package(errors: dict[str, float]) -> None:
     steps = ("crops", "scores", "products", "logits", "probabilities", "pasted")
     methods = ("blender", "weighted_sum", "assembler")

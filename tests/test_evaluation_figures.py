@@ -416,6 +416,7 @@ def test_matches_are_those_of_a_plain_loop():
     assert total > 5
 
 
+@pytest.mark.slow
 def test_all_figures_of_an_evaluation_are_written(tmp_path):
     dataset = ShapesDataset(5, seed=5)
     results = evaluated(dataset.select([1, 2, 4]))

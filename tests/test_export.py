@@ -239,6 +239,7 @@ def remade(model, found, size):
     return clip_boxes(boxes, size), model.merger(crops, attentions).sigmoid()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("merger", "is_exported"), [("blender", True), ("weighted_sum", False), ("assembler", False)]
 )

@@ -149,6 +149,7 @@ class FullDisk:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+@pytest.mark.slow
 # A checkpoint every iteration, then the model.
 @pytest.mark.parametrize(("place", "done"), [(3, 2), (5, 4)], ids=["checkpoint", "model"])
 def test_a_full_disk_leaves_the_last_checkpoint_whole(dataset, tmp_path, monkeypatch, place, done):

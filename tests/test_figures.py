@@ -415,6 +415,7 @@ def test_notebooks_get_a_png_with_its_description():
     assert 'alt="bases &quot;of&quot; &lt;nothing&gt;"' in data["text/html"]
 
 
+@pytest.mark.slow
 def test_figures_need_no_pyplot_and_leave_the_settings_alone():
     code = (
         "import sys, torch; from blendmask_lite.figures import bases_figure;"

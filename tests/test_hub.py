@@ -243,6 +243,7 @@ def test_a_pickle_on_the_hub_is_never_read(site, tmp_path):
         BlendMask.from_pretrained("me/cats")
 
 
+@pytest.mark.slow
 def test_the_endpoint_of_the_environment_is_asked(model, site, tmp_path):
     model.push_to_hub("me/cats")
     code = "from blendmask_lite import BlendMask\n"

@@ -227,6 +227,7 @@ def test_what_is_no_whole_image_is_one_line_with_its_name(tmp_path):
                 assert message.isprintable() and len(message) < 300
 
 
+@pytest.mark.slow
 def test_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "link.png").symlink_to(tmp_path / "pipe.png")

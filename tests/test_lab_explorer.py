@@ -128,6 +128,7 @@ def test_another_number_shows_another_picture(explorer, model, dataset):
     assert explorer.present.picture.name == "shapes, seed 7, image 2"
 
 
+@pytest.mark.slow
 def test_bases_are_drawn_as_overlays_and_as_maps(explorer, model, dataset):
     image = dataset.load(0).image
     bases = model([image]).bases[0].detach()
@@ -141,6 +142,7 @@ def test_bases_are_drawn_as_overlays_and_as_maps(explorer, model, dataset):
     assert is_drawn(explorer.page.view, maps)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_attentions_of_the_chosen_object_and_beside_a_second_one(explorer, model, dataset):
     image = dataset.load(0).image
@@ -163,6 +165,7 @@ def test_attentions_of_the_chosen_object_and_beside_a_second_one(explorer, model
     assert is_drawn(explorer.page.view, both)
 
 
+@pytest.mark.slow
 def test_figures_1_and_4_are_those_of_the_package(explorer, model, dataset):
     image = dataset.load(0).image
     explorer.turn_to("Figure 1")
@@ -177,6 +180,7 @@ def test_figures_1_and_4_are_those_of_the_package(explorer, model, dataset):
     assert is_drawn(explorer.page.view, figure_4(model, image, score_threshold=SCORE))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_knocking_out_a_base_changes_the_masks_as_the_package_says(explorer, model, dataset):
     image = dataset.load(0).image
@@ -210,6 +214,7 @@ def test_knocking_out_a_base_changes_the_masks_as_the_package_says(explorer, mod
     assert page.table.value.count("<td>1.00</td>") >= len(before)  # nothing changed
 
 
+@pytest.mark.slow
 def test_measured_ap_changes_are_those_of_knock_out_bases(explorer, model, dataset):
     page = explorer.pages["Change a base"]
     explorer.turn_to("Change a base")
@@ -226,6 +231,7 @@ def test_measured_ap_changes_are_those_of_knock_out_bases(explorer, model, datas
     assert page.measured.png == b"" and "Press" in page.measured.text
 
 
+@pytest.mark.slow
 def test_scores_of_bases_stand_beside_those_of_untrained_networks(dataset):
     small = tiny_model()
     explorer = Explorer(model=small, dataset=dataset)
@@ -257,6 +263,7 @@ def test_a_score_counts_where_no_untrained_base_reaches_it():
     assert rows[2] == ["2", "0.50", "-0.40", "+0.10", "+0.20", "border"]
 
 
+@pytest.mark.slow
 def test_oracles_of_the_picture_and_of_the_data_set(dataset):
     small = tiny_model()
     explorer = Explorer(model=small, dataset=dataset)

@@ -180,6 +180,7 @@ def test_dragging_the_box_changes_losses_gradient_and_picture(playground):
     assert "Box 45, 45 to 85, 80. 1 - GIoU is" in playground.canvas.announcement
 
 
+@pytest.mark.slow
 def test_apart_the_loss_decides_whether_the_box_can_be_pulled(playground):
     playground.controls.apart.click()
     box = playground.box
@@ -200,6 +201,7 @@ def test_apart_the_loss_decides_whether_the_box_can_be_pulled(playground):
     assert playground.losses["1 - IoU"].value < 1
 
 
+@pytest.mark.slow
 def test_the_sliders_draw_the_curves_anew(playground):
     controls = playground.controls
     for page, sliders in (
@@ -214,6 +216,7 @@ def test_the_sliders_draw_the_curves_anew(playground):
     assert playground.message.text == ""
 
 
+@pytest.mark.slow
 def test_numbers_of_the_curves_pages_by_hand(playground):
     # -ln 0.99 = 0.01005 for background at p = 0.01; focal 0.75 * 0.01 ** 2 times as much.
     assert "At background: cross entropy 0.0101, focal 7.54e-07" in (
@@ -244,6 +247,7 @@ def test_an_own_picture_needs_its_box():
         LossPlayground(image=image, true_box=(5, 5, 30, 50))
 
 
+@pytest.mark.slow
 def test_saving_a_page_sends_a_file(playground, monkeypatch):
     sent = []
     figure = playground.figures["focal"]

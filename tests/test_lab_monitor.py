@@ -238,6 +238,7 @@ def test_it_follows_by_itself_in_a_notebook_and_the_kernel_stays_free(tmp_path):
 # ------------------------------------------------------------------ starting and stopping
 
 
+@pytest.mark.slow
 def test_a_training_is_started_stopped_and_resumed(monitor, stand_in):
     monitor.controls.options.value = "shapes --iterations 400"
     monitor.controls.start.click()
@@ -259,6 +260,7 @@ def test_a_training_is_started_stopped_and_resumed(monitor, stand_in):
     assert started["options"] == ["shapes", "--iterations", "400"] and started["session"] == 1
 
 
+@pytest.mark.slow
 def test_another_kernel_finds_the_training_and_stops_it(monitor, stand_in):
     monitor.start()
     assert eventually(lambda: seen(monitor, "running"))

@@ -223,6 +223,7 @@ def test_a_run_with_another_merger_has_coefficients_or_none(tmp_path, merger):
     machine.close()
 
 
+@pytest.mark.slow
 def test_figures_of_the_moment_and_of_the_film_are_downloaded(machine):
     sent = []
     machine.canvas.send = lambda content, buffers: sent.append((content["download"], buffers[0]))

@@ -330,6 +330,7 @@ def area_below(outcomes, num_true):
     )
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_plain_loops():
     for seed in range(6):
         truth, results = random_lvis(seed)

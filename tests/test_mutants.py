@@ -15,6 +15,7 @@ def mutants():
     return [each for exercise in TOOL["all_exercises"]() for each in TOOL["mutants_of"](exercise)]
 
 
+@pytest.mark.slow
 def test_a_sample_of_all_mutants_is_judged_red(mutants):
     chosen = [each for each in mutants if each.key not in EQUIVALENT][::SAMPLE]
     assert len(chosen) > 50
@@ -31,6 +32,7 @@ def test_mutants_called_equivalent_exist_and_have_a_reason(mutants):
     assert all(len(reason.split()) > 2 for reason in EQUIVALENT.values())
 
 
+@pytest.mark.slow
 def test_equivalent_mutants_are_not_seen(mutants):
     """Else the reason is wrong: whoever wrote it overlooked a case."""
     known = [each for each in mutants if each.key in EQUIVALENT]

@@ -164,6 +164,7 @@ def test_a_model_of_another_config_than_the_recipe_is_not_trained(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_model_of_own_parts_is_evaluated_exported_and_explored(own_model):
     _, _, model = own_model
     model.eval()
@@ -285,6 +286,7 @@ def test_every_parameter_of_a_library_backbone_learns():
     assert without == []
 
 
+@pytest.mark.slow
 def test_the_command_line_trains_evaluates_and_exports_a_library_backbone(tmp_path, capsys):
     run, data = tmp_path / "run", tmp_path / "shapes"
     assert main(["shapes", str(data), "--images", "4", "--size", "128"]) == 0

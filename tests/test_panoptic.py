@@ -308,6 +308,7 @@ def painted_labels(result, num_rows: int, num_columns: int) -> torch.Tensor:
     return labels
 
 
+@pytest.mark.slow
 def test_a_few_scenes_are_learned_by_heart():
     torch.manual_seed(0)
     samples = [resize_sample(each, (64, 64)) for each in ShapesDataset(2, seed=4)]

@@ -350,6 +350,7 @@ def test_counts_of_random_segments_are_those_of_an_independent_loop():
     assert kinds == {"matched", "unmatched", "missed"}
 
 
+@pytest.mark.slow
 @needs_photographs
 def test_truth_of_photographs_scores_100_and_a_perturbed_one_as_the_independent_loop_says():
     dataset = PanopticDataset(COCO, "val2017")

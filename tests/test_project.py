@@ -177,6 +177,7 @@ def test_version_is_the_same_everywhere():
 # ------------------------------------------------------------------ the README's promises
 
 
+@pytest.mark.slow
 def test_first_mask_of_the_readme_runs_and_finds_objects():
     [block] = re.findall(
         r"## Your first mask\n.*?```python\n(.*?)```", read("README.md"), flags=re.DOTALL
@@ -238,6 +239,7 @@ def test_import_of_the_package_loads_nothing_heavy():
     assert heavy_modules_after("import blendmask_lite; blendmask_lite.PRESETS") == set()
 
 
+@pytest.mark.slow
 def test_a_model_needs_torch_and_torchvision_only():
     # torch and torchvision bring numpy and pillow along where they find them.
     loaded = heavy_modules_after("from blendmask_lite import BlendMask, load_model")
@@ -296,6 +298,7 @@ def test_every_public_name_can_be_imported():
         blendmask_lite.nothing  # noqa: B018
 
 
+@pytest.mark.slow
 def test_import_prints_nothing_and_touches_no_seed():
     printed = run_python(
         "import torch\n"

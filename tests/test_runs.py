@@ -391,6 +391,7 @@ def test_every_run_has_its_line_in_every_panel():
     assert len(colors) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_curves_are_written_as_pictures(tmp_path, suffix, capsys):
     make_run(tmp_path / "run")

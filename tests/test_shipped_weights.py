@@ -85,6 +85,7 @@ def test_the_model_of_photographs_is_its_preset_and_small():
     assert shipped_checkpoint("photos").stat().st_size < 10e6
 
 
+@pytest.mark.slow
 def test_the_model_of_photographs_finds_large_objects_that_an_untrained_one_does_not():
     trained = load_model(shipped_checkpoint("photos"))
     torch.manual_seed(0)

@@ -174,6 +174,7 @@ def test_without_the_package_the_error_says_what_to_install(tmp_path, monkeypatc
         )
 
 
+@pytest.mark.slow
 def test_a_training_that_logs_nothing_needs_no_tensorboard():
     code = "import sys; sys.modules['torch.utils.tensorboard'] = None; "
     code += "import blendmask_lite.training.run"

@@ -253,6 +253,7 @@ def test_the_finest_level_of_one_cell_has_the_name_of_its_stride():
     assert masked.bases(calls).equal(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_forty_steps_teach_masks_of_one_picture(kind, pictures):
     [(image, target), _] = pictures
