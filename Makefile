@@ -12,7 +12,7 @@ SITE_BUDGET ?= laptop
 export PYTHON TORCH_INDEX OMP_NUM_THREADS JOBS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab dashboard test test-lowest check lint types format budgets gpu-check checkpoint standin race snapshots picture gallery benchmark ready instructor slides playground site bundle clean
+.PHONY: help setup lab segment dashboard test test-lowest check lint types format budgets gpu-check checkpoint standin race snapshots picture gallery benchmark ready instructor slides playground site bundle clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ setup: ## create or mend .venv; nothing to do where it is complete
 
 lab: ## open JupyterLab on the first notebook
 	@$(START) lab
+
+segment: ## objects in photographs of your own (IMAGES="PHOTO.jpg -o found")
+	@$(START) segment $(IMAGES)
 
 dashboard: ## serve the lab as a page without code
 	@$(START) dashboard

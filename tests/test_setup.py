@@ -15,7 +15,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from stand_in_wheels import write_wheel
+
+from blendmask_lite.datasets.shapes import ShapesDataset
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -25,6 +28,7 @@ import lab  # noqa: E402
 import setup  # noqa: E402
 import venv_state  # noqa: E402
 
+PLACE = {**os.environ, "PYTHONPATH": str(ROOT)}
 HERE = {"system": "Linux", "machine": "x86_64", "python": "3.12"}
 
 
@@ -334,18 +338,26 @@ def test_tests_of_start_compute_little_unless_told_otherwise():
     assert words[3:5] == ["-n", "2"] and words[-4:] == ["-k", "masks", "tests", "notebooks"]
 
 
+def test_start_finds_objects_in_a_photograph_of_ones_own(tmp_path):
+    words = commands.command_line("segment", [str(tmp_path / "a.png"), "-o", "found"], {})
+    pixels = ShapesDataset(1, seed=7).load(0).image.permute(1, 2, 0).numpy()
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    subprocess.run([sys.executable, *words[1:]], cwd=tmp_path, env=PLACE, check=True)
+    assert (tmp_path / "found" / "0001_a.png").is_file()
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")
 @pytest.mark.parametrize("name", commands.COMMANDS)
 def test_make_calls_what_start_calls(name):
     """With an interpreter that only says what it is asked to run."""
     done = subprocess.run(
-        ["make", "--no-print-directory", "--dry-run", name, "PYTEST_ARGS=-k masks"],
+        ["make", "--no-print-directory", "--dry-run", name, "PYTEST_ARGS=-k masks", "IMAGES=a.jpg"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     )
-    words = f"start.py {name}" + (" -k masks" if name == "test" else "")
+    words = f"start.py {name}" + {"test": " -k masks", "segment": " a.jpg"}.get(name, "")
     assert re.search(rf"\"\$python\" {words}$", done.stdout.strip())
 
 

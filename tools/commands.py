@@ -20,11 +20,12 @@ __all__ = ["COMMANDS", "command_line", "main", "problem_of_bundle", "settings"]
 COMMANDS = {
     "setup": "create or mend .venv; nothing to do where it is complete",
     "lab": "open JupyterLab on the first notebook",
+    "segment": "objects in photographs of your own: PHOTO.jpg -o found",
     "ready": "the day before a course: is everything on this machine? (a minute)",
     "dashboard": "serve the lab as a page without code",
     "test": "all tests and every notebook, on all processors",
 }
-FOR_A_BUNDLE = ("setup", "lab", "ready")  # what its packages are enough for
+FOR_A_BUNDLE = ("setup", "lab", "segment", "ready")  # what its packages are enough for
 
 
 def main(
@@ -72,6 +73,8 @@ def command_line(name: str, others: Sequence[str], environment: Mapping[str, str
         jobs = environment.get("JOBS") or "auto"
         options = ["-n", jobs, "--nbval-lax", "--nbval-cell-timeout=300"]
         return [python, "-m", "pytest", *options, *others, "tests", "notebooks"]
+    if name == "segment":
+        return [python, "-m", "blendmask_lite", "segment", *others]
     if name == "ready":
         return [python, "-m", "blendmask_lite.course.ready", *others]
     return [python, str(tools / f"{name}.py"), *others]
