@@ -307,7 +307,7 @@ def test_without_a_split_several_are_listed(root, checkpoint, capsys):
     assert "train" in message and "val" in message and "Traceback" not in message
 
 
-def test_segment_writes_pictures_and_coco_json(checkpoint, tmp_path):
+def test_segment_writes_pictures_and_coco_json_and_says_where(checkpoint, tmp_path, capsys):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     generator = np.random.default_rng(0)
@@ -318,6 +318,7 @@ def test_segment_writes_pictures_and_coco_json(checkpoint, tmp_path):
     out = tmp_path / "out"
     command = ["segment", str(pictures), "--weights", str(checkpoint), "-o", str(out)]
     assert main([*command, "--threshold", "0"]) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == f"written to {out}"
     content = json.loads((out / "results.json").read_text())
     assert [image["height"] for image in content["images"]] == [60, 1, 60]
     assert content["annotations"]

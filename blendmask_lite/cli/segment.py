@@ -137,6 +137,7 @@ def run(options: argparse.Namespace) -> int:
                 print(f"{printable(path)}: {told}", flush=True)
             if report is not None:
                 report(image_id, len(paths))
+    print(f"written to {printable(out)}", file=sys.stderr)
     return 1 if num_failed else 0
 
 
