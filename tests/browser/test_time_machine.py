@@ -112,7 +112,7 @@ def test_a_training_is_started_and_stopped(opened: JupyterLab, home: Path) -> No
     page.locator(BUTTON, has_text="Start").click()
     words.wait_for(timeout=SECONDS_TO_TRAIN * 1000)
     assert "running" in str(words.text_content())
-    curves = page.locator('img[alt^="Curves of run"]')
+    curves = page.locator('img[alt^="Curves of run"]').last
     curves.wait_for(timeout=SECONDS_TO_TRAIN * 1000)
     page.locator(BUTTON, has_text="Stop").click()
     stopped = page.locator(".blendmask-lab-message", has_text="The training stopped")
