@@ -390,12 +390,24 @@ def test_a_report_keeps_the_steps_that_an_earlier_one_has_more_runs_of(finished,
     report = here.with_earlier(file)
     assert report.steps == (earlier.steps[0], here.steps[1])
     assert here.with_earlier(tmp_path / "missing.json") is here
+    # Of as many runs one's own count; a step of another length is another step.
+    again = run_plan(finished, TINY_PLAN[:1], regime=TINY, is_training=False)
+    file.write_text(earlier.to_json().replace('"torch": "', '"torch": "old'))
+    assert again.with_earlier(file).steps == again.steps
+    longer = replace(
+        here, steps=(replace(here.steps[0], step=replace(TINY_PLAN[0], iterations=2)),)
+    )
+    assert longer.with_earlier(file) == longer
+    file.write_text(earlier.to_json())
     # A row that the plan no longer has goes.
     plan = (replace(TINY_PLAN[0], methods=("attentions 4 x 4",)),)
     fewer = run_plan(tmp_path / "no", plan, regime=TINY, is_training=False).with_earlier(file)
     assert fewer.steps[0].rows == {"attentions 4 x 4": earlier.steps[0].rows["attentions 4 x 4"]}
     assert fewer.steps[0].images == {}
-    for text in ("{", '{"steps": [{}]}'):
+    without_rows = (
+        '{"regime": {"name": "tiny"}, "steps": [{"title": "first", "iterations": 1, "rows": []}]}'
+    )
+    for text in ("{", '{"steps": [{}]}', without_rows):
         file.write_text(text)
         with pytest.raises(ValueError, match=r"merging.json: no report"):
             here.with_earlier(file)

@@ -400,24 +400,21 @@ class MergingReport:
             return self
         try:
             content = json.loads(path.read_text("utf-8"))
-            earlier = {step["title"]: step for step in content["steps"]}
             regime = content["regime"]["name"]
-            steps = [
-                StepReport.from_plain(new.step, earlier[new.step.title])
-                if new.step.title in earlier
+            earlier = {(step["title"], step["iterations"]): step for step in content["steps"]}
+            steps = tuple(
+                max(new, StepReport.from_plain(new.step, found), key=lambda each: each.num_runs)
+                if (found := earlier.get((new.step.title, new.step.iterations)))
                 else new
                 for new in self.steps
-            ]
-        except (ValueError, KeyError, TypeError) as error:
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: no report on ways of merging ({error!r})") from error
         if regime != self.regime.name:
             raise ValueError(
                 f"{path}: regime {regime!r}, and this report is of {self.regime.name!r}"
             )
-        best = zip(steps, self.steps, strict=True)
-        return replace(
-            self, steps=tuple(max(pair, key=lambda step: step.num_runs) for pair in best)
-        )
+        return replace(self, steps=steps)
 
     def to_json(self) -> str:
         """All numbers except those of single objects."""
