@@ -261,7 +261,7 @@ def _onnx_graph(model: BlendMask, *, explore: bool) -> ModelProto:
             opset_version=OPSET,
             input_names=["image"],
             output_names=list(EXPLORABLE_OUTPUTS if explore else OUTPUTS),
-            optimize=False,  # by less than what follows
+            optimize=False,  # done below, with larger limits
             verbose=False,
         )
     assert onnx_program is not None
