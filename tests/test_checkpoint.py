@@ -263,6 +263,28 @@ def test_weights_are_compared_before_the_network_takes_memory(content, path):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kilobytes
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_checkpoint_holds_every_tensor_of_a_preset(name):
+    """Else loading, which leaves the memory of a new network as it finds it, would miss one."""
+    with torch.device("meta"):
+        model = BlendMask(PRESETS[name])
+    held = {id(value) for value in model.state_dict(keep_vars=True).values()}
+    for module in model.modules():
+        for kept in (module.__dict__, module._parameters, module._buffers):
+            tensors = {key: value for key, value in kept.items() if torch.is_tensor(value)}
+            assert {key for key, value in tensors.items() if id(value) not in held} == set()
+
+
+def test_loading_draws_no_weights_and_keeps_the_layout(content, path):
+    write(path, content)
+    before = torch.get_rng_state()
+    model = load_model(path)
+    assert torch.get_rng_state().equal(before)
+    weight = model.head.ltrb.weight
+    assert weight.equal(content["state"][KERNEL]) and weight.requires_grad
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
 def repacked(path: Path, change, *, compression=zipfile.ZIP_STORED) -> None:
     """The same archive with sums that fit, after `change(name, bytes)` of every part."""
     with zipfile.ZipFile(path) as archive:

@@ -190,7 +190,10 @@ def build_model(
         raise ValueError(f"{source}: {error}") from None
     own = frame.state_dict()
     require_loadable(checkpoint.state, own, source, must_be_finite=must_be_finite)
-    model = build()
+    if own_parts or "/" in checkpoint.config.backbone:
+        model = build()  # a part from elsewhere may compute tensors that no checkpoint holds
+    else:
+        model = frame.to_empty(device="cpu")  # draws no weights, all of which would be replaced
     model.load_state_dict(checkpoint.state)
     return model
 
