@@ -89,8 +89,10 @@ def _make_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     parser.set_defaults(debug=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     called = next((word for word in words if not word.startswith("-")), None)
-    for name, summary in COMMANDS.items():
-        command = commands.add_parser(name, help=summary)
+    # The other commands are wanted only where they are listed or none is understood.
+    names = words[:1] if words and words[0] in COMMANDS else list(COMMANDS)
+    for name in names:
+        command = commands.add_parser(name, help=COMMANDS[name])
         if name == called:
             module = import_module(f"{__name__}.{name}")
             command.description = " ".join((module.__doc__ or "").split())
