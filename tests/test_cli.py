@@ -159,6 +159,21 @@ def test_a_folder_does_not_take_the_name_of_a_model_of_the_package(root, tmp_pat
     assert main(["train", "-o", "run", "--resume", "--weights", "nano", "--iterations", "2"]) == 0
 
 
+def test_a_folder_named_shapes_is_trained_on_as_any_other(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(root, tmp_path / "shapes")
+    train = ["train", "shapes", "--iterations", "1", "--batch-size", "1", "--size", "64"]
+    told = []
+    for folder, words in (("named", ["--split", "train"]), ("generated", [])):
+        assert main([*train, *words, "-o", folder]) == 0
+        settings = json.loads((tmp_path / folder / "run.json").read_text())["train"]
+        told.append((settings["channel_permutation"], settings["evaluate_every"]))
+        shutil.rmtree(tmp_path / "shapes", ignore_errors=True)
+        monkeypatch.setattr("blendmask_lite.cli.train.VALIDATION_SHAPES", 1)
+        monkeypatch.setattr("blendmask_lite.cli.train.NUM_SHAPES", 2)
+    assert told == [(False, None), (True, 1)]
+
+
 TINY_RUN = ("--iterations", "4", "--batch-size", "2", "--size", "64", "--checkpoint-every", "2")
 
 

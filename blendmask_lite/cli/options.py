@@ -23,6 +23,7 @@ __all__ = [
     "apply_threads",
     "find_device",
     "integers",
+    "is_generated",
     "names",
     "num_cores",
     "open_dataset",
@@ -229,6 +230,11 @@ def two_numbers(text: str) -> tuple[float, float]:
     return first, second
 
 
+def is_generated(root: str) -> bool:
+    """Whether images are to be generated: the word "shapes", and no folder has that name."""
+    return root == SHAPES and not Path(root).exists()
+
+
 def open_dataset(
     root: str,
     *,
@@ -259,7 +265,7 @@ def open_dataset(
     from blendmask_lite.datasets.panoptic import PanopticDataset
     from blendmask_lite.datasets.shapes import draw_shapes
 
-    is_shapes = root == SHAPES and not Path(root).exists()
+    is_shapes = is_generated(root)
     is_lvis = split is not None and split.startswith(LVIS)
     if (classes is not None or is_one_class) and (is_shapes or is_lvis or has_stuff):
         option = "--one-class" if classes is None else "--classes"

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blendmask_lite.cli.options import (
-    SHAPES,
     apply_threads,
     find_device,
+    is_generated,
     num_cores,
     open_dataset,
     require_few,
@@ -266,7 +266,7 @@ def make_train_config(options: argparse.Namespace, ranks: Ranks) -> TrainConfig:
         "train_sizes": options.size,
         "flip": False if options.no_flip else None,
         # The colours of generated shapes are random; those of photographs are not.
-        "channel_permutation": config.channel_permutation and options.root == SHAPES,
+        "channel_permutation": config.channel_permutation and is_generated(options.root),
     }
     if options.warmup not in (None, config.warmup):
         changes |= {"warmup": options.warmup, "warmup_factor": WARMUP_FACTORS[options.warmup]}
@@ -274,7 +274,7 @@ def make_train_config(options: argparse.Namespace, ranks: Ranks) -> TrainConfig:
         # By default, images of up to 5 : 3 keep their shorter side.
         changes["max_size"] = round(max(options.size) * 5 / 3)
     config = replace(config, **{k: v for k, v in changes.items() if v is not None})
-    is_validated = options.validation is not None or options.root == SHAPES
+    is_validated = options.validation is not None or is_generated(options.root)
     if options.patience is not None and not is_validated:
         raise ValueError("--patience: needs --validation")
     if is_validated and config.evaluate_every is None:
@@ -345,7 +345,7 @@ def make_inference_config(options: argparse.Namespace, config: TrainConfig) -> I
 
 def _open_validation(options: argparse.Namespace, config: TrainConfig) -> InstanceDataset | None:
     """The data set to evaluate on while training, if any."""
-    if options.validation is None and (options.root != SHAPES or Path(SHAPES).exists()):
+    if options.validation is None and not is_generated(options.root):
         return None
     return open_dataset(
         options.root,
