@@ -231,6 +231,18 @@ def test_the_best_numbers_beat_the_networks_own(searching_lab):
     assert bars["network"] == pytest.approx(own) and bars["best found"] > own
 
 
+@pytest.mark.parametrize(("field", "told"), [("has_tanh", "hasTanh"), ("has_relu", "hasRelu")])
+def test_a_state_with_tanh_or_relu_is_another_problem_for_the_page_and_the_search(field, told, lab):
+    lab.apply(replace(lab.state, merger="weighted_sum"))
+    lab.rivals._search(lab.state, lambda: None)
+    assert lab.rivals.best(lab.state) is not None
+    assert lab.canvas.lanes[0][told] is False
+
+    lab.apply(replace(lab.state, **{field: True}))
+    assert lab.canvas.lanes[0][told] is True
+    assert lab.rivals.best(lab.state) is None  # not known yet
+
+
 def test_a_box_over_another_object_is_compared_with_the_networks_mask_of_that_object(lab):
     scene, name = lab.scene, lab.scene.objects[lab._number].name
     others = set(range(len(scene.true_names))) - {scene.truth_of(lab.own)}

@@ -371,8 +371,7 @@ class BlenderLab(LabWidget):
                 self.history = history
                 return
             self._set(history)
-            if event.is_last:
-                self.canvas.announcement = spoken(state.box, self.iou)
+            self.canvas.announcement = spoken(state.box, self.iou)
 
     def _after(self, event: CanvasEvent) -> BlenderState:
         if event.kind == "box":

@@ -109,7 +109,7 @@ class BlenderControls:
         for painting in (self.brush, self.value, self.brush_size, self.reset, self.best):
             painting.disabled = is_fixed or note is not None
         self.painting.layout.display = "none" if is_fixed or note is not None else "flex"
-        for choice in (self.merger, *self.changes.values()):
+        for choice in self.changes.values():
             choice.disabled = choice.disabled if note is None else True
         self.undo.disabled, self.redo.disabled = num_undo == 0, num_redo == 0
         self.note.value = method_note(state) if note is None else note

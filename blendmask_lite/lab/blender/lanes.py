@@ -22,7 +22,7 @@ __all__ = ["METHODS", "Contestants", "Lane", "lane_problem", "same_bases"]
 
 # By merger: the method's name in the lab, and that of its network in the race.
 METHODS = {"blender": "Blender", "weighted_sum": "YOLACT", "assembler": "FCIS"}
-CONTESTANTS = {"blender": "BlendMask", "weighted_sum": "YOLACT", "assembler": "FCIS"}
+CONTESTANTS = METHODS | {"blender": "BlendMask"}
 MOST_SHOWN = 4  # bases of a lane beside others
 
 

@@ -80,7 +80,7 @@ class BlenderState:
     @property
     def num_tiles(self) -> int:
         """The assembler's tiles along a side; the square of their number is at most K."""
-        return int(self.num_bases**0.5)
+        return math.isqrt(self.num_bases)
 
     @property
     def num_used(self) -> int:
@@ -91,7 +91,8 @@ class BlenderState:
     def settings(self) -> tuple[object, ...]:
         """Everything but the box and the numbers."""
         sizes = self.num_bases, self.attention_size, self.mask_size
-        return self.merger, *sizes, self.interpolation, self.pooling
+        ways = self.interpolation, self.pooling, self.has_tanh, self.has_relu
+        return self.merger, *sizes, *ways
 
     @property
     def numbers(self) -> Tensor:

@@ -5,9 +5,10 @@
 import { Board, asBytes, clamp, widget } from "./canvas.js";
 import {
   attentionSources, clipBox, compute, cropSources, explain, newCell, newChain, paste,
+  touchedPixels,
 } from "./equations.js";
 
-const AHEAD = new Set(["live", "overlays", "marks", "bars"]); // what the page also makes itself
+const AHEAD = new Set(["live", "overlays", "bars"]); // what the page also makes itself
 
 const floats = (view) => new Float32Array(asBytes(view).slice().buffer);
 const signed = (value) => (value < 0 ? "" : "+") + value.toFixed(2); // as Python's +.2f
@@ -91,9 +92,8 @@ class Ground {
   }
 
   // The whole pixels that a box touches, and one around them.
-  part([x0, y0, x1, y1]) {
-    return clipBox([Math.floor(x0) - 1, Math.floor(y0) - 1, Math.ceil(x1) + 1, Math.ceil(y1) + 1],
-      this.height, this.width);
+  part(box) {
+    return touchedPixels(box, this.height, this.width);
   }
 
   // Pastes a lane's mask into `soft`; returns its IoU with a true object.

@@ -404,6 +404,15 @@ export function clipBox([x0, y0, x1, y1], H, W) {
   return [within(x0, W), within(y0, H), within(x1, W), within(y1, H)];
 }
 
+/**
+ * The whole pixels that a box touches, and one around them.
+ * @param {Box} box @param {number} H  pixels @param {number} W  pixels @returns {Box}
+ */
+export function touchedPixels([x0, y0, x1, y1], H, W) {
+  const [left, top] = [Math.floor(fround(x0)) - 1, Math.floor(fround(y0)) - 1];
+  return clipBox([left, top, Math.ceil(fround(x1)) + 1, Math.ceil(fround(y1)) + 1], H, W);
+}
+
 /** @param {number} low @param {number} high @param {number} from @param {number} to
  *  @param {number} R @param {Axis} axis */
 function pasteAxis(low, high, from, to, R, axis) {
@@ -434,12 +443,7 @@ function pasteAxis(low, high, from, to, R, axis) {
  */
 export function paste(mask, R, box, H, W, out = new Float32Array(H * W)) {
   out.fill(0);
-  const within = (/** @type {number} */ side, /** @type {number} */ most) =>
-    Math.min(Math.max(side, 0), most);
-  const x0 = within(Math.floor(fround(box[0])) - 1, W);
-  const y0 = within(Math.floor(fround(box[1])) - 1, H);
-  const x1 = within(Math.ceil(fround(box[2])) + 1, W);
-  const y1 = within(Math.ceil(fround(box[3])) + 1, H);
+  const [x0, y0, x1, y1] = touchedPixels(box, H, W);
   if (!(box[0] < box[2] && box[1] < box[3])) return out;
   const { across, down } = roomFor(x1 - x0, y1 - y0);
   pasteAxis(box[0], box[2], x0, x1, R, across);
