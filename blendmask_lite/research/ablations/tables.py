@@ -124,35 +124,52 @@ def _sized(model: ModelConfig, mask_size: int, attention_size: int) -> ModelConf
     return replace(model, mask_size=mask_size, attention_size=attention_size)
 
 
-_MODELS: dict[int, tuple[ModelConfig, ...]] = {
+# By the row's name in PAPER_ROWS; R and M are half the paper's, the pictures smaller.
+_MODELS: dict[int, dict[str, ModelConfig]] = {
     # The caption's contestants: one attention per base, with softmax and all; one base for each of
     # 4 x 4 tiles and no attentions; 28_4_4. YOLACT's and FCIS's own settings differ.
-    1: (
-        _sized(_START, 28, 1),
-        replace(_sized(_START, 28, 4), merger="assembler", num_bases=16),
-        _sized(_START, 28, 4),
-    ),
-    2: tuple(
-        _sized(_START, r, m) for r, m in ((14, 1), (14, 2), (14, 4), (28, 2), (28, 4), (28, 7))
-    ),
-    3: tuple(replace(_sized(_START, 28, 4), num_bases=k) for k in (1, 2, 4, 8)),
-    4: tuple(_sized(model, 28, m) for model in (_START, _PYRAMID) for m in (4, 7)),
-    5: tuple(_sized(model, 28, m) for model in (_PYRAMID, _BILINEAR) for m in (4, 7)),
-    6: tuple(
-        replace(_sized(_BILINEAR, r, m), bases_pooling=pooling)
-        for pooling in ("pool", "align")
-        for r, m in ((14, 4), (28, 7))
-    ),
-    7: (
-        _TABLE_7,
-        _SEMANTIC,
-        _WIDE,
-        replace(_WIDE, bottom_inputs=("p2", "p5")),
-        replace(_WIDE, bottom="proto_p3", bottom_inputs=("p3",)),
-        replace(
+    1: {
+        "weighted sum": _sized(_START, 28, 1),
+        "assembler": replace(_sized(_START, 28, 4), merger="assembler", num_bases=16),
+        "blender": _sized(_START, 28, 4),
+    },
+    2: {
+        "R 28, M 2": _sized(_START, 14, 1),
+        "R 28, M 4": _sized(_START, 14, 2),
+        "R 28, M 7": _sized(_START, 14, 4),
+        "R 56, M 4": _sized(_START, 28, 2),
+        "R 56, M 7": _sized(_START, 28, 4),
+        "R 56, M 14": _sized(_START, 28, 7),
+    },
+    3: {f"K {k}": replace(_sized(_START, 28, 4), num_bases=k) for k in (1, 2, 4, 8)},
+    4: {
+        "C3, C5, M 7": _sized(_START, 28, 4),
+        "C3, C5, M 14": _sized(_START, 28, 7),
+        "P3, P5, M 7": _sized(_PYRAMID, 28, 4),
+        "P3, P5, M 14": _sized(_PYRAMID, 28, 7),
+    },
+    5: {
+        "nearest, M 7": _sized(_PYRAMID, 28, 4),
+        "nearest, M 14": _sized(_PYRAMID, 28, 7),
+        "bilinear, M 7": _sized(_BILINEAR, 28, 4),
+        "bilinear, M 14": _sized(_BILINEAR, 28, 7),
+    },
+    6: {
+        "nearest, R 28": replace(_sized(_BILINEAR, 14, 4), bases_pooling="pool"),
+        "nearest, R 56": replace(_sized(_BILINEAR, 28, 7), bases_pooling="pool"),
+        "bilinear, R 28": _sized(_BILINEAR, 14, 4),
+        "bilinear, R 56": _sized(_BILINEAR, 28, 7),
+    },
+    7: {
+        "DeepLabV3+": _TABLE_7,
+        "+ semantic loss": _SEMANTIC,
+        "+ twice the width": _WIDE,
+        "+ P2, P5": replace(_WIDE, bottom_inputs=("p2", "p5")),
+        "Proto-P3": replace(_WIDE, bottom="proto_p3", bottom_inputs=("p3",)),
+        "Proto-FPN": replace(
             _SEMANTIC, bottom="proto_fpn", bottom_inputs=("p3", "p4", "p5"), num_bottom_convs=2
         ),
-    ),
+    },
 }
 
 
@@ -167,9 +184,9 @@ TABLES: MappingProxyType[int, tuple[Row, ...]] = MappingProxyType(
     {
         number: tuple(
             Row(name=name, settings=_settings(model), model=model)
-            for name, model in zip(PAPER_ROWS[number], models, strict=True)
+            for name, model in ((name, _MODELS[number][name]) for name in names)
         )
-        for number, models in _MODELS.items()
+        for number, names in PAPER_ROWS.items()
     }
 )
 
