@@ -189,7 +189,7 @@ def step_row(record: StepRecord) -> dict[str, object]:
 
 DEEPEST = 3  # folders below the one that is searched
 DATA_OPTIONS = ("split", "validation", "images", "weights", "backbone_weights")
-WINDOW = 50  # last steps, over which losses and speed are averaged
+WINDOW = 50  # steps over which losses and speed are averaged
 
 Table = Mapping[str, Sequence[float]]  # columns by name, all of one length
 

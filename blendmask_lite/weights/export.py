@@ -234,7 +234,7 @@ def export_onnx(
         ValueError: the model is in training mode; a merger of its own is to be explored; there is
             no such precision; or for "int8", there are no images, or one is too small.
     """
-    images = _calibration_images(model, precision, calibration)
+    images = _checked_images(model, precision, calibration)
     try:
         import onnxscript.optimizer  # noqa: F401  # torch.onnx needs it, and says so in ten lines
 
@@ -289,7 +289,7 @@ def _onnx_graph(model: BlendMask, *, explore: bool) -> ModelProto:
     return proto
 
 
-def _calibration_images(
+def _checked_images(
     model: BlendMask, precision: str, calibration: Iterable[Tensor]
 ) -> list[Tensor]:
     """The images, after a check of everything that would fail late."""

@@ -78,7 +78,7 @@ def draw_hard_case(name: str, *, seed: int = 0, size: int = PLAN_SIZE) -> Scene:
     """
     if name not in HARD_CASES:
         raise ValueError(f"hard case {name!r}: the cases are {', '.join(HARD_CASES)}")
-    number = list(HARD_CASES).index(name)
+    number = list(HARD_CASES).index(name)  # a new case goes to the end, or others are drawn anew
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, number))))
     uniform = uniform_from(generator)
     surface = draw_surface(uniform)
