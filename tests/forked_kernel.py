@@ -8,6 +8,7 @@ What a notebook sees is ipykernel's launcher in a fresh process that finds modul
 """
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -44,6 +45,7 @@ def serve(address: str) -> None:
     sys.path.pop(0)  # the folder of this file
     for name in MODULES:
         importlib.import_module(name)
+    gc.freeze()  # no kernel looks for garbage in them
     parent = os.getpid()
     threading.Thread(target=end_with_input, args=(parent,), daemon=True).start()
     while True:
