@@ -1,7 +1,7 @@
 """What a model is and how it is used: two frozen dataclasses, and the named models.
 
 The comments on the fields give the paper's letters (R, K, M) and units. `PRESETS` holds all
-released configurations (AdelaiDet's configs/BlendMask), those of the paper, and ours for teaching.
+released configurations (AdelaiDet's configs/BlendMask), the paper's, and ours for teaching.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ OWN_BACKBONES = (
     "efficientnet_lite0",
 )
 BACKBONE_LIBRARIES = ("timm", "torchvision")
-# Strides of the backbone's layers, in pixels; below, those of the pyramid's levels.
+# Strides of the backbone's layers, in pixels; below, the strides of the pyramid's levels.
 BACKBONE_STRIDES = {"c2": 4, "c3": 8, "c4": 16, "c5": 32}
 BOTTOM_INPUTS = {
     "proto_fpn": (("p3", "p4", "p5"),),
@@ -109,14 +109,14 @@ class ModelConfig:
     stage_channels: int = 256  # channels after the first stage; doubles from stage to stage
     stride_in_1x1: bool = False  # Caffe-style: stride 2 in the first 1x1, not in the 3x3
     backbone_norm: Norm = "frozen_bn"
-    frozen_stages: int = 2  # 0: none, 1: the stem, 2: also the first stage, ...
+    frozen_stages: int = 2  # 0: none, 1: the stem, 2: the first stage too, ...
     deform_interval: int = 0  # every n-th block of c3, c4, c5 is deformable; 0: none
     # Feature pyramid
     pyramid_channels: int = 256
-    levels: tuple[str, ...] = ("p3", "p4", "p5", "p6", "p7")  # those that the detector uses
+    levels: tuple[str, ...] = ("p3", "p4", "p5", "p6", "p7")  # the levels that the detector uses
     # FCOS
     num_classes: int = 80  # C
-    num_shared_convs: int = 0  # in the tower that classes and boxes share
+    num_shared_convs: int = 0  # convolutions in the tower that classes and boxes share
     num_class_convs: int = 4
     num_box_convs: int = 4
     head_norm: HeadNorm = "gn"
@@ -138,7 +138,7 @@ class ModelConfig:
     semantic_weight: float = 0.3  # 0: no semantic head
     semantic_channels: int = 128
     # Panoptic branch (section 4.4; Panoptic FPN)
-    num_stuff_classes: int = 0  # besides one class for all things; 0: no branch
+    num_stuff_classes: int = 0  # S, not counting the one class for all things; 0: no branch
     panoptic_channels: int = 128
     panoptic_weight: float = 0.5  # weight of the branch's loss
 
@@ -212,13 +212,13 @@ class InferenceConfig:
 
     test_size: int = 800  # shorter side of the resized image, pixels
     max_size: int = 1333  # longest side allowed, pixels
-    score_threshold: float = 0.05  # of class x centerness, before the square root
+    score_threshold: float = 0.05  # class probability x centerness, before the square root
     candidates_per_level: int = 1000  # best (location, class) pairs before NMS
     nms_iou: float = 0.6  # boxes of one class that overlap more are one object
     max_detections: int = 100
     mask_threshold: float = 0.5  # probability from which a pixel belongs to the mask
     # Merging of things and stuff (Panoptic FPN, section 3); the released code's settings
-    panoptic_score_threshold: float = 0.45  # of an instance; 0.2 in the paper (section 4.4)
+    panoptic_score_threshold: float = 0.45  # an instance's lowest score; paper: 0.2 (section 4.4)
     panoptic_overlap: float = 0.4  # an instance that is covered by more than this share is left out
     stuff_area: int = 4096  # smaller regions of stuff are left out, pixels
 
@@ -266,7 +266,7 @@ _R50_550 = replace(
     num_box_convs=0,
     num_bottom_convs=2,
 )
-# Real-time: no P6 either, and the whole backbone is trained, including its norms.
+# Real-time: P6 is left out too, and the whole backbone is trained, including its norms.
 _THREE_LEVELS: Any = {"levels": ("p3", "p4", "p5"), "size_limits": (64, 128)}
 _TRAINED: Any = {"backbone_norm": "bn", "frozen_stages": 0}
 _RT_R50 = replace(_R50_550, **_THREE_LEVELS, **_TRAINED)
@@ -308,8 +308,8 @@ _SMALL = replace(
     _NANO, levels=("p3", "p4", "p5"), size_limits=(48, 60), attention_size=14, mask_size=56
 )
 
-# Our choice for photographs on a laptop: a phone's backbone that learned on ImageNet, of which the
-# first five blocks stay as they are, and a narrow pyramid.
+# Our choice for photographs on a laptop: a narrow pyramid, and a backbone for phones that was
+# trained on ImageNet; its first five blocks stay frozen.
 _PHOTOS = ModelConfig(
     pixel_mean=(127.0,) * 3,
     pixel_std=(128.0,) * 3,

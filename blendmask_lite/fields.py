@@ -20,7 +20,7 @@ def require_types(config: Any, *, unbounded: Collection[str] = ()) -> None:
     infinity is allowed in the `unbounded` fields.
 
     Raises:
-        ValueError: a value does not; the message names the field and what it must be.
+        ValueError: a value has another type; the message names the field and what it must be.
     """
     for name, kind in _declared(type(config)).items():  # type: ignore[arg-type]
         value = getattr(config, name)

@@ -42,10 +42,10 @@ def write_atomically(path: Path, content: bytes, *, is_durable: bool = True) -> 
     """Replace the file `path` by `content` in one step.
 
     Args:
-        path: of the file; its folder is made if it is missing.
+        path: the file's path; its folder is made if it is missing.
         content: the whole content.
-        is_durable: make sure that the file is on the disk before returning, so that it survives a
-            power failure. That takes milliseconds, too long for each of many small files.
+        is_durable: wait until the file is on the disk and would survive a power failure. That takes
+            milliseconds, too long for each of many small files.
 
     Raises:
         OSError: the file cannot be written; it is left as it was.
@@ -76,7 +76,7 @@ def require_local(path: str | os.PathLike[str], *, hint: str = "") -> None:
     """Refuse an address on the web, unless there is a file of that name.
 
     Raises:
-        ValueError: it is one; the message ends with the hint.
+        ValueError: the path is such an address; the message ends with the hint.
     """
     name = os.fspath(path)
     if ADDRESS.match(name) and not os.path.lexists(name):
@@ -91,7 +91,7 @@ def require_writable(path: str | os.PathLike[str]) -> None:
     file, or a pipe whose reader goes away.
 
     Raises:
-        OSError: it cannot; the message says why.
+        OSError: the file cannot be written; the message says why.
     """
     path = Path(path)
     with _named(path):
@@ -261,7 +261,7 @@ def shipped_checkpoint(name: str = "nano") -> Path:
 def find_checkpoint(source: str | os.PathLike[str]) -> Path:
     """The file that a user means: a path, or a name of `SHIPPED_MODELS` if no file has it.
 
-    A folder may have it: many keep their photographs in one that is called `photos`.
+    A folder of that name does not count: many people keep their photographs in `photos`.
     """
     path = Path(source)
     is_name = str(source) in SHIPPED_MODELS and (path.is_dir() or not path.exists())

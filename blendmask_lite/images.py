@@ -54,11 +54,11 @@ __all__ = [
 ]
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-MAX_PIXELS = 89_478_485  # of an image; Pillow treats larger ones as decompression bombs
+MAX_PIXELS = 89_478_485  # per image; Pillow treats larger ones as decompression bombs
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # grey values of more than 8 bits
 TOO_LARGE = f"it has more than {MAX_PIXELS} pixels, as a decompression bomb would"
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
-ORIENTATION = 0x0112  # of EXIF; 1 is upright, 5 to 8 exchange height and width
+ORIENTATION = 0x0112  # EXIF tag; 1 is upright, 5 to 8 swap height and width
 
 # What users have an image as: a path, a PIL image, an array (H, W, 3) or a tensor (3, H, W).
 AnyImage: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
@@ -116,11 +116,11 @@ def encode_image(image: Image.Image | NDArray[np.uint8], suffix: str = ".png") -
     """The content of an image file.
 
     Args:
-        image: as an array (H, W, 3) in RGB, or (H, W) in grey.
-        suffix: of the file, one of `IMAGE_SUFFIXES`, in small letters or capitals.
+        image: a PIL image, or an array (H, W, 3) in RGB or (H, W) in grey.
+        suffix: the file's suffix, one of `IMAGE_SUFFIXES`, in lower or upper case.
 
     Raises:
-        ValueError: it is another one.
+        ValueError: the suffix is not one of them.
     """
     suffix = suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
@@ -160,7 +160,7 @@ def each_image(images: AnyImage | Iterable[AnyImage]) -> Iterator[AnyImage]:
 
     Args:
         images: an image, or an iterable of images. Paths may name folders and patterns, as in
-            `list_images`; arrays and tensors may have an axis more, for several images.
+            `list_images`; arrays and tensors may have one more axis in front, for several images.
 
     Raises:
         FileNotFoundError: as in `list_images`.
@@ -184,7 +184,8 @@ def each_image(images: AnyImage | Iterable[AnyImage]) -> Iterator[AnyImage]:
 def image_tensor(image: AnyImage, name: str) -> Tensor:
     """(3, H, W) uint8 RGB of a single image. Tensors are returned as they are.
 
-    Files are turned upright as their EXIF data says, PIL images are not: users draw on them.
+    Files are turned upright as their EXIF data says. PIL images are not, because users draw on
+    them as they are.
     `name` is for errors.
 
     Raises:
@@ -213,7 +214,7 @@ def _no_image(name: str, found: str) -> str:
 def list_images(
     names: Iterable[str | os.PathLike[str]], *, is_recursive: bool = False
 ) -> list[Path]:
-    """The image files that are meant; they are not opened.
+    """The image files that the names stand for; they are not opened.
 
     Args:
         names: files of any suffix; folders, for the files in them with one of `IMAGE_SUFFIXES`; and
@@ -221,7 +222,7 @@ def list_images(
         is_recursive: whether folders inside the folders are searched, too.
 
     Returns:
-        In the order of the names; files of a folder or pattern are sorted.
+        Paths in the order of the names; files of a folder or pattern are sorted.
 
     Raises:
         FileNotFoundError: there is no such file, or none that matches the pattern.
@@ -254,17 +255,17 @@ def list_images(
 def read_url(
     url: str, *, max_bytes: int = 50_000_000, seconds: float = 30.0, max_redirects: int = 5
 ) -> Tensor:
-    """(3, H, W) uint8 RGB of an image on the web, upright; see `read_image`. Nothing is kept.
+    """(3, H, W) uint8 RGB of an image on the web, upright; see `read_image`. No file is kept.
 
     Args:
-        url: http or https.
+        url: an http or https address.
         max_bytes: a larger file is refused.
-        seconds: for all of it.
-        max_redirects: how often the server may name another address, to http or https.
+        seconds: time limit for the whole download.
+        max_redirects: how often the server may redirect to another http or https address.
 
     Raises:
         DownloadError: no network, no such file, or beyond one of the limits.
-        ValueError: `url` is no such address, or what the server sent is not an image.
+        ValueError: `url` is not an http or https address, or the server did not send an image.
     """
     content = receive_bytes(url, max_bytes=max_bytes, seconds=seconds, max_redirects=max_redirects)
     return decode_image(content, name=url, max_pixels=MAX_PIXELS)
@@ -305,7 +306,7 @@ def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """How to turn an image to make it upright: EXIF's 1 to 8, where 1 means not at all.
+    """EXIF's code, 1 to 8, for turning an image upright; 1 means that it already is.
 
     It is 1 if the EXIF data are missing or damaged, and also for PNG files, whose pixels would have
     to be decoded first, and for TIFF files, which Pillow has already turned.

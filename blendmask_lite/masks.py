@@ -36,8 +36,8 @@ Region = tuple[slice, slice]  # rows and columns of an image, within it
 
 GPU_PASTE_PIXELS = 64_000_000  # mask pixels pasted at once, to limit memory
 SURE = 20.0  # a logit that is practically certain
-PASTE_WEIGHTS = 4_000_000  # of all objects pasted at once on the CPU, likewise
-SEMANTIC_STRIDE = 8  # of the semantic head's map, pixels
+PASTE_WEIGHTS = 4_000_000  # weights of all objects pasted at once on the CPU, likewise
+SEMANTIC_STRIDE = 8  # stride of the semantic head's map, pixels
 CROP_PIXELS = 8_000_000  # mask pixels turned into floats at once, likewise
 
 
@@ -50,7 +50,7 @@ def crop_masks(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
     Args:
         masks: (N, H, W) bool.
         boxes: (N, 4) corners, pixels, one for each mask.
-        size: R, cells.
+        size: R, in cells.
 
     Returns:
         (N, R, R) bool.
@@ -118,7 +118,7 @@ def boundary_iou(masks: Tensor, truth: Tensor, *, distance: int) -> Tensor:
 
 
 def _rim(masks: Tensor, distance: int) -> Tensor:
-    """The pixels of (N, H, W) masks with a pixel outside in the square of `distance` around."""
+    """The pixels of (N, H, W) masks with a pixel outside the mask within `distance` in x and y."""
     outside = F.pad(~masks, (1, 1, 1, 1), value=True).float()
     near = F.max_pool2d(outside[:, None], 2 * distance + 1, stride=1, padding=distance)
     return masks & (near[:, 0, 1:-1, 1:-1] > 0)
@@ -142,8 +142,7 @@ def semantic_cells(target: Target) -> Tensor:
     The released code resizes the padded map by nearest neighbour, which reads the same pixels.
 
     Args:
-        target: with `semantic_cells`, a semantic map or masks; the first of these that it has is
-            used.
+        target: has `semantic_cells`, `semantic` or `masks`; the first that is not None is used.
 
     Returns:
         (ceil(H / 8), ceil(W / 8)) integers: 0 is background, class c is c + 1.
@@ -189,10 +188,10 @@ def paste_masks(
 def paste_parts(
     mask_logits: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float = 0.5
 ) -> Iterator[tuple[Region, Tensor]]:
-    """What `paste_masks` puts into the image, one object at a time, on the CPU.
+    """The masks of `paste_masks`, one object at a time, each only inside its box, on the CPU.
 
     A hundred masks of a photograph take a gigabyte; one at a time, they take at most the memory of
-    one mask. The arguments are those of `paste_masks`.
+    one mask. `paste_masks` explains the arguments.
 
     Yields:
         For each object, the region of its box with a one-pixel margin, clipped to the image, and
@@ -245,11 +244,11 @@ def _region_weights(
 ) -> tuple[Tensor, ...]:
     """`_tent_weights` of N regions at once: (pixels of the region, R) for each region.
 
-    The regions cover the pixels from `first` up to but excluding `last`, the boxes span `low` to
-    `high`, pixels; all are (N,).
+    A region covers the pixels [first, last), its box spans `low` to `high`, in pixels. All four are
+    (N,).
     """
     lengths = (last - first).clamp(min=0)
-    region = torch.repeat_interleave(lengths)  # of every pixel
+    region = torch.repeat_interleave(lengths)  # index of each pixel's region
     pixel = torch.arange(len(region)) - (lengths.cumsum(0) - lengths - first)[region]
     weights = _tent_weights(pixel[:, None], low[region, None], high[region, None], resolution)
     return weights.split(lengths.tolist())

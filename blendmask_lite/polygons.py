@@ -18,11 +18,11 @@ __all__ = ["DRAFT", "Polygon", "labelme_file", "mask_polygons", "part_polygons"]
 
 Polygon = list[list[float]]  # corners [x, y], pixels; the last one is joined to the first
 
-LABELME_VERSION = "6.3.1"  # whose fields are written; it read them, and wrote them again
+LABELME_VERSION = "6.3.1"  # version whose fields are written; it read them and wrote them back
 DRAFT = "draft"  # a flag of the image: a tick box in labelme, which a person clears
 LEAST_TOLERANCE = 0.5  # pixels
-TOLERANCE = 1 / 150  # of the root of the mask's area
-SPECK = 1 / 20  # of the area of a mask's largest part: smaller parts and holes of drafts go
+TOLERANCE = 1 / 150  # relative to the square root of the mask's area
+SPECK = 1 / 20  # share of the largest part's area; drafts lose smaller parts and holes
 
 
 def labelme_file(
@@ -37,17 +37,17 @@ def labelme_file(
 ) -> dict[str, Any]:
     """The content of labelme's JSON file for an image: polygons with labels.
 
-    labelme has no holes. An object of several polygons is one group there, as is one with holes,
-    which is cut through them; `data labelme` joins the group again. Empty masks are left out.
+    labelme has no holes, so a mask with holes is cut through them. An object of several polygons
+    becomes one group, which `data labelme` joins again. Empty masks are left out.
 
     Args:
-        parts: of N masks, as `masks.mask_parts` gives them.
+        parts: the parts of N masks, as `masks.mask_parts` gives them.
         labels: N names.
         size: (H, W) of the image, pixels.
-        image_path: of the image, relative to the file's folder.
+        image_path: path of the image, relative to the file's folder.
         descriptions: N texts that labelme shows beside the labels, such as scores.
         is_draft: set the flag `DRAFT`; `data labelme` leaves the file out as long as it is set.
-            Specks and small holes, each of which would be a polygon more to correct, are left out.
+            Specks and small holes are left out: each would be one more polygon to correct.
         tolerance: see `mask_polygons`.
 
     Raises:
@@ -97,7 +97,7 @@ def mask_polygons(mask: Tensor, tolerance: float | None = None) -> list[Polygon]
     Args:
         mask: (H, W) bool.
         tolerance: how far the outline may be from a corner that is left out, pixels. By default
-            half a pixel, or 1/150 of the root of the area if that is more (our choice: round
+            half a pixel, or 1/150 of the square root of the area if that is more (our choice: round
             shapes of 80 pixels and more keep an IoU of 0.99, with a half to a tenth of their
             corners).
 
@@ -148,15 +148,15 @@ def _ring_area(ring: NDArray[np.float64]) -> float:
 
 def _filled(ring: NDArray[np.float64], size: tuple[int, ...]) -> Tensor:
     """The pixels inside a closed line, (H, W) bool."""
-    from pycocotools import mask as coco_mask  # a model does without it
+    from pycocotools import mask as coco_mask  # models do not need it
 
     [run] = coco_mask.frPyObjects([ring.ravel().tolist()], *size)
     return torch.from_numpy(np.ascontiguousarray(coco_mask.decode(run))).bool()
 
 
 def _rings(pixels: NDArray[np.bool_]) -> list[list[NDArray[np.float64]]]:
-    """For each part of a mask, its outline and those of its holes: closed lines (n, 2), x and y."""
-    framed = np.pad(pixels.astype(np.float64), 1)  # so that every outline is closed
+    """Per part of a mask, its outline and its holes' outlines: (n, 2) closed lines of (x, y)."""
+    framed = np.pad(pixels.astype(np.float64), 1)  # a frame of zeros closes every outline
     found: Any = contour_generator(z=framed, fill_type=FillType.OuterOffset).filled(0.5, 2.0)
     # The center of pixel i lies at i + 0.5; the frame shifts everything by one.
     return [

@@ -36,7 +36,7 @@ __all__ = [
     "find_labels",
 ]
 
-UNLABELLED = 255  # in a stuff map: the annotation does not say what the pixel is
+UNLABELLED = 255  # value in a stuff map: the annotation does not say what the pixel is
 LARGEST_SHOWN = 1000  # side of the picture that a notebook shows, pixels
 
 T = TypeVar("T", bound="Target | AnyDetections")
@@ -57,8 +57,8 @@ class Target:
             `masks`.
         semantic: (H, W) integers, 0 is background and class c is c + 1. If None, it is drawn from
             `masks`.
-        stuff: (H, W) uint8, 0 is things, 1 to S the kinds of stuff and 255 unlabelled; for models
-            with a panoptic branch.
+        stuff: (H, W) uint8, 0 is things, 1 to S are the stuff classes, 255 is unlabelled; used by
+            models with a panoptic branch.
         semantic_cells: (ceil(H / 8), ceil(W / 8)) integers, `semantic` at every eighth pixel, which
             is all that the semantic loss reads; takes precedence over `semantic` and `masks`.
     """
@@ -93,7 +93,7 @@ class Target:
 
 
 class FoundObjects(Protocol):
-    """What an evaluation needs to know about the objects that any detector found in one image."""
+    """The objects that any detector found in one image, as an evaluation needs them."""
 
     @property
     def boxes(self) -> Tensor:
@@ -118,7 +118,7 @@ class FoundObjects(Protocol):
 
 @dataclass(frozen=True, repr=False)
 class AnyDetections(ABC):
-    """What `Detections` and `UnpastedDetections` share; in a notebook they show their picture."""
+    """Base class of `Detections` and `UnpastedDetections`; a notebook shows them as a picture."""
 
     boxes: Tensor
     scores: Tensor
@@ -158,7 +158,7 @@ class AnyDetections(ABC):
         classes: str | int | Iterable[str | int] | None = None,
         score: float | None = None,
     ) -> Self:
-        """The objects of some classes, given by names or labels, and with at least some score.
+        """The objects of the given classes (names or labels) that have at least the given score.
 
         Raises:
             ValueError: there is no such class; the message names similar ones.
@@ -175,8 +175,8 @@ class AnyDetections(ABC):
         """A matplotlib figure of the image with masks, boxes, class names and scores.
 
         Args:
-            image: path, PIL image, array or tensor; by default the one that was predicted on.
-            title: above the picture.
+            image: path, PIL image, array or tensor; by default the image that was predicted on.
+            title: text above the picture.
 
         Raises:
             ValueError: no image is known, or it has another size.
@@ -193,7 +193,7 @@ class AnyDetections(ABC):
             image: as for `plot`.
 
         Raises:
-            ValueError: no image is known, it has another size, or the suffix is another.
+            ValueError: no image is known, it has another size, or the suffix is not supported.
             OSError: the file cannot be written.
         """
         from blendmask_lite.figures.detections import draw_detections
@@ -205,8 +205,8 @@ class AnyDetections(ABC):
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
         """The objects as entries of a COCO results file, with masks as run lengths.
 
-        Their category ids are those of the data that the model was trained on; if they are not
-        known, the labels.
+        Their category ids come from the data that the model was trained on. If these ids are not
+        known, the labels are written instead.
         """
         from blendmask_lite.evaluation.results import image_results
 
@@ -215,8 +215,8 @@ class AnyDetections(ABC):
     def to_labelme(self, image_path: str) -> dict[str, Any]:
         """The content of the JSON file that labelme opens, with scores as descriptions.
 
-        The path is that of the image, relative to the file; see `polygons.labelme_file`. The file
-        is marked as a draft, because nobody has looked at the objects yet.
+        `image_path` is relative to the file's folder; see `polygons.labelme_file`. The file is
+        marked as a draft, because nobody has looked at the objects yet.
         """
         scores = [f"{score:.3f}" for score in self.scores.tolist()]
         return labelme_file(
@@ -235,7 +235,7 @@ class AnyDetections(ABC):
         return yolo_lines(self)
 
     def to_supervision(self) -> supervision.Detections:
-        """The same for the package supervision, if that is installed."""
+        """The same detections as an object of the package supervision, if that is installed."""
         from blendmask_lite.evaluation.formats import supervision_detections
 
         return supervision_detections(self)
@@ -272,7 +272,7 @@ class Detections(AnyDetections):
         boxes: (N, 4) corners, pixels of the output image, clipped to it.
         scores: (N,) sqrt(class probability x centerness), 0 to 1.
         labels: (N,) int64, 0 to C-1.
-        mask_logits: (N, R, R) float, over `proposal_boxes`.
+        mask_logits: (N, R, R) float, covering `proposal_boxes`.
         location_index: (N,) int64, the location on the flattened pyramid that found the object.
         proposal_boxes: (N, 4) the boxes that the bases were cropped with, pixels of the padded
             input; they may reach outside it.
@@ -280,7 +280,7 @@ class Detections(AnyDetections):
         masks: (N, H, W) bool at the output size.
         class_names: C names; None if they are not known.
         category_ids: C numbers that stand for the labels in result files; None if not known.
-        image: (3, H, W) as it was predicted on, if it has the output size; otherwise None.
+        image: (3, H, W), the image that was predicted on; None if its size is not the output size.
     """
 
     masks: Tensor
@@ -296,8 +296,7 @@ class UnpastedDetections(AnyDetections):
     """Detections whose masks are still R x R cells over their boxes.
 
     The masks of a hundred objects in a 12-megapixel photograph take more than a gigabyte. Here
-    they are made one at a time, each only inside its box. All other fields are those of
-    `Detections`.
+    they are made one at a time, each only inside its box. `Detections` explains the other fields.
 
     Attributes:
         mask_threshold: probability from which a pixel belongs to the mask.
@@ -352,12 +351,12 @@ def find_labels(
 
 @dataclass(frozen=True)
 class Segment:
-    """One region of a panoptic result: an instance, or all pixels of one kind of stuff.
+    """One region of a panoptic result: an instance, or all pixels of one stuff class.
 
     Attributes:
-        id: its number in `PanopticResult.ids`, from 1.
+        id: its number in `PanopticResult.ids`, at least 1.
         label: 0 to C-1 for an instance; 1 to S for stuff, as in `Target.stuff`.
-        area: pixels.
+        area: number of pixels.
         score: the instance's score, 0 to 1; None for stuff.
         instance_index: its position in the `Detections` that were merged; None for stuff.
     """

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 BREAKING = {"Cc", "Cs", "Zl", "Zp"}  # control characters, surrogates, line ends
-# Characters that reverse the direction of the text after them, so that it reads differently.
+# Characters that reverse the direction of the text after them, which then reads differently.
 TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 TERMINAL_SECONDS = 0.2  # between two updates of the line on a terminal
 FILE_SECONDS = 15.0  # between two lines in a log file

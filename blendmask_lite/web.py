@@ -1,7 +1,7 @@
 """Fetching files from the web, whole or in parts, with checks, and retries if a server fails.
 
-A whole file grows on the disk as NAME.part, so that a broken connection loses only what was in
-transit. The parts of a file never come from two versions of it.
+A whole file grows on the disk as NAME.part, so a broken connection loses only what was in transit.
+The parts of a file never come from two versions of it.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ __all__ = [
 ]
 
 
-ATTEMPTS = 5  # in a row that bring no new bytes
+ATTEMPTS = 5  # attempts in a row without new bytes before giving up
 PAUSE = 0.5  # seconds before the second attempt; doubles
 TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 18  # bytes
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP errors that may pass
 OUR_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # not the server's fault
-NO_RANGES = (400, 403, 405, 416, 501)  # with which servers refuse to send only the rest
+NO_RANGES = (400, 403, 405, 416, 501)  # HTTP errors of servers that refuse to send a part of a file
 
 
 class DownloadError(OSError):
@@ -54,7 +54,7 @@ class RangesRefusedError(DownloadError):
     """The server sends a file only as a whole.
 
     Attributes:
-        length: of the file, bytes; None if the server does not tell.
+        length: length of the file in bytes; None if the server does not tell.
     """
 
     def __init__(self, url: str, length: int | None) -> None:
@@ -87,7 +87,7 @@ def fetch(url: str, path: Path, *, check: Callable[[Path], object]) -> Path:
 
     Args:
         url: http or https.
-        path: in the cache; its folder is made.
+        path: where the file is in the cache; its folder is made.
         check: reads a newly fetched file, and raises ValueError if it is not the wanted one.
 
     Returns:
@@ -175,7 +175,7 @@ def _receive_more(url: str, part: Path, tag: Path) -> bool:
     headers = {}
     if begun > 0:
         headers["Range"] = f"bytes={begun}-"
-        if tag.exists():  # if the version changed, the server sends all of it, not the rest
+        if tag.exists():  # if the version changed, the server sends the whole file, not the rest
             headers["If-Range"] = tag.read_text(encoding="utf-8")
     try:
         response = _open_url(url, headers)
@@ -193,7 +193,7 @@ def _receive_more(url: str, part: Path, tag: Path) -> bool:
             begun = 0
             tag.unlink(missing_ok=True)
             found = response.headers.get("ETag", "W/")
-            if not found.startswith("W/"):  # a weak one says little about bytes
+            if not found.startswith("W/"):  # a weak tag says little about bytes
                 write_atomically(tag, found.encode())
         length = _content_length(response)
         total = None if length is None else begun + length
@@ -212,8 +212,9 @@ def receive_bytes(url: str, *, max_bytes: int, seconds: float, max_redirects: in
     Args:
         url: http or https.
         max_bytes: a larger file is refused before it is in memory.
-        seconds: for all of it; a server that stops sending may take up to twice as long.
-        max_redirects: how often the server may name another address. From https it may only be
+        seconds: time limit for the whole download; a server that stops sending may take up to twice
+            as long.
+        max_redirects: how often the server may redirect to another address; from https only to
             https.
 
     Raises:
@@ -295,7 +296,7 @@ def receive_range(
         begin: first byte of the range.
         end: end of the range, larger than `begin`.
         advice: how else to get the file; part of the errors.
-        version: of the bytes fetched so far; None accepts any.
+        version: version that the bytes fetched so far belong to; None accepts any.
         tell: called with the number of bytes in each piece that arrives.
 
     Returns:
