@@ -22,11 +22,11 @@ class TopLayer(nn.Module):
 
     Computed densely, K*M*M = 784 channels at every location would be the most expensive layer of
     the network, yet at most a hundred locations become objects. So only the 3x3 neighbourhoods of
-    those locations are gathered and multiplied with the kernel, with the same numbers and
-    gradients.
+    those locations are gathered and multiplied with the kernel. Values and gradients are the same
+    as in the dense computation.
 
     Args:
-        in_channels: of the box tower.
+        in_channels: channels of the box tower.
         attention_channels: A, such as K*M*M.
     """
 
@@ -41,10 +41,10 @@ class TopLayer(nn.Module):
 
         Args:
             features: the box tower's maps, one per level, (B, in_channels, h, w) each.
-            index: (N, 2) int64 pairs (image, location), location counted over all levels.
+            index: (N, 2) int64 pairs (image, location), with locations counted over all levels.
 
         Returns:
-            (N, A) raw attentions, at least float32; also attached to the graph for N = 0.
+            (N, A) raw attentions, at least float32; attached to the graph even for N = 0.
         """
         windows = at_least_float32(gather_windows(features, index))  # (N, 9, in_channels)
         kernel = self.conv.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (9 * in_channels, A)
@@ -63,7 +63,7 @@ def gather_windows(features: Sequence[Tensor], index: Tensor) -> Tensor:
     """The 3x3 neighbourhoods of some locations, with zeros beyond the border of their level.
 
     Args:
-        features: (B, C, h, w) of every level.
+        features: one map (B, C, h, w) per level.
         index: (N, 2) pairs (image, location).
 
     Returns:
@@ -91,11 +91,11 @@ def gather_windows(features: Sequence[Tensor], index: Tensor) -> Tensor:
 
 
 def interpolate_attentions(attentions: Tensor, size: int, mode: str = "bilinear") -> Tensor:
-    """Enlarge attention maps to the resolution of the mask: BlendMask, equation 2.
+    """Upsample attention maps to the resolution of the mask: BlendMask, equation 2.
 
     Args:
         attentions: (N, K, M, M).
-        size: R, cells.
+        size: R, in cells.
         mode: "bilinear" (the final models) or "nearest" (the ablation's default).
 
     Returns:
@@ -111,7 +111,7 @@ def interpolate_attentions(attentions: Tensor, size: int, mode: str = "bilinear"
 
 
 def normalize_attentions(attentions: Tensor) -> Tensor:
-    """Let the K bases compete at every cell: BlendMask, equation 3.
+    """Softmax over the K bases at every cell: BlendMask, equation 3.
 
     Args:
         attentions: (N, K, R, R).

@@ -49,7 +49,7 @@ class BlendMask(Pretrained, nn.Module):
         merger: used instead of the config's; see `Merger`.
         inference: test size and thresholds; by default as in the released code.
         class_names: C names for the labels; by default "class 0", "class 1", ...
-        stuff_names: S names for the kinds of stuff; by default "stuff 1", "stuff 2", ...
+        stuff_names: S names for the stuff classes; by default "stuff 1", "stuff 2", ...
         category_ids: C numbers that stand for the labels in the data's own files and in result
             files; by default 1 to C.
 
@@ -183,7 +183,7 @@ class BlendMask(Pretrained, nn.Module):
         """Raw attentions at some locations.
 
         Args:
-            output: of `forward`.
+            output: the result of `forward`.
             index: (N, 2) int64 pairs (image, location).
 
         Returns:
@@ -214,11 +214,11 @@ class BlendMask(Pretrained, nn.Module):
         """Masks of some locations over some boxes (BlendMask, equations 1 to 4).
 
         Args:
-            output: of `forward`.
+            output: the result of `forward`.
             index: (N, 2) int64 pairs (image, location).
             boxes: (N, 4) corners, pixels of the padded input.
-            bases: (B, K, H/s, W/s) used instead of the output's own.
-            attentions: (N, A) raw, used instead of those at the locations.
+            bases: (B, K, H/s, W/s), used instead of the output's own.
+            attentions: (N, A) raw attentions, used instead of the ones predicted at the locations.
 
         Returns:
             (N, R, R) mask logits.
@@ -239,7 +239,7 @@ class BlendMask(Pretrained, nn.Module):
         """Boxes of every image, best first; the thresholds default to `self.inference`.
 
         Raises:
-            ValueError: a threshold or a number that `InferenceConfig` refuses.
+            ValueError: `InferenceConfig` refuses the threshold or the number of detections.
         """
         settings = self.inference.changed(max_detections=max_detections)
         limit = settings.max_detections
@@ -288,22 +288,22 @@ class BlendMask(Pretrained, nn.Module):
                 folder or a pattern such as `photos/*.jpg`; arrays and tensors may have another axis
                 in front. Files are turned upright as their EXIF data says. OpenCV's arrays are BGR;
                 pass `array[..., ::-1]`.
-            test_size: shorter side of the resized image, pixels; by default that of `inference`.
-                But tensors are not resized unless this or `max_size` is given.
-            max_size: longest side allowed; by default its ratio to `test_size` is that of
+            test_size: shorter side of the resized image, pixels; by default the one in
+                `inference`. Tensors are resized only if this or `max_size` is given.
+            max_size: longest side allowed; by default in the same ratio to `test_size` as in
                 `inference`.
             batch_size: number of images that are computed together. More may be faster on a GPU,
                 and changes results slightly: images are padded to the size of the largest.
             output_sizes: (height, width) of the boxes and masks wanted, one per image; by default
                 the sizes of the images as they were passed.
-            score_threshold: 0 to 1, compared with the square of a score, as in the released code:
-                0.25 keeps scores above 0.5, as `filter(score=0.5)` does afterwards. The product of
-                class probability and centerness has to be above it; its root is the score.
-            max_detections: per image, at least 1.
+            score_threshold: 0 to 1; an object is kept if its class probability x centerness is
+                above it, as in the released code. A score is the square root of this product: 0.25
+                keeps scores above 0.5, as `filter(score=0.5)` does afterwards.
+            max_detections: largest number of objects per image, at least 1.
 
         Returns:
             Always a list: one `Detections` per image, in order; files of a folder or pattern are
-            sorted. It holds whole-image masks for all of them; see also `predict_each`.
+            sorted. All of them have whole-image masks, which take memory; see also `predict_each`.
 
         Raises:
             FileNotFoundError: there is no such file, or none that matches a pattern.
@@ -313,7 +313,7 @@ class BlendMask(Pretrained, nn.Module):
                 address on the web, from which `blendmask_lite.images.read_url` reads an image.
         """
         found = self.predict_each(
-            list(each_image(images)),  # what is missing is noticed before the work
+            list(each_image(images)),  # a missing file is noticed before the work starts
             test_size=test_size,
             max_size=max_size,
             batch_size=batch_size,
@@ -338,7 +338,7 @@ class BlendMask(Pretrained, nn.Module):
         """The objects of one image after another, for long folders and for the frames of a video.
 
         A batch is read and computed when its turn comes, and `images` may be a generator. Masks
-        stay unpasted until `pasted` or `masks` is called for. Arguments and errors are those of
+        stay unpasted until `pasted` or `masks` is used. Arguments and errors are the same as in
         `predict`.
         """
         self._require_evaluation()
@@ -388,7 +388,7 @@ class BlendMask(Pretrained, nn.Module):
         score_threshold: float | None = None,
         max_detections: int | None = None,
     ) -> list[UnpastedDetections]:
-        """As `find_objects`, with the masks left unpasted: made for large photographs."""
+        """As `find_objects`, but masks stay unpasted, which saves memory on large photographs."""
         image_sizes = output.image_sizes
         if output_sizes is not None:
             require_output_sizes(output_sizes, len(image_sizes))
@@ -419,12 +419,12 @@ class BlendMask(Pretrained, nn.Module):
         overlap: float | None = None,
         stuff_area: int | None = None,
     ) -> list[PanopticResult]:
-        """Assign pixels to confident objects first, then the free ones to kinds of stuff.
+        """Assign pixels to confident objects first, and the unassigned ones to stuff classes.
 
-        The objects are those of `predict`; the limits below default to `self.inference`.
+        The objects are the same as in `predict`; the limits below default to `self.inference`.
 
         Args:
-            images: these and the next four are arguments of `predict`.
+            images: as in `predict`, like the next four arguments.
             test_size: shorter side of the resized image.
             max_size: longest side allowed.
             batch_size: number of images that are computed together.
@@ -432,7 +432,7 @@ class BlendMask(Pretrained, nn.Module):
             score_threshold: lowest score of an object; 0.45 in the released code, 0.2 in the
                 paper (section 4.4).
             overlap: largest share of an object's mask that better objects may cover.
-            stuff_area: smallest area of a kind of stuff, in pixels of the output.
+            stuff_area: smallest area of a stuff class, in pixels of the output.
 
         Returns:
             One `PanopticResult` per image.
@@ -515,16 +515,16 @@ def place_detections(
     *,
     mask_threshold: float,
 ) -> UnpastedDetections:
-    """Detections at the size that the user wants, before their masks are pasted.
+    """Detections at the size that the user wants, with their masks not yet pasted.
 
     Masks are pasted into the clipped boxes although the bases were cropped with the unclipped ones,
     as in the released code: the mask of a box that leaves the image is squeezed to fit inside.
 
     Args:
         proposals: N boxes of one image, pixels of the padded input.
-        mask_logits: (N, R, R) over these boxes.
+        mask_logits: (N, R, R) mask logits over these boxes.
         image_size: (height, width) before padding.
-        output_size: (height, width) wanted.
+        output_size: (height, width) that the user wants.
         mask_threshold: probability from which a pixel belongs to the mask.
 
     Returns:

@@ -20,7 +20,7 @@ STRIDES = {"c2": 4, "p2": 4, "c3": 8, "p3": 8, "c4": 16, "p4": 16, "c5": 32, "p5
 
 
 class BottomModule(nn.Module):
-    """What a bottom module has; any `nn.Module` with these two attributes is one.
+    """Protocol of bottom modules: any `nn.Module` with these two attributes is one.
 
     Attributes:
         inputs: names of the feature maps that it reads: c2 to c5 of the backbone, p2 to p7 of the
@@ -57,13 +57,13 @@ def require_bottom(module: nn.Module) -> None:
 
 
 class ProtoFPN(BottomModule):
-    """P3, P4 and P5 brought to one width, summed at stride 8, refined, doubled to stride 4.
+    """P3, P4 and P5 brought to one width, summed at stride 8, refined, upsampled to stride 4.
 
-    The last row of the paper's table 7, with the kernel sizes of the released code.
+    This is the last row of the paper's table 7, with the kernel sizes of the released code.
 
     Args:
-        in_channels: of the pyramid.
-        channels: inside.
+        in_channels: channels of the pyramid.
+        channels: channels of its own convolutions.
         num_convs: 3x3 convolutions between the sum and the upsampling.
         num_bases: K.
     """
@@ -88,7 +88,7 @@ class ProtoFPN(BottomModule):
         return self.bases(self.last(x))
 
     def join(self, features: Mapping[str, Tensor]) -> Tensor:
-        """(B, channels, H/8, W/8): the three levels, refined, at the size of p3, added up."""
+        """(B, channels, H/8, W/8): the three levels, refined, upsampled to p3's size and summed."""
         total: Tensor = self.refine["p3"](features["p3"])
         for name in ("p4", "p5"):
             total = total + _resized(self.refine[name](features[name]), total)
@@ -96,11 +96,11 @@ class ProtoFPN(BottomModule):
 
 
 class ProtoNetP3(BottomModule):
-    """YOLACT's protonet: 3x3 convolutions on P3, doubled to stride 4 (YOLACT, section 3.1).
+    """YOLACT's protonet: 3x3 convolutions on P3, upsampled to stride 4 (YOLACT, section 3.1).
 
     Args:
-        in_channels: of the pyramid.
-        channels: inside; 256 in YOLACT.
+        in_channels: channels of the pyramid.
+        channels: channels of its own convolutions; 256 in YOLACT.
         num_convs: 3x3 convolutions before the upsampling; 3 in YOLACT.
         num_bases: K.
     """
@@ -132,8 +132,8 @@ class DeepLabDecoder(BottomModule):
 
     Args:
         inputs: (fine, coarse), such as ("c3", "c5"), ("p3", "p5") or ("p2", "p5").
-        in_channels: of these two.
-        channels: inside; 128 or 256 in the paper.
+        in_channels: channels of these two maps.
+        channels: channels of its own convolutions; 128 or 256 in the paper.
         num_bases: K.
     """
 
@@ -167,7 +167,7 @@ class DeepLabDecoder(BottomModule):
 
 
 class AtrousPyramidPooling(nn.Module):
-    """Parallel looks at several scales (DeepLabV3, section 3.3): 1x1, dilated 3x3, whole image."""
+    """Branches at several scales (DeepLabV3, section 3.3): 1x1, dilated 3x3, whole image."""
 
     def __init__(self, *, in_channels: int, channels: int, rates: tuple[int, ...]) -> None:
         super().__init__()

@@ -26,7 +26,7 @@ def make_fpn(
 ) -> FPN:
     """The pyramid, with only those levels that the detector, bottom module or semantic head reads.
 
-    There are no others, because weights without a gradient would stop training in several
+    A level that nothing reads would have weights without a gradient, which stop training in several
     processes.
 
     Raises:
@@ -70,7 +70,7 @@ def make_bottom(config: ModelConfig, channels: dict[str, int]) -> BottomModule:
 
 
 def make_merger(config: ModelConfig) -> Merger:
-    """The blender, or what stands in its place."""
+    """The blender, or the merger that the config names instead."""
     if config.merger == "weighted_sum":
         return WeightedSum(num_bases=config.num_bases, has_tanh=True, has_relu=True)
     if config.merger == "assembler":

@@ -35,18 +35,18 @@ __all__ = [
     "suppress",
 ]
 
-PRIOR_PROBABILITY = 0.01  # of every class at the start of training (focal loss, section 4.1)
+PRIOR_PROBABILITY = 0.01  # of any class when training starts (focal loss, section 4.1)
 
 
 @dataclass(frozen=True)
 class HeadOutput:
-    """What the head predicts on every level, one entry per level.
+    """Predictions of the head, one entry per level.
 
     Attributes:
-        class_logits: (B, C, h, w) each.
-        ltrb: (B, 4, h, w) each, in strides of the level, >= 0; at least float32.
-        centerness_logits: (B, 1, h, w) each, at least float32.
-        box_features: (B, channels, h, w) each, the box tower's last map, which the top layer reads.
+        class_logits: (B, C, h, w) per level.
+        ltrb: (B, 4, h, w) per level, in strides of the level, >= 0; at least float32.
+        centerness_logits: (B, 1, h, w) per level, at least float32.
+        box_features: (B, channels, h, w) per level: the box tower's last map, for the top layer.
     """
 
     class_logits: list[Tensor]
@@ -59,11 +59,11 @@ class FCOSHead(nn.Module):
     """Towers of 3x3 convolutions and three predictors, shared by all levels.
 
     Args:
-        in_channels: of the pyramid.
+        in_channels: channels of the pyramid.
         num_classes: C.
-        num_shared_convs: of a tower that feeds the other two; 0 leaves it out.
-        num_class_convs, num_box_convs: of the two towers; 0 leaves a tower out.
-        norm: of the towers; "gn" is shared by all levels, "bn_per_level" is not.
+        num_shared_convs: length of a tower that feeds the other two; 0 leaves it out.
+        num_class_convs, num_box_convs: lengths of the two towers; 0 leaves a tower out.
+        norm: norm in the towers; "gn" is shared by all levels, "bn_per_level" is not.
         num_levels: number of pyramid levels, for "bn_per_level".
     """
 
@@ -127,11 +127,11 @@ class FCOSHead(nn.Module):
 class Tower(nn.Sequential):
     """3x3 convolutions, each with a norm and a ReLU; a tower of length 0 passes its input on.
 
-    The levels of a pyramid have different statistics. GroupNorm does not mind; batch normalisation
-    does, and needs separate layers for every level.
+    The levels of a pyramid have different statistics. GroupNorm works for all of them; batch
+    normalisation needs separate layers for every level.
 
     Args:
-        channels: before, inside and after.
+        channels: channels of the input, of every convolution and of the output.
         num_convs: length of the tower.
         num_levels: if given, every level has its own BatchNorm; None: one GroupNorm for all.
     """
@@ -161,7 +161,7 @@ def side_by_side(levels: Sequence[Tensor], convs: Sequence[nn.Conv2d]) -> list[l
 
     Args:
         levels: (B, C, h, w) each.
-        convs: with a bias, stride 1 and padding 1.
+        convs: 3x3 convolutions with a bias, stride 1 and padding 1.
 
     Returns:
         The maps of every convolution, one per level.
@@ -182,9 +182,9 @@ def pyramid_locations(
     """Centers of all cells of the pyramid, level after level, row by row (FCOS, section 3.1).
 
     Args:
-        shapes: (h, w) of every level, cells.
-        strides: of every level, pixels.
-        device: of the result.
+        shapes: (h, w) of every level, in cells.
+        strides: stride of every level, in pixels.
+        device: device of the result.
 
     Returns:
         (L, 2) as (x, y), pixels of the padded input; the first cell of stride 8 lies at (4, 4).
@@ -214,7 +214,7 @@ def level_values(
 
 
 def flatten_levels(levels: Sequence[Tensor]) -> Tensor:
-    """One map per level, (B, C, h, w) each, -> (B, L, C), in the order of `pyramid_locations`."""
+    """Maps (B, C, h, w) of all levels -> (B, L, C), in the order of `pyramid_locations`."""
     return torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
 
 
@@ -226,7 +226,7 @@ class Proposals:
         boxes: (N, 4) corners, pixels of the padded input, not clipped to it.
         scores: (N,) sqrt(class probability x centerness).
         labels: (N,) int64.
-        location_index: (N,) int64, place in the flattened pyramid.
+        location_index: (N,) int64, position in the flattened pyramid.
     """
 
     boxes: Tensor
@@ -261,8 +261,8 @@ def select_candidates(
         centerness_logits: (L,).
         locations: (L, 2) pixels.
         level_sizes: number of locations of every level; they add up to L.
-        score_threshold: pairs need a class probability x centerness above it.
-        max_per_level: largest number of pairs kept per level, the best ones.
+        score_threshold: kept pairs have a class probability x centerness above it.
+        max_per_level: at most this many pairs are kept per level, the best ones.
 
     Returns:
         Boxes before suppression, best first. A location may appear with several classes.
@@ -276,7 +276,7 @@ def select_candidates(
     levels = level_values(range(len(level_sizes)), level_sizes, device=pairs.device)
     level = levels[pairs // num_classes]
     is_of_level = level[:, None] == torch.arange(len(level_sizes), device=pairs.device)
-    rank = is_of_level.cumsum(dim=0).gather(1, level[:, None])[:, 0]  # rank in its level, from 1
+    rank = is_of_level.cumsum(dim=0).gather(1, level[:, None])[:, 0]  # 1-based rank in its level
     pairs = pairs[(rank <= max_per_level).nonzero()[:, 0]]
     index = pairs // num_classes
     return Proposals(

@@ -17,15 +17,15 @@ class FPN(nn.Module):
     """Lateral 1x1 convolutions, a top-down sum, and 3x3 convolutions on top.
 
     Args:
-        in_channels: of the backbone's maps, {"c3": 512, "c4": 1024, "c5": 2048}; always
-            including c5.
-        out_channels: of every level.
+        in_channels: channels of the backbone's maps, such as {"c3": 512, "c4": 1024, "c5": 2048};
+            c5 has to be among them.
+        out_channels: channels of every level.
         num_top_levels: 0, 1 (p6) or 2 (p6 and p7), made by strided convolutions on p5.
         levels: the levels to make, such as p3 from c3; a map whose level is left out only enriches
             the levels below it. None: all of them.
 
     Raises:
-        ValueError: `num_top_levels` is none of these, or p6 is wanted without p5.
+        ValueError: `num_top_levels` is not 0, 1 or 2, or is above 0 although p5 is not made.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class FPN(nn.Module):
 
         Returns:
             {"p3": (B, out_channels, H/8, W/8), ..., "p7": (B, out_channels, H/128, W/128)},
-            as far as they were asked for; above p5, odd sizes are rounded up.
+            with only the levels that were asked for; above p5, odd sizes are rounded up.
         """
         levels: dict[str, Tensor] = {}
         above: Tensor | None = None

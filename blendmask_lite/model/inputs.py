@@ -40,7 +40,7 @@ class InputBatch:
     Attributes:
         pictures: (3, H, W) each, as they were passed or read.
         inputs: the same, resized.
-        output_sizes: (height, width) wanted for each.
+        output_sizes: (height, width) that the user wants for each image.
     """
 
     pictures: list[Tensor]
@@ -57,7 +57,7 @@ def input_batches(
     batch_size: int,
     output_sizes: Sequence[tuple[int, int]] | None,
 ) -> Iterator[InputBatch]:
-    """All that `BlendMask.predict` accepts, read batch by batch; its arguments and errors."""
+    """All that `BlendMask.predict` accepts, batch by batch; arguments and errors are the same."""
     if not _is_count(batch_size):
         raise ValueError(
             f"batch_size = {batch_size!r}: must be a whole number from 1 to {MOST_SIDE}"
@@ -94,9 +94,9 @@ def batch_images(
 
     Args:
         images: B tensors (3, H, W), RGB, float in [0, 1] or uint8, of any sizes.
-        config: of the model.
-        device: of the result.
-        dtype: of the result, that of the weights; computed in float32 or better.
+        config: the model's config.
+        device: device of the result.
+        dtype: dtype of the weights and of the result; computed in float32 or better.
 
     Returns:
         (B, 3, H, W), H and W divisible by `size_divisor`, and the sizes before padding.
@@ -136,7 +136,7 @@ def require_pixels(images: Sequence[Tensor], *, start: int = 0) -> None:
 
     Args:
         images: as `batch_images` takes them; the list may be empty.
-        start: the place of the first one, for errors.
+        start: index of the first image, for errors.
 
     Raises:
         ValueError: an image has the wrong shape or type, is sparse or without values ("meta"), or
@@ -167,8 +167,8 @@ def require_output_sizes(sizes: Sequence[tuple[int, int]], number: int) -> None:
     """Refuse sizes that are not one (height, width) per image, in pixels.
 
     Raises:
-        ValueError: the number of sizes is not `number`, or one is not a pair of whole numbers from
-            1 to 65,536.
+        ValueError: there are not `number` sizes, or one is not a pair of whole numbers from 1 to
+            65,536.
     """
     if len(sizes) != number:
         raise ValueError(f"output_sizes: {len(sizes)} for {number} images")

@@ -66,7 +66,8 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     PyTorch's CPU kernel for channels-last maps adds up all cells of a channel one after another in
     float32. Over 160,000 cells the variance is off by 1e-5 and the gradient of the weight by 2e-4,
-    a hundred times as much as in PyTorch's other kernels, and every later layer magnifies this.
+    a hundred times as much as in PyTorch's other kernels, and every later layer increases the
+    error.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -123,8 +124,8 @@ class _Normalize(torch.autograd.Function):
 class FrozenBatchNorm2d(nn.Module):
     """Batch normalisation with fixed statistics and a fixed affine map.
 
-    All four vectors are buffers: they are stored and loaded but never trained. The keys are those
-    of `nn.BatchNorm2d`, except for its counter.
+    All four vectors are buffers: they are stored and loaded but never trained. The keys are the
+    same as in `nn.BatchNorm2d`, without its counter.
     """
 
     weight: Tensor
@@ -161,7 +162,7 @@ class FrozenBatchNorm2d(nn.Module):
 def make_norm(kind: str, channels: int, *, eps: float = 1e-5) -> nn.Module:
     """A norm layer by its name in the config: frozen_bn, bn or gn (32 groups, or fewer).
 
-    `eps` is what a batch norm adds to the variance.
+    A batch norm adds `eps` to the variance.
     """
     if kind == "frozen_bn":
         return FrozenBatchNorm2d(channels, eps=eps)
@@ -182,7 +183,8 @@ class GroupNorm(nn.GroupNorm):
     """A GroupNorm that leaves bfloat16 maps bfloat16 under autocast.
 
     On a GPU, autocast computes every GroupNorm in float32 and keeps two float32 maps per layer of
-    the towers for the gradients, more than without autocast. The kernel sums in float32 anyway.
+    the towers for the gradients: more memory than without autocast. The kernel sums in float32
+    anyway.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -251,8 +253,8 @@ class DeformConv2d(nn.Conv2d):
     of one half.
 
     Args:
-        in_channels, out_channels: before and after.
-        stride: of the samples, pixels.
+        in_channels, out_channels: channels of the input and of the output.
+        stride: step between two neighbouring outputs, in cells of the input.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
@@ -261,7 +263,7 @@ class DeformConv2d(nn.Conv2d):
         self.reset_offset()
 
     def reset_offset(self) -> None:
-        """Look where an ordinary convolution looks."""
+        """Set all offsets to 0, as in an ordinary convolution, and all weights to one half."""
         nn.init.zeros_(self.offset.weight)
         assert self.offset.bias is not None
         nn.init.zeros_(self.offset.bias)

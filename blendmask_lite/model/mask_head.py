@@ -28,7 +28,7 @@ class MaskHead(nn.Module):
             `TopLayer` from a box tower's maps at the objects' locations, `nn.Linear` from features
             that each object already has. None if the merger needs no attentions (A = 0).
         merger: turns crops and attentions into masks; see `Merger`.
-        mask_size: R, side of a crop and of a predicted mask, cells.
+        mask_size: R, side of a crop and of a predicted mask, in cells.
         pooling: "align" (RoIAlign, one sample per cell) or "pool" (RoIPool).
 
     Raises:
@@ -98,9 +98,9 @@ class MaskHead(nn.Module):
         """Masks of N objects (equations 1 to 4).
 
         Args:
-            bases: (B, K, H/s, W/s), of `bases`.
-            attentions: (N, A) raw, of `attentions`.
-            image_index: (N,) int64, which image each object is in.
+            bases: (B, K, H/s, W/s), the result of `bases`.
+            attentions: (N, A) raw attentions, the result of `attentions`.
+            image_index: (N,) int64, index of each object's image.
             boxes: (N, 4) corners, pixels of the detector's input.
 
         Returns:

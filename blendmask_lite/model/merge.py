@@ -40,9 +40,9 @@ def crop_bases(
     Args:
         bases: (B, K, H/s, W/s).
         boxes: (N, 4) corners, pixels of the padded input; outside it the bases are 0.
-        image_index: (N,) which image each box belongs to.
-        size: R, cells.
-        stride: s, pixels.
+        image_index: (N,) index of each box's image.
+        size: R, in cells.
+        stride: s, in pixels.
         pooling: "align" is RoIAlign with one sample per cell, "pool" is RoIPool.
 
     Returns:
@@ -59,7 +59,7 @@ def crop_bases(
 class Merger(nn.Module):
     """Equation 4: a mask is the sum of its bases, weighted by score maps.
 
-    The kinds differ only in where the score maps come from. A merger of your own may be any
+    Mergers differ only in where the score maps come from. A merger of your own may be any
     `nn.Module` with `attention_channels` and the `forward` below; if it has score maps, `scores`
     returns them to be shown. Pass it as `BlendMask(config, merger=...)`, train that with
     `train_model(model=...)`, and load it with `load_model(path, merger=...)`.
@@ -79,7 +79,7 @@ class Merger(nn.Module):
 
         Args:
             crops: (N, K, R, R) bases, cut out along the boxes.
-            attentions: (N, A) raw.
+            attentions: (N, A) raw attentions.
 
         Returns:
             (N, R, R) mask logits.
@@ -116,13 +116,13 @@ def score_maps(merger: nn.Module, attentions: Tensor, size: int) -> Tensor:
 class Blender(Merger):
     """Mask logits as attention-weighted bases (BlendMask, section 3.2, equations 2-4).
 
-    Every object brings K coarse maps of M x M. They are enlarged to R x R and compete through a
-    softmax, so that at each cell the K weights add up to one. A single base has nothing to
-    compete with: then base and attention each pass a sigmoid (section 4.1).
+    Every object brings K coarse maps of M x M. They are upsampled to R x R, and a softmax over K
+    makes the weights of each cell add up to one. With a single base, all of its weights would be
+    one, so base and attention each pass a sigmoid instead (section 4.1).
 
     Args:
         num_bases: K.
-        attention_size: M, cells.
+        attention_size: M, in cells.
         mode: interpolation of the attentions, "bilinear" or "nearest".
     """
 
@@ -141,7 +141,7 @@ class Blender(Merger):
     def scores(self, attentions: Tensor, size: int) -> Tensor:
         """Equations 2 and 3: (N, K*M*M) -> (N, K, size, size), sum over K = 1.
 
-        With one base it is the sigmoid of its attention instead.
+        With one base, the scores are the sigmoid of its attention instead.
         """
         maps = self.enlarge(attentions, size)
         return maps.sigmoid() if self.num_bases == 1 else normalize_attentions(maps)

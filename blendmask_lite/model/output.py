@@ -13,7 +13,7 @@ __all__ = ["BlendMaskOutput"]
 
 @dataclass(frozen=True)
 class BlendMaskOutput:
-    """Everything that the network computed for a batch of B images, in training too.
+    """Everything that the network computed for a batch of B images, also in training.
 
     Attributes:
         features: maps by name, (B, channels, h, w): the backbone's c2-c5, the pyramid's p2-p7.
@@ -24,7 +24,7 @@ class BlendMaskOutput:
         bases: (B, K, H/s, W/s).
         locations: (L, 2) cell centers as (x, y), pixels of the padded input.
         level_shapes: (h, w) of every level; their cells add up to L.
-        level_strides: of every level, pixels.
+        level_strides: stride of every level, in pixels.
         image_sizes: (height, width) of every image before padding.
     """
 

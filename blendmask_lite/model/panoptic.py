@@ -24,21 +24,21 @@ __all__ = [
     "semantic_labels",
 ]
 
-STRIDE = 4  # of the branch's map, pixels
-# Convolutions between each level and stride 4: one for every doubling, at least one.
+STRIDE = 4  # stride of the branch's map, pixels
+# Convolutions from each level to stride 4: one for every doubling, at least one.
 NUM_STEPS = {"p2": 1, "p3": 1, "p4": 2, "p5": 3}
 
 
 class PanopticHead(nn.Module):
-    """Logits of all things as one class, and of every kind of stuff, at stride 4.
+    """Logits at stride 4: all things as one class, and each stuff class.
 
     P2 to P5 are each brought to stride 4 in steps of a 3x3 convolution, GroupNorm, ReLU and a
     doubling; the results are summed, and a 1x1 convolution classifies the sum (Panoptic FPN, figure
     3).
 
     Args:
-        in_channels: of the pyramid.
-        channels: inside.
+        in_channels: channels of the pyramid.
+        channels: channels of its own convolutions.
         num_stuff_classes: S; channel 0 is "things".
     """
 
@@ -55,13 +55,13 @@ class PanopticHead(nn.Module):
         nn.init.zeros_(self.predictor.bias)  # type: ignore[arg-type]
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Read p2 to p5, (B, in_channels, h, w) each -> (B, 1+S, H/4, W/4) logits."""
+        """Logits (B, 1+S, H/4, W/4) from the maps p2 to p5, (B, in_channels, h, w) each."""
         total = sum(tower(features[name]) for name, tower in self.towers.items())
         return self.predictor(total)
 
 
 def enlarge_logits(logits: Tensor) -> Tensor:
-    """(B, 1+S, h, w) logits of the branch -> (B, 1+S, 4h, 4w) for every pixel, bilinearly."""
+    """(B, 1+S, h, w) logits of the branch, upsampled bilinearly to pixels: (B, 1+S, 4h, 4w)."""
     return F.interpolate(logits, scale_factor=STRIDE, mode="bilinear", align_corners=False)
 
 
@@ -71,9 +71,9 @@ def semantic_labels(
     """The most likely class of every pixel of one image.
 
     Args:
-        logits: (1+S, h, w) of the branch, over the padded input.
+        logits: (1+S, h, w) logits of the branch, over the padded input.
         image_size: (height, width) before padding.
-        output_size: (height, width) wanted.
+        output_size: (height, width) that the user wants.
 
     Returns:
         (height, width) int64: 0 things, 1 to S stuff.
@@ -85,7 +85,7 @@ def semantic_labels(
 
 
 def _tower(name: str, in_channels: int, channels: int) -> nn.Sequential:
-    """The steps of one level; a level already at stride 4 is not enlarged."""
+    """The steps of one level; a level already at stride 4 is not upsampled."""
     layers: list[nn.Module] = []
     for step in range(NUM_STEPS[name]):
         conv = nn.Conv2d(channels if step else in_channels, channels, 3, padding=1, bias=False)
@@ -105,19 +105,19 @@ def merge_things_and_stuff(
     overlap: float,
     stuff_area: int,
 ) -> PanopticResult:
-    """Decide for every pixel which instance or which kind of stuff it belongs to.
+    """Decide for every pixel which instance or which stuff class it belongs to.
 
-    Instances come first, the most confident ones at the front. An instance that is already covered
-    too much is left out; the free part of any other becomes a segment. Then each kind of stuff
-    takes its pixels from those still free. Pixels that the branch calls things but that no instance
-    covers stay unlabelled.
+    Instances come first, the most confident ones before the others. An instance that is already
+    covered too much is left out; otherwise its unassigned pixels become a segment. Then each stuff
+    class takes its pixels among the unassigned ones. Pixels that the branch calls things but that
+    no instance covers stay unlabelled.
 
     Args:
         detections: N instances with masks (N, H, W).
         labels: (H, W) integers: 0 things, 1 to S stuff.
         score_threshold: lowest score of an instance.
         overlap: largest share of a mask that may already be covered.
-        stuff_area: fewest free pixels that make a segment of a kind of stuff.
+        stuff_area: fewest unassigned pixels that make a segment of a stuff class.
 
     Raises:
         ValueError: masks and labels differ in size.
@@ -152,11 +152,11 @@ def merge_things_and_stuff(
 
 
 class SemanticHead(nn.Module):
-    """Class logits at stride 8 from P3, as the released code has them.
+    """Class logits at stride 8 from P3, as in the released code.
 
     Args:
-        in_channels: of the pyramid.
-        channels: inside.
+        in_channels: channels of the pyramid.
+        channels: channels of its own convolutions.
         num_classes: C; channel 0 is the background, class c is channel c + 1.
     """
 

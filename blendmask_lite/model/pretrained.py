@@ -15,7 +15,7 @@ __all__ = ["Pretrained"]
 
 
 class Pretrained:
-    """Methods of `BlendMask`; `weights/hub.py`, which they import when called, does the work."""
+    """Methods of `BlendMask`. They import `weights/hub.py` when called, which does the work."""
 
     @staticmethod
     def from_pretrained(
@@ -32,13 +32,13 @@ class Pretrained:
         Args:
             source: a name of the authors' model zoo (`load_adelaidet` reads it), a checkpoint
                 file, a folder with a `model.safetensors` (of `save_pretrained` or of a training
-                run), or a repository of the Hugging Face Hub as OWNER/NAME. What is here wins over
-                what is on the Hub.
+                run), or a repository of the Hugging Face Hub as OWNER/NAME. A local file or folder
+                wins over a repository.
             revision: branch, tag or commit of a repository; by default its main branch.
-            token: for a private repository; by default that of `hf auth login`.
+            token: access token for a private repository; by default the one of `hf auth login`.
             local_files_only: take repositories from the Hub's cache only, as do the environment
                 variables `HF_HUB_OFFLINE` and `BLENDMASK_OFFLINE`.
-            device: for the model.
+            device: device of the model.
             own_parts: see `load_model`.
 
         Raises:
@@ -67,7 +67,7 @@ class Pretrained:
     ) -> None:
         """Write what `from_pretrained` reads: `model.safetensors`, `config.json` and a model card.
 
-        A `README.md` that is already there stays. Arguments and errors are those of `save_model`.
+        A `README.md` that is already there stays. Arguments and errors are as in `save_model`.
         """
         from blendmask_lite.weights.hub import save_pretrained
 
@@ -89,8 +89,8 @@ class Pretrained:
         Args:
             repo_id: OWNER/NAME, or NAME for the account of the token; made if it is missing.
             revision: an existing branch; by default the main one.
-            token: with the right to write; by default that of `hf auth login`.
-            private: for a new repository; by default as the account says.
+            token: access token with the right to write; by default the one of `hf auth login`.
+            private: whether a new repository is private; by default as set in the account.
             commit_message: one line.
             metadata: see `save_model`.
             dtype: see `save_model`.
@@ -100,7 +100,7 @@ class Pretrained:
 
         Raises:
             ImportError: the Hub's client is missing.
-            OSError: it was not uploaded; the message says why.
+            OSError: the upload failed; the message says why.
             ValueError: see `save_model`.
         """
         from blendmask_lite.weights.hub import push_to_hub
