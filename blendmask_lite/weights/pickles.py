@@ -1,4 +1,4 @@
-"""Weights from pickle files and whatever wraps them; no file runs code."""
+"""Weights from pickle files, bare or wrapped in a checkpoint; no file runs code."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TYPES = {
 
 
 class Sealed(type):
-    """A class that no file changes: a pickle may also set attributes of what it names."""
+    """A class that no file can change; a pickle may set attributes of the classes that it names."""
 
     def __setattr__(cls, name: str, value: object) -> None:
         raise RefusedError(f"a change of {name}")
@@ -59,7 +59,7 @@ class PickledType(metaclass=Sealed):
 
 
 class PickledArray(metaclass=Sealed):
-    """Stands for numpy.ndarray and for what makes one; the values arrive as its state."""
+    """Stands for numpy.ndarray and for functions that make one; the values arrive as its state."""
 
     tensor: Tensor
 
@@ -74,7 +74,7 @@ class PickledArray(metaclass=Sealed):
 
 
 class PickledScalar(metaclass=Sealed):
-    """Stands for a numpy number, which optimizers and schedules leave behind; nobody reads it."""
+    """Stands for a numpy number from an optimizer or a schedule; its value is never read."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -99,7 +99,7 @@ class FromBuffer(metaclass=Sealed):
 
 
 class Latin1(metaclass=Sealed):
-    """Stands for codecs.encode, by which older pickles write bytes."""
+    """Stands for codecs.encode, with which older pickles write bytes."""
 
     def __new__(cls, text: str, encoding: str) -> bytes:  # type: ignore[misc]
         """The bytes."""
@@ -108,7 +108,7 @@ class Latin1(metaclass=Sealed):
         return text.encode("latin1")
 
 
-# By the names that files of Python 2 and 3, numpy 1 and 2 use.
+# Stand-ins by the names in files of Python 2 and 3, numpy 1 and 2.
 STAND_INS: dict[str, Callable[..., object]] = {
     "numpy.ndarray": PickledArray,
     "numpy.dtype": PickledType,
@@ -128,7 +128,7 @@ class ArrayUnpickler(pickle.Unpickler):
     """Reads plain values, and arrays as `PickledArray`; refuses everything else by its name."""
 
     def find_class(self, module: str, name: str) -> object:
-        """The stand-in of a name; nothing is imported."""
+        """The stand-in for a name; nothing is imported."""
         known = {**STAND_INS, "_codecs.encode": Latin1, "collections.OrderedDict": OrderedDict}
         if f"{module}.{name}" not in known:
             raise RefusedError(f"{module}.{name}")
@@ -150,9 +150,9 @@ def _make_tensor(
     return flat.reshape(shape[::-1]).permute(*reversed(range(len(shape)))).contiguous()
 
 
-WRAPPERS = ("model", "state_dict", "blobs")  # of training checkpoints, and of Caffe2's files
-ZIP = b"PK\x03\x04"  # torch's files since 1.6
-LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # and before
+WRAPPERS = ("model", "state_dict", "blobs")  # keys in training checkpoints and Caffe2's files
+ZIP = b"PK\x03\x04"  # start of torch's files since 1.6
+LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # and before 1.6
 OURS = "a checkpoint of blendmask_lite; `load_model` reads it"
 OTHERS = {  # what a server may send instead
     b"<": "a web page, not a file of weights",
@@ -163,15 +163,15 @@ OTHERS = {  # what a server may send instead
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The state dict of a file of torch (.pth, .pt), safetensors or pickled numpy arrays (.pkl).
 
-    `{"model": ...}`, `{"state_dict": ...}`, `{"blobs": ...}` and bare dicts are read; what else
-    lies beside the weights, such as an optimizer's state, is left out.
+    `{"model": ...}`, `{"state_dict": ...}`, `{"blobs": ...}` and bare dicts are read; other
+    entries, such as an optimizer's state, are left out.
 
     Returns:
-        Tensors by the file's names, on the CPU, of the file's type.
+        Tensors by their names in the file, on the CPU, in the file's dtype.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: no file of weights, a damaged one, or one that would run code.
+        ValueError: the file has no weights, is damaged, or would run code.
     """
     require_file(path, "file of weights")
     content = _read(path)
@@ -191,7 +191,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         tensor = value.tensor if isinstance(value, PickledArray) else value
         if not isinstance(name, str) or not is_dense(tensor):
             raise ValueError(f"{path}: {name!r} is a {type(tensor).__name__}, not a tensor")
-        if tensor.nbytes > size:  # a view that repeats what the file holds
+        if tensor.nbytes > size:  # a view that repeats the file's values
             raise ValueError(
                 f"{path}: {name} declares {tensor.nbytes:,} bytes, the file has {size:,}"
             )

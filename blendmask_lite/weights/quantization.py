@@ -1,7 +1,7 @@
 """Smaller ONNX files: weights in float16, or convolutions in int8.
 
 Both keep inputs, outputs and everything after the head as they are: boxes, suppression and masks
-stay float32. `docs/export.md` has what is lost.
+stay float32. `docs/export.md` tells how much accuracy is lost.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
 __all__ = ["quantize_convolutions", "store_in_float16"]
 
-LEAST_STORED = 1024  # weights of a tensor; smaller ones, such as biases, are not worth a node
+LEAST_STORED = 1024  # weights in a tensor; a smaller one, such as a bias, is not worth a node
 LARGEST_FLOAT16 = 65504.0
 
 
 def store_in_float16(proto: ModelProto) -> None:
     """Store the large weights in float16; the runtime converts them back when it loads the file.
 
-    Our choice: computing in float16 would gain nothing on a CPU, whose convolutions have at least
-    float32. A tensor with a weight beyond 65504 stays as it is.
+    Our choice: computing in float16 would gain nothing on a CPU, which computes convolutions in at
+    least float32. A tensor with a weight beyond 65504 stays as it is.
 
     Args:
-        proto: changed in place.
+        proto: the graph; it is changed in place.
     """
     graph = proto.graph
     casts = []
@@ -53,18 +53,18 @@ def store_in_float16(proto: ModelProto) -> None:
 def quantize_convolutions(proto: ModelProto, images: Iterable[NDArray[np.float32]]) -> ModelProto:
     """The graph with its convolutions in int8: weights per channel, features per map.
 
-    The ranges of features are those that occur in the images. Deformable convolutions and the top
+    The ranges of features are measured on the images. Deformable convolutions and the top
     layer stay float32. Our choice: weights have 7 bits, because sums of products may overflow on
     CPUs without VNNI instructions if they have 8. It changes the AP on shapes by 0.2 or less.
 
     Args:
-        proto: of `export_onnx`.
-        images: for calibration, (3, H, W) in [0, 1], like those that the model will see.
+        proto: the graph that `export_onnx` makes.
+        images: (3, H, W) in [0, 1] for calibration, similar to the images that the model will see.
     """
     prepared = ModelProto()
     prepared.CopyFrom(proto)
     _give_own_biases(prepared)
-    add_pre_process_metadata(prepared)  # or a warning would recommend what is done already
+    add_pre_process_metadata(prepared)  # otherwise a warning would recommend what has been done
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "quantized.onnx"
         quantize_static(
@@ -96,8 +96,8 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has n
 def _give_own_biases(proto: ModelProto) -> None:
     """Copy each convolution's bias under a name of its own.
 
-    The head's layers are used on every level. onnxruntime quantizes a shared bias anew for each
-    level, and its new names may be taken: the second `cat_1` would become `cat_11`.
+    The head's layers are used on every level. onnxruntime quantizes a shared bias again for each
+    level, and its new names may already be in use: the second `cat_1` would become `cat_11`.
     """
     graph = proto.graph
     biases = {tensor.name: tensor for tensor in graph.initializer}

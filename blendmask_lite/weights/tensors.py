@@ -1,4 +1,4 @@
-"""Tensors that come from files and are to become a model's: which of them can, and why not."""
+"""Checks whether tensors from a file can become a model's weights, and the reason if not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-LISTED = 20  # names of a kind that an error lists
+LISTED = 20  # names of each kind that an error lists at most
 
 
 def require_loadable(
@@ -45,14 +45,15 @@ def require_loadable(
     """Refuse tensors that cannot become a model's, by name; nothing is allocated.
 
     Args:
-        state: from a file.
-        own: the model's, perhaps on the meta device.
-        source: names the weights in errors.
-        must_be_finite: False looks at names, shapes and types only.
+        state: tensors from a file, by name.
+        own: the model's tensors, perhaps on the meta device.
+        source: name of the weights in errors.
+        must_be_finite: if False, only names, shapes and types are checked.
 
     Raises:
-        ValueError: tensors that are missing, left over, of another shape or type, infinite,
-            undefined or, for a variance, negative; each kind with the first twenty names.
+        ValueError: tensors are missing or left over, have another shape or type, or have values
+            that are infinite, NaN or, for a variance, negative. The message lists the first twenty
+            names of each kind.
     """
     problems: dict[str, list[str]] = {
         "missing": [name for name in own if name not in state],
@@ -72,7 +73,7 @@ def require_loadable(
 
 
 def _misfit(name: str, value: Tensor, own: Tensor, must_be_finite: bool) -> tuple[str, str] | None:
-    """Why a tensor cannot become one of a model: the kind of reason, and details; None if it can.
+    """The reason why a tensor cannot replace the model's: its kind, and details; None if it can.
 
     A float may have any float type, and a counter any integer type.
     """
@@ -95,12 +96,12 @@ class RefusedError(pickle.UnpicklingError):
 
 @contextmanager
 def named_errors(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever fails while `path` is read into one ValueError that names it."""
+    """Turn errors while `path` is read into a ValueError that names the file."""
     try:
         yield
     except zipfile.BadZipFile:
         raise ValueError(f"{path}: not {what}, or the file is cut off") from None
-    except Exception as error:  # a pickle is a little program: damaged, it fails in any way
+    except Exception as error:  # a pickle is a program; a damaged one may raise anything
         if isinstance(error, OSError) and error.filename is not None:
             raise
         asked = re.search(r"(?:GLOBAL|class|function) ([\w.]+)", str(error))
@@ -125,15 +126,16 @@ def require_file(path: Path, what: str) -> None:
 
 
 def require_intact(path: Path) -> None:
-    """Check what torch does not check of its zip files: sums, sizes, and one greedy name.
+    """Check what torch does not check in its zip files: checksums, sizes, and bytearrays.
 
-    torch.save does not compress. Parts that declare more bytes than the file has would take memory
-    that no one expects of so small a file.
+    torch.save does not compress. Parts that declare more bytes than the file has would take far
+    more memory than its size suggests.
 
     Raises:
-        zipfile.BadZipFile: the file is none, or cut off.
-        RefusedError: it makes a bytearray, which takes any amount of memory.
-        ValueError: a part of it is not what was written, or too large; says which.
+        zipfile.BadZipFile: the file is not a zip file, or is cut off.
+        RefusedError: it makes a bytearray, which could take any amount of memory.
+        ValueError: a part has a wrong checksum, which the message names, or the parts are too
+            large.
     """
     with zipfile.ZipFile(path) as archive:
         declared = sum(part.file_size for part in archive.infolist())
@@ -149,7 +151,7 @@ def require_intact(path: Path) -> None:
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether a file begins like one of safetensors: the length of a JSON header, and its brace."""
+    """Whether a file begins like a safetensors file: a JSON header's length, then its brace."""
     with path.open("rb") as file:
         head = file.read(9)
     return head[8:] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size - 8
@@ -171,7 +173,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def is_dense(value: object) -> TypeGuard[Tensor]:
-    """Whether a value is a tensor with all its numbers in memory: no sparse one, for example."""
+    """Whether a value is a tensor with all its numbers in memory, so not a sparse one."""
     return (
         isinstance(value, Tensor)
         and not value.is_nested
@@ -185,7 +187,7 @@ def checked_weights(values: object, place: str, path: Path) -> dict[str, Tensor]
     """A dictionary of dense tensors that are no larger than their file: a view may repeat values.
 
     Raises:
-        ValueError: it is something else; names file, place and tensor.
+        ValueError: it is something else; the message names the file, the key and the tensor.
     """
     if not isinstance(values, dict):
         raise ValueError(f"{path}: {place}: a {type(values).__name__}, expected weights by name")
@@ -201,8 +203,9 @@ def checked_weights(values: object, place: str, path: Path) -> dict[str, Tensor]
 def checked_training(
     values: object, weights: Mapping[str, Tensor], path: Path
 ) -> dict[str, Any] | None:
-    """What continuing a training needs, if it is there: as sound as the file's finished `weights`,
-    whose names and shapes it has.
+    """What is needed to continue a training, after a check; None if the file does not have it.
+
+    Its weights need the names and shapes of the file's finished `weights`.
 
     Raises:
         ValueError: a part is missing or of another form, or holds NaN or infinity.
@@ -212,7 +215,7 @@ def checked_training(
     if not isinstance(values, dict) or not isinstance(values.get("config"), dict):
         raise ValueError(f"{path}: training: expected a dictionary with the settings as config")
     if "state" not in values:
-        return values  # a step that failed
+        return values  # the file of a failed step
     state = values["state"]
     parts = {"iteration", "model", "optimizer", "average"}
     if not isinstance(state, dict) or not parts <= set(state):

@@ -39,13 +39,13 @@ class Published:
     """A row of the released code's model zoo, or of its panoptic table.
 
     Attributes:
-        name: as the table has it.
-        preset: of ours.
-        file: its own name in the cache.
-        url: None if no link is left.
-        box_ap, mask_ap: on COCO val2017 (the person model's on another set), per cent.
+        name: the name in the table.
+        preset: our preset of this model.
+        file: its file name in the cache.
+        url: the download link; None if no working link is left.
+        box_ap, mask_ap: AP on COCO val2017 (for the person model, on another set), per cent.
         pq: panoptic quality on val2017, per cent.
-        fps: images a second on a GTX 1080 Ti, one at a time.
+        fps: images per second on a GTX 1080 Ti, one at a time.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Published:
 
     @property
     def twins(self) -> list[str]:
-        """Other names whose link is the same."""
+        """Other names in the table with the same link."""
         return [
             each.name
             for each in PUBLISHED.values()
@@ -101,7 +101,7 @@ PUBLISHED: dict[str, Published] = {
 
 
 def find_published(source: str | os.PathLike[str]) -> Published | None:
-    """The row of a name, also that of its file without the ending; None for other sources."""
+    """The row of a name, or of a file name without its suffix; None for other sources."""
     if not isinstance(source, str):
         return None
     files = {Path(each.file).stem: each for each in PUBLISHED.values()}
@@ -109,14 +109,14 @@ def find_published(source: str | os.PathLike[str]) -> Published | None:
 
 
 def find_file(source: str | os.PathLike[str]) -> Path:
-    """The file of a source; one that is not on this machine is fetched into the cache.
+    """The file of a source; if it is not on this machine, it is fetched into the cache.
 
     Args:
         source: a name of the table (which wins over a file of the same name), an http or https
             URL, or a file.
 
     Raises:
-        FileNotFoundError: no such name and no such file.
+        FileNotFoundError: there is neither such a name nor such a file.
         DownloadError, ValueError: see `fetch`.
     """
     published = find_published(source)
@@ -137,7 +137,7 @@ def find_file(source: str | os.PathLike[str]) -> Path:
 
 
 def find_cached(published: Published) -> Path | None:
-    """The file in the cache: under its own name, or under that of its link."""
+    """The file in the cache, under its own name or under the name in its link."""
     names = [published.file] + ([] if published.url is None else [_file_name(published.url)])
     return next((path for name in names if (path := cache_dir() / name).exists()), None)
 
@@ -162,14 +162,14 @@ def _direct(url: str) -> str:
 
 
 def _file_name(url: str) -> str:
-    """Its name in the cache: that of the model zoo, or with a mark of the URL if from elsewhere."""
+    """The file's name in the cache; if it is not from the model zoo, with a hash of the URL."""
     name = PurePosixPath(unquote(urlsplit(url).path)).name or "weights"
     if url.startswith(FOLDER):
         return name
     return f"{hashlib.sha256(url.encode()).hexdigest()[:8]}_{name}"
 
 
-# COCO's numbers run to 90, with gaps.
+# COCO's category ids go up to 90, with gaps.
 _CATEGORIES = FasterRCNN_ResNet50_FPN_Weights.DEFAULT.meta["categories"]
 COCO_THING_IDS: tuple[int, ...] = tuple(
     i for i, name in enumerate(_CATEGORIES) if name not in ("__background__", "N/A")
@@ -203,5 +203,5 @@ STAND_IN_CONFIG = replace(
 
 
 def stand_in_weights() -> Path:
-    """The file: RT_R_50_4x_syncbn_shtw's tensors by name, a quarter as wide, half precision."""
+    """A file with RT_R_50_4x_syncbn_shtw's tensors by name, a quarter as wide, half precision."""
     return Path(str(files("blendmask_lite"))) / "data" / "stand_in_released.pth"
