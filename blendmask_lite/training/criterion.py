@@ -39,7 +39,7 @@ class Criterion:
     """All losses of a batch.
 
     Args:
-        config: of the model; levels, size ranges, center sampling, R and the weights of the
+        config: the model's config; levels, size ranges, center sampling, R and the weights of the
             semantic and panoptic losses are read.
     """
 
@@ -60,15 +60,16 @@ class Criterion:
         targets is done in at least float32.
 
         Args:
-            model: for the masks of the positive locations and the semantic head.
-            output: of `model.forward`.
+            model: computes the masks of the positive locations, and the semantic and panoptic
+                logits.
+            output: the result of `model.forward`.
             targets: one per image.
-            totals: of all images of the optimizer step, if the batch holds only some of them; None
-                if it holds all.
+            totals: counts over all images of the optimizer step, if the batch holds only some of
+                them; None if it holds all.
 
         Returns:
-            class, box, centerness and mask, and semantic and panoptic unless their weights are 0,
-            as float32 scalars. If no location is positive, box, centerness and mask are 0 but still
+            Float32 scalars: class, box, centerness and mask; semantic and panoptic, unless their
+            weights are 0. If no location is positive, box, centerness and mask are 0 but still
             attached to every parameter.
         """
         semantic = model.semantic_logits(output) if self.config.semantic_weight else None
@@ -129,7 +130,7 @@ class Criterion:
         return losses
 
     def assign(self, output: BlendMaskOutput, targets: Sequence[Target]) -> Assignment:
-        """Which location of the output learns which object."""
+        """The assignment of the output's locations to objects."""
         return self._assign(output.locations, output.level_sizes, targets)
 
     def totals(self, images: Sequence[Tensor], targets: Sequence[Target]) -> Totals:
@@ -190,7 +191,7 @@ class Criterion:
 
 
 class TrainingStep(nn.Module):
-    """Network and criterion in one call, so that distributed training can wrap both.
+    """Network and criterion in one module, so that distributed training can wrap both.
 
     Args:
         model: the network; its config makes the criterion.

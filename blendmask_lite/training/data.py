@@ -1,4 +1,4 @@
-"""Which images make up which batch: a pure function of the seed and the iteration.
+"""The images of every batch: a pure function of the seed and the iteration.
 
 A killed run therefore continues with exactly the images that it would have seen, whatever the
 number of worker processes.
@@ -39,7 +39,7 @@ class BatchSampler:
     Attributes:
         num_images: images to draw from, at least 1.
         batch_size: keys per batch.
-        seed: of the order.
+        seed: seed of the order.
         start, stop: iterations to produce, `start` included, `stop` not.
         share: (rank, number of processes) picks one of the equal, consecutive parts of every batch.
             The batches themselves do not depend on it.
@@ -91,9 +91,9 @@ class SeededSamples(Dataset[Any]):
     """Samples by key; each draw gets its own random generator.
 
     Args:
-        load: (index, generator) -> one augmented sample. All its randomness comes from the
+        load: (index, generator) -> one augmented sample. It takes all random numbers from the
             generator.
-        seed: of the augmentation.
+        seed: seed of the augmentation.
     """
 
     def __init__(self, load: Callable[[int, random.Random], Any], *, seed: int) -> None:

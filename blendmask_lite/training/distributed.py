@@ -4,8 +4,8 @@ torchrun starts them, on one machine or on many, and gives each its rank in the 
 
     torchrun --nproc-per-node 4 -m blendmask_lite train ...
 
-Each takes its share of every batch; the losses are divided by counts over all shares, so the
-weights come out as those of a single process with the whole batch.
+Each takes its share of every batch. The losses are divided by counts over all shares, so the
+weights become the same as in a single process with the whole batch.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _NO_BUFFERS: dict[str, Any] = {_NEW_NAME if _IS_RENAMED else "broadcast_buffers"
 class Ranks:
     """The processes that train together; with a single process, no method does anything.
 
-    A method that exchanges something has to be called by all of them, in the same order.
+    All of them have to call the methods that communicate, in the same order.
 
     Attributes:
-        rank: of this process, from 0.
+        rank: rank of this process, 0-based.
         size: number of processes.
-        device: of this process.
+        device: device of this process.
         is_joined: whether there is a process group.
     """
 
@@ -84,7 +84,7 @@ class Ranks:
         if not self.is_joined:
             return step
         # Statistics of norms are not sent at every step: frozen ones never change, and training
-        # does not read the others. `same_buffers` sends them before an evaluation, which does.
+        # does not read the others. An evaluation does, so `same_buffers` sends them before it.
         return DistributedDataParallel(step, gradient_as_bucket_view=True, **_NO_BUFFERS)
 
     def without_exchange(self, step: object) -> contextlib.AbstractContextManager[None]:
@@ -141,7 +141,7 @@ def join_ranks(device: torch.device) -> Iterator[Ranks]:
 
 @contextlib.contextmanager
 def one_voice(ranks: Ranks) -> Iterator[None]:
-    """Let one process report an error that all of them run into; the others leave silently.
+    """Let only one process report an error that all of them raise; the others exit silently.
 
     Raises:
         SystemExit: another process has raised the error.

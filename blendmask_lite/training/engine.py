@@ -44,17 +44,17 @@ TotalsOf = Callable[[Sequence[Tensor], Sequence[Target]], Totals]
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What one optimizer step did.
+    """The record of one optimizer step.
 
     Attributes:
         iteration: steps done so far, this one included.
-        learning_rate: the one that was used.
-        losses: by name, weighted as they were added up, over all processes' images.
-        total: their sum.
-        gradient_norm: over all parameters, before clipping.
-        num_images: of all processes.
-        seconds: from the end of the previous step to the end of this one.
-        data_seconds: how many of these were spent waiting for the batch.
+        learning_rate: learning rate of the step.
+        losses: losses by name, weighted as in their sum, over all processes' images.
+        total: sum of the losses.
+        gradient_norm: norm of the gradient of all parameters, before clipping.
+        num_images: number of images of all processes.
+        seconds: time from the end of the previous step to the end of this one.
+        data_seconds: part of `seconds` that was spent waiting for the batch.
     """
 
     iteration: int
@@ -82,13 +82,13 @@ class NonFiniteLossError(ValueError):
 
 
 class TrainingState:
-    """All that changes during training; from a checkpoint of it, training continues bit by bit.
+    """All that changes during training; a training continued from it gives bit-identical weights.
 
     Attributes:
         model: the network being trained.
-        optimizer: made for it.
-        average: its averaged weights, or None.
-        iteration: optimizer steps done.
+        optimizer: the optimizer of the network's parameters.
+        average: the averaged weights, or None.
+        iteration: number of optimizer steps done.
     """
 
     def __init__(self, model: nn.Module, config: TrainConfig) -> None:
@@ -105,7 +105,7 @@ class TrainingState:
         return self.model if self.average is None else self.average.model
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values only."""
+        """The state, as tensors and plain values only."""
         return {
             "iteration": self.iteration,
             "model": self.model.state_dict(),
@@ -114,7 +114,7 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from where `state_dict` was taken."""
+        """Continue from the state that `state_dict` returned."""
         self.iteration = state["iteration"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -152,11 +152,11 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
 class WeightAverage:
     """Exponential moving average of a model's weights, often better than the final ones.
 
-    Early on the decay is smaller, (1 + n) / (10 + n) after n steps, so that the random initial
-    weights are soon forgotten (TensorFlow's `ExponentialMovingAverage`).
+    At first the decay is smaller, (1 + n) / (10 + n) after n steps, so the random initial weights
+    are soon forgotten (TensorFlow's `ExponentialMovingAverage`).
 
     Args:
-        model: copied; its later weights enter through `update`.
+        model: it is copied; `update` takes in its later weights.
         decay: share of the old average that is kept at each step.
     """
 
@@ -180,7 +180,7 @@ class WeightAverage:
 
 
 def seed_step(seed: int, iteration: int) -> None:
-    """Let what is random inside the network depend on seed and iteration alone."""
+    """Make random numbers inside the network depend on seed and iteration alone."""
     torch.manual_seed(seed + 1_000_003 * iteration)
 
 
@@ -199,14 +199,15 @@ def train(
 ) -> bool:
     """Train until `config.iterations` steps are done.
 
-    With several processes, all of them call this and do the same steps. A GPU lags behind the CPU,
-    which waits for it twice per step: the criterion has to know how many locations are positive
-    (once per part), and losses and gradient are read before the weights move.
+    With several processes, all of them call this and do the same steps. The CPU waits for a GPU
+    twice per step: the criterion has to know how many locations are positive (once per part), and
+    losses and gradient are read before the weights change.
 
     Args:
-        state: where to start from; moved forward in place.
+        state: the state to start from; it is updated in place.
         step: (images, targets, ...) -> losses to be added up; see `add_gradients`.
-        batches: those of iterations `state.iteration` and later, in order; this process's shares.
+        batches: this process's shares of the batches, from iteration `state.iteration` on, in
+            order.
         config: schedule, clipping, precision and intervals.
         on_step: called after every optimizer step.
         on_checkpoint: called every `config.checkpoint_every` steps and before returning.
@@ -218,11 +219,11 @@ def train(
         totals_of: see `add_gradients`.
 
     Returns:
-        Whether training is finished, rather than stopped.
+        True if training is finished, False if it was stopped.
 
     Raises:
-        NonFiniteLossError: a loss or the gradient is not finite, in any process; the weights are
-            still those of the previous step.
+        NonFiniteLossError: a loss or the gradient is not finite, in any process; the weights have
+            not changed since the previous step.
     """
     end = time.perf_counter()
     for batch in batches:
@@ -241,7 +242,7 @@ def train(
         )
         norm = _clip(state, config)
         own = of_parts.sum(dim=0)
-        # Processes agree on stopping along with the losses, without a separate exchange.
+        # Processes agree on stopping when they send their losses, without another message.
         is_asking = ranks.is_joined and should_stop()
         asked = torch.full((1,), float(is_asking), dtype=own.dtype, device=own.device)
         shared = ranks.sum(torch.cat([own, asked]))
@@ -299,7 +300,7 @@ def _update(state: TrainingState, learning_rate: float) -> None:
 
 
 def not_finite(values: Mapping[str, float]) -> str:
-    """What is infinite or not a number, such as "mask is nan"; empty if nothing is."""
+    """The values that are not finite, in words such as "mask is nan"; empty if there are none."""
     bad = (f"{name} is {value}" for name, value in values.items() if not math.isfinite(value))
     return ", ".join(bad)
 
@@ -319,7 +320,7 @@ def _require_finite(
     length = len(batch.images) // config.accumulate
     bad_parts = (~of_parts.isfinite().all(dim=1)).nonzero()[:, 0].tolist()
     own = [batch.image_ids[part * length + i] for part in bad_parts for i in range(length)]
-    # If only the gradient is bad, any image may be to blame.
+    # If only the gradient is not finite, any image may be the cause.
     ids = list(chain(*ranks.gather(own))) or list(chain(*ranks.gather(list(batch.image_ids))))
     has_bad_boxes = ranks.any(not all(target.boxes.isfinite().all() for target in batch.targets))
     raise NonFiniteLossError(
@@ -342,13 +343,13 @@ def add_gradients(
     """Add the gradients of a batch to the parameters' `grad`.
 
     Args:
-        step: (images, targets) or (images, targets, totals) -> losses to be added up; as
-            `Ranks.wrap` gives it.
+        step: (images, targets) or (images, targets, totals) -> losses to be added up; wrapped by
+            `Ranks.wrap`.
         batch: this process's share.
         num_parts: number of parts to divide it into; must divide its number of images.
-        precision: of the network, "float32" or "bfloat16".
+        precision: precision of the network, "float32" or "bfloat16".
         ranks: the processes whose shares make up the batch.
-        totals_of: as `Criterion.totals`; needed with several parts or processes.
+        totals_of: a function like `Criterion.totals`; needed with several parts or processes.
 
     Returns:
         The names of n losses, and their (parts, n) values, divided by the counts of the whole step.
@@ -357,7 +358,7 @@ def add_gradients(
     targets = [target.to(ranks.device, non_blocking=True) for target in batch.targets]
     length = len(images) // num_parts
     places = [slice(i * length, (i + 1) * length) for i in range(num_parts)]
-    known: tuple[Totals, ...] = ()  # one part of one process: the criterion counts for itself
+    known: tuple[Totals, ...] = ()  # with one part of one process, the criterion counts itself
     if num_parts > 1 or ranks.size > 1:
         assert totals_of is not None
         counts = [totals_of(images[place], targets[place]).stacked() for place in places]
@@ -370,7 +371,7 @@ def add_gradients(
             with computing_in(precision, ranks.device):
                 losses = step(images[place], targets[place], *known)
             values = torch.stack(list(losses.values()))
-            # The exchange averages the processes' gradients, but their sum is wanted.
+            # DDP averages the gradients of the processes, but their sum is needed.
             (values.sum() * ranks.size).backward()
         names = list(losses)
         of_parts.append(values.detach())
@@ -386,8 +387,8 @@ def what_helps(iteration: int, config: TrainConfig, *, has_bad_boxes: bool = Fal
     """Sentences with the options to try, the most promising first.
 
     Args:
-        iteration: the one in which it happened.
-        config: of the training.
+        iteration: the iteration in which it happened.
+        config: the training's config.
         has_bad_boxes: whether a true box of these images is not finite.
     """
     if has_bad_boxes:

@@ -37,13 +37,13 @@ class FailedStep:
     """A step that went wrong, with the batch of all processes.
 
     Attributes:
-        checkpoint: weights before the step, but its norms' statistics have already seen the images.
-        iteration: steps done before it.
+        checkpoint: weights before the step; but the norms' statistics already include its images.
+        iteration: number of steps done before it.
         images: B images (3, H, W), uint8, augmented.
         targets: B targets.
         image_ids: B ids.
         num_parts: number of parts of the batch, over all processes.
-        values: the losses, or the gradient norm, as they were found.
+        values: the losses, or the gradient norm, by name, as they were in the run.
     """
 
     checkpoint: Checkpoint
@@ -85,7 +85,7 @@ def save_failure(
 
 
 def read_failure(path: str | os.PathLike[str]) -> FailedStep:
-    """What `save_failure` wrote.
+    """The failed step that `save_failure` wrote.
 
     Raises:
         ValueError: the file is not a failed step.
@@ -109,8 +109,8 @@ def replay_failure(
 
     Args:
         path: the run's failure.pt.
-        precision: "float32" or "bfloat16"; None: that of the run.
-        device: to compute on.
+        precision: "float32" or "bfloat16"; if None, the run's precision.
+        device: device to compute on.
         own_parts: see `load_model`.
 
     Returns:
@@ -118,7 +118,7 @@ def replay_failure(
     """
     failed = read_failure(path)
     config = failed.checkpoint.training["config"]  # type: ignore[index]
-    # The norms' statistics have seen the images already, and may themselves not be finite.
+    # The norms' statistics already include the images, and may themselves not be finite.
     model = build_model(failed.checkpoint, source=path, must_be_finite=False, **own_parts)
     model = model.to(device).train()
     seed_step(config["seed"], failed.iteration)

@@ -1,7 +1,7 @@
 """The losses, each a plain function.
 
 Chapters 04 and 11. Focal loss (Lin et al., 2017), FCOS section 3.2, and BlendMask's mask loss as in
-the released code. Inputs are float32; a sum over nothing is a zero still attached to the graph.
+the released code. Inputs are float32. An empty sum is 0 and stays attached to the graph.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def focal_loss(
         Scalar.
     """
     is_class = F.one_hot(labels + 1, logits.shape[-1] + 1)[..., 1:].to(logits.dtype)
-    error = (logits.sigmoid() - is_class).abs()  # 1 - probability of the truth
+    error = (logits.sigmoid() - is_class).abs()  # 1 - probability of the true answer
     weight = (1 - alpha) + (2 * alpha - 1) * is_class
     return (weight * error**gamma * sigmoid_entropy(logits, is_class)).sum() / num_positive
 
@@ -55,7 +55,7 @@ def box_loss(
 
     Args:
         predicted: (P, 4) side distances, pixels.
-        target: (P, 4) the same for the true box.
+        target: (P, 4) side distances of the true boxes, pixels.
         unit: (P,) strides, pixels; see `ltrb_giou`.
         weight: (P,) centerness targets.
         total_weight: scalar that the sum is divided by, above 0.
@@ -102,11 +102,11 @@ def mask_loss(logits: Tensor, target: Tensor, weight: Tensor, total_weight: Tens
 def sigmoid_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Binary cross entropy at every element, as `F.binary_cross_entropy_with_logits` computes it.
 
-    PyTorch calls log1p, which on the CPU is eight times as slow as log and no better here: the
-    digits of log(1 + e), 0 < e <= 1, that log loses would be lost in any sum.
+    PyTorch calls log1p, which on the CPU is eight times as slow as log. It is no better here: any
+    sum would lose the digits of log(1 + e), 0 < e <= 1, that log loses.
 
     Args:
-        logits: of any shape.
+        logits: a tensor of any shape.
         target: the same shape, 0 to 1; no gradient reaches it.
 
     Returns:
@@ -144,7 +144,7 @@ def semantic_loss(logits: Tensor, cells: Tensor, num_cells: Tensor | None = None
         logits: (B, C+1, H/8, W/8).
         cells: (B, H/8, W/8) int64, every eighth pixel of the semantic maps, padded with 0; see
             `semantic_cells`.
-        num_cells: scalar that the sum is divided by; None: the cells of this batch.
+        num_cells: scalar that the sum is divided by; by default the number of cells of this batch.
 
     Returns:
         Scalar.
@@ -157,10 +157,10 @@ def panoptic_loss(logits: Tensor, stuff: Tensor, num_labelled: Tensor | None = N
     """Cross entropy over things and stuff (Panoptic FPN, section 3), the mean over labelled pixels.
 
     Args:
-        logits: (B, 1+S, H/4, W/4) of the panoptic branch; compared at every pixel.
+        logits: (B, 1+S, H/4, W/4) logits of the panoptic branch; they are compared at every pixel.
         stuff: (B, H, W) int64, 0 things, 1 to S stuff, 255 ignored.
-        num_labelled: scalar that the sum is divided by, at least 1; None: the labelled pixels of
-            this batch.
+        num_labelled: scalar that the sum is divided by, at least 1; by default the number of
+            labelled pixels of this batch.
 
     Returns:
         Scalar; 0 if no pixel is labelled.

@@ -1,4 +1,4 @@
-"""What watches a run: its tables, best model, progress line, snapshots and TensorBoard logs.
+"""Observers of a run: its tables, best model, progress line, snapshots and TensorBoard logs.
 
 The loop knows nothing about them. A run has a list of observers; each one is told of steps,
 evaluations and checkpoints, and does one small thing.
@@ -80,9 +80,9 @@ class RunTables(Observer):
     """metrics.csv with one row per step, evaluation.csv with one row per evaluation.
 
     Args:
-        run: its folder.
-        iteration: rows of later iterations are removed, because these will be done again.
-        is_evaluated: False leaves evaluation.csv out.
+        run: the run's folder.
+        iteration: rows of later iterations are removed, because these iterations will be repeated.
+        is_evaluated: if False, there is no evaluation.csv.
     """
 
     def __init__(self, run: RunFolder, *, iteration: int, is_evaluated: bool) -> None:
@@ -111,14 +111,15 @@ SCORE = "mask AP"
 class BestModel(Observer):
     """Keeps the best of the evaluated models, the first if several are equal.
 
-    A continued run reads the earlier evaluations from its folder. So a run that was killed
-    keeps the same model, and stops at the same evaluation, as one that was not.
+    A continued run reads the earlier evaluations from its folder. So it keeps the same model, and
+    stops at the same evaluation, as if it had never been killed.
 
     Args:
-        run: its folder.
-        recipe: `recipe.train.patience` evaluations in a row without a better one are enough.
-        iteration: where this process begins; evaluations of later iterations will be done again.
-        half: write the weights in half precision.
+        run: the run's folder.
+        recipe: training stops after `recipe.train.patience` evaluations in a row that are no
+            better.
+        iteration: iteration at which this process begins; later evaluations will be repeated.
+        half: whether to write the weights in half precision.
     """
 
     def __init__(self, run: RunFolder, recipe: Recipe, *, iteration: int, half: bool) -> None:
@@ -128,9 +129,9 @@ class BestModel(Observer):
         self.score = -math.inf
         self.iteration = 0
         self.num_since = 0  # evaluations since the best one
-        self.last_iteration = 0  # of an evaluation
+        self.last_iteration = 0  # iteration of the last evaluation
         if iteration == 0:
-            self.path.unlink(missing_ok=True)  # of a run lost before its first checkpoint
+            self.path.unlink(missing_ok=True)  # left by a run without a checkpoint
         elif run.evaluation.exists():
             for row in complete_rows(run.evaluation, iteration):
                 self._count(int(row["iteration"]), float(row.get(SCORE, math.nan)))
@@ -176,7 +177,7 @@ class BestModel(Observer):
         try:
             return float(read_checkpoint(self.path).metadata[SCORE])
         except (OSError, ValueError, KeyError, TypeError):
-            return -math.inf  # nothing worth keeping
+            return -math.inf  # there is no usable model
 
 
 WINDOW = 50  # steps over which losses and speed are averaged
@@ -186,9 +187,9 @@ class ProgressLine(Observer):
     """Prints one line that updates itself on a terminal, or an occasional line elsewhere.
 
     Args:
-        iterations: at which training ends.
-        num_images: of an evaluation.
-        stream: standard error by default, so that a command's output stays clean.
+        iterations: number of iterations of the whole training.
+        num_images: number of images of an evaluation.
+        stream: where to print; by default standard error, which keeps a command's output clean.
     """
 
     def __init__(
@@ -211,7 +212,7 @@ class ProgressLine(Observer):
         self.note(f"iteration {state.iteration}: {values} on {images}")
 
     def on_step(self, state: TrainingState, record: StepRecord) -> None:
-        """Take in a step, and print if it is time."""
+        """Add a step to the averages, and print if it is time."""
         self.recent.append(record)
         now = time.monotonic()
         is_last = record.iteration == self.iterations
@@ -268,18 +269,18 @@ class ProgressLine(Observer):
         )
 
 
-LEAST_SCORE = 0.3  # detections have to score above this to be drawn
+LEAST_SCORE = 0.3  # only detections that score above this are drawn
 
 
 @dataclass(frozen=True)
 class Watching:
-    """What to record of a run; recording changes no weights.
+    """Settings of what to record of a run; recording changes no weights.
 
     Attributes:
-        num_snapshots: number over the whole run, at least 2; 0 takes none.
+        num_snapshots: number of snapshots over the whole run, at least 2; 0 takes none.
         tensorboard_every: iterations between sets of pictures in TensorBoard; 0 writes no
             TensorBoard log.
-        num_pictures: number of images that both show.
+        num_pictures: number of images in snapshots and in TensorBoard.
     """
 
     num_snapshots: int = 0
@@ -302,9 +303,9 @@ def make_watchers(
 
     Args:
         watching: what to record.
-        run: its folder.
+        run: the run's folder.
         recipe: length of the run and size of the pictures.
-        dataset: to take the pictures from.
+        dataset: data set to take the pictures from.
 
     Raises:
         ValueError: snapshots are wanted but no picture has objects, or TensorBoard is not
@@ -323,16 +324,16 @@ def make_watchers(
 
 
 class SnapshotLog(Observer):
-    """The folder `snapshots`: what the model makes of a few pictures, at some iterations.
+    """The folder `snapshots`: what the model predicts for a few pictures, at some iterations.
 
     It uses the same weights as the evaluations. A continued run keeps its pictures; snapshots of
     later iterations are removed, because they will be taken again.
 
     Args:
-        run: for its folder.
+        run: the run's folder.
         samples: the pictures, at the model's test size; see `choose_pictures`.
-        number: of snapshots over the whole run.
-        iterations: of the whole run.
+        number: number of snapshots over the whole run.
+        iterations: number of iterations of the whole run.
 
     Raises:
         ValueError: no pictures, or fewer than 2 snapshots.
@@ -377,8 +378,8 @@ class TensorBoardLog(Observer):
     be logged again.
 
     Args:
-        run: for its folder.
-        samples: at the model's test size, with masks; without samples there are no pictures.
+        run: the run's folder.
+        samples: images at the model's test size, with masks; if empty, no pictures are logged.
         scalars_every: iterations between points of the curves.
         pictures_every: iterations between sets of pictures.
 
@@ -434,7 +435,7 @@ class TensorBoardLog(Observer):
 
     def on_evaluate(self, state: TrainingState, scores: Mapping[str, float]) -> None:
         """Add a point for every score."""
-        # One group for masks and one for boxes: "mask/AP50" of "mask AP50".
+        # One group for masks and one for boxes: "mask AP50" becomes "mask/AP50".
         values = {name.replace(" ", "/", 1): value for name, value in scores.items()}
         self._add(values, state.iteration)
 
@@ -465,7 +466,7 @@ class TensorBoardLog(Observer):
 
 
 def masks_beside_truth(sample: Sample, seen: PictureSnapshot) -> Tensor:
-    """(3, H, 2 W + 4) float in [0, 1]: true masks on the left, those found on the right.
+    """(3, H, 2 W + 4) float in [0, 1]: true masks on the left, found masks on the right.
 
     Detections that score 0.3 or less are left out.
     """

@@ -34,23 +34,23 @@ __all__ = [
     "save_trained",
 ]
 
-# Settings that may differ when a run continues: they change its duration and how much it stores,
-# but its weights at a given iteration at most by the rounding of sums.
+# Settings that may differ when a run continues. They change its duration and how much it stores;
+# weights at a given iteration change at most by the rounding of sums.
 FREE_ON_RESUME = {
     *("num_workers", "checkpoint_every", "evaluate_every", "patience", "accumulate", "is_compiled")
 }
-# Settings that differ in a longer run.
+# Settings that change when a run becomes longer.
 OF_LENGTH = {"iterations", "milestones", "warmup_iterations"}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is trained and how.
+    """A training: the model, its settings, and the weights that it starts from.
 
     Attributes:
         model: architecture.
-        inference: stored with the weights; evaluations during training also use it.
-        train: schedule, optimizer, sizes.
+        inference: test size and thresholds, stored with the weights and used by evaluations.
+        train: schedule, optimizer and image sizes.
         start_from: a checkpoint whose fitting weights the run starts from, or None.
         backbone_from: ImageNet weights of the backbone, as `load_backbone_weights` takes them,
             or None.
@@ -67,12 +67,12 @@ def find_last_checkpoint(run: RunFolder, is_resumed: bool) -> Checkpoint | None:
     """The newest checkpoint of a run; None if there is none.
 
     Raises:
-        FileExistsError: there is one, but the run is not to be continued; or there is none, but
-            there is a model that the run would replace.
+        FileExistsError: there is a checkpoint, but the run is not to be continued; or there is
+            none, but a model that the run would replace.
         ValueError: the file is not a training checkpoint.
     """
     if not run.last.exists():
-        # A run that was killed before its first checkpoint may have a best model of its own.
+        # A run that was killed before its first checkpoint may have left a best model.
         for path in (run.model,) if run.description.exists() else (run.model, run.best):
             if path.exists():
                 raise FileExistsError(
@@ -114,7 +114,7 @@ def save_trained(
     half: bool,
     about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the weights to use, how they were trained, and further facts `about` them."""
+    """Write the weights to use, and as metadata their training and further facts `about` them."""
     metadata = {
         "iterations": state.iteration,
         **(about or {}),
@@ -126,7 +126,7 @@ def save_trained(
 
 
 def iterations_before(recipe: Recipe, last: Checkpoint | None) -> int | None:
-    """The planned length of a run that is to become longer now; else None."""
+    """The length planned before, if the run is to become longer now; otherwise None."""
     if last is None or last.training is None:
         return None
     planned: int = last.training["config"]["iterations"]
@@ -136,7 +136,7 @@ def iterations_before(recipe: Recipe, last: Checkpoint | None) -> int | None:
 def _require_same(
     recipe: Recipe, last: Checkpoint, run: RunFolder, model: BlendMask, dataset: TrainingDataset
 ) -> None:
-    """A run continues with the settings, parts and classes that it began with, or not at all."""
+    """Refuse to continue a run with other settings, parts or classes than it began with."""
     assert last.training is not None
     stored = last.training["config"]
     free = FREE_ON_RESUME | (set() if iterations_before(recipe, last) is None else OF_LENGTH)
@@ -144,7 +144,7 @@ def _require_same(
         f"{field.name} is {getattr(recipe.train, field.name)!r}, was {stored.get(field.name)!r}"
         for field in fields(TrainConfig)
         if field.name not in free
-        # A setting that is newer than the run had its default value then.
+        # If a setting is newer than the run, the run had its default value.
         and _plain(getattr(recipe.train, field.name))
         != _plain(stored.get(field.name, field.default))
     ]
@@ -168,7 +168,7 @@ def _plain(value: object) -> object:
 
 
 def _start_from(model: BlendMask, path: Path) -> None:
-    """Take over the weights of a checkpoint; those that depend on the classes stay random."""
+    """Copy the weights of a checkpoint; weights that depend on the classes stay random."""
     own = model.state_dict()
     of_classes = ("head.class_logits.", "semantic_head.layers.6.", "panoptic_head.predictor.")
     state = {
@@ -186,7 +186,7 @@ def require_fitting(
 
     Raises:
         ValueError: an argument is not a data set for training or evaluation; the data and the model
-            differ in the number of classes or kinds of stuff; or the batch cannot be divided among
+            differ in the number of classes or stuff classes; or the batch cannot be divided among
             the processes and their parts.
     """
     for name, data, protocol in (
@@ -222,12 +222,12 @@ def begin_state(
     ranks: Ranks,
     model: BlendMask | None = None,
 ) -> TrainingState:
-    """Model, optimizer and averages on the process's device: new ones, or those of a checkpoint.
+    """Model, optimizer and averages on the process's device, new or from a checkpoint.
 
     The caller's `model`, if given, is trained instead of a new one.
 
     Raises:
-        ValueError: the recipe differs from that of the run to continue, or the processes see
+        ValueError: the recipe differs from the recipe of the run to continue, or the processes see
             different checkpoints.
     """
     torch.manual_seed(recipe.train.seed)
@@ -261,8 +261,8 @@ def begin_state(
 def compile_network(model: BlendMask) -> None:
     """Compile the parts that consist of layers only, in place.
 
-    The names of the weights do not change. Only training uses this: its image sizes recur, while
-    every new size costs time at first.
+    The names of the weights do not change. Only training uses this, because every new image size
+    takes time to compile, and in training sizes repeat.
 
     Raises:
         ValueError: there is no C++ compiler.

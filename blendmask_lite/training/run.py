@@ -68,29 +68,29 @@ def train_model(
 ) -> bool:
     """Train a model and write it, its log and its checkpoints into a folder.
 
-    Ctrl-C and SIGTERM save a checkpoint and stop. A killed run continues from its last checkpoint,
-    bit by bit.
+    Ctrl-C and SIGTERM save a checkpoint and stop. A killed run can be continued from its last
+    checkpoint, with bit-identical results.
 
     Args:
-        dataset: to learn from; its class and stuff names go into the checkpoint. A data set
+        dataset: training data; its class and stuff names go into the checkpoint. A data set
             of images and torchvision's target dicts is wrapped into a `TorchvisionDataset`.
-        folder: of the run; see `RunFolder`.
+        folder: the run's folder; see `RunFolder`.
         recipe: what to train, and how.
-        model: trained in place of a new one of `recipe.model`; it may have parts of your own. It
-            gets the data's names and the recipe's inference settings.
-        validation: evaluated every `recipe.train.evaluate_every` iterations and at the end; the
-            model with the best mask AP is kept in best.safetensors.
+        model: this model is trained instead of a new one; it may have your own parts. It gets the
+            data's names and the recipe's inference settings.
+        validation: data for an evaluation every `recipe.train.evaluate_every` iterations and at the
+            end; the model with the best mask AP is kept in best.safetensors.
         is_resumed: continue the run in `folder`, or begin it if there is no checkpoint yet.
-        device: to train on.
+        device: device to train on.
         description: more plain values for run.json, such as the command.
-        half: write the finished model in half precision.
+        half: whether to write the finished model in half precision.
         watching: what else to record, on images of `validation`, or of `dataset` if there is none.
-        note: printed when the training begins.
-        ranks: the processes that train together, each of which calls this; None: a single one.
-            Their device replaces `device`, and only the first of them writes.
+        note: text that is printed when the training begins.
+        ranks: the processes that train together, each of which calls this; by default a single
+            process. Their device replaces `device`, and only the first of them writes.
 
     Returns:
-        Whether training is finished (perhaps early, because its patience ran out) rather than
+        True if training is finished (perhaps early, because its patience ran out), False if it was
         stopped on request.
 
     Raises:
@@ -98,8 +98,8 @@ def train_model(
             without a checkpoint to continue from.
         ValueError: `dataset` or `validation` lacks what it needs; `model` and the recipe have
             different configs; the recipe differs from the continued run's in more than a greater
-            length; the data differs from the run's, or does not have the model's number of
-            classes or kinds of stuff; or there is a patience but no evaluation.
+            length; the data differ from the run's, or do not have the model's number of classes
+            or stuff classes; or there is a patience but no evaluation.
         NonFiniteLossError: see `engine.train`; the step is in failure.pt.
         OSError: the disk is full, or cannot be written to; the last checkpoint is intact.
     """
@@ -192,7 +192,7 @@ def _loop(
     def on_checkpoint(state: TrainingState) -> None:
         for observer in observers:
             observer.on_checkpoint(state)
-        if ranks.is_first:  # last: after a kill nothing is recorded twice
+        if ranks.is_first:  # written last, so nothing is recorded twice after a kill
             write_checkpoint(make_checkpoint(state, recipe), run.last)
 
     def on_evaluate(state: TrainingState) -> bool:
@@ -249,7 +249,7 @@ def _loop(
 
 
 def train_transform(config: TrainConfig) -> TrainTransform:
-    """The augmentation that the settings ask for."""
+    """The augmentation of the config."""
     return TrainTransform(
         train_sizes=config.train_sizes,
         max_size=config.max_size,
@@ -267,7 +267,7 @@ def _scores(
     ranks: Ranks,
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, float]:
-    """Percent by name: "mask AP", "box AP50", ...; with stuff also "panoptic PQ", "things PQ", ...
+    """Scores in percent: "mask AP", "box AP50", ...; with stuff also "panoptic PQ" and so on.
 
     The processes share the images.
     """
@@ -288,18 +288,18 @@ def _scores(
 
 @contextlib.contextmanager
 def deterministic(is_asked: bool, say: Callable[[str], None]) -> Iterator[None]:
-    """Inside the `with` block torch uses deterministic algorithms, if that is asked for.
+    """Inside the `with` block torch uses deterministic algorithms, if `is_asked`.
 
     On a GPU, many threads add up the gradients of RoIAlign, bilinear interpolation and deformable
     convolution in varying order, which changes the rounding. The first two have deterministic but
-    slower versions, which are used here: torch's own for `F.interpolate`, and for `roi_align` the
-    one that torch.compile builds. Operations that have none are computed as always, and named once.
-    cuBLAS reads its setting when it is first used: a process that has used it before should have
+    slower versions, which are used here: torch's own for `F.interpolate`, and torch.compile's for
+    `roi_align`. Operations that have none are computed as usual, and reported once. cuBLAS reads
+    its setting when it is first used: a process that has used it before should have
     CUBLAS_WORKSPACE_CONFIG=:4096:8 in its environment.
 
     Args:
         is_asked: if False, nothing is changed.
-        say: is told, once per operation, what has no deterministic version.
+        say: called once for each operation that has no deterministic version.
     """
     if not is_asked:
         yield
@@ -344,7 +344,7 @@ class StopRequest:
     Signals reach the main thread only; elsewhere entering the block raises ValueError.
 
     Args:
-        say: is told at once what the signal leads to, since a step can take long.
+        say: called at once with what will happen, because a step can take long.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:

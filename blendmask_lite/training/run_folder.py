@@ -66,7 +66,7 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
 
     def new_run(self) -> str:
-        """How a run on other data can begin with what this one has learned, for error messages."""
+        """Advice for error messages: how a run on other data can start from this one's weights."""
         weights = self.best if self.best.exists() else self.last
         return f"a new run can begin with its weights: --weights {weights} -o another folder"
 
@@ -82,7 +82,7 @@ class RunFolder:
 
 
 def is_held(run: RunFolder) -> bool:
-    """Whether a process trains in the folder now."""
+    """Whether a process is training in the folder now."""
     if not run.lock.exists():
         return False
     try:
@@ -99,7 +99,7 @@ def full_disk_explained(run: RunFolder) -> Iterator[None]:
     """Explain to the user what a full disk means for the run.
 
     Raises:
-        OSError: the same error, saying what remains and what to do.
+        OSError: the same error; the message says which files remain and what to do.
     """
     try:
         yield
@@ -117,8 +117,8 @@ class CsvLog:
 
     Args:
         path: the file; its first column is `iteration`.
-        keep_until: rows of later iterations are cut, because they will come again; 0 starts an
-            empty table.
+        keep_until: last iteration to keep; later rows are removed, because these iterations will
+            be repeated. 0 starts an empty table.
 
     Raises:
         ValueError: the file is damaged; see `complete_rows`. The file stays as it is.
@@ -155,7 +155,8 @@ def complete_rows(path: Path, keep_until: int) -> list[dict[str, str]]:
     The last line is left out if a kill cut it short.
 
     Raises:
-        ValueError: the file is damaged elsewhere, or no such table; file and line are named.
+        ValueError: the file is damaged elsewhere, or is no such table; the message names file and
+            line.
     """
     text = read_text(path)
     reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
@@ -187,25 +188,25 @@ def step_row(record: StepRecord) -> dict[str, object]:
     }
 
 
-DEEPEST = 3  # folders below the one that is searched
+DEEPEST = 3  # levels of folders below the searched one
 DATA_OPTIONS = ("split", "validation", "images", "weights", "backbone_weights")
-WINDOW = 50  # steps over which losses and speed are averaged
+WINDOW = 50  # number of last steps over which losses and speed are averaged
 
-Table = Mapping[str, Sequence[float]]  # columns by name, all of one length
+Table = Mapping[str, Sequence[float]]  # columns by name, all of the same length
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as told by its folder.
+    """A run, as read from its folder.
 
     Attributes:
-        path: of the folder.
-        description: of run.json; empty if it is missing or damaged.
-        steps: of metrics.csv; a cell that is not a number is NaN.
-        evaluations: of evaluation.csv.
-        is_running: whether a process is training in it now.
+        path: the folder.
+        description: content of run.json; empty if it is missing or damaged.
+        steps: columns of metrics.csv; a cell that is not a number is NaN.
+        evaluations: columns of evaluation.csv.
+        is_running: whether a process is training in the folder now.
         has_model: whether the finished model is there.
-        problems: what could not be read, one sentence each.
+        problems: one sentence for each thing that could not be read.
     """
 
     path: Path
@@ -241,14 +242,14 @@ class RunRecord:
 
     @property
     def num_iterations(self) -> int | None:
-        """Of the whole run; None if run.json does not say."""
+        """The number of iterations of the whole run; None if run.json does not say."""
         train = self.description.get("train")
         value = train.get("iterations") if isinstance(train, dict) else None
         return value if isinstance(value, int) else None
 
     @property
     def loss_names(self) -> list[str]:
-        """Columns of the losses: the sum, named "loss", and its parts."""
+        """Names of the loss columns: the sum, "loss", and its parts."""
         names = list(self.steps)
         if "loss" not in names or "gradient_norm" not in names:
             return []
@@ -256,17 +257,17 @@ class RunRecord:
 
     @cached_property
     def last_losses(self) -> dict[str, float]:
-        """Means over the last 50 steps."""
+        """Losses by name, each the mean over the last 50 steps."""
         return {name: _last_mean(self.steps[name]) for name in self.loss_names}
 
     @cached_property
     def images_per_second(self) -> float:
-        """Mean over the last 50 steps; NaN if there are none."""
+        """Speed as a mean over the last 50 steps; NaN if there are none."""
         return _last_mean(self.steps.get("images_per_second", []))
 
     @property
     def scores(self) -> dict[str, float]:
-        """Of the last evaluation: "mask AP", "box AP50", ..., percent."""
+        """Scores of the last evaluation in percent: "mask AP", "box AP50", ..."""
         return {
             name: values[-1]
             for name, values in self.evaluations.items()
@@ -275,11 +276,11 @@ class RunRecord:
 
     @property
     def best(self) -> tuple[float, int] | None:
-        """The best mask AP in percent and the first iteration that reached it, if evaluated."""
+        """Best mask AP in percent and the first iteration with it; None if there is none."""
         scores, places = (self.evaluations.get(name, []) for name in ("mask AP", "iteration"))
         pairs = zip(scores, places, strict=False)
         found = [(score, int(i)) for score, i in pairs if math.isfinite(score + i)]
-        return max(found, key=lambda pair: pair[0], default=None)  # the first of equal ones
+        return max(found, key=lambda pair: pair[0], default=None)  # of equal values, the first
 
     def text(self, name: str) -> str:
         """A plain value of run.json, such as "command"; empty if it is missing."""
@@ -288,7 +289,7 @@ class RunRecord:
 
 
 def find_runs(root: Path) -> list[Path]:
-    """The folder itself if it holds a run, else the runs in it, up to three folders deep.
+    """The folder itself if it holds a run; otherwise the runs in it, up to three folders deep.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -307,13 +308,13 @@ def _find(folder: Path, depth: int) -> list[Path]:
         return []
     try:
         inside = sorted(path for path in folder.iterdir() if path.is_dir())
-    except OSError:  # a folder that may not be read holds nothing for us
+    except OSError:  # a folder without permission to read is skipped
         return []
     return [run for path in inside if path.name[0] != "." for run in _find(path, depth - 1)]
 
 
 def read_run(path: Path) -> RunRecord:
-    """Read whatever a run has written so far; what cannot be read is among its `problems`."""
+    """Read what a run has written so far; `problems` tells what cannot be read."""
     run = RunFolder(path)
     problems: list[str] = []
     return RunRecord(
@@ -328,11 +329,11 @@ def read_run(path: Path) -> RunRecord:
 
 
 def flat_settings(record: RunRecord) -> dict[str, str]:
-    """Everything that can differ between two runs, as text by name: "train.seed", ...
+    """All settings that can differ between two runs, as text by name: "train.seed", ...
 
-    Versions, commit and host are those of the last process.
+    Versions, commit and host are taken from the last process.
     """
-    left_out = ("sessions", "command", "options")  # what follows from the options is listed itself
+    left_out = ("sessions", "command", "options")  # the settings themselves are listed
     settings = {name: v for name, v in record.description.items() if name not in left_out}
     options = record.description.get("options")
     if isinstance(options, dict):

@@ -1,4 +1,4 @@
-"""How long, how fast and on what a model is trained; and the named schedules.
+"""Settings of a training: its length, learning rate and images; and the named schedules.
 
 Chapter 12. `TRAIN_PRESETS` holds the paper's schedules, the released code's, and ours for a laptop.
 """
@@ -26,10 +26,10 @@ __all__ = [
 
 # A training on generated shapes
 NUM_SHAPES = 20_000  # images in one pass
-HELD_OUT_SEED = 1_000_000  # added to its seed, for images that it has not seen
+HELD_OUT_SEED = 1_000_000  # added to the training's seed, for images that it has not seen
 
-# Shares of the learning rate at iteration 0: AdelaiDet's, and that of FCOS's code, which the paper
-# follows unless it says otherwise.
+# Shares of the learning rate at iteration 0. The first is AdelaiDet's; the second is from FCOS's
+# code, which the paper follows unless it says otherwise.
 WARMUP_FACTORS = {"linear": 1 / 1000, "constant": 1 / 3}
 
 # Smallest and largest values. Beyond the largest, memory or the integer range would run out first.
@@ -46,7 +46,7 @@ WHOLE_NUMBERS = {
     "patience": (1, 10**9),
 }
 LARGEST_RATE = 1e30  # float32 ends at 3e38
-LARGEST_SCALE = 100  # of the jitter
+LARGEST_SCALE = 100  # largest scale of the jitter
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ class TrainConfig:
     """The settings of one training run; stored beside the weights.
 
     Raises:
-        ValueError: a value cannot work; its field is named.
+        ValueError: a value is impossible; the message names its field.
     """
 
     # Length
     iterations: int = 90_000  # optimizer steps
     batch_size: int = 16  # images per step, over all parts and processes
-    accumulate: int = 1  # parts into which each process divides its images, to save memory
+    accumulate: int = 1  # parts of each process's images, computed one by one to save memory
     # Optimizer
     optimizer: Literal["adamw", "sgd"] = "sgd"  # sgd has momentum 0.9
     learning_rate: float = 0.01  # after the warm-up
@@ -70,26 +70,26 @@ class TrainConfig:
     # Schedule
     schedule: Literal["cosine", "steps"] = "steps"  # to zero | a tenth at every milestone
     milestones: tuple[int, ...] = (60_000, 80_000)  # iterations, for "steps"
-    warmup: Literal["linear", "constant"] = "linear"  # from warmup_factor up | at warmup_factor
+    warmup: Literal["linear", "constant"] = "linear"  # rises from warmup_factor | stays at it
     warmup_iterations: int = 1000
     warmup_factor: float = 1 / 1000  # share of the learning rate at iteration 0
     # Images
     train_sizes: tuple[int, ...] = (640, 672, 704, 736, 768, 800)  # shorter side, pixels
     max_size: int = 1333  # longest side allowed, pixels
-    crop: float | None = None  # smallest share of each side that a random window keeps
+    crop: float | None = None  # smallest share of each side in a random window
     jitter: tuple[float, float] | None = None  # instead of crop: scales in squares of train_sizes
-    flip: bool = True  # exchange left and right in half of the images
+    flip: bool = True  # swap left and right in half of the images
     copy_paste: float | None = None  # share of the images that get objects of another one
     color_jitter: float | None = None  # largest change of brightness, contrast and saturation
-    channel_permutation: bool = False  # shuffle the colour channels, so that colour tells nothing
+    channel_permutation: bool = False  # shuffle the colour channels, so colour tells nothing
     # Running
-    seed: int = 0  # of initial weights, order of the images and their augmentation
-    precision: Literal["float32", "bfloat16"] = "float32"  # of the network; losses are float32
+    seed: int = 0  # for initial weights, image order and augmentation
+    precision: Literal["float32", "bfloat16"] = "float32"  # for the network; losses are float32
     is_compiled: bool = False  # torch.compile the network
     num_workers: int = 0  # processes that prepare images; 0: the training process itself
     checkpoint_every: int = 500  # iterations
     evaluate_every: int | None = None  # iterations; None: never during training
-    patience: int | None = None  # evaluations without better mask AP until it ends; None: no limit
+    patience: int | None = None  # evaluations without better mask AP before it ends; None: no limit
     is_deterministic: bool = False  # slower algorithms on a GPU, where torch has some
 
     def __post_init__(self) -> None:
@@ -141,7 +141,7 @@ def learning_rate_at(iteration: int, config: TrainConfig) -> float:
     Args:
         iteration: 0 to `config.iterations` - 1.
         config: schedule and warm-up. The linear warm-up is AdelaiDet's (detectron2's
-            WarmupMultiStepLR): it multiplies whatever the schedule says. The cosine starts
+            WarmupMultiStepLR): its factor multiplies the schedule's rate. The cosine starts
             where the warm-up ends and would reach zero at `config.iterations`.
     """
     if config.schedule == "steps":
@@ -163,9 +163,9 @@ def rescale(
 ) -> TrainConfig:
     """The same recipe for another length or batch size.
 
-    Milestones move with the length, and there are at least ten checkpoints. The warm-up keeps its
+    Milestones scale with the length, and there are at least ten checkpoints. The warm-up keeps its
     share of the run; in a shorter run it may keep its absolute length instead, up to a tenth of the
-    run, because the early steps are fragile. The learning rate grows with the batch: in proportion
+    run, because early steps diverge easily. The learning rate grows with the batch: in proportion
     under SGD (Goyal et al., "Accurate, Large Minibatch SGD", section 2.1), by the square root under
     Adam, whose steps do not grow with the gradient (Malladi et al., "On the SDEs and Scaling Rules
     for Adaptive Gradient Algorithms").
@@ -244,7 +244,7 @@ SCHEDULES: MappingProxyType[str, TrainConfig] = MappingProxyType(
         "5x_1333": replace(_RELEASED_5X, max_size=1333),
         "550_1x": replace(_RELEASED_1X, **_550),
         "550_3x": replace(_RELEASED_3X, **_550),
-        # 270,000 iterations, despite its name there, 550_R_50_dcni3_5x
+        # 270,000 iterations, although its released name is 550_R_50_dcni3_5x
         "550_3x_crop": replace(
             _RELEASED_3X, crop=0.9, train_sizes=tuple(range(440, 595)), max_size=990
         ),
@@ -268,8 +268,8 @@ SCHEDULES: MappingProxyType[str, TrainConfig] = MappingProxyType(
     }
 )
 
-# The schedule of each model preset. A model that was released with several lengths has the longest
-# one, except r50, which has 1x.
+# The schedule of each model preset. If a model was released with several lengths, it is the
+# longest, except for r50, which has 1x.
 PRESET_SCHEDULES: MappingProxyType[str, str] = MappingProxyType(
     {
         "nano": "laptop",

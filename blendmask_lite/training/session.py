@@ -1,4 +1,4 @@
-"""The one process that trains in a run's folder at a time, and what run.json says about it."""
+"""A lock that lets one process at a time train in a run's folder, and its entry in run.json."""
 
 from __future__ import annotations
 
@@ -30,15 +30,16 @@ PATIENCE = 10.0  # seconds that a killed process's workers may hold on to the fo
 class RunSession:
     """Holds the folder of a run while one process trains in it, and keeps run.json.
 
-    The file gets the settings once, and an entry in `sessions` for every process: its command,
-    versions, commit, device and threads, when and at which iteration it began and ended, and how:
-    running, finished, stopped on request, failed with a reason, or killed, which the next process
-    notes down.
+    The file has the settings once, and an entry in `sessions` for every process: its command,
+    versions, commit, device and threads, the time and iteration at which it began and ended, and
+    its state: running, finished, stopped on request, failed with a reason, or killed. The next
+    process writes "killed".
 
     Args:
-        run: its folder is created.
-        device: that the process trains on.
-        is_recorded: if False, nothing at all is done: only one of several processes keeps the file.
+        run: the run's folder; it is created.
+        device: device that the process trains on.
+        is_recorded: if False, nothing is done, because only one of several processes keeps the
+            file.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class RunSession:
         self.is_recorded = is_recorded
         self._lock = FileLock(run.lock, timeout=PATIENCE)
         self._content: dict[str, Any] | None = None
-        self._made: list[Path] = []  # by this process: the lock, then folders, innermost first
+        self._made: list[Path] = []  # made by this process: the lock, then folders, innermost first
 
     def __enter__(self) -> RunSession:
         """Claim the folder.
@@ -74,7 +75,7 @@ class RunSession:
         """Refuse to continue the run on other data, as far as run.json can tell.
 
         Raises:
-            ValueError: there are more images now, or fewer.
+            ValueError: the number of images has changed.
         """
         then = self._earlier().get("num_images", num_images)
         if num_images != then:
@@ -93,8 +94,8 @@ class RunSession:
         """Write run.json, or add this process to it if the run continues.
 
         Args:
-            description: settings of the run; `command` is that of this process.
-            iteration: at which this process begins.
+            description: settings of the run, and as `command` the command of this process.
+            iteration: iteration at which this process begins.
             iterations_before: the length planned before, if the run becomes longer.
         """
         if not self.is_recorded:
@@ -133,11 +134,11 @@ class RunSession:
         self.run.describe(self._content)
 
     def finish(self, *, is_finished: bool, iteration: int, reason: str | None = None) -> None:
-        """Note that the run is finished, with a reason if early, or was stopped on request."""
+        """Record that the run is finished, with a reason if early, or was stopped on request."""
         self._end("finished" if is_finished else "stopped", iteration, reason)
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Note an error, release the folder, and remove what was created in vain."""
+        """Record an error, release the folder, and remove the empty folders that it made."""
         if error is not None:
             with contextlib.suppress(OSError):  # a full disk: the error itself matters more
                 self._end("failed", None, f"{type(error).__name__}: {error}")
@@ -179,7 +180,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Git's commit of the package if it is a clone, with "+changes" if it was edited."""
+    """Git's commit, with "+changes" if files were edited; None if the package is not a clone."""
     package = Path(blendmask_lite.__file__).parent
 
     def git(*words: str) -> str:
@@ -188,7 +189,7 @@ def commit() -> str | None:
         return done.stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", "__init__.py")  # not someone else's clone around it
+        git("ls-files", "--error-unmatch", "__init__.py")  # not a clone around the package
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", ".") else "")
     except (OSError, subprocess.SubprocessError):
         return None

@@ -1,4 +1,4 @@
-"""Snapshots: what a model makes of a few images at one moment of its training, object by object.
+"""Snapshots: what a model predicts for a few images at one moment of its training, per object.
 
 Detections come and go while the model learns. So every true object is followed at one fixed
 location, with its true box: its attentions and its mask exist from the first step on. On disk a
@@ -59,24 +59,24 @@ __all__ = [
 Arrays = Mapping[str, NDArray]
 T = TypeVar("T")
 
-MOST_OBJECTS = 12  # followed per image, the largest ones
-MOST_DETECTIONS = 12  # kept per image, the best ones
+MOST_OBJECTS = 12  # objects followed per image: the largest ones
+MOST_DETECTIONS = 12  # detections kept per image: the best ones
 
 
 @dataclass(frozen=True)
 class PictureSnapshot:
-    """One image at one moment: N true objects that are followed, and the detections.
+    """One image at one moment: the N true objects that are followed, and the detections.
 
     Attributes:
-        bases: (K, H/s, W/s) of the padded input.
+        bases: (K, H/s, W/s), the bases of the padded input.
         location_index: (N,) int64, the location on the flattened pyramid that stands for each
             object, the same at all times.
         attentions: (N, k, m, m) raw attentions of these locations: K maps of M x M; single
             cells if the merger has one number per base.
-        mask_probabilities: (N, R, R) over the true boxes.
-        mask_iou: (N,) IoU of these masks with the true ones, in pixels of the image; 0 to 1.
+        mask_probabilities: (N, R, R), the predicted masks over the true boxes.
+        mask_iou: (N,) IoU of these masks with the true masks, computed on image pixels; 0 to 1.
         scores: (N,) sqrt(probability of the true class x centerness) at the locations.
-        detections: the best ones found, as `BlendMask.predict` gives them.
+        detections: the best detections, as `BlendMask.predict` returns them.
     """
 
     bases: Tensor
@@ -93,7 +93,7 @@ class Snapshot:
     """All images at one moment.
 
     Attributes:
-        iteration: optimizer steps done; 0 is the model before training.
+        iteration: number of optimizer steps done; 0 is the model before training.
         pictures: one entry per image.
     """
 
@@ -102,17 +102,17 @@ class Snapshot:
 
 
 def snapshot_iterations(number: int, iterations: int) -> tuple[int, ...]:
-    """When to take snapshots: at 0, at the end, and in between, denser early on, when more changes.
+    """Iterations of the snapshots: 0, the last, and more in between, denser early in training.
 
-    Our choice: cubes of even steps. Even steps themselves would miss the beginning, and exponential
-    ones the end.
+    Our choice: cubes of even steps. Even steps would miss the fast changes at the beginning, and
+    exponential steps would miss the end.
 
     Args:
-        number: how many, at least 2; a run of fewer iterations has fewer.
-        iterations: of the run.
+        number: number of snapshots, at least 2; a run of fewer iterations has fewer.
+        iterations: length of the run.
 
     Raises:
-        ValueError: fewer than 2.
+        ValueError: `number` is below 2.
     """
     if number < 2:
         raise ValueError(f"{number} snapshots: at least 2, of the beginning and of the end")
@@ -129,9 +129,9 @@ def choose_pictures(
     """The first images with objects, at the model's test size.
 
     Args:
-        dataset: to choose from.
+        dataset: data set to choose from.
         inference: `test_size` and `max_size` are read.
-        number: how many at most.
+        number: largest number of images.
 
     Returns:
         Samples with masks; the 12 largest objects of each image, largest first.
@@ -165,8 +165,8 @@ def take_snapshot(model: BlendMask, samples: Sequence[Sample]) -> tuple[PictureS
     """Run the model on every image, in evaluation mode, then restore its mode.
 
     Args:
-        model: to look at.
-        samples: with masks, at the size that the model is to see.
+        model: the model to run.
+        samples: images with masks, at the size that the model should get.
 
     Returns:
         One entry per sample, on the CPU.
@@ -203,11 +203,11 @@ def _look_at(model: BlendMask, sample: Sample) -> PictureSnapshot:
     )
 
 
-FORMAT = 1  # raised when old readers would misunderstand the files
+FORMAT = 1  # increased when old readers would misunderstand the files
 PICTURES = "pictures.npz"
 STEP_NAME = re.compile(r"step-(\d{8})\.npz")
 OF_OBJECTS = ("location_index", "mask_iou", "scores")
-# The name in the file -> the field of `Detections`.
+# Name in the file -> field of `Detections`.
 OF_DETECTIONS = {
     "boxes": "boxes",
     "scores": "scores",
@@ -223,11 +223,11 @@ class Snapshots:
 
     Attributes:
         path: the folder, or the zip archive.
-        iterations: of the moments.
+        iterations: iteration of every moment.
         samples: the images and their true objects.
-        config: of the model.
+        config: the model's config.
         class_names: C names.
-        stride: of the bases, pixels.
+        stride: stride of the bases, in pixels.
         mask_threshold: probability from which a pixel belongs to a mask.
     """
 
@@ -292,8 +292,8 @@ def read_snapshots(path: str | Path) -> Snapshots:
         path: the folder `snapshots` of a run, the run's folder, or a zip archive.
 
     Raises:
-        FileNotFoundError: there are none.
-        ValueError: a file is damaged, or of a newer version.
+        FileNotFoundError: there are no snapshots.
+        ValueError: a file is damaged, or comes from a newer version.
     """
     path = Path(path)
     if (path / "snapshots" / PICTURES).exists():
@@ -335,7 +335,7 @@ def step_files(path: Path) -> dict[int, str]:
 
 
 def write_pictures(folder: Path, model: BlendMask, samples: Sequence[Sample]) -> None:
-    """Write what all snapshots of a run share: the images, their objects, and the config."""
+    """Write the images, their objects and the config, which all snapshots of a run share."""
     about = {
         "format": FORMAT,
         "num_pictures": len(samples),
@@ -407,8 +407,8 @@ def _read_sample(arrays: Arrays, place: int) -> Sample:
     return Sample(image=image, target=target, image_id=image_id, original_size=(height, width))
 
 
-# The most that an archive may unpack to is ROOM plus RATIO times its size. Real ones unpack to less
-# than twice their size.
+# An archive may unpack to at most ROOM plus RATIO times its size. Real archives unpack to less than
+# twice their size.
 ROOM = 2**26  # bytes
 RATIO = 100
 
@@ -431,18 +431,18 @@ def narrow(maps: Tensor) -> tuple[NDArray, NDArray]:
 
 
 def widen(values: NDArray, scale: NDArray) -> Tensor:
-    """The maps of `narrow`, float32."""
+    """The float32 maps from the result of `narrow`."""
     factors = torch.from_numpy(scale).reshape(-1, *[1] * (values.ndim - 1))
     return torch.from_numpy(values).float() * factors
 
 
 def as_bytes(probabilities: Tensor) -> NDArray:
-    """Probabilities as uint8, of any shape."""
+    """Probabilities of any shape as uint8."""
     return (probabilities.nan_to_num(0.0) * 255).round().to(torch.uint8).numpy()
 
 
 def from_bytes(values: NDArray) -> Tensor:
-    """The probabilities of `as_bytes`, float32."""
+    """The float32 probabilities from the result of `as_bytes`."""
     return torch.from_numpy(values).float() / 255
 
 
@@ -464,12 +464,12 @@ def write_arrays(path: Path, arrays: Arrays) -> None:
 
 
 def read_arrays(folder: Path, name: str, unpack: Callable[[Arrays], T]) -> T:
-    """What `unpack` makes of an archive in a folder, or in a zip archive of such a folder.
+    """The result of `unpack` for an archive in a folder, or in a zip archive of such a folder.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, unpacks to far more than its own size, or is not what `unpack`
-            expects; the file is named.
+            expects; the message names the file.
     """
     try:
         if folder.is_dir():

@@ -1,4 +1,4 @@
-"""Which location learns which object: the assignment of FCOS.
+"""The assignment of FCOS, which decides which location learns which object.
 
 Chapter 03. FCOS, sections 3.1 and 3.2, with center sampling as in the released code.
 """
@@ -28,8 +28,7 @@ class Assignment:
     Attributes:
         labels: (B, L) int64, the class that each location learns; -1 is background.
         index: (P, 2) int64 pairs (image, location), images in order.
-        object_index: (P,) int64, which object of the batch each learns; objects are counted
-            over all images.
+        object_index: (P,) int64, index of the object that each learns, counted over all images.
         ltrb: (P, 4) distances to the sides of that object's box, pixels, > 0.
     """
 
@@ -58,12 +57,12 @@ def assign_locations(
         locations: (L, 2) as (x, y), pixels.
         boxes: (N, 4) corners, pixels.
         level_sizes: number of locations of every level.
-        level_strides: of every level, pixels.
+        level_strides: stride of every level, in pixels.
         size_ranges: smallest and largest max(l, t, r, b) of every level, pixels, both inclusive.
-        center_radius: strides.
+        center_radius: half side of the square, in strides.
 
     Returns:
-        (L,) int64: which object, -1 for none.
+        (L,) int64: index of the object, -1 for none.
     """
     num_locations = len(locations)
     if len(boxes) == 0:
@@ -87,7 +86,7 @@ def assign_locations(
 def _is_of_size(
     farthest: Tensor, size_ranges: Sequence[tuple[float, float]], level_sizes: Sequence[int]
 ) -> Tensor:
-    """(L or 1, N) distances to the farthest side -> (L, N) bool, within the level's size range."""
+    """(L or 1, N) distances to the farthest side -> (L, N) bool: within the level's size range."""
     smallest, largest = (
         level_values([float(limit) for limit in limits], level_sizes, device=farthest.device)
         for limits in zip(*size_ranges, strict=True)
@@ -106,7 +105,8 @@ def assign_batch(
 ) -> Assignment:
     """Match the locations of every image; see `assign_locations`.
 
-    Only the device knows how many are positive, so it is asked once for the whole batch.
+    Only the device knows how many locations are positive: the CPU waits for it once per batch, not
+    once per image.
     """
     owners, first_object = [], 0
     for target in targets:
@@ -129,7 +129,7 @@ def assign_batch(
     background = torch.full((1,), -1, device=owner.device)
     labels = torch.cat([*(target.labels for target in targets), background])
     return Assignment(
-        labels=labels[owner],  # an owner of -1 takes the last one, the background
+        labels=labels[owner],  # an owner of -1 takes the last label, the background
         index=index,
         object_index=object_index,
         ltrb=torch.cat([xy - boxes[:, :2], boxes[:, 2:] - xy], dim=1),
@@ -139,19 +139,19 @@ def assign_batch(
 def object_locations(
     output: BlendMaskOutput, target: Target, config: ModelConfig
 ) -> tuple[Tensor, Tensor]:
-    """One location for every object of an image, chosen by geometry alone, so always the same.
+    """One location for every object of an image, always the same: only geometry decides.
 
     It is the most central of the locations that learn the object. An object that no location
     learns, because smaller objects took them all, gets the location nearest to its center on a
     level of its size.
 
     Args:
-        output: for its locations.
+        output: its locations are read.
         target: N objects.
         config: size ranges and center sampling are read.
 
     Returns:
-        (N,) int64, places in the flattened pyramid, and (N,) bool, whether the location learns
+        (N,) int64, positions in the flattened pyramid, and (N,) bool, whether the location learns
         the object.
     """
     boxes = target.boxes.to(output.locations.dtype)
