@@ -31,7 +31,7 @@ __all__ = [
     "is_federated",
 ]
 
-# Our names -> hotcoco's.
+# Our names -> hotcoco's names.
 _AP = {"AP": "AP", "AP50": "AP50", "AP75": "AP75", "APS": "APs", "APM": "APm", "APL": "APl"}
 COCO_METRICS = _AP | {"AR100": "AR100"}
 LVIS_METRICS = _AP | {"APr": "APr", "APc": "APc", "APf": "APf", "AR300": "AR@300"}
@@ -41,14 +41,15 @@ IOU_THRESHOLDS = {"AP50": 0, "AP75": 5}  # positions among 0.50, 0.55, ..., 0.95
 
 @dataclass(frozen=True)
 class AveragePrecision:
-    """How well the masks, or the boxes, of all classes were found.
+    """Average precision of the masks, or of the boxes, of all classes.
 
     Attributes:
-        numbers: percentages by name, those of `COCO_METRICS` or `LVIS_METRICS`; NaN if no object of
-            the data counts for it.
-        classes: AP, AP50 and AP75 of each of C classes in percent, in the order of the labels.
-        precision: (10, 101, C) at IoU 0.50, 0.55 to 0.95 and recall 0, 0.01 to 1, from 0 to 1; for
-            objects of all sizes and the most detections; NaN for classes without objects.
+        numbers: the `COCO_METRICS` or `LVIS_METRICS` in percent, by name; NaN if no object in the
+            data counts for a metric.
+        classes: AP, AP50 and AP75 of each of the C classes in percent, in the order of the labels.
+        precision: (10, 101, C), 0 to 1, at IoU 0.50, 0.55 to 0.95 and recall 0, 0.01 to 1; for
+            objects of all sizes and the largest number of detections; NaN for classes without
+            objects.
     """
 
     numbers: dict[str, float]
@@ -62,19 +63,19 @@ def evaluate_detections(
     """Compare detections with the true objects.
 
     Federated truth is evaluated by LVIS's rules: a class counts in the images where it is present
-    or known to be absent; its surplus detections are no mistakes in images where not all of its
-    objects are marked; the best 300 detections of an image count. This needs hotcoco.
+    or known to be absent; its surplus detections are not counted as mistakes in images where not
+    all of its objects are annotated; the best 300 detections of an image count. This needs hotcoco.
 
     Args:
         truth: images, annotations and categories in COCO's or LVIS's format.
-        results: of images of `truth`.
+        results: detections in images of `truth`.
 
     Returns:
-        For "mask" and "box".
+        The average precision for "mask" and for "box".
     """
     federated = is_federated(truth)
-    # Ids may be too large for float64, so new numbers replace them. Images keep their order, which
-    # decides ties.
+    # Ids may be too large for float64, so smaller numbers replace them. Images keep their order,
+    # which decides ties.
     images = {each: n for n, each in enumerate(sorted(x["id"] for x in truth["images"]), start=1)}
     labels = {each: n for n, each in enumerate((x["id"] for x in truth["categories"]), start=1)}
     renumbered = _renumbered(truth, images, labels)
@@ -105,7 +106,7 @@ def evaluate_detections(
 
 
 def is_federated(truth: dict[str, Any]) -> bool:
-    """Whether every image says which classes were looked for in it, as LVIS's images do."""
+    """Whether every image lists the classes verified to be absent, as LVIS's images do."""
     images = truth["images"]
     return bool(images) and all("neg_category_ids" in image for image in images)
 
@@ -171,7 +172,7 @@ def _by_hotcoco(
     evaluation = hotcoco.COCOeval(true, found, IOU_TYPES[kind], lvis_style=federated)
     evaluation.evaluate()
     evaluation.accumulate()
-    evaluation.summary_lines()  # fills in the numbers without printing as `summarize` does
+    evaluation.summary_lines()  # computes the numbers without printing them, unlike `summarize`
     values = evaluation.get_results()
     metrics = LVIS_METRICS if federated else COCO_METRICS
     numbers = {name: values[key] for name, key in metrics.items()}

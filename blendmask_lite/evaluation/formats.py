@@ -30,9 +30,9 @@ TABLE_COLUMNS = ("class", "score", "x0", "y0", "x1", "y1", "area")
 def yolo_lines(found: AnyDetections) -> list[str]:
     """A line for each object that has pixels: label, then x and y of its polygon from 0 to 1.
 
-    The format has one polygon for each object. Further ones are reached from the first point over a
-    line of no width and left by the same line, so that nothing is lost if points are inside by the
-    even-odd rule, as in OpenCV's `fillPoly`.
+    The format has one polygon for each object. A line of no width leads from the first point to
+    each further polygon and back, so no pixel is lost if the even-odd rule decides what is inside,
+    as in OpenCV's `fillPoly`.
     """
     height, width = found.image_size
     lines = []
@@ -56,7 +56,7 @@ def table_rows(found: AnyDetections) -> list[list[Any]]:
 
 
 def label_map(found: AnyDetections) -> NDArray[np.uint16]:
-    """(H, W): which object a pixel belongs to, from 1, the best where several do; 0 for none."""
+    """(H, W): 1-based number of each pixel's object, of the best if several overlap; 0 for none."""
     owners = np.zeros(found.image_size, dtype=np.uint16)
     for number, (region, part) in enumerate(found.mask_parts(is_reversed=True)):
         owners[region][part.cpu().numpy()] = len(found) - number

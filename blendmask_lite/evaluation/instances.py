@@ -1,4 +1,4 @@
-"""Box and mask AP of a model: detections image by image, then compared with the truth all together.
+"""Box and mask AP of a model: it runs image by image, then all detections are compared at once.
 
 Chapter 05 of the course. Lin et al., "Microsoft COCO".
 """
@@ -35,7 +35,7 @@ __all__ = ["InstanceEvaluator", "detect_all", "evaluate_model"]
 
 
 class InstanceEvaluator:
-    """Collects detections image by image, as run lengths, so that little memory is needed."""
+    """Collects detections image by image, as run lengths, which need little memory."""
 
     def __init__(self, dataset: InstanceDataset) -> None:
         self.dataset = dataset
@@ -49,16 +49,16 @@ class InstanceEvaluator:
         return [self._found[image_id] for image_id in ids if image_id in self._found]
 
     def add(self, image_id: int, found: FoundObjects) -> None:
-        """Take in what was found in an image, at the size of the stored image.
+        """Add the detections of an image, at the size of the stored image.
 
         Raises:
-            ValueError: the image is from another data set or was added before, or a score or a box
-                is not finite.
+            ValueError: the image is not in the data set or was added before, or a score or a box is
+                not finite.
         """
         self.add_results([image_results(image_id, found, self.dataset.category_ids)])
 
     def add_results(self, results: Iterable[ImageResults]) -> None:
-        """Take in what another evaluator of the same data set has `found`; raises like `add`."""
+        """Add the `found` of another evaluator of the same data set; errors as in `add`."""
         for result in results:
             image_id = result.image_id
             if image_id not in self._known:
@@ -71,7 +71,8 @@ class InstanceEvaluator:
         """Evaluate the images that have been added.
 
         Args:
-            truth: their `ground_truth`, if already known; by default the data set's.
+            truth: the `ground_truth` of these images, if already known; by default it is taken from
+                the data set.
         """
         found = self.found
         if truth is None:
@@ -120,8 +121,8 @@ def evaluate_model(
     If there are several processes, the first one compares and sends the numbers to the others.
 
     Raises:
-        ValueError: see `detect_all`; or, before any work: a true object is damaged, or the data is
-            LVIS's and hotcoco cannot be imported.
+        ValueError: see `detect_all`; or, before any work: a true object is damaged, or the data
+            are LVIS's and hotcoco cannot be imported.
     """
     require_same_names("classes", model.class_names, dataset.class_names)
     truth = dataset.select(dataset.image_ids[:max_images]).ground_truth()
@@ -136,7 +137,7 @@ def evaluate_model(
         share=share,
         gather=gather,
     )
-    # The detections are known to all processes.
+    # All processes know the detections.
     numbers = made_by_first(lambda: replace(evaluator.finish(truth), found=[]), share[0], gather)
     return replace(numbers, found=evaluator.found)
 
@@ -153,21 +154,21 @@ def detect_all(
 ) -> InstanceEvaluator:
     """Find the objects of every image.
 
-    Several processes may share the work: each takes every n-th image, `gather` collects
-    what they found, and all return the same.
+    Several processes may share the work: each takes every n-th image, `gather` collects all
+    detections, and every process returns the same.
 
     Args:
         model: each image is resized to its `inference.test_size` and `max_size`. It is in
             evaluation mode during the call.
-        dataset: with the model's classes.
-        progress: called with (done, total) of this process's images.
-        max_images: how many images to take, from the first one on; None: all.
-        batch_size: most images that the model gets at once, all of one padded size; up to rounding,
-            the results do not depend on it. None: 1 on the CPU, 8 on a GPU.
+        dataset: data set with the model's classes.
+        progress: called with (done, total), counting this process's images.
+        max_images: number of images to take from the start of the data set; by default all.
+        batch_size: largest number of images that the model gets at once, all of one padded size; up
+            to rounding, the results do not depend on it. By default 1 on the CPU, 8 on a GPU.
         share: (rank, number of processes).
         gather: takes this process's picklable values and returns the values gathered from all
-            processes, in every process; such as torch.distributed's all_gather_object. Every
-            process calls it equally often, even one that had no image.
+            processes, in every process, as torch.distributed's all_gather_object does. Every
+            process calls it equally often, even if it had no image.
 
     Raises:
         ValueError: the data has other classes than the model, or no images; or the work is shared

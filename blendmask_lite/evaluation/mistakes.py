@@ -1,8 +1,8 @@
-"""Which detections of an image are right, and what is wrong with the others.
+"""The right and the wrong detections of an image, and the kind of each mistake.
 
-Chapter 05. Average precision says how good a model is; this says what to look at: the best and the
-worst images, and the kinds of mistakes at one score threshold, which are close to those of Bolya et
-al., "TIDE", section 2.2.
+Chapter 05. Average precision says how good a model is; this file shows where to look: at the best
+and the worst images, and at the kinds of mistakes at one score threshold. The kinds are similar to
+the ones in Bolya et al., "TIDE", section 2.2.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 
 SCORE_THRESHOLD = 0.4  # lowest score of a detection, as in `blendmask-lite segment`
 MATCH_IOU = 0.5  # above this IoU a detection matches a true object of its class
-NEAR_IOU = 0.1  # above this IoU a detection counts as an inaccurate one of the object
+NEAR_IOU = 0.1  # above this IoU a detection counts as "inaccurate"
 RIGHT, INACCURATE, CONFUSED = "right", "inaccurate", "wrong class"
 TWICE, NONE_SUCH, IGNORED = "twice", "no such object", "ignored"
 FOUND, MISSED = "found", "missed"
@@ -42,24 +42,25 @@ TRUE_OUTCOMES = (FOUND, MISSED)
 
 @dataclass(frozen=True)
 class ComparedObject:
-    """A detection or a true object, and what became of it.
+    """A detection or a true object, and its outcome.
 
     The outcome of a detection is "right", "inaccurate" (near an object of its class, IoU too low),
     "wrong class" (IoU high enough with an object of another class), "twice" (its object has a
-    better detection) or "no such object". That of a true object is "found" or "missed". Crowds, and
-    detections that lie on one or that LVIS's annotators did not check, are "ignored".
+    better detection) or "no such object". The outcome of a true object is "found" or "missed".
+    Crowds, detections on a crowd, and detections of a class that LVIS's annotators did not check in
+    the image are "ignored".
     """
 
     category_id: int
     segmentation: dict[str, Any]  # compressed run lengths
     outcome: str
-    score: float | None = None  # of a detection
-    iou: float = 0.0  # of a "right" detection with its object
+    score: float | None = None  # a detection's score
+    iou: float = 0.0  # IoU of a "right" detection with its object
 
 
 @dataclass(frozen=True)
 class ImageComparison:
-    """What was found in an image, and what is really there."""
+    """The detections and the true objects of an image, compared."""
 
     image_id: int
     size: tuple[int, int]  # (H, W) of the stored image
@@ -83,7 +84,7 @@ class ImageComparison:
         """Our choice: panoptic quality of the image's objects, all classes together, in percent.
 
         It is the mean IoU of the matches times the F1 score of detections and true objects. NaN if
-        there is nothing and nothing was found.
+        there are no objects and no detections.
         """
         return self.counts.quality["PQ"]
 
@@ -96,13 +97,13 @@ def compare_images(
 ) -> list[ImageComparison]:
     """Match the detections of each image with its true objects, best detection first.
 
-    A detection takes the free object of its class with the highest mask IoU, if that is above
+    A detection gets the unmatched object of its class with the highest mask IoU, if that is above
     0.5. Detections with a score below the threshold do not count.
 
     Args:
         truth: images, annotations and categories in COCO's or LVIS's format.
-        results: of images of `truth`.
-        score_threshold: 0 to 1.
+        results: detections in images of `truth`.
+        score_threshold: lowest score that counts, 0 to 1.
     """
     images = {image["id"]: image for image in truth["images"]}
     annotations: dict[int, list[dict[str, Any]]] = {image_id: [] for image_id in images}
@@ -156,7 +157,7 @@ def _compare(
 def _match(
     ious: NDArray[np.float64], same_class: NDArray[np.bool_], is_crowd: NDArray[np.bool_]
 ) -> list[int | None]:
-    """For each detection the position of its true object, if any."""
+    """For each detection, the index of its true object, or None."""
     free = np.where(same_class & ~is_crowd, ious, 0.0)
     partners: list[int | None] = []
     for row in range(len(free)):
@@ -171,7 +172,7 @@ def _match(
 def _mistake(
     ious: NDArray[np.float64], same_class: NDArray[np.bool_], is_crowd: NDArray[np.bool_]
 ) -> str:
-    """What is wrong with a detection that has no object of its own."""
+    """The outcome of a detection without a matched object."""
 
     def largest(chosen: NDArray[np.bool_]) -> float:
         return float(ious[chosen].max(initial=0.0))
@@ -208,8 +209,8 @@ def best_and_worst(
 ) -> tuple[list[ImageComparison], list[ImageComparison]]:
     """The images with the highest and with the lowest score, most extreme first.
 
-    No image is in both, and images without a score are in neither. Of equal scores, the
-    image with more true objects comes first.
+    No image is in both, and images without a score are in neither. If scores are equal, the image
+    with more true objects comes first.
     """
     known = [image for image in comparisons if not math.isnan(image.score)]
     best = sorted(known, key=lambda each: (-each.score, -len(each.true), each.image_id))

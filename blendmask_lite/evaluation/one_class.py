@@ -1,4 +1,4 @@
-"""Average precision of one class at one IoU, in plain steps: the basis of COCO's numbers.
+"""Average precision of one class at one IoU, step by step: the basis of COCO's numbers.
 
 Chapter 05. Lin et al., "Microsoft COCO". `average_precision.py` evaluates whole data sets.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 __all__ = ["COCO_RECALLS", "average_precision", "precision_recall"]
 
 
-# 0, 0.01, ..., 1 in NumPy's rounding, which matters where a recall is only just reached.
+# 0, 0.01, ..., 1 as NumPy rounds them, which matters if a recall is only just reached.
 COCO_RECALLS = torch.from_numpy(np.linspace(0, 1, 101))
 
 
@@ -20,11 +20,12 @@ def precision_recall(is_right: Tensor, num_objects: int) -> tuple[Tensor, Tensor
     """Precision and recall after the best detection, the best two, and so on.
 
     Args:
-        is_right: (D,) bool, by falling score over all images: whether each finds a new object.
-        num_objects: true ones, at least 1.
+        is_right: (D,) bool, whether each detection finds a new object; detections of all images,
+            best first.
+        num_objects: number of true objects, at least 1.
 
     Returns:
-        Two (D,) float64.
+        Precision and recall, (D,) float64 each.
     """
     num_right = is_right.double().cumsum(dim=0)
     num_found = torch.arange(1, len(is_right) + 1, dtype=torch.float64)
@@ -36,7 +37,7 @@ def average_precision(is_right: Tensor, num_objects: int, recalls: Tensor) -> Te
 
     Args:
         is_right: (D,) bool, as in `precision_recall`.
-        num_objects: true ones, at least 1.
+        num_objects: number of true objects, at least 1.
         recalls: (T,) float64, ascending; COCO's are `COCO_RECALLS`.
 
     Returns:

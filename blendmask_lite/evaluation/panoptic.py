@@ -47,18 +47,18 @@ def evaluate_panoptic(
     gather: Gather | None = None,
     results: Path | None = None,
 ) -> PanopticQuality:
-    """Divide every image into segments and compare them with the true ones.
+    """Divide every image into segments and compare them with the true segments.
 
-    Only counts are kept for each image. The arguments are those of `detect_all`, and `results`: a
-    .json file to which all segments are written in COCO's panoptic format. The segment images go
+    Only counts are kept for each image. `detect_all` explains the arguments, except for `results`:
+    a .json file to which all segments are written in COCO's panoptic format. The segment images go
     into a folder of the same name without .json.
 
     Raises:
-        ValueError: the model has no panoptic branch; the data has no segments, or other ones than
-            the model; there are no images; the work is shared without a `gather`; or hotcoco, which
-            does the counting, cannot be imported.
+        ValueError: the model has no panoptic branch; the data have no segments, or other classes
+            than the model; there are no images; the work is shared without a `gather`; or hotcoco,
+            which does the counting, cannot be imported.
     """
-    _counter()  # before any work
+    _counter()  # fails before any work if hotcoco is missing
     if not model.stuff_names:
         raise ValueError("the model has no panoptic branch: it knows objects and no stuff")
     if not isinstance(dataset, PanopticData):
@@ -79,7 +79,7 @@ def evaluate_panoptic(
     ):
         own.append(_counted(dataset, index, found, categories, results))
     gathered = [own] if gather is None else gather(own)
-    # In the order of the images, so that the sums are the same whichever process counted.
+    # In the order of the images: the sums must not depend on which process counted.
     images = sorted((counted for part in gathered for counted in part), key=lambda each: each[0])
     if results is not None and share[0] == 0:
         content = {"annotations": [entry for _, entry, _ in images], "categories": categories}
@@ -94,7 +94,7 @@ def _counted(
     categories: list[dict[str, Any]],
     results: Path | None,
 ) -> tuple[int, dict[str, Any], dict[int, SegmentCounts]]:
-    """What is kept of one image: its index, its entry in the results, and its counts."""
+    """The data kept for one image: its index, its entry in the results, and its counts."""
     image_id = dataset.image_ids[index]
     entry = panoptic_entry(image_id, found, dataset.category_ids, dataset.stuff_ids)
     if results is not None:
@@ -113,8 +113,8 @@ def count_segments(
 
     A true and a predicted segment of one class match above an IoU of 0.5; pixels without a true
     segment do not count in the union. A predicted segment without a match does not count if more
-    than half of it lies on such pixels and on a crowd of its class (the last one, if there are
-    several, as in panopticapi); a crowd cannot be missed.
+    than half of it lies on such pixels and on a crowd of its class (on the last crowd, if there are
+    several, as in panopticapi). A crowd cannot be missed.
 
     Args:
         truth: the true segments.
@@ -158,7 +158,7 @@ def _counter() -> Any:
 def _annotations(
     ids: Tensor, category_of: Mapping[int, int], crowds: set[int]
 ) -> list[dict[str, Any]]:
-    """Segments as hotcoco reads them without files: one mask each."""
+    """Segments as hotcoco accepts them without files: one mask per segment."""
     numbers = torch.tensor(list(category_of), dtype=torch.int64)
     runs = encode_masks(ids == numbers[:, None, None])
     return [
@@ -202,7 +202,7 @@ def panoptic_entry(
 ) -> dict[str, Any]:
     """The segments of one image as an entry of the results file.
 
-    `category_ids` are those of the labels 0 to C-1 of things, `stuff_ids` of 1 to S of stuff.
+    `category_ids` belong to the thing labels 0 to C-1, `stuff_ids` to the stuff labels 1 to S.
     """
     segments = []
     for segment in result.segments:

@@ -19,12 +19,12 @@ METRICS = ("PQ", "SQ", "RQ")
 
 @dataclass(frozen=True)
 class SegmentCounts:
-    """What became of the segments of one class."""
+    """Counts of matched and unmatched segments of one class."""
 
-    iou_sum: float = 0.0  # of the matched pairs
+    iou_sum: float = 0.0  # sum over the matched pairs
     matched: int = 0  # pairs of a predicted and a true segment
-    unmatched: int = 0  # predicted segments without a true one
-    missed: int = 0  # true segments without a predicted one
+    unmatched: int = 0  # predicted segments without a true segment
+    missed: int = 0  # true segments without a predicted segment
 
     def __add__(self, other: SegmentCounts) -> SegmentCounts:
         return SegmentCounts(

@@ -1,4 +1,4 @@
-"""Images on their way through the model in an evaluation: resized, in batches, in many processes.
+"""The images of an evaluation: resized, in batches, shared between processes.
 
 Chapter 05.
 """
@@ -34,7 +34,7 @@ __all__ = [
 
 GPU_BATCH = 8  # images that a GPU gets at once by default
 NUM_READERS = 4  # threads that read images for a GPU
-MOST_WAITING = 4  # batches worth of images that may wait for others of their size
+MOST_WAITING = 4  # in batches: this many images may wait for others of their size
 T = TypeVar("T")
 FoundT = TypeVar("FoundT", Detections, PanopticResult)
 Gather = Callable[[list[Any]], list[list[Any]]]  # this process's values -> those of all processes
@@ -55,17 +55,18 @@ def in_batches(
     indices: Iterable[int],
     batch_size: int | None = None,
 ) -> Iterator[list[Picture]]:
-    """Some images of a data set, for the model.
+    """Batches of some images of a data set, for the model.
 
-    All images of a batch have the same padded size. So none gets more padding than it would get
-    alone, and up to rounding the model finds the same as in single images. Some batches are
-    therefore smaller than others. For a GPU, threads read the images ahead of time.
+    All images of a batch have the same padded size, so no image gets more padding than in a batch
+    of its own, and up to rounding the model finds the same objects. Some batches are therefore
+    smaller than others. For a GPU, threads read the images ahead of time.
 
     Args:
         model: gives test size, padding and device.
-        dataset: to read from.
+        dataset: data set to read from.
         indices: positions in the data set. Batches follow their order as far as sizes allow.
-        batch_size: most images in a batch, at least 1; None: 1 on the CPU, 8 on a GPU.
+        batch_size: largest number of images in a batch, at least 1; by default 1 on the CPU, 8 on a
+            GPU.
     """
     is_on_cpu = model.device.type == "cpu"
     if batch_size is None:
@@ -86,7 +87,7 @@ def in_batches(
 def _of_one_size(
     pictures: Iterable[Picture], batch_size: int, divisor: int
 ) -> Iterator[list[Picture]]:
-    """Batches of one padded size; the largest goes early if too many images are waiting."""
+    """Batches of one padded size; if too many images wait, the fullest batch goes early."""
     waiting: dict[tuple[int, int], list[Picture]] = {}
     for picture in pictures:
         height, width = picture.image.shape[-2:]
@@ -101,7 +102,7 @@ def _of_one_size(
 
 
 def _read_ahead(read: Callable[[int], Picture], indices: Iterable[int]) -> Iterator[Picture]:
-    """`read` of every index, in order, by threads that work a few images ahead."""
+    """The results of `read` for every index, in order; threads work a few images ahead."""
     remaining = iter(indices)
     with ThreadPoolExecutor(NUM_READERS) as pool:
         started: deque[Future[Picture]] = deque(
@@ -137,7 +138,7 @@ def predictions(
     share: tuple[int, int],
     gather: Gather | None,
 ) -> Iterator[tuple[int, FoundT]]:
-    """Positions in the data set and what `predict` finds there, on the CPU; see `detect_all`."""
+    """Positions in the data set and the results of `predict`, on the CPU; see `detect_all`."""
     rank, num_processes = share
     if not 0 <= rank < num_processes:
         raise ValueError(f"share = {share}: the rank must be from 0 to {num_processes - 1}")
@@ -161,12 +162,12 @@ def predictions(
 
 
 def made_by_first(make: Callable[[], T], rank: int, gather: Gather | None) -> T:
-    """What the first of several processes makes, or its error, in every process.
+    """The result of `make` in the first of several processes, or its error, in every process.
 
     Args:
-        make: called only by the first one. What it returns or raises must be picklable.
-        rank: of this process, from 0.
-        gather: see `detect_all`; None: this process is alone.
+        make: only the first process calls it. Its result or its error must be picklable.
+        rank: rank of this process, 0-based.
+        gather: see `detect_all`; None if this process is alone.
     """
     if gather is None:
         return make()
@@ -183,7 +184,7 @@ def made_by_first(make: Callable[[], T], rank: int, gather: Gather | None) -> T:
 
 
 def require_same_names(what: str, known: Sequence[str], present: Sequence[str]) -> None:
-    """Refuse data whose names, of `what` such as "classes", are not those that the model knows."""
+    """Refuse data with other names than the model knows; `what` they name is "classes", say."""
     if tuple(known) != tuple(present):
         raise ValueError(
             f"the model knows {_listed(what, known)}, the data has {_listed(what, present)}"

@@ -41,7 +41,7 @@ class ClassResult:
     name: str
     mask: dict[str, float]  # AP, AP50 and AP75 in percent by name; NaN if there are no objects
     box: dict[str, float]
-    num_objects: int  # true ones, without crowds
+    num_objects: int  # true objects, without crowds
     num_detections: int
 
 
@@ -51,12 +51,12 @@ class InstanceResults:
 
     Attributes:
         mask: AP, AP50, AP75, APS, APM, APL and AR100 by name; on LVIS APr, APc, APf and AR300
-            instead of AR100. NaN if no object of the data counts for it.
-        box: the same for the boxes.
-        num_images: number evaluated.
-        classes: the numbers of each of C classes.
-        precision: for "mask" and "box", (10, 101, C) at IoU 0.50, 0.55 to 0.95 and recall 0, 0.01
-            to 1, from 0 to 1; NaN for classes without objects.
+            instead of AR100. NaN if no object in the data counts for a metric.
+        box: the same metrics for the boxes.
+        num_images: number of images that were evaluated.
+        classes: the numbers of each of the C classes.
+        precision: for "mask" and "box", (10, 101, C), 0 to 1, at IoU 0.50, 0.55 to 0.95 and recall
+            0, 0.01 to 1; NaN for classes without objects.
         found: all detections, by image.
     """
 
@@ -79,7 +79,7 @@ class InstanceResults:
     def class_table(self) -> str:
         """One row for each class: mask AP, AP50 and AP75, the same for boxes, and counts.
 
-        Detections of all scores are counted, also the weak ones, which AP ranks last.
+        Detections of all scores are counted, even low scores, which AP ranks last.
         """
         names = [printable(result.name) for result in self.classes]
         width = max(len(name) for name in ["class", *names]) + 2
@@ -116,15 +116,15 @@ def _percent(value: float) -> str:
 
 @dataclass(frozen=True)
 class ImageResults:
-    """What was found in one image, about 200 bytes per object.
+    """The detections in one image, about 200 bytes per object.
 
     Attributes:
-        image_id: of the image.
+        image_id: id of the image.
         size: (H, W) of the stored image.
-        category_ids: (N,) int64.
+        category_ids: (N,) int64, category of each object.
         boxes: (N, 4) float64 as x, y, width, height, pixels, rounded to thousandths.
         scores: (N,) float64, rounded to millionths.
-        counts: N compressed run lengths.
+        counts: N masks as compressed run lengths.
     """
 
     image_id: int
@@ -164,9 +164,9 @@ def image_results(
     """The objects found in an image, with masks as run lengths.
 
     Args:
-        image_id: of the image.
+        image_id: id of the image.
         found: N objects, at the size of the stored image.
-        category_ids: of the labels; None takes the labels themselves.
+        category_ids: category id of each label; by default the labels themselves.
 
     Raises:
         ValueError: a score or a box is not finite.
@@ -198,7 +198,7 @@ def write_results(path: Path, results: Iterable[ImageResults]) -> None:
 
 
 def submission_path(path: Path, split: str) -> Path:
-    """Where to put results of a split, such as test-dev2017, that only a server can evaluate.
+    """The file for results of a split that only a server can evaluate, such as test-dev2017.
 
     `path` is a folder, or a file with a name that the server accepts; ValueError otherwise.
     """
@@ -216,7 +216,7 @@ def write_submission(path: Path, results: Iterable[ImageResults]) -> Path:
     """Write results for COCO's server, as masks without boxes, to a `submission_path`.
 
     Returns:
-        The zip file to send, which is beside it.
+        The zip file to send, next to the results.
     """
     content = _as_json(results, has_boxes=False)
     write_atomically(path, content)
