@@ -1,4 +1,4 @@
-"""Reading some members of zip archives, on the disk or on the web."""
+"""Reading single members of zip archives, on the disk or on the web."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from blendmask_lite.web import RangesRefusedError, receive
 __all__ = ["Archive", "Progress", "is_member", "open_archive", "require_space"]
 
 
-LONGEST = 1 << 26  # bytes, of a member that is unpacked in memory
+LONGEST = 1 << 26  # bytes; longest member that is unpacked in memory
 CHUNK = 1 << 20  # bytes
 SPAN = 4 << 20  # bytes; neighbours are fetched together up to this length
 GAP = 64 << 10  # bytes; a gap up to this length is fetched, too, and dropped
 TAIL = 64 << 10  # bytes at the end, fetched first: the directory or a part of it
 FRAME = 30 + 2 * 65535 + 24  # bytes at most around a member's content: header and descriptor
-ATTEMPTS = 3  # if a member arrives damaged
+ATTEMPTS = 3  # number of attempts if a member arrives damaged
 DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -71,7 +71,7 @@ class Archive:
 
     Attributes:
         name: file or URL, for errors.
-        members: by name.
+        members: entries of the members, by name.
 
     Raises:
         ValueError: it is damaged, or not a zip archive.
@@ -132,7 +132,7 @@ class Archive:
         return ordered
 
     def _insist(self, info: zipfile.ZipInfo, step: Callable[[int], bytes]) -> bytes:
-        """The result of `step`, which gets the number of the attempt; errors name the member."""
+        """The result of `step`, called with the number of the attempt; errors name the member."""
         try:
             return step(0)
         except DAMAGE as error:
@@ -142,7 +142,7 @@ class Archive:
         return ValueError(f"{self.name}: {printable(info.filename)} is damaged {reason}")
 
     def _read(self, info: zipfile.ZipInfo, attempt: int) -> bytes:
-        # Piece by piece, so that memory stays bounded, whatever size the entry claims.
+        # Piece by piece, which limits the memory whatever size the entry claims.
         with self._zip.open(info) as file:
             content = b"".join(iter(lambda: file.read(CHUNK), b""))
         if len(content) != info.file_size:
@@ -192,7 +192,7 @@ class RemoteArchive(Archive):
         if info.compress_type != zipfile.ZIP_STORED or is_member(path, info):
             return super().inner(info, path, progress)
         header = self._file.fetch(info.header_offset, info.header_offset + 30)
-        lengths = struct.unpack("<HH", header[26:])  # of name and extra field
+        lengths = struct.unpack("<HH", header[26:])  # lengths of name and extra field
         begin = info.header_offset + 30 + sum(lengths)
         return RemoteArchive(self._file.stretch(begin, info.file_size))
 
@@ -232,7 +232,7 @@ class RemoteArchive(Archive):
             part.unlink()
 
     def _end(self, info: zipfile.ZipInfo) -> int:
-        """Where a member ends: where the next begins, unless that is implausibly far away."""
+        """End of a member: the start of the next one, unless that is implausibly far away."""
         return min(self._ends[info.header_offset], info.header_offset + info.compress_size + FRAME)
 
     def _grouped(self, infos: Iterable[zipfile.ZipInfo]) -> list[list[zipfile.ZipInfo]]:
@@ -265,7 +265,7 @@ def require_space(folder: Path, num_bytes: int, what: str) -> None:
     """Refuse a file that the disk has no room for.
 
     Raises:
-        ValueError: too little room; the message says how much is needed and how much is free.
+        ValueError: there is too little room; the message says how much is needed and free.
     """
     place = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     free = shutil.disk_usage(place).free

@@ -41,28 +41,28 @@ from blendmask_lite.terminal import printable
 __all__ = ["CocoDataset", "ImageListDataset", "PackedRecords"]
 
 RecordT = TypeVar("RecordT")
-NUM_FOLDERS = 6  # how many of the searched folders an error lists
+NUM_FOLDERS = 6  # number of searched folders that an error lists
 
 
 class CocoDataset:
     """A split of a COCO folder.
 
-    ROOT/annotations/instances_SPLIT.json describes it; `image_folders` lists where its images may
-    be.
+    ROOT/annotations/instances_SPLIT.json describes it; `image_folders` lists the folders that may
+    have its images.
 
     Labels are the positions of the category ids in ascending order, so gaps between ids do not
-    matter. Objects come with the tight boxes of their masks; those whose mask is empty are left
-    out. Crowd regions do not count as objects: they are in `target.semantic` only.
+    matter. Objects have the tight boxes of their masks; objects with an empty mask are left out.
+    Crowd regions do not count as objects: they are in `target.semantic` only.
 
     Args:
         root: the folder.
-        split: its name; None selects the only one there is.
+        split: name of the split; may be left out if there is only one.
         filter_empty: leave out images without any object, as training does.
         classes: names of the classes to read; None reads all. Other objects become background.
-        is_one_class: read all of these as one class, "object".
+        is_one_class: read all of these classes as one class, "object".
 
     Attributes:
-        root, split: as given, or found.
+        root, split: the folder and the name of the split.
         class_names, category_ids: C names and C ids, in the order of the labels.
         stuff_names: empty; `PanopticDataset` has stuff.
         image_ids: ascending, unless `select` gave another order.
@@ -70,10 +70,10 @@ class CocoDataset:
     Raises:
         ValueError: there is no such folder or split; there are several splits and none is named;
             the annotation file is damaged or inconsistent (the message names file and annotation
-            id); there is no class of a name; or `filter_empty` leaves no image.
+            id); a name in `classes` is unknown; or `filter_empty` leaves no image.
     """
 
-    _prefix = "instances_"  # of the annotation files' names
+    _prefix = "instances_"  # prefix of the annotation files' names
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class CocoDataset:
         labels = [self._labels[annotation["category_id"]] for annotation in annotations]
         semantic = torch.zeros(size, dtype=torch.int64)
         boxes = run_boxes(runs)
-        is_object = boxes[:, 2] > 0  # some pixel
+        is_object = boxes[:, 2] > 0  # has at least one pixel
         is_object &= torch.tensor([_is_object(annotation) for annotation in annotations]).bool()
         masks = lazy_zeros(int(is_object.sum()), *size)
         unset = iter(masks)
@@ -182,7 +182,7 @@ class CocoDataset:
         }
 
     def image_path(self, image_id: int) -> Path:
-        """The image's file; ValueError if it is in none of the folders."""
+        """The image's file; ValueError if none of the folders has it."""
         name = self._images[image_id]["file_name"]
         path = find_picture(self._folders, name)
         if path is None:
@@ -254,7 +254,7 @@ class ImageListDataset(CocoDataset):
 
 
 class PackedRecords(Mapping[int, RecordT], Generic[RecordT]):
-    """A read-only mapping id -> plain value, in ascending order; a look-up makes a new record."""
+    """A read-only mapping id -> plain value in ascending order; each look-up makes a new record."""
 
     def __init__(self, records: Mapping[int, RecordT]) -> None:
         ids = sorted(records)

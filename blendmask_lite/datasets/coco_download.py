@@ -41,19 +41,19 @@ __all__ = [
 ]
 
 
-COCO_URL = "http://images.cocodataset.org"  # no https: its certificate is not for this name
+COCO_URL = "http://images.cocodataset.org"  # not https, because its certificate is for another name
 STORE = ".download"
 PANOPTIC = "panoptic_annotations_trainval2017"
 
 
 @dataclass(frozen=True)
 class CocoSplit:
-    """Where a split's images and annotations are.
+    """The names of a split's folders and archives.
 
     Attributes:
         pictures: name of the images' folder, and of their archive zips/NAME.zip.
         archive: name of annotations/NAME.zip, which describes the images.
-        has_objects: whether there are annotations, also panoptic ones.
+        has_objects: whether there are annotations, including panoptic annotations.
     """
 
     pictures: str
@@ -72,13 +72,13 @@ SPLITS = {
 
 @dataclass(frozen=True)
 class CocoDownload:
-    """What is in the folder now.
+    """The content of the folder after a download.
 
     Attributes:
         root: the folder.
         split: the name that `CocoDataset` and `PanopticDataset` take.
         num_images: number of images in the annotation file, all of which are in the folder.
-        num_fetched: number of images that were not there before.
+        num_fetched: number of newly fetched images.
         num_all: number of images in the whole split.
         num_objects: number of annotations.
     """
@@ -109,14 +109,15 @@ def download_coco(
     it never describes an image that is missing.
 
     Args:
-        root: folder; made if it is missing.
-        split: a key of `SPLITS`. Splits without annotations get an empty list of them.
-        num_images: how many to choose at random; None takes all.
+        root: the folder; it is made if it is missing.
+        split: a key of `SPLITS`. For splits without annotations, the list of annotations is empty.
+        num_images: number of images to choose at random; by default all.
         categories: choose only images with an object of one of these names; all objects in these
             images are kept.
-        seed: of the random choice; a larger choice with the same seed includes the smaller one.
+        seed: seed of the random choice; a larger choice with the same seed includes the smaller
+            one.
         panoptic: also fetch panoptic_SPLIT.json and the segment images.
-        url: where COCO's folders `zips` and `annotations` are.
+        url: address that has COCO's folders `zips` and `annotations`.
         progress: called with the name of what is counted; returns a callback (done, total).
 
     Raises:
@@ -174,7 +175,7 @@ class _Job:
     def choose(
         self, num_images: int | None, categories: Sequence[str], seed: int
     ) -> dict[int, str]:
-        """File names of the wanted images and of those of earlier calls, by id."""
+        """File names of the wanted images and of earlier calls' images, by id."""
         chosen = choose_images(self.index, num_images=num_images, categories=categories, seed=seed)
         earlier = self._described()
         missing = [i for i in earlier - chosen if not (self.pictures / self.names[i]).is_file()]
@@ -220,20 +221,20 @@ class _Job:
         return len(kept["annotations"])
 
     def _complete(self, archive: Archive, member: str, target: Path) -> Path:
-        """The path of the official file: `target` if it is that file, else a copy in the store."""
+        """The path of the official file: `target` if it is that file, or a copy in the store."""
         info = archive.member(member)
         kept = self.store / Path(member).name
         if is_member(target, info):
             return target
         if not is_member(kept, info):
-            # The member, its unpacked copy, and a selection from that.
+            # Room for the member, its unpacked copy, and a selection from the copy.
             needed = info.compress_size + 2 * info.file_size
             require_space(self.root, needed, kept.name)
             archive.save(info, kept, self.progress)
         return kept
 
     def _described(self) -> set[int]:
-        """Ids of the images of earlier calls."""
+        """Ids of the images that earlier calls fetched."""
         if not self.file.exists():
             return set()
         described = read_annotations(self.file).images
@@ -259,7 +260,7 @@ class _Job:
         return len(infos)
 
     def _write(self, path: Path, kept: dict[str, Any], listing: Path, *, is_whole: bool) -> None:
-        """Write a part of an official file, or all of it, which is then copied byte for byte."""
+        """Write a part of an official file, or the whole file as a copy byte for byte."""
         if listing == path:
             return
         content = listing.read_bytes() if is_whole else json.dumps(kept).encode()
@@ -273,7 +274,7 @@ def read_split(path: Path, *, has_objects: bool) -> tuple[dict[str, Any], Annota
     """The content of an annotation file, as read and as indexed; it may have no objects.
 
     Raises:
-        ValueError: the file is damaged or inconsistent, or the file name of an image is a path.
+        ValueError: the file is damaged or inconsistent, or an image's file name is a path.
     """
     lists = ["annotations", "categories"] if has_objects else []
     content = {"annotations": [], "categories": [], **read_lists(path, "images", *lists)}
@@ -292,10 +293,10 @@ def choose_images(
     """Choose ids of images at random; a larger choice includes every smaller one.
 
     Args:
-        index: of the whole split.
-        num_images: how many; None, or more than there are, chooses all.
+        index: index of the whole split.
+        num_images: number of images; None, or more than there are, chooses all.
         categories: names; choose only images with an object of one of them. If empty, any image.
-        seed: of the choice.
+        seed: seed of the choice.
 
     Raises:
         ValueError: a category is unknown, or no image has one of them.

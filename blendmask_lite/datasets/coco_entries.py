@@ -1,7 +1,7 @@
-"""Reading annotation files: what their entries must hold, and how problems are reported.
+"""Reading annotation files: rules for their entries, and reports of problems.
 
 Chapter 01 of the course. Files in COCO's, LVIS's and COCO's panoptic format are read here. The
-reader refuses a file at its first problem; `blendmask-lite data check` lists all problems, by the
+reader refuses a file at its first problem; `blendmask-lite data check` lists all problems, with the
 same rules. Polygons and run lengths are checked when they are decoded, in `coco_format.py`.
 """
 
@@ -38,13 +38,13 @@ __all__ = [
     "thing_categories",
 ]
 
-MAX_FILE_BYTES = 2**31  # of an annotation file, which takes about ten times as much memory
-MAX_ID = 2**63  # NumPy's integers end there
-MAX_NAME_BYTES = 255  # of a file's or folder's name, on all common systems
-MAX_MASK_PIXELS = 2**32  # of all masks of an image together
-MAX_SEGMENT_ID = 2**24  # three bytes of a segment image
+MAX_FILE_BYTES = 2**31  # size of an annotation file; reading takes about ten times as much memory
+MAX_ID = 2**63  # above NumPy's largest integer
+MAX_NAME_BYTES = 255  # length of a file's or folder's name on all common systems
+MAX_MASK_PIXELS = 2**32  # pixels of all masks of an image together
+MAX_SEGMENT_ID = 2**24  # above the largest id in three bytes of a segment image
 MAX_COORDINATE = 1e9  # pixels
-ONE_CLASS = "object"  # the name of a class that holds all others
+ONE_CLASS = "object"  # name of the class that replaces all others
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class AnnotationFile:
     categories: dict[int, str]
 
     def of_classes(self, names: Sequence[str]) -> AnnotationFile:
-        """All images, but only the annotations and categories of these names.
+        """All images, but only the categories with these names and their annotations.
 
         Raises:
             ValueError: there is no such category, or no name is given.
@@ -97,7 +97,7 @@ class AnnotationFile:
 
 
 def read_annotations(path: Path) -> AnnotationFile:
-    """Read an instances file; raises ValueError with file and id at the first invalid entry.
+    """Read an instances file; the first invalid entry is a ValueError with file and id.
 
     Segmentations are checked when they are decoded.
     """
@@ -106,7 +106,7 @@ def read_annotations(path: Path) -> AnnotationFile:
 
 
 def read_lists(path: Path, *keys: str) -> dict[str, Any]:
-    """The content of a JSON file; ValueError if damaged, too large, or lacking a list of `keys`."""
+    """A JSON file's content; ValueError if it is damaged, too large, or lacks a list of `keys`."""
     name = printable(path)
     if not path.is_file():
         raise ValueError(f"{name}: is no file")
@@ -127,8 +127,8 @@ def read_lists(path: Path, *keys: str) -> dict[str, Any]:
 
 
 Report = Callable[[str, str, str], None]
-"""Called with a problem: a key of `check.problems.KINDS`, an entry such as "annotation 17", and
-what is wrong with it."""
+"""A function called with a problem: a key of `check.problems.KINDS`, the entry, such as
+"annotation 17", and a description."""
 
 
 def refuse_in(path: Path) -> Report:
@@ -142,7 +142,7 @@ def refuse_in(path: Path) -> Report:
 
 @dataclass(frozen=True)
 class Rule:
-    """What the value of a field must be."""
+    """A condition that the value of a field must meet."""
 
     words: str
     holds: Callable[[Any], bool]

@@ -1,4 +1,4 @@
-"""Where the files of a COCO folder are: the annotation files of its splits, and their images."""
+"""Finding the files of a COCO folder: the annotation files of its splits, and their images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PREFIXES = (
     *(PREFIX, "image_info_", "lvis_", "panoptic_"),
     *("captions_", "person_keypoints_", "stuff_"),
 )
-NO_PICTURES = (".", "annotations", "panoptic_", "stuff_")  # prefixes of folders' names
+NO_PICTURES = (".", "annotations", "panoptic_", "stuff_")  # prefixes of folders without images
 SPLIT_WORDS = ("train", "val", "test", "dev", "unlabeled")
 # COCO's splits whose images are in another split's folder.
 COCO_FOLDERS = {
@@ -26,13 +26,13 @@ COCO_FOLDERS = {
 
 
 def find_split(root: Path, split: str | None, prefix: str = PREFIX) -> tuple[str, Path]:
-    """Name and annotation file of a split; None selects the only one there is.
+    """Name and annotation file of a split; `split` may be None if there is only one.
 
-    The annotation files' names begin with `prefix`.
+    Names of annotation files begin with `prefix`.
 
     Raises:
-        ValueError: it is not a COCO folder, there is no such split, or there are several and none
-            is named.
+        ValueError: the folder is not in COCO's layout, there is no such split, or there are several
+            and `split` is None.
     """
     require_local(root)
     if not root.is_dir():
@@ -59,12 +59,12 @@ def list_splits(root: Path, prefix: str = PREFIX) -> list[str]:
 def image_folders(root: Path, split: str) -> list[Path]:
     """Folders in which the images of a split may be, in the order in which to search them.
 
-    First come the split's own folders, in ROOT and in ROOT/images: those with its name or, if there
-    are none, with the longest name that its name begins with, so that `val2017_from_panoptic`
-    finds `val2017`. Then come ROOT/images and ROOT, and then the other folders in them that belong
-    to no split. File names repeat between splits, so another split's folder is never searched.
-    Folders belong to another split if it has an annotation file, or if they are named like a split
-    (such as `test`) and the split in question has a folder of its own.
+    First come the split's own folders, in ROOT and in ROOT/images. They have its name or, if there
+    are none, the longest name that its name begins with: `val2017_from_panoptic` finds `val2017`.
+    Then come ROOT/images and ROOT, and then the other folders in them that belong to no split. File
+    names repeat between splits, so another split's folder is never searched. A folder belongs to
+    another split if that split has an annotation file, or if the folder is named like a split (such
+    as `test`) and the wanted split has its own folder.
     """
     parents = [root, root / "images"]
     beside = [
@@ -89,7 +89,7 @@ def image_folders(root: Path, split: str) -> list[Path]:
 
 
 def _own_name(split: str, names: Iterable[str]) -> str | None:
-    """The name, among folder `names`, of the split's own folder; None if it has none."""
+    """The name of the split's own folder, which is one of `names`; None if it has no folder."""
     wanted = COCO_FOLDERS.get(split, split).lower()
     beginning = [name for name in names if wanted.startswith(name.lower())]
     return max(beginning, key=lambda name: (len(name), name == split), default=None)

@@ -33,8 +33,8 @@ __all__ = [
     "run_length",
 ]
 
-MAX_OUTLINE = 2e6  # pixels along a mask's polygons; a hundred times around the largest photos
-MAX_COUNT_BITS = 40  # of one compressed run length
+MAX_OUTLINE = 2e6  # pixels along a mask's polygons: 100 times the outline of the largest photos
+MAX_COUNT_BITS = 40  # bits of one compressed run length
 
 
 def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
@@ -45,12 +45,12 @@ def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
 
 
 def encode_part(region: Region, part: Tensor, size: tuple[int, int]) -> dict[str, Any]:
-    """Encode one mask like `encode_masks`, from the only region of it that may have pixels.
+    """Encode one mask like `encode_masks`, given a region outside which it has no pixels.
 
     Runs go down the columns of the whole image, but only the region is searched for them.
 
     Args:
-        region: rows and columns; may be empty if the mask is.
+        region: rows and columns; may be empty if the mask is empty.
         part: (h, w) bool, the pixels inside the region.
         size: (H, W) of the image.
     """
@@ -120,7 +120,7 @@ def run_length(segmentation: object, size: tuple[int, int]) -> dict[str, Any]:
 
 
 def check_segmentation(segmentation: object, size: tuple[int, int]) -> list[int] | None:
-    """Refuse what `run_length` refuses, without making a mask.
+    """Check a segmentation as `run_length` does, without making a mask.
 
     Returns:
         The run lengths; None if the segmentation is a list of polygons, which is not empty.
@@ -146,9 +146,9 @@ def check_segmentation(segmentation: object, size: tuple[int, int]) -> list[int]
 
 
 def _require_polygons(polygons: list[Any]) -> None:
-    """Refuse invalid polygons, and those for which pycocotools would need too much memory.
+    """Refuse invalid polygons, and polygons for which pycocotools would need too much memory.
 
-    It lists every pixel from corner to corner, even outside the image.
+    pycocotools lists every pixel from corner to corner, even outside the image.
     """
     length = 0.0
     for polygon in polygons:
@@ -195,7 +195,7 @@ def _counts_in_text(counts: object, num_pixels: int) -> list[int]:
 
 
 def completed(annotation: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
-    """The annotation with area, box and crowd flag; what is missing comes from its run lengths."""
+    """The annotation with area, box and crowd flag; missing values come from its run lengths."""
     bbox = [float(side) for side in coco_mask.toBbox(run)]
     return {"area": float(coco_mask.area(run)), "bbox": bbox, "iscrowd": 0} | annotation
 
@@ -207,13 +207,14 @@ def instances_content(
     *,
     file_name: str | None = None,
 ) -> dict[str, Any]:
-    """The content of an instances file: "images", "annotations" numbered from 1, "categories".
+    """The content of an instances file: "images", "annotations" with ids from 1, "categories".
 
     Args:
-        samples: with masks.
+        samples: samples with masks.
         class_names: C names.
         category_ids: C ids, in the order of the labels.
-        file_name: pattern of the images' file names, with {} for the id; None leaves names out.
+        file_name: pattern of the images' file names, with {} for the id; if None, images have no
+            names.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -247,7 +248,7 @@ def category_records(names: Sequence[str], category_ids: Sequence[int]) -> list[
 def annotation_records(
     target: Target, image_id: int, category_ids: Sequence[int], *, first_id: int
 ) -> list[dict[str, Any]]:
-    """The entries of "annotations" for one image, numbered from `first_id`.
+    """The entries of "annotations" for one image, with ids from `first_id`.
 
     Masks of the target become run lengths, and boxes become x, y, width and height. `category_ids`
     are in the order of the labels.

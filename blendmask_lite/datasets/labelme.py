@@ -1,7 +1,7 @@
 """A folder of labelme's JSON files and their images, turned into a folder in COCO's layout.
 
-Objects are labelme's own instances: each shape is one, and shapes of one label and one group id
-are one together. `polygons.labelme_file` goes the other way.
+Objects are labelme's own instances: each shape is an object, and shapes with the same label and the
+same group id are one object. `polygons.labelme_file` does the reverse.
 """
 
 from __future__ import annotations
@@ -60,26 +60,25 @@ __all__ = ["LabelmeFolder", "convert_labelme"]
 
 Progress = Callable[[str], Callable[[int, int], None]]
 
-MARK = "converted from labelme's files by blendmask_lite"  # in annotation files of our own
+MARK = "converted from labelme's files by blendmask_lite"  # marks annotation files that we wrote
 SPLITS = ("train", "val")
-ROUNDNESS = 0.1  # pixels between a circle and the polygon that stands for it
-FARTHEST = 1e6  # pixels, of a point from the image's corner
+ROUNDNESS = 0.1  # largest distance in pixels between a circle and its polygon
+FARTHEST = 1e6  # pixels; largest distance of a point from the image's corner
 NO_AREA = ("line", "linestrip", "point", "points")
-QUALITY = 95  # of images that are stored again, as JPEG's
+QUALITY = 95  # JPEG quality of images that are stored again
 
 
 @dataclass(frozen=True)
 class LabelmeFolder:
-    """What `convert_labelme` has done.
+    """The result of `convert_labelme`.
 
     Attributes:
         root: the folder in COCO's layout.
-        classes: number of objects by class name, in the order of the labels, which is that of the
-            alphabet.
-        num_images, num_objects: by split.
+        classes: number of objects by class name, in the order of the labels, which is alphabetical.
+        num_images, num_objects: numbers by split.
         num_drafts: label files whose flag "draft" is set; they are left out.
-        num_unlabelled: images of the folder that no label file names, left out, too.
-        num_other: JSON files without shapes, left out, too.
+        num_unlabelled: images in the folder that no label file names; they are left out.
+        num_other: JSON files without shapes; they are left out.
     """
 
     root: Path
@@ -96,12 +95,12 @@ class _Labelled:
     """A label file: its image, and the objects in it.
 
     Attributes:
-        path: of the label file.
-        name: of the image in the new folder: its path below the folder of the label files; that
-            of the label file if the image lies elsewhere or inside the label file.
+        path: path of the label file.
+        name: name of the image in the new folder: its path below the folder of the label files, or
+            the label file's path there if the image lies elsewhere or inside the label file.
         picture: the image's file; None if the label file itself holds the image.
         size: (H, W) of the image as labelme shows it, upright.
-        objects: label and segmentation in COCO's form.
+        objects: label of each object, and its segmentation in COCO's form.
     """
 
     path: Path
@@ -122,25 +121,27 @@ def convert_labelme(
     """Write ROOT/annotations/instances_train.json and the images, from labelme's files.
 
     All files are read and checked before anything is written, and the annotation files are written
-    last. Images are copied as they are, except that those which are stored lying on their side are
-    stored again, upright, as labelme shows them.
+    last. Images are copied unchanged, unless they are stored lying on their side: these are stored
+    again, upright, as labelme shows them.
 
     Args:
-        folder: searched for label files, with its subfolders.
-        root: made if it is missing. A second call replaces what the first has written, and removes
-            images that have lost their label file.
+        folder: folder with the label files, also in subfolders.
+        root: folder to write; it is made if it is missing. A second call replaces what the first
+            has written, and removes images that no longer have a label file.
         val_share: between 0 and 1; about this share of the images becomes the split "val", at least
-            one. An image's place depends on its name and the seed, so images that come later move
-            none. A second call needs the same share and seed as the first, if that had one: they
-            would move images that a model may have learned into "val", or the other way.
-        seed: of the places.
+            one. Whether an image is chosen depends only on its name and the seed, so images that
+            are added later do not change this. If the first call had a share, a second call needs
+            the same share and seed: others would move images into "val" that a model may have
+            learned from, or out of it.
+        seed: seed of this choice.
         progress: called with the name of what is counted; returns a callback (done, total).
 
     Raises:
-        ValueError: a label file or its image is damaged or missing, or a shape is none; the
-            message names file and shape, and further such files. There is no label file or no
-            shape. A share or a seed is out of range.
-        OSError: the root cannot be written into, or has files of the same names from elsewhere.
+        ValueError: a label file or its image is damaged or missing, or a shape is invalid; the
+            message names file and shape, and further such files. Or there is no label file or no
+            shape, or the share or the seed is out of range.
+        OSError: the root cannot be written to, or has files of the same names that we did not
+            write.
     """
     folder, root = Path(folder), Path(root)
     if val_share is not None and not 0 < val_share < 1:
@@ -172,7 +173,7 @@ def convert_labelme(
         split: _content(members, names) | {"info": info} for split, members in splits.items()
     }
     for content in contents.values():
-        index_entries(content, refuse_in(folder))  # what `CocoDataset` would refuse
+        index_entries(content, refuse_in(folder))  # refuses what `CocoDataset` would refuse
     _write(root, splits, contents, report("images"))
     return LabelmeFolder(
         root=root,
@@ -193,16 +194,16 @@ def _read_all(
 ) -> tuple[list[_Labelled], list[Path | None], int]:
     """The label files of a folder, in the order of their names, without drafts.
 
-    Also the images of the drafts, and the number of JSON files of other programs.
+    It also returns the images of the drafts, and the number of JSON files of other programs.
 
     Raises:
-        ValueError: files are damaged; says what is wrong with the first, and names the others.
+        ValueError: files are damaged; the message explains the first one and names the others.
     """
     paths = [path for path in _files(folder) if path.suffix.lower() == ".json"]
     found: list[_Labelled] = []
     drafts: list[Path | None] = []
     damaged: dict[Path, ValueError] = {}
-    owners: dict[str, Path] = {}  # of images, by file and by name
+    owners: dict[str, Path] = {}  # label file of each image, by its file and by its new name
     for done, path in enumerate(paths, start=1):
         report(done, len(paths))
         try:
@@ -231,7 +232,7 @@ def _read_all(
 
 
 def _files(folder: Path) -> list[Path]:
-    """All files of a folder but hidden ones, such as macOS' "._1.json"."""
+    """All files of a folder except hidden files, such as macOS' "._1.json"."""
     return sorted(
         path
         for path in folder.rglob("*")
@@ -246,10 +247,10 @@ def _count_unlabelled(folder: Path, pictures: Sequence[Path | None]) -> int:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The content of a label file; None if it is another program's, without shapes.
+    """The content of a label file; None if it has no shapes, so another program wrote it.
 
     Raises:
-        ValueError: it is damaged; names the file.
+        ValueError: it is damaged; the message names the file.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -264,10 +265,10 @@ def _is_draft(content: dict[str, Any]) -> bool:
 
 
 def _labelled(path: Path, content: dict[str, Any], folder: Path) -> _Labelled:
-    """A label file, checked.
+    """The checked content of a label file.
 
     Raises:
-        ValueError: it is damaged; names file and shape.
+        ValueError: it is damaged; the message names file and shape.
     """
     if not isinstance(content["shapes"], list):
         raise ValueError(f"{printable(path)}: shapes = {shortened(content['shapes'])} is no list")
@@ -293,9 +294,9 @@ def _labelled(path: Path, content: dict[str, Any], folder: Path) -> _Labelled:
 
 
 def _picture(path: Path, content: dict[str, Any]) -> Path:
-    """The file that a label file names as its image; one beside it if that is missing.
+    """The file that a label file names as its image; if it is missing, one next to the label file.
 
-    A label file that was moved to its image still names it by the way from its old place.
+    If a label file was moved next to its image, it still has the relative path from its old place.
     """
     name: Any = content.get("imagePath")
     if not TEXT.holds(name):
@@ -306,7 +307,7 @@ def _picture(path: Path, content: dict[str, Any]) -> Path:
 
 
 def _find_image(path: Path, content: dict[str, Any]) -> tuple[Path | None, str, tuple[int, int]]:
-    """The image's file (None: imageData is the image), the ending of its name, and its size."""
+    """The image's file (None if imageData is the image), its suffix, and its size."""
     picture = _picture(path, content)
     if not os.path.exists(picture) and content.get("imageData") is not None:
         data, place = _image_data(path, content), f"{path}: imageData"
@@ -331,7 +332,7 @@ def _image_data(path: Path, content: dict[str, Any]) -> bytes:
 
 def _objects(path: Path, shapes: list[Any], size: tuple[int, int]) -> list[tuple[str, Any]]:
     """Label and segmentation of each object: polygons, or run lengths if a part is a mask."""
-    parts: dict[tuple[str, object], list[Any]] = defaultdict(list)  # by label and group
+    parts: dict[tuple[str, object], list[Any]] = defaultdict(list)  # parts by label and group
     for number, shape in enumerate(shapes):
         try:
             label, group = _label_and_group(shape)
@@ -423,7 +424,7 @@ def _mask(text: object, points: list[list[float]], size: tuple[int, int]) -> dic
 
 
 def _validation(labelled: Sequence[_Labelled], share: float, seed: int) -> set[str]:
-    """Names of the images for validation: those whose place, 0 to 1, is below the share."""
+    """Names of the images for validation: their place, 0 to 1, is below the share."""
     if len(labelled) < 2:
         raise ValueError(f"--val {share:g}: there is only one labelled image")
     places = {}
@@ -457,7 +458,7 @@ def _write(
 ) -> None:
     """Write images and annotation files, and remove images of an earlier call.
 
-    What would replace another's files is refused first.
+    Before that, refuse to replace files that we did not write.
     """
     files = {split: _annotation_file(root, split) for split in SPLITS}
     own = {root / split / name for split, file in files.items() for name in _earlier(file)}
@@ -467,7 +468,7 @@ def _write(
     for target, each in targets.items():
         if target not in own and target.exists() and target.read_bytes() != _stored(each):
             raise FileExistsError(f"{printable(target)}: another image is there; choose another -o")
-    for file in files.values():  # the old ones must not describe a mixture of two calls' images
+    for file in files.values():  # old annotation files must not describe images of two calls
         file.resolve().unlink(missing_ok=True)
     for file in own - set(targets):
         file.unlink(missing_ok=True)
@@ -490,7 +491,7 @@ def _earlier(file: Path) -> list[str]:
 
 
 def _earlier_info(file: Path) -> dict[str, Any] | None:
-    """What an earlier call said of itself in an annotation file; None if there is no such file."""
+    """The info that an earlier call wrote into an annotation file; None if there is no file."""
     if not file.exists():
         return None
     info = read_lists(file).get("info")

@@ -1,4 +1,4 @@
-"""LVIS: its images, objects and class frequencies, and which of its classes are COCO's 80."""
+"""LVIS: its images, objects and class frequencies, and the 80 of its classes that COCO has."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CATEGORY = {
     "name": TEXT,
     "frequency": Rule('"r", "c" or "f"', lambda value: value in ("r", "c", "f")),
 }
-# LVIS v1 names 59 of COCO's classes as COCO does, but with underscores; these have other names.
+# LVIS v1 uses COCO's names for 59 of COCO's classes, but with underscores; these have other names.
 OTHER_NAMES = {
     **{"car": "car_(automobile)", "bus": "bus_(vehicle)", "train": "train_(railroad_vehicle)"},
     **{"fire hydrant": "fireplug", "tie": "necktie", "skis": "ski", "sports ball": "ball"},
@@ -51,11 +51,11 @@ class LvisDataset(CocoDataset):
     """A split of LVIS.
 
     ROOT/annotations/lvis_SPLIT.json describes the split, for example v1_val. The images are COCO's,
-    in the folders train2017 and val2017 of ROOT or of ROOT/images; the URL of each image says in
-    which.
+    in the folders train2017 and val2017 of ROOT or of ROOT/images; the URL of each image names the
+    folder.
 
-    `ground_truth` says which classes each image is known not to contain, and whether each class
-    is rare, common or frequent ("r", "c", "f"); `evaluate_detections` uses both. There are no
+    `ground_truth` has the classes verified to be absent from each image, and whether each class is
+    rare, common or frequent ("r", "c", "f"); `evaluate_detections` uses both. There are no
     crowds.
     """
 
@@ -118,8 +118,8 @@ def find_coco_classes(categories: dict[int, dict[str, Any]], path: Path) -> dict
     """The categories of LVIS that are COCO's classes: id -> COCO's name, in COCO's order.
 
     Args:
-        categories: id -> category; matched by "name" or else by one of its "synonyms".
-        path: of the annotation file, for errors.
+        categories: id -> category, matched by its "name" or otherwise by one of its "synonyms".
+        path: path of the annotation file, for errors.
 
     Raises:
         ValueError: one of the 80 classes matches no category or several, or two of them match the

@@ -46,9 +46,9 @@ class TrueSegment:
     """One true region.
 
     Attributes:
-        id: its number in `TrueSegments.ids`, from 1.
-        category_id: of the data set.
-        is_crowd: whether it covers several things that were not annotated one by one.
+        id: its number in `TrueSegments.ids`, at least 1.
+        category_id: category id in the data set.
+        is_crowd: whether it covers several things that were not annotated separately.
     """
 
     id: int
@@ -71,7 +71,7 @@ class TrueSegments:
 
 @runtime_checkable
 class PanopticData(InstanceDataset, Protocol):
-    """What panoptic evaluation needs of a data set beyond `InstanceDataset`."""
+    """The data set that panoptic evaluation needs: more than an `InstanceDataset`."""
 
     stuff_ids: tuple[int, ...]  # S category ids, for the stuff labels 1 to S
 
@@ -129,12 +129,12 @@ class PanopticDataset(CocoDataset):
     Besides the files of `CocoDataset`, it reads annotations/panoptic_SPLIT.json and the folder
     panoptic_SPLIT, in annotations/ or in ROOT, with a segment image for every image.
 
-    The kinds of stuff are the categories with `isthing` 0, in ascending order of their ids:
-    labels 1 to S. Things, including crowd regions, are 0; pixels without a segment are 255.
-    The arguments are those of `CocoDataset`.
+    The stuff classes are the categories with `isthing` 0, in ascending order of their ids: labels 1
+    to S. Things, including crowd regions, are 0; pixels without a segment are 255. `CocoDataset`
+    explains the arguments.
 
     Attributes:
-        stuff_names: S names, from label 1 upwards.
+        stuff_names: S names, for the labels 1 to S.
         stuff_ids: their S category ids.
         panoptic_file: the annotation file.
         image_ids: the ids in both annotation files, ascending.
@@ -227,8 +227,8 @@ def read_segment_ids(path: Path, size: tuple[int, int] | None = None) -> Tensor:
     """(H, W) int64 ids from a segment image: R + 256 G + 65536 B; 0 means no segment.
 
     Args:
-        path: of the file.
-        size: (H, W) that it must have.
+        path: path of the file.
+        size: (H, W) that the image must have.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -1,4 +1,4 @@
-"""A file on the web that can be read in parts, like one on the disk, and ahead of its use."""
+"""A file on the web that can be read in parts, like a file on the disk, and in advance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from blendmask_lite.web import RangesRefusedError, receive_range
 
 __all__ = ["RemoteFile", "read_ahead"]
 
-WORKERS = 8  # requests at a time
+WORKERS = 8  # simultaneous requests
 LONGEST_READ = 1 << 29  # bytes in memory at a time; no directory or span is that long
 
 
@@ -25,12 +25,12 @@ class RemoteFile:
     """A file on the web or a stretch of it, always of one version; `zipfile` can read it.
 
     Args:
-        url: http or https; the server is asked for one byte, to see what it does.
+        url: an http or https address; one byte is fetched, to test the server.
         advice: how else to get the file; part of the errors.
 
     Attributes:
-        url: of the file.
-        length: of the file or stretch, bytes.
+        url: address of the file.
+        length: length of the file or stretch, in bytes.
 
     Raises:
         RangesRefusedError: the server sends only whole files.
@@ -55,7 +55,7 @@ class RemoteFile:
         return part
 
     def hold(self, begin: int, content: BinaryIO) -> None:
-        """Make `read` take the bytes from `begin` on from `content`, as far as it reaches."""
+        """Let `read` use `content`, as far as it reaches; it starts at the file's byte `begin`."""
         self._held = (begin, content)
 
     def fetch(self, begin: int, end: int, tell: Callable[[int], None] = lambda _: None) -> bytes:
@@ -73,7 +73,7 @@ class RemoteFile:
         return sink.getvalue()
 
     def save(self, path: Path, begin: int, end: int, tell: Callable[[int], None]) -> None:
-        """Append to a file those of the bytes [begin, end) that it lacks; raises like `fetch`."""
+        """Append the bytes of [begin, end) that a file lacks; errors as in `fetch`."""
         with path.open("ab") as sink:
             tell(sink.tell())
             self._receive(sink, begin, end, tell)
@@ -104,7 +104,7 @@ class RemoteFile:
         return self._place
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a position, given as for any file.
+        """Go to a position, as in any file.
 
         Raises:
             OSError: the position is before the first byte.
@@ -116,7 +116,7 @@ class RemoteFile:
         return place
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes, fewer at the end; those that are not held are fetched."""
+        """The next bytes, fewer at the end; bytes that `hold` did not give are fetched."""
         begin, end = self._place, self.length
         if size >= 0:
             end = min(begin + size, end)
@@ -133,11 +133,11 @@ class RemoteFile:
 
 
 class _GivenUpError(Exception):
-    """Nobody is waiting for these bytes any more."""
+    """The reader no longer waits for these bytes."""
 
 
 def read_ahead(file: RemoteFile, spans: Iterable[tuple[int, int]]) -> Generator[bytes, None, None]:
-    """Yield the bytes of each span (begin, end) in order, fetching the next ones meanwhile."""
+    """Yield the bytes of each span (begin, end) in order; the next spans are fetched meanwhile."""
     is_over = threading.Event()
     tasks: SimpleQueue[tuple[Future[bytes], int, int] | None] = SimpleQueue()
 

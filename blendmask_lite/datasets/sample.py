@@ -1,4 +1,4 @@
-"""What every data set returns: an image with its true objects; and batches, without padding."""
+"""Samples, which every data set returns: an image with its true objects; and their batches."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class Sample:
 
 @runtime_checkable
 class TrainingDataset(Protocol):
-    """What training needs from a data set.
+    """A data set for training.
 
     Attributes:
         class_names: C names, in the order of the labels.
         category_ids: C category ids of the COCO format, in the order of the labels; the checkpoint
             keeps them.
-        stuff_names: S names, from label 1 upwards in `Target.stuff`; empty if the targets have no
+        stuff_names: S names, for the labels 1 to S in `Target.stuff`; empty if the targets have no
             such map.
     """
 
@@ -66,12 +66,12 @@ class TrainingDataset(Protocol):
         """Number of images."""
 
     def load(self, index: int) -> Sample:
-        """The image at a position from 0 on, not resized, and its objects."""
+        """The image at a 0-based position, not resized, and its objects."""
 
 
 @runtime_checkable
 class InstanceDataset(TrainingDataset, Protocol):
-    """What evaluation needs from a data set.
+    """A data set for evaluation.
 
     Attributes:
         image_ids: ids of the images, in the order of their positions.
@@ -95,7 +95,7 @@ def with_images(dataset: DatasetT, image_ids: Sequence[int], *, source: str) -> 
     Args:
         dataset: must have no list of its images other than `image_ids`.
         image_ids: some of the data set's ids; an unknown one raises ValueError.
-        source: where the data come from, for the error.
+        source: name of the data in the error.
     """
     if unknown := sorted(set(image_ids) - set(dataset.image_ids)):
         ids = listed(list(map(str, unknown)))
@@ -142,13 +142,13 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 @dataclass(frozen=True)
 class SampleLoader:
-    """The function (index, generator) -> augmented sample, from which training draws.
+    """The function (index, generator) -> augmented sample, which loads the training samples.
 
     Attributes:
-        dataset: to draw from.
-        transform: of a single sample.
-        mix: of a sample and another one, both transformed, such as `paste_objects`.
-        mix_share: probability that a sample is mixed with a random other one.
+        dataset: data set to load from.
+        transform: augmentation of a single sample.
+        mix: combination of two transformed samples, such as `paste_objects`.
+        mix_share: probability that a sample is mixed with another random sample.
         mask_size: R; the samples are then `compact`. By default they keep whole masks.
     """
 
@@ -159,7 +159,7 @@ class SampleLoader:
     mask_size: int | None = None
 
     def __call__(self, index: int, generator: random.Random) -> Sample:
-        """The sample at a position of the data set, augmented by the generator's numbers."""
+        """The sample at a position of the data set, augmented with the generator's numbers."""
         sample = self.transform(self.dataset.load(index), generator)
         if self.mix is not None and generator.random() < self.mix_share:
             other = self.dataset.load(generator.randrange(len(self.dataset)))
@@ -168,7 +168,7 @@ class SampleLoader:
 
 
 def compact(sample: Sample, mask_size: int) -> Sample:
-    """The sample with only those parts of its masks and its semantic map that the losses read.
+    """The sample with only the parts of its masks and its semantic map that the losses read.
 
     The mask loss reads R x R crops: a hundred whole masks of 800 x 1333 pixels take 107 MB, their
     56 x 56 crops take 0.3 MB. The semantic loss reads every eighth pixel of the map: 17 kB

@@ -30,7 +30,7 @@ class ImagesWithTargets(Protocol):
         """Number of items."""
 
     def __getitem__(self, index: int, /) -> Any:
-        """(image, target) at a position from 0 on."""
+        """(image, target) at a 0-based position."""
 
 
 class TorchvisionDataset:
@@ -47,16 +47,16 @@ class TorchvisionDataset:
     - "area" (optional): (N,) pixels, by which evaluation tells small objects from large ones; by
       default the number of pixels in the mask.
 
-    Other entries are ignored, including "image_id": an image's id is its position. A dict with none
-    of the first three belongs to an image without objects. Objects whose masks have no pixels are
-    left out.
+    Other entries are ignored, including "image_id": an image's id is its position. If a dict has no
+    boxes, labels and masks, its image has no objects. Objects whose masks have no pixels are left
+    out.
 
     Items are read again at every use. Random augmentation belongs in the training's settings: if
-    items changed from use to use, a killed run would not continue bit by bit, and evaluation would
-    compare the detections with objects that are not those in the image that the model saw.
+    items changed from use to use, a continued run would differ from an uninterrupted one, and an
+    evaluation would compare detections with objects of an image that the model has not seen.
 
     Args:
-        dataset: of pairs (image, dict).
+        dataset: data set of pairs (image, dict).
         class_names: C names, in the order of the labels, without background.
         first_label: the label of `class_names[0]` in the dicts: 0, or 1 as in torchvision's models,
             for which 0 is background.
@@ -137,7 +137,7 @@ class TorchvisionDataset:
         return content
 
     def _item(self, index: int) -> tuple[Tensor, Target, Tensor, Tensor | None]:
-        """The image, all its objects, which of them are crowds, and their areas, if given."""
+        """The image, all its objects, (N,) bool: whether each is a crowd, and areas if given."""
         item = _Item(self.image_ids[index], self.dataset)
         labels = item.labels(self.first_label, len(self.class_names))
         masks = item.masks(len(labels))
@@ -150,7 +150,7 @@ NUMBERS = (torch.float32, torch.float64, torch.float16, torch.bfloat16, *INTEGER
 
 
 class _Item:
-    """One pair (image, dict), each part checked when it is asked for."""
+    """One pair (image, dict); each part is checked when it is read."""
 
     def __init__(self, place: int, dataset: ImagesWithTargets) -> None:
         self.place = place

@@ -37,28 +37,28 @@ __all__ = [
     "resize_sample",
 ]
 
-GREY = 128  # of padded pixels
+GREY = 128  # value of padded pixels
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTransform:
     """Random crop, multi-scale resizing, flip and change of colours of training samples.
 
-    The result depends only on the sample and the generator passed in, so that a training can be
-    continued bit by bit. CONTRIBUTING.md says why these are not torchvision's transforms ("The
-    augmentation is ours").
+    The result depends only on the sample and the generator, so a continued training gives the same
+    weights as an uninterrupted one. CONTRIBUTING.md explains why torchvision's transforms are not
+    used ("The augmentation is ours").
 
     Attributes:
         train_sizes: shorter sides to draw from, pixels.
         max_size: longest side allowed, pixels; unused with `jitter`.
-        flip: exchange left and right in half of the samples.
+        flip: swap left and right in half of the samples.
         color_jitter: largest change of brightness, contrast and saturation, see `change_colors`;
             None for no change.
-        channel_permutation: shuffle the colour channels, so that colour says nothing about class.
-        crop: smallest share of height and of width that a random window keeps; None for no window.
+        channel_permutation: shuffle the colour channels, so colour says nothing about the class.
+        crop: smallest share of height and of width in a random window; None for no window.
         jitter: smallest and largest scale for `jitter_scale`, which replaces crop and resizing; the
             side of its square is drawn from `train_sizes`.
-        mirror: exchanges left and right; None for `flip_horizontally`.
+        mirror: function that swaps left and right; by default `flip_horizontally`.
     """
 
     train_sizes: tuple[int, ...]
@@ -100,7 +100,7 @@ class TrainTransform:
 def draw_window(
     sample: Sample, least_share: float, generator: random.Random
 ) -> tuple[int, int, int, int]:
-    """Draw a window (y0, x0, y1, x1), half open, pixels.
+    """Draw a half-open window (y0, x0, y1, x1), in pixels.
 
     Its height and width are at least `least_share` of the image's. If there are objects, one of
     them is drawn, and the window contains the center of its box.
@@ -123,10 +123,10 @@ def draw_window(
 
 
 def crop_sample(sample: Sample, window: tuple[int, int, int, int]) -> Sample:
-    """The part of a sample inside a window (y0, x0, y1, x1), half open, pixels.
+    """The part of a sample inside a half-open window (y0, x0, y1, x1), in pixels.
 
-    Boxes become those of the remaining parts of the masks; objects of which nothing remains are
-    left out. The sample needs whole masks.
+    Boxes become the tight boxes of the remaining masks; objects without a remaining pixel are left
+    out. The sample needs whole masks.
     """
     if sample.target.masks is None or sample.target.mask_crops is not None:
         raise ValueError(f"image {sample.image_id}: cropping needs whole masks")
@@ -139,7 +139,7 @@ def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:
     """The sample, which must not be `compact`, at another size (H, W).
 
     The image is resized bilinearly with antialiasing; masks and maps take the old pixel under each
-    new pixel's center. Boxes are scaled, so that they stay exact even if a thin mask loses pixels.
+    new pixel's center. Boxes are scaled, so they stay exact even if a thin mask loses pixels.
     """
     _require_whole_maps(sample)
     height, width = sample.image.shape[-2:]
@@ -155,7 +155,7 @@ def resize_sample(sample: Sample, size: tuple[int, int]) -> Sample:
 
 
 def flip_horizontally(sample: Sample) -> Sample:
-    """The sample, which must not be `compact`, with left and right exchanged."""
+    """The sample, which must not be `compact`, with left and right swapped."""
     _require_whole_maps(sample)
     width = sample.image.shape[-1]
     x0, y0, x1, y1 = sample.target.boxes.unbind(dim=1)
@@ -193,11 +193,11 @@ def paste_objects(sample: Sample, other: Sample, generator: random.Random) -> Sa
 
     "Simple Copy-Paste" (Ghiasi et al., 2021), without its blending of edges, which changed nothing
     there. Both samples need whole masks; the upper left corners of the two images coincide, and
-    what does not fit is cut off. Boxes become those of what is still visible, and objects of which
-    nothing is are left out.
+    pixels that do not fit are cut off. Boxes become the tight boxes of the visible masks; objects
+    without a visible pixel are left out.
     """
     height, width = sample.image.shape[-2:]
-    # The other sample with this one's size: what exceeds it is cut off, the rest has no objects.
+    # The other sample at this one's size: cut off, or extended without objects.
     window = (0, 0, min(height, other.image.shape[-2]), min(width, other.image.shape[-1]))
     other = crop_sample(other, window)
     missing = (0, width - window[3], 0, height - window[2])
@@ -226,12 +226,12 @@ def paste_objects(sample: Sample, other: Sample, generator: random.Random) -> Sa
 def jitter_scale(sample: Sample, side: int, scale: float, generator: random.Random) -> Sample:
     """A square image of `side` pixels: large-scale jitter (Ghiasi et al., "Simple Copy-Paste").
 
-    The image is resized to fit into the square, times `scale`. If it is then too large, a random
-    part of it is kept; if it is too small, it is padded, see `pad_sample`. Objects without a pixel
-    are left out.
+    The image is resized to `scale` times the size that fits into the square. If it is then too
+    large, a random part of it is kept; if it is too small, it is padded, see `pad_sample`. Objects
+    without a pixel are left out.
 
-    Our choice: an image to be enlarged is cut first, at whole pixels of the stored image, so that
-    the masks of the enlarged image need no memory. This may stretch pixels slightly.
+    Our choice: an image that will be enlarged is first cut at whole pixels of the stored image, so
+    the masks of the whole enlarged image need no memory. This may stretch pixels slightly.
     """
     stored = sample.image.shape[-2:]
     ratio = scale * side / max(stored)
@@ -291,7 +291,7 @@ def _require_whole_maps(sample: Sample) -> None:
 
 
 def _measured_again(sample: Sample) -> Sample:
-    """The sample without invisible objects; boxes are those of what is left of the masks."""
+    """The sample without invisible objects, with the tight boxes of its masks."""
     sample = _without_empty(sample)
     target = sample.target
     assert target.masks is not None
