@@ -48,13 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        arguments: without the program's name; None means those of the process.
+        arguments: the arguments without the program's name; by default the process's.
 
     Returns:
         The exit status, see `EPILOG`. With --debug, errors are raised instead.
     """
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the caller, as by `>&-`
+        if getattr(sys, name) is None:  # closed by the caller, for example with `>&-`
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
         escape_what_cannot_be_printed(getattr(sys, name))
     words = sys.argv[1:] if arguments is None else list(arguments)
@@ -89,7 +89,7 @@ def _make_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     parser.set_defaults(debug=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     called = next((word for word in words if not word.startswith("-")), None)
-    # The other commands are wanted only where they are listed or none is understood.
+    # The other commands are needed only to list them or to reject an unknown word.
     names = words[:1] if words and words[0] in COMMANDS else list(COMMANDS)
     for name in names:
         command = commands.add_parser(name, help=COMMANDS[name])
@@ -109,7 +109,7 @@ def _warn(message: Warning | str, *place: object, **more: object) -> None:
 
 
 def _in_one_line(error: Exception) -> str:
-    """What went wrong, in one line. Types other than ValueError and OSError are named, too."""
+    """An error's message in one line, with its type if it is not a ValueError or OSError."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         text = f"{error.filename}: {error.strerror}"
     else:

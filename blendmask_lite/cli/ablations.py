@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
     number = None if options.table == HEADLINE else _number(options.table)
     models = [] if number is None else [row.model for row in find_table(number)]
     for seed in seeds:
-        regime.train_config(seed)  # refuses what cannot be
+        regime.train_config(seed)  # refuses impossible settings
     _require_folders(options)
     if number is None:
         return _run_headline(options, regime, seeds)
@@ -122,7 +122,7 @@ def _run_merging(options: argparse.Namespace, regime: Regime) -> int:
 
 
 def merging_figure(report: MergingReport) -> Figure:
-    """A figure of the rows of the step that has the most finished rows."""
+    """A figure of the step that has the most finished rows."""
     from blendmask_lite.figures.plots import Column, compare_rows
 
     most = max(report.steps, key=lambda each: sum(map(bool, each.rows.values())))

@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Convert the weights, and print what was found."""
+    """Convert the weights, and print a summary."""
     names = None if options.classes is None else options.classes.split(",")
     require_apart([options.out], [options.source], "the file to convert")
     require_writable(options.out)

@@ -18,8 +18,8 @@ from blendmask_lite.terminal import counted, counter, printable, table
 
 __all__ = ["add_options"]
 
-WIDTH = 100  # of the text, characters
-NUM_CLASSES = 20  # in the histogram
+WIDTH = 100  # width of the text, characters
+NUM_CLASSES = 20  # largest number of classes in the histogram
 BAR = 40  # length of the longest bar, characters
 
 
@@ -156,7 +156,7 @@ def _add_coco(subcommands: Any) -> None:
 
 
 def _run_coco(options: argparse.Namespace) -> int:
-    """Fetch COCO or a part of it, and print what is there now."""
+    """Fetch COCO or a part of it, and print what the folder has now."""
     names = [name.strip() for name in (options.categories or "").split(",")]
     try:
         found = download_coco(
@@ -215,7 +215,7 @@ def _add_labelme(subcommands: Any) -> None:
 
 
 def _run_labelme(options: argparse.Namespace) -> int:
-    """Convert labelme's files, and print what there is now."""
+    """Convert labelme's files, and print what the folder has now."""
     found = convert_labelme(
         options.folder, options.out, val_share=options.val, seed=options.seed, progress=counter
     )

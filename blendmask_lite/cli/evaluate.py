@@ -58,7 +58,7 @@ from blendmask_lite.weights.checkpoint import load_model
 __all__ = ["EPILOG", "add_options", "run"]
 
 PANOPTIC_FIGURE = "panoptic_quality"
-LVIS_DETECTIONS = 300  # per image, in LVIS's evaluation (Gupta et al., "LVIS", section 2.1)
+LVIS_DETECTIONS = 300  # LVIS's detections per image (Gupta et al., "LVIS", section 2.1)
 
 EPILOG = """examples:
   blendmask-lite evaluate model.safetensors data/coco --split val2017 --per-class

@@ -31,7 +31,7 @@ from blendmask_lite.weights.export import (
 
 __all__ = ["add_options", "run"]
 
-MOST_CALIBRATION = 50  # images; 10 and 200 give an AP on shapes that is not better
+MOST_CALIBRATION = 50  # images; with 10 or 200, AP on shapes is no better
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

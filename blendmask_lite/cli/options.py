@@ -37,8 +37,8 @@ __all__ = [
 class Parser(argparse.ArgumentParser):
     """Takes --debug and refuses empty values, as do the parsers of the commands.
 
-    A script with an unset variable passes `--weights ""`. That does not ask for the default, and as
-    a folder it would mean the current one.
+    A script with an unset variable passes `--weights ""`. An empty value does not ask for the
+    default, and as a folder it would mean the current folder.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -47,7 +47,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "--debug",
             action="store_true",
-            default=argparse.SUPPRESS,  # or the command's False would override a True before it
+            default=argparse.SUPPRESS,  # else the command's False would override a True before it
             help="show the traceback of an error",
         )
 
@@ -87,10 +87,10 @@ def _not_empty(text: str) -> str:
     return text
 
 
-SHAPES = "shapes"  # instead of a folder: generated images
-LVIS = "lvis_"  # prefix of LVIS's annotation files, and so of its splits
-FEW = 20  # images, or objects: the AP of fewer says little
-LEAST_SIDE, LARGEST_SIDE = 16, 8192  # of a training's --size, pixels
+SHAPES = "shapes"  # this word instead of a folder means generated images
+LVIS = "lvis_"  # prefix of LVIS's annotation files and splits
+FEW = 20  # the AP of fewer images or objects says little
+LEAST_SIDE, LARGEST_SIDE = 16, 8192  # limits of a training's --size, pixels
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
@@ -173,10 +173,10 @@ def require_few(option: str, number: int, *, least: int) -> None:
 
 
 def told_few(num_images: int, num_objects: int) -> str | None:
-    """A text that says how little an AP says; None if there are at least 20 images and objects.
+    """A warning that an AP of few images says little; None for at least 20 images and objects.
 
-    On generated shapes, mask AP of `nano` on 5 images has a standard deviation of 9.8 points over
-    20 choices, on 10 images 6.8, on 20 images 4.3.
+    Mask AP of `nano` over 20 random choices of generated images has a standard deviation of 9.8
+    points with 5 images, 6.8 with 10 images and 4.3 with 20 images.
     """
     if min(num_images, num_objects) >= FEW:
         return None
@@ -251,13 +251,13 @@ def open_dataset(
 
     Args:
         root: folder, or "shapes" if there is no folder of that name.
-        split: of the folder; None means the only one there is. LVIS's begin with "lvis_".
-        num_images: how many images to generate.
-        seed: of the generated images.
+        split: split of the folder; None if there is only one. LVIS's splits begin with "lvis_".
+        num_images: number of images to generate.
+        seed: seed of the generated images.
         size: side at which the model sees generated images, pixels; see `draw_shapes`.
         has_stuff: also read the folder's panoptic annotations.
         filter_empty: leave out the folder's images without any object.
-        classes: of COCO's instances, the only ones to read; see `CocoDataset`.
+        classes: the only classes to read from COCO's instances; see `CocoDataset`.
         is_one_class: read all classes of COCO's instances as one.
     """
     from blendmask_lite.datasets.coco import CocoDataset

@@ -15,7 +15,7 @@ from blendmask_lite.training.run_folder import RunRecord, find_runs, flat_settin
 
 __all__ = ["EPILOG", "add_options", "run"]
 
-COMPARE = "compare"  # instead of the first folder
+COMPARE = "compare"  # this word instead of the first folder compares runs
 FORMATS = (".png", ".pdf", ".svg")
 SCORES = ("mask AP", "box AP")
 EPILOG = """examples:
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _listing(records: Sequence[RunRecord]) -> str:
-    """One line per run, the newest last; below a line, what could not be read of that run."""
+    """One line per run, the newest last; problems with reading a run are below its line."""
     head = ["run", "preset", "data", "iterations", "state", "loss", "mask", *SCORES]
     head += ["best", "at", "images/s", "begun", "command"]
     ordered = sorted(records, key=lambda record: (_begun(record), str(record.path)))
@@ -110,7 +110,7 @@ def _side_by_side(columns: Sequence[dict[str, str]]) -> list[list[str]]:
 
 
 def _plot(records: Sequence[RunRecord], file: Path) -> None:
-    """Write the curves of those runs that have any."""
+    """Write the curves of the runs that have any."""
     from blendmask_lite.figures import curves_figure, save_figure
 
     drawn = [record for record in records if record.loss_names]

@@ -1,7 +1,7 @@
 """Write each image with its objects drawn, and all objects as COCO-format JSON (results.json).
 
 --write chooses among these formats, of which results.json is always written: pictures; coco; masks
-(masks/*.png, in which a pixel is the number of its object, from 1, or 0); csv (results.csv);
+(masks/*.png, in which a pixel is the 1-based number of its object, or 0); csv (results.csv);
 yolo (labels/*.txt, polygons); labelme (labelme/*.json, polygons to correct by hand).
 The status is 1 if an image could not be read, 130 after Ctrl-C; results of the others are kept.
 """
@@ -40,8 +40,8 @@ from blendmask_lite.weights.checkpoint import load_model
 
 __all__ = ["add_options", "run"]
 
-FAILURES = (ValueError, OSError, RuntimeError, MemoryError)  # of a single image
-NEAR = 0.5  # share of --threshold from which on objects are looked for, to say what it left out
+FAILURES = (ValueError, OSError, RuntimeError, MemoryError)  # errors that concern a single image
+NEAR = 0.5  # also find objects from this share of --threshold, to report near misses
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -157,7 +157,7 @@ def _find_objects(
 
 
 def _predict(model: BlendMask, images: list[Tensor]) -> list[UnpastedDetections | Exception]:
-    """The objects of the images of a batch; computed one by one if together they fail."""
+    """The objects of a batch of images; if the batch fails, images are computed one by one."""
     size, longest = model.inference.test_size, model.inference.max_size
     try:
         found = model.predict_each(
@@ -171,7 +171,7 @@ def _predict(model: BlendMask, images: list[Tensor]) -> list[UnpastedDetections 
 
 
 def _told(found: UnpastedDetections, near: UnpastedDetections, threshold: float) -> str:
-    """The classes with their numbers, best first; or how far the best object was from being one."""
+    """The classes and their counts, best first; if nothing was found, the best score below."""
     if len(found) > 0:
         counts = Counter(map(printable, found.names))
         return ", ".join(f"{name} x {num}" if num > 1 else name for name, num in counts.items())
@@ -189,7 +189,7 @@ def _formats(text: str) -> tuple[str, ...]:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Make SIGTERM end the work as Ctrl-C does, so that the results are written."""
+    """Make SIGTERM end the work like Ctrl-C, which writes the results."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread can handle signals
         return

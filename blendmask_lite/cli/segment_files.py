@@ -1,7 +1,7 @@
-"""What `segment` writes: files for each image, results.json, results.csv; what it may replace.
+"""Files that `segment` writes (per image, results.json, results.csv) and those it may replace.
 
-results.json is also the record of what earlier calls wrote: nothing else is replaced, and none of
-that once it was changed by hand.
+results.json also records the files that earlier calls wrote. Only these files are replaced, and
+only if nobody has changed them since.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ RESULTS = "results.json"
 TABLE = "results.csv"
 FORMATS = ("pictures", "coco", "csv", *list(PLACES)[1:])
 WRITING_SHARE = 0.05  # fraction of the time that may go into rewriting the results
-LONGEST = 200  # bytes of an image's name that a result's name repeats; file systems allow 255
+LONGEST = 200  # bytes of an image's name that are kept in a result's name; file systems allow 255
 
 
 def image_files(out: Path, paths: Sequence[Path], formats: Iterable[str]) -> list[dict[str, Path]]:
     """The files for each image by format; their names begin with its number, then its own name.
 
     labelme finds a label file by the image's own name, so the number is left out there, unless
-    several images have one name.
+    several images have the same name.
     """
     places = {name: PLACES[name] for name in formats if name in PLACES}
     stems = [
@@ -111,12 +111,12 @@ def require_free(
 
     Args:
         out: the folder for all results; nothing is written yet.
-        paths: of all images; their ids are their places, from 1.
+        paths: paths of all images; their ids are 1-based positions.
         formats: some of `FORMATS`.
         weights: the checkpoint.
 
     Returns:
-        Names of the files that earlier calls wrote into `out`, and the digests of their contents.
+        Digest of the content by name, for each file that earlier calls wrote into `out`.
 
     Raises:
         ValueError: a file would be lost.
@@ -143,7 +143,7 @@ def require_free(
 
 
 def _written_before(out: Path) -> dict[str, str]:
-    """What `require_free` returns; ValueError if `segment` did not write results.json."""
+    """The result of `require_free`; ValueError if `segment` did not write results.json."""
     results = out / RESULTS
     if not results.is_file():
         return {}
@@ -165,16 +165,16 @@ def _digest(content: bytes) -> str:
 
 
 class Results:
-    """results.json and results.csv, which grow.
+    """results.json and results.csv, which grow image by image.
 
-    They are rewritten whenever that costs little compared to the work, and on leaving the `with`
-    block, unless no image was processed.
+    They are rewritten when that takes little time compared to the work, and at the end of the
+    `with` block, unless no image was processed.
 
     Args:
         out: the folder.
-        model: whose classes are listed.
+        model: its classes are listed.
         formats: some of `FORMATS`.
-        earlier: as `require_free` gives it; the record keeps these files.
+        earlier: the result of `require_free`; the record keeps these files.
 
     Raises:
         OSError: a file cannot be written.
@@ -194,7 +194,7 @@ class Results:
         self.annotations: list[str] = []
         self.table = io.StringIO(newline="")
         csv.writer(self.table).writerow(["image_id", "file_name", *TABLE_COLUMNS])
-        # What was sent to a pipe cannot be rewritten.
+        # Bytes that were sent to a pipe cannot be rewritten.
         self._due = math.inf if is_stream(self.path) else 0.0
 
     def __enter__(self) -> Results:

@@ -46,10 +46,10 @@ if TYPE_CHECKING:
 __all__ = ["EPILOG", "add_options", "run"]
 
 VALIDATION_SHAPES = 200  # generated images
-MOST_COUNTED = 100  # validation images whose objects are counted; more than these have enough
+MOST_COUNTED = 100  # objects are counted in up to this many validation images; more have enough
 # Options that are given again at every start.
 NOT_STORED = ("run", "command", "command_line", "out", "resume", "debug")
-# Options that must stay the same in a run: its start, data and files. The training itself compares
+# Options that must stay the same in a run: its start, data and files. The training itself checks
 # the settings.
 KEPT = (
     *("preset", "split", "validation", "classes", "one_class", "images"),
@@ -160,7 +160,7 @@ def _train(options: argparse.Namespace, ranks: Ranks) -> int:
 
 
 def _preset_of_weights(options: argparse.Namespace) -> str:
-    """The preset with the architecture of --weights, whatever their classes and frozen stages."""
+    """The preset with the architecture of --weights; classes and frozen stages may differ."""
     from blendmask_lite.weights.checkpoint import read_checkpoint
 
     config = read_checkpoint(find_checkpoint(options.weights)).config
@@ -186,14 +186,14 @@ def _options_to_store(options: argparse.Namespace) -> dict[str, Any]:
         if name not in NOT_STORED and not _is_missing(value)
     }
     if options.weights and find_checkpoint(options.weights) != Path(options.weights):
-        stored["weights"] = options.weights  # a name of the package's, even beside such a folder
+        stored["weights"] = options.weights  # a name of the package, even next to such a folder
     return stored
 
 
 def _take_stored_options(options: argparse.Namespace) -> None:
     """Take the options that were not given from the run to continue, in place.
 
-    Nothing changes if there is no run yet and a ROOT is given, with which to start one.
+    Nothing changes if there is no run yet and a ROOT is given to start one.
     """
     run = RunFolder(options.out)
     if options.root is not None and not run.last.exists():
@@ -210,7 +210,7 @@ def _take_stored_options(options: argparse.Namespace) -> None:
         default = DEFAULT_PRESET if name == "preset" else None
         value, known = getattr(options, name), stored.get(name, default)
         if name == "split" and known is None:
-            continue  # it was the only one then; now there may be more
+            continue  # it was the only split then; now there may be more
         if not _is_missing(value) and _comparable(value) != _comparable(known):
             option = f"--{name.replace('_', '-')}"
             raise ValueError(
@@ -250,7 +250,7 @@ def _comparable(value: object) -> object:
 
 
 def make_train_config(options: argparse.Namespace, ranks: Ranks) -> TrainConfig:
-    """The schedule's settings, with the changes that the options make."""
+    """The schedule's settings, changed by the options."""
     named = _named_schedule(options)
     config = rescale(named, iterations=options.iterations, batch_size=options.batch_size)
     if options.learning_rate is None and options.optimizer not in (None, named.optimizer):
@@ -285,7 +285,7 @@ def make_train_config(options: argparse.Namespace, ranks: Ranks) -> TrainConfig:
 
 
 def _told_plan(dataset: TrainingDataset, config: TrainConfig) -> str:
-    """What is learned from, images without objects aside, and how often."""
+    """A text that says what is learned from how many images with objects, and how often."""
     times = config.iterations * config.batch_size / max(len(dataset), 1)
     return (
         f"learns {printable(listed(dataset.class_names))} from {counted(len(dataset), 'image')}: "
@@ -325,7 +325,7 @@ def _preset(options: argparse.Namespace) -> str:
 
 
 def _default_workers(ranks: Ranks) -> int:
-    """Several for a GPU, which one process cannot keep busy; none for a CPU, where none help."""
+    """Number of workers: several for a GPU, which one process cannot keep busy, 0 for a CPU."""
     if ranks.device.type != "cuda":
         return 0
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_PRESET", "EPILOG", "MOST_WORKERS", "add_options", "make_watching"]
 
 DEFAULT_PRESET = "nano"
-MOST_WORKERS = 8  # by default
+MOST_WORKERS = 8  # largest default of --workers
 PICTURES_EVERY = 500  # iterations
 LIMITS = {"tensorboard": (1, 10**9), "snapshots": (2, 10**6), "watched_pictures": (1, 10**4)}
 EPILOG = """examples:
@@ -190,11 +190,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     watching.add_argument("--watched-pictures", type=int, help="how many both show; default 4")
     add_device_options(parser)
-    parser.set_defaults(device=None)  # so that a continued run can tell "not given" from "auto"
+    parser.set_defaults(device=None)  # lets a continued run tell "not given" from "auto"
 
 
 def make_watching(options: argparse.Namespace) -> Watching:
-    """What --tensorboard, --snapshots and --watched-pictures ask for."""
+    """The settings from --tensorboard, --snapshots and --watched-pictures."""
     from blendmask_lite.training.observers import Watching
 
     for name, (least, most) in LIMITS.items():
