@@ -1,4 +1,4 @@
-"""What bases and attentions do: measured, improved by optimisation, knocked out, compared."""
+"""Experiments on bases and attentions: measured, optimised, knocked out and compared."""
 
 # ruff: noqa: F403
 

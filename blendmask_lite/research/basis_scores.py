@@ -1,7 +1,7 @@
-"""What each base is for: objects against background, borders, left and right, up and down.
+"""Scores of what each base encodes: objects or background, borders, left or right, up or down.
 
-Chapter 15. BlendMask, section 3.4 and figure 4, describes this by looking at images; here it is
-measured. All numbers are our choice, and mean something only beside those of untrained networks.
+Chapter 15. BlendMask, section 3.4 and figure 4, describes this from images; here it is measured.
+All scores are our choice. Compare them with the scores of untrained networks.
 """
 
 from __future__ import annotations
@@ -27,39 +27,41 @@ __all__ = [
     "untrained_scores",
 ]
 
-MOST_CELLS = 4096  # of a picture, for `object_auc`
+MOST_CELLS = 4096  # cells of a picture that `object_auc` uses at most
 
 
 @dataclass(frozen=True)
 class BasisScores:
-    """Four numbers for each of K bases over a data set, and what they rest on.
+    """Four scores for each of K bases over a data set.
 
     `object_auc` is the probability that the base is larger at a cell of an object than at a cell
-    of the background, over the cells of all images together. 0.5 is chance, 1 is perfect, 0 is
-    perfect with the sign turned. Colour and texture alone take untrained networks far from 0.5.
+    of the background, over the cells of all images together. 0.5 means that it tells nothing, 1 is
+    perfect, 0 is perfect with the opposite sign. Untrained networks can be far from 0.5, just
+    because of colour and texture.
 
     The other three are correlations, over all cells of all objects' true masks, of the base's
     values with
 
     - `depth`: the distance from the mask's border, 1 at the object's deepest cell. It is positive
       for a base that marks the inside, negative for a base that marks the border.
-    - `x`, `y`: the place in the true box, from -1 at the left or top to 1 at the right or bottom.
+    - `x`, `y`: the position in the true box, from -1 at the left or top to 1 at the right or
+    bottom.
 
-    The values are those of the crops r of equation 1: every object has R x R cells. Nothing is
-    subtracted object by object: a base follows x only if it has about the same value at the same
-    place in all objects, which is what a merger needs. An untrained network is not quite at 0: its
-    random filters shift their maps to one side, and because light comes from above, bases that
-    follow brightness follow y. `untrained_scores` tells how far.
+    The values come from the crops r of equation 1: every object has R x R cells. No mean per object
+    is subtracted: a base follows x only if it has about the same value at the same position in all
+    objects, which is what a merger needs. An untrained network is not exactly at 0: its random
+    filters shift their maps to one side, and because light comes from above, bases that follow
+    brightness follow y. `untrained_scores` measures how far it is from 0.
 
     Attributes:
         object_auc: (K,) 0 to 1.
         depth: (K,) -1 to 1.
         x: (K,) -1 to 1.
         y: (K,) -1 to 1.
-        mean_crops: (K, R, R) the mean of the base over the masks' cells at each place of the box;
-            0 at places that no mask covers.
+        mean_crops: (K, R, R) mean of the base at each cell of the box, over the masks that cover
+            the cell; 0 if no mask covers it.
         num_objects: N.
-        num_images: with or without objects.
+        num_images: number of images, with or without objects.
     """
 
     object_auc: Tensor
@@ -72,7 +74,7 @@ class BasisScores:
 
     @property
     def strongest_position(self) -> float:
-        """The largest magnitude in `x` and `y`, of all bases."""
+        """The largest magnitude in `x` and `y` over all bases."""
         return float(torch.stack([self.x, self.y]).abs().max())
 
     @property
@@ -99,13 +101,13 @@ def score_bases(
     """Score the bases of a model over true objects; see `BasisScores`.
 
     Args:
-        model: with any merger.
-        dataset: with masks.
-        max_images: how many to take, from the first one on; None: all.
+        model: a model with any merger.
+        dataset: data set with masks.
+        max_images: number of images to take from the start of the data set; by default all.
         progress: called with (done, total).
 
     Raises:
-        ValueError: no images, or none with an object.
+        ValueError: there are no images, or no image has an object.
     """
     size, num_bases = model.config.mask_size, model.config.num_bases
     moments = torch.zeros(num_bases, 3, 6, dtype=torch.float64)
@@ -146,12 +148,12 @@ def untrained_scores(
     seeds: Sequence[int] = range(5),
     max_images: int | None = None,
 ) -> list[BasisScores]:
-    """For comparison: scores of networks like this one with random initial weights.
+    """Scores of networks with the same config and random initial weights, for comparison.
 
     Args:
         like: see `untrained_model`.
         dataset: as in `score_bases`.
-        seeds: one per network.
+        seeds: one seed per network.
         max_images: as in `score_bases`.
     """
     networks = (untrained_model(like, seed) for seed in seeds)
@@ -163,7 +165,7 @@ def untrained_model(like: BlendMask, seed: int) -> BlendMask:
 
     Args:
         like: its config, device and test size are used.
-        seed: of the weights; the caller's random state is not touched.
+        seed: seed of the weights; the caller's random state does not change.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -183,21 +185,21 @@ def area_under_curve(values: Tensor, is_positive: Tensor) -> float:
     """
     _, place, count = values.unique(return_inverse=True, return_counts=True)
     last = count.cumsum(0).double()
-    rank = (last - (count - 1) / 2)[place]  # mean rank of equal values, from 1
+    rank = (last - (count - 1) / 2)[place]  # 1-based mean rank of equal values
     num = is_positive.sum().double()
     pairs = num * (len(values) - num)
     return float((rank[is_positive].sum() - num * (num + 1) / 2) / pairs)
 
 
 def crop_moments(crops: Tensor, inside: Tensor) -> Tensor:
-    """What `correlations` needs to know of some objects; moments of several images add up.
+    """Moments of some objects for `correlations`; moments of several images can be added.
 
     Args:
         crops: (N, K, R, R) cropped bases.
         inside: (N, R, R) bool, the objects' own cells.
 
     Returns:
-        (K, 3, 6) float64, with `mask_depths`, x and y of the cells; 0 without objects.
+        (K, 3, 6) float64 sums, for `mask_depths`, x and y of the cells; 0 if there are no objects.
     """
     size = crops.shape[-1]
     ramp = ((torch.arange(size) + 0.5) / size * 2 - 1).expand(size, size)

@@ -1,4 +1,4 @@
-"""What an image and each object in it cost: counted multiply-adds, and times of the stages.
+"""The cost of an image and of each object in it: multiply-adds, and times of the stages.
 
 Chapter 14.
 """
@@ -19,11 +19,11 @@ from blendmask_lite.research.ablations.run import interleaved_times
 
 __all__ = ["count_parameters", "mask_head_cost", "object_cost", "picture_cost", "stage_times"]
 
-TAPS = 4  # values that bilinear sampling weighs for each result
+TAPS = 4  # values that bilinear sampling combines into one
 
 
 def picture_cost(config: ModelConfig, size: tuple[int, int]) -> dict[str, int]:
-    """Multiply-adds of the convolutions that every image costs, whatever it shows.
+    """Multiply-adds of the convolutions that every image needs, whatever it shows.
 
     PyTorch counts them while the layers run on tensors that have shapes but no values.
 
@@ -32,7 +32,7 @@ def picture_cost(config: ModelConfig, size: tuple[int, int]) -> dict[str, int]:
         size: (height, width) of the image, multiples of the size divisor.
 
     Returns:
-        For "backbone", "pyramid", "detector" and "bottom module".
+        Multiply-adds for "backbone", "pyramid", "detector" and "bottom module".
     """
     network = _without_values(config)
     counted: dict[str, int] = {}
@@ -60,8 +60,8 @@ def object_cost(config: ModelConfig) -> dict[str, int]:
         config: architecture with the blender.
 
     Returns:
-        For "attentions" (the top layer at one location) and "blender" (at each of K R R cells four
-        to crop, four to enlarge, one to weigh: equations 1, 2 and 4).
+        Multiply-adds for "attentions" (the top layer at one location) and "blender" (at each of
+        K R R cells four to crop, four to upsample, one to weight: equations 1, 2 and 4).
     """
     cells = config.num_bases * config.mask_size**2
     cells_of_attention = config.num_bases * config.attention_size**2
@@ -74,16 +74,16 @@ def object_cost(config: ModelConfig) -> dict[str, int]:
 def mask_head_cost(
     num_objects: int, *, channels: int = 256, num_convs: int = 4, size: int = 14, classes: int = 80
 ) -> int:
-    """Multiply-adds of Mask R-CNN's mask head: 3 x 3 convolutions, a doubling, a 1 x 1 predictor.
+    """Multiply-adds of Mask R-CNN's mask head: 3 x 3 convolutions, then upsampling and a predictor.
 
     Torchvision's layers are run without values and counted (Mask R-CNN, figure 4).
 
     Args:
         num_objects: N; 0 costs nothing.
-        channels: of the crops and of all layers.
-        num_convs: before the doubling.
-        size: of the crops, cells; masks are twice as large.
-        classes: C, with one mask each.
+        channels: channels of the crops and of all layers.
+        num_convs: number of convolutions before the upsampling.
+        size: side of the crops, in cells; masks are twice as large.
+        classes: C; each class has a mask.
     """
     with torch.device("meta"):
         head = nn.Sequential(
@@ -96,7 +96,7 @@ def mask_head_cost(
 
 
 def count_parameters(config: ModelConfig) -> int:
-    """Parameters of a model of this architecture, learned and frozen."""
+    """Number of parameters of a model of this architecture, learned and frozen."""
     return sum(parameter.numel() for parameter in _without_values(config).parameters())
 
 
@@ -112,9 +112,9 @@ def stage_times(
     """Median CPU milliseconds of each stage on one thread; the stages take turns.
 
     Args:
-        model: in evaluation mode.
-        image: (3, H, W), not resized.
-        counts: of objects.
+        model: a model in evaluation mode.
+        image: (3, H, W); it is not resized.
+        counts: numbers of objects.
         rounds: number of rounds; every stage is timed once per round.
 
     Returns:

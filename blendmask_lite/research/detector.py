@@ -1,4 +1,4 @@
-"""FCOS taken apart: why a location learns an object or none, and which box removes which.
+"""Details of FCOS: the reason why a location learns an object or not, and NMS box by box.
 
 Chapters 03 and 05.
 """
@@ -29,7 +29,7 @@ __all__ = [
     "pyramid_shapes",
 ]
 
-# What keeps a location from learning an object, in the order in which it is checked.
+# Reasons why a location does not learn an object, in the order of the checks.
 REASONS = {
     0: "outside the box",
     1: "not central",
@@ -46,10 +46,10 @@ class ExplainedAssignment:
     Attributes:
         locations: (L, 2) as (x, y), pixels of the padded input.
         boxes: (N, 4) corners, pixels.
-        shapes: (h, w) of every level, cells.
-        strides: of every level, pixels.
-        size_ranges: of every level, pixels.
-        center_radius: strides.
+        shapes: (h, w) of every level, in cells.
+        strides: stride of every level, in pixels.
+        size_ranges: smallest and largest max(l, t, r, b) of every level, in pixels.
+        center_radius: half side of the positive square, in strides.
         owner: (L,) int64: the object that each location learns, -1 for none.
         reasons: (L, N) int64, keys of `REASONS`.
     """
@@ -75,23 +75,23 @@ class ExplainedAssignment:
 
     @property
     def is_ambiguous(self) -> Tensor:
-        """(L,) bool: more than one object claims the location (FCOS, section 3.2)."""
+        """(L,) bool: whether more than one object claims the location (FCOS, section 3.2)."""
         return (self.reasons >= 3).sum(dim=1) > 1
 
     @property
     def counts(self) -> Tensor:
-        """(levels, N) int64: how many locations of each level learn each object."""
+        """(levels, N) int64: number of locations of each level that learn each object."""
         num = len(self.boxes)
         is_own = self.owner[:, None] == torch.arange(num, device=self.owner.device)
         parts = is_own.split(self.level_sizes)
         return torch.stack([part.sum(dim=0) for part in parts])
 
     def centerness(self, location: int, object_index: int) -> float:
-        """FCOS, equation 3; 0 outside the box."""
+        """Centerness of a location in an object's box (FCOS, equation 3); 0 outside the box."""
         return float(centerness(self.ltrb[location, object_index].clamp(min=0).float()))
 
     def level_of(self, location: int) -> int:
-        """The level of a location, counted from 0."""
+        """The 0-based level of a location."""
         ends = torch.tensor(self.level_sizes).cumsum(dim=0)
         return int(torch.searchsorted(ends, location, right=True))
 
@@ -110,15 +110,15 @@ class ExplainedAssignment:
 def pyramid_shapes(
     image_size: tuple[int, int], strides: Sequence[int], *, size_divisor: int
 ) -> tuple[tuple[int, int], ...]:
-    """(h, w) of every level, as the network makes them from an image.
+    """(h, w) of every level that the network makes from an image, in cells.
 
     Args:
         image_size: (height, width), pixels.
-        strides: of every level, pixels.
+        strides: stride of every level, in pixels.
         size_divisor: sides are padded to a multiple of it.
     """
     height, width = padded_size([image_size], size_divisor)
-    # Levels above the backbone's are made by convolutions of stride 2, which round up.
+    # Levels above the backbone's maps are made by convolutions of stride 2, which round up.
     return tuple((math.ceil(height / stride), math.ceil(width / stride)) for stride in strides)
 
 
@@ -130,14 +130,14 @@ def explain_assignment(
     size_ranges: Sequence[tuple[float, float]],
     center_radius: float,
 ) -> ExplainedAssignment:
-    """Assign the locations of one image and say for each object why a location learns it or not.
+    """Assign the locations of one image, with the reason for every location and object.
 
     Args:
         boxes: (N, 4) corners, pixels; N may be 0.
-        shapes: (h, w) of every level, cells.
-        strides: of every level, pixels.
+        shapes: (h, w) of every level, in cells.
+        strides: stride of every level, in pixels.
         size_ranges: smallest and largest max(l, t, r, b) of every level, pixels, both inclusive.
-        center_radius: strides; `math.inf` for whole boxes.
+        center_radius: half side of the positive square, in strides; `math.inf` for whole boxes.
     """
     locations = pyramid_locations(shapes, strides, device=boxes.device)
     boxes = boxes.to(locations.dtype)
@@ -172,11 +172,11 @@ def explain_assignment(
 
 @dataclass(frozen=True)
 class Suppression:
-    """What became of N boxes.
+    """The result of suppression for N boxes.
 
     Attributes:
-        order: (N,) int64, the boxes in order of falling score.
-        is_kept: (N,) bool.
+        order: (N,) int64, indices of the boxes, best first.
+        is_kept: (N,) bool, whether each box is kept.
         remover: (N,) int64, the better box that removed each; -1 for kept boxes.
         iou: (N,) IoU with the remover, 0 for kept boxes.
     """
@@ -199,17 +199,17 @@ class Suppression:
 def greedy_nms(
     boxes: Tensor, scores: Tensor, labels: Tensor, *, iou_threshold: float, class_wise: bool = True
 ) -> Suppression:
-    """The best box removes all that overlap it, then the best of the rest does, and so on.
+    """The best box removes all boxes that overlap it, then the best remaining box, and so on.
 
     Args:
         boxes: (N, 4) corners, pixels.
         scores: (N,).
         labels: (N,) int64.
-        iou_threshold: a box is removed if its IoU with a better one is above it.
-        class_wise: boxes of different classes leave each other alone.
+        iou_threshold: a box is removed if its IoU with a better box is above it.
+        class_wise: whether boxes of different classes do not remove each other.
 
     Returns:
-        Only kept boxes are removers; each removed box was removed by the first one that could.
+        The result; the remover of a box is the best kept box that overlaps it.
     """
     labels = labels if class_wise else torch.zeros_like(labels)
     order, overlaps = _overlaps_of_better(boxes, scores, labels)
@@ -224,13 +224,13 @@ def greedy_nms(
 def fast_nms(
     boxes: Tensor, scores: Tensor, labels: Tensor, *, iou_threshold: float, class_wise: bool = True
 ) -> Suppression:
-    """Every better box removes what overlaps it, itself removed or not; see `greedy_nms`.
+    """Every box removes the worse boxes that overlap it, even if it is removed; see `greedy_nms`.
 
-    It takes one matrix and no loop. It removes boxes that greedy suppression keeps, never the
-    reverse.
+    This needs one matrix and no loop. It may remove boxes that greedy suppression keeps, but never
+    keeps a box that greedy suppression removes.
 
     Returns:
-        Removers may be removed themselves.
+        The result; removers may be removed themselves.
     """
     labels = labels if class_wise else torch.zeros_like(labels)
     order, overlaps = _overlaps_of_better(boxes, scores, labels)
@@ -241,9 +241,9 @@ def fast_nms(
 
 
 def _overlaps_of_better(boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The order of the scores, and (N, N) IoUs in it.
+    """The boxes' indices, best first, and (N, N) IoUs in this order.
 
-    They are those of row i with a worse column j of the same class, else 0.
+    Entry (i, j) is the IoU of box i with box j if j is worse and of the same class, otherwise 0.
     """
     order = scores.argsort(descending=True, stable=True)
     overlaps = box_iou(boxes[order], boxes[order]).triu(diagonal=1)
@@ -251,7 +251,7 @@ def _overlaps_of_better(boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[
 
 
 def _named(order: Tensor, is_kept: Tensor, can_remove: Tensor, overlaps: Tensor) -> Suppression:
-    """Each removed box was removed by the first, and so best, box that could."""
+    """For each removed box, record the best box that could remove it, and their IoU."""
     remover = torch.full_like(order, -1)
     iou = torch.zeros(len(order), device=overlaps.device)
     if len(order):

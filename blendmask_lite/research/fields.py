@@ -1,4 +1,4 @@
-"""Where numbers come from: the sample points of a crop, and the receptive field of a cell.
+"""The sample points of a crop, and the receptive field of a cell.
 
 Chapters 02 and 07.
 """
@@ -33,15 +33,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class BoxPooling:
-    """How a box is cut out of a map.
+    """Settings for cutting a box out of a map.
 
     Attributes:
-        size: R, cells of the crop.
-        stride: of the map, pixels.
+        size: R, side of the crop in cells.
+        stride: stride of the map, in pixels.
         kind: "align" samples at points, "pool" takes the largest value of whole cells.
-        is_aligned: for "align": False samples half a cell too far to the right and down, as the
-            first implementations did.
-        samples: for "align": points along each side of a bin; the paper's choice is 1.
+        is_aligned: used by "align"; if False, the samples lie half a cell too far to the right and
+            down, as in the first implementations.
+        samples: number of points along each side of a bin, used by "align"; 1 in the paper.
 
     Raises:
         ValueError: a number is below 1, or the kind is unknown.
@@ -67,10 +67,10 @@ def pool_box(values: Tensor, box: Tensor, how: BoxPooling) -> Tensor:
     Args:
         values: (H, W) map.
         box: (4,) corners, pixels.
-        how: to cut it out.
+        how: settings for cutting it out.
 
     Returns:
-        (R, R).
+        (R, R) crop.
     """
     region = torch.cat([box.new_zeros(1), box])[None].to(values.dtype)
     maps, scale = values[None, None], 1 / how.stride
@@ -87,10 +87,10 @@ def pool_box(values: Tensor, box: Tensor, how: BoxPooling) -> Tensor:
 
 
 def pooled_region(box: Tensor, how: BoxPooling) -> Tensor:
-    """(4,) the part of the map that is divided into R x R bins, in cells from the map's edge.
+    """(4,) corners of the region that is divided into R x R bins, in cells of the map.
 
     RoIPool rounds the corners to whole cells and includes both; RoIAlign keeps the box, or
-    misplaces it by half a cell if it is not aligned.
+    shifts it by half a cell if it is not aligned.
     """
     cells = box / how.stride
     if how.kind == "pool":
@@ -104,7 +104,7 @@ def pooled_region(box: Tensor, how: BoxPooling) -> Tensor:
 
 
 def sample_points(box: Tensor, how: BoxPooling) -> Tensor:
-    """(R, R, S * S, 2) points (x, y) that RoIAlign reads, S per side, cells; none for RoIPool."""
+    """(R, R, S * S, 2) points (x, y) that RoIAlign reads, in cells of the map; none for RoIPool."""
     R, S = how.size, how.samples
     if how.kind == "pool":
         return box.new_zeros(R, R, 0, 2)
@@ -117,10 +117,11 @@ def sample_points(box: Tensor, how: BoxPooling) -> Tensor:
 
 
 def cell_weights(values: Tensor, box: Tensor, how: BoxPooling, row: int, column: int) -> Tensor:
-    """How much each cell of the map counts in one cell of the crop: the derivative of `pool_box`.
+    """The weight of each cell of the map in one cell of the crop: the derivative of `pool_box`.
 
     Returns:
-        (H, W): for RoIAlign bilinear weights of sum 1 inside the map; for RoIPool 1 at the largest.
+        (H, W): for RoIAlign, bilinear weights with sum 1 inside the map; for RoIPool, 1 at the
+        largest value.
     """
     with torch.enable_grad():
         watched = values.detach().clone().requires_grad_()
@@ -135,11 +136,11 @@ NUM_SIGNS = 4  # random sums of a cell's channels whose gradients are averaged
 
 
 def chain_fields(kernels: Sequence[int], strides: Sequence[int]) -> tuple[int, ...]:
-    """Side of the receptive field after each of a chain of convolutions, pixels.
+    """Side of the receptive field after each convolution of a chain, in pixels.
 
     Args:
-        kernels: their sides, from the picture upwards.
-        strides: of each.
+        kernels: sides of the kernels, starting at the picture.
+        strides: stride of each convolution.
 
     Raises:
         ValueError: the numbers of strides and kernels differ.
@@ -155,11 +156,11 @@ def chain_fields(kernels: Sequence[int], strides: Sequence[int]) -> tuple[int, .
 
 
 def effective_side(gradient: Tensor, share: float = 0.9) -> float:
-    """Side of a square of the same area as the strongest pixels that hold a share of the gradient.
+    """Side of a square with the area of the strongest pixels that hold a share of the gradient.
 
     Args:
         gradient: (H, W) magnitudes, at least 0.
-        share: above 0, at most 1.
+        share: share of the sum of all magnitudes, above 0, at most 1.
     """
     held = gradient.flatten().sort(descending=True).values.cumsum(dim=0)
     num = int((held < share * held[-1]).sum()) + 1
@@ -179,24 +180,24 @@ class ReceptiveFields:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the maps with receptive fields: c2 to c5, and those of the pyramid."""
+        """Names of the maps with receptive fields: c2 to c5, and the pyramid's levels."""
         fpn = self.network.fpn
         pyramid = [f"p{name[1]}" for name in fpn.output] + list(fpn.top)
         return (*sorted(self.network.backbone.channels), *sorted(pyramid))
 
     def gradient(self, image: Tensor, name: str, cell: tuple[int, int]) -> Tensor:
-        """How strongly each pixel acts on a cell: a gradient, averaged over random sums.
+        """The influence of each pixel on a cell: a gradient, averaged over random sums.
 
         Args:
             image: (3, H, W) uint8 or float in [0, 1], RGB.
-            name: of the map, such as "c5" or "p3".
-            cell: (row, column) of the map.
+            name: name of the map, such as "c5" or "p3".
+            cell: (row, column) in the map.
 
         Returns:
-            (h, w) over the padded image, at least 0; the sum is 1, or 0 if no pixel acts.
+            (h, w) over the padded image, at least 0; the sum is 1, or 0 if no pixel has influence.
 
         Raises:
-            ValueError: no such map or cell.
+            ValueError: there is no such map or cell.
         """
         batch, _ = batch_images([image], self.network.config, device=self.network.device)
         generator = torch.Generator().manual_seed(0)
@@ -211,7 +212,7 @@ class ReceptiveFields:
         return total / total.sum().clamp(min=torch.finfo(total.dtype).tiny)
 
     def box(self, size: tuple[int, int], name: str, cell: tuple[int, int]) -> Tensor:
-        """(4,) corners of the pixels that can act on a cell at all, inside the image.
+        """(4,) corners of the region of pixels that can influence a cell, inside the image.
 
         Args:
             size: (height, width) of the padded image.
@@ -220,7 +221,7 @@ class ReceptiveFields:
         """
         backbone, fpn = self._reach
         slopes = _slopes(*size)
-        if self.network.config.backbone == "small":  # it has no maxima: any image will do
+        if self.network.config.backbone == "small":  # it has no max pooling, so any image will do
             slopes = slopes[:1]
         batch = slopes.requires_grad_()
         with torch.enable_grad():
@@ -243,7 +244,7 @@ class ReceptiveFields:
 
 
 def _slopes(height: int, width: int) -> Tensor:
-    """(4, 3, H, W) images, one growing towards each corner: every side holds a maximum."""
+    """(4, 3, H, W) images, one growing towards each corner: max pooling reaches every side."""
     down = torch.linspace(0.5, 1, height, dtype=torch.float64)[:, None].expand(height, width)
     right = torch.linspace(0.5, 1, width, dtype=torch.float64).expand(height, width)
     corner = down + right
@@ -252,7 +253,7 @@ def _slopes(height: int, width: int) -> Tensor:
 
 
 def _averaging(module: nn.Module) -> nn.Module:
-    """A copy whose convolutions average and whose norms do nothing: no path is cut or cancels.
+    """A copy with averaging convolutions and idle norms: no path is cut off or cancels out.
 
     It is on the CPU, because not every device has float64.
     """

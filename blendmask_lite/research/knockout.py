@@ -1,7 +1,7 @@
-"""What a base is worth: masks and AP without it, with more of it, or without what it says.
+"""The value of a base: masks and AP without it, with more of it, or without its positions.
 
-Chapter 15. Which cells a mask gets wrong tells more than how many: those of neighbours or those of
-the background.
+Chapter 15. The kind of the wrong cells tells more than their number: they belong to neighbours or
+to the background.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class KnockOuts:
-    """An evaluation of the model as it is, and one for each of K bases changed.
+    """An evaluation of the model as it is, and one with each of its K bases changed.
 
     The boxes do not depend on the bases: only masks change.
 
     Attributes:
-        baseline: of the model as it is.
-        changed: K evaluations, one base changed in each.
+        baseline: evaluation of the model as it is.
+        changed: K evaluations, with one base changed in each.
     """
 
     baseline: InstanceResults
@@ -53,18 +53,18 @@ class KnockOuts:
 
     @property
     def ap_changes(self) -> Tensor:
-        """(K,) mask AP minus that of the baseline, percentage points."""
+        """(K,) mask AP minus the baseline's mask AP, percentage points."""
         before = self.baseline.mask["AP"]
         return torch.tensor([after.mask["AP"] - before for after in self.changed])
 
 
 def change_base(bases: Tensor, base: int, *, factor: float | None = 0.0) -> Tensor:
-    """A copy of the bases with one of them multiplied or made flat.
+    """A copy of the bases with one of them multiplied or replaced by its mean.
 
     Args:
         bases: (..., K, h, w).
-        base: which, from 0.
-        factor: multiplies the base: 0 knocks it out, 2 boosts it. None: its mean over the map
+        base: 0-based index of the base.
+        factor: factor of the base: 0 knocks it out, 2 boosts it. If None, its mean over the map
             replaces it, which keeps its level and removes its shape.
 
     Raises:
@@ -84,7 +84,7 @@ def change_base(bases: Tensor, base: int, *, factor: float | None = 0.0) -> Tens
 def with_changed_base(
     output: BlendMaskOutput, base: int, *, factor: float | None = 0.0
 ) -> BlendMaskOutput:
-    """The output with one base changed; `masks_at` and `find_objects` read it like any other."""
+    """The output with one base changed; `masks_at` and `find_objects` accept it like any output."""
     return replace(output, bases=change_base(output.bases, base, factor=factor))
 
 
@@ -101,13 +101,13 @@ def knock_out_bases(
 
     Args:
         model: each image is resized to its test size; its mode is restored afterwards.
-        dataset: of the model's classes.
+        dataset: data set with the model's classes.
         factor: as in `change_base`.
-        max_images: how many to take, from the first one on; None: all.
+        max_images: number of images to take from the start of the data set; by default all.
         progress: called with (done, total).
 
     Raises:
-        ValueError: the data has other classes than the model.
+        ValueError: the data have other classes than the model.
     """
     require_same_names("classes", model.class_names, dataset.class_names)
     total = len(dataset) if max_images is None else min(max_images, len(dataset))
@@ -127,13 +127,13 @@ def knock_out_bases(
 
 @dataclass(frozen=True)
 class MaskErrors:
-    """What is wrong with N masks that have as many cells as the true ones.
+    """Errors of N masks that have as many cells as the true masks.
 
     Attributes:
-        iou: (N,) 0 to 1.
+        iou: (N,) IoU with the true masks, 0 to 1.
         neighbours: (N,) share of the mask's cells that belong to other objects.
-        background: (N,) share that belongs to no object.
-        outline: (N,) length of the outline divided by that of the true mask: above 1 if rougher.
+        background: (N,) share of the mask's cells that belong to no object.
+        outline: (N,) length of the outline divided by the true mask's: above 1 if it is rougher.
     """
 
     iou: Tensor
@@ -142,21 +142,21 @@ class MaskErrors:
     outline: Tensor
 
     def since(self, before: MaskErrors) -> MaskErrors:
-        """The changes since `before`, of the same objects."""
+        """The changes from `before` to these errors, for the same objects."""
         own, others = vars(self), vars(before)
         return MaskErrors(**{name: own[name] - others[name] for name in own})
 
 
 def mask_errors(mask_logits: Tensor, objects: CroppedObjects) -> MaskErrors:
-    """Compare masks with the true ones at equal area: the cells with the largest logits count.
+    """Compare masks with the true masks at equal area: the cells with the largest logits count.
 
-    A base that is taken away also shifts all logits up or down. Every mask would grow or shrink,
-    and touch more or fewer neighbours for that alone; with equal areas, only the order of the
-    logits counts.
+    Removing a base also shifts all logits up or down. This alone would make every mask grow or
+    shrink, and so touch more or fewer neighbours. With equal areas, only the order of the logits
+    counts.
 
     Args:
-        mask_logits: (N, R, R) over the true boxes.
-        objects: N of them.
+        mask_logits: (N, R, R) mask logits over the true boxes.
+        objects: the N objects.
     """
     own = objects.own.flatten(1)
     area = own.sum(dim=1, keepdim=True)
@@ -173,16 +173,16 @@ def mask_errors(mask_logits: Tensor, objects: CroppedObjects) -> MaskErrors:
 
 
 def without_place(crops: Tensor, inside: Tensor, *, is_turned: bool = False) -> Tensor:
-    """Crops without what tells the place in the box: each base's slope in x and y is subtracted.
+    """Crops without information on the position in the box: slopes in x and y are subtracted.
 
-    The slopes are fitted by least squares over the cells of all objects together, as for the scores
-    x and y of `score_bases`.
+    Each base's slopes are fitted by least squares over the cells of all objects together, as for
+    the scores x and y of `score_bases`.
 
     Args:
         crops: (N, K, R, R).
         inside: (N, R, R) bool, the objects' own cells.
-        is_turned: subtract the same slopes turned by 90 degrees. This changes the crops as much but
-            takes nothing away that the objects follow: the control.
+        is_turned: subtract the same slopes turned by 90 degrees, as a control: this changes the
+            crops as much, but leaves the information on the position.
     """
     size = crops.shape[-1]
     ramp = ((torch.arange(size, device=crops.device) + 0.5) / size * 2 - 1).expand(size, size)
@@ -202,15 +202,15 @@ MEAN_ATTENTION = "one attention for all"
 
 @torch.no_grad()
 def knock_out_effects(model: BlendMask, objects: CroppedObjects) -> dict[str, MaskErrors]:
-    """How the errors of all masks change if something is taken away.
+    """Changes of the errors of all masks if a base or some information is removed.
 
     Args:
-        model: the one that `objects` were made with.
-        objects: N of them.
+        model: the model that made `objects`.
+        objects: the N objects.
 
     Returns:
-        "base 1 times 0" and so on for every base; `NO_PLACE`, see `without_place`, and its control
-        `TURNED_PLACE`; `MEAN_ATTENTION`: every object has the mean attention of all.
+        Changes by name: "base 1 times 0" and so on for every base; `NO_PLACE`, see `without_place`,
+        and its control `TURNED_PLACE`; `MEAN_ATTENTION`, with the mean attention for every object.
     """
     crops, attentions, merger = objects.crops, objects.attentions, model.merger
     changed = {f"base {k + 1} times 0": change_base(crops, k) for k in range(crops.shape[1])}

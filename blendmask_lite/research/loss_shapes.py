@@ -1,4 +1,4 @@
-"""What losses say about any prediction: values, and gradients on each of the four sides.
+"""Losses of any prediction: values, and gradients on each of the four sides.
 
 Chapter 04.
 """
@@ -34,10 +34,10 @@ class BoxLoss:
     """One loss of a predicted box.
 
     Attributes:
-        value: infinite for -log IoU of boxes that do not touch.
-        gradient: with respect to the sides x0, y0, x1, y1 of the predicted box, per pixel; 0 if the
-            loss is infinite, since no direction is better than another, and for a side that lies on
-            the true one.
+        value: the loss; infinite for -log IoU of boxes that do not touch.
+        gradient: gradient with respect to the sides x0, y0, x1, y1 of the predicted box, per pixel;
+            0 if the loss is infinite, because no direction is better than another, and for a side
+            that lies on the true side.
     """
 
     value: float
@@ -45,7 +45,7 @@ class BoxLoss:
 
     @property
     def has_direction(self) -> bool:
-        """Whether any side is told to move."""
+        """Whether the gradient of any side is not 0."""
         return any(part != 0 for part in self.gradient)
 
 
@@ -56,7 +56,7 @@ def box_loss_of(name: str, predicted: Sequence[float], true: Sequence[float]) ->
         name: "L1" (sum over the four sides), "-log IoU" (UnitBox, equation 2), "1 - IoU", or
             "1 - GIoU" (Rezatofighi et al., 2019, algorithm 1; without the training's smoothing).
         predicted: (x0, y0, x1, y1), pixels.
-        true: the same.
+        true: (x0, y0, x1, y1), pixels.
 
     Raises:
         ValueError: the name is unknown, or a box has no area.
@@ -73,7 +73,7 @@ def box_loss_of(name: str, predicted: Sequence[float], true: Sequence[float]) ->
         if not loss.isfinite():
             return BoxLoss(loss.item(), (0.0, 0.0, 0.0, 0.0))
         (gradient,) = torch.autograd.grad(loss, sides)
-    # For a side on the true one, the loss rises both ways, and nothing tells it to move.
+    # If a side lies on the true side, the loss rises in both directions, so it should not move.
     x0, y0, x1, y1 = gradient.masked_fill(sides.detach() == target, 0).tolist()
     return BoxLoss(loss.item(), (x0, y0, x1, y1))
 
@@ -81,16 +81,16 @@ def box_loss_of(name: str, predicted: Sequence[float], true: Sequence[float]) ->
 def follow_gradient(
     name: str, predicted: Sequence[float], true: Sequence[float], *, num_steps: int
 ) -> list[Box]:
-    """Boxes on the way down, starting with the first one.
+    """The boxes of gradient descent, starting with the predicted box.
 
-    In each step the side with the largest gradient moves by one pixel, the others in
-    proportion; or by a half, a quarter, ... of that if the loss would not fall.
+    In each step the side with the largest gradient moves by one pixel, and the others in
+    proportion. If the loss would not decrease, a half, a quarter, ... of this step is tried.
 
     Args:
-        name: of the loss.
+        name: name of the loss.
         predicted: the first box, pixels.
         true: the true box, pixels.
-        num_steps: at most; the way ends earlier if no side is told to move.
+        num_steps: largest number of steps; there are fewer if no step decreases the loss.
     """
     x0, y0, x1, y1 = (float(side) for side in predicted)
     way: list[Box] = [(x0, y0, x1, y1)]
@@ -139,9 +139,9 @@ def focal_curve(
 
     Args:
         logits: (n,).
-        is_object: the location learns this class; otherwise background.
-        alpha: weight of objects; 1 - alpha of background.
-        gamma: 0 is a weighted cross entropy.
+        is_object: whether the location learns this class or background.
+        alpha: weight of objects; the background has 1 - alpha.
+        gamma: exponent; 0 gives a weighted cross entropy.
 
     Returns:
         (n,) losses and (n,) gradients.
@@ -175,6 +175,6 @@ def entropy(targets: Tensor) -> Tensor:
 
 
 def _curve(loss_of: Callable[[Tensor], Tensor], logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The loss of every logit by itself; the training's losses are sums."""
+    """The loss of every single logit; the training's losses are sums."""
     gradients, losses = torch.func.vmap(torch.func.grad_and_value(loss_of))(logits)
     return losses, gradients

@@ -1,4 +1,4 @@
-"""Two checkpoints side by side: which base of one corresponds to which base of the other."""
+"""Matching the bases of two checkpoints."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class BaseMatching:
     """K bases of one model, and their partners in another.
 
     Attributes:
-        order: (K,) int64; base k of the first is base `order[k]` of the second.
-        correlations: (K,) of the partners, -1 to 1.
-        all_correlations: (K, K), first by second.
+        order: (K,) int64; base k of the first model matches base `order[k]` of the second.
+        correlations: (K,) correlation of each base with its partner, -1 to 1.
+        all_correlations: (K, K) correlations; rows are the first model's bases.
     """
 
     order: Tensor
@@ -37,11 +37,11 @@ def compare_checkpoints(
 
     Args:
         first: a model in evaluation mode.
-        second: another one with the same number of bases.
-        images: (3, H, W) each, at least one; each model sees them at its own test size.
+        second: another model in evaluation mode, with the same number of bases.
+        images: at least one image (3, H, W); each model gets them at its own test size.
 
     Raises:
-        ValueError: no images, or different numbers of bases.
+        ValueError: there are no images, or the numbers of bases differ.
     """
     if not images:
         raise ValueError("images: at least one picture is needed to compare bases")
@@ -53,13 +53,12 @@ def match_bases(first: Sequence[Tensor], second: Sequence[Tensor]) -> BaseMatchi
     """Pair the bases so that the sum of their correlations is as large as possible.
 
     The correlation over all cells of all images ignores scale and offset. Its sign counts: the
-    blender's weights are positive, so a base and its negative do different things. Networks that
-    are trained twice differ in the order of their bases. The best pairs are found exactly, for
-    every K.
+    blender's weights are positive, so a base and its negative have different effects. If a network
+    is trained twice, the order of the bases differs. The best pairs are found exactly, for every K.
 
     Args:
-        first: (K, h, w) of each image.
-        second: the same for the other model.
+        first: bases (K, h, w) of each image.
+        second: bases of the other model, likewise.
 
     Raises:
         ValueError: the shapes differ.
@@ -89,7 +88,7 @@ def bases_of(model: BlendMask, image: Tensor) -> Tensor:
 def assign_exactly(gains: Tensor) -> Tensor:
     """Give every row its own column so that the sum of gains is largest.
 
-    One row after another takes a column; rows that already have one may move on to another.
+    One row after another takes a column; rows that already have one may change to another.
 
     Args:
         gains: (K, K), finite.
@@ -125,7 +124,7 @@ def _standardized(values: Tensor) -> Tensor:
 
 
 def _at_one_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Both at the size of the coarser one."""
+    """Both maps at the size of the coarser map."""
     if len(first) != len(second):
         raise ValueError(f"{len(first)} and {len(second)} bases: both models need the same number")
     size = [min(pair) for pair in zip(first.shape[-2:], second.shape[-2:], strict=True)]

@@ -1,7 +1,7 @@
-"""True objects of images, each at the location that learns it, and the hardest of them.
+"""True objects of images, each with the location that learns it, and the hardest objects.
 
-All measurements in this folder are made on these objects. Hard ones are found by their numbers:
-complex, separated and overlapping ones.
+All measurements in this folder use these objects. Three kinds of hard objects are found by
+measuring: complex, separated and overlapping objects.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TrueObjects:
-    """One image, its N true objects and what a model computed for it.
+    """One image, its N true objects and the output of a model for it.
 
     Attributes:
-        image: (3, H, W) at the size that the model saw.
-        output: of the model for this image alone.
+        image: (3, H, W) at the size that the model got.
+        output: the model's output for this image alone.
         index: (N, 2) int64 pairs (0, location): the location that stands for each object.
         is_learned: (N,) bool, whether that location learns the object; smaller objects may have
             taken all locations of a large one.
         boxes: (N, 4) true corners, pixels.
         labels: (N,) int64.
         masks: (N, H, W) bool.
-        mask_crops: (N, R, R) bool, the masks over the boxes.
+        mask_crops: (N, R, R) bool, the masks cropped to the boxes.
     """
 
     image: Tensor
@@ -109,13 +109,13 @@ def true_objects(
     """The objects of one image after another, including images without objects.
 
     Args:
-        model: to look at.
-        dataset: with masks.
-        max_images: how many to take, from the first one on; None: all.
+        model: the model to run.
+        dataset: data set with masks.
+        max_images: number of images to take from the start of the data set; by default all.
         progress: called with (done, total).
 
     Raises:
-        ValueError: no images.
+        ValueError: there are no images.
     """
     total = len(dataset) if max_images is None else min(max_images, len(dataset))
     if total < 1:
@@ -128,18 +128,18 @@ def true_objects(
 
 @dataclass(frozen=True)
 class CroppedObjects:
-    """All that makes the masks of N objects of many images, over their true boxes.
+    """Inputs of the merger for N objects of many images, over their true boxes.
 
-    A changed base or attention is tried on all of them by one call of the merger.
+    One call of the merger tries a changed base or attention on all objects.
 
     Attributes:
-        crops: (N, K, R, R) bases.
-        attentions: (N, A) raw.
+        crops: (N, K, R, R) bases, cut out along the boxes.
+        attentions: (N, A) raw attentions.
         own: (N, R, R) bool, the objects' own cells.
         neighbours: (N, R, R) bool, cells of other objects.
-        is_isolated: (N,) bool; like the next, see `kinds_of_boxes`.
-        is_overlapping: (N,) bool.
-        image: (N,) int64, the object's image, counted from 0.
+        is_isolated: (N,) bool, see `kinds_of_boxes`.
+        is_overlapping: (N,) bool, see `kinds_of_boxes`.
+        image: (N,) int64, 0-based index of each object's image.
     """
 
     crops: Tensor
@@ -156,16 +156,16 @@ class CroppedObjects:
 
 @torch.no_grad()
 def crop_objects(model: BlendMask, images: Iterable[TrueObjects]) -> CroppedObjects:
-    """The objects that some location learns, of all images together.
+    """The objects of all images that some location learns.
 
     Args:
-        model: in evaluation mode; the one that made `images`.
-        images: at least one, as `true_objects` yields them.
+        model: the model that made `images`, in evaluation mode.
+        images: at least one image, as `true_objects` yields them.
     """
     rows = []
     for number, objects in enumerate(images):
         masks, boxes = objects.masks, objects.boxes
-        others = masks.any(dim=0) & ~masks  # what is hidden belongs to no mask
+        others = masks.any(dim=0) & ~masks  # hidden parts belong to no mask
         is_isolated, is_overlapping, _ = kinds_of_boxes(boxes)
         row = (
             model.crops_at(objects.output, objects.index[:, 0], boxes),
@@ -181,20 +181,20 @@ def crop_objects(model: BlendMask, images: Iterable[TrueObjects]) -> CroppedObje
     return CroppedObjects(*(torch.cat(column) for column in zip(*rows, strict=True)))
 
 
-OVERLAP = 0.2  # IoU of two boxes from which their objects count as overlapping
-NUM_DRAWS = 1000  # of all images, for an interval
-SAME_CENTER = 0.1  # centers nearer than this share of both boxes' smaller side count as one
+OVERLAP = 0.2  # lowest IoU of two boxes whose objects count as overlapping
+NUM_DRAWS = 1000  # bootstrap samples for an interval
+SAME_CENTER = 0.1  # relative to both boxes' smaller side: nearer centers count as one
 
 
 def kinds_of_boxes(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """How near the objects of an image are to each other.
+    """Whether objects of an image are isolated, overlap, or share a center.
 
     Args:
         boxes: (N, 4) corners, pixels.
 
     Returns:
         Three (N,) bool. Isolated: no other box touches it. Overlapping: another box has an IoU of
-        `OVERLAP` or more with it. One center: another box's center is within `SAME_CENTER`.
+        at least `OVERLAP` with it. One center: another box's center is within `SAME_CENTER`.
     """
     overlap = box_iou(boxes, boxes).fill_diagonal_(0)
     sides = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1)
@@ -205,16 +205,16 @@ def kinds_of_boxes(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def mean_over_images(values: Tensor, image: Tensor) -> Tensor:
-    """A mean over objects, and how far it would move with other images.
+    """A mean over objects, with an interval over images.
 
-    Objects of one image are alike, so images are drawn with replacement, not objects.
+    Objects in one image are similar, so images are drawn with replacement, not objects.
 
     Args:
         values: (N,), N >= 1.
         image: (N,) int64, the image of each object.
 
     Returns:
-        (3,) the mean and the ends of its 95 % interval.
+        (3,) mean and ends of its 95 % interval.
     """
     _, place, num_objects = image.unique(return_inverse=True, return_counts=True)
     total = torch.zeros(len(num_objects), dtype=torch.float64).index_add(0, place, values.double())
@@ -226,7 +226,7 @@ def mean_over_images(values: Tensor, image: Tensor) -> Tensor:
 
 
 KINDS = ("complex", "separated", "overlapping")
-LEAST_SIDE = 16.0  # pixels; smaller boxes show nothing
+LEAST_SIDE = 16.0  # pixels; smaller boxes show too little
 ONE_PART = 0.05  # `separation` below which a mask counts as one part
 
 
@@ -235,12 +235,12 @@ class HardCase:
     """One object of an image.
 
     Attributes:
-        measure: how hard it is, by the rule of its kind.
+        measure: how hard the object is, by the measure of its kind.
         image: (3, H, W).
         box: (4,) true corners, pixels.
         true_mask: (H, W) bool.
         mask: (H, W) bool, the network's mask over the true box.
-        iou: of the two masks, 0 to 1.
+        iou: IoU of the two masks, 0 to 1.
     """
 
     measure: float
@@ -261,20 +261,20 @@ def find_hard_cases(
 ) -> dict[str, list[HardCase]]:
     """The hardest objects of each kind, hardest first, at most one per image and kind.
 
-    Hardness is measured on the true masks, not on the network's, which may be right.
+    Hardness is measured on the true masks; the network's masks may still be right.
 
     - complex: `complexity`, the length of the outline relative to the area, for masks in one part.
     - separated: `separation`, the share of the mask outside its largest connected part.
     - overlapping: the largest IoU of the box with the box of an object of the same class.
 
     Args:
-        model: whose masks are shown.
-        dataset: with masks.
-        number: of each kind, at most.
-        max_images: how many to look at.
+        model: its masks are shown.
+        dataset: data set with masks.
+        number: largest number of objects of each kind.
+        max_images: largest number of images to search.
 
     Returns:
-        By kind; objects that are not hard at all (separation or overlap 0) are left out.
+        Objects by kind, without objects that are not hard at all (separation or overlap 0).
     """
     best: dict[str, list[HardCase]] = {kind: [] for kind in KINDS}
     for objects in true_objects(model, dataset, max_images=max_images):
@@ -331,7 +331,7 @@ def separation(masks: Tensor) -> Tensor:
 
 
 def _largest_part(mask: Tensor) -> int:
-    """Pixels of the largest connected part; numbers spread to neighbours until none grows."""
+    """Number of pixels in the largest connected part; labels spread to neighbours until stable."""
     places = torch.arange(1, mask.numel() + 1, device=mask.device, dtype=torch.float64)
     numbers = places.view(mask.shape) * mask
     while True:

@@ -1,7 +1,7 @@
-"""How good a mask could be: the best attentions for given bases, the best bases, and oracles.
+"""Upper limits of masks: the best attentions for given bases, the best bases, and oracles.
 
-Chapter 15. Box, attention and bases are replaced by the best ones, in every order, and by parts
-that know nothing of the object: only what exceeds these has been learned.
+Chapter 15. Box, attention and bases are replaced by the best possible ones, in every order, and by
+parts that know nothing of the object: only a gain over such parts has been learned.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ __all__ = [
     "swap_name",
 ]
 
-LEARNING_RATE = 0.5  # of Adam: a value changes by about this much in a step at most
+LEARNING_RATE = 0.5  # Adam's: largest change of a value in a step, approximately
 
 
 @dataclass(frozen=True)
 class Improved:
-    """What an optimisation found for N objects.
+    """The result of an optimisation for N objects.
 
     Attributes:
         values: (N, A) raw attentions, or (K, h, w) bases of one image.
-        iou: (N,) of the masks with the true ones, in cells of R x R; 0 to 1.
-        start_iou: (N,) the same before the optimisation.
+        iou: (N,) IoU of the masks with the true masks, computed on R x R cells; 0 to 1.
+        start_iou: (N,) this IoU before the optimisation.
     """
 
     values: Tensor
@@ -66,16 +66,18 @@ def best_attention(
 ) -> Improved:
     """The attentions that make each object's mask as good as its bases allow.
 
-    Our choice: Adam on the binary cross entropy of training, from `start`, for every object on its
-    own; the step with the highest IoU counts, so no object ends worse than it began. It is a lower
-    bound on what is possible: the loss is not the IoU, and Adam may not end at its minimum.
+    Our choice: Adam minimises the training's binary cross entropy for each object separately,
+    beginning at `start`. The step with the highest IoU counts, so no object ends worse than it
+    began. The result is a lower bound on the best IoU: the loss is not the IoU, and Adam may not
+    reach the loss's minimum.
 
     Args:
-        merger: of any kind; the assembler has no attentions to improve.
+        merger: any merger; the assembler has no attentions to improve.
         crops: (N, K, R, R) bases, cut out along the boxes.
         true_masks: (N, R, R) bool over the same boxes.
-        start: (N, A) raw attentions to begin with; None: zeros, so that all bases weigh the same.
-        steps: of the optimiser, at least 0.
+        start: (N, A) raw attentions to begin with; by default zeros, which weight all bases the
+            same.
+        steps: number of Adam steps, at least 0.
 
     Raises:
         ValueError: the shapes do not fit together.
@@ -95,14 +97,15 @@ def attention_limit(crops: Tensor, true_masks: Tensor) -> Tensor:
 
     The blender's weights are positive and sum to one, so a mask logit lies between the smallest
     and the largest of the K crops at its cell (equations 3 and 4). A cell of the object can be
-    right only if some base is at least 0 there, one of the background only if some base is below.
+    right only if some base is at least 0 there, and a cell of the background only if some base is
+    below 0 there.
 
     Args:
         crops: (N, K, R, R) bases, cut out along the boxes.
         true_masks: (N, R, R) bool over the same boxes.
 
     Returns:
-        (N,) IoU in cells of R x R, 0 to 1.
+        (N,) IoU on R x R cells, 0 to 1.
     """
     _require_masks(true_masks, crops)
     highest, lowest = crops.amax(dim=1), crops.amin(dim=1)
@@ -122,19 +125,19 @@ def best_bases(
 ) -> Improved:
     """The bases of an image that together make the masks of its objects as good as possible.
 
-    The counterpart of `best_attention`: attentions stay fixed and bases move, by the same rule.
-    Overlapping objects share the bases, so one may gain at the other's expense; the step with the
-    highest mean IoU counts.
+    The counterpart of `best_attention`: attentions stay fixed, and bases are optimised in the same
+    way. Overlapping objects share the bases, so one may gain at the other's expense; the step with
+    the highest mean IoU counts.
 
     Args:
-        merger: of any kind.
-        bases: (K, h, w) of one image, to begin with.
-        attentions: (N, A) raw.
+        merger: any merger.
+        bases: (K, h, w) bases of one image, to begin with.
+        attentions: (N, A) raw attentions.
         boxes: (N, 4) corners, pixels of the padded input.
         true_masks: (N, R, R) bool over the boxes.
-        stride: of the bases, pixels.
+        stride: stride of the bases, in pixels.
         pooling: as in `crop_bases`.
-        steps: of the optimiser, at least 0.
+        steps: number of Adam steps, at least 0.
 
     Raises:
         ValueError: the shapes do not fit together.
@@ -163,7 +166,7 @@ def _improve(
     *,
     is_joint: bool = False,
 ) -> Improved:
-    """Adam on `masks(values)`. Joint: all objects share the values; else each has its own row."""
+    """Adam on `masks(values)`. If joint, all objects share the values; if not, each has a row."""
     best = start.detach().clone().float()
     with torch.no_grad():
         start_iou = mask_iou(masks(best) >= 0, true_masks)
@@ -197,21 +200,20 @@ PARTS = ("box", "attention", "bases")
 
 @dataclass(frozen=True)
 class OracleResults:
-    """IoU of N objects' masks with the true ones, in pixels of the image, with parts swapped.
+    """IoU of N objects' masks with the true masks, on image pixels, with parts swapped.
 
-    A swapped part is the best there is for the parts that are left: the true box, the attention
-    that `best_attention` finds, the bases that `best_bases` finds for all objects of the image
-    together. Every object is taken at the location that learns it, so no loss is due to a missing
-    detection.
+    A swapped part is the best one for the other parts: the true box, the attention that
+    `best_attention` finds, or the bases that `best_bases` finds for all objects of the image
+    together. Every object has the location that learns it, so no IoU is lost to missing detections.
 
     A gain depends on what was swapped before: two parts that can stand in for each other gain much
     if they come first and little if they come last. A single order says nothing about the parts.
 
     Attributes:
-        iou: set of swapped parts -> (N,), 0 to 1; all eight sets, first the empty one, which is
-            the network.
-        resolution: (N,) of the true mask itself at R x R cells; with everything swapped, masks
-            come near it.
+        iou: set of swapped parts -> (N,) IoU, 0 to 1, for all eight sets. The first set is empty:
+            the network's own masks.
+        resolution: (N,) IoU of the true mask after cropping to R x R cells and pasting back. With
+            everything swapped, masks come near it.
         image: (N,) int64, the image of each object.
     """
 
@@ -223,10 +225,10 @@ class OracleResults:
         return len(self.image)
 
     def gains(self, order: Sequence[str]) -> dict[str, Tensor]:
-        """What each of the `PARTS` gains every object, (N,) each, if they are swapped in an order.
+        """(N,) gain in IoU from each of the `PARTS`, if they are swapped in the given order.
 
-        The gains add up to IoU with everything swapped minus that of the network. One may be below
-        0, if two mistakes cancel.
+        The gains add up to the IoU with everything swapped minus the network's IoU. A gain may be
+        below 0, if two mistakes cancel each other.
         """
         gains, swapped = {}, frozenset[str]()
         for part in order:
@@ -235,15 +237,15 @@ class OracleResults:
         return gains
 
     def shares(self) -> dict[str, Tensor]:
-        """(N,) of each part: its mean gain over all orders, which is Shapley's value (1953)."""
+        """(N,) mean gain of each part over all orders, which is its Shapley value (1953)."""
         orders = [self.gains(order) for order in permutations(PARTS)]
         return {part: torch.stack([one[part] for one in orders]).mean(dim=0) for part in PARTS}
 
     def summary(self) -> dict[str, dict[str, dict[str, Tensor]]]:
         """Means over objects with their intervals, see `mean_over_images`, for `dots_figure`.
 
-        The first panel has the eight sets, the second one the smallest and the largest mean gain of
-        each part in any order, and its share.
+        The first panel has the eight sets. The second panel has the smallest and the largest mean
+        gain of each part in any order, and its share.
         """
         sets = {
             swap_name(parts): {"IoU": mean_over_images(values, self.image)}
@@ -261,18 +263,18 @@ class OracleResults:
 
 
 def swap_name(parts: frozenset[str]) -> str:
-    """Such as "box + bases"; "nothing" for the empty set."""
+    """The name of a set of parts, such as "box + bases", or "nothing" for the empty set."""
     return " + ".join(part for part in PARTS if part in parts) or "nothing"
 
 
 @torch.no_grad()
 def oracle_swaps(model: BlendMask, objects: TrueObjects, *, steps: int = 60) -> OracleResults:
-    """One image's objects with every set of parts swapped.
+    """The results for one image's objects, with every set of parts swapped.
 
     Args:
-        model: in evaluation mode; the one that `objects` were made with.
-        objects: N of them; N = 0 gives empty tensors.
-        steps: of every optimisation.
+        model: the model that made `objects`, in evaluation mode.
+        objects: the N objects; N = 0 gives empty tensors.
+        steps: number of Adam steps per optimisation.
     """
     output, index = objects.output, objects.index
     own = model.attentions_at(output, index)
@@ -302,7 +304,7 @@ def score_oracles(
     steps: int = 60,
     progress: Callable[[int, int], None] | None = None,
 ) -> OracleResults:
-    """For all objects of a data set that some location learns; arguments as in `oracle_swaps`."""
+    """`oracle_swaps` for all objects of a data set that some location learns."""
     iou: dict[frozenset[str], list[Tensor]] = {}
     resolution, image = [], []
     images = true_objects(model, dataset, max_images=max_images, progress=progress)
@@ -325,24 +327,24 @@ def score_controls(
     max_images: int | None = None,
     steps: int = 60,
 ) -> dict[str, Tensor]:
-    """What the IoU of `score_oracles` must be compared with: masks from parts that know nothing.
+    """IoU to compare with `score_oracles`: masks from parts that know nothing of the object.
 
-    First, the predicted mask with one part borrowed from an object of another image: what the
-    network's own part is worth. Then the oracles with nothing learned beside them: what an oracle
-    reaches by itself.
+    First come predicted masks with one part borrowed from an object of another image; they show
+    what the network's own part is worth. Then come oracles without anything learned, which show
+    what an oracle reaches by itself.
 
     Args:
-        model: in evaluation mode.
-        dataset: with masks.
+        model: a model in evaluation mode.
+        dataset: data set with masks.
         max_images: as in `score_oracles`; the objects are the same, in the same order.
-        steps: of every optimisation.
+        steps: number of Adam steps per optimisation.
 
     Returns:
-        Name -> (N,) IoU, pixels of the image. Over the predicted box: "another object's box" (its
-        size about the own center), "another object's attention", "the mean attention" (of all
-        objects), "another object's bases" (cropped at its box). Over the true box: "best attention,
-        constant bases" (half of them above 0, half below), "best attention, untrained bases" and
-        "best bases, another object's attention".
+        Name -> (N,) IoU on image pixels. Over the predicted box: "another object's box" (its
+        size around the object's own center), "another object's attention", "the mean attention" (of
+        all objects), "another object's bases" (cropped at its box). Over the true box: "best
+        attention, constant bases" (half of them above 0, half below), "best attention, untrained
+        bases" and "best bases, another object's attention".
 
     Raises:
         ValueError: fewer than two images have an object.
@@ -399,7 +401,7 @@ def score_controls(
 def constant_bases(bases: Tensor) -> Tensor:
     """(N, K, h, w) bases or crops that show nothing: the first half above 0, the rest below.
 
-    Their magnitude is the mean one of the given bases, so that attentions have as much to move.
+    Their magnitude is the mean magnitude of the given bases, so attentions have as much effect.
     """
     num_bases = bases.shape[1]
     place = torch.arange(num_bases, device=bases.device)
@@ -430,7 +432,7 @@ def _attention_for(
 def _bases_for(
     model: BlendMask, objects: TrueObjects, boxes: Tensor, attentions: Tensor, steps: int
 ) -> Tensor:
-    """(1, K, h, w) the best bases over some boxes, for some attentions, from the network's on."""
+    """(1, K, h, w) best bases over some boxes, for some attentions; start: the network's."""
     truth = crop_masks(objects.masks, boxes, model.config.mask_size)
     stride, pooling = model.bottom.stride, model.config.bases_pooling
     bases, merger = objects.output.bases[0], model.merger
@@ -441,7 +443,7 @@ def _bases_for(
 def _pasted_iou(
     model: BlendMask, objects: TrueObjects, mask_logits: Tensor, boxes: Tensor
 ) -> Tensor:
-    """(N,) IoU of masks over boxes with the true ones, in pixels of the image, on the CPU."""
+    """(N,) IoU of masks over boxes with the true masks, on image pixels, on the CPU."""
     height, width = objects.masks.shape[-2:]
     masks = paste_masks(mask_logits, boxes, (height, width), model.inference.mask_threshold)
     return mask_iou(masks, objects.masks).cpu()

@@ -1,6 +1,6 @@
-"""Ways of merging, raced from new last layers on features that none of them trained.
+"""A race of ways of merging: new last layers, trained on the same fixed features.
 
-Chapters 10 and 13. The features are those of a network that learned boxes alone. Every contestant
+Chapters 10 and 13. The features come from a network that learned boxes alone. Every contestant
 starts with a new bottom module and, if it needs one, a new top layer, and learns only these; so all
 contestants have the same features and boxes, and a race takes seconds instead of hours.
 """
@@ -44,8 +44,8 @@ __all__ = [
     "read_race",
 ]
 
-# The rows of the paper's table 1, YOLACT as its own paper has it, and tiles with as few bases as
-# the blender; R = 28 for all.
+# The rows of the paper's table 1, YOLACT as in its own paper, and tiles with as few bases as the
+# blender; R = 28 for all.
 CONTESTANTS: MappingProxyType[str, ModelConfig] = MappingProxyType(
     {
         name: METHODS[row].model
@@ -63,7 +63,7 @@ LEARNING_RATE = 3e-3  # our choice: AdamW with a linear decay to 0
 
 
 class NoBases(nn.Module):
-    """A bottom module whose single basis is 0 everywhere: what is trained with it learns boxes."""
+    """A bottom module whose single basis is 0 everywhere, so the network learns boxes alone."""
 
     inputs = ("p3",)
     stride = 8
@@ -75,7 +75,7 @@ class NoBases(nn.Module):
 
 @dataclass(frozen=True)
 class Lesson:
-    """A few images, as the output of the fixed part of the network, with their targets."""
+    """The output of the fixed part of the network for a few images, with their targets."""
 
     output: BlendMaskOutput
     targets: tuple[Target, ...]  # one per image
@@ -90,9 +90,10 @@ def read_race() -> dict[str, Any]:
     """The finished race that comes with the package.
 
     Returns:
-        "scores": by number of steps, contestant and group of objects (see `ObjectScores.groups`),
-        the mean IoU over true boxes of held-out images, percent, one number per seed. "seeds",
-        "num_images" and "num_held_out": what they come from. "features": how these were trained.
+        "scores": mean IoU over true boxes of held-out images, percent, one number per seed, by
+        number of steps, contestant and group of objects (see `ObjectScores.groups`). "seeds",
+        "num_images" and "num_held_out": seeds and numbers of images of the race. "features": the
+        training of the features.
     """
     return json.loads(shipped_race("scores").read_text("utf-8"))
 
@@ -101,9 +102,10 @@ def make_contestant(features: BlendMask, config: ModelConfig, *, seed: int = 0) 
     """A model on the features of another, with a new bottom module and a new top layer.
 
     Args:
-        features: trained; it is not changed.
-        config: of the new model; backbone, pyramid and detector have to be those of `features`.
-        seed: of the new layers' weights.
+        features: a trained model; it is not changed.
+        config: config of the new model; backbone, pyramid and detector have to be the same as in
+            `features`.
+        seed: seed of the new layers' weights.
 
     Returns:
         A model in evaluation mode on the device of `features`; only its bottom module and its top
@@ -122,7 +124,7 @@ def make_contestant(features: BlendMask, config: ModelConfig, *, seed: int = 0) 
 
 
 def load_contestant(features: BlendMask, name: str) -> BlendMask:
-    """One of the `ON_THE_WALL` as the first seed of the longest shipped race left it.
+    """One of the `ON_THE_WALL`, trained with the first seed of the longest shipped race.
 
     Raises:
         ValueError: its weights are not shipped.
@@ -152,8 +154,8 @@ def prepare_lessons(
     """Run the fixed part of the network once on all images.
 
     Args:
-        features: trained, in evaluation mode.
-        images: (3, H, W) each, all of one size.
+        features: a trained model in evaluation mode.
+        images: images (3, H, W), all of the same size.
         targets: one per image, with masks.
         batch_size: number of images in one lesson.
     """

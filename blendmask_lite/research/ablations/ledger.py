@@ -21,7 +21,7 @@ __all__ = [
     "read_merging",
 ]
 
-COLUMNS = ("box AP", "AP", "IoU", "IoU overlapping")  # the columns of ours that are kept
+COLUMNS = ("box AP", "AP", "IoU", "IoU overlapping")  # the columns of our runs that are kept
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class LedgerRow:
     """One row of a table.
 
     Attributes:
-        name: what differs, as in `ablations.tables.PAPER_ROWS`.
-        settings: of our row: R_K_M and whatever else differs.
-        paper: mask AP on COCO val2017, percent, one run.
+        name: what differs from other rows, as in `ablations.tables.PAPER_ROWS`.
+        settings: settings of our row: R_K_M and everything else that differs.
+        paper: the paper's mask AP on COCO val2017, percent, from one run.
         ours: column -> one value per seed, percent, on generated shapes.
     """
 
@@ -46,10 +46,10 @@ class LedgerTable:
     """One of the paper's tables 1 to 7.
 
     Attributes:
-        number: of the table.
-        title: what it is about.
-        seeds: of our runs.
-        iterations: of every run, 8 pictures each.
+        number: number of the table.
+        title: subject of the table.
+        seeds: seeds of our runs.
+        iterations: iterations of every run, with 8 pictures each.
         rows: in the paper's order.
     """
 
@@ -70,13 +70,13 @@ class LedgerTable:
 
 @dataclass(frozen=True)
 class LedgerStep:
-    """Ways of merging that were trained alike; a step of `ablations.merging.PLAN`.
+    """Ways of merging that were trained with the same settings; a step of `merging.PLAN`.
 
     Attributes:
-        title: of the step.
-        iterations: of every run, 8 images each.
+        title: title of the step.
+        iterations: iterations of every run, with 8 images each.
         rows: row -> column of `ablations.merging.COLUMNS` -> one value per seed, percent; a row
-            that was not run is left out.
+            without runs is left out.
     """
 
     title: str
@@ -89,7 +89,7 @@ def collect_ledger(reports: Sequence[dict[str, Any]], merging: dict[str, Any]) -
 
     Args:
         reports: the JSON of each `ablations.report.TableReport`.
-        merging: that of an `ablations.merging.MergingReport`.
+        merging: the JSON of an `ablations.merging.MergingReport`.
     """
     tables = []
     for report in sorted(reports, key=lambda each: each["table"]):
@@ -126,7 +126,7 @@ def _rounded(values: Sequence[float]) -> list[float]:
 
 
 def read_ledger() -> dict[int, LedgerTable]:
-    """Number -> table, for those that come with the package."""
+    """Number -> table, for the tables that come with the package."""
     tables = {}
     for table in _shipped()["tables"]:
         rows = [LedgerRow(**row) for row in table["rows"]]

@@ -1,4 +1,4 @@
-"""Torchvision's Mask R-CNN on the nano backbone, trained, scored and timed beside BlendMask.
+"""Torchvision's Mask R-CNN on the nano backbone, compared with BlendMask in AP and time.
 
 BlendMask, table 8.
 """
@@ -58,8 +58,8 @@ __all__ = [
     "times_by_instances",
 ]
 
-# In training, the boxes that the heads learn from, and the proposals that they choose among.
-# Torchvision's 512 and 2000 are meant for large images full of objects; here there are at most six.
+# In training: boxes that the heads learn from, and proposals from which these are chosen.
+# Torchvision's 512 and 2000 are meant for large images full of objects; ours have at most six.
 BOXES_PER_IMAGE, PROPOSALS = 32, 300
 SMALLEST_ANCHOR = 16.0  # side at P2, pixels; doubles from level to level
 
@@ -68,7 +68,8 @@ class NanoMaskRCNN(nn.Module):
     """Torchvision's Mask R-CNN on the backbone and pyramid of a small `ModelConfig`.
 
     Args:
-        config: of the BlendMask to compare with; backbone, pyramid, levels and input are read.
+        config: config of the BlendMask to compare with; backbone, pyramid, levels and input are
+            read.
         size: shorter side of the pictures, pixels; pictures with this side are not resized.
     """
 
@@ -159,8 +160,8 @@ def run_mask_rcnn(
         model: see `NanoMaskRCNN`.
         regime: data and schedule.
         seed: as in `ablations.run.run_model`.
-        learning_rate: of AdamW, instead of the regime's.
-        folder: that holds one folder per run.
+        learning_rate: learning rate of AdamW, instead of the regime's.
+        folder: folder with one folder per run.
     """
     run = mask_rcnn_folder(regime, seed, learning_rate, folder)
     scores = run / "scores.json"
@@ -213,16 +214,16 @@ def mask_rcnn_folder(regime: Regime, seed: int, learning_rate: float, folder: Pa
 def times_by_instances(
     model: BlendMask, peer: NanoMaskRCNN, image: Tensor, counts: Sequence[int] = INSTANCES
 ) -> dict[str, dict[int, float]]:
-    """CPU milliseconds for one image in which exactly so many objects are found.
+    """CPU milliseconds for one image, by the number of objects that are found in it.
 
     Args:
-        model: in evaluation mode.
-        peer: in evaluation mode; its limit on detections is changed.
+        model: a BlendMask in evaluation mode.
+        peer: a Mask R-CNN in evaluation mode; its limit on detections is changed.
         image: (3, H, W).
-        counts: of detections.
+        counts: numbers of detections.
 
     Raises:
-        ValueError: one of the models does not find that many even with a score threshold of 0.
+        ValueError: one of the models finds fewer objects, even with a score threshold of 0.
     """
     peer.network.roi_heads.score_thresh = 0.0
 
@@ -250,18 +251,18 @@ def times_by_instances(
 
 
 MODEL = PRESETS["nano"]
-# Of AdamW, for Mask R-CNN: the one that BlendMask was tuned with, and a smaller one. Both are tried
-# with the first seed, and the better one is used for all; BlendMask gets no second try.
+# Learning rates of AdamW for Mask R-CNN: BlendMask's, and a smaller one. Both are tried with the
+# first seed, and the better one is used for all seeds. BlendMask has only its own.
 LEARNING_RATES = (5e-3, 1e-3)
 
 
 @dataclass(frozen=True)
 class Headline:
-    """What was measured.
+    """The measured comparison of BlendMask with Mask R-CNN.
 
     Attributes:
-        regime: data and schedule of both.
-        seeds: of the runs.
+        regime: data and schedule of both models.
+        seeds: seeds of the runs.
         scores: model -> "mask AP", "box AP" and so on -> estimate.
         tried: learning rate -> mask AP of Mask R-CNN with the first seed.
         parameters: model -> number of parameters.
@@ -280,7 +281,7 @@ class Headline:
         return json.dumps(asdict(self), indent=1) + "\n"
 
     def markdown(self) -> str:
-        """Both tables, and the paper's counterparts."""
+        """Both tables, and the paper's numbers."""
         names = list(next(iter(self.scores.values())))
         counts = list(next(iter(self.times.values())))
         lines = [
@@ -325,16 +326,16 @@ def run_headline(
     *,
     note: Callable[[str], None] = lambda text: None,
 ) -> Headline | None:
-    """Train whatever is missing of both models, and put the numbers together.
+    """Train the missing runs of both models, and collect the numbers.
 
     Args:
         regime: data and schedule.
         seeds: at least one.
-        folder: that holds one folder per run.
-        note: called with a line on what begins.
+        folder: folder with one folder per run.
+        note: called with a line of text when a run begins.
 
     Returns:
-        None if it was stopped on request.
+        The comparison; None if it was stopped on request.
     """
     ours = run_models([MODEL], regime, seeds, folder, note=note)
     if ours is None:

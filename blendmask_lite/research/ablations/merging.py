@@ -1,5 +1,5 @@
 """Ways of merging, compared step by step: table 1 at two lengths, and the ladder that explains it;
-then the pairs of other tables that the course leans on, trained as long.
+then, trained as long, the pairs of other tables that the course relies on.
 
 Chapters 10 and 13. Rows are trained one after the other in the order of `PLAN`; a report may be
 written at any time, and marks what is missing.
@@ -52,8 +52,8 @@ __all__ = [
 class SharedTemplate(Blender):
     """A blender whose attentions are one learned template, the same for all objects.
 
-    Our choice, as a control: what is left of the blender when objects have no attentions of their
-    own. The template starts at zero, and so, nearly, do the attentions of a new blender.
+    Our choice, as a control: a blender without attentions per object. The template starts at zero;
+    the attentions of a new blender start near zero, too.
     """
 
     def __init__(self, *, num_bases: int, attention_size: int, mode: str = "bilinear") -> None:
@@ -77,12 +77,12 @@ def shared_template(model: ModelConfig) -> SharedTemplate:
 
 @dataclass(frozen=True)
 class Method:
-    """What a row trains.
+    """The model that a row trains.
 
     Attributes:
         model: architecture.
-        make_merger: replaces the config's merger.
-        paper: mask AP of the paper's row, percent; None if it has no such row.
+        make_merger: function that makes the merger; None for the config's merger.
+        paper: mask AP of the paper's row, percent; None if the paper has no such row.
     """
 
     model: ModelConfig
@@ -112,7 +112,7 @@ METHODS: dict[str, Method] = {
 }
 
 
-# Rows of tables 3, 5 and 6, named by the R_K_M that is trained here, half of the paper's R and M.
+# Rows of tables 3, 5 and 6, named by the R_K_M that is trained here: half the paper's R and M.
 PAIRS: dict[str, Method] = {
     "28_1_4": _row_of(3, "K 1"),
     "28_4_4": _row_of(3, "K 4"),
@@ -128,13 +128,13 @@ _ROWS = METHODS | PAIRS
 
 @dataclass(frozen=True)
 class Step:
-    """Rows that are trained alike and compared.
+    """Rows that are trained with the same settings and compared.
 
     Attributes:
-        title: of the report's section.
-        iterations: of 8 images.
+        title: title of the report's section.
+        iterations: number of iterations, with 8 images each.
         methods: names in `METHODS` or `PAIRS`.
-        seeds: every row is trained with each.
+        seeds: every row is trained with each seed.
         reference: the row that all others are compared with.
     """
 
@@ -148,7 +148,7 @@ class Step:
 _TABLE_1 = ("attentions 1 x 1", "tiles 4 x 4", "attentions 4 x 4")
 _TEMPLATE = "one template 4 x 4"
 _LADDER = tuple(name for name in METHODS if name != _TEMPLATE)
-# Most valuable first: what a sentence of the course relies on comes before the rest.
+# Most valuable first: rows that the course relies on come before the others.
 PLAN: tuple[Step, ...] = (
     Step("Table 1", 3200, _TABLE_1, (0, 1, 2)),
     Step("Table 1, a short training", 800, _TABLE_1, (0, 1, 2)),
@@ -190,17 +190,17 @@ def run_plan(
     is_training: bool = True,
     note: Callable[[str], None] = lambda text: None,
 ) -> MergingReport | None:
-    """Train and score what the plan names, or read what already exists.
+    """Train and score the rows of a plan; finished runs are read.
 
     Args:
-        folder: that holds one folder per run.
-        plan: in this order.
-        regime: for the data; the iterations are the plan's.
-        is_training: False only reads the runs that are finished.
-        note: called with a line on what begins.
+        folder: folder with one folder per run.
+        plan: the steps, in order.
+        regime: gives the data; the iterations come from the plan.
+        is_training: if False, finished runs are read and no model is trained.
+        note: called with a line of text when a run begins.
 
     Returns:
-        None if it was stopped on request.
+        The report; None if it was stopped on request.
     """
     steps = []
     for step in plan:
@@ -222,7 +222,7 @@ def run_plan(
 
 
 def _columns(runs: Collection[Result]) -> dict[str, list[float]]:
-    """Column -> one value per run, for the columns that all runs have; none without runs."""
+    """Column -> one value per run, for columns that all runs have; empty without runs."""
     found = {}
     for column, value in COLUMNS.items():
         values = [number for run in runs if (number := value(run)) is not None]
@@ -232,14 +232,14 @@ def _columns(runs: Collection[Result]) -> dict[str, list[float]]:
 
 
 def image_interval(ours: Sequence[Result], theirs: Sequence[Result], group: str) -> Tensor:
-    """How much better the masks of some models are, image by image.
+    """Difference of mask IoU between two kinds of models, with an interval over images.
 
-    Images are drawn with replacement; a drawn image counts with its objects under all models. Seeds
+    Images are drawn with replacement; a drawn image counts with its objects for all models. Seeds
     are averaged, so the interval is about these trained models on other images.
 
     Args:
-        ours: results of `run_model`, seed by seed.
-        theirs: of as many other runs, with the same seeds.
+        ours: results of `run_model`, one per seed.
+        theirs: results of the other models, with the same seeds.
         group: one of `ObjectScores.groups`.
 
     Returns:
@@ -268,12 +268,12 @@ class StepReport:
     """The finished runs of a step.
 
     Attributes:
-        step: of the plan.
+        step: the step of the plan.
         rows: row -> column of `COLUMNS` -> one value per seed, percent; empty if not run.
         differences: row -> column -> the reference minus the row, for the seeds that both have.
-        images: row -> group of objects, or "crowds" -> the reference minus the row with the ends of
-            its interval over images, if it has any; see `image_interval`.
-        versions: of the software that trained it.
+        images: row -> group of objects, or "crowds" -> the reference minus the row, and the ends of
+            the interval over images, for groups that have objects; see `image_interval`.
+        versions: versions of the software that trained the rows.
     """
 
     step: Step
@@ -284,7 +284,7 @@ class StepReport:
 
     @classmethod
     def of(cls, step: Step, runs: Mapping[str, Mapping[int, Result]]) -> Self:
-        """From row -> seed -> result of `run_model`."""
+        """The report of a step, from row -> seed -> result of `run_model`."""
         differences, images = {}, {}
         for name, own in runs.items():
             seeds = [seed for seed in own if seed in runs[step.reference]]
@@ -316,7 +316,7 @@ class StepReport:
 
     @classmethod
     def from_plain(cls, step: Step, content: Mapping[str, Any]) -> Self:
-        """Read back what `plain` returned, for the rows that `step` has."""
+        """The report from the result of `plain`, for the rows that `step` has."""
         rows = {name: content["rows"].get(name, {}) for name in step.methods}
         differences, images = (
             {name: values for name, values in content[part].items() if name in step.methods}
@@ -325,17 +325,17 @@ class StepReport:
         return cls(step, rows, differences, images, content["versions"])
 
     def plain(self) -> dict[str, Any]:
-        """All numbers except those of single objects."""
+        """All numbers except the values of single objects."""
         content = {field.name: getattr(self, field.name) for field in fields(self)}
         return asdict(content.pop("step")) | content
 
     def num_seeds(self, name: str) -> int:
-        """How many runs of a row are finished."""
+        """Number of finished runs of a row."""
         return len(next(iter(self.rows[name].values()), ()))
 
     @property
     def num_runs(self) -> int:
-        """How many runs are finished."""
+        """Number of finished runs."""
         return sum(map(self.num_seeds, self.rows))
 
     def estimates(self, name: str) -> dict[str, Estimate]:
@@ -354,7 +354,7 @@ class StepReport:
         return table_lines(["row", "paper AP", "seeds", *COLUMNS], rows)
 
     def verdicts(self) -> list[str]:
-        """Lines of Markdown: what separates the rows from the reference; none without a pair."""
+        """Lines of Markdown: the rows' differences from the reference; empty if there are none."""
         if not self.images:
             return []
         about = f"{self.step.reference} minus the row, seed by seed; in brackets image by image:"
@@ -377,24 +377,24 @@ class MergingReport:
     """The finished runs of a plan.
 
     Attributes:
-        regime: for the data; the iterations are the steps'.
-        steps: in the order of the plan.
+        regime: gives the data; the iterations come from the steps.
+        steps: reports of the steps, in the order of the plan.
     """
 
     regime: Regime
     steps: tuple[StepReport, ...]
 
     def with_earlier(self, path: Path) -> Self:
-        """This report, with the steps of an earlier one that has more runs of them.
+        """This report, but with the steps of an earlier report that has more runs of them.
 
-        Runs are large and stay where they were made; what they gave is kept. A step is taken as a
+        Runs are large and stay where they were made; their numbers are kept. A step is taken as a
         whole, because its rows are compared object by object.
 
         Args:
-            path: of the JSON of an earlier report; it may be missing.
+            path: JSON file of an earlier report; it may be missing.
 
         Raises:
-            ValueError: the file is no such report, or one of another regime.
+            ValueError: the file is not such a report, or is a report of another regime.
         """
         if not path.exists():
             return self
@@ -417,7 +417,7 @@ class MergingReport:
         return replace(self, steps=steps)
 
     def to_json(self) -> str:
-        """All numbers except those of single objects."""
+        """All numbers except the values of single objects."""
         content = {
             "regime": asdict(self.regime),
             "steps": [step.plain() for step in self.steps],
@@ -425,7 +425,7 @@ class MergingReport:
         return json.dumps(content, indent=1) + "\n"
 
     def markdown(self) -> str:
-        """One table per step, and what separates its rows from the reference."""
+        """One table per step, and its rows' differences from the reference."""
         shapes = self.regime.shapes
         lines = [
             "# Ways of merging",

@@ -1,4 +1,4 @@
-"""A table of toy results beside the paper's, as JSON and Markdown; and how sure its numbers are."""
+"""A table of toy results next to the paper's, as JSON and Markdown, with intervals."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 
-# Our columns, and where to find them in a run's scores.json.
+# Our columns -> their keys in a run's scores.json.
 COLUMNS: dict[str, tuple[str, str]] = {
     "box AP": ("box", "AP"),
     "AP": ("mask", "AP"),
@@ -47,16 +47,16 @@ COLUMNS: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class TableReport:
-    """One of the paper's tables, and ours.
+    """One of the paper's tables, and our table.
 
     Attributes:
-        number: of the table.
+        number: number of the table.
         regime: data and schedule.
-        seeds: of the runs.
-        settings: of the toy rows, by name.
-        ours: column -> row -> estimate; columns that the data does not have are left out.
-        milliseconds: CPU time per picture, by row, on one thread.
-        versions: of the software.
+        seeds: seeds of the runs.
+        settings: settings of each toy row, by name.
+        ours: column -> row -> estimate; columns without data are left out.
+        milliseconds: row -> CPU time per picture on one thread.
+        versions: versions of the software.
     """
 
     number: int
@@ -73,7 +73,7 @@ class TableReport:
         return f"Table {self.number}: {PAPER_TITLES[self.number]}"
 
     def paper(self, column: str) -> dict[str, float]:
-        """A column of the paper's table by row; empty if it has no such column."""
+        """Row -> value in a column of the paper's table; empty if there is no such column."""
         columns = PAPER_COLUMNS[self.number]
         if column not in columns:
             return {}
@@ -81,12 +81,12 @@ class TableReport:
         return {name: row[place] for name, row in PAPER_ROWS[self.number].items()}
 
     def verdicts(self, column: str) -> list[Verdict]:
-        """Pairs of rows that the paper's AP tells apart, and what one of our columns says."""
+        """Pairs of rows that the paper's AP tells apart, and their order in one of our columns."""
         values = {name: each.values for name, each in self.ours[column].items()}
         return compare_orders(self.paper("AP"), values)
 
     def to_json(self) -> str:
-        """All numbers, including those of every seed."""
+        """All numbers, including the values of every seed."""
         content = {
             "table": self.number,
             "title": PAPER_TITLES[self.number],
@@ -161,14 +161,14 @@ def make_report(
     results: Mapping[tuple[Any, int], Mapping[str, Any]],
     milliseconds: Mapping[str, float],
 ) -> TableReport:
-    """Put the runs of a table together.
+    """Collect the runs of a table in a report.
 
     Args:
-        number: of the table.
-        regime: of the runs.
-        seeds: that every row was trained with.
-        results: scores by (model, seed), as `run_models` gives them.
-        milliseconds: by row.
+        number: number of the table.
+        regime: regime of the runs.
+        seeds: seeds that every row was trained with.
+        results: scores by (model, seed), as `run_models` returns them.
+        milliseconds: row -> CPU time per picture.
     """
     rows = TABLES[number]
     ours = {}
@@ -188,13 +188,13 @@ def make_report(
 
 
 def signed(value: Estimate) -> str:
-    """With a plus sign in front if it is not negative."""
+    """The estimate as text, with a plus sign if it is not negative."""
     return f"{'+' if value.mean >= 0 else ''}{value}"
 
 
-# 97.5 % quantile of Student's t, by the number of values: its degrees of freedom plus one.
+# 97.5 % quantile of Student's t by the number of values, which is the degrees of freedom plus one.
 T_VALUES = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306}
-# Smaller differences between two rows of the paper, one run each, mean nothing.
+# The paper has one run per row: smaller differences between two rows are taken for noise.
 PAPER_NOISE = 0.2  # percentage points of AP
 
 
@@ -203,8 +203,8 @@ class Estimate:
     """A mean over seeds.
 
     Attributes:
-        mean: of the values.
-        half_width: of the 95 % interval of the mean by Student's t; None with a single value.
+        mean: mean of the values.
+        half_width: half width of the mean's 95 % interval by Student's t; None for a single value.
         values: one per seed.
     """
 
@@ -228,12 +228,12 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the toy runs say about one pair of rows that the paper tells apart.
+    """The result of the toy runs for one pair of rows that the paper tells apart.
 
     Attributes:
         better, worse: names of the rows, in the paper's order.
         paper: their difference in the paper, above 0.
-        ours: our difference, seed by seed; negative where our order is the opposite one.
+        ours: our difference, seed by seed; negative if our order is the opposite.
     """
 
     better: str
@@ -249,7 +249,7 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """agrees, differs, or what it looks like if the seeds do not decide."""
+        """The verdict in words: "agrees", "differs", or a tendency if the seeds do not decide."""
         is_same = self.ours.mean > 0
         if self.is_decided:
             return "agrees" if is_same else "differs"
@@ -263,9 +263,10 @@ def compare_orders(
     """Every pair of rows that the paper tells apart by at least `PAPER_NOISE`.
 
     Args:
-        paper: AP by row.
-        ours: values by row, one per seed, the same seeds in the same order for every row; equal
-            seeds mean equal pictures in equal order, so differences are taken seed by seed.
+        paper: row -> AP.
+        ours: row -> one value per seed, with the same seeds in the same order for every row. Runs
+            with the same seed see the same pictures in the same order, so differences are taken
+            seed by seed.
     """
     verdicts = []
     for first, second in combinations(paper, 2):
@@ -277,7 +278,7 @@ def compare_orders(
     return verdicts
 
 
-ENDS = (0.025, 0.975)  # of the middle 95 %
+ENDS = (0.025, 0.975)  # quantiles that enclose the middle 95 %
 
 
 def bootstrap_interval(values: Tensor, draws: Tensor) -> Tensor:
@@ -288,10 +289,10 @@ def bootstrap_interval(values: Tensor, draws: Tensor) -> Tensor:
         draws: (B, I) int64, B draws of I pictures.
 
     Returns:
-        (2,) lower and upper end.
+        (2,) lower and upper end of the interval.
 
     Raises:
-        ValueError: no draws.
+        ValueError: there are no draws.
     """
     if len(draws) == 0:
         raise ValueError("draws: at least one is needed")

@@ -1,6 +1,6 @@
 """Train and score the rows of a table, one folder per model and seed; finished work is kept.
 
-Scores are AP, the masks over true boxes, and CPU time on one thread, the candidates taking turns.
+Scores are AP, IoU of masks over true boxes, and CPU time on one thread, measured in turns.
 """
 
 from __future__ import annotations
@@ -62,14 +62,15 @@ MakeMerger = Callable[[ModelConfig], Merger]
 
 @dataclass(frozen=True)
 class Regime:
-    """What the rows learn from and for how long, the same for all rows.
+    """Data and schedule, the same for all rows of a table.
 
     Attributes:
-        name: of the regime.
+        name: name of the regime.
         shapes: size and difficulty of the pictures.
-        iterations: of 8 pictures each, with the settings of preset nano but no weight averaging.
-        num_train: pictures per pass.
-        num_test: held-out pictures that are scored.
+        iterations: number of iterations of 8 pictures, with the settings of the preset nano, but
+            without weight averaging.
+        num_train: number of pictures in a pass.
+        num_test: number of held-out pictures that are scored.
     """
 
     name: str
@@ -88,7 +89,7 @@ REGIMES: dict[str, Regime] = {
     each.name: each
     for each in (
         Regime("default", ShapesConfig()),
-        # Every scene is a crowd of one class, and more of each object may be hidden.
+        # Every scene is a crowd of one class, and a larger part of each object may be hidden.
         Regime("crowds", ShapesConfig(crowd_share=1.0, min_objects=4, min_visible=0.25)),
     )
 }
@@ -133,9 +134,9 @@ def run_model(
     Args:
         model: architecture.
         regime: data and schedule.
-        seed: of initial weights, order and augmentation; the images are the same for all seeds.
-        folder: that holds one folder per run.
-        make_merger: replaces the config's merger.
+        seed: seed of initial weights, image order and augmentation; all seeds have the same images.
+        folder: folder with one folder per run.
+        make_merger: function that makes the merger; by default the config's merger is used.
 
     Returns:
         Scores, settings and versions as plain values; None if stopped on request.
@@ -170,7 +171,8 @@ def score_model(model: BlendMask, regime: Regime) -> dict[str, Any]:
 
     Returns:
         "mask" and "box": AP. "true_boxes": IoU of masks over true boxes by kind of object, see
-        `ObjectScores`. "objects": the same, object by object. "crowds": all of these for crowds.
+        `ObjectScores`. "objects": these IoUs for each object. "crowds": the same four entries for
+        the scenes of crowds.
     """
     scores: dict[str, Any] = {}
     for part, shapes in (("", regime.shapes), ("crowds", REGIMES["crowds"].shapes)):
@@ -196,14 +198,14 @@ def model_folder(
     *,
     make_merger: MakeMerger | None = None,
 ) -> Path:
-    """The folder of one run; its name differs if anything that matters does."""
+    """The folder of one run; runs with different settings have different names."""
     digest = settings_digest(asdict(model), asdict(regime))
     merger = model.merger if make_merger is None else make_merger.__name__
     return folder / f"{regime.name}-{merger}-{digest}-seed{seed}"
 
 
 def settings_digest(*settings: dict[str, Any]) -> str:
-    """Ten letters that differ if any of the plain values does."""
+    """Ten characters that differ if any of the plain values differs."""
     text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
@@ -219,9 +221,9 @@ class ObjectScores:
 
     Attributes:
         image: (n,) int64, position of the object's image in the data set.
-        iou: (n,) float64, 0 to 1, of predicted and true mask.
+        iou: (n,) float64, IoU of predicted and true mask, 0 to 1.
         is_isolated: (n,) bool, no other box touches its own.
-        is_overlapping: (n,) bool, another box overlaps its own by much; see `kinds_of_boxes`.
+        is_overlapping: (n,) bool, another box has a large IoU with its own; see `kinds_of_boxes`.
         shares_center: (n,) bool, another box has nearly the same center.
     """
 
@@ -232,7 +234,7 @@ class ObjectScores:
     shares_center: Tensor
 
     def groups(self) -> dict[str, Tensor]:
-        """(n,) bool by name: which objects belong to it."""
+        """(n,) bool by name of the group: whether each object belongs to it."""
         return {
             "all": torch.ones_like(self.is_isolated),
             "isolated": self.is_isolated,
@@ -256,7 +258,7 @@ class ObjectScores:
 
     @staticmethod
     def from_plain(content: Mapping[str, list[Any]]) -> ObjectScores:
-        """Read back what `plain` returned."""
+        """The scores from the result of `plain`."""
         kinds = {"image": torch.int64, "iou": torch.float64}
         return ObjectScores(
             **{
@@ -271,8 +273,8 @@ def score_true_boxes(model: BlendMask, dataset: InstanceDataset) -> ObjectScores
     """Compare masks over true boxes with the true masks, in every image at its own size.
 
     Args:
-        model: in evaluation mode.
-        dataset: with masks.
+        model: a model in evaluation mode.
+        dataset: data set with masks.
     """
     rows: list[tuple[Tensor, ...]] = []
     for index in range(len(dataset)):
@@ -293,16 +295,16 @@ def score_true_boxes(model: BlendMask, dataset: InstanceDataset) -> ObjectScores
 
 @torch.no_grad()
 def true_box_masks(model: BlendMask, image: Tensor, target: Target) -> tuple[Tensor, Tensor]:
-    """Masks over the true boxes, using the attentions of the locations that learn these objects.
+    """Masks over the true boxes, with the attentions of the locations that learn the objects.
 
     Args:
-        model: in evaluation mode.
+        model: a model in evaluation mode.
         image: (3, H, W).
         target: N objects in pixels of `image`.
 
     Returns:
-        On the CPU (n,) int64 positions of the objects that a location learns, ascending, and their
-        (n, H, W) bool masks. The most central of an object's locations is used.
+        (n,) int64 indices of the objects that a location learns, ascending, and their (n, H, W)
+        bool masks, both on the CPU. The most central location of each object is used.
     """
     target = target.to(model.device)
     output = model([image.to(model.device)])
@@ -320,7 +322,7 @@ def interleaved_times(
 ) -> dict[str, float]:
     """Median CPU milliseconds of every job on one thread.
 
-    The jobs take turns, so that a machine that slows down slows all of them; the first round is a
+    The jobs take turns, so if the machine slows down, it slows all of them. The first round is a
     warm-up and does not count.
     """
     times: dict[str, list[float]] = {name: [] for name in jobs}

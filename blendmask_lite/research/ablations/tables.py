@@ -1,6 +1,4 @@
-"""The rows of the paper's tables 1 to 7: as measured on COCO, and as models
-for 128-pixel images.
-"""
+"""The rows of the paper's tables 1 to 7: results on COCO, and models for 128-pixel images."""
 
 from __future__ import annotations
 
@@ -94,9 +92,9 @@ class Row:
     """A row of a table.
 
     Attributes:
-        name: what differs, as in `PAPER_ROWS`.
-        settings: the same for the toy model: R_K_M and whatever else differs.
-        model: architecture to train.
+        name: what differs from other rows, as in `PAPER_ROWS`.
+        settings: settings of the toy model: R_K_M and everything else that differs.
+        model: the architecture to train.
     """
 
     name: str
@@ -104,7 +102,7 @@ class Row:
     model: ModelConfig
 
 
-# Section 4.1: DeepLabV3+ on C3, C5, attentions enlarged by nearest neighbour, no semantic loss.
+# Section 4.1: DeepLabV3+ on C3, C5, attentions upsampled by nearest neighbour, no semantic loss.
 _START = replace(
     PRESETS["nano"],
     bottom="deeplab",
@@ -120,14 +118,14 @@ _WIDE = replace(_SEMANTIC, bottom_channels=2 * _SEMANTIC.bottom_channels)
 
 
 def _sized(model: ModelConfig, mask_size: int, attention_size: int) -> ModelConfig:
-    """`model` with this R and M."""
+    """`model` with the given R and M."""
     return replace(model, mask_size=mask_size, attention_size=attention_size)
 
 
-# By the row's name in PAPER_ROWS; R and M are half the paper's, the pictures smaller.
+# By the row's name in PAPER_ROWS. R and M are half the paper's, because pictures are smaller.
 _MODELS: dict[int, dict[str, ModelConfig]] = {
-    # The caption's contestants: one attention per base, with softmax and all; one base for each of
-    # 4 x 4 tiles and no attentions; 28_4_4. YOLACT's and FCIS's own settings differ.
+    # The contestants in the caption: one attention per base, with the blender's softmax; one base
+    # for each of 4 x 4 tiles and no attentions; 28_4_4. YOLACT's and FCIS's own settings differ.
     1: {
         "weighted sum": _sized(_START, 28, 1),
         "assembler": replace(_sized(_START, 28, 4), merger="assembler", num_bases=16),
