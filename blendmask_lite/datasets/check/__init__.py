@@ -31,17 +31,17 @@ __all__ = ["FolderCheck", "SplitCheck", "check_folder", "check_numbers", "statis
 
 Progress = Callable[[str], Callable[[int, int], None]]
 LVIS_FIELDS = {"neg_category_ids", "not_exhaustive_category_ids", "frequency", "synset"}
-SIZES = {"small": 32**2, "medium": 96**2}  # COCO's upper limits; larger areas are large
-MAX_DETECTIONS = 100  # per image, in COCO's evaluation
-LEAST_FOR_A_SHARE = 20  # annotations; percentages of fewer mean little
+SIZES = {"small": 32**2, "medium": 96**2}  # COCO's upper limits of areas; larger areas are "large"
+MAX_DETECTIONS = 100  # detections per image in COCO's evaluation
+LEAST_FOR_A_SHARE = 20  # annotations; percentages of a smaller number mean little
 
 
 @dataclass
 class SplitCheck:
-    """What was found in a split.
+    """The result of checking a split.
 
     Attributes:
-        split: its name.
+        split: name of the split.
         annotation_file: the file that was read.
         findings: the problems, by kind.
         numbers: see `statistics`; empty if the file could not be read. If there is a panoptic file,
@@ -60,11 +60,11 @@ class SplitCheck:
 
 @dataclass
 class FolderCheck:
-    """What was found in a folder."""
+    """The result of checking a folder."""
 
     root: Path
     splits: list[SplitCheck]
-    between: Findings  # about several splits
+    between: Findings  # problems that concern several splits
     is_decoded: bool  # whether the pixels of all images were read
 
     def count(self, severity: str) -> int:
@@ -95,21 +95,21 @@ class FolderCheck:
 def check_folder(
     root: Path, split: str | None = None, *, decode: bool = False, progress: Progress | None = None
 ) -> FolderCheck:
-    """Check one split of a folder, or all of them.
+    """Check one split of a folder, or all splits.
 
     Args:
         root: the folder.
-        split: its name; None checks all.
+        split: name of the split; by default all splits are checked.
         decode: read the pixels of all images and compare their contents. By default, only headers
-            are read, and for segment images only that they exist.
+            are read, and segment images only have to exist.
         progress: called with the name of what is counted; returns a callback (done, total).
 
     Raises:
-        ValueError: it is not a COCO folder, or there is no such split.
+        ValueError: the folder is not in COCO's layout, or there is no such split.
     """
     names = [find_split(root, split)[0]] if split is not None else list_splits(root)
     if not names:
-        find_split(root, None)  # says what is missing
+        find_split(root, None)  # raises an error that says what is missing
     checks = [_check_split(root, name, decode=decode, progress=progress) for name in names]
     between = Findings()
     _compare_splits(checks, between)
@@ -236,7 +236,7 @@ def check_numbers(
 
 
 def _check_categories(classes: list[dict[str, Any]], index: AnnotationFile, report: Report) -> None:
-    shown = {  # of a category of one object: where that is
+    shown = {  # category -> image of an object, for categories with one object
         annotation["category_id"]: index.images.get(image_id, {}).get(
             "file_name", f"image {image_id}"
         )

@@ -41,10 +41,10 @@ __all__ = [
     "unlisted_pictures",
 ]
 
-MAX_CORNERS = 1000  # of a polygon that is searched for crossings; the time grows with its square
+MAX_CORNERS = 1000  # larger polygons are not searched for crossings; the time grows with the square
 TOLERANCE = 2.0  # pixels by which corners and boxes may be off
-RELATIVE_TOLERANCE = 0.1  # of a box's longer side; thin ends of an outline may cover no pixel
-AREA_TOLERANCE = 1.5  # factor
+RELATIVE_TOLERANCE = 0.1  # share of a box's longer side; thin ends of an outline may cover no pixel
+AREA_TOLERANCE = 1.5  # factor between the given area and the mask's
 
 MaskSizes = dict[int, tuple[float, bool]]
 """Annotation id -> the mask's area, pixels, and whether the mask fills its box."""
@@ -105,7 +105,7 @@ def crosses_itself(corners: NDArray[np.float64]) -> bool:
 
 
 def _side(start: NDArray, end: NDArray, point: NDArray) -> NDArray:
-    """On which side of the line from `start` to `end` a point lies: -1, 0 or 1."""
+    """The side of the line from `start` to `end` on which a point lies: -1, 0 or 1."""
     along, beside = end - start, point - start
     return np.sign(along[..., 0] * beside[..., 1] - along[..., 1] * beside[..., 0])
 
@@ -174,12 +174,12 @@ def check_panoptic(
 
     Args:
         root: the folder.
-        split: its name.
+        split: name of the split.
         images: image id -> record, from the instances file.
         report: called for every problem.
         decode: compare the segments in every segment image with the file; otherwise, only check
             that the image exists.
-        progress: called with (annotations done, annotations in all).
+        progress: called with (number of annotations done, number of annotations).
 
     Returns:
         Counts of annotations, segments, thing classes and stuff classes.
@@ -257,9 +257,9 @@ class PictureCheck:
     """Checks image files one by one.
 
     Args:
-        folders: where to look for them, in this order.
+        folders: folders to search for the files, in this order.
         report: called for every problem.
-        decode: also read all pixels.
+        decode: whether to read all pixels, too.
 
     Attributes:
         paths: file -> image id, for the files that were found.
@@ -288,7 +288,7 @@ class PictureCheck:
         try:
             if self._fits(entry, path, size) and self.decode:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # of 16 bits: reported as a problem
+                    warnings.simplefilter("ignore")  # about 16 bits, which is reported as a problem
                     read_stored_image(path, size)
                 self._compare_content(entry, path, record["id"])
         except (ValueError, OSError) as error:
@@ -320,7 +320,7 @@ class PictureCheck:
 
 
 def unlisted_pictures(folder: Path, listed: Sequence[Path], report: Report) -> None:
-    """Report the image files of a split's own folder that no entry names."""
+    """Report image files in a split's own folder that no entry names."""
     if folder.is_dir():
         known = set(listed)
         for path in sorted(folder.iterdir()):

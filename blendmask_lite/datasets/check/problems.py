@@ -1,7 +1,7 @@
-"""What can be wrong with a COCO folder, how bad it is, and what to do about it.
+"""The possible problems of a COCO folder, their severity, and what to do about them.
 
-`data check` reports these kinds. An error is something that training or evaluation refuses or
-silently gets wrong; a warning is probably a mistake; a note is good to know.
+`data check` reports these kinds. An error makes training or evaluation fail or give wrong results
+silently; a warning is probably a mistake; a note is good to know.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class Finding:
 
     kind: str  # a key of `KINDS`
     count: int = 0
-    examples: list[str] = field(default_factory=list)  # the first ones
+    examples: list[str] = field(default_factory=list)  # the first problems of this kind
 
     @property
     def severity(self) -> str:
@@ -196,7 +196,7 @@ class Findings:
             finding.examples.append(printable(f"{entry}: {text}"))
 
     def sorted(self) -> list[Finding]:
-        """Errors first, and in each severity the order of `KINDS`."""
+        """The findings, errors first; within a severity in the order of `KINDS`."""
         order = list(KINDS)
         return sorted(
             self._found.values(),

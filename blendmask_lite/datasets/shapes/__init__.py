@@ -41,8 +41,8 @@ class ShapesDataset:
 
     Args:
         num_images: scenes 0 to num_images - 1.
-        seed: different seeds give different scenes; held-out images need a seed of their own.
-        config: size and difficulty; None means `ShapesConfig()`.
+        seed: different seeds give different scenes; held-out images need their own seed.
+        config: size and difficulty; by default `ShapesConfig()`.
     """
 
     class_names: tuple[str, ...] = SHAPE_CLASSES
@@ -90,9 +90,9 @@ class ShapesDataset:
 
 
 def draw_shapes(num_images: int, *, seed: int = 0, size: int) -> ShapesDataset:
-    """Generated images for a model that sees them at this size, pixels.
+    """Generated images for a model that gets them at side `size`, in pixels.
 
-    They are drawn at it if it is between 128 and 2048, and otherwise at the nearer of these two.
+    They are drawn at this size if it is between 128 and 2048, otherwise at the nearer limit.
     """
     config = ShapesConfig(size=min(max(size, 128), 2048))
     return ShapesDataset(num_images, seed=seed, config=config)

@@ -49,13 +49,13 @@ def write_shapes(
     compressed run lengths of the visible pixels. Scene `index` has image id `index`.
 
     Args:
-        out: the folder; made if it is missing. Other splits in it stay.
+        out: the folder; it is made if it is missing. Other splits in it stay.
         num_images: number of scenes, at least 1.
-        seed: of the scenes; give every split a seed of its own.
+        seed: seed of the scenes; give every split its own seed.
         config: size and difficulty.
-        split: its name, which must be a plain folder name.
+        split: name of the split, which must be a plain folder name.
         stuff: also write the panoptic annotation of things and stuff.
-        progress: called with (scenes done, scenes in all).
+        progress: called with (number of scenes done, number of scenes).
     """
     if num_images < 1:
         raise ValueError(f"num_images = {num_images}: must be at least 1")

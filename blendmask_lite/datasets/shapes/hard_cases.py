@@ -1,6 +1,6 @@
-"""Named scenes whose objects are hard to tell apart: one way of merging may fail, another not.
+"""Named scenes whose objects are hard to tell apart: one merger may fail where another works.
 
-Chapter 10. All objects of a scene have the same surface, so that only shape tells them apart. The
+Chapter 10. All objects of a scene have the same surface, so only their shape tells them apart. The
 placements are fixed; light, background, surface and noise depend on a seed.
 """
 
@@ -29,7 +29,7 @@ __all__ = ["HARD_CASES", "draw_hard_case"]
 
 
 class Spot(NamedTuple):
-    """Where an object of a hard case lies; see `Placement`. The angle is in degrees."""
+    """The position of an object in a hard case; see `Placement`. The angle is in degrees."""
 
     shape: str
     x: float
@@ -39,7 +39,7 @@ class Spot(NamedTuple):
     is_mirrored: bool = False
 
 
-# Front to back.
+# The objects of each case are listed front to back.
 HARD_CASES: MappingProxyType[str, tuple[Spot, ...]] = MappingProxyType(
     {
         "touching twins": (
@@ -69,12 +69,12 @@ def draw_hard_case(name: str, *, seed: int = 0, size: int = PLAN_SIZE) -> Scene:
     """Draw one of the `HARD_CASES`.
 
     Args:
-        name: of the case.
+        name: name of the case.
         seed: determines the individuals, their surface, light, background and noise; at least 0.
         size: side of the image, pixels.
 
     Raises:
-        ValueError: no such case.
+        ValueError: there is no such case.
     """
     if name not in HARD_CASES:
         raise ValueError(f"hard case {name!r}: the cases are {', '.join(HARD_CASES)}")

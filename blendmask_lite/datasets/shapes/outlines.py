@@ -1,7 +1,7 @@
 """The eight silhouettes of the shapes data set, as polygons in a unit frame.
 
 Chapter 01 of the course. Each class has a function that draws one individual, with random
-proportions and joints, so that no two are equal. Some have holes, some consist of separate pieces.
+proportions and joints, so no two are equal. Some have holes, some consist of separate pieces.
 """
 
 from __future__ import annotations

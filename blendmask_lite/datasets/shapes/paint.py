@@ -1,4 +1,4 @@
-"""How a generated scene is painted: background, clutter, textures, light, shadows and noise.
+"""Painting of a generated scene: background, clutter, textures, light, shadows and noise.
 
 Chapter 01.
 """
@@ -28,7 +28,7 @@ __all__ = [
     "rasterize",
 ]
 
-MARGIN = 0.05  # around a raster, for shadow and blur; fraction of the image side
+MARGIN = 0.05  # width around a raster, for shadow and blur; fraction of the image side
 STUFF_CLASSES = ("sky", "wall", "water", "meadow")  # two for the upper half, two for the lower
 RELIEF = 0.022  # radius of the rounded edges, share of the image side
 SHADOW_LENGTH = 0.022
@@ -37,7 +37,7 @@ SHADOW_DEPTH = 0.5  # fraction of the light that a shadow takes away
 
 @dataclass(frozen=True)
 class Surface:
-    """What an object's surface looks like: a texture of two colours (RGB, 0 to 1)."""
+    """An object's surface: a texture of two colours (RGB, 0 to 1)."""
 
     texture: str
     colors: tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -50,12 +50,12 @@ class Placement:
     """One object of a scene; lengths are fractions of the image side."""
 
     label: int
-    parts: list[Part]  # in the unit frame
+    parts: list[Part]  # polygons in the unit frame
     x: float  # position of the unit frame's origin
     y: float
     scale: float  # half the width of the unit frame
     angle: float  # clockwise, radians
-    is_mirrored: bool  # left and right exchanged
+    is_mirrored: bool  # whether left and right are swapped
     surface: Surface
     phase: float  # shifts the texture on the object
 
@@ -64,7 +64,7 @@ class Placement:
 class Raster:
     """A placement drawn alone, on the pixels around it; they may lie outside the image."""
 
-    left: int  # of the first pixel
+    left: int  # position of the first pixel in the image
     top: int
     alpha: Array  # (h, w) covered share of each pixel, 0 to 1
 
@@ -74,7 +74,7 @@ class Raster:
         return self.alpha >= 0.5
 
     def windows(self, size: int, *, shift: tuple[int, int] = (0, 0)) -> tuple[tuple, tuple]:
-        """Where the raster, moved by (down, right), overlaps an image of `size`.
+        """The overlap of the raster, moved by (down, right), with an image of `size`.
 
         Returns:
             Two pairs of slices: into the image and into the raster; empty if they do not overlap.
@@ -150,16 +150,16 @@ def _draw_parts(
 
 
 class Light:
-    """Where a scene's light comes from, and how strong its shading is."""
+    """The direction of a scene's light and the strength of its shading."""
 
     def __init__(self, uniform: Uniform) -> None:
-        angle = uniform(-0.85, -0.15) * math.pi  # from above; y points down
+        angle = uniform(-0.85, -0.15) * math.pi  # light comes from above; y points down
         self.x, self.y = math.cos(angle), math.sin(angle)
         self.strength = uniform(1.6, 2.6)
 
 
 def paint_background(uniform: Uniform, size: int, light: Light) -> tuple[Array, NDArray[np.uint8]]:
-    """Paint two kinds of stuff with a border between them, and clutter that is not annotated.
+    """Paint two stuff classes with a border between them, and clutter that is not annotated.
 
     Returns:
         (3, size, size) float32 canvas, 0 to 1, and (size, size) stuff labels.
@@ -169,7 +169,7 @@ def paint_background(uniform: Uniform, size: int, light: Light) -> tuple[Array, 
     level, sway = uniform(0.3, 0.62), uniform(0.0, 0.05)
     border = level + sway * np.sin(uniform(2, 9) * x + uniform(0, 6))
     is_lower = y > border  # (size, size)
-    # The rows from the first with a lower pixel to the last with an upper pixel hold both kinds.
+    # Rows from the first with a lower pixel to the last with an upper pixel have both classes.
     first_row = size - np.count_nonzero(is_lower.any(axis=1))
     end_row = size - np.count_nonzero(is_lower.all(axis=1))
     canvas = np.empty((3, size, size), dtype=np.float32)
@@ -222,7 +222,7 @@ def add_noise(canvas: Array, bits: np.random.BitGenerator, amplitude: float) -> 
     count = canvas.size
     words = bits.random_raw(-(-2 * count // 8))
     pairs = np.asarray(words, dtype="<u8").view(np.uint8)[: 2 * count].reshape(2, *canvas.shape)
-    deviation = 255 / math.sqrt(6)  # of the difference of two uniform bytes
+    deviation = 255 / math.sqrt(6)  # standard deviation of the difference of two uniform bytes
     noise = np.subtract(*pairs, dtype=np.float32)
     noise *= np.float32(amplitude / deviation)
     noise += canvas * np.float32(255)
@@ -301,7 +301,7 @@ def _axes(size: int) -> tuple[Array, Array]:
 
 
 def _stuff_colors(uniform: Uniform) -> Array:
-    """(2, 3) a dark and a bright colour for a kind of stuff, similar to each other."""
+    """(2, 3) a dark and a bright colour for a stuff class, similar to each other."""
     hue, saturation, value = uniform(0, 1), uniform(0.12, 0.5), uniform(0.3, 0.65)
     second_hue = (hue + uniform(-0.1, 0.1)) % 1
     dark = colorsys.hsv_to_rgb(hue, saturation, value)

@@ -1,6 +1,6 @@
 """One generated image: plan the objects, paint them back to front, and keep the visible masks.
 
-Chapter 01. `ShapesConfig` says which objects an image has and where.
+Chapter 01. `ShapesConfig` decides which objects an image has and where they are.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ __all__ = [
 SHAPE_CLASSES: tuple[str, ...] = tuple(OUTLINES)
 TEXTURES = ("plain", "stripes", "dots", "checks", "waves", "marble")
 
-PLAN_SIZE = 128  # placements are planned at this size, so that they are the same at every size
+PLAN_SIZE = 128  # placements are planned at this size, so they are the same at every size
 TRIES = 8  # positions tried for an object before it is left out
-MIN_PIXELS = 24  # of every object that must be visible at PLAN_SIZE
+MIN_PIXELS = 24  # pixels of every object that must be visible at PLAN_SIZE
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ class ShapesConfig:
     """Size and difficulty of the generated scenes; the shipped model is trained on the defaults.
 
     Raises:
-        ValueError: a value cannot work; the message names its field.
+        ValueError: a value is impossible; the message names its field.
     """
 
     size: int = 128  # side of the square image, pixels
     min_objects: int = 2
     max_objects: int = 6
     crowd_share: float = 0.5  # fraction of scenes whose objects share class, texture and place
-    max_rotation: float = 30.0  # in either direction, degrees
+    max_rotation: float = 30.0  # largest rotation in either direction, degrees
     min_scale: float = 0.17  # half the width of an object, fraction of the image side
     max_scale: float = 0.28
     min_visible: float = 0.35  # fraction of an object that must stay visible
@@ -195,7 +195,7 @@ class Scene:
 def draw_scene(seed: int, index: int, config: ShapesConfig | None = None) -> Scene:
     """Draw scene `index` of the data set with this seed; both are at least 0.
 
-    `config` sets its size and difficulty; None means `ShapesConfig()`.
+    `config` sets its size and difficulty; by default `ShapesConfig()`.
     """
     config = ShapesConfig() if config is None else config
     if seed < 0 or index < 0:
@@ -209,7 +209,7 @@ def paint_scene(plan: Plan, generator: np.random.Generator, config: ShapesConfig
 
     Args:
         plan: objects, front to back.
-        generator: for light, background and noise; of the kind that `draw_scene` makes.
+        generator: random generator for light, background and noise, as `draw_scene` makes it.
         config: only its size and noise are used.
     """
     uniform = uniform_from(generator)

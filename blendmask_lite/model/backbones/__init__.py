@@ -1,4 +1,4 @@
-"""Backbones: image -> {c2, c3, c4, c5} at strides 4, 8, 16 and 32, by their names in a config.
+"""Backbones: networks that turn an image into maps c2 to c5 at strides 4 to 32, by config name.
 
 Chapter 02.
 """

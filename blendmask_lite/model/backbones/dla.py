@@ -1,6 +1,6 @@
 """Deep layer aggregation (Yu et al., 2018): blocks joined by trees instead of one after another.
 
-Names are those of the published ImageNet weights, so these load as they are.
+Names are the same as in the published ImageNet weights, which load unchanged.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from blendmask_lite.model.layers import make_norm
 
 __all__ = ["DLA", "Tree"]
 
-CHANNELS = (16, 32, 64, 128, 256, 512)  # of level 0 to level 5 of DLA-34
-DEPTHS = {2: 1, 3: 2, 4: 2, 5: 1}  # of the trees, by level
+CHANNELS = (16, 32, 64, 128, 256, 512)  # channels of levels 0 to 5 of DLA-34
+DEPTHS = {2: 1, 3: 2, 4: 2, 5: 1}  # depth of the tree of each level
 
 
 class DLA(Backbone):
@@ -23,7 +23,7 @@ class DLA(Backbone):
 
     Args:
         norm: see `make_norm`.
-        channels: of the six levels, whose strides are 1, 2, 4, 8, 16, 32.
+        channels: channels of the six levels, whose strides are 1, 2, 4, 8, 16 and 32.
     """
 
     def __init__(self, *, norm: str = "bn", channels: tuple[int, ...] = CHANNELS) -> None:
@@ -59,14 +59,14 @@ class DLA(Backbone):
 
 
 class Tree(nn.Module):
-    """Two halves and a root that joins them with what came before (DLA, figure 2 and equation 2).
+    """Two halves and a root that joins them with earlier maps (DLA, figure 2 and equation 2).
 
     Args:
         depth: 1 has two blocks, 2 has two trees of depth 1, and so on.
-        in_channels, out_channels: before and after.
-        stride: of the whole tree.
-        has_level_root: the root also sees the tree's input.
-        root_channels: of the maps that the trees above hand down to the root.
+        in_channels, out_channels: channels of the input and of the output.
+        stride: stride of the whole tree.
+        has_level_root: whether the root also gets the tree's input.
+        root_channels: channels of the maps that outer trees pass on to the root.
         norm: see `make_norm`.
     """
 
@@ -110,16 +110,16 @@ class Tree(nn.Module):
             self.project = nn.Sequential(
                 nn.Conv2d(in_channels, out_channels, 1, bias=False), make_norm(norm, out_channels)
             )
-            # In a deep tree nothing reads this layer: the inner trees have projections of their
-            # own. It is kept because the published weights have it, and is never trained.
+            # In a deep tree nothing reads this layer: the inner trees have their own projections.
+            # It is kept because the published weights have it, and is never trained.
             self.project.requires_grad_(depth == 1)
 
     def forward(self, x: Tensor, children: tuple[Tensor, ...] = ()) -> Tensor:
-        """Aggregate.
+        """Aggregate the maps of both halves and of the outer trees.
 
         Args:
             x: (B, in_channels, H, W).
-            children: (B, ..., H / stride, W / stride) each, handed down to the root.
+            children: maps (B, ..., H / stride, W / stride) that are passed on to the root.
 
         Returns:
             (B, out_channels, H / stride, W / stride).
@@ -137,7 +137,7 @@ class Tree(nn.Module):
 
 
 class Block(nn.Module):
-    """ResNet's basic block, with a shortcut that the tree prepares."""
+    """ResNet's basic block; the tree computes its shortcut."""
 
     def __init__(self, in_channels: int, channels: int, *, stride: int = 1, norm: str) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class Block(nn.Module):
         self.bn2 = make_norm(norm, channels)
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        """(B, in_channels, H, W) and (B, channels, H / stride, W / stride) -> the latter."""
+        """`x` (B, in_channels, H, W) and the shortcut -> (B, channels, H / stride, W / stride)."""
         out = F.relu(self.bn1(self.conv1(x)))
         return F.relu(self.bn2(self.conv2(out)) + residual)
 

@@ -14,7 +14,7 @@ from blendmask_lite.model.layers import conv_norm, make_norm
 __all__ = ["EfficientNetLite0", "InvertedBottleneck"]
 
 STEM_CHANNELS = 32
-# Of each stage: how many times its blocks widen, channels, blocks, stride, kernel size
+# For each stage: expansion of its blocks, channels, number of blocks, stride, kernel size
 # (EfficientNet, table 1).
 STAGES = (
     (1, 16, 1, 1, 3),
@@ -25,19 +25,19 @@ STAGES = (
     (6, 192, 4, 2, 5),
     (6, 320, 1, 1, 3),
 )
-LAST_BLOCK = {"c2": 2, "c3": 4, "c4": 10, "c5": 15}  # of each stride
-EPSILON = 1e-3  # of the norms; the published weights were trained with it
+LAST_BLOCK = {"c2": 2, "c3": 4, "c4": 10, "c5": 15}  # index of the last block of each stride
+EPSILON = 1e-3  # epsilon of the norms; the published weights were trained with it
 
 
 class EfficientNetLite0(Backbone):
     """A convolution and seven stages of inverted bottlenecks; 2.9 M weights.
 
-    The published weights expect (image - 127) / 128 of RGB images from 0 to 255.
+    The published weights expect RGB images from 0 to 255 as (image - 127) / 128.
 
     Args:
         norm: see `make_norm`.
-        frozen_stages: 0 trains everything, 1 freezes the convolution at the beginning, n >= 2
-            freezes everything that map c<n> depends on.
+        frozen_stages: 0 trains everything, 1 freezes the first convolution, n >= 2 freezes all
+            layers that map c<n> depends on.
     """
 
     def __init__(self, *, norm: str = "frozen_bn", frozen_stages: int = 0) -> None:
@@ -67,8 +67,8 @@ class EfficientNetLite0(Backbone):
         }
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                # Not by the fan-out, which PyTorch takes to be that of a dense kernel: behind the
-                # depthwise ones, maps would shrink to 1e-9 at c5.
+                # Not fan-out, which PyTorch computes as for a dense kernel: after the depthwise
+                # convolutions, maps would shrink to 1e-9 at c5.
                 nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
         for part in (self.stem_conv, self.stem_norm):
             part.requires_grad_(not is_stem_frozen)
@@ -87,13 +87,13 @@ class EfficientNetLite0(Backbone):
 
 
 class InvertedBottleneck(nn.Module):
-    """1x1 up, a convolution of each channel alone, 1x1 down (MobileNetV2, figure 3b).
+    """1x1 to more channels, a depthwise convolution, 1x1 to fewer (MobileNetV2, figure 3b).
 
     Args:
-        in_channels, out_channels: before and after.
-        expansion: how many times wider it is inside; 1 has no first 1x1.
-        size: of the kernel in the middle.
-        stride: of the block; without one, and with equal channels, there is a shortcut.
+        in_channels, out_channels: channels of the input and of the output.
+        expansion: factor by which the block is wider inside; with 1 there is no first 1x1.
+        size: side of the kernel in the middle.
+        stride: stride of the block; with stride 1 and equal channels there is a shortcut.
         norm: see `make_norm`.
     """
 
@@ -136,9 +136,9 @@ def _conv(
 
 
 def _padded(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """`x` with the margin of a strided convolution, as TensorFlow's "same" has it for even sides.
+    """`x` with the padding of a strided convolution, as TensorFlow's "same" for even sides.
 
-    There is one row less above than below, and one column less on the left than on the right.
+    There is one row fewer above than below, and one column fewer on the left than on the right.
     """
     if conv.stride[0] == 1:
         return x

@@ -1,4 +1,4 @@
-"""What a backbone is: the interface shared by our backbones, the libraries' and your own."""
+"""The interface of backbones: our own, the libraries' and yours."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["Backbone", "require_backbone"]
 
 
 class Backbone(nn.Module):
-    """What a backbone has; any `nn.Module` with this attribute and this `forward` is one.
+    """Protocol of backbones: any `nn.Module` with this attribute and this `forward` is one.
 
     Attributes:
-        channels: of the maps it returns, by name: c3, c4 and c5, and c2 if something reads it.
+        channels: channels of the returned maps, by name: c3, c4 and c5, and c2 if it is needed.
     """
 
     channels: dict[str, int]

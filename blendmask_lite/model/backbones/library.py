@@ -20,18 +20,18 @@ from blendmask_lite.model.backbones.interface import Backbone
 __all__ = ["LibraryBackbone", "timm"]
 
 STRIDES = {"c2": 4, "c3": 8, "c4": 16, "c5": 32}
-PROBE = (128, 96)  # pixels of the trial image; no two sides of its maps are equal
+PROBE = (128, 96)  # size of a trial image in pixels, whose maps have sides that are all different
 
 
 class LibraryBackbone(Backbone):
     """The maps of a classification network of timm or torchvision at strides 4 to 32.
 
-    Our choice if the library does not name the maps: the last map of each stride among the outputs
-    of the network's parts and of their parts.
+    If the library does not name the maps, our choice is the last map of each stride among the
+    outputs of the network's parts and of their parts.
 
     Args:
         library: "timm" or "torchvision".
-        name: in its registry, such as "convnext_tiny" or "efficientnet_b0".
+        name: name in the library's registry, such as "convnext_tiny" or "efficientnet_b0".
         norm: "bn" trains the batch norms; "frozen_bn" keeps their statistics, scale and shift.
             Other norms are trained like the rest.
         frozen_stages: 0 trains everything; n >= 2 freezes everything that map c<n> depends on.
@@ -51,7 +51,7 @@ class LibraryBackbone(Backbone):
         self.body.eval()
         image = torch.zeros(1, 3, *PROBE)
         try:
-            with torch.enable_grad():  # below, gradients tell what a map depends on
+            with torch.enable_grad():  # gradients tell below which layers a map depends on
                 maps = self(image)
         except (AssertionError, RuntimeError, ValueError) as error:
             raise ValueError(
@@ -100,7 +100,7 @@ class LibraryBackbone(Backbone):
 
 
 def _timm_body(name: str) -> nn.Module:
-    """All maps of a network as a list; timm knows where they are."""
+    """All maps of a network as a list; timm names their layers."""
     library = timm()
     if not library.is_model(name):
         raise ValueError(_unknown("timm", name, library.list_models()))
@@ -137,7 +137,7 @@ def timm() -> Any:
     """The library, if it is installed.
 
     Raises:
-        ImportError: it is not; the message says how to install it.
+        ImportError: it is not installed; the message says how to install it.
     """
     try:
         return import_module("timm")

@@ -24,9 +24,9 @@ class BasicBlock(nn.Module):
 
     Args:
         in_channels, width, out_channels: channels before, inside and after.
-        stride: of the first convolution.
+        stride: stride of the first convolution.
         norm: see `make_norm`.
-        stride_in_1x1, is_deformable: for bottlenecks only; here so that both are built alike.
+        stride_in_1x1, is_deformable: not used; both kinds of blocks have the same arguments.
     """
 
     def __init__(
@@ -57,14 +57,14 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1 down, 3x3, 1x1 up, and a shortcut (ResNet, figure 5 right).
+    """1x1 to fewer channels, 3x3, 1x1 to more, and a shortcut (ResNet, figure 5 right).
 
     Args:
         in_channels, width, out_channels: channels before, inside and after.
-        stride: of the block.
+        stride: stride of the block.
         norm: see `make_norm`.
-        stride_in_1x1: the stride is in the first 1x1, as in Caffe's weights, instead of the 3x3.
-        is_deformable: the 3x3 is a `DeformConv2d`.
+        stride_in_1x1: whether the first 1x1 has the stride, as in Caffe's weights, or the 3x3.
+        is_deformable: whether the 3x3 is a `DeformConv2d`.
     """
 
     def __init__(
@@ -104,10 +104,10 @@ class ResNet(Backbone):
 
     Args:
         block: `BasicBlock` or `Bottleneck`.
-        num_blocks: in each of the four stages; `DEPTHS` has the published numbers.
+        num_blocks: number of blocks in each of the four stages; `DEPTHS` has the published ones.
         stem: "7x7" is the published stem, followed by pooling to stride 4; "3x3" is one convolution
             with stride 2, and the first stage has stride 2 as well.
-        stem_channels: after the stem.
+        stem_channels: channels after the stem.
         widths: channels inside the blocks of each stage.
         channels: channels after each stage.
         stride_in_1x1: see `Bottleneck`.
