@@ -77,7 +77,7 @@ def scale_boxes(boxes: Tensor, from_size: tuple[int, int], to_size: tuple[int, i
 
 
 def centerness(ltrb: Tensor) -> Tensor:
-    """How central a location lies in its box (FCOS, equation 3).
+    """Centerness: how close a location is to the center of its box (FCOS, equation 3).
 
     Args:
         ltrb: (..., 4) side distances of locations inside their box, any unit, >= 0.

@@ -1,4 +1,4 @@
-"""What a model is and how it is used: two frozen dataclasses, and the named models.
+"""Settings of a model and of its use: two frozen dataclasses, and the named models.
 
 The comments on the fields give the paper's letters (R, K, M) and units. `PRESETS` holds all
 released configurations (AdelaiDet's configs/BlendMask), the paper's, and ours for teaching.
@@ -204,7 +204,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class InferenceConfig:
-    """How predictions become detections; independent of the weights.
+    """Settings for turning predictions into detections; they do not depend on the weights.
 
     Raises:
         ValueError: a value has the wrong type or is out of range; the message names its field.

@@ -192,7 +192,7 @@ def _write(
     report: TableReport | MergingReport | Headline,
     figure: Figure,
 ) -> None:
-    """Write table1.json, table1.md and table1.png, or those of another table, and print it."""
+    """Write STEM.json, STEM.md and STEM.png, and print the text."""
     from blendmask_lite.figures.style import save_figure
 
     place, text = Path(options.out) / stem, report.markdown()

@@ -265,7 +265,7 @@ def make_train_config(options: argparse.Namespace, ranks: Ranks) -> TrainConfig:
         "num_workers": _default_workers(ranks) if options.workers is None else options.workers,
         "train_sizes": options.size,
         "flip": False if options.no_flip else None,
-        # The colours of generated shapes are random; those of photographs are not.
+        # The colours of generated shapes are random; the colours of photographs are not.
         "channel_permutation": config.channel_permutation and is_generated(options.root),
     }
     if options.warmup not in (None, config.warmup):

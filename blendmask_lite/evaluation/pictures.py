@@ -34,7 +34,7 @@ __all__ = [
 
 GPU_BATCH = 8  # images that a GPU gets at once by default
 NUM_READERS = 4  # threads that read images for a GPU
-MOST_WAITING = 4  # in batches: this many images may wait for others of their size
+MOST_WAITING = 4  # batches: images for so many may wait for others of their size
 T = TypeVar("T")
 FoundT = TypeVar("FoundT", Detections, PanopticResult)
 Gather = Callable[[list[Any]], list[list[Any]]]  # this process's values -> those of all processes

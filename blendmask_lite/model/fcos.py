@@ -35,7 +35,7 @@ __all__ = [
     "suppress",
 ]
 
-PRIOR_PROBABILITY = 0.01  # of any class when training starts (focal loss, section 4.1)
+PRIOR_PROBABILITY = 0.01  # each class's, when training starts (focal loss, section 4.1)
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Tower(nn.Sequential):
 
 
 def side_by_side(levels: Sequence[Tensor], convs: Sequence[nn.Conv2d]) -> list[list[Tensor]]:
-    """Several 3x3 convolutions of the same maps, computed as one.
+    """Several 3x3 convolutions of the same maps, computed as one convolution.
 
     Their kernels are concatenated. This way every map is read only once, and a kernel with one,
     four or eight output channels takes as long as one with sixteen.
@@ -293,7 +293,7 @@ def suppress(candidates: Proposals, *, nms_iou: float, max_detections: int) -> P
     Differs from AdelaiDet: never more than `max_detections` are kept, even if scores tie exactly,
     and boxes that reach outside the image do not suppress any of another class.
     """
-    # Boxes of different classes are moved apart, so that one suppression serves them all. Unclipped
+    # Boxes of different classes are moved apart, so one suppression is enough for all. Unclipped
     # boxes may begin below 0, so shifting by the largest coordinate, as torchvision's `batched_nms`
     # does, is not far enough. The appended zero keeps the extremes defined if there are no boxes.
     corners = torch.cat([candidates.boxes.flatten(), candidates.boxes.new_zeros(1)])

@@ -1,4 +1,4 @@
-"""What the network computed: one type for training, inference and inspection."""
+"""The network's output: one type for training, inference and inspection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes that train as one: who they are, and what they exchange.
+"""Several processes that train as one: their ranks, and the values that they exchange.
 
 torchrun starts them, on one machine or on many, and gives each its rank in the environment:
 
@@ -80,7 +80,7 @@ class Ranks:
         return values
 
     def wrap(self, step: nn.Module) -> nn.Module:
-        """The step, wrapped so that its gradients become the mean over all processes."""
+        """The step, wrapped to average its gradients over all processes."""
         if not self.is_joined:
             return step
         # Statistics of norms are not sent at every step: frozen ones never change, and training

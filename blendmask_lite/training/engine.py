@@ -358,7 +358,7 @@ def add_gradients(
     targets = [target.to(ranks.device, non_blocking=True) for target in batch.targets]
     length = len(images) // num_parts
     places = [slice(i * length, (i + 1) * length) for i in range(num_parts)]
-    known: tuple[Totals, ...] = ()  # with one part of one process, the criterion counts itself
+    known: tuple[Totals, ...] = ()  # with a single part and process, the criterion counts
     if num_parts > 1 or ranks.size > 1:
         assert totals_of is not None
         counts = [totals_of(images[place], targets[place]).stacked() for place in places]

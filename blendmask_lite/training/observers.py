@@ -160,7 +160,7 @@ class BestModel(Observer):
 
     @property
     def reason(self) -> str:
-        """Why training may end."""
+        """The reason why training may end."""
         return (
             f"no better mask AP than {self.score:.1f}, at iteration {self.iteration}, in "
             f"{self.num_since} evaluations"
@@ -440,7 +440,7 @@ class TensorBoardLog(Observer):
         self._add(values, state.iteration)
 
     def on_checkpoint(self, state: TrainingState) -> None:
-        """Write everything out, so that a run that is killed and continued leaves no gap."""
+        """Write everything out, so a killed and continued run leaves no gap."""
         assert self.writer is not None
         self.writer.flush()
 

@@ -1,4 +1,4 @@
-"""How a run begins, what its checkpoints hold, and how it continues from one."""
+"""The beginning of a run, the content of its checkpoints, and its continuation from one."""
 
 from __future__ import annotations
 

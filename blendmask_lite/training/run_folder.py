@@ -280,7 +280,7 @@ class RunRecord:
         scores, places = (self.evaluations.get(name, []) for name in ("mask AP", "iteration"))
         pairs = zip(scores, places, strict=False)
         found = [(score, int(i)) for score, i in pairs if math.isfinite(score + i)]
-        return max(found, key=lambda pair: pair[0], default=None)  # of equal values, the first
+        return max(found, key=lambda pair: pair[0], default=None)  # the first of equal values
 
     def text(self, name: str) -> str:
         """A plain value of run.json, such as "command"; empty if it is missing."""

@@ -149,7 +149,7 @@ def load_adelaidet_state(
         name: own[place] for name, place in places.items() if place.endswith("num_batches_tracked")
     }
     for name, value in state.items():
-        usual = name.replace(".fcos_head.centerness.", ".fcos_head.ctrness.")  # in older files
+        usual = name.replace(".fcos_head.centerness.", ".fcos_head.ctrness.")  # old spelling
         if usual != name and usual in state:
             raise ValueError(f"{source}: these weights have {name} beside {usual}")
         given[usual] = value
@@ -159,7 +159,7 @@ def load_adelaidet_state(
 
 FCOS_HEAD = "proposal_generator.fcos_head."
 NECESSARY = (f"{FCOS_HEAD}cls_logits.weight", "top_layer.weight", "basis_module.tower.0.0.weight")
-RESNETS = {6: "resnet50", 23: "resnet101"}  # by the number of blocks in res4
+RESNETS = {6: "resnet50", 23: "resnet101"}  # name by the number of blocks in res4
 # What training on own data changes; it is taken from the weights.
 COUNTS = ("num_classes", "num_stuff_classes", "semantic_weight")
 

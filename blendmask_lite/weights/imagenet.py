@@ -115,7 +115,7 @@ def _timm_weights(
         raise ValueError(
             f"{file or 'imagenet'}: no weights of timm/{backbone.name} ({first_line(error)})"
         ) from None
-    except Exception as error:  # of whichever client timm downloads with
+    except Exception as error:  # timm may download with any of several clients
         raise DownloadError(f"timm/{backbone.name}: {first_line(error)}") from None
     about = trained.pretrained_cfg
     return trained.state_dict(), about["mean"], about["std"]

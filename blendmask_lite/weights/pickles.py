@@ -216,7 +216,7 @@ def _read(path: Path) -> object:
         if head.startswith(ZIP):
             require_intact(path)
         elif head.startswith(LEGACY) and b"\nbytearray\n" in path.read_bytes():
-            raise RefusedError("bytearray")  # of any size
+            raise RefusedError("bytearray")  # it could have any size
         with path.open("rb") as file:
             if not head.startswith((ZIP, LEGACY)):
                 # Python 2 wrote bytes as strings; latin1 keeps every byte.

@@ -50,7 +50,7 @@ class LedgerTable:
         title: subject of the table.
         seeds: seeds of our runs.
         iterations: iterations of every run, with 8 pictures each.
-        rows: in the paper's order.
+        rows: the rows, in the paper's order.
     """
 
     number: int

@@ -330,7 +330,7 @@ def run_headline(
 
     Args:
         regime: data and schedule.
-        seeds: at least one.
+        seeds: one seed or more.
         folder: folder with one folder per run.
         note: called with a line of text when a run begins.
 
