@@ -142,7 +142,7 @@ def semantic_cells(target: Target) -> Tensor:
     The released code resizes the padded map by nearest neighbour, which reads the same pixels.
 
     Args:
-        target: has `semantic_cells`, `semantic` or `masks`; the first that is not None is used.
+        target: a target with `semantic_cells`, `semantic` or `masks`, in this order of preference.
 
     Returns:
         (ceil(H / 8), ceil(W / 8)) integers: 0 is background, class c is c + 1.
@@ -244,8 +244,7 @@ def _region_weights(
 ) -> tuple[Tensor, ...]:
     """`_tent_weights` of N regions at once: (pixels of the region, R) for each region.
 
-    A region covers the pixels [first, last), its box spans `low` to `high`, in pixels. All four are
-    (N,).
+    Region n covers the pixels [first, last), and its box spans `low` to `high`; all four are (N,).
     """
     lengths = (last - first).clamp(min=0)
     region = torch.repeat_interleave(lengths)  # index of each pixel's region

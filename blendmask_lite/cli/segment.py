@@ -171,7 +171,7 @@ def _predict(model: BlendMask, images: list[Tensor]) -> list[UnpastedDetections 
 
 
 def _told(found: UnpastedDetections, near: UnpastedDetections, threshold: float) -> str:
-    """The classes and their counts, best first; if nothing was found, the best score below."""
+    """The classes and their counts, best first; if nothing was found, the best lower score."""
     if len(found) > 0:
         counts = Counter(map(printable, found.names))
         return ", ".join(f"{name} x {num}" if num > 1 else name for name, num in counts.items())

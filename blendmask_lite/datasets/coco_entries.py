@@ -97,7 +97,7 @@ class AnnotationFile:
 
 
 def read_annotations(path: Path) -> AnnotationFile:
-    """Read an instances file; the first invalid entry is a ValueError with file and id.
+    """Read an instances file; raises ValueError with file and id at the first invalid entry.
 
     Segmentations are checked when they are decoded.
     """

@@ -129,10 +129,10 @@ def convert_labelme(
         root: folder to write; it is made if it is missing. A second call replaces what the first
             has written, and removes images that no longer have a label file.
         val_share: between 0 and 1; about this share of the images becomes the split "val", at least
-            one. Whether an image is chosen depends only on its name and the seed, so images that
+            one. Whether an image is chosen depends on its name and the seed, so images that
             are added later do not change this. If the first call had a share, a second call needs
-            the same share and seed: others would move images into "val" that a model may have
-            learned from, or out of it.
+            the same share and seed: others would move images that a model may have learned
+            from into "val", or the reverse.
         seed: seed of this choice.
         progress: called with the name of what is counted; returns a callback (done, total).
 

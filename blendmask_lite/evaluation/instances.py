@@ -58,7 +58,7 @@ class InstanceEvaluator:
         self.add_results([image_results(image_id, found, self.dataset.category_ids)])
 
     def add_results(self, results: Iterable[ImageResults]) -> None:
-        """Add the `found` of another evaluator of the same data set; errors as in `add`."""
+        """Add another evaluator's `found`, of the same data set; errors as in `add`."""
         for result in results:
             image_id = result.image_id
             if image_id not in self._known:

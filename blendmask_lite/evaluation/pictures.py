@@ -34,7 +34,7 @@ __all__ = [
 
 GPU_BATCH = 8  # images that a GPU gets at once by default
 NUM_READERS = 4  # threads that read images for a GPU
-MOST_WAITING = 4  # batches: images for so many may wait for others of their size
+MOST_WAITING = 4  # batches; images for this many may wait for others of their size
 T = TypeVar("T")
 FoundT = TypeVar("FoundT", Detections, PanopticResult)
 Gather = Callable[[list[Any]], list[list[Any]]]  # this process's values -> those of all processes
@@ -184,7 +184,7 @@ def made_by_first(make: Callable[[], T], rank: int, gather: Gather | None) -> T:
 
 
 def require_same_names(what: str, known: Sequence[str], present: Sequence[str]) -> None:
-    """Refuse data with other names than the model knows; `what` they name is "classes", say."""
+    """Refuse data with other names than the model knows; `what` is "classes" or similar."""
     if tuple(known) != tuple(present):
         raise ValueError(
             f"the model knows {_listed(what, known)}, the data has {_listed(what, present)}"

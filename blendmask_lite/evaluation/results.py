@@ -55,8 +55,8 @@ class InstanceResults:
         box: the same metrics for the boxes.
         num_images: number of images that were evaluated.
         classes: the numbers of each of the C classes.
-        precision: for "mask" and "box", (10, 101, C), 0 to 1, at IoU 0.50, 0.55 to 0.95 and recall
-            0, 0.01 to 1; NaN for classes without objects.
+        precision: (10, 101, C), 0 to 1, for "mask" and for "box", at IoU 0.50, 0.55 to 0.95 and
+            recall 0, 0.01 to 1; NaN for classes without objects.
         found: all detections, by image.
     """
 

@@ -262,7 +262,7 @@ def select_candidates(
         locations: (L, 2) pixels.
         level_sizes: number of locations of every level; they add up to L.
         score_threshold: kept pairs have a class probability x centerness above it.
-        max_per_level: at most this many pairs are kept per level, the best ones.
+        max_per_level: largest number of pairs kept per level; these are the best ones.
 
     Returns:
         Boxes before suppression, best first. A location may appear with several classes.

@@ -66,8 +66,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     PyTorch's CPU kernel for channels-last maps adds up all cells of a channel one after another in
     float32. Over 160,000 cells the variance is off by 1e-5 and the gradient of the weight by 2e-4,
-    a hundred times as much as in PyTorch's other kernels, and every later layer increases the
-    error.
+    a hundred times as much as in PyTorch's other kernels, and every later layer magnifies this.
     """
 
     def forward(self, x: Tensor) -> Tensor:

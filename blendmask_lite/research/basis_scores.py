@@ -45,7 +45,7 @@ class BasisScores:
     - `depth`: the distance from the mask's border, 1 at the object's deepest cell. It is positive
       for a base that marks the inside, negative for a base that marks the border.
     - `x`, `y`: the position in the true box, from -1 at the left or top to 1 at the right or
-    bottom.
+      bottom.
 
     The values come from the crops r of equation 1: every object has R x R cells. No mean per object
     is subtracted: a base follows x only if it has about the same value at the same position in all

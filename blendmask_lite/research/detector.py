@@ -206,7 +206,7 @@ def greedy_nms(
         scores: (N,).
         labels: (N,) int64.
         iou_threshold: a box is removed if its IoU with a better box is above it.
-        class_wise: whether boxes of different classes do not remove each other.
+        class_wise: whether a box removes only boxes of its own class.
 
     Returns:
         The result; the remover of a box is the best kept box that overlaps it.

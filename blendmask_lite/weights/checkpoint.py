@@ -226,7 +226,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> No
     """Write `checkpoint` to `path` in one step; equal contents give equal bytes.
 
     Raises:
-        ValueError: JSON cannot hold the metadata, or they contain themselves.
+        ValueError: the metadata contain themselves, or values that JSON cannot hold.
     """
     content = plain_content(checkpoint)
     if checkpoint.training is None:

@@ -99,7 +99,7 @@ class Explorable(nn.Module):
     web page.
 
     Args:
-        model: has one of the package's mergers; its `inference` settings become constants.
+        model: a model with one of the package's mergers; its `inference` settings become constants.
     """
 
     def __init__(self, model: BlendMask) -> None:
@@ -175,13 +175,12 @@ def export_program(model: BlendMask, *, explore: bool = False) -> ExportedProgra
     """The model as a `torch.export` graph: `program.module()(image)`; see `Deployed`.
 
     Args:
-        model: is in evaluation mode. Height and width of the image may be anything from
+        model: a model in evaluation mode. The image's height and width may be anything from
             `smallest_side` to 8192 pixels.
         explore: return bases and attentions instead of masks; see `Explorable`.
 
     Raises:
-        ValueError: the model is in training mode, or is to be explored but has
-            your own merger.
+        ValueError: the model is in training mode, or is to be explored but has your own merger.
     """
     if model.training:
         raise ValueError("model: in training mode; call model.eval() first")
@@ -223,12 +222,12 @@ def export_onnx(
     the settings that equations 1 to 4 need.
 
     Args:
-        model: is in evaluation mode, on the CPU.
+        model: a model in evaluation mode, on the CPU.
         path: the file to write; it is replaced in one step.
         precision: "float32"; "float16" stores the weights in half the bytes; "int8" also computes
             the convolutions in 8 bits. Inputs and outputs do not change. See `docs/export.md`.
-        calibration: for "int8", some images like those that the model will see, at the same size:
-            (3, H, W), RGB, float in [0, 1] or uint8.
+        calibration: some images for "int8", (3, H, W), RGB, float in [0, 1] or uint8. They should
+            have the size and content of the images that the model will see.
         explore: write bases and attentions instead of masks; see `Explorable`.
 
     Raises:

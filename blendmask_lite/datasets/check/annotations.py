@@ -44,7 +44,7 @@ __all__ = [
 MAX_CORNERS = 1000  # larger polygons are not searched for crossings; the time grows with the square
 TOLERANCE = 2.0  # pixels by which corners and boxes may be off
 RELATIVE_TOLERANCE = 0.1  # share of a box's longer side; thin ends of an outline may cover no pixel
-AREA_TOLERANCE = 1.5  # factor between the given area and the mask's
+AREA_TOLERANCE = 1.5  # largest factor between the given area and the mask's
 
 MaskSizes = dict[int, tuple[float, bool]]
 """Annotation id -> the mask's area, pixels, and whether the mask fills its box."""
