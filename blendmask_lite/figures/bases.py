@@ -41,8 +41,8 @@ __all__ = [
     "paint_weights",
 ]
 
-FEW = 8  # up to this many bases go in one row with units, more in a square grid without
-WIDEST = 9.0  # inches, of a row of four bases beside their picture: what a notebook shows unscaled
+FEW = 8  # up to this many bases stand in one row with units; more form a square grid without them
+WIDEST = 9.0  # inches: a row of four bases beside their picture, shown unscaled in a notebook
 
 
 def bases_figure(
@@ -57,7 +57,7 @@ def bases_figure(
         bases: (K, H/s, W/s) of one image.
         stride: s, pixels per cell.
         image: (3, H, W), the picture itself, drawn first if given.
-        title: above all of them.
+        title: text above all panels.
     """
     num_bases = len(bases)
     num_panels = num_bases + (image is not None)
@@ -91,7 +91,7 @@ def base_overlays_figure(
         image: (3, H, W) uint8 or float in [0, 1].
         bases: (K, h, w) of the image; cells beyond the picture are padding and left out.
         stride: pixels per cell.
-        title: above all of them.
+        title: text above all panels.
         is_large: up to four bases go two by two, so that details show in a narrow page, too.
     """
     limit = usual_magnitude(bases)
@@ -181,7 +181,7 @@ def paint_weights(
 
 
 def _cells(low: float, high: float, length: int, resolution: int) -> tuple[Tensor, Tensor]:
-    """The pixels whose centers lie in an interval, and the cells of a mask that they fall into."""
+    """The pixels whose centers lie in an interval, and the mask cells that they fall into."""
     pixels = torch.arange(length)
     share = (pixels + 0.5 - low) / max(high - low, 1e-9)
     is_inside = (share >= 0) & (share < 1)
@@ -206,7 +206,7 @@ def changed_base_figure(
     stride: int,
     title: str = "",
 ) -> DescribedFigure:
-    """The base and all masks, unchanged and changed, and the pixels that the masks lose or gain.
+    """The base and all masks, before and after a change, and the mask pixels lost or gained.
 
     Two rows of three, which can still be read in a window of 700 pixels.
 
@@ -214,11 +214,11 @@ def changed_base_figure(
         image: (3, H, W) uint8 or float in [0, 1].
         before: (N, H, W) bool, the masks as they are.
         after: (N, H, W) bool, with the base changed.
-        base: which, from 0.
-        base_before: (h, w) as it is.
-        base_after: (h, w) changed; both on the scale of the first.
-        stride: of the base, pixels per cell.
-        title: above all.
+        base: index of the base that is changed.
+        base_before: (h, w) the base before the change.
+        base_after: (h, w) the base after it; both are drawn on the scale of the first.
+        stride: pixels per cell of the base.
+        title: text above all panels.
 
     Raises:
         ValueError: the numbers of masks before and after differ.
@@ -269,9 +269,9 @@ def matched_bases_figure(
         image: (3, H, W).
         first: (K, h, w) without padding; the eight with the best partners are drawn.
         second: (K, h, w) of the other model.
-        order: (K,) int64, base k of the first corresponds to base `order[k]` of the second.
-        correlations: (K,) of the partners, -1 to 1.
-        names: of the models.
+        order: (K,) int64: base k of the first model corresponds to base `order[k]` of the second.
+        correlations: (K,) correlation of each pair, -1 to 1.
+        names: names of the two models.
     """
     shown = correlations.argsort(descending=True, stable=True)[:MOST].sort().values.tolist()
     partners = order.tolist()

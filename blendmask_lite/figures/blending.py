@@ -86,11 +86,11 @@ def compare_attentions_figure(
     image: Tensor | None = None,
     boxes: Tensor | None = None,
 ) -> DescribedFigure:
-    """The score maps of two objects, and below them where the first has more than the second.
+    """The score maps of two objects, and below them where the first one's are larger.
 
     Args:
         scores: (2, K, R, R), as `Merger.scores` gives them.
-        names: of both objects.
+        names: names of the two objects.
         image: (3, H, W); with `boxes`, each row begins with the object's part of it.
         boxes: (2, 4) pixels of the image.
 
@@ -157,7 +157,7 @@ def crop_picture(image: Tensor, box: Tensor) -> Tensor:
     return image[:, y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
 
 
-MOST = 6  # columns; with more bases, those that say most about the object are drawn
+MOST = 6  # columns; of more bases, those that say most about the object are drawn
 
 
 def blending_figure(
@@ -180,7 +180,7 @@ def blending_figure(
         logits: (R, R) the mask; by default the sum of the products.
         picture: (3, h, w) the object's part of the picture, drawn above the mask.
         true_mask: (R, R) bool, outlined on the mask.
-        title: above all of them.
+        title: text above all panels.
 
     Raises:
         ValueError: crops and scores differ in shape.
@@ -244,13 +244,13 @@ def object_blending_figure(
     """The `blending_figure` of an object that a model found.
 
     Args:
-        model: with any merger.
-        output: of that model.
-        index: (2,) int64, image and location.
+        model: the model that found the object, with any merger.
+        output: the output of that model.
+        index: (2,) int64 image and location.
         box: (4,) corners, pixels of the padded input.
         picture: as in `blending_figure`.
         true_mask: as in `blending_figure`.
-        title: above all of them.
+        title: text above all panels.
     """
     crops = model.crops_at(output, index[:1], box[None])
     attentions = model.attentions_at(output, index[None])
@@ -271,7 +271,7 @@ def strongest_bases(products: Tensor, most: int) -> list[int]:
 
     Args:
         products: (K, R, R) crops times scores.
-        most: how many at most.
+        most: largest number of bases.
 
     Returns:
         Indices in ascending order.

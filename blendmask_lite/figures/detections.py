@@ -1,4 +1,4 @@
-"""What was found in an image, and how thousands of boxes become a handful.
+"""Detections drawn into an image, and how thousands of boxes become a handful.
 
 Chapter 05.
 """
@@ -48,7 +48,7 @@ __all__ = [
     "proposals_figure",
 ]
 
-OPACITY = 0.45  # of a mask over the picture
+OPACITY = 0.45  # opacity of a mask over the picture
 
 
 def draw_detections(
@@ -56,12 +56,12 @@ def draw_detections(
 ) -> NDArray[np.uint8]:
     """A copy of the picture with everything found drawn into it, best object on top.
 
-    Where names would cover one another, as those of an object that was found twice, the best stays
-    at its box and the others move down.
+    Where names would cover one another, for example if an object was found twice, the best one
+    stays at its box and the others move down.
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
-        detections: of that image, at its size.
+        detections: the detections of that image, at its size.
         class_names: C names; by default those that the detections know.
 
     Returns:
@@ -108,9 +108,9 @@ def detections_figure(
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
-        detections: of that image, at its size; the picture alone is drawn if there are none.
+        detections: the detections of that image, at its size; if empty, only the picture is drawn.
         class_names: C names; by default those that the detections know.
-        title: above the picture.
+        title: text above the picture.
     """
     captions = _captions(detections, class_names)
     figure, ax = one_panel(
@@ -152,12 +152,12 @@ def paint_masks(image: Tensor, masks: Tensor, colors: Sequence[str] | None = Non
 
 
 def paint_changes(image: Tensor, before: Tensor, after: Tensor) -> Tensor:
-    """What masks lose (red) and gain (blue), on a faded image.
+    """The pixels that masks lose (red) and gain (blue), on a faded image.
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
         before: (N, H, W) bool.
-        after: the same.
+        after: (N, H, W) bool.
     """
     lost, gained = before & ~after, after & ~before
     painted = paint_masks(as_float(image) * 0.35 + 0.65, lost, [PALETTE[0]] * len(lost))
@@ -215,7 +215,7 @@ def _captions(detections: AnyDetections, class_names: Sequence[str] | None) -> l
 
 
 COLUMNS = 4
-MOST_INK = 40  # up to this many boxes are drawn at full strength; more are paler
+MOST_INK = 40  # up to this many boxes are drawn at full strength; with more, each is paler
 
 
 def proposals_figure(image: Tensor, stages: Mapping[str, Tensor]) -> DescribedFigure:

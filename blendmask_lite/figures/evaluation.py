@@ -61,7 +61,7 @@ __all__ = [
 
 IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
-COLUMNS = 4  # of small panels
+COLUMNS = 4  # small panels per row
 RIGHT_COLOR, WRONG_COLOR = PALETTE[1], PALETTE[0]
 # From dark to light as the required IoU rises; the lightest tenth is too light for lines.
 COLORS = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, 10)))
@@ -71,7 +71,7 @@ def precision_recall_figure(precision: Mapping[str, NDArray[np.float64]]) -> Des
     """Precision against recall, averaged over the classes, with one curve per IoU threshold.
 
     Args:
-        precision: for "mask", "box" or both, (10, 101, C) at IoU 0.50, 0.55 to 0.95 and recall 0,
+        precision: for "mask", "box" or both: (10, 101, C) at IoU 0.50, 0.55 to 0.95 and recall 0,
             0.01 to 1; NaN for classes without objects.
 
     Raises:
@@ -103,13 +103,13 @@ def class_precision_recall_figure(
     max_classes: int = 12,
     title: str = "",
 ) -> DescribedFigure:
-    """One small panel per class, by falling AP; of too many classes, the best and the worst ones.
+    """One small panel per class, highest AP first; of too many classes, the best and the worst.
 
     Args:
         precision: (10, 101, C) as in `precision_recall_figure`.
         class_names: C names.
         max_classes: largest number of panels.
-        title: over the figure.
+        title: text above the figure.
 
     Raises:
         ValueError: an array has the wrong shape, or there is not one name per class.
@@ -178,13 +178,13 @@ def _label_axes(ax: Axes, *, small: bool = False) -> None:
 def precision_steps_figure(
     is_right: Tensor, num_objects: int, *, steps: Sequence[int], title: str = ""
 ) -> DescribedFigure:
-    """One panel each for the best 1, 5, 20 ... detections: their marks, and the envelope.
+    """One panel each for the best 1, 5, 20 ... detections, with their marks and the envelope.
 
     Args:
-        is_right: (D,) bool, by falling score: whether each found a new object.
-        num_objects: true ones, at least 1.
-        steps: how many detections each panel counts; larger numbers mean D.
-        title: above all.
+        is_right: (D,) bool, highest score first: whether each detection found a new object.
+        num_objects: number of true objects, at least 1.
+        steps: number of detections that each panel counts; numbers above D mean D.
+        title: text above all panels.
 
     Raises:
         ValueError: no steps.
@@ -289,7 +289,7 @@ def ap_bars_figure(numbers: Mapping[str, Mapping[str, float]]) -> DescribedFigur
 def mistakes_figure(
     outcomes: Mapping[str, Mapping[str, int]], *, score_threshold: float
 ) -> DescribedFigure:
-    """What became of all detections and of all true objects, as shares of two bars.
+    """Outcomes of all detections and of all true objects, as shares of two bars.
 
     Args:
         outcomes: {"found": {outcome: number}, "true": {outcome: number}}, as `count_outcomes`
@@ -341,9 +341,9 @@ def evaluation_figures(
     """Curves, bars and galleries of an evaluation, by name.
 
     Args:
-        results: of images of `dataset`.
-        dataset: with the true objects and the pictures.
-        num_images: in each gallery.
+        results: the results of images of `dataset`.
+        dataset: the data set with the true objects and the pictures.
+        num_images: number of images in each gallery.
     """
     truth = dataset.select([found.image_id for found in results.found]).ground_truth()
     comparisons = compare_images(truth, results.found, score_threshold=SCORE_THRESHOLD)

@@ -42,12 +42,12 @@ __all__ = ["gallery_figure", "hard_cases_figure", "masks_by_method_figure", "spe
 
 GOOD, BAD, LOST, GREY = PALETTE[1], PALETTE[0], PALETTE[2], "#888888"
 COLORS = {RIGHT: GOOD, FOUND: GOOD, MISSED: LOST, IGNORED: GREY}
-MAX_LETTERS = 28  # of an image's name, in a panel's title
-MAX_CAPTIONS = 12  # in one picture, mistakes first, then large objects
-FONT_SIZE = 5.5  # of the captions, points
+MAX_LETTERS = 28  # longest name of an image in a panel's title
+MAX_CAPTIONS = 12  # captions per picture: mistakes first, then large objects
+FONT_SIZE = 5.5  # font size of the captions, points
 PANEL = 3.0  # width of one picture, inches
-MAX_RATIO = 1.5  # of height to width, of a panel
-PIXELS = 480  # of the longer side of a picture, as shown
+MAX_RATIO = 1.5  # largest ratio of height to width of a panel
+PIXELS = 480  # longer side of a picture as shown
 
 
 def gallery_figure(
@@ -65,12 +65,12 @@ def gallery_figure(
     others are left out, names of mistakes last.
 
     Args:
-        comparisons: of the images to show.
-        load_image: gives the picture for an image id, (3, H, W), at the size of the masks.
-        class_names: by category id.
+        comparisons: the comparisons of the images to show.
+        load_image: returns the picture for an image id, (3, H, W), at the size of the masks.
+        class_names: names of the classes by category id.
         score_threshold: lowest score of the detections.
-        image_names: by image id; an image that has none is named by its id.
-        title: over the figure.
+        image_names: names by image id; an image without one is named by its id.
+        title: text above the figure.
     """
     image_names = image_names or {}
     columns = 4 if len(comparisons) > 1 else 2
@@ -231,14 +231,14 @@ class _ShownCase(Protocol):
     @property
     def mask(self) -> Tensor: ...  # (H, W) bool
     @property
-    def iou(self) -> float: ...  # of both masks, 0 to 1
+    def iou(self) -> float: ...  # IoU of the two masks, 0 to 1
 
 
 def hard_cases_figure(cases: Mapping[str, Sequence[_ShownCase]]) -> DescribedFigure:
-    """One row per kind; the network's mask in blue, the true outline in yellow.
+    """One row per kind of hard object: the network's mask in blue, the true outline in yellow.
 
     Args:
-        cases: by kind; a kind may be empty.
+        cases: the hard objects by kind; a kind may be empty.
 
     Raises:
         ValueError: no kinds.
@@ -299,7 +299,7 @@ def masks_by_method_figure(
     Args:
         images: (3, H, W) uint8 or float in [0, 1], by scene.
         truths: (N, H, W) bool, by scene; N may differ between scenes.
-        found: by method, then by scene, as many masks as in `truths`.
+        found: (N, H, W) bool by method, then by scene; as many masks as in `truths`.
 
     Raises:
         ValueError: no scenes, or masks that do not fit the true ones.
@@ -338,13 +338,13 @@ COLUMNS = 4
 def specimens_figure(
     image: Tensor, masks: Mapping[str, Tensor], *, healthy: Tensor | None = None
 ) -> DescribedFigure:
-    """One picture with its masks, one panel per specimen; or where they differ from the right ones.
+    """One picture with its masks per specimen, or the pixels where they differ from the right ones.
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
-        masks: (N, H, W) bool, by the panel's name.
+        masks: (N, H, W) bool, by the name of the panel.
         healthy: (N, H, W) bool; if given, panels show the pixels that the masks lost (red) and
-            gained (blue) compared with these.
+            gained (blue) compared with the healthy masks.
 
     Raises:
         ValueError: no specimens, or the numbers of masks and healthy masks differ.

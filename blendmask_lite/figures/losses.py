@@ -88,7 +88,7 @@ def shares_figure(shares: Mapping[str, Mapping[str, float]], *, label: str) -> D
     """One bar per row, divided into parts that add up to 100 %.
 
     Args:
-        shares: by row and by part, numbers of any scale, >= 0; the same parts in every row.
+        shares: by row and then by part, numbers on any scale, >= 0; the same parts in every row.
         label: what is shared, written at the axis.
     """
     per_cent = {
@@ -172,7 +172,7 @@ def _ranges(name: str, loss: Tensor, gradient: Tensor) -> str:
 
 
 PREDICTED, TRUE = PALETTE[1], PALETTE[3]
-LONGEST = 0.16  # of the longest arrow, as a share of the picture's longer side
+LONGEST = 0.16  # length of the longest arrow, as a share of the picture's longer side
 # Midpoints of the sides x0, y0, x1, y1, as shares of width and height, and the axis they move on.
 SIDES = ((0.0, 0.5, 0), (0.5, 0.0, 1), (1.0, 0.5, 0), (0.5, 1.0, 1))
 
@@ -186,14 +186,14 @@ def paint_pull(
     has_hull: bool = False,
     scale: int = 1,
 ) -> Tensor:
-    """The two boxes, what they share, and how gradient descent would move every side.
+    """The two boxes, their overlap, and how gradient descent would move every side.
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
         predicted: (x0, y0, x1, y1), pixels.
-        true: the same.
-        gradient: of the loss with respect to the sides of the predicted box; arrows point against
-            it, and the largest component has the longest one.
+        true: (x0, y0, x1, y1), pixels.
+        gradient: (4,) gradient of the loss with respect to the sides of the predicted box; arrows
+            point against it, and the arrow of the largest component is the longest.
         has_hull: also outline the smallest box around both.
         scale: pixels of the result per pixel of the image.
 

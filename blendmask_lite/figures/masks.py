@@ -70,7 +70,7 @@ def instances_figure(
         names: N texts.
         crowd: indices of regions that hold many objects; hatched, with a dashed box.
         chosen: the one object to show in colour; the others stay pale. None: all.
-        title: above the picture.
+        title: text above the picture.
     """
     figure, ax = one_panel(
         cell=picture_cell(image, 5.0, title=0.4, most=6.0),
@@ -133,8 +133,8 @@ def round_trip_figure(
 
 
 INSIDE, OUTSIDE = "#9ecae8", "#ffffff"
-RUN_COLORS = ("#e8e8e8", PALETTE[1])  # of zeros, of ones
-MOST_NUMBERED = 400  # pixels of a mask that are numbered
+RUN_COLORS = ("#e8e8e8", PALETTE[1])  # colours of runs of zeros and of ones
+MOST_NUMBERED = 400  # largest mask, in pixels, whose pixels are numbered
 
 
 def pixel_masks_figure(
@@ -175,7 +175,7 @@ def run_lengths_figure(mask: Tensor, *, title: str = "") -> DescribedFigure:
 
     Args:
         mask: (H, W) bool, at most a few hundred pixels.
-        title: above all.
+        title: text above all panels.
     """
     pixels = mask.T.flatten()
     values, counts = torch.unique_consecutive(pixels, return_counts=True)
@@ -203,7 +203,7 @@ def run_lengths_figure(mask: Tensor, *, title: str = "") -> DescribedFigure:
 
 
 def _painted(mask: Tensor, first: Tensor) -> Tensor:
-    """(H, W) -> (3, H, W): inside, outside, and what differs from `first`."""
+    """(H, W) -> (3, H, W): colours of inside, outside, and pixels that differ from `first`."""
     names = (OUTSIDE, INSIDE, "#f6d5bd", PALETTE[0])  # the last two: missing, and surplus
     colors = torch.tensor([rgb255(name) for name in names]) / 255
     kinds = mask.long() + 2 * (mask != first).long()
@@ -279,8 +279,8 @@ def edges_figure(
 
 
 MARKERS = ("o", "s", "^", "D")
-GROUPS = 6  # of equally many objects
-SIZE_LIMITS = (32, 96)  # sides between COCO's small, medium and large, pixels
+GROUPS = 6  # number of groups of equally many objects
+SIZE_LIMITS = (32, 96)  # sides between COCO's small, medium and large objects, pixels
 
 
 def mask_resolution_figure(sides: Tensor, ious: Mapping[str, Tensor]) -> DescribedFigure:

@@ -1,4 +1,4 @@
-"""Panoptic segmentation: every pixel belongs to one object, to one kind of stuff, or to nothing.
+"""Panoptic segmentation: every pixel belongs to one object, to one stuff class, or to nothing.
 
 Chapter 14.
 """
@@ -35,7 +35,7 @@ from blendmask_lite.terminal import counted
 
 __all__ = ["paint_segments", "panoptic_figure", "panoptic_quality_figure", "panoptic_steps_figure"]
 
-OPACITY = 0.55  # of stuff over the picture
+OPACITY = 0.55  # opacity of stuff over the picture
 
 
 def panoptic_figure(
@@ -50,10 +50,10 @@ def panoptic_figure(
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
-        result: of that image, at its size.
+        result: the result of that image, at its size.
         class_names: C names.
-        stuff_names: S names, from label 1 upwards.
-        title: above the picture.
+        stuff_names: S names; the first one is that of label 1.
+        title: text above the picture.
 
     Raises:
         ValueError: the result belongs to an image of another size.
@@ -79,10 +79,10 @@ def paint_segments(image: Tensor, result: PanopticResult) -> Tensor:
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
-        result: of that image, at its size.
+        result: the result of that image, at its size.
 
     Returns:
-        (3, H, W) float in [0, 1], a copy on the CPU; unlabelled pixels keep their colour.
+        (3, H, W) float in [0, 1], a copy on the CPU; pixels without a label keep their colour.
 
     Raises:
         ValueError: the result belongs to an image of another size.
@@ -139,7 +139,7 @@ def panoptic_steps_figure(image: Tensor, results: Mapping[str, PanopticResult]) 
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
-        results: by title, of that image at its size.
+        results: by title, the results of that image, at its size.
 
     Raises:
         ValueError: a result belongs to an image of another size.
@@ -161,11 +161,11 @@ THING_COLOR, STUFF_COLOR = PALETTE[1], PALETTE[3]
 
 
 def panoptic_quality_figure(quality: PanopticQuality, *, max_classes: int = 40) -> DescribedFigure:
-    """One bar per class, in order of falling PQ, with marks for SQ and RQ; PQ is their product.
+    """One bar per class, highest PQ first, with marks for SQ and RQ; PQ is their product.
 
     Args:
-        quality: of an evaluation.
-        max_classes: bars at most; of more classes, the best and the worst are shown, half each.
+        quality: the result of an evaluation.
+        max_classes: largest number of bars; of more classes, half are the best and half the worst.
     """
     parts = ((quality.thing_classes, THING_COLOR), (quality.stuff_classes, STUFF_COLOR))
     rows = [

@@ -35,8 +35,8 @@ from blendmask_lite.structures import Detections
 
 __all__ = ["figure_1", "figure_4", "overview_figure"]
 
-MOST_BASES = 4  # two by two
-SCORE = 0.3  # lowest score of what is drawn
+MOST_BASES = 4  # drawn two by two
+SCORE = 0.3  # lowest score of the objects that are drawn
 
 
 @torch.no_grad()
@@ -46,13 +46,13 @@ def figure_1(
     """BlendMask, figure 1: bases times one object's attentions, added up to its mask.
 
     Args:
-        model: in evaluation mode.
+        model: the model, in evaluation mode.
         image: (3, H, W), RGB, float in [0, 1] or uint8; resized to the model's test size.
-        chosen: which detection; 0 is the best one.
+        chosen: index of the detection; 0 is the best one.
         score_threshold: as in `BlendMask.predict`.
 
     Raises:
-        ValueError: there is no such detection, though there are others.
+        ValueError: there is no detection `chosen`, but there are others.
     """
     image, output, found = _look_at(model, image, score_threshold)
     if len(found) == 0:
@@ -82,7 +82,7 @@ def figure_4(model: BlendMask, image: Tensor, *, score_threshold: float = SCORE)
     bases, those that contribute most to the objects are drawn.
 
     Args:
-        model: in evaluation mode.
+        model: the model, in evaluation mode.
         image: (3, H, W), RGB, float in [0, 1] or uint8; resized to the model's test size.
         score_threshold: as in `BlendMask.predict`.
     """
@@ -141,12 +141,12 @@ def overview_figure(
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
-        detections: of that image, at its size; N of them.
+        detections: the N detections of that image, at its size.
         class_names: C names.
         bases: (K, H/s, W/s); the first four are drawn.
         attentions: (N, K, M, M) raw, one set per detection.
         stride: s of the bases, pixels.
-        chosen: the detection whose attentions are drawn.
+        chosen: index of the detection whose attentions are drawn.
     """
     figure = described_figure(
         (12.8, 3.7),
@@ -179,7 +179,7 @@ def overview_figure(
         return figure
     own = attentions[chosen, :MOST_BASES]
     limit, outline = usual_magnitude(own), detections.mask_logits[chosen] >= 0
-    cell = len(outline) / own.shape[-1]  # side of an attention's cell, cells of the mask
+    cell = len(outline) / own.shape[-1]  # side of an attention cell, in cells of the mask
     for index, (ax, values) in enumerate(zip(_two_by_two(parts[2]), own, strict=False)):
         ax.set_axis_on()
         draw_base(ax, values, index, name="attention", limits=limit, stride=cell)

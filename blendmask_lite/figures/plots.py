@@ -49,13 +49,13 @@ def lines_figure(
     levels: Mapping[str, float] | None = None,
     has_markers: bool = True,
 ) -> DescribedFigure:
-    """One line per curve, each with its own colour, and its own marker if `has_markers`.
+    """One line per curve, each with its own colour and, if `has_markers`, its own marker.
 
     Args:
-        curves: x and y by name, equally many of both.
+        curves: x and y by name, equally many of each.
         x_label: what x is, with its unit.
         y_label: what y is, with its unit.
-        title: above.
+        title: text above the plot.
         is_log: both axes are logarithmic; every x has a tick, so they should be few.
         levels: heights, by name, to draw as dashed lines.
         has_markers: whether every point has a marker; False suits curves with many points.
@@ -103,11 +103,11 @@ def maps_figure(
     """Maps in one row, equally wide whatever their number of cells.
 
     Args:
-        maps: (h, w) each, by title; at least one.
+        maps: (h, w) maps by title; at least one.
         label: what the values are, with their unit; written at the colour bar.
         colors: colour map; the default suits values around zero.
         limits: both ends of the scale; None: around zero, as wide as the values need.
-        unit: of the axes.
+        unit: unit of the axes.
         size: width of a panel, inches.
 
     Raises:
@@ -134,7 +134,7 @@ def cells_figure(
     """Rows of cells with their values written in, as in a calculation by hand.
 
     Args:
-        rows: by name, from the top; equally many values each. Red is above 0, blue below.
+        rows: values by name, first row on top; equally many in each. Red is above 0, blue below.
         marked: indices of cells that a frame marks in all rows.
 
     Raises:
@@ -169,7 +169,7 @@ class Column:
     """One panel of the comparison.
 
     Attributes:
-        title: with its unit.
+        title: text above the panel, with the unit.
         values: row -> values, one per run; their mean is the large mark.
         half_widths: row -> half the width of the interval around the mean; None: no interval.
     """
@@ -185,8 +185,8 @@ def compare_rows(
     """One panel per column, with its rows at common heights; the best row's mark is filled.
 
     Args:
-        columns: at least one, all with the same rows in the same order.
-        title: over the figure.
+        columns: the panels, at least one; all have the same rows in the same order.
+        title: text above the figure.
         has_one_scale: give all panels the same limits, so that distances can be compared.
 
     Raises:
@@ -252,11 +252,11 @@ def intervals_figure(
     Args:
         estimates: name -> value and half width of its interval; a half width of 0 draws none, and
             the mark is filled if it lies outside the band.
-        label: of the values, with their unit.
-        title: above the plot.
+        label: name of the values, with their unit.
+        title: text above the plot.
         truth: value of a dashed line.
         band: half width of a grey band around zero.
-        band_label: of the band, for the legend.
+        band_label: name of the band in the legend.
 
     Raises:
         ValueError: no estimates.

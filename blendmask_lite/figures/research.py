@@ -1,4 +1,4 @@
-"""What bases are for and worth, where masks lose their IoU, and what an image costs."""
+"""Use and worth of the bases, where masks lose their IoU, and the cost of an image."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ class _ScoredBases(Protocol):
 def basis_scores_figure(
     scores: _ScoredBases, *, untrained: Sequence[_ScoredBases] = (), title: str = ""
 ) -> DescribedFigure:
-    """What each base is for: its mean over objects above, its four scores below.
+    """What each base detects: its mean over objects above, its four scores below.
 
     Args:
-        scores: of K bases; the mean maps of the first six are drawn.
-        untrained: of untrained networks; the grey band covers all of their bases.
-        title: above all.
+        scores: scores of K bases; the mean maps of the first six are drawn.
+        untrained: scores of untrained networks; the grey band covers all of their bases.
+        title: text above all panels.
     """
     columns = (scores.object_auc, scores.depth, scores.x, scores.y)
     told = [
@@ -101,10 +101,10 @@ def basis_scores_figure(
 
 
 def knock_out_figure(changes: Mapping[str, Tensor], *, baseline: float) -> DescribedFigure:
-    """How much mask AP changes when one base is changed.
+    """The change of mask AP when one base is changed.
 
     Args:
-        changes: (K,) percentage points, by what was done to the base, such as "base times 0".
+        changes: (K,) percentage points, by the change made to the base, such as "base times 0".
         baseline: mask AP of the model as it is, percent.
 
     Raises:
@@ -140,13 +140,13 @@ def dots_figure(
 ) -> DescribedFigure:
     """Means as dots with their intervals as lines: rows to compare, series of a row side by side.
 
-    Panels stand below each other, so that their numbers can be read in a narrow window, too.
+    Panels stand below each other, so their numbers can be read in a narrow window, too.
 
     Args:
         panels_of: label of a panel's x axis, with its unit -> row -> series -> (3,) mean and ends
             of its interval. A series has the same colour in all panels. If each row has only one,
             the means are written.
-        title: above all.
+        title: text above all panels.
 
     Raises:
         ValueError: nothing to draw.
@@ -207,7 +207,7 @@ def _bars(
     *,
     digits: int = 2,
 ) -> None:
-    """One bar per base, in its colour, from `zero` on; the first base on top."""
+    """One bar per base, in its colour, starting at `zero`, with the first base on top."""
     num_bases = len(values)
     if null is not None:
         ax.axvspan(float(null.min()), float(null.max()), color="#e4e4e4", zorder=0)
@@ -228,7 +228,7 @@ def _bars(
 
 
 NARROW = 0.06  # share of the longest bar below which a part gets no number
-HATCHES = ("", "///")  # of the first six stages, and of the next six
+HATCHES = ("", "///")  # patterns of the first six stages, and of the next six
 
 
 def stages_figure(
@@ -238,8 +238,8 @@ def stages_figure(
 
     Args:
         costs: row -> stage -> cost, the same stages in every row.
-        unit: of the costs.
-        title: above the bars.
+        unit: unit of the costs.
+        title: text above the bars.
 
     Raises:
         ValueError: no rows, or rows of different stages.
@@ -288,8 +288,8 @@ def growth_figure(
 
     Args:
         costs: method -> objects -> cost.
-        label: of the costs, with their unit.
-        title: above the lines.
+        label: name of the costs, with their unit.
+        title: text above the lines.
     """
     curves = {name: (list(method), list(method.values())) for name, method in costs.items()}
     figure = lines_figure(curves, x_label="objects in the picture", y_label=label, title=title)
@@ -304,12 +304,12 @@ WIDEST = 9.0  # inches
 def cost_bars_figure(
     measures: Mapping[str, Mapping[str, float]], *, title: str = "", logarithmic: Sequence[str] = ()
 ) -> DescribedFigure:
-    """Horizontal bars from zero with their numbers; the largest of each measure is darker.
+    """Horizontal bars from zero, with their numbers; the largest bar of each measure is darker.
 
     Args:
-        measures: measure with its unit -> row -> number, at least one; all with the same rows.
-        title: above all of them.
-        logarithmic: measures whose axis counts powers of ten; their numbers must be above 0.
+        measures: measure with its unit -> row -> number; at least one, and all with the same rows.
+        title: text above all panels.
+        logarithmic: measures with a logarithmic axis; their numbers must be above 0.
 
     Raises:
         ValueError: no measures, no rows, or measures with different rows.

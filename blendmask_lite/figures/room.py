@@ -1,4 +1,4 @@
-"""What a whole room of students measured and guessed, in one figure.
+"""Scores and guesses of a whole room of students, in one figure.
 
 Chapter 12.
 """
@@ -14,8 +14,8 @@ from blendmask_lite.figures.style import INK, PALETTE, DescribedFigure, finish_p
 
 __all__ = ["room_figure"]
 
-ROW = 0.2  # inches of a student's row
-LIFT = 0.16  # of the guesses that share a value, one above the other
+ROW = 0.2  # height of a student's row, inches
+LIFT = 0.16  # distance of guesses of the same value, which are drawn one above the other
 
 
 def room_figure(
@@ -26,8 +26,8 @@ def room_figure(
     """One panel with a row per run, from the worst to the best, and one panel per question.
 
     Args:
-        scores: name of a run -> its score. A line marks their mean, a grey band one standard
-            deviation on both sides of it, if there are two runs or more.
+        scores: name of a run -> its score. A line marks the mean, and a grey band one standard
+            deviation on both sides of it if there are at least two runs.
         guesses: question -> the guesses of those who answered it.
         truths: question -> what was measured; questions without an answer may be missing.
 

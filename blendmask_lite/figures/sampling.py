@@ -64,7 +64,7 @@ def sampling_figure(
         region: (4,) corners of the region divided into R x R bins, cells.
         points: (P, 2) as (x, y), cells.
         crop: (R, R).
-        weights: (H, W) how much each map cell counts in the chosen cell; large ones are written in.
+        weights: (H, W) weight of each map cell in the chosen cell; large ones are written in.
         chosen: row and column of a cell of the crop.
     """
     limits = usual_magnitude(values)
@@ -148,8 +148,8 @@ def paint_sampling(
 
 
 HEAT = PALETTE[0]
-STRONG = 0.98  # share of the acting pixels that stay below the full heat
-OPACITY = 0.95  # of the full heat
+STRONG = 0.98  # share of the pixels with a gradient that stay below the full heat
+OPACITY = 0.95  # opacity of the full heat
 COLUMNS = 4
 
 
@@ -160,7 +160,7 @@ class CellField:
     Attributes:
         gradient: (h, w) magnitudes over the padded picture, at least 0.
         box: (4,) corners of the theoretical field, pixels.
-        location: (x, y) where the detector takes the cell to be, pixels.
+        location: (x, y) location that the detector assigns to the cell, pixels.
     """
 
     gradient: Tensor
@@ -173,7 +173,7 @@ def receptive_field_figure(image: Tensor, fields: Mapping[str, CellField]) -> De
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
-        fields: by title; at least one.
+        fields: receptive fields by title; at least one.
     """
     told = "; ".join(f"{name}: theory {_sides(field.box)} pixels" for name, field in fields.items())
     width = min(3.2, 8.8 / min(COLUMNS, len(fields)))

@@ -1,4 +1,4 @@
-"""What all figures share: layout and descriptions, colours, and export to files.
+"""The common parts of all figures: layout and descriptions, colours, and export to files.
 
 Colours can be told apart by colour-blind readers, and a base has the same colour in every view.
 """
@@ -79,25 +79,25 @@ __all__ = [
 # Okabe and Ito's set, without black and yellow (too light for lines on a white page). The first
 # four are the paper's colours of the bases in figure 4: red, blue, yellow, green.
 PALETTE = ("#d55e00", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9")
-# Of stuff, in tints that no object has.
+# Colours of stuff, in tints that no object has.
 STUFF_PALETTE = ("#7fb8f0", "#c9a26b", "#a98fd8", "#8fcc66", "#f2a0a5", "#f0dc6a", "#b0b0b0")
-NAME_SIZE = 8  # of the names of objects, points
+NAME_SIZE = 8  # font size of object names, points
 INK = "#222222"  # text and lines that belong to no object and no base
 SIGNED = "RdBu_r"  # values around zero: blue below, white at zero, red above
 
 
 def base_color(index: int) -> str:
-    """Colour of base `index`, counted from 0; from the seventh on, colours repeat."""
+    """Colour of base `index` (0-based); from the seventh base on, colours repeat."""
     return PALETTE[index % len(PALETTE)]
 
 
 def object_color(index: int) -> str:
-    """Colour of object `index`, counted from 0; the first one differs from the first base's."""
+    """Colour of object `index` (0-based); the first one differs from that of the first base."""
     return PALETTE[(index + 1) % len(PALETTE)]
 
 
 def stuff_color(label: int) -> str:
-    """Colour of a kind of stuff, counted from 1; from the eighth on, colours repeat."""
+    """Colour of the stuff class `label` (1-based); from the eighth on, colours repeat."""
     return STUFF_PALETTE[(label - 1) % len(STUFF_PALETTE)]
 
 
@@ -151,7 +151,7 @@ class DescribedFigure(Figure):
 
 
 def described_figure(size: tuple[float, float], description: str) -> DescribedFigure:
-    """An empty figure of a width and height in inches, with one sentence on what it shows."""
+    """An empty figure of a width and height in inches, with a one-sentence description."""
     figure = DescribedFigure(figsize=size, dpi=100, layout="constrained")
     figure.set_label(description)
     return figure
@@ -168,11 +168,11 @@ def panels(
     """A figure with a grid of axes.
 
     Args:
-        rows: at least 1.
-        columns: at least 1.
+        rows: number of rows, at least 1.
+        columns: number of columns, at least 1.
         cell: width and height of one panel, inches.
         description: one sentence for those who cannot see the figure.
-        title: above all panels.
+        title: text above all panels.
 
     Returns:
         The figure, and its axes as an array of (rows, columns).
@@ -207,17 +207,17 @@ def panel_grid(
 def picture_cell(
     image: Tensor, width: float, *, title: float, most: float = 1e9
 ) -> tuple[float, float]:
-    """Size of a panel for an image (3, H, W), inches; `title` is the height above the image."""
+    """Size of a panel for an image (3, H, W), in inches; `title` is the height above the image."""
     return width, min(most, width * image.shape[-2] / image.shape[-1] + title)
 
 
 def as_float(image: Tensor) -> Tensor:
-    """uint8, or floats in [0, 1] -> a copy as floats in [0, 1]."""
+    """A copy as floats in [0, 1] of an image that is uint8 or float in [0, 1]."""
     return image.clone() if image.is_floating_point() else image.float().div_(255)
 
 
 def pale(image: Tensor) -> Tensor:
-    """(3, H, W) -> the same lighter and with little colour, float in [0, 1], so that lines show."""
+    """(3, H, W) -> a lighter copy with little colour, float in [0, 1], on which lines show well."""
     pixels = as_float(image.detach().cpu())
     grey = pixels.mean(dim=0, keepdim=True)
     return 0.45 + 0.5 * (0.75 * grey + 0.25 * pixels)
@@ -263,13 +263,13 @@ def draw_map(
     Args:
         axes: to draw on.
         values: (h, w).
-        limits: the values at both ends of the colours; one number is the magnitude of
+        limits: the values at both ends of the colour scale; one number is the magnitude of
             both.
-        colors: colour map; by default that of values around zero.
+        colors: colour map; by default the one of values around zero.
         stride: units per cell along the axes.
-        unit: of the axes, such as "pixels"; empty leaves the ticks out.
-        title: above the map.
-        title_color: of the title.
+        unit: unit of the axes, such as "pixels"; if empty, there are no ticks.
+        title: text above the map.
+        title_color: colour of the title.
     """
     height, width = values.shape
     low, high = _both_ends(limits)
@@ -337,7 +337,7 @@ def add_color_bar(
 def draw_text(
     axes: Axes, x: float, y: float, text: str, *, size: float = 8, **settings: Any
 ) -> None:
-    """Text centered at a position; `settings` are those of matplotlib's text."""
+    """Text centered at a position; `settings` are passed to matplotlib's text."""
     axes.text(x, y, text, fontsize=size, **{"ha": "center", "va": "center"} | settings)
 
 
@@ -351,9 +351,9 @@ def draw_name(
     size: float = NAME_SIZE,
     **settings: Any,
 ) -> None:
-    """A name on a background in its object's colour; `settings` are those of matplotlib's text.
+    """A name on a background in its object's colour; `settings` are passed to matplotlib's text.
 
-    A name above or below the position ("va" is "bottom" or "top") has all of its background there.
+    If "va" is "bottom" or "top", all of the background lies above or below the position.
     """
     box = {"facecolor": color, "edgecolor": "none", "pad": 1.5} | settings.pop("bbox", {})
     shift = {"bottom": box["pad"], "top": -box["pad"]}.get(settings.get("va", ""), 0)
@@ -372,8 +372,8 @@ def draw_box_name(
 ) -> None:
     """The name of a box in a picture, at its upper side and inside the picture.
 
-    With `taken`, the corners in pixels of the names drawn before, it moves down until it covers
-    none of them, if the picture has such a place; its own corners are added.
+    `taken` are the corners in pixels of the names drawn before. If given, the name moves down until
+    it covers none of them, if the picture has such a place, and its own corners are added.
     """
     width, height = axes.get_xlim()[1], axes.get_ylim()[0]
     x0, y0, x1, _ = box
@@ -401,7 +401,7 @@ def first_free(
     width: float,
     height: float,
 ) -> float:
-    """The first y from `y` down at which a rectangle covers none of those that are taken."""
+    """The first y, going down from `y`, at which a rectangle overlaps none of the `taken` ones."""
     while hidden := [
         bottom
         for left, top, right, bottom in taken
@@ -445,7 +445,7 @@ def figure_pixels(figure: Figure) -> Tensor:
 
 
 def largest_magnitude(values: Tensor) -> float:
-    """Half width of a scale around zero that holds all values; 1 if there are only zeros."""
+    """Half width of a scale around zero that holds all values; 1 if all values are zero."""
     largest = float(values.detach().abs().max()) if values.numel() else 0.0
     return largest or 1.0
 
@@ -485,7 +485,7 @@ def _finish(axes: Axes, title: str, unit: str, title_color: str = INK) -> None:
 # Inches: a column and the full text width of a two-column paper, and a 16 : 9 slide.
 WIDTHS = {"column": 3.3, "text": 6.9, "slide": 12.8}
 FORMATS = (".pdf", ".svg", ".png")
-LEAST_FONT = 5.0  # points: the smallest that prints
+LEAST_FONT = 5.0  # points: the smallest text that prints
 
 
 def fit_figure(figure: Figure, width: float | str) -> Figure:
@@ -494,8 +494,8 @@ def fit_figure(figure: Figure, width: float | str) -> Figure:
     Text does not become smaller than 5 points, so a figure of many panels may not fit a column.
 
     Args:
-        figure: from this package, or any other whose layout follows its size.
-        width: inches, or a name of `WIDTHS`.
+        figure: a figure of this package, or any other whose layout follows its size.
+        width: width in inches, or a name of `WIDTHS`.
 
     Returns:
         The same figure.
@@ -545,12 +545,12 @@ def save_figure(figure: Figure, path: Path | str, *, dpi: float = 300) -> Path:
     Text stays text that can be searched and edited: TrueType fonts in PDF, no outlines in SVG.
 
     Args:
-        figure: to write.
-        path: of the file.
-        dpi: of .png, and of pixel images inside the other formats.
+        figure: the figure to write.
+        path: path of the file.
+        dpi: resolution of .png, and of pixel images inside the other formats.
 
     Raises:
-        ValueError: the ending is none of these.
+        ValueError: the ending is none of the three.
     """
     path = Path(path)
     if path.suffix not in FORMATS:
@@ -560,7 +560,7 @@ def save_figure(figure: Figure, path: Path | str, *, dpi: float = 300) -> Path:
 
 
 def figure_file(figure: Figure, suffix: str, *, dpi: float = 300) -> bytes:
-    """What `save_figure` writes, as bytes: `suffix` is ".pdf", ".svg" or ".png"."""
+    """The bytes that `save_figure` writes; `suffix` is ".pdf", ".svg" or ".png"."""
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):
         figure.savefig(buffer, format=suffix[1:], facecolor="white", dpi=dpi)

@@ -1,4 +1,4 @@
-"""Which location of which level learns which object, and what FCOS's rules do.
+"""The location and level that learn each object, and the effect of FCOS's rules.
 
 Chapter 03.
 """
@@ -58,16 +58,16 @@ def targets_figure(
     strides: Sequence[int],
     level_names: Sequence[str],
 ) -> DescribedFigure:
-    """The assignment of one picture.
+    """The assignment of locations to the objects of one picture.
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
-        boxes: (N, 4) of the true objects, corners, pixels.
-        names: of the objects.
-        owners: (h, w) int64 of every level: which object each location learns, -1 for none.
-        ambiguous: (h, w) bool of every level: whether several objects claim the location.
-        strides: of every level, pixels.
-        level_names: of every level.
+        boxes: (N, 4) corners of the true objects, pixels.
+        names: names of the objects.
+        owners: (h, w) int64 for every level: index of the object each location learns, -1 for none.
+        ambiguous: (h, w) bool for every level: whether several objects claim the location.
+        strides: stride of every level, pixels.
+        level_names: name of every level.
     """
     num = len(owners)
     height, width = image.shape[-2:]
@@ -119,10 +119,10 @@ def paint_locations(
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
-        boxes: (N, 4) of the true objects, corners, pixels.
-        owner: (h, w) int64: which object each location learns, -1 for none.
+        boxes: (N, 4) corners of the true objects, pixels.
+        owner: (h, w) int64: index of the object that each location learns, -1 for none.
         ambiguous: (h, w) bool: whether several objects claim the location.
-        stride: of the level, pixels.
+        stride: stride of the level, pixels.
         scale: pixels of the result per pixel of the image.
 
     Returns:
@@ -160,10 +160,10 @@ def _dots(cell: int, middle: int, reach: int) -> Tensor:
 
 
 SIDES = ("l", "t", "r", "b")
-WAYS = ((-1, 0), (0, -1), (1, 0), (0, 1))  # directions of the sides, as (x, y)
+WAYS = ((-1, 0), (0, -1), (1, 0), (0, 1))  # directions of the four sides, as (x, y)
 ARROW = {"arrowstyle": "->", "linewidth": 1.8, "shrinkA": 0, "shrinkB": 0}
-MOST_CLAIMS = 3  # numbers of claims told apart by colour
-CLAIM_COLORS = ("#e8e8e8", "#56b4e9", "#e69f00", "#d55e00")  # none, one, two, three and more
+MOST_CLAIMS = 3  # numbers of claims up to this one have colours of their own
+CLAIM_COLORS = ("#e8e8e8", "#56b4e9", "#e69f00", "#d55e00")  # none, one, two, and three or more
 
 
 def boxes_figure(
@@ -174,8 +174,8 @@ def boxes_figure(
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
         boxes: (N, 4) corners, pixels.
-        names: of the objects.
-        title: above the picture.
+        names: names of the objects.
+        title: text above the picture.
     """
     figure, ax = one_panel(
         cell=picture_cell(image, 5.0, title=0),
@@ -199,14 +199,14 @@ def sides_figure(
         location: (2,) as (x, y), pixels.
         boxes: (N, 4) corners of all objects, pixels.
         ltrb: (N, 4) distances from the location, pixels; negative ones point out of the box.
-        names: by object; only these objects get a panel.
+        names: names by object index; only these objects get a panel.
     """
     told = "; ".join(
         f"{name}: " + ", ".join(f"{s} {v:.0f}" for s, v in zip(SIDES, row.tolist(), strict=True))
         for name, row in zip(names.values(), ltrb[list(names)], strict=True)
     )
     hull = torch.cat([boxes[list(names)].view(-1, 2), location[None]])
-    room = torch.tensor([44.0, 20.0])  # for the numbers, which are wider than high
+    room = torch.tensor([44.0, 20.0])  # the numbers need this room: they are wider than high
     left, top = (hull.amin(dim=0) - room).tolist()
     right, bottom = (hull.amax(dim=0) + room).tolist()
     figure, axes = panels(
@@ -242,12 +242,12 @@ def sides_figure(
 def claims_figure(
     claims: Mapping[str, Sequence[Tensor]], *, strides: Sequence[int], level_names: Sequence[str]
 ) -> DescribedFigure:
-    """How many objects claim each location: one row per rule, one column per level.
+    """Number of objects that claim each location: one row per rule, one column per level.
 
     Args:
-        claims: (h, w) counts of every level, by rule; at least one rule.
-        strides: of every level, pixels.
-        level_names: of every level.
+        claims: (h, w) counts for every level, by rule; at least one rule.
+        strides: stride of every level, pixels.
+        level_names: name of every level.
     """
     told = [
         f"{rule}: {sum(int((level > 1).sum()) for level in levels)} locations claimed by several"
@@ -278,7 +278,7 @@ def ambiguity_figure(rules: Mapping[str, tuple[float, float]]) -> DescribedFigur
     """Two bar charts: locations of a picture that learn an object, and how many are ambiguous.
 
     Args:
-        rules: by rule, the number of locations that learn an object, and the share of them (0 to 1)
+        rules: rule -> the number of locations that learn an object, and the share of them (0 to 1)
             that several objects claim.
     """
     measures = {

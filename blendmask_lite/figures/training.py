@@ -1,4 +1,4 @@
-"""How a training run went: curves of runs, and how masks come into being.
+"""The course of a training run: curves of runs, and how masks come into being.
 
 Chapter 12.
 """
@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 COLUMNS = 4
-DASHES = ("-", "--", ":", "-.")  # of the first six runs, the next six, ...
+DASHES = ("-", "--", ":", "-.")  # line styles of the first six runs, of the next six, ...
 
 Table = Mapping[str, Sequence[float]]
 
@@ -68,7 +68,7 @@ def curves_figure(
         evaluations: run -> columns "iteration", "mask AP" and "box AP" in percent, for the runs
             that have evaluations.
         names: the panels in their order: losses, "learning_rate", "AP".
-        columns: at most so many panels stand side by side.
+        columns: largest number of panels side by side.
 
     Raises:
         ValueError: no runs.
@@ -145,7 +145,7 @@ def _finish(ax: Axes, name: str) -> None:
         ax.set_ylim(0, 1.08 * float(np.percentile(values, 99.5)))
 
 
-MOST = 4  # bases that are drawn by default
+MOST = 4  # number of bases drawn by default
 TRUTH = PALETTE[0]  # the line around a true mask
 
 
@@ -167,17 +167,17 @@ def moment_figure(
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
-        box: (4,) of the object, corners, pixels.
+        box: (4,) corners of the object's box, pixels.
         true_mask: (H, W) bool, outlined in its mask.
         bases: (K, h, w) of the picture.
-        attentions: (k, m, m) raw, of the object; k = 0 if the merger has none.
+        attentions: (k, m, m) raw attentions of the object; k = 0 if the merger has none.
         mask_probabilities: (R, R) over the box.
-        stride: of the bases, pixels per cell.
+        stride: pixels per cell of the bases.
         found_masks: (D, H, W) bool, the masks that the model finds, painted on the picture.
-        shown: which bases to draw; None: the first four.
+        shown: indices of the bases to draw; None: the first four.
         limits: largest magnitudes of bases and attentions on the colour scales, which should be the
-            same for moments that are to be compared; None: those of this moment.
-        title: above all.
+            same for moments that are to be compared; None: the largest magnitudes of this moment.
+        title: text above all panels.
     """
     columns = list(range(min(MOST, len(bases)))) if shown is None else list(shown)
     figure, axes = panels(
@@ -220,16 +220,16 @@ def film_figure(
 ) -> DescribedFigure:
     """One object, one column per moment: its mask, and below the bases inside its box.
 
-    Every moment has its own scale: early bases are faint.
+    Every moment has its own scale, because early bases are faint.
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1]; the object's part of it starts the first row.
-        box: (4,) of the object, corners, pixels.
+        box: (4,) corners of the object's box, pixels.
         true_mask: (H, W) bool, outlined in the masks.
         bases: iteration -> (K, R, R) crops along the box; the first four are drawn.
         mask_probabilities: iteration -> (R, R) over the box.
         mask_iou: iteration -> IoU with the true mask, 0 to 1.
-        title: above all.
+        title: text above all panels.
 
     Raises:
         ValueError: no moments, or maps for other moments.
@@ -285,13 +285,13 @@ def mask_progress_figure(
     chosen: int = 0,
     size: tuple[float, float] = (5.6, 1.9),
 ) -> DescribedFigure:
-    """One line per object; that of the chosen one is strong.
+    """Mask IoU over the iterations, one line per object; the line of the chosen object is strong.
 
     Args:
-        iterations: of the T moments.
-        mask_iou: (T, N) with the true masks, 0 to 1; NaN if a moment could not be read.
-        names: of the N objects.
-        chosen: which object.
+        iterations: iterations of the T moments.
+        mask_iou: (T, N) IoU with the true masks, 0 to 1; NaN if a moment could not be read.
+        names: names of the N objects.
+        chosen: index of the chosen object.
         size: width and height, inches.
 
     Raises:
@@ -334,5 +334,5 @@ def mask_progress_figure(
 
 
 def margin_cells(num_moments: int) -> int:
-    """How many moments would fit left of the curves, where the numbers of the y axis stand."""
+    """Number of moments that would fit left of the curves, where the y axis has its numbers."""
     return max(1, math.ceil(num_moments * MARGIN / (1 - MARGIN)))
