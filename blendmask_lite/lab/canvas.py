@@ -1,4 +1,4 @@
-"""The canvas of the lab: it shows maps and images with marks, and reports what the user does there.
+"""The canvas of the lab: it shows maps and images with marks, and reports the user's actions.
 
 Numbers are sent as one byte per cell with a palette of 256 colours, which keeps messages small.
 """
@@ -71,9 +71,9 @@ def as_png(image: Tensor) -> bytes:
     return buffer.getvalue()
 
 
-SHADES = {"signed": palette(SIGNED), "grey": palette("Greys")}  # for maps around 0, and from 0 to 1
+SHADES = {"signed": palette(SIGNED), "grey": palette("Greys")}  # around 0, and from 0 to 1
 MASK_COLOR, TRUTH_COLOR = "#00b386", "#ffffff"
-# For the layer that `blender.view.mask_overlay` makes: the mask, its border, the true outline.
+# For the layer of `blender.view.mask_overlay`: the mask, its border, the true outline.
 MASK_LAYER = layer_palette((MASK_COLOR, 125), (MASK_COLOR, 255), (TRUTH_COLOR, 255))
 
 
@@ -85,21 +85,21 @@ class Panel:
     """One image or map, drawn with crisp cells."""
 
     key: str  # its name in pixels, marks and events
-    label: str  # what it shows, for screen readers
+    label: str  # what the panel shows, for screen readers
     width: int  # cells
     height: int  # cells
-    title: str = ""  # above it
-    color: str = ""  # of the swatch before the title
+    title: str = ""  # text above the panel
+    color: str = ""  # colour of the swatch before the title
     size: int = 96  # largest width on the page, CSS pixels
     unit: float = 1  # pixels of the image per cell, for the box
     # Name of a palette; a "png" has its own colours, and may be finer than the cells.
     palette: str = "png"
-    is_live: bool = False  # its pixels change with every event and are sent separately
-    # What the user may do here: "box" drags and resizes the box, "show box" only outlines it,
-    # "paint" strokes cells, "hover" points at one.
+    is_live: bool = False  # whether its pixels change with every event and are sent separately
+    # Actions: "box" drags and resizes the box, "show box" only outlines it, "paint" strokes cells,
+    # "hover" points at one.
     acts: tuple[Act, ...] = ()
     overlay: str = ""  # palette of a layer above the panel; empty for no layer
-    value: str | None = None  # a line below it that the page may fill with a number; None: no line
+    value: str | None = None  # a line below the panel, for a number from the page; None: no line
 
 
 def png_panel(key: str, label: str, shape: Sequence[int], size: int, **settings: Any) -> Panel:
@@ -154,7 +154,7 @@ class Bars:
     bars: tuple[Bar, ...] = ()
     low: float = 0
     high: float = 1
-    lines: int = 0  # that the heading has room for at least, so that nothing moves when it grows
+    lines: int = 0  # the heading has room for at least this many, so nothing moves when it grows
 
 
 @dataclass(frozen=True)
@@ -170,15 +170,15 @@ class Overlay:
 
 @dataclass(frozen=True)
 class CanvasEvent:
-    """What the user did.
+    """An action of the user.
 
     Attributes:
         kind: "box", "paint", "hover" or "key".
         panel: key of the panel.
-        box: for "box": (x0, y0, x1, y1) after the change.
-        cells: for "paint": the cells (x, y) that the stroke passed since the last event; for
-            "hover": the cell pointed at, or none.
-        key: for "key": "+", "-", "undo" or "redo".
+        box: corners (x0, y0, x1, y1) after the change, for "box".
+        cells: cells (x, y) that the stroke passed since the last event, for "paint"; the cell
+            pointed at, or none, for "hover".
+        key: "+", "-", "undo" or "redo", for "key".
         count: how many times the key was pressed.
         gesture: number of the drag or stroke; 0 for a single event.
         is_last: whether the drag or stroke ends with this event.
@@ -202,21 +202,21 @@ class Canvas(anywidget.AnyWidget):
     are sent to the page together.
 
     Args:
-        grows: whether panels are larger where the page is wide.
+        grows: whether panels are larger if the page is wide.
     """
 
     _esm: str | Path = STATIC / "canvas.js"
     _css = STATIC / "canvas.css"
     columns: List[Any] = List().tag(sync=True)
     palettes = Dict().tag(sync=True)
-    still = Dict().tag(sync=True)  # bytes by panel, rarely changed
-    live = Dict().tag(sync=True)  # bytes by panel, changed by every event
+    still = Dict().tag(sync=True)  # bytes by panel; these rarely change
+    live = Dict().tag(sync=True)  # bytes by panel; every event changes these
     overlays = Dict().tag(sync=True)
     marks = Dict().tag(sync=True)
     bars = Dict().tag(sync=True)
     box: List[float] = List().tag(sync=True)
-    smallest_box = Float(4).tag(sync=True)  # side, pixels
-    brush_size = Int(1).tag(sync=True)  # side of a square, cells
+    smallest_box = Float(4).tag(sync=True)  # smallest side, pixels
+    brush_size = Int(1).tag(sync=True)  # side of the square brush, cells
     announcement = Unicode("").tag(sync=True)
     done = Float(0).tag(sync=True)  # number of the last event that was handled
 
@@ -266,13 +266,13 @@ class Canvas(anywidget.AnyWidget):
         bars: Mapping[str, Bars] | None = None,
         box: Sequence[float] | None = None,
     ) -> None:
-        """Show new content; whatever is not given stays.
+        """Show new content; arguments that are not given leave the old content.
 
         Args:
-            pixels: by panel: one byte per cell (palette), or a file ("png").
-            overlays: by panel.
-            marks: by panel; these replace the marks of all panels.
-            bars: by name.
+            pixels: by panel, one byte per cell (palette) or a file ("png").
+            overlays: overlay of each panel.
+            marks: marks by panel; they replace the marks of all panels.
+            bars: bar charts by name.
             box: (x0, y0, x1, y1), pixels; empty for no box.
 
         Raises:

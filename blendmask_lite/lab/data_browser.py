@@ -40,16 +40,16 @@ class StoredObject:
 
     name: str  # number and class, such as "2 star", and whether it is a crowd
     is_crowd: bool  # whether it is a region of many objects that were not annotated one by one
-    form: str  # how the file stores its mask, in words
+    form: str  # how the file stores the mask, in words
     area: float  # pixels, from the file
     mask: Tensor  # (H, W) bool
     box: Tensor  # (4,) tight corners of the mask, pixels
     num_runs: int  # number of run lengths in the mask
-    num_bytes: int  # of the compressed run lengths
+    num_bytes: int  # size of the compressed run lengths
 
     @property
     def groups(self) -> str:
-        """Small, medium or large; two of these if the area is exactly at a limit."""
+        """Small, medium or large; two of the three if the area is exactly at a limit."""
         return " and ".join(n for n, (low, high) in GROUPS.items() if low <= self.area <= high)
 
 
@@ -101,7 +101,7 @@ class DataBrowser(LabWidget):
     """Images with their annotations, one by one.
 
     Args:
-        dataset: with masks; None for some generated images.
+        dataset: a data set with masks; None for some generated images.
         mask_sizes: values of R to choose from, cells.
 
     Raises:
@@ -138,7 +138,7 @@ class DataBrowser(LabWidget):
         )
 
     def show(self, index: int) -> None:
-        """Show image `index`, counted from 0.
+        """Show image `index` (0-based).
 
         Raises:
             ValueError: there is no such image, or it cannot be read.

@@ -114,7 +114,7 @@ def side_bars(name: str, loss: BoxLoss) -> Bars:
 
 
 def spoken(name: str, box: Sequence[float], loss: BoxLoss) -> str:
-    """What a screen reader says when the box stops moving."""
+    """The words of a screen reader when the box stops moving."""
     x0, y0, x1, y1 = (round(side) for side in box)
     value = "infinite" if math.isinf(loss.value) else f"{max(loss.value, 0):.2f}"
     pulled = []
@@ -131,7 +131,7 @@ def _why(loss: BoxLoss) -> str:
     return "The boxes do not touch, and this loss does not depend\non how far apart they are."
 
 
-NUM_POINTS = 99  # of a curve
+NUM_POINTS = 99  # points per curve
 
 
 def focal_figure(alpha: float, gamma: float, chance: float) -> DescribedFigure:
@@ -163,7 +163,7 @@ def focal_figure(alpha: float, gamma: float, chance: float) -> DescribedFigure:
 
 
 def focal_words(alpha: float, gamma: float, chance: float) -> str:
-    """What the prediction costs with both losses, as HTML."""
+    """The cost of the prediction with both losses, as HTML."""
     logit = torch.logit(torch.tensor([chance]))
     words = []
     for name, is_object in (("an object", True), ("background", False)):
@@ -219,8 +219,8 @@ def _target(box: Sequence[float], place: tuple[float, float]) -> float:
     return float(centerness(xyxy_to_ltrb(location, torch.tensor([list(box)]))))
 
 
-SCREEN = 512  # pixels that a small image is enlarged to
-NUM_STEPS = 10  # of descent per press of the button
+SCREEN = 512  # size to which a small image is enlarged, pixels
+NUM_STEPS = 10  # steps of descent per press of the button
 
 
 class LossPlayground(LabWidget):

@@ -36,8 +36,8 @@ from blendmask_lite.weights.checkpoint import load_model
 __all__ = ["Compared", "NmsStepper", "bars", "columns", "pictures", "spoken"]
 
 
-SIZE = 330  # of a panel, CSS pixels: two fit next to a file browser
-SCREEN = 512  # pixels that a small image is enlarged to
+SIZE = 330  # size of a panel, CSS pixels: two fit next to a file browser
+SCREEN = 512  # size to which a small image is enlarged, pixels
 MOST_BARS = 10
 NOW, GONE, KEPT, REMOVER, LOST = (PALETTE[0], PALETTE[2], PALETTE[1], PALETTE[3], PALETTE[4])
 WAITING = "#6f6f6f"
@@ -48,10 +48,10 @@ class Compared:
     """One image's candidates under both methods."""
 
     image: Tensor  # (3, H, W)
-    candidates: Proposals  # N boxes
-    names: tuple[str, ...]  # of the boxes, with their ranks: "#1 star 0.93"
-    greedy: Suppression  # by greedy NMS
-    fast: Suppression  # by Fast NMS
+    candidates: Proposals  # N boxes with their scores
+    names: tuple[str, ...]  # names of the boxes, with their ranks: "#1 star 0.93"
+    greedy: Suppression  # result of greedy NMS
+    fast: Suppression  # result of Fast NMS
     threshold: float  # IoU above which a box is removed
 
     @property
@@ -60,7 +60,7 @@ class Compared:
         return len(self.greedy.kept)
 
     def chosen(self, step: int) -> int | None:
-        """The box that this step (1, 2, ...) keeps; None in step 0."""
+        """Index of the box that this step (1, 2, ...) keeps; None in step 0."""
         return int(self.greedy.kept[step - 1]) if step else None
 
 
@@ -110,13 +110,13 @@ def pictures(found: Compared, step: int) -> dict[str, bytes]:
 
 
 def bars(found: Compared, step: int) -> dict[str, Bars]:
-    """What happens in this step, what Fast NMS does with the same box, and the counts."""
+    """The events of this step, the result of Fast NMS for the same box, and the counts."""
     greedy, fast = _greedy_bars(found, step), _fast_bars(found, step)
     return {"greedy": greedy, "fast": fast, "counts": _count_bars(found)}
 
 
 def spoken(found: Compared, step: int) -> str:
-    """What a screen reader says after a change."""
+    """The words of a screen reader after a change."""
     return f"{_greedy_bars(found, step).title} {_fast_bars(found, step).title}"
 
 
@@ -151,7 +151,7 @@ def _fast_bars(found: Compared, step: int) -> Bars:
 
 
 def _overlap(found: Compared, index: int, iou: float, color: str) -> Bar:
-    """A bar for one overlap; it only has room for the rank, the text above has the whole name."""
+    """A bar for one overlap. It has room for the rank only; the text above has the whole name."""
     return Bar(found.names[index].split()[0], iou, f"IoU {iou:.2f}", color)
 
 
@@ -164,10 +164,10 @@ def _count_bars(found: Compared) -> Bars:
 
 
 class NmsStepper(LabWidget):
-    """A model's candidates before suppression, and how suppression proceeds.
+    """A model's candidates before suppression, and each step of the suppression.
 
     Args:
-        model: finds the candidates; None for the shipped one.
+        model: the model that finds the candidates; None for the shipped one.
         samples: images, not resized; None for some generated ones.
 
     Raises:
@@ -196,7 +196,7 @@ class NmsStepper(LabWidget):
         )
 
     def show(self, picture: int) -> None:
-        """Show image `picture`, counted from 0, before the first step.
+        """Show image `picture` (0-based), before the first step.
 
         Raises:
             ValueError: there is no such image.

@@ -1,4 +1,4 @@
-"""What the widgets of the lab share: a frame with a heading, controls, figures, and messages.
+"""The common parts of the lab's widgets: a frame with a heading, controls, figures, messages.
 
 A line in the frame shows messages and errors. `FigurePanel`, the simplest widget of the lab, gives
 a figure a control for each of its arguments.
@@ -45,10 +45,10 @@ __all__ = [
 
 
 STATIC = Path(__file__).parent / "static"
-# In a bundle: imports from files that stand before, and what these would have given anywidget.
+# In a bundle: imports of files that come earlier in it, and exports that anywidget would take.
 OWN_IMPORTS = re.compile(r'^import [^;]+ from "\./[\w.]+";\n', re.MULTILINE)
 OWN_EXPORT = re.compile(r"^export default [^\n]+\n", re.MULTILINE)
-# Their messages say what to do; for other errors, the type and the traceback are shown, too.
+# The messages of these errors say what to do; other errors are shown with type and traceback.
 PLAIN_ERRORS = (ValueError, OSError)
 
 W = TypeVar("W", bound="LabWidget")
@@ -76,7 +76,7 @@ class MessageLine(anywidget.AnyWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.num_shown = 0  # messages so far, which tells whether a callback left one
+        self.num_shown = 0  # number of messages so far; a change tells that a callback showed one
 
     def show(self, text: str, kind: str = "info", details: str = "") -> None:
         """Replace the message with plain text; `details` are further lines, collapsed at first."""
@@ -283,7 +283,7 @@ def check_index(name: str, index: int, total: int) -> None:
     """Refuse an index outside 0 to `total` - 1.
 
     Raises:
-        ValueError: it is; the message gives name, index and total.
+        ValueError: the index is outside; the message gives name, index and total.
     """
     if not 0 <= index < total:
         raise ValueError(f"{name} {index}: there are {total}, counted from 0")
@@ -299,7 +299,7 @@ KINDS = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
 
 
 class FigureView(anywidget.AnyWidget):
-    """Shows one figure with buttons that save it, or a text instead."""
+    """Shows one figure with buttons that save it, or a text in its place."""
 
     _esm = STATIC / "figure.js"
     _css = STATIC / "figure.css"
@@ -364,13 +364,13 @@ class FigureView(anywidget.AnyWidget):
 
 
 class FigurePanel(LabWidget):
-    """The figure that a plain function makes, redrawn whenever a control changes.
+    """The figure of a plain function, redrawn whenever a control changes.
 
     Args:
-        make: returns a figure, whose label becomes the alternative text. It is called with the
-            controls' values as keyword arguments.
+        make: function that returns a figure, whose label becomes the alternative text. It is called
+            with the controls' values as keyword arguments.
         title: the heading.
-        controls: for each argument of `make`, a widget with a `value` and a description.
+        controls: a widget with a `value` and a description for each argument of `make`.
     """
 
     def __init__(
@@ -391,5 +391,5 @@ class FigurePanel(LabWidget):
         self.view.show(lambda: self._make(**values))
 
     def free(self) -> None:
-        """Drop the function and all that it holds."""
+        """Drop the function and everything that it holds."""
         del self._make

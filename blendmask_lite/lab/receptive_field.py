@@ -23,7 +23,7 @@ from blendmask_lite.weights.checkpoint import load_model
 
 __all__ = ["ReceptiveFieldExplorer"]
 
-KEY = "map"  # of the only panel
+KEY = "map"  # key of the only panel
 WIDE = 440  # CSS pixels
 SHARES = (0.5, 0.9, 0.99)
 
@@ -33,7 +33,7 @@ class ReceptiveFieldExplorer(LabWidget):
 
     Args:
         model: the model whose maps are shown; None for the shipped one.
-        images: (3, H, W) each; None for some generated ones of 256 x 256 pixels.
+        images: (3, H, W) images; None for some generated ones of 256 x 256 pixels.
 
     Raises:
         ValueError: there are no images.
@@ -88,7 +88,7 @@ class ReceptiveFieldExplorer(LabWidget):
         self._show(self.picture.value, self.map.value, None)
 
     def _show(self, picture: int, name: str, cell: tuple[int, int] | None) -> None:
-        """Show a state. What can fail comes first, so that the old state stays."""
+        """Show a state. Steps that can fail come first; then the old state stays."""
         stride, image = _stride_of(name), self.images[picture]
         divisor = self.fields.network.config.size_divisor
         height, width = (-(-side // divisor) * divisor for side in image.shape[-2:])

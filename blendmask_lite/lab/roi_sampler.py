@@ -72,7 +72,7 @@ def columns(values: Tensor, how: BoxPooling) -> list[list[Group]]:
 
 
 def pixels(values: Tensor, box: Tensor, how: BoxPooling) -> dict[str, bytes]:
-    """Both panels."""
+    """The cells of both panels."""
     limit = largest_magnitude(values)
     points = sample_points(box, how).flatten(0, 2)
     return {
@@ -84,7 +84,7 @@ def pixels(values: Tensor, box: Tensor, how: BoxPooling) -> dict[str, bytes]:
 def marks(
     values: Tensor, box: Tensor, how: BoxPooling, pointed: tuple[int, int] | None
 ) -> dict[str, list[Mark]]:
-    """The map's cells that a cell (column, row) of the crop is made from, with their weights."""
+    """The map cells that contribute to a cell (column, row) of the crop, with their weights."""
     if pointed is None:
         return {}
     column, row = pointed
@@ -96,7 +96,7 @@ def marks(
 def bars(
     values: Tensor, box: Tensor, how: BoxPooling, pointed: tuple[int, int] | None
 ) -> dict[str, Bars]:
-    """The sum behind a cell, and how far the crop is from RoIAlign's with one sample."""
+    """The sum behind a cell, and the crop's difference from RoIAlign's with one sample."""
     return {
         "cell": _cell_bars(values, box, how, pointed),
         "difference": _difference_bars(values, box, how),
@@ -137,7 +137,7 @@ def _difference_bars(values: Tensor, box: Tensor, how: BoxPooling) -> Bars:
     return Bars(title, bars, high=largest_magnitude(values))
 
 
-LARGEST_MAP = 40  # cells per side: more cannot be told apart
+LARGEST_MAP = 40  # largest number of cells per side: more cannot be told apart
 METHODS: dict[str, dict[str, Any]] = {
     "RoIAlign": {},
     "RoIAlign, half a cell off": {"is_aligned": False},
@@ -150,7 +150,7 @@ class RoiSampler(LabWidget):
 
     Args:
         values: (H, W) map of at most 40 x 40 cells; None for a soft disk.
-        stride: of the map, pixels per cell.
+        stride: pixels per cell of the map.
         box: initial box (x0, y0, x1, y1), pixels; None for one around the middle.
 
     Raises:

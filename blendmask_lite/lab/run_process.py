@@ -1,4 +1,4 @@
-"""The process behind the training monitor: started, found again, asked to stop.
+"""The process behind the training monitor: to start it, to find it again, to ask it to stop.
 
 It is a separate process, not a thread: the kernel stays free, interrupting or restarting the kernel
 does not end the training, and it can be stopped by a signal, as from a terminal, which a thread
@@ -31,7 +31,7 @@ __all__ = ["RunProcess", "own_options"]
 COMMAND = (sys.executable, "-m", "blendmask_lite", "train")
 RECORD, OUTPUT = "process.json", "output.txt"
 STOPPED = 130  # exit code of a training that stopped on request
-TAIL = 3000  # bytes, read from the end of the output
+TAIL = 3000  # number of bytes read from the end of the output
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class RunProcess:
     """A training in a folder, in a process of its own.
 
     Args:
-        folder: of the run; it need not exist yet.
+        folder: the run's folder; it need not exist yet.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -62,12 +62,12 @@ class RunProcess:
 
     @property
     def can_stop(self) -> bool:
-        """Whether the lab started the process, and on this machine."""
+        """Whether the process was started by the lab, on this machine."""
         return self._is_ours or self._find() is not None
 
     @property
     def exit_code(self) -> int | None:
-        """Exit code of the process that was started here; None if none was, or it is running."""
+        """Exit code of the process started here; None if none was started or it is running."""
         return None if self._process is None else self._process.poll()
 
     def read(self) -> RunRecord | None:
@@ -184,7 +184,7 @@ class RunProcess:
         if started is None or started.machine != platform.node() or not is_held(self.run):
             return None
         record = self.read()
-        # The folder belongs to the last session; one after ours was started elsewhere.
+        # The folder belongs to the last session; if that is after ours, it was started elsewhere.
         is_last = record is not None and len(record.sessions) == started.session + 1
         return started.process if is_last else None
 

@@ -35,7 +35,7 @@ from blendmask_lite.research.detector import ExplainedAssignment, explain_assign
 __all__ = ["ALL", "TargetsControls", "TargetsExplorer", "limits_of", "parse_limits"]
 
 
-ALL = -1  # levels are shown
+ALL = -1  # the choice that shows all levels
 LARGEST_RADIUS = 5.0  # strides
 
 
@@ -124,7 +124,7 @@ class TargetsExplorer(LabWidget):
     Args:
         samples: the images, not resized; None for some generated ones.
         class_names: C names; by default, classes are numbered.
-        config: gives the initial levels, size limits and center radius; None for preset `nano`.
+        config: the initial levels, size limits and center radius; None for preset `nano`.
 
     Raises:
         ValueError: there are no images.
@@ -170,7 +170,7 @@ class TargetsExplorer(LabWidget):
         return self.samples[self.picture]
 
     def choose(self, picture: int) -> None:
-        """Show image `picture`, counted from 0.
+        """Show image `picture` (0-based).
 
         Raises:
             ValueError: there is no such image.
@@ -182,7 +182,7 @@ class TargetsExplorer(LabWidget):
         self._show(self.picture, config)
 
     def point(self, location: int | None) -> None:
-        """Show what a location learns, and why it does not learn the other objects.
+        """Show which object a location learns, and why it does not learn the others.
 
         Args:
             location: index in the flattened pyramid; None for no location.
@@ -215,7 +215,7 @@ class TargetsExplorer(LabWidget):
     # -------------------------------------------------------------- drawing
 
     def _show(self, picture: int, config: ModelConfig) -> None:
-        """Show a state. What can fail comes first, so that the old state stays."""
+        """Show a state. Steps that can fail come first; then the old state stays."""
         check_index("image", picture, len(self.samples))
         found = _assign(self.samples[picture], config)
         self.picture, self.config, self.found = picture, config, found

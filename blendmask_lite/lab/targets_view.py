@@ -1,4 +1,4 @@
-"""How the targets explorer shows FCOS's assignment: one panel per level, counts, and reasons."""
+"""The display of the targets explorer: one panel per level, counts, and reasons."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ __all__ = [
     "spoken",
 ]
 
-WIDE, NARROW = 440, 230  # of a level's panel, CSS pixels, when it is alone or one of several
-SCREEN = 440  # pixels that a small image is enlarged to
-MOST_LINES = 6  # objects whose reasons are listed
+WIDE, NARROW = 440, 230  # of a level's panel, CSS pixels: alone, or one of several
+SCREEN = 440  # size to which a small image is enlarged, pixels
+MOST_LINES = 6  # number of objects whose reasons are listed
 MOST_BARS = 14
 
 
@@ -116,7 +116,7 @@ def location_bars(
     level_names: Sequence[str],
     location: int | None,
 ) -> Bars:
-    """What a location learns and its distances, or why it is background."""
+    """The object that a location learns and its distances, or why it is background."""
     if location is None:
         return Bars("Point at a location to see what it learns, or why it learns nothing.")
     level = found.level_of(location)
@@ -165,7 +165,7 @@ def _why(found: ExplainedAssignment, names: Sequence[str], location: int, index:
 
 
 def level_bars(found: ExplainedAssignment, level_names: Sequence[str]) -> Bars:
-    """How many locations of each level learn an object."""
+    """Number of locations that learn an object, for each level."""
     counts = found.counts.sum(dim=1).tolist()
     several = int(found.is_ambiguous.sum())
     sizes = found.level_sizes
@@ -181,7 +181,7 @@ def level_bars(found: ExplainedAssignment, level_names: Sequence[str]) -> Bars:
 
 
 def object_bars(found: ExplainedAssignment, names: Sequence[str]) -> Bars:
-    """How many locations learn each object; objects without any are named in the title."""
+    """Number of locations that learn each object; the title names the objects without any."""
     counts = found.counts.sum(dim=0).tolist()
     lost = [name for name, count in zip(names, counts, strict=True) if count == 0]
     title = "By object:" if names else "The image has no objects: everything is background."
@@ -195,5 +195,5 @@ def object_bars(found: ExplainedAssignment, names: Sequence[str]) -> Bars:
 
 
 def spoken(found: ExplainedAssignment) -> str:
-    """What a screen reader says after a change."""
+    """The words of a screen reader after a change."""
     return f"{int((found.owner >= 0).sum())} of {len(found.owner)} locations learn an object"

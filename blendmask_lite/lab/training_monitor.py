@@ -33,12 +33,12 @@ class RunView:
 
     # "nothing", "starting", "running", "finished", "stopped", "failed", "killed" or "unknown"
     state: str
-    num_done: int  # iterations
-    num_iterations: int  # of the whole run; 0 if unknown
+    num_done: int  # iterations done
+    num_iterations: int  # iterations of the whole run; 0 if unknown
     words: str  # state and numbers in one line
     reason: str  # what went wrong; empty if nothing did
     can_stop: bool  # whether the lab can ask it to stop
-    can_resume: bool  # whether it can be continued
+    can_resume: bool  # whether the run can be continued
     record: RunRecord | None  # the folder's record; None if there is none yet
 
 
@@ -64,14 +64,14 @@ def look_at_run(process: RunProcess) -> RunView:
 def curves_of(record: RunRecord) -> list[DescribedFigure]:
     """Losses, learning rate and AP of a run; empty before its first step.
 
-    Two figures of two columns, which a narrow window shows one below the other.
+    There are two figures of two columns; a narrow window shows them one below the other.
     """
     if record.num_done == 0 or not record.loss_names:
         return []
     run = record.path.name
     evaluations = {run: record.evaluations} if record.evaluations else {}
     names = [*record.loss_names, "learning_rate", "AP"]
-    middle = math.ceil(len(names) / 4) * 2  # full rows on the left
+    middle = math.ceil(len(names) / 4) * 2  # the left figure has full rows
     return [
         curves_figure({run: record.steps}, evaluations, names=half, columns=2)
         for half in (names[:middle], names[middle:])
@@ -179,7 +179,7 @@ class TrainingMonitor(LabWidget):
     monitor does not end the training, and another monitor can follow it.
 
     Args:
-        folder: of the run; an existing run is followed at once, however it was started.
+        folder: the run's folder; an existing run is followed at once, however it was started.
         options: options of `blendmask-lite train`, without the folder.
         interval: seconds between two readings.
     """

@@ -65,11 +65,11 @@ class BlenderLab(LabWidget):
     """The blender by hand (BlendMask, section 3.2): the box, the attentions, and their effects.
 
     Args:
-        model: in evaluation mode; kept until `close`. By default the shipped `small`.
+        model: the model, in evaluation mode; kept until `close`. By default the shipped `small`.
         image: (3, H, W), RGB, float in [0, 1] or uint8; not resized. By default the preset
             "shapes".
         target: the true objects of the image, with masks; None if they are unknown.
-        score_threshold: for the objects in the list, as in `BlendMask.predict`.
+        score_threshold: smallest score of the objects in the list, as in `BlendMask.predict`.
 
     Raises:
         ValueError: the image or target cannot be shown; see `look_at`.
@@ -77,7 +77,7 @@ class BlenderLab(LabWidget):
 
     scene: Scene
     history: History
-    blend: Blend  # of the current state
+    blend: Blend  # what follows from the current state
 
     def __init__(
         self,
@@ -93,14 +93,14 @@ class BlenderLab(LabWidget):
             preset = open_preset(SHAPES, [] if model is None else [model])
             name, model, image, target = SHAPES, preset.model, preset.image, preset.target
         self.model = load_model(shipped_checkpoint("small")) if model is None else model
-        self._models = [self.model]  # loaded so far
+        self._models = [self.model]  # the models loaded so far
         self._own_scene = None if name == SHAPES else (self.model, image, target)
         self._contestants: Contestants | None = None
         self.score_threshold = score_threshold
         scenes = PRESETS if name == SHAPES else (OWN_SCENE, *PRESETS)
         self.controls = BlenderControls(self.model.config.num_bases, scenes)
         self.canvas = BlenderBoard(grows=True)
-        self._pointed: tuple[float, float] | None = None  # fractions of the box, across and down
+        self._pointed: tuple[float, float] | None = None  # position in the box, in fractions
         self._layout: object = None
         self._gesture = 0.0
         self.show(image, target, score_threshold=score_threshold)
@@ -173,7 +173,7 @@ class BlenderLab(LabWidget):
     def show(
         self, image: Tensor, target: Target | None = None, *, score_threshold: float = 0.3
     ) -> None:
-        """Continue with another image; arguments and errors are those of the class."""
+        """Continue with another image; arguments and errors as for the class."""
         self.scene = look_at(self.model, image, target, score_threshold=score_threshold)
         self._layout = self._pointed = None
         self.choose(self.scene.first_object)
@@ -201,7 +201,7 @@ class BlenderLab(LabWidget):
             )
 
     def choose(self, number: int) -> None:
-        """Start from object `number` of the scene, counted from 0."""
+        """Start from object `number` (0-based) of the scene."""
         self._number = number
         self.rivals = Rivals(self.scene, self.own)
         self._lanes: list[Lane] | None = None
@@ -223,7 +223,7 @@ class BlenderLab(LabWidget):
         return self.scene.iou(self.blend.mask, self.scene.truth_of(self.state))
 
     def _truth_note(self, truth: int | None) -> str:
-        """What to say if the box lies over another object than the chosen one."""
+        """A note if the box lies over another object than the chosen one; otherwise empty."""
         if truth is None or truth == self.scene.truth_of(self.own):
             return ""
         return f"The object chosen above is still {self.scene.objects[self._number].name}."
@@ -235,14 +235,14 @@ class BlenderLab(LabWidget):
 
     @property
     def _cell(self) -> tuple[int, int] | None:
-        """The mask's cell (x, y) that the user points at; None if there is none."""
+        """The cell (x, y) of the mask that the user points at; None if there is none."""
         if self._pointed is None:
             return None
         across, down = self._pointed
         return int(across * self.state.mask_size), int(down * self.state.mask_size)
 
     def _set(self, history: History) -> None:
-        """Compute and draw the current state of `history`; if that fails, the old one stays."""
+        """Compute and draw the current state of `history`; if that fails, the old state stays."""
         self.blend = self.scene.blend(history.present)
         self.history = history
         with self.canvas.hold_sync():
@@ -287,7 +287,7 @@ class BlenderLab(LabWidget):
 
     @property
     def _has_contestants(self) -> bool:
-        """Whether the race's networks know the scene."""
+        """Whether the networks of the race know the classes of the scene."""
         return tuple(self.model.class_names) == SHAPE_CLASSES
 
     def _present_lanes(self) -> list[Lane]:
@@ -413,7 +413,7 @@ class BlenderLab(LabWidget):
     def _change(self, name: str, control: widgets.Widget) -> None:
         try:
             self.apply(changed(self.state, self.own, name, control.value))
-        finally:  # a value that was refused must not stay in the control
+        finally:  # a refused value must not stay in the control
             self.follow()
 
     def _tell_brush(self) -> None:
@@ -430,7 +430,7 @@ class BlenderLab(LabWidget):
     def _open_preset(self) -> None:
         name = self.controls.preset.value
         if name == OWN_SCENE:
-            assert self._own_scene is not None  # or it is not offered
+            assert self._own_scene is not None  # otherwise it is not offered
             model, image, target = self._own_scene
         else:
             preset = open_preset(name, self._models)

@@ -44,7 +44,7 @@ class BlenderBoard(Canvas):
     def tell_ground(
         self, scene: Scene, network: Sequence[float | None], notes: Sequence[str]
     ) -> None:
-        """The true objects, the IoU of the network's own mask with each, and what to say of it."""
+        """The true objects, and for each the IoU of the network's own mask and a note."""
         height, width = scene.image_size
         self.ground = {
             "height": height,

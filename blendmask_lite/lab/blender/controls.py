@@ -21,7 +21,7 @@ SIZES = (7, 14, 28, 56, 112)  # choices for R and M, cells
 
 
 class BlenderControls:
-    """All controls, and the rows that show them; those in `changes` make a new state.
+    """All controls, and the rows that show them; changing one in `changes` makes a new state.
 
     Args:
         num_bases: the network's K.
@@ -70,7 +70,7 @@ class BlenderControls:
         self.note = note()
         names = "num_bases attention_size mask_size interpolation pooling"
         sizes = {name: getattr(self, name) for name in names.split()}
-        self.changes = {"merger": self.merger, **sizes}  # by the state's field
+        self.changes = {"merger": self.merger, **sizes}  # by the name of the state's field
         self.painting = row(self.brush, self.value)
         self.above = [  # rows above the canvas
             row(self.preset, self.object, self.merger, self.side_by_side),
@@ -94,7 +94,7 @@ class BlenderControls:
     def follow(
         self, state: BlenderState, *, num_undo: int, num_redo: int, note: str | None = None
     ) -> None:
-        """Show a state; `note` is for lanes side by side, where nothing is painted."""
+        """Show a state; `note` is the text for lanes side by side, where nothing can be painted."""
         self.merger.value = state.merger
         self.num_bases.value = state.num_bases
         R, M = state.mask_size, state.attention_size
@@ -116,7 +116,7 @@ class BlenderControls:
 
 
 def method_note(state: BlenderState) -> str:
-    """How the chosen method uses the K bases, in plain words."""
+    """The use of the K bases by the chosen method, in plain words."""
     K, M, tiles = state.num_bases, state.attention_size, state.num_tiles
     if state.merger == "blender" and K == 1:
         return (
@@ -176,19 +176,19 @@ class Rivals:
     """The IoU of the network's mask and of the best possible mask with a true object.
 
     Args:
-        scene: what the lab shows.
+        scene: the scene that the lab shows.
         own: the network's state for the object.
     """
 
     def __init__(self, scene: Scene, own: BlenderState) -> None:
         self.scene = scene
         self.own = own
-        self._network: dict[int | None, float | None] = {}  # by true object
+        self._network: dict[int | None, float | None] = {}  # by index of the true object
         self._best: tuple[object, float | None] = (None, None)  # the last question, and its answer
         self._timer: asyncio.TimerHandle | None = None
 
     def network(self, truth: int | None) -> float | None:
-        """IoU of the network's own mask with a true object; None if it has no mask of it."""
+        """IoU of the network's own mask with a true object; None if there is no such mask."""
         if truth is not None and truth not in self._network:
             scene, own = self.scene, self.own
             state = own if truth == scene.truth_of(own) else scene.found_at(truth)
@@ -201,13 +201,13 @@ class Rivals:
         return self._best[1] if self._best[0] == (state.box, state.settings) else None
 
     def plan(self, state: BlenderState, tell: Callable[[], None]) -> None:
-        """Plan to search for a state's best mask and then call `tell`; drops an older plan."""
+        """Plan to search for a state's best mask and then call `tell`; an older plan is dropped."""
         self.cancel()
         if self._best[0] == (state.box, state.settings):
             return
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # in a test or a script, there is no event loop to wait in
+        except RuntimeError:  # a test or a script has no event loop to wait in
             self._search(state, tell)
             return
         self._timer = loop.call_later(REST, self._search, state, tell)

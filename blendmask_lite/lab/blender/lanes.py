@@ -1,6 +1,6 @@
 """Lanes: ways from bases to a mask, one or three of them under one box.
 
-The lab's network is one lane. Beside it may stand the networks of chapter 10's race, which learned
+The lab's network is one lane. Next to it may stand the networks of chapter 10's race, which learned
 masks by Blender, YOLACT and FCIS on the same features, each with bases of its own.
 """
 
@@ -20,29 +20,29 @@ from blendmask_lite.research.race import load_contestant, load_features
 
 __all__ = ["METHODS", "Contestants", "Lane", "lane_problem", "same_bases"]
 
-# By merger: the method's name in the lab, and that of its network in the race.
+# By merger: the method's name in the lab, and the name of its network in the race.
 METHODS = {"blender": "Blender", "weighted_sum": "YOLACT", "assembler": "FCIS"}
 CONTESTANTS = METHODS | {"blender": "BlendMask"}
-MOST_SHOWN = 4  # bases of a lane beside others
+MOST_SHOWN = 4  # bases shown of each lane if there are several lanes
 
 
 @dataclass(frozen=True)
 class Lane:
     """One way from bases to a mask."""
 
-    name: str  # "" if it is the only one, else the method's
-    scene: Scene  # the lab's, perhaps with the bases of another network
+    name: str  # name of the method; "" if this is the only lane
+    scene: Scene  # the lab's scene, perhaps with the bases of another network
     own: BlenderState  # the network's own state for the object
     state: BlenderState
-    note: str = ""  # whose bases these are
+    note: str = ""  # the network that the bases come from
 
     @property
     def suffix(self) -> str:
-        """What tells its panels from those of other lanes."""
+        """What to add to the names of its panels, so that they differ from those of other lanes."""
         return f" {self.name}" if self.name else ""
 
     def blend(self, state: BlenderState | None = None) -> Blend:
-        """What follows from its state, or from another one."""
+        """The result of its state, or of another one."""
         return self.scene.blend(self.state if state is None else state)
 
     def with_box(self, box: tuple[float, float, float, float]) -> Lane:
@@ -55,9 +55,9 @@ class Lane:
         return replace(own_numbers(self.own, self.state), box=self.own.box)
 
     def shown(self) -> list[int]:
-        """The bases that have panels: all, or beside other lanes those that add most to the mask.
+        """The bases that have panels: all, or next to other lanes those that add most to the mask.
 
-        They follow from the network's own state, so that they stay while the box is dragged.
+        They follow from the network's own state, so they stay while the box is dragged.
         """
         if not self.name:
             return list(range(self.state.num_used))
@@ -87,7 +87,7 @@ class Contestants:
 
     @torch.no_grad()
     def lanes(self, scene: Scene, own: BlenderState) -> list[Lane]:
-        """A lane for each, with the numbers of the location that should find the object's box.
+        """One lane per network, with the numbers of the location that should find the object's box.
 
         Args:
             scene: its image is resized to the size that the networks were trained with.
@@ -115,8 +115,8 @@ class Contestants:
 
 
 def lane_problem(lane: Lane) -> dict[str, Any]:
-    """What the page needs to compute the lane's mask, but for box and numbers; see `Problem` in
-    static/equations.js.
+    """Everything that the page needs to compute the lane's mask, except box and numbers; see
+    `Problem` in static/equations.js.
     """
     state = lane.state
     used = lane.scene.bases[: state.num_used].float().contiguous()

@@ -29,7 +29,7 @@ SHAPES_SEED = 7
 
 @dataclass(frozen=True)
 class Preset:
-    """A scene with a network that has seen its like."""
+    """A scene with a network that was trained on such scenes."""
 
     model: BlendMask
     image: Tensor  # (3, H, W) at the network's size
@@ -40,11 +40,11 @@ def open_preset(name: str, models: Sequence[BlendMask]) -> Preset:
     """One of the `PRESETS`.
 
     Args:
-        name: of the preset.
-        models: that are loaded; one that knows the scene's classes is used again.
+        name: name of the preset.
+        models: the loaded models; one that knows the scene's classes is used again.
 
     Raises:
-        FileNotFoundError: photographs are in a clone only.
+        FileNotFoundError: this is not a clone; only a clone has the photographs.
     """
     if name == PHOTOGRAPH:
         model = _known(models, ("object",)) or load_model(shipped_checkpoint("photos"))

@@ -1,4 +1,4 @@
-"""What the Blender lab computes: an object's crops, scores and masks, from a model and an image."""
+"""The Blender lab's computations: an object's crops, scores and masks, from model and image."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Blend:
-    """What the package computes for a state with K bases in use."""
+    """The package's results for a state with K bases in use."""
 
     crops: Tensor  # (K, R, R) after equation 1, as they enter the product
     scores: Tensor  # (K, R, R) after equations 2 and 3
@@ -60,7 +60,7 @@ def blend(
     Args:
         bases: (K or more, h, w) of the image; the state uses the first K.
         state: box, numbers and merger.
-        stride: of the bases, pixels.
+        stride: stride of the bases, pixels.
         image_size: (height, width).
         mask_threshold: smallest probability of the mask's pixels.
     """
@@ -128,15 +128,15 @@ def crops_of(bases: Tensor, state: BlenderState, stride: float) -> Tensor:
     )
 
 
-MOST_OBJECTS = 20  # in the list
-MOST_PIXELS = 4_000_000  # of an image; more would fit neither on a page nor into 100 ms
+MOST_OBJECTS = 20  # length of the list
+MOST_PIXELS = 4_000_000  # pixels of an image; more would fit neither on a page nor into 100 ms
 
 
 @dataclass(frozen=True)
 class LabObject:
     """An object to start from."""
 
-    name: str  # class and score, or where else it comes from
+    name: str  # class and score, or another origin
     own: BlenderState  # the network's box, numbers and merger
 
 
@@ -146,10 +146,10 @@ class Scene:
 
     image: Tensor  # (3, H, W)
     bases: Tensor  # (K, h, w) on the CPU
-    stride: float  # of the bases, pixels
-    objects: tuple[LabObject, ...]  # at least one; found ones first, then the true ones
-    num_found: int  # how many of the objects are found ones
-    true_names: tuple[str, ...]  # of the true objects, T of them
+    stride: float  # stride of the bases, pixels
+    objects: tuple[LabObject, ...]  # at least one; detected objects first, then the true ones
+    num_found: int  # number of detected objects among them
+    true_names: tuple[str, ...]  # names of the T true objects
     true_boxes: Tensor  # (T, 4) pixels
     true_masks: Tensor  # (T, H, W) bool
     mask_threshold: float  # smallest probability of a mask's pixels
@@ -161,9 +161,9 @@ class Scene:
 
     @property
     def first_object(self) -> int:
-        """The one to begin with: the largest found one that lies wholly inside the image.
+        """Index of the first object to show: the largest detection wholly inside the image.
 
-        If none does, the largest of all.
+        If there is none, the largest object of all.
         """
         height, width = self.image_size
 
@@ -176,7 +176,7 @@ class Scene:
         return max(range(len(self.objects)), key=rank)
 
     def blend(self, state: BlenderState) -> Blend:
-        """Everything that follows from a state."""
+        """The result of a state."""
         return blend(
             self.bases,
             state,
@@ -193,7 +193,7 @@ class Scene:
         return int(overlap.argmax()) if float(overlap.max()) > 0 else None
 
     def found_at(self, truth: int) -> BlenderState | None:
-        """The network's state for the found object whose box overlaps a true object most.
+        """The network's state for the detection whose box overlaps a true object most.
 
         None if no box overlaps it with an IoU of 0.5 or more.
         """
@@ -214,8 +214,8 @@ class Scene:
         """The state with the best numbers found for its box and bases; None if no object is there.
 
         Args:
-            state: its box, sizes and merger are kept.
-            start: has the numbers from which the search starts, and the same sizes.
+            state: the state whose box, sizes and merger are kept.
+            start: a state of the same sizes, from whose numbers the search starts.
         """
         truth = self.truth_of(state)
         if truth is None:
@@ -234,10 +234,10 @@ def look_at(
     """Run a model on one image, which is not resized.
 
     Args:
-        model: in evaluation mode.
+        model: the model, in evaluation mode.
         image: (3, H, W), RGB, float in [0, 1] or uint8.
         target: the true objects, with masks; None if they are unknown.
-        score_threshold: for the objects in the list, as in `BlendMask.predict`.
+        score_threshold: smallest score of the objects in the list, as in `BlendMask.predict`.
 
     Raises:
         ValueError: the image has the wrong shape or is too large, the target does not fit it, or
@@ -313,9 +313,9 @@ def own_state(config: ModelConfig, box: Tensor, numbers: Tensor) -> BlenderState
     """The network's own state for one object, with initial numbers for the other mergers.
 
     Args:
-        config: of the network.
+        config: the config of the network.
         box: (4,) corners, pixels.
-        numbers: (A,) raw, of the object.
+        numbers: (A,) raw numbers of the object.
     """
     K, M = config.num_bases, config.attention_size
     x0, y0, x1, y1 = box.tolist()

@@ -37,7 +37,7 @@ HISTORY = 100  # states that can be undone
 
 @dataclass(frozen=True, eq=False)
 class BlenderState:
-    """What the user can change; everything that is shown follows from it and the bases.
+    """Everything that the user can change; the rest of the display follows from it and the bases.
 
     Raises:
         ValueError: the box has no area, or the sizes do not fit together.
@@ -46,12 +46,12 @@ class BlenderState:
     box: tuple[float, float, float, float]  # corners (x0, y0, x1, y1), pixels of the padded input
     attentions: Tensor  # (K, M, M) raw, for the blender
     coefficients: Tensor  # (K,) raw, for the weighted sum; the assembler has no numbers
-    merger: MergerKind = "blender"  # what makes the mask, from the first `num_used` bases
+    merger: MergerKind = "blender"  # how the first `num_used` bases are combined into the mask
     mask_size: int = 56  # R, cells
-    interpolation: Interpolation = "bilinear"  # of the attentions, "bilinear" or "nearest"
-    pooling: Pooling = "align"  # of the bases, "align" (RoIAlign) or "pool" (RoIPool)
+    interpolation: Interpolation = "bilinear"  # for attentions: "bilinear" or "nearest"
+    pooling: Pooling = "align"  # for bases: "align" (RoIAlign) or "pool" (RoIPool)
     has_tanh: bool = False  # whether coefficients pass through a tanh, as in YOLACT's training
-    has_relu: bool = False  # whether the weighted sum's crops pass through a ReLU, likewise
+    has_relu: bool = False  # whether the weighted sum's crops pass through a ReLU, as in YOLACT
 
     def __post_init__(self) -> None:
         if self.attentions.dim() != 3 or self.attentions.shape[1] != self.attentions.shape[2]:
@@ -79,7 +79,7 @@ class BlenderState:
 
     @property
     def num_tiles(self) -> int:
-        """The assembler's tiles along a side; the square of their number is at most K."""
+        """Number of tiles along a side of the assembler; the square of this number is at most K."""
         return math.isqrt(self.num_bases)
 
     @property
@@ -89,7 +89,7 @@ class BlenderState:
 
     @property
     def settings(self) -> tuple[object, ...]:
-        """Everything but the box and the numbers."""
+        """All fields except the box and the numbers."""
         sizes = self.num_bases, self.attention_size, self.mask_size
         ways = self.interpolation, self.pooling, self.has_tanh, self.has_relu
         return self.merger, *sizes, *ways
@@ -114,7 +114,7 @@ class BlenderState:
         return self.make_blender()
 
     def make_blender(self) -> Blender:
-        """The blender for the state's attentions, whatever merger is chosen."""
+        """The blender for the state's attentions, even if another merger is chosen."""
         return Blender(
             num_bases=self.num_bases, attention_size=self.attention_size, mode=self.interpolation
         )
@@ -153,9 +153,9 @@ def painted(
     """The state after a stroke over the attention of one base.
 
     Args:
-        state: before the stroke.
-        base: counted from 0.
-        cells: (x, y) in the grid; for a weighted sum, any of them sets the coefficient.
+        state: the state before the stroke.
+        base: index of the base (0-based).
+        cells: (x, y) cells of the stroke; for a weighted sum, any of them sets the coefficient.
         value: raw number to paint, or (M, M) numbers to copy the cells from.
         brush_size: side of the square brush, cells.
 
@@ -177,7 +177,7 @@ def painted(
 
 
 def resized(attentions: Tensor, size: int) -> Tensor:
-    """(K, M, M) -> (K, size, size): area means to shrink, equation 2 to enlarge."""
+    """(K, M, M) attentions -> (K, size, size): the mean over areas, or upsampling by equation 2."""
     if size <= attentions.shape[-1]:
         return F.adaptive_avg_pool2d(attentions, size)
     return interpolate_attentions(attentions[None], size)[0]
@@ -195,7 +195,7 @@ def changed(state: BlenderState, own: BlenderState, field: str, value: Any) -> B
     """The state with another merger, K, M, R, interpolation or pooling.
 
     Args:
-        state: before the change.
+        state: the state before the change.
         own: the network's state; a base that is added gets its numbers.
         field: "num_bases", "attention_size", or a field of the state.
         value: new value of the field.
@@ -218,7 +218,7 @@ def changed(state: BlenderState, own: BlenderState, field: str, value: Any) -> B
 
 @dataclass(frozen=True)
 class History:
-    """The current state, those before it, and those that were undone."""
+    """The current state, the states before it, and the undone ones."""
 
     present: BlenderState
     past: tuple[BlenderState, ...] = ()

@@ -51,12 +51,12 @@ __all__ = [
 
 
 MOST_BARS = 8
-MOST_LINES = 4  # above the bars of a cell
+MOST_LINES = 4  # lines above the bars of a cell
 PICTURE_SIZE, SUM_SIZE, MASK_SIZE = 300, 170, 170  # CSS pixels
-LANE_SIZE, LANE_SIDE = 266, 56  # of a lane beside others: its picture, and a map
+LANE_SIZE, LANE_SIDE = 266, 56  # sizes of a picture and of a map in a lane next to others
 MOST_JOINED = 8  # panels in a row with signs between them
 SIGNS = "red positive, blue negative"
-SHARE = 0.995  # of the values that the colours distinguish; a few values are far larger
+SHARE = 0.995  # share of the values that the colours distinguish; a few values are far larger
 
 
 def weight_bars(
@@ -70,7 +70,7 @@ def weight_bars(
 
     Args:
         state: the lab's state.
-        result: what follows from it.
+        result: the result of the state.
         span: end of the bars' scale.
         cell: the cell; if None, a hint asks the user to point at one.
         marks: the cell's marks, by panel.
@@ -148,7 +148,7 @@ def _verdict(yours: float, network: float | None) -> str:
 
 
 def spoken(box: Sequence[float], iou: float | None) -> str:
-    """What a screen reader says after a change."""
+    """The words of a screen reader after a change."""
     x0, y0, x1, y1 = (round(side) for side in box)
     place = f"box from {x0}, {y0} to {x1}, {y1}"
     return place if iou is None else f"{place}; IoU {iou:.2f}"
@@ -158,9 +158,10 @@ class Limits:
     """The ends of the colour scales, which rarely change, so that maps can be compared.
 
     Args:
-        lane: its bases give the scale of crops, its numbers that of attentions and scores. The sums
-            of the network's own numbers over its own box give the scale of products and sums.
-        least: the end of the attentions' scale is at least this, raw.
+        lane: the lane whose bases give the scale of crops, and whose numbers give the scale of
+            attentions and scores. The sums of the network's own numbers over its own box give the
+            scale of products and sums.
+        least: smallest end of the attentions' scale, raw.
     """
 
     def __init__(self, lane: Lane, *, least: float) -> None:
@@ -286,7 +287,7 @@ def _map(
     title: str = "",
     palette: str = "signed",
 ) -> Panel:
-    """A panel of R x R cells that equations 1 to 4 give."""
+    """A panel of R x R cells with a result of equations 1 to 4."""
     R = lane.state.mask_size
     number = "" if kind in ("sum", "mask") else f" {k + 1}"
     return Panel(
@@ -305,7 +306,7 @@ def _map(
 
 
 def _input(lane: Lane, kind: str, k: int, label: str, size: int) -> Panel:
-    """A panel of what the network gives: a base, or the numbers of its attention."""
+    """A panel with an output of the network: a base, or the numbers of its attention."""
     if kind == "base":
         h, w = lane.scene.bases.shape[-2:]
         return Panel(
@@ -353,7 +354,7 @@ def _row(lane: Lane, kind: str, title: str, note: str) -> Group:
 
 
 def maps(lane: Lane, limits: Limits) -> list[dict[str, Any]]:
-    """For each live panel of a lane the map that it shows, and the ends of its colours."""
+    """For each live panel of a lane, the map that it shows and the ends of its colour scale."""
     state = lane.state
     low = -limits.scores if state.merger == "weighted_sum" else 0.0
     spans = {
@@ -420,7 +421,7 @@ def _border(mask: Tensor) -> Tensor:
 
 
 def marks(scene: Scene, state: BlenderState, cell: tuple[int, int] | None) -> dict[str, list[Mark]]:
-    """Where a cell (x, y) of the mask comes from: its interpolation weights on all panels."""
+    """The origin of a cell (x, y) of the mask: its interpolation weights on all panels."""
     if cell is None:
         return {}
     x, y = cell

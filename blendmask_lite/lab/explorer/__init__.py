@@ -67,9 +67,9 @@ class Explorer(LabWidget):
     why.
 
     Args:
-        model: in evaluation mode; None for the shipped `small`.
+        model: the model, in evaluation mode; None for the shipped `small`.
         dataset: images to show and to measure on; None for the shapes of seed 7. Generated shapes
-            are drawn again, at its size, for every model that is loaded.
+            are drawn again, at the model's size, for every model that is loaded.
         image: (3, H, W), RGB, float in [0, 1] or uint8: an image of your own to start with.
 
     Raises:
@@ -108,7 +108,7 @@ class Explorer(LabWidget):
         self._take(model, dataset, picture)
         self._connect()
         self.arrange(*self.controls.rows, self.tabs)
-        # Pages are long, so that nobody would see a message below them.
+        # Pages are long: below them, nobody would see a message.
         self.children = (*self.children[:-2], self.message, self.tabs)
 
     @property
@@ -125,7 +125,7 @@ class Explorer(LabWidget):
         return Target(boxes=truth.boxes.cpu(), labels=truth.labels.cpu(), masks=truth.masks.cpu())
 
     def show(self, number: int) -> None:
-        """Show image `number` of the data set, counted from 0.
+        """Show image `number` (0-based) of the data set.
 
         Raises:
             ValueError: there is no such image, or it is damaged.
@@ -134,7 +134,7 @@ class Explorer(LabWidget):
         self._take(self.present.model, self.present.dataset, picture, number=number)
 
     def choose(self, number: int) -> None:
-        """Choose object `number` of the image, counted from 0.
+        """Choose object `number` (0-based) of the image.
 
         Raises:
             ValueError: there is no such object.
@@ -176,7 +176,7 @@ class Explorer(LabWidget):
             self.say(NO_OBJECTS, "warning")
 
     def _refresh(self, present: Present) -> None:
-        """Make `present` the state and draw the open page; the others are drawn when opened."""
+        """Make `present` the state and draw the open page; other pages are drawn when opened."""
         self.present = present
         self._follow()
         self._stale = set(self.pages.values())
@@ -229,7 +229,7 @@ class Explorer(LabWidget):
             dataset = redraw_shapes(before, model)
         elif self.controls.source.value == "photos":
             dataset = open_photos(model)
-        if dataset is not before and picture.sample is not None:  # it is one of them
+        if dataset is not before and picture.sample is not None:  # it is of this data set
             picture = open_picture(dataset, self._number)
         self._take(model, dataset, picture, number=self._number)
 

@@ -94,7 +94,7 @@ class AttentionsPage(Page):
         super().__init__(self.with_second, self.second)
 
     def missing(self, present: Present) -> str:
-        """An object, or a merger with attentions."""
+        """The reason: there is no object, or the merger has no attentions."""
         if present.model.merger.attention_channels == 0:
             return NO_ATTENTIONS
         return super().missing(present)
@@ -181,10 +181,10 @@ def found_rows(found: Detections, class_names: tuple[str, ...]) -> Rows:
 class Rival:
     """Another checkpoint whose bases are matched with those of the explorer's model."""
 
-    name: str  # of the checkpoint
-    model: BlendMask  # in evaluation mode
-    matching: BaseMatching  # of the explorer's bases with these
-    num_images: int  # used for the matching
+    name: str  # name of the checkpoint
+    model: BlendMask  # the model, in evaluation mode
+    matching: BaseMatching  # correspondence of the explorer's bases with those of this model
+    num_images: int  # number of images used for the matching
 
 
 class RivalPage(Page):
@@ -204,7 +204,7 @@ class RivalPage(Page):
         super().__init__(others=[self.source, self.num_images, self.button])
 
     def missing(self, present: Present) -> str:
-        """Another checkpoint, as long as none is loaded."""
+        """The reason, as long as no other checkpoint is loaded."""
         return "" if self.rival else "Name another checkpoint, and press “Load and match”."
 
     def match(self, present: Present) -> None:

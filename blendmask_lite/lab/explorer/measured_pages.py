@@ -1,4 +1,4 @@
-"""The explorer's pages that measure what bases do, what they are worth, and where IoU is lost.
+"""The explorer's measurements: what bases detect, their effect on AP, and where IoU is lost.
 
 Chapter: the lab.
 """
@@ -26,7 +26,7 @@ from blendmask_lite.terminal import counted
 __all__ = ["ChangePage", "OraclePage", "ScoresPage"]
 
 
-NUM_UNTRAINED = 3  # networks that trained bases are compared with
+NUM_UNTRAINED = 3  # number of untrained networks that trained bases are compared with
 NO_TRUTH = (
     "The true objects of this image are unknown, so nothing can be replaced by them. Take an image "
     "of a data set."
@@ -36,7 +36,7 @@ Tell = Callable[[int, int], None]
 
 
 class ScoresPage(MeasuredPage):
-    """What each base does, in comparison with untrained networks."""
+    """Scores of each base, in comparison with untrained networks."""
 
     title = "What bases are for"
     about = (
@@ -59,7 +59,7 @@ class ScoresPage(MeasuredPage):
         self.build()
 
     def wait(self) -> None:
-        """Nothing to drop, for the same reason."""
+        """Do nothing: what is drawn does not depend on the image."""
 
     def measure(self, present: Present, progress: Tell) -> Made:
         """Scores of trained and untrained bases."""
@@ -88,7 +88,7 @@ class ChangePage(MeasuredPage):
 
     @property
     def wanted(self) -> float | None:
-        """The factor; None replaces the base by its mean."""
+        """The factor for the base; None replaces the base by its mean."""
         return None if self.is_flat.value else float(self.factor.value)
 
     def follow(self, present: Present) -> None:
@@ -115,7 +115,7 @@ class ChangePage(MeasuredPage):
         )
 
     def rows(self, present: Present) -> Rows:
-        """What happens to every mask."""
+        """The change of every mask."""
         look = present.look
         changed = change_masks(present.model, look, self.base.value, self.wanted)
         has_truth = changed.true_before is not None
@@ -142,7 +142,7 @@ class ChangePage(MeasuredPage):
 
 
 class OraclePage(MeasuredPage):
-    """Where masks lose IoU: every set of parts is replaced by the best possible ones."""
+    """Where masks lose IoU: parts are replaced by the best possible ones, in every combination."""
 
     title = "Where IoU is lost"
     about = (
@@ -158,7 +158,7 @@ class OraclePage(MeasuredPage):
         self._swaps: tuple[Look, OracleResults] | None = None
 
     def missing(self, present: Present) -> str:
-        """True objects to compare with."""
+        """The reason, if there are no true objects to compare with."""
         truth = present.look.truth
         return NO_TRUTH if truth is None or len(truth) == 0 else ""
 
@@ -180,7 +180,7 @@ class OraclePage(MeasuredPage):
         self._swaps = None
 
     def rows(self, present: Present) -> Rows:
-        """IoU of every true object with every set of parts swapped."""
+        """IoU of every true object, for every combination of replaced parts."""
         results = self.swaps(present)
         rows = [["true object", *map(swap_name, results.iou), "true mask, R × R"]]
         columns = (*results.iou.values(), results.resolution)

@@ -1,4 +1,4 @@
-"""What the explorer's pages share: controls, a figure, a table, and measurements on demand.
+"""The common parts of the explorer's pages: controls, figure, table, and measurements on demand.
 
 Chapter: the lab.
 """
@@ -34,10 +34,10 @@ Rows = Sequence[Sequence[str]]
 class Present:
     """Everything that the pages show; it is only replaced as a whole."""
 
-    model: BlendMask  # in evaluation mode
-    dataset: InstanceDataset  # the one to measure on
+    model: BlendMask  # the model, in evaluation mode
+    dataset: InstanceDataset  # the data set to measure on
     picture: Picture  # not resized
-    look: Look  # what the model made of it
+    look: Look  # the model's view of the picture
     chosen: int = 0  # index of the object in `look.objects`
 
 
@@ -53,8 +53,8 @@ class Page(widgets.VBox):
     """
 
     title: ClassVar[str]
-    about: ClassVar[str]  # what is seen, in a sentence
-    needs: ClassVar[Literal["image", "object", "detection"]] = "object"  # or nothing can be drawn
+    about: ClassVar[str]  # what the page shows, in a sentence
+    needs: ClassVar[Literal["image", "object", "detection"]] = "object"  # or nothing is drawn
 
     def __init__(self, *changes: widgets.Widget, others: Sequence[widgets.Widget] = ()) -> None:
         self.changes = changes
@@ -78,12 +78,12 @@ class Page(widgets.VBox):
         return view
 
     def build(self) -> None:
-        """Make what the page shows, unless that has been done."""
+        """Make the contents of the page, unless they exist."""
         if not self.views:
             self.children = [self.told, *self.parts()]
 
     def wait(self) -> None:
-        """Drop what is drawn for an earlier state, until the page is opened again."""
+        """Drop the drawings of an earlier state, until the page is opened again."""
         if self.views:
             self.view.say(COMPUTING)
             self.table.value = ""
@@ -106,7 +106,7 @@ class Page(widgets.VBox):
         """Make the controls offer what the model and the image have."""
 
     def forget(self) -> None:
-        """Drop what belongs to an earlier model or data set."""
+        """Drop everything that belongs to an earlier model or data set."""
 
     def draw(self, present: Present) -> None:
         """Show the page for `present`."""
@@ -126,7 +126,7 @@ class MeasuredPage(Page):
 
     Args:
         changes: as for `Page`.
-        what: what is measured, for the tooltip and the text before the first measurement.
+        what: name of the measurement, for the tooltip and the text before the first measurement.
         num_images: initial value for the number of images.
     """
 
@@ -140,7 +140,7 @@ class MeasuredPage(Page):
         self.before = f"Press “Measure”: {what}."
 
     def parts(self) -> list[widgets.Widget]:
-        """As for `Page`, and below that the button and what it measures."""
+        """As for `Page`, and below that the button, and figure and table of the measurement."""
         return [*super().parts(), *self.measured_parts()]
 
     def measured_parts(self) -> list[widgets.Widget]:
@@ -175,7 +175,7 @@ class MeasuredPage(Page):
             self.measured_table.value = ""
 
     def close(self) -> None:
-        """Remove the page, and its button, which may never have been shown."""
+        """Remove the page and its button, which may never have been shown."""
         for widget in (self.num_images, self.button, self.progress):
             widget.close()
         super().close()

@@ -1,4 +1,4 @@
-"""Where the explorer's models and images come from; both are checked before anything changes."""
+"""Sources of the explorer's models and images; both are checked before anything changes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class UploadButton(anywidget.AnyWidget):
     _esm = STATIC / "upload.js"
     _css = STATIC / "upload.css"
     label = Unicode("Choose an image, or drop one here").tag(sync=True)
-    accept = Unicode("image/*").tag(sync=True)  # that the browser's dialog offers
+    accept = Unicode("image/*").tag(sync=True)  # types that the browser's dialog offers
     most_bytes = Int(MOST_BYTES).tag(sync=True)
 
     def __init__(self) -> None:
@@ -79,20 +79,20 @@ class UploadButton(anywidget.AnyWidget):
 
 MODEL_CHOICES = (*SHIPPED_MODELS, *PUBLISHED)
 RELEASED = {".pth", ".pkl"}  # suffixes of the released code's files
-NUM_SHAPES = 10_000  # images of a seed
-LEAST_SIDE = 8  # of an uploaded image, pixels; a smaller one shows nothing
-MOST_PIXELS = 40_000_000  # of an uploaded image
-MOST_RATIO = 20  # of longer to shorter side; beyond that, resizing leaves only a line
+NUM_SHAPES = 10_000  # number of images for a seed
+LEAST_SIDE = 8  # shortest side of an uploaded image, pixels; a smaller one shows nothing
+MOST_PIXELS = 40_000_000  # largest size of an uploaded image
+MOST_RATIO = 20  # largest ratio of longer to shorter side; beyond it, resizing leaves only a line
 
 
 @dataclass(frozen=True)
 class Picture:
     """An image and its origin."""
 
-    name: str  # for titles
+    name: str  # name for titles
     image: Tensor  # (3, H, W) uint8 or float in [0, 1], not resized
-    sample: Sample | None = None  # with the true objects; None if they are unknown
-    class_names: tuple[str, ...] = ()  # for the labels in `sample`
+    sample: Sample | None = None  # the image with its true objects; None if they are unknown
+    class_names: tuple[str, ...] = ()  # names of the labels in `sample`
 
 
 def model_field(description: str, width: int, placeholder: str) -> widgets.Combobox:
@@ -127,7 +127,7 @@ def open_model(source: str) -> BlendMask:
 
 
 def open_shapes(seed: int, model: BlendMask) -> ShapesDataset:
-    """Generated images at the model's size; for small seeds, they are not those of any training."""
+    """Generated images at the model's size; for small seeds, no training used them."""
     return draw_shapes(NUM_SHAPES, seed=seed, size=model.inference.test_size)
 
 
@@ -139,7 +139,7 @@ def redraw_shapes(dataset: ShapesDataset, model: BlendMask) -> ShapesDataset:
 
 
 def open_photos(model: BlendMask) -> CocoDataset:
-    """The photographs of a clone, with the masks drawn for them; of one class if the model is."""
+    """The photographs of a clone with their masks; all of one class if the model has only one."""
     return CocoDataset(photos_folder(), is_one_class=len(model.class_names) == 1)
 
 

@@ -35,15 +35,15 @@ class SeenObject:
 
 @dataclass(frozen=True)
 class Look:
-    """An image at the model's test size, and what the model computed for it."""
+    """An image at the model's test size, and the model's output for it."""
 
-    name: str  # of the image
+    name: str  # name of the image
     image: Tensor  # (3, H, W) on the CPU
-    output: BlendMaskOutput  # for this image alone
+    output: BlendMaskOutput  # the output for this image alone
     found: Detections  # on the CPU
     least_score: float  # smallest score of the detections
-    objects: tuple[SeenObject, ...]  # found ones first, then the true ones
-    truth: TrueObjects | None  # None if unknown
+    objects: tuple[SeenObject, ...]  # detections first, then the true objects
+    truth: TrueObjects | None  # the true objects; None if unknown
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def look_at_picture(model: BlendMask, picture: Picture, *, least_score: float) -
     """Run a model on an image, resized to the model's test size.
 
     Args:
-        model: in evaluation mode.
-        picture: not resized.
+        model: the model, in evaluation mode.
+        picture: the picture, not resized.
         least_score: smallest score of a detection, 0 to 1: the square root of the threshold of
             `BlendMask.predict`.
     """
@@ -105,9 +105,9 @@ def change_masks(model: BlendMask, look: Look, base: int, factor: float | None) 
     """The masks with one base changed; the objects stay, because boxes do not depend on bases.
 
     Args:
-        model: the one that `look` was made with.
-        look: what the model made of an image.
-        base: counted from 0.
+        model: the model that `look` was made with.
+        look: the model's output for an image.
+        base: index of the base (0-based).
         factor: as in `change_base`.
 
     Raises:

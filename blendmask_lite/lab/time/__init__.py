@@ -34,7 +34,7 @@ __all__ = ["TimeControls", "TimeMachine"]
 
 LAYERS = {"mask of the object": "mask", "all detections": "found"}
 SCALES = {"one for all moments": "shared", "one for each moment": "own"}
-MILLISECONDS = 350  # that each moment is shown while playing
+MILLISECONDS = 350  # time that each moment is shown while playing
 
 
 class TimeControls:
@@ -52,7 +52,7 @@ class TimeControls:
         self.moment = widgets.IntSlider(
             description="moment", readout=False, layout=layout, style=SHORT
         )
-        # Linked in the page, so that it keeps playing while the kernel is busy.
+        # Linked in the page: it keeps playing while the kernel is busy.
         self.link = widgets.jslink((self.play, "value"), (self.moment, "value"))
         self.words = widgets.Label()
         placeholder = "folder of a run; empty for the package's own"
@@ -88,9 +88,9 @@ class TimeMachine(LabWidget):
 
     Args:
         snapshots: the result of `read_snapshots`; or a run's folder, its `snapshots` subfolder, or
-            a zip archive of that; None for those that come with the package.
+            a zip archive of that; None for the snapshots of the package.
         picture: index of the image.
-        object_index: index of one of its true objects, the largest first.
+        object_index: index of one of its true objects, largest first.
 
     Raises:
         FileNotFoundError: there are no snapshots.
@@ -126,7 +126,7 @@ class TimeMachine(LabWidget):
         return self.reel.limits(self.picture, None if is_shared else self.index)
 
     def go_to(self, index: int) -> None:
-        """Show a moment, counted from 0; -1 is the last.
+        """Show moment `index` (0-based); -1 is the last one.
 
         Raises:
             ValueError: there is no such moment, or its file is damaged; the old moment stays.
@@ -228,7 +228,7 @@ class TimeMachine(LabWidget):
         return view.object_names(self.reel, self.picture)[self.object_index]
 
     def _show(self, reel: TimeReel, picture: int, object_index: int, index: int) -> None:
-        """Show a moment of an object. What can fail comes first, so that the old state stays."""
+        """Show a moment of an object. Steps that can fail come first; then the old state stays."""
         samples = reel.snapshots.samples
         check_index("image", picture, len(samples))
         check_index("object", object_index, len(samples[picture].target))
@@ -289,7 +289,7 @@ class TimeMachine(LabWidget):
             self.go_to(view.moment_at(self.reel, event.cells[0][0]))
 
     def _or_stay(self, move: Callable[[], None]) -> None:
-        """Call `move`; if that fails, set the controls back to what is shown."""
+        """Call `move`; if that fails, set the controls back to the moment that is shown."""
         try:
             move()
         except ValueError:

@@ -1,4 +1,4 @@
-"""The moments of a training as the time machine needs them: read once, and a few kept in memory.
+"""The moments of a training for the time machine: read once, and a few kept in memory.
 
 The few numbers that are compared over time (IoU, ends of the scales) are kept for all moments.
 Bases, attentions and masks are kept only for the moments shown last.
@@ -23,7 +23,7 @@ from blendmask_lite.training.snapshots import PictureSnapshot, Snapshots, read_s
 __all__ = ["Moment", "TimeReel"]
 
 
-MOST_NUMBERS = 24_000_000  # kept for moments: 96 MB
+MOST_NUMBERS = 24_000_000  # numbers kept for the moments: 96 MB
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Moment:
 
     iteration: int  # optimizer steps done
     bases: Tensor  # (K, h, w) of the image
-    attentions: Tensor  # (k, m, m) raw, of the object; k = 0 if the merger has none
+    attentions: Tensor  # (k, m, m) raw attentions of the object; k = 0 if the merger has none
     mask_probabilities: Tensor  # (R, R) over the true box
-    mask: Tensor  # (H, W) bool, these pasted into the image and thresholded
+    mask: Tensor  # (H, W) bool: the probabilities, pasted into the image and thresholded
     found: Tensor  # (H, W) bool, the pixels of all detections
     num_found: int  # number of detections in the image
-    mask_iou: float  # of the mask with the true one, 0 to 1
+    mask_iou: float  # IoU of the mask with the true one, 0 to 1
     score: float  # sqrt(probability of the true class x centerness) at the object's location
 
 
@@ -45,7 +45,7 @@ class TimeReel:
     """Snapshots that are read when they are needed.
 
     Args:
-        source: snapshots, a path for `read_snapshots`, or None for those of the package.
+        source: snapshots, a path for `read_snapshots`, or None for the snapshots of the package.
 
     Raises:
         FileNotFoundError: there are no snapshots.
@@ -97,7 +97,7 @@ class TimeReel:
         )
 
     def curves(self, picture: int) -> Tensor:
-        """(T, N) IoU of the masks with the true ones; NaN where a file is damaged."""
+        """(T, N) IoU of the masks with the true ones; NaN if a file is damaged."""
         curves = torch.full((len(self), len(self.snapshots.samples[picture].target)), math.nan)
         for row, iteration in zip(curves, self.iterations, strict=True):
             if iteration in self._numbers:

@@ -1,4 +1,4 @@
-"""How the time machine shows a moment of a training: panels, words, and figures."""
+"""The time machine's display of a moment of a training: panels, words, and figures."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ __all__ = [
 
 PICTURE_SIZE, MASK_SIZE = 225, 140  # CSS pixels
 CURVE_SIZE = (437, 160)
-PLOT_SHARE = 0.76  # of its height, down to the axis
-MOST_BASES = 16  # drawn; only the first ones are
+PLOT_SHARE = 0.76  # share of the panel's height above the axis
+MOST_BASES = 16  # only the first bases are drawn
 PALETTES = {**SHADES, "mask": MASK_LAYER}
 
 
@@ -139,7 +139,7 @@ def moment_mark(reel: TimeReel, index: int) -> Mark:
 
 
 def moment_at(reel: TimeReel, column: int) -> int:
-    """The moment at a column of the curves' panel; left of all moments, it is the first."""
+    """Index of the moment at a column of the curves' panel; left of all moments, the first."""
     return max(0, column - margin_cells(len(reel)))
 
 
@@ -167,11 +167,11 @@ def object_names(reel: TimeReel, picture: int) -> list[str]:
 
 
 def words(reel: TimeReel, index: int) -> str:
-    """Where in the training the moment is, in words."""
+    """The position of the moment in the training, in words."""
     done, total = reel.iterations[index], reel.iterations[-1]
     return f"after {done:,} of {total:,} iterations · moment {index + 1} of {len(reel)}"
 
 
 def spoken(moment: Moment) -> str:
-    """What a screen reader says after a change."""
+    """The words of a screen reader after a change."""
     return f"after {moment.iteration:,} iterations; IoU {moment.mask_iou:.2f}"
