@@ -1,4 +1,4 @@
-"""What the notebooks use: exercises, checks and hints, the budget switch, and the shape trace."""
+"""Tools of the notebooks: exercises, checks and hints, the budget switch, and the shape trace."""
 
 from blendmask_lite.course.checking import CheckResult, check, hint, solution
 from blendmask_lite.course.environment import budget, current_budget, environment

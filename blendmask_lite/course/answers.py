@@ -1,7 +1,7 @@
-"""Green answers are kept: the source of each, and what it uses from its notebook.
+"""Storage of green answers: the source of each one, and everything it uses from its notebook.
 
-They are in a JSON file beside the progress file, so that they survive a restart of the kernel and
-do not depend on the folder in which a notebook runs. Nothing in it is ever thrown away: an answer
+They are in a JSON file beside the progress file, so they survive a restart of the kernel and do
+not depend on the folder in which a notebook runs. Nothing in it is ever thrown away: an answer
 that is replaced by a newer one becomes one of its earlier versions.
 """
 
@@ -34,8 +34,8 @@ __all__ = ["Answer", "answers_lock", "answers_path", "capture", "keep_answer", "
 class Answer:
     """A green answer as it stood in the notebook."""
 
-    name: str  # of the student's function or class
-    source: str  # of the same, without its decorator
+    name: str  # name of the student's function or class
+    source: str  # its source, without the decorator
     # What it uses from the notebook: name -> statement that imports it,
     imports: dict[str, str] = field(default_factory=dict)
     # name -> source of a helper function or a constant, in the order of their use,
@@ -43,7 +43,7 @@ class Answer:
     # name -> id of another exercise.
     answers: dict[str, str] = field(default_factory=dict)
     problem: str = ""  # a name whose origin was not found
-    earlier: tuple[str, ...] = ()  # sources of earlier green versions, the newest last
+    earlier: tuple[str, ...] = ()  # sources of earlier green versions, newest last
 
 
 def answers_path() -> Path | None:
@@ -87,8 +87,8 @@ def answers_lock() -> Iterator[None]:
 def keep_answer(exercise_id: str, answer: Answer) -> None:
     """Add a green answer to the file; call it inside `answers_lock`.
 
-    An unreadable file is kept under another name, and an answer with a problem among the earlier
-    versions of one without.
+    An unreadable file is kept under another name. An answer with a problem is kept as an earlier
+    version of an answer without one.
     """
     path = answers_path()
     assert path is not None
@@ -108,7 +108,7 @@ def keep_answer(exercise_id: str, answer: Answer) -> None:
 
 
 def _unused(path: Path) -> Path:
-    """The path itself, or with the first number that makes it new."""
+    """The path itself, or with the first number added that gives an unused name."""
     numbered = (path.with_stem(f"{path.stem}_{number}") for number in range(2, 10_000))
     return path if not path.exists() else next(each for each in numbered if not each.exists())
 
@@ -117,10 +117,10 @@ def capture(function: Callable[..., Any]) -> Answer:
     """Take an answer out of its notebook, with everything that it uses there.
 
     Args:
-        function: what the student wrote, a function or a class, defined in a cell or a file.
+        function: the student's function or class, defined in a cell or a file.
 
     Raises:
-        TypeError: it is a lambda, whose source is the statement around it.
+        TypeError: the function is a lambda, whose source is the statement around it.
     """
     if function.__name__ == "<lambda>":
         raise TypeError("it is a lambda; write it as a function, with def")
@@ -138,7 +138,7 @@ def capture(function: Callable[..., Any]) -> Answer:
 
 
 def _without_mark(source: str) -> str:
-    """The source without the decorator that makes it an exercise's answer; others stay."""
+    """The source without the decorator that makes it an answer; other decorators stay."""
     lines = source.splitlines()
     definition = ast.parse(source).body[0]
     for node in reversed(getattr(definition, "decorator_list", [])):
@@ -148,7 +148,7 @@ def _without_mark(source: str) -> str:
 
 
 class _Found:
-    """Where the names come from that a piece of code uses."""
+    """The origins of the names that a piece of code uses."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
@@ -170,7 +170,7 @@ class _Found:
             if name in self._seen or (name not in self.names and hasattr(builtins, name)):
                 continue
             self._seen.add(name)
-            if name in self.names:  # else it is a name of an annotation that nobody defined
+            if name in self.names:  # otherwise only an annotation uses it, and nobody defined it
                 self._find(name, self.names[name])
 
     def _find(self, name: str, value: Any) -> None:
@@ -186,7 +186,7 @@ class _Found:
         if source is None:
             self.problem = self.problem or name
             return
-        self.look_at(source)  # what the helper needs comes before it
+        self.look_at(source)  # what the helper needs comes before the helper
         self.helpers[name] = source
 
     def _import_of(self, name: str, value: Any) -> str | None:

@@ -32,7 +32,7 @@ __all__ = ["BUGS", "Bug", "Specimen", "infected", "observe"]
 class Bug:
     """A mistake, and the attribute of a model that it replaces."""
 
-    mistake: str  # for the student
+    mistake: str  # description for the student
     clue: str  # what the masks look like
     # model -> the object whose attribute changes, the attribute's name, and its new value.
     change: Callable[[BlendMask], tuple[Any, str, Any]]
@@ -40,10 +40,10 @@ class Bug:
 
 @dataclass(frozen=True)
 class Specimen:
-    """Masks of the N true objects that any location learns; these are the same for every bug."""
+    """Masks of the N true objects that some location learns, which are the same for every bug."""
 
     masks: Tensor  # (N, H, W) bool, over the boxes that the network predicts
-    iou: Tensor  # (N,) with the true masks, 0 to 1
+    iou: Tensor  # (N,) IoU with the true masks, 0 to 1
 
 
 @contextmanager
@@ -51,8 +51,8 @@ def infected(model: BlendMask, name: str) -> Iterator[BlendMask]:
     """The model with one bug, which is removed at the end, even after an error.
 
     Args:
-        model: with a blender and more than one base; changed in place.
-        name: key of `BUGS`.
+        model: a model with a blender and more than one base; changed in place.
+        name: name of a bug, a key of `BUGS`.
 
     Raises:
         ValueError: there is no such bug, or the model cannot have it.
@@ -70,8 +70,8 @@ def observe(model: BlendMask, sample: Sample) -> Specimen:
     """The masks of an image's true objects, each at the location that learns it.
 
     Args:
-        model: with or without a bug.
-        sample: with masks.
+        model: the model, with or without a bug.
+        sample: an image with true masks.
     """
     objects = look_at_objects(model, sample)
     is_learned = objects.is_learned

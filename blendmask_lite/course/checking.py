@@ -36,7 +36,7 @@ class CheckResult:
         status: green (equal in all cases), amber (not written yet), red (differs, or raised).
         lines: the reason in words; for red, the first difference.
         seed: repeats the same cases with `check("09.2", seed=...)`.
-        arguments: those of the first failing case, to try by hand.
+        arguments: the arguments of the first failing case, to try by hand.
     """
 
     exercise_id: str
@@ -57,7 +57,7 @@ def check(exercise_id: str, *, seed: int | None = None) -> CheckResult:
 
     Args:
         exercise_id: chapter and number.
-        seed: of the random cases; every check draws new ones by default.
+        seed: seed of the random cases; every check draws new ones by default.
 
     Returns:
         The verdict that was shown.
@@ -152,7 +152,7 @@ def _gradient_problem(
     solution = definition.called(definition.solution)
     names = list(inspect.signature(solution).parameters)
     places = [names.index(name) for name in definition.gradients]
-    expected = _gradients(solution, case, places)  # the reference may freeze some
+    expected = _gradients(solution, case, places)  # the reference may freeze some parameters
     try:
         gradients = _gradients(definition.called(function), case, places)
     except Exception as error:  # whatever the student's code raises
@@ -287,11 +287,11 @@ def first_difference(
     Types are compared first, then shapes, then dtypes, then values in row-major order.
 
     Args:
-        expected: tensor, number, string, or a list, tuple or dict of these.
-        got: what the student's function returned.
+        expected: tensor, number, string, or a list, tuple or dict of such values.
+        got: result of the student's function.
         tolerance: largest allowed difference, absolute or relative to the expected value.
         axes: letters for a tensor's axes in the messages, such as "N, K, R, R".
-        names: of the parts of a tuple in the messages, such as "boxes" and "scores".
+        names: names of the parts of a tuple in the messages, such as "boxes" and "scores".
     """
     if got is None and expected is not None:
         return ("The function returns None: is a `return` missing?",)

@@ -1,4 +1,4 @@
-"""What an exercise is: task, solution, cases, hints, and typical wrong answers.
+"""The definition of an exercise: task, solution, cases, hints, and typical wrong answers.
 
 The definitions are in `course/exercises/`, one file per chapter. Solutions are ordinary functions;
 most wrong answers are solutions in which a piece of code is replaced.
@@ -60,13 +60,13 @@ class Case:
 
 @dataclass(frozen=True)
 class WrongAnswer:
-    """A mistake that students make, and what to tell them."""
+    """A mistake that students make, and the message for it."""
 
     # Changes to the solution's code as {code: replacement}, or a function if the mistake is to use
     # another method. The result has the right shape and type, is finite, and differs from the
     # reference in at least one case.
     mistake: Mapping[str, str] | Callable[..., Any]
-    message: str  # names the mistake and points to a way out, without giving away the code
+    message: str  # names the mistake and points to a way out, but does not give away the code
 
     def function(self, solution: Callable[..., Any]) -> Callable[..., Any]:
         """This wrong answer as a function, made from the exercise's solution."""
@@ -89,15 +89,15 @@ class Exercise:
     # Cases from a seeded generator; the first ones are small enough to check by hand.
     make_cases: Callable[[Generator], Sequence[Case]]
     wrong_answers: tuple[WrongAnswer, ...]  # at least two
-    hints: tuple[str, str, str]  # in three steps, from a question to almost the code
+    hints: tuple[str, str, str]  # three steps, from a question to almost the code
     result_axes: str = ""  # letters of a tensor's axes, "N, K, R, R"
-    result_names: tuple[str, ...] = ()  # what each is, if there are several results
-    appendix: str = ""  # the notebook that it is in, without suffix; by default the chapter's
+    result_names: tuple[str, ...] = ()  # name of each result, if there are several
+    appendix: str = ""  # name of its notebook, without suffix; by default the chapter's
     gradients: tuple[str, ...] = ()  # arguments whose gradients are compared, too
     # Largest difference that counts as equal, absolute or relative to the expected value.
     tolerance: float = 1e-4
-    # Called with an answer and a case's arguments, if the answer is no function of these itself,
-    # but a class or a generator.
+    # Called with an answer and a case's arguments if the answer is a class or a generator, not a
+    # function of these arguments itself.
     use: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:

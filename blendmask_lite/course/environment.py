@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 def current_budget() -> str:
-    """The budget that BLENDMASK_BUDGET names; laptop if it is not set.
+    """The budget that BLENDMASK_BUDGET names; laptop by default.
 
     Raises:
         ValueError: there is no such budget.
@@ -49,7 +49,7 @@ def budget(*, smoke: T, laptop: T, gpu: T) -> T:
 
 @dataclass(frozen=True, repr=False)
 class Environment(Table):
-    """A table of what was looked for and found."""
+    """A table of the requirements, and of what was found."""
 
     header = ("", "what", "found")
     findings: tuple[tuple[bool, str, str], ...]  # (is it fine, what was sought, what was found)

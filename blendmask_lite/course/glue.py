@@ -1,4 +1,4 @@
-"""What joins the exercises into one model: the few lines of `my_blendmask.py` that no one solves.
+"""The few lines of `my_blendmask.py` that no exercise asks for: they join the parts into a model.
 
 Backbone, model, losses and detection, written with the model answers; the source of the classes
 below is copied into the student's file, where the same names are the student's own functions. It is

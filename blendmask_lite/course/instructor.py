@@ -24,7 +24,7 @@ __all__ = [
 
 
 CHECK = re.compile(r'^check\("(\d\d\.\d)"\)$', re.MULTILINE)
-SCHEMA_VERSION = 3  # of nbgrader's metadata
+SCHEMA_VERSION = 3  # version of nbgrader's metadata
 
 
 def write_solutions(
@@ -33,7 +33,7 @@ def write_solutions(
     """The notebook with model answers in place of stubs.
 
     Args:
-        notebook: changed in place.
+        notebook: a notebook, changed in place.
         only: ids of the exercises to solve; by default all.
     """
     for cell in notebook.cells:
@@ -159,7 +159,7 @@ def _text_slides(
 ) -> list[nbformat.NotebookNode]:
     pieces = [piece for piece in CUT.split(cell.source) if piece.strip()]
     for place in reversed(range(1, len(pieces))):
-        if HEADING.fullmatch(pieces[place - 1]):  # it would be an empty slide
+        if HEADING.fullmatch(pieces[place - 1]):  # otherwise the slide would be empty
             pieces[place - 1 : place + 1] = [pieces[place - 1] + pieces[place]]
     if kind in ("-", "fragment"):
         kinds, pieces = [kind], pieces[:1]

@@ -1,6 +1,6 @@
-"""Exercises whose answer is an `nn.Module`: run with given weights, so that answers are compared.
+"""Exercises whose answer is an `nn.Module`: run with given weights, to make answers comparable.
 
-All weights are one long vector, in the order of their names. So a case holds the weights, answer
+All weights form one long vector, in the order of their names. So a case holds the weights: answer
 and package have the same ones, and their gradients are compared, too.
 """
 
@@ -25,10 +25,10 @@ def with_weights(
     """The module's result for some inputs, with other weights than its own.
 
     Args:
-        module: in training mode its norms use the statistics of the inputs.
+        module: the module; in training mode, its norms use the statistics of the inputs.
         weights: all parameters, flattened and joined, in the order of their names.
-        inputs: of `forward`.
-        like: must have parameters of the same names and shapes.
+        inputs: arguments of `forward`.
+        like: a module that must have parameters of the same names and shapes.
         renamed: {beginning of a name in the module: the beginning that the order goes by}.
 
     Raises:
@@ -45,7 +45,7 @@ def with_weights(
 
 
 def draw_weights(make: Callable[..., nn.Module], sizes: Sequence[Any], seed: Generator) -> Tensor:
-    """Random weights for a module: those of norms around 1, all others small."""
+    """Random weights for a module: around 1 for norms, and small for all other layers."""
     parts = [
         torch.randn(p.shape, generator=seed) / max(p[0].numel(), 1) ** 0.5
         if p.dim() > 1

@@ -81,15 +81,16 @@ def train_my_model(
     module: ModuleType | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[int]:
-    """Train the model of `my_blendmask.py` with its own loop, or go on with a stopped training.
+    """Train the model of `my_blendmask.py` with its own loop, or continue a stopped training.
 
     Args:
-        folder: of the run.
-        seed: of the images, the initial weights and the order of the images.
-        iterations: optimizer steps.
-        num_evaluated: held-out images, on which AP is measured at the end.
-        module: of `my_blendmask`.
-        should_stop: asked after every step; then a checkpoint is saved, and the training ends.
+        folder: the run's folder.
+        seed: seed of the images, of the initial weights and of the order of the images.
+        iterations: number of optimizer steps.
+        num_evaluated: number of held-out images on which AP is measured at the end.
+        module: the module `my_blendmask`.
+        should_stop: called after every step; if it returns True, a checkpoint is saved, and the
+            training ends.
 
     Yields:
         The number of steps done, after each of them, and while it is evaluated.
@@ -168,7 +169,7 @@ def _loop(
     config: TrainConfig,
     first: int,
 ) -> Iterator[dict[str, Tensor]]:
-    """The student's loop; where it ends or raises before its time, the package's goes on."""
+    """The student's loop; if it raises or ends too early, the package's loop continues."""
     done = first
     own = find_exercise("12.3").solution
     loops = [getattr(module.train_loop, "function", module.train_loop), own]
@@ -182,7 +183,7 @@ def _loop(
             reason = f"it ended after {done} of {config.iterations} steps"
         except Exception as error:
             if loop is own:
-                raise  # not the student's loop, but what it was given
+                raise  # the cause is not the student's loop, but what it was given
             reason = f"{type(error).__name__}: {error}"
         line = f"{reason}. The package's loop goes on from step {done}; nothing is lost."
         show(Note("red", "Exercise 12.3, your train_loop", (line,)))
@@ -204,7 +205,7 @@ def _batches(
 
 
 def _mirror(flip: Callable[..., Any], sample: Sample) -> Sample:
-    """The sample with left and right exchanged by the student's `flip`."""
+    """The sample, mirrored by the student's `flip`: left and right are swapped."""
     target = sample.target
     image, boxes, masks = flip(sample.image, target.boxes, target.masks)
     semantic = None if target.semantic is None else target.semantic.flip(1)
@@ -216,7 +217,7 @@ def _values(losses: dict[str, Tensor], iteration: int) -> dict[str, float]:
     """The losses as numbers.
 
     Raises:
-        ValueError: one is not finite.
+        ValueError: a loss is not finite.
     """
     values = {name: value.item() for name, value in losses.items()}
     problem = not_finite(values)
@@ -226,13 +227,13 @@ def _values(losses: dict[str, Tensor], iteration: int) -> dict[str, float]:
 
 
 def _norm(model: nn.Module) -> float:
-    """Of the gradient, after the clipping."""
+    """The norm of the gradient, after the clipping."""
     slopes = [each.grad for each in model.parameters() if each.grad is not None]
     return float(nn.utils.get_total_norm(slopes))
 
 
 def package_losses(*, seed: int, iterations: int, num_steps: int) -> list[float]:
-    """What the package's own training has as the sum of its losses in its first steps."""
+    """The sums of the losses in the first steps of the package's own training."""
     recipe = recipe_of(seed=seed, iterations=iterations)
     config, dataset = recipe.train, ShapesDataset(NUM_SHAPES, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -255,10 +256,10 @@ def package_losses(*, seed: int, iterations: int, num_steps: int) -> list[float]
 class MyTraining(TrainingMonitor):
     """The dashboard of the student's own training, which runs between the cells of the notebook.
 
-    It starts at once, goes on where it was stopped, and pauses while another cell computes.
+    It starts at once, continues if it was stopped, and pauses while another cell computes.
 
     Args:
-        folder: of the run; a finished one is shown.
+        folder: the run's folder; a finished run is shown.
         seed: as in `train_my_model`.
         iterations: as in `train_my_model`.
         num_evaluated: as in `train_my_model`.
@@ -273,7 +274,7 @@ class MyTraining(TrainingMonitor):
             "num_evaluated": num_evaluated,
         }
         self.training: asyncio.Task[None] | None = None
-        self.module: ModuleType | None = None  # of `my_blendmask`, once it trains
+        self.module: ModuleType | None = None  # the module `my_blendmask`, once it trains
         self._is_asked = False
         super().__init__(folder=folder, options="my_blendmask.py, in this notebook")
         for field in (self.controls.folder, self.controls.options):
@@ -284,14 +285,14 @@ class MyTraining(TrainingMonitor):
 
     @property
     def is_training(self) -> bool:
-        """Whether it trains or evaluates now."""
+        """Whether the model is being trained or evaluated now."""
         return self.training is not None and not self.training.done()
 
     def start(self) -> None:
-        """Start the training, or go on where it was stopped.
+        """Start the training, or continue a stopped one.
 
         Raises:
-            ValueError: it is running already.
+            ValueError: the training is running already.
         """
         if self.is_training:
             raise ValueError("your training is running already")
@@ -299,7 +300,7 @@ class MyTraining(TrainingMonitor):
         self.training = asyncio.get_running_loop().create_task(self._train())
 
     def resume(self) -> None:
-        """Go on where the training was stopped; see `start`."""
+        """Continue a stopped training; see `start`."""
         self.start()
 
     def stop(self) -> None:
@@ -322,7 +323,7 @@ class MyTraining(TrainingMonitor):
         """Wait for the end of the training, and show it.
 
         Raises:
-            Exception: what the training raised.
+            Exception: the error that the training raised.
         """
         if self.training is not None:
             await self.training
@@ -338,7 +339,7 @@ class MyTraining(TrainingMonitor):
         )
         try:
             for _ in steps:
-                await asyncio.sleep(0)  # buttons, the dashboard and other cells have their turn
+                await asyncio.sleep(0)  # gives buttons, dashboard and other cells their turn
         finally:
             steps.close()  # type: ignore[attr-defined]  # a generator: it releases the folder
 

@@ -47,7 +47,7 @@ def best_masks(target: Target, size: int) -> Tensor:
 
     Args:
         target: N objects with masks (N, H, W).
-        size: R.
+        size: R, cells per side.
 
     Returns:
         (N, H, W) bool.
@@ -56,7 +56,7 @@ def best_masks(target: Target, size: int) -> Tensor:
 
 
 def mean_offset(masks: Sequence[Tensor], targets: Sequence[Target]) -> float:
-    """How far off the outlines are, in pixels: wrong pixels divided by the true outline's length.
+    """The mean error of the outlines, in pixels: wrong pixels divided by the true outline's length.
 
     Args:
         masks: (N, H, W) bool for each image.

@@ -28,16 +28,16 @@ from blendmask_lite.training.snapshots import (
 __all__ = ["MaskLoss", "OverfitStep", "learn_by_heart"]
 
 MaskLoss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-LEARNING_RATE = 2e-3  # of AdamW
+LEARNING_RATE = 2e-3  # learning rate of AdamW
 CLIP_NORM = 5.0
-MOMENTUM = 0.5  # of the norms' running statistics; with a single image, they need little averaging
+MOMENTUM = 0.5  # momentum of the norms' running statistics; a single image needs little averaging
 
 
 @dataclass(frozen=True)
 class OverfitStep:
     """The results of one step."""
 
-    iteration: int  # steps done
+    iteration: int  # number of steps done
     loss: float  # the mask loss before the step
     spread: float  # distance of the K bases from their mean, relative to their size
     attention_gradient: float  # largest magnitude in the gradient of the attentions' weights
@@ -55,11 +55,11 @@ def learn_by_heart(
     """Train on one image, step by step.
 
     Args:
-        model: trained in place.
-        sample: with masks; not resized.
+        model: the model, trained in place.
+        sample: an image with true masks; not resized.
         loss: (logits, targets, weight, total_weight) -> scalar, like `training.losses.mask_loss`.
-        steps: optimizer steps.
-        folder: for snapshots, which `lab.TimeMachine` shows; None for no snapshots.
+        steps: number of optimizer steps.
+        folder: folder for snapshots, which `lab.TimeMachine` shows; None for no snapshots.
         num_snapshots: number of snapshots over all steps, at least 2.
 
     Yields:
@@ -99,7 +99,7 @@ def learn_by_heart(
 
 
 def spread_of(bases: Tensor) -> float:
-    """(K, h, w) -> the bases' distance from their mean over K, relative to their size."""
+    """Distance of (K, h, w) bases from their mean over K, relative to their size."""
     return float((bases - bases.mean(dim=0)).norm() / bases.norm().clamp(min=1e-12))
 
 

@@ -1,10 +1,10 @@
 """`my_blendmask.py`: the student's green answers, joined into one model that can be trained.
 
-The file is made of the kept answers in the order of the chapters, of the few lines that join them
-(`glue.py`), and of the package's pieces where an exercise is not solved yet. It lies beside the
+The file consists of the kept answers in the order of the chapters, of the few lines that join them
+(`glue.py`), and of the package's pieces for exercises that are not solved yet. It lies beside the
 notebooks or, if these are not around the working directory or their folder cannot be written to,
-beside the kept answers. It is written again after every green check; what a student has changed in
-it is moved aside, never overwritten.
+beside the kept answers. It is written again after every green check; a file that a student has
+changed is moved aside, never overwritten.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ PARTS = (
     *("12.1", "12.3", "12.5"),  # batch, loop, flip
 )
 GLUE: tuple[Callable[..., Any], ...] = (glue.Backbone, glue.Predictions, glue.MyBlendMask)
-# Names in the package's model that differ from those in the exercises: beginnings.
+# Beginnings of names in the package's model that differ from those in the exercises.
 RENAMED = {
     "head.shared_tower.": "head.tower.",
     "bottom.pyramid.": "bottom.",
@@ -91,7 +91,7 @@ def stand_in(exercise_id: str) -> Callable[..., Any]:
 
 @dataclass
 class _Text:
-    """What the file is made of."""
+    """The contents of the file."""
 
     answers: Mapping[str, Answer]
     imports: dict[str, str] = field(default_factory=dict)  # name -> statement
@@ -99,12 +99,12 @@ class _Text:
     pieces: list[str] = field(default_factory=list)
 
     def add(self, answer: Answer, title: str, *, name: str, mark: str) -> None:
-        """Add an answer under the name that the others call it by."""
+        """Add an answer, under the name by which the other parts call it."""
         sources = self._sources(answer, name, mark)
         self.pieces.append("\n\n\n".join([f"# {title}", *sources]))
 
     def _sources(self, answer: Answer, name: str, mark: str) -> list[str]:
-        """What an answer needs and the file does not have yet, and the answer itself."""
+        """The sources of an answer and of what it needs, unless the file has them already."""
         renamed, sources = {answer.name: name}, []
         for local, other in answer.answers.items():
             exercise = find_exercise(other)
@@ -184,7 +184,7 @@ def _checksum(text: str) -> str:
 
 
 def _is_untouched(text: str) -> bool:
-    """Whether the file is as the course wrote it."""
+    """Whether the file is still as the course wrote it."""
     whole, _, checksum = text.rpartition(f"\n\n{SEAL}")
     return checksum.strip() == _checksum(whole)
 
@@ -230,7 +230,7 @@ def _group(module: str) -> int:
 
 
 def _from_import(module: str, names: list[str]) -> list[str]:
-    # Constants, then classes, then functions, as ruff sorts them; what is renamed stands alone.
+    # Constants, then classes, then functions, as ruff sorts them; renamed imports stand alone.
     def order(name: str) -> tuple[int, str]:
         return (0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2), name
 
@@ -245,7 +245,7 @@ def _from_import(module: str, names: list[str]) -> list[str]:
 
 
 def _renamed(source: str, names: Mapping[str, str]) -> str:
-    """The source with global names exchanged."""
+    """The source with global names replaced."""
     lines = [line.encode() for line in source.splitlines()]
     places = []
     for node in ast.walk(ast.parse(source)):
@@ -278,7 +278,7 @@ def _with_short_docstrings(source: str) -> str:
 
 
 def _without_steps(source: str) -> str:
-    """Without the course's own comments, which say what to do and not what was done."""
+    """The source without the comments of the stub, which say what to do, not what was done."""
     lines = [line for line in source.splitlines() if not line.strip().startswith("# Step ")]
     return "\n".join(lines)
 
@@ -287,7 +287,7 @@ def _without_steps(source: str) -> str:
 
 
 def my_path() -> Path | None:
-    """Where the file is: beside the notebooks, or else beside the answers; None if none are kept.
+    """The file's path: beside the notebooks, or else beside the answers; None if none are kept.
 
     The notebooks are in the working directory, or in the folder `notebooks` of it or of one above.
     """
@@ -304,7 +304,7 @@ def my_path() -> Path | None:
 
 
 def keep_and_compose(exercise_id: str, function: Callable[..., Any]) -> tuple[str, ...]:
-    """Keep a green answer and write the file anew; what there is to say about it."""
+    """Keep a green answer and write the file again; returns the messages about it."""
     path = my_path()
     if path is None:
         return ()
@@ -328,7 +328,7 @@ def keep_and_compose(exercise_id: str, function: Callable[..., Any]) -> tuple[st
 
 
 def _write(path: Path, text: str) -> tuple[str, ...]:
-    """Write the file; what was changed by hand, also in the other place, is moved aside."""
+    """Write the file; a file changed by hand is moved aside, also in the other place."""
     lines: tuple[str, ...] = ()
     answers = answers_path()
     assert answers is not None
@@ -388,7 +388,7 @@ def load_file(path: Path) -> ModuleType:
 
 
 def _load(text: str, file: str) -> ModuleType:
-    """The same of a text, whose lines `inspect` finds although there may be no such file."""
+    """A text as such a module; `inspect` finds its lines although there may be no file of it."""
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     module = ModuleType("my_blendmask")
     sys.modules["my_blendmask"] = module  # a dataclass looks its module up
@@ -403,7 +403,7 @@ def _load(text: str, file: str) -> ModuleType:
 
 
 def parts_that_raised(module: ModuleType) -> list[str]:
-    """The student's parts in whose place model answers stood in, and why: one line for each."""
+    """The student's parts that were replaced by model answers, and why: one line for each."""
     parts = [getattr(module, find_exercise(each).name) for each in PARTS]
     return [
         f"{part.definition.id} {part.definition.name} ({part.failure})"
@@ -414,14 +414,14 @@ def parts_that_raised(module: ModuleType) -> list[str]:
 
 @dataclass(frozen=True, repr=False)
 class MyParts(Table):
-    """A table of the model's parts: whose are they?"""
+    """A table of the model's parts that says which are the student's."""
 
     header = ("exercise", "name", "what", "whose")
-    module: ModuleType  # of `my_blendmask`
+    module: ModuleType  # the module `my_blendmask`
 
     @property
     def num_own(self) -> int:
-        """How many parts are the student's."""
+        """Number of parts that are the student's."""
         return sum(map(self._is_own, PARTS))
 
     def rows(self) -> list[tuple[str, ...]]:
@@ -432,7 +432,7 @@ class MyParts(Table):
         ]
 
     def caption(self) -> str:
-        """How many parts are the student's, and where the file is."""
+        """The number of parts that are the student's, and the path of the file."""
         return f"{self.num_own} of {len(PARTS)} parts are yours; the file: {my_path() or 'none'}"
 
     def _is_own(self, exercise_id: str) -> bool:
@@ -456,19 +456,19 @@ def my_parts() -> MyParts:
 
 
 def own_name(name: str) -> str:
-    """The name in `MyBlendMask` of a weight of the package's model: equal but for four parts."""
+    """The name in `MyBlendMask` of a weight of the package's model; only four parts differ."""
     return new_name(name, RENAMED)
 
 
 def my_model(model: BlendMask, module: ModuleType | None = None) -> Any:
-    """The student's model with the weights of one of the package: the very same tensors.
+    """The student's model with the weights of a model of the package: the very same tensors.
 
-    So training one of the two trains both, and whatever the package offers (evaluation, explorer,
+    So training one of the two trains both, and all tools of the package (evaluation, explorer,
     snapshots) shows the student's model.
 
     Args:
-        model: of the preset "nano" or "small".
-        module: of `my_blendmask`.
+        model: a model of the preset "nano" or "small".
+        module: the module `my_blendmask`.
 
     Raises:
         ValueError: the student's model has other weights.

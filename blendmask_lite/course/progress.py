@@ -130,17 +130,17 @@ VARIABLE = "BLENDMASK_PROGRESS"
 
 @dataclass(frozen=True)
 class Progress:
-    """What one student did with one exercise."""
+    """The work of one student on one exercise."""
 
     is_solved: bool = False  # whether a check was ever green
     attempts: int = 0  # checks of a written answer, red or green
     hints: int = 0  # the furthest hint seen, 0 to 3
-    saw_solution: bool = False  # whether that was before it was solved
+    saw_solution: bool = False  # whether the solution was seen before the exercise was solved
 
 
 @dataclass(frozen=True, repr=False)
 class ProgressTable(Table):
-    """A table of exercises and of what the student did with them."""
+    """A table of the exercises and of the student's work on them."""
 
     header = ("exercise", "what you write", "difficulty", "time", "state")
     exercises: tuple[Exercise, ...]
@@ -148,7 +148,7 @@ class ProgressTable(Table):
 
     @property
     def num_solved(self) -> int:
-        """How many exercises have had a green check at least once."""
+        """Number of exercises that have had a green check at least once."""
         return sum(self._of(exercise).is_solved for exercise in self.exercises)
 
     def rows(self) -> list[tuple[str, ...]]:
@@ -165,7 +165,7 @@ class ProgressTable(Table):
         ]
 
     def caption(self) -> str:
-        """How much is solved, and how long the rest will take."""
+        """The number of solved exercises, and the time that the others will take."""
         left = sum(e.minutes for e in self.exercises if not self._of(e).is_solved)
         return f"{self.num_solved} of {len(self.exercises)} solved, about {left} minutes to go"
 
@@ -217,7 +217,7 @@ def record(exercise_id: str, **changes: int | bool) -> None:
 
     Args:
         exercise_id: such as "09.2".
-        changes: fields of `Progress`; `attempts` is added up, the others keep their largest value.
+        changes: fields of `Progress`; `attempts` is added, the others keep their largest value.
     """
     path = progress_path()
     if path is None:

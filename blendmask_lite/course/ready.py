@@ -26,8 +26,8 @@ from blendmask_lite.terminal import escape_what_cannot_be_printed
 
 __all__ = ["STEPS", "Step", "main"]
 
-FREE_GIGABYTES = 2.0  # of memory and of disk; a notebook takes up to 1.5 GB of memory
-LAB_SECONDS = 120.0  # enough for the first start on a slow disk
+FREE_GIGABYTES = 2.0  # free memory and free disk space; a notebook takes up to 1.5 GB of memory
+LAB_SECONDS = 120.0  # time limit, enough for the first start on a slow disk
 KERNEL_SECONDS = 300
 CELL = """\
 import torch
@@ -49,7 +49,7 @@ class Step:
     """One thing that must work."""
 
     what: str  # a few words
-    run: Callable[[], str]  # tries it and returns what was found
+    run: Callable[[], str]  # tries the thing, and returns what was found
     remedy: str  # what to do if it raises
 
 

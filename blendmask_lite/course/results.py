@@ -1,7 +1,7 @@
 """The room's results: students save small files, an instructor reads a folder of them.
 
 Chapter 12. In a notebook: `share_result("Ada", seed=3, ap=45.2)`. Then, for all files in a folder:
-`python -m blendmask_lite.course.results FOLDER` draws one figure, and names what it cannot read.
+`python -m blendmask_lite.course.results FOLDER` draws one figure and names unreadable files.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ FIELDS = {"name", "seed", "ap", "guesses", "truths"}
 
 @dataclass(frozen=True)
 class Result:
-    """What one student measured and guessed."""
+    """The measurements and guesses of one student."""
 
     name: str
-    seed: int | None = None  # of the training
-    ap: float | None = None  # mask AP of it, percent
+    seed: int | None = None  # seed of the training
+    ap: float | None = None  # mask AP of the training, percent
     guesses: Mapping[str, float] = field(default_factory=dict)  # question -> number
     truths: Mapping[str, float] = field(default_factory=dict)  # question -> what was measured
 
     def __post_init__(self) -> None:
-        """Refuse what no figure could show."""
+        """Refuse values that no figure could show."""
         if not isinstance(self.name, str) or not 0 < len(self.name.strip()) <= LONGEST_NAME:
             raise ValueError(f"name {self.name!r}: expected 1 to {LONGEST_NAME} characters")
         if self.seed is not None and (type(self.seed) is not int or self.seed < 0):
@@ -68,15 +68,15 @@ def share_result(
     """Write the file that an instructor collects, result_NAME.json, and return its path.
 
     Args:
-        name: of the student or table, as the figure shows it.
-        seed: of the training, if there was one.
-        ap: its mask AP, percent.
+        name: name of the student or table, as the figure shows it.
+        seed: seed of the training, if there was one.
+        ap: mask AP of the training, percent.
         guesses: question -> number, such as {"12: mask AP, percent": 30}.
         truths: what was measured, for the same questions.
-        folder: where to; by default the working directory.
+        folder: folder of the file; by default the working directory.
 
     Raises:
-        ValueError: the name is empty or too long, or a number is none or out of its range.
+        ValueError: the name is empty or too long, or a number is not finite or out of its range.
     """
     result = Result(name, seed, ap, dict(guesses or {}), dict(truths or {}))
     plain = re.sub(r"[^\w-]+", "_", name.strip())
@@ -89,8 +89,8 @@ def read_result(path: Path) -> Result:
     """The result in a file.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it holds something else; the message says what.
+        OSError: the file cannot be read.
+        ValueError: the file has other contents; the message says which.
     """
     if path.is_file() and path.stat().st_size > LARGEST_FILE:
         raise ValueError(f"has {path.stat().st_size} bytes, more than {LARGEST_FILE}")
@@ -105,13 +105,13 @@ def read_result(path: Path) -> Result:
 
 @dataclass(frozen=True)
 class Collected:
-    """The results of a room, and why files were left out."""
+    """The results of a room, and the reasons why files were left out."""
 
     results: tuple[Result, ...]
     skipped: Mapping[Path, str]
 
     def shared_seeds(self) -> dict[int, list[str]]:
-        """Seeds that several have, who then measured the same training: seed -> names."""
+        """Seeds of several students, who then measured the same training: seed -> names."""
         names: dict[int, list[str]] = defaultdict(list)
         for each in self.results:
             if each.seed is not None and each.ap is not None:
@@ -123,7 +123,7 @@ def collect(folder: Path) -> Collected:
     """Read every result_*.json of a folder and of folders inside it.
 
     Raises:
-        NotADirectoryError: it is no folder.
+        NotADirectoryError: the path is not a folder.
     """
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder}: is no folder")
@@ -142,7 +142,7 @@ def collect(folder: Path) -> Collected:
 
 
 def draw(collected: Collected) -> DescribedFigure:
-    """One figure of all results; of a question, the median of what was measured counts.
+    """One figure of all results; for each question, the median of the measured values counts.
 
     Raises:
         ValueError: there is neither an AP nor a guess.
@@ -165,7 +165,7 @@ def draw(collected: Collected) -> DescribedFigure:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Collect, say what was found, draw; 0 if there was something to draw."""
+    """Read the files, print what was found, and draw; returns 0 if there was something to draw."""
     parser = argparse.ArgumentParser(prog="python -m blendmask_lite.course.results")
     parser.add_argument("folder", type=Path, help="with the files result_*.json of the room")
     parser.add_argument("-o", "--output", type=Path, default=Path("room.png"), help="the figure")

@@ -38,7 +38,7 @@ class Stage:
 
     @property
     def is_map(self) -> bool:
-        """Whether it is a stack of maps of the whole image."""
+        """Whether the stage is a stack of maps of the whole image."""
         return self.name != "images" and self.symbols[0] == "B" and len(self.symbols) == 4
 
     @property
@@ -52,7 +52,7 @@ class ShapeTrace(Table):
     """A table of all stages for one image."""
 
     header = ("stage", "shape", "numbers", "what it is")
-    stages: tuple[Stage, ...]  # in the order of the computation
+    stages: tuple[Stage, ...]  # all stages, in the order of the computation
     letters: dict[str, int]  # the value of each letter here, {"B": 1, "K": 4, ...}
     image: Tensor  # (3, H, W)
 
@@ -102,7 +102,7 @@ def trace(model: BlendMask, image: Tensor, *, score_threshold: float | None = No
     Args:
         model: any configuration.
         image: (3, H, W), RGB, float in [0, 1] or uint8.
-        score_threshold: for the boxes; by default the model's own.
+        score_threshold: smallest score of the boxes; by default the model's own threshold.
 
     Returns:
         All stages, which a notebook shows as a table.

@@ -26,17 +26,17 @@ __all__ = [
 ]
 
 NOT_WRITTEN = "raise NotImplementedError"
-GRADED = ("### BEGIN SOLUTION", "### END SOLUTION")  # what nbgrader cuts out
+GRADED = ("### BEGIN SOLUTION", "### END SOLUTION")  # markers of what nbgrader cuts out
 KEPT_COMMENT = "# Step"
 CALL_OF_PARENT = "super().__init__()"  # stays in a stub, too
 Definition = ast.FunctionDef | ast.ClassDef
 
 
 def source_of(thing: Callable[..., Any]) -> str:
-    """The source of a function or class, also of a class that was defined in a notebook's cell.
+    """The source of a function or class, also if a class was defined in a notebook's cell.
 
     Raises:
-        OSError, TypeError: it was not defined in a file or a cell.
+        OSError, TypeError: the thing was not defined in a file or a cell.
     """
     if not isinstance(thing, type):
         return textwrap.dedent(inspect.getsource(thing))
@@ -69,7 +69,7 @@ def solution_source(function: Callable[..., Any]) -> str:
 def stub_source(function: Callable[..., Any]) -> str:
     """The solution without its body: signature, docstring, comments "# Step ...", and a raise.
 
-    Of a class, the bodies of its methods are missing.
+    For a class, the bodies of its methods are left out.
     """
     return _without_bodies(function, lambda steps, body, indent: [*steps, f"{indent}{NOT_WRITTEN}"])
 
@@ -123,7 +123,7 @@ def changed(function: Callable[..., Any], changes: Mapping[str, str]) -> Callabl
 
 
 def is_bare_stub(source: str) -> bool:
-    """Whether the bodies do nothing yet: `...`, `pass`, an empty return, or the raise."""
+    """Whether the bodies do nothing yet: only `...`, `pass`, an empty return, or the raise."""
     definition = _first_definition(textwrap.dedent(source))
     return all(
         _does_nothing(statement) for each in _functions(definition) for statement in each.body
@@ -166,7 +166,7 @@ def _functions(definition: Definition) -> list[ast.FunctionDef]:
 
 
 def _end_of_head(definition: Definition) -> int:
-    """How many lines of the source signature and docstring take."""
+    """Number of lines of the source that signature and docstring take."""
     first = definition.body[0]
     has_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
     return (first.end_lineno or first.lineno) if has_docstring else first.lineno - 1

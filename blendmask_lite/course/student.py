@@ -31,10 +31,10 @@ FILE = "my_blendmask.py"  # what `own_model` joins green answers into
 
 @dataclass(frozen=True)
 class Failure:
-    """Where and how a student's function raised."""
+    """The place and the reason of an error in a student's function."""
 
     error: str
-    line_number: int  # 0 if it was not in the student's code
+    line_number: int  # 0 if the error was not in the student's code
     line: str
     place: str = "your cell"
     advice: str = ""
@@ -50,7 +50,7 @@ class StudentFunction:
 
     Attributes:
         definition: the exercise.
-        function: what the student wrote.
+        function: the student's function or class.
         is_written: False while the body is a bare stub.
         is_refused: True after a red check; the model answer then stands in.
         failure: where and how it raised last, or None.
@@ -79,7 +79,7 @@ class StudentFunction:
         return self.definition.solution(*args, **kwargs)
 
     def _guarded(self, result: Any, args: Any, kwargs: Any) -> Any:
-        """A module as it is, but for its `forward`, which must not block anything either."""
+        """The result; if it is a module, its `forward` is guarded and blocks nothing either."""
         if isinstance(result, nn.Module) and isinstance(self.function, type):
             forward = functools.partial(self._forward, result, result.forward, args, kwargs)
             object.__setattr__(result, "forward", forward)
@@ -172,7 +172,7 @@ def find_failure(error: Exception, function: Callable[..., Any]) -> Failure:
 
 
 def _advice(error: Exception) -> str:
-    """What to do about a name that is unknown, as all are after a restart of the kernel."""
+    """Advice about an unknown name, as all names are after a restart of the kernel."""
     if type(error) is not NameError:  # nor an UnboundLocalError, which is a slip in the function
         return ""
     return f"If a cell above defines {error.name}, run it first"

@@ -29,13 +29,13 @@ __all__ = ["DetectorMasks", "FCOSMasks", "FasterRCNNMasks", "RetinaNetMasks", "r
 
 
 class Call(NamedTuple):
-    """One call of a method: its positional arguments, and what it returned."""
+    """One call of a method: its positional arguments and its result."""
 
     given: tuple[Any, ...]
     result: Any
 
 
-Calls = dict[str, list[Call]]  # by the methods' names
+Calls = dict[str, list[Call]]  # calls by name of the method
 
 
 @contextmanager
@@ -66,8 +66,9 @@ class DetectorMasks(nn.Module):
     numbered from 0 to P-1 over all levels.
 
     Args:
-        detector: one of torchvision's, with a feature pyramid.
-        mask_head: its bottom module reads levels of that pyramid, p2 to p7, named by stride.
+        detector: a detector of torchvision with a feature pyramid.
+        mask_head: a mask head whose bottom module reads levels of that pyramid, p2 to p7, named by
+            stride.
     """
 
     methods: ClassVar[tuple[str, ...]] = ("transform.forward", "backbone.forward")
@@ -151,7 +152,7 @@ class DetectorMasks(nn.Module):
             images: (3, H, W) each, RGB, uint8 or float in [0, 1].
 
         Returns:
-            One per image; `location_index` is the number of the place.
+            One per image; `location_index` is the index of the place.
         """
         if len(images) == 0:
             return []
@@ -182,7 +183,7 @@ class DetectorMasks(nn.Module):
     def find_places(
         self, calls: Calls, number: int, boxes: Tensor, scores: Tensor, labels: Tensor
     ) -> Tensor:
-        """(N,) the place that found each box, which torchvision does not return.
+        """(N,) index of the place that found each box, which torchvision does not return.
 
         All places are decoded again; the right one has the same box (in pixels of the batch) and
         the same score for the detector's own label.

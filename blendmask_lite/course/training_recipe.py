@@ -26,19 +26,19 @@ __all__ = [
     "untrained_model",
 ]
 
-ITERATIONS = 2000  # of 8 images each: minutes on a laptop; the full schedule has 6,800
-HELD_OUT_SEED = 2_000_000  # of images used neither in training nor in its evaluation
+ITERATIONS = 2000  # batches of 8 images: minutes on a laptop; the full schedule has 6,800
+HELD_OUT_SEED = 2_000_000  # seed of images used neither in training nor in its evaluation
 
 
 def training_options(*, seed: int, iterations: int = ITERATIONS) -> tuple[str, ...]:
     """The options of `blendmask-lite train`, without the folder.
 
-    These are the preset's settings for a laptop, with fewer iterations, and with one thread, so
-    that a seed gives the same weights anywhere.
+    These are the preset's settings for a laptop, with fewer iterations and a single thread, with
+    which a seed gives the same weights anywhere.
 
     Args:
-        seed: of the images, the initial weights, and the order of the images.
-        iterations: optimizer steps.
+        seed: seed of the images, of the initial weights, and of the order of the images.
+        iterations: number of optimizer steps.
     """
     return (
         *("shapes", "--preset", "nano"),
@@ -48,7 +48,7 @@ def training_options(*, seed: int, iterations: int = ITERATIONS) -> tuple[str, .
 
 
 def untrained_model(seed: int) -> BlendMask:
-    """The network with which a training of this seed starts; keeps the caller's random state."""
+    """The network with which a training of this seed starts; the caller's random state is kept."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return BlendMask(PRESETS["nano"], class_names=SHAPE_CLASSES)
@@ -57,7 +57,7 @@ def untrained_model(seed: int) -> BlendMask:
 class HeldOutPictures(ShapesDataset):
     """Images to score bases on, the same for all seeds of the training.
 
-    Light comes from above, so that the upper part of an object is brighter, and a base can tell up
+    Light comes from above: the upper part of an object is brighter, and a base can tell up
     from down by brightness alone. In the upside-down images, light comes from below.
 
     Args:
@@ -88,9 +88,9 @@ class HeldOutPictures(ShapesDataset):
 
 @dataclass(frozen=True)
 class LearnedBases:
-    """Whether any base tells objects from background, and whether any shows position in the box."""
+    """Scores that show if a base tells objects from background or shows position in the box."""
 
-    scores: BasisScores  # of every base
+    scores: BasisScores  # scores of all bases
     upside_down_y: torch.Tensor  # (K,) correlations with y in the upside-down images
 
     @property
@@ -119,7 +119,7 @@ def learned_bases(
     """Score the bases of a model on held-out images with `score_bases`.
 
     Args:
-        model: from this course's training, or untrained.
+        model: a model from this course's training, or an untrained one.
         num_images: number of images, each used both upright and upside down.
         progress: called with (done, total) for the upright ones.
     """
