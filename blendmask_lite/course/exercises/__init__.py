@@ -42,7 +42,7 @@ def chapter_exercises(chapter: str) -> tuple[Exercise, ...]:
 
 
 def notebook_exercises(stem: str) -> tuple[Exercise, ...]:
-    """The exercises in a notebook, by its name without suffix; none if it is not of the course."""
+    """The exercises in a notebook, given by its name without suffix; empty for other notebooks."""
     number = stem[:2]
     if number in chapters():
         return tuple(exercise for exercise in chapter_exercises(number) if not exercise.appendix)

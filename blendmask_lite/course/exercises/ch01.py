@@ -309,7 +309,7 @@ def _reference_grade_image(
     threshold: float,
     area_range: tuple[float, float],
 ) -> Tensor:
-    """Ask pycocotools, which papers are graded by."""
+    """Ask pycocotools, by which papers are graded."""
     size = {"id": 1, "height": found.shape[1], "width": found.shape[2]}
     common = {"image_id": 1, "category_id": 1}
     every = zip(encode_masks(true), true, is_crowd.tolist(), strict=True)

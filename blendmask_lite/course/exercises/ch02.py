@@ -172,7 +172,7 @@ def merge_levels(fine: Tensor, above: Tensor, weight: Tensor, bias: Tensor) -> T
 
 
 def _reference_merge_levels(fine: Tensor, above: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The package pads its images, so that its maps never have odd sizes: pad, merge, cut."""
+    """The package pads its images, so its maps never have odd sizes: pad, merge, cut."""
     height, width = fine.shape[-2:]
     padded = F.pad(fine, (0, above.shape[3] * 2 - width, 0, above.shape[2] * 2 - height))
     num, channels = weight.shape[:2]

@@ -173,7 +173,7 @@ def is_central(locations: Tensor, boxes: Tensor, strides: Tensor, radius: float)
 def _reference_is_central(
     locations: Tensor, boxes: Tensor, strides: Tensor, radius: float
 ) -> Tensor:
-    """The package's assignment for one box at a time and for any size."""
+    """The package's assignment for one box at a time, with no limits of size."""
     any_size = torch.tensor([-1.0, math.inf]).expand(len(locations), 2)
     is_own = torch.zeros(len(locations), len(boxes), dtype=torch.bool)
     for place, box in enumerate(boxes):
@@ -270,7 +270,7 @@ def assign(
 def _reference_assign(
     locations: Tensor, boxes: Tensor, strides: Tensor, size_ranges: Tensor, radius: float
 ) -> Tensor:
-    """Every location is a level of its own, with its stride and range."""
+    """Every location is treated as a level of its own, with its own stride and range."""
     return assign_locations(
         locations,
         boxes,

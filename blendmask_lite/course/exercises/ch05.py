@@ -143,8 +143,8 @@ def keep_greedily(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: 
 
 
 def _suppression_cases(generator: Generator) -> list[Case]:
-    # A row of boxes of 10 px, 2 px apart: neighbours have IoU 2/3, next but one 3/7. The boxes are
-    # not sorted, and the last one has another class.
+    # A row of boxes of 10 px, 2 px apart: neighbours have an IoU of 2/3, the next but one of 3/7.
+    # The boxes are not sorted, and the last one has another class.
     left = torch.tensor([4.0, 2.0, 0.0, 1.0])
     chain = torch.stack([left, left * 0, left + 10, left * 0 + 10], dim=1)
     by_hand = (chain, torch.tensor([0.7, 0.8, 0.9, 0.6]), torch.tensor([0, 0, 0, 1]), 0.5)

@@ -435,7 +435,7 @@ class Decoder(nn.Module):
         return self.bases(self.tower(both))
 
 
-DECODER_NAMES = {"pyramid.": ""}  # of the package, and of the exercise
+DECODER_NAMES = {"pyramid.": ""}  # beginnings of names in the package, and in the exercise
 DecoderSizes = tuple[int, int, int, int]
 
 

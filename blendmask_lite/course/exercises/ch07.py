@@ -69,7 +69,7 @@ def _sample_cases(generator: Generator) -> list[Case]:
 
 
 def _sample_fading(values: Tensor, points: Tensor) -> Tensor:
-    """What grid_sample does by default: zeros around the map take part in the blending."""
+    """The default of grid_sample: zeros around the map take part in the blending."""
     places = 2 * points / torch.tensor(values.shape).flip(0) - 1
     return F.grid_sample(values[None, None], places[None, None], align_corners=False)[0, 0, 0]
 
@@ -183,7 +183,7 @@ CENTERS = Exercise(
     reference=_reference_centers,
     make_cases=_center_cases,
     result_axes="N, row, column, xy",
-    tolerance=1e-3,  # the ruler's float32 products
+    tolerance=1e-3,  # because the ruler's products are float32
     wrong_answers=(
         WrongAnswer(
             {"(torch.arange(size) + 0.5)": "torch.arange(size)"},
@@ -342,7 +342,7 @@ def _pool_cases(generator: Generator) -> list[Case]:
     ]
 
 
-CORNERS = "(boxes / stride + 0.5).floor()"  # of the solution
+CORNERS = "(boxes / stride + 0.5).floor()"  # a piece of the solution
 
 POOL = Exercise(
     solution=pool,

@@ -144,7 +144,7 @@ def _assemble_smoothly(crops: Tensor) -> Tensor:
     return (crops * scores).sum(dim=1)
 
 
-TILE = "torch.arange(size) * num_tiles // size"  # of the solution
+TILE = "torch.arange(size) * num_tiles // size"  # a piece of the solution
 
 ASSEMBLE = Exercise(
     solution=assemble,

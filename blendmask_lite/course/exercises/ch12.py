@@ -142,7 +142,7 @@ RATES = Exercise(
     solution=learning_rates,
     reference=_reference_learning_rates,
     make_cases=_rate_cases,
-    tolerance=5e-7,  # of rates up to 1; the first one is a thousandth
+    tolerance=5e-7,  # for rates up to 1; the first one is a thousandth
     wrong_answers=(
         WrongAnswer(
             {" + (1 - share) / 1000": ""},
@@ -216,7 +216,7 @@ def _use_train_loop(
     targets: Any,
     config: TrainConfig,
 ) -> tuple[Tensor, Tensor]:
-    """Sums of losses, and weights, step by step; stopped in the middle, the training goes on."""
+    """Sums of losses, and weights, step by step; stopped in the middle, the training continues."""
     model = make_model()
     optimizer = make_optimizer(model, config)
     batches = list(zip(images, targets, strict=True))

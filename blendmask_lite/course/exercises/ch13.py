@@ -219,7 +219,7 @@ def match(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _match_cases(generator: Generator) -> list[Case]:
-    # By hand: base 0 rises to the right, base 1 downwards. In the second run they are exchanged,
+    # By hand: base 0 rises to the right, base 1 downwards. In the second run they are swapped,
     # scaled and shifted; scale and shift do not change correlations.
     right = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
     bases = torch.stack([right, right.T])
@@ -227,7 +227,7 @@ def _match_cases(generator: Generator) -> list[Case]:
     rival = torch.stack([right + 0.4 * right.T, 0.1 * right - right.T])
     first = torch.randn(4, 6, 8, generator=generator)
     # Correlations 0.9 and 0.8 for the first base, 0.8 and 0.2 for the second: the sum is larger if
-    # the first gives way. With products instead of correlations, it is not.
+    # the first takes its second-best partner. With products instead of correlations, it is not.
     axes = torch.tensor([[1.0, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]]) / 2
     sides = torch.tensor([[1.0, 0, 0], [0.638, 0.518, 0.57], [0.9, 0.436, 0], [0.8, -0.6, 0]])
     pair, others = (sides @ axes).view(2, 2, 2, 2)

@@ -110,7 +110,7 @@ def _rectangles(generator: Generator, num: int, height: int, width: int) -> Tens
 
 
 def _ids(masks: Tensor) -> Tensor:
-    """(H, W) int64: the number of the last mask at each pixel, from 1; 0 if there is none."""
+    """(H, W) int64: index (1-based) of the last mask at each pixel; 0 if there is none."""
     numbers = torch.arange(1, len(masks) + 1)[:, None, None]
     return (masks * numbers).amax(dim=0)
 
@@ -444,7 +444,7 @@ def _evaluation_cases(generator: Generator) -> list[Case]:
 
 
 def _scene(generator: Generator) -> tuple[Tensor, ...]:
-    """True segments of three classes and two kinds of stuff, and what somebody found of them."""
+    """True segments of three thing and two stuff classes, and imperfect detections of them."""
     true = _ids(_rectangles(generator, 5, 20, 24))
     kinds = 1 + (torch.arange(24) >= 12).long().expand(20, 24)
     owner = torch.where(true > 0, true, 5 + kinds)

@@ -76,7 +76,7 @@ class Head(nn.Module):
         return flat[0], flat[1], flat[2][..., 0], features
 
 
-HEAD_NAMES = {"shared_tower.": "tower."}  # of the package, and of the exercise
+HEAD_NAMES = {"shared_tower.": "tower."}  # beginnings of names in the package, and in the exercise
 
 
 def _use_head(
