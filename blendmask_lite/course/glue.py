@@ -56,7 +56,7 @@ class Backbone(nn.Module):
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the network says about a batch at every location."""
+    """The network's predictions for a batch at every location."""
 
     class_logits: Tensor  # (B, L, C)
     ltrb: Tensor  # (B, L, 4) distances to the sides, pixels

@@ -1,8 +1,8 @@
 """Chapter 12's training: the student's own model and loop, in the notebook's own process.
 
-It writes the same folder as `blendmask-lite train`, so that the dashboard, the time machine and
-`load_model` read it, and starts from the same weights and reads the same batches. The trained
-tensors belong to a model of the package, too, which shows what the student's has learned.
+It writes the same folder as `blendmask-lite train`, so the dashboard, the time machine and
+`load_model` can read it. It starts from the same weights and reads the same batches. The trained
+tensors also belong to a model of the package, which shows what the student's model has learned.
 """
 
 from __future__ import annotations

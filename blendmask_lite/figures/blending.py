@@ -267,7 +267,7 @@ def object_blending_figure(
 
 
 def strongest_bases(products: Tensor, most: int) -> list[int]:
-    """Which bases to draw: all of them if they are few, else those with the largest products.
+    """Indices of the bases to draw: all if they are few, else those with the largest products.
 
     Args:
         products: (K, R, R) crops times scores.

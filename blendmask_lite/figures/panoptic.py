@@ -52,7 +52,7 @@ def panoptic_figure(
         image: (3, H, W) uint8 or float in [0, 1].
         result: the result of that image, at its size.
         class_names: C names.
-        stuff_names: S names; the first one is that of label 1.
+        stuff_names: S names; the first one belongs to label 1.
         title: text above the picture.
 
     Raises:
@@ -139,7 +139,7 @@ def panoptic_steps_figure(image: Tensor, results: Mapping[str, PanopticResult]) 
 
     Args:
         image: (3, H, W) uint8 or float in [0, 1].
-        results: by title, the results of that image, at its size.
+        results: the results of that image, at its size, by title.
 
     Raises:
         ValueError: a result belongs to an image of another size.

@@ -35,7 +35,7 @@ from blendmask_lite.structures import Detections
 
 __all__ = ["figure_1", "figure_4", "overview_figure"]
 
-MOST_BASES = 4  # drawn two by two
+MOST_BASES = 4  # bases drawn, two by two
 SCORE = 0.3  # lowest score of the objects that are drawn
 
 

@@ -58,7 +58,7 @@ class _ScoredBases(Protocol):
 def basis_scores_figure(
     scores: _ScoredBases, *, untrained: Sequence[_ScoredBases] = (), title: str = ""
 ) -> DescribedFigure:
-    """What each base detects: its mean over objects above, its four scores below.
+    """Scores of each base: its mean over objects above, its four scores below.
 
     Args:
         scores: scores of K bases; the mean maps of the first six are drawn.

@@ -269,7 +269,7 @@ class Canvas(anywidget.AnyWidget):
         """Show new content; arguments that are not given leave the old content.
 
         Args:
-            pixels: by panel, one byte per cell (palette) or a file ("png").
+            pixels: one byte per cell (palette) or a file ("png"), by panel.
             overlays: overlay of each panel.
             marks: marks by panel; they replace the marks of all panels.
             bars: bar charts by name.

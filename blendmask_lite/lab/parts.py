@@ -59,7 +59,7 @@ T = TypeVar("T")
 def bundle(*names: str) -> str:
     """Files of `static/` as the one module that anywidget loads, the widget's own file last.
 
-    In the files, a module imports from `./NAME`, so that a page can load them as they are.
+    In the files, a module imports from `./NAME`, so a page can also load them as they are.
     """
     *others, last = (OWN_IMPORTS.sub("", (STATIC / name).read_text("utf-8")) for name in names)
     return "\n".join([*(OWN_EXPORT.sub("", other) for other in others), last])
@@ -102,7 +102,7 @@ def shows_errors(
 ) -> Callable[Concatenate[W, P], T | None]:
     """Decorate a callback of a `LabWidget` so that errors appear in the widget's message line.
 
-    The method must change the widget's state last, in one assignment, so that an error leaves the
+    The method must change the widget's state last, in one assignment: an error then leaves the
     old state. The decorated method returns None if it fails or if the widget is closed.
     """
 

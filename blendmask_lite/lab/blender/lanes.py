@@ -38,7 +38,7 @@ class Lane:
 
     @property
     def suffix(self) -> str:
-        """What to add to the names of its panels, so that they differ from those of other lanes."""
+        """A suffix for the names of its panels, which must differ between lanes."""
         return f" {self.name}" if self.name else ""
 
     def blend(self, state: BlenderState | None = None) -> Blend:

@@ -1,4 +1,4 @@
-"""What the Blender lab displays: panels, pixels, bars, and words."""
+"""The display of the Blender lab: panels, pixels, bars, and words."""
 
 from __future__ import annotations
 
