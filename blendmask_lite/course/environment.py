@@ -1,4 +1,4 @@
-"""Whether this machine has what the course needs, and how much the notebooks compute on it.
+"""A check for what the course needs on this machine, and the amount that notebooks compute.
 
 Chapter 00 shows the table in its first cell. BLENDMASK_BUDGET = smoke | laptop | gpu sets the
 amount.

@@ -95,7 +95,7 @@ class MyBlendMask(nn.Module):
         )
 
     def predict(self, images: Sequence[Tensor]) -> Predictions:
-        """From RGB images (3, H, W), bytes or floats in [0, 1], to predictions everywhere."""
+        """Predictions at all locations for RGB images (3, H, W), bytes or floats in [0, 1]."""
         mean = torch.tensor(self.config.pixel_mean)[:, None, None]
         std = torch.tensor(self.config.pixel_std)[:, None, None]
         here = [image.to(mean.device) for image in images]
@@ -123,7 +123,7 @@ class MyBlendMask(nn.Module):
             return self.losses(self.predict(images), [target.to(device) for target in targets])
 
     def losses(self, found: Predictions, targets: Sequence[Target]) -> dict[str, Tensor]:
-        """The losses of a batch from what was predicted."""
+        """The losses of a batch from its predictions."""
         strides = torch.tensor(self.config.level_strides, dtype=torch.float32)[found.level]
         # Which location learns which object
         ranges = torch.tensor(self.config.size_ranges)[found.level]

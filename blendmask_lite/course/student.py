@@ -53,7 +53,7 @@ class StudentFunction:
         function: the student's function or class.
         is_written: False while the body is a bare stub.
         is_refused: True after a red check; the model answer then stands in.
-        failure: where and how it raised last, or None.
+        failure: its last error and the place of it, or None.
     """
 
     def __init__(self, definition: Exercise, function: Callable[..., Any]) -> None:

@@ -1,4 +1,4 @@
-"""What the model sees and finds: plain functions that return matplotlib figures."""
+"""Plain functions that return matplotlib figures of what the model sees and finds."""
 
 # ruff: noqa: F403
 

@@ -103,7 +103,7 @@ def class_precision_recall_figure(
     max_classes: int = 12,
     title: str = "",
 ) -> DescribedFigure:
-    """One small panel per class, highest AP first; of too many classes, the best and the worst.
+    """One small panel per class, highest AP first; with too many, only the best and the worst.
 
     Args:
         precision: (10, 101, C) as in `precision_recall_figure`.

@@ -1,4 +1,4 @@
-"""Losses as curves and shares, and where a loss pulls a predicted box.
+"""Losses as curves and shares, and the pull of a loss on a predicted box.
 
 Chapter 04.
 """
@@ -128,7 +128,7 @@ def centerness_figure(
     floor: float,
     predicted: float,
 ) -> DescribedFigure:
-    """Centerness over a box, and what a prediction costs at one location.
+    """Centerness over a box, and the cost of a prediction at one location.
 
     Args:
         values: (h, w) centerness of every pixel of the picture, 0 outside the box.

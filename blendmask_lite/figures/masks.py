@@ -95,7 +95,7 @@ def instances_figure(
 def round_trip_figure(
     mask: Tensor, pasted: Mapping[str, Tensor], box: Sequence[float]
 ) -> DescribedFigure:
-    """A mask, and what comes back from it: pixels that were kept, lost and added.
+    """A mask, and its versions after cropping and pasting: pixels kept, lost and added.
 
     Args:
         mask: (H, W) bool, the true one.

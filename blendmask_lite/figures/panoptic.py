@@ -165,7 +165,7 @@ def panoptic_quality_figure(quality: PanopticQuality, *, max_classes: int = 40) 
 
     Args:
         quality: the result of an evaluation.
-        max_classes: largest number of bars; of more classes, half are the best and half the worst.
+        max_classes: largest number of bars; with more classes, the best and the worst are shown.
     """
     parts = ((quality.thing_classes, THING_COLOR), (quality.stuff_classes, STUFF_COLOR))
     rows = [

@@ -1,4 +1,4 @@
-"""Use and worth of the bases, where masks lose their IoU, and the cost of an image."""
+"""Scores and effects of the bases, the parts that cost IoU, and the computing cost of an image."""
 
 from __future__ import annotations
 

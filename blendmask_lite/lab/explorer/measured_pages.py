@@ -142,7 +142,7 @@ class ChangePage(MeasuredPage):
 
 
 class OraclePage(MeasuredPage):
-    """Where masks lose IoU: parts are replaced by the best possible ones, in every combination."""
+    """The IoU that masks lose: parts are replaced by the best possible ones, in all combinations."""
 
     title = "Where IoU is lost"
     about = (
