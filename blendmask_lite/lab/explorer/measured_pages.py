@@ -142,7 +142,7 @@ class ChangePage(MeasuredPage):
 
 
 class OraclePage(MeasuredPage):
-    """The IoU that masks lose: parts are replaced by the best possible ones, in all combinations."""
+    """Loss of IoU by part: parts are replaced by the best possible ones, in every combination."""
 
     title = "Where IoU is lost"
     about = (
