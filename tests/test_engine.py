@@ -140,8 +140,8 @@ def test_a_killed_run_continues_to_exactly_the_same_weights(config, kill_at):
     assert second.iteration == config.iterations
     for name, value in whole.state_dict()["model"].items():
         assert torch.equal(value, second.model.state_dict()[name]), name
-    for name, value in whole.best_model.state_dict().items():
-        assert torch.equal(value, second.best_model.state_dict()[name]), name
+    for name, value in whole.evaluated_model.state_dict().items():
+        assert torch.equal(value, second.evaluated_model.state_dict()[name]), name
 
 
 def test_another_seed_gives_other_weights():

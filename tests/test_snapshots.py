@@ -378,7 +378,7 @@ def test_a_run_that_continues_keeps_earlier_snapshots_and_its_pictures(folder, m
     run = RunFolder(folder.parent / "run")
     shutil.copytree(folder, run.snapshots)
     log = SnapshotLog(run, samples[:1], number=2, iterations=20)
-    state = SimpleNamespace(iteration=11, best_model=model)
+    state = SimpleNamespace(iteration=11, evaluated_model=model)
     log.on_start(state)
     assert read_snapshots(run.path).iterations == (0,)
     state.iteration = 20
@@ -392,7 +392,7 @@ def test_a_run_that_begins_anew_forgets_old_snapshots(folder, model, samples):
     run = RunFolder(folder.parent / "anew")
     shutil.copytree(folder, run.snapshots)
     log = SnapshotLog(run, samples[:1], number=2, iterations=20)
-    log.on_start(SimpleNamespace(iteration=0, best_model=model))
+    log.on_start(SimpleNamespace(iteration=0, evaluated_model=model))
     snapshots = read_snapshots(run.path)
     assert snapshots.iterations == (0,)
     assert len(snapshots[0].pictures) == 1

@@ -64,7 +64,7 @@ def log_steps(log: TensorBoardLog, state: SimpleNamespace, last: int, mask: floa
 
 def test_a_run_that_continues_leaves_no_double_points_and_no_gaps(tmp_path, model):
     run = RunFolder(tmp_path)
-    state = SimpleNamespace(iteration=0, best_model=model)
+    state = SimpleNamespace(iteration=0, evaluated_model=model)
     first = TensorBoardLog(run, [], scalars_every=5)
     log_steps(first, state, 38, 1.0)
     first.on_evaluate(state, {"mask AP": 7.0, "box AP50": 8.0})
@@ -90,7 +90,7 @@ def test_a_run_that_continues_leaves_no_double_points_and_no_gaps(tmp_path, mode
 
 def test_a_run_that_begins_anew_forgets_the_old_one(tmp_path, model):
     for value in (1.0, 2.0):  # killed before its first checkpoint, and begun again
-        state = SimpleNamespace(iteration=0, best_model=model)
+        state = SimpleNamespace(iteration=0, evaluated_model=model)
         log = TensorBoardLog(RunFolder(tmp_path), [], scalars_every=5)
         log_steps(log, state, 7, value)
         log.close()
@@ -99,7 +99,7 @@ def test_a_run_that_begins_anew_forgets_the_old_one(tmp_path, model):
 
 
 def test_what_was_logged_before_a_checkpoint_is_on_the_disk_with_it(tmp_path, model):
-    state = SimpleNamespace(iteration=0, best_model=model)
+    state = SimpleNamespace(iteration=0, evaluated_model=model)
     log = TensorBoardLog(RunFolder(tmp_path), [], scalars_every=1)
     log_steps(log, state, 3, 1.0)
     log.on_checkpoint(state)
@@ -108,7 +108,7 @@ def test_what_was_logged_before_a_checkpoint_is_on_the_disk_with_it(tmp_path, mo
 
 
 def test_masks_stand_beside_the_truth_and_bases_have_a_picture(tmp_path, model, samples):
-    state = SimpleNamespace(iteration=0, best_model=model)
+    state = SimpleNamespace(iteration=0, evaluated_model=model)
     log = TensorBoardLog(RunFolder(tmp_path), samples, pictures_every=2)
     log_steps(log, state, 3, 1.0)
     log.close()

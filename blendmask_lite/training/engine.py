@@ -100,7 +100,7 @@ class TrainingState:
         self.iteration = 0
 
     @property
-    def best_model(self) -> nn.Module:
+    def evaluated_model(self) -> nn.Module:
         """The model to evaluate and to keep: the averaged one, if there is one."""
         return self.model if self.average is None else self.average.model
 

@@ -91,8 +91,8 @@ def find_last_checkpoint(run: RunFolder, is_resumed: bool) -> Checkpoint | None:
 
 
 def evaluated_model(state: TrainingState) -> BlendMask:
-    """The state's `best_model`, which is a BlendMask in every run of this file."""
-    model = state.best_model
+    """The model of a state that is evaluated and kept: a BlendMask in every run of this file."""
+    model = state.evaluated_model
     assert isinstance(model, BlendMask)
     return model
 
