@@ -45,8 +45,8 @@ EPILOG = """examples:
       table 1 at two lengths, the ladder below it and pairs of other tables: most of a day on one
       CPU core
   blendmask-lite ablations merging --finished
-      the same from the runs that are finished, with marks where one is missing; what an earlier
-      report in the folder of --out has more runs of is kept
+      the same from the finished runs, with marks where one is missing; rows of an earlier report in
+      the folder of --out that have more runs are kept
   blendmask-lite ablations mask-rcnn --threads 1
       both models on the same backbone, data and schedule, about an hour on one CPU core
 A table that was stopped continues where it was; runs that tables share are trained once.
@@ -55,18 +55,35 @@ A table that was stopped continues where it was; runs that tables share are trai
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("table", metavar="TABLE", help=f'1 to 7, "{MERGING}" or "{HEADLINE}"')
-    parser.add_argument("--seeds", type=integers, metavar="N,N,...", help="default 0,1,2")
-    parser.add_argument("--regime", choices=list(REGIMES), default="default", help="of the data")
-    parser.add_argument("--iterations", type=int, help="default the regime's")
     parser.add_argument(
-        "--finished", action="store_true", help=f"of {MERGING}: train nothing, report what is there"
+        "table",
+        metavar="TABLE",
+        help=f'a table of the paper, 1 to 7, or "{MERGING}" or "{HEADLINE}"',
     )
     parser.add_argument(
-        "--runs", default="runs/ablations", metavar="DIR", help="of the trainings; %(default)s"
+        "--seeds", type=integers, metavar="N,N,...", help="seeds of every row; default: 0,1,2"
     )
     parser.add_argument(
-        "-o", "--out", default="runs/ablations", metavar="DIR", help="of the report; %(default)s"
+        "--regime", choices=list(REGIMES), default="default", help="data to train on"
+    )
+    parser.add_argument("--iterations", type=int, help="steps of 8 images; default: the regime's")
+    parser.add_argument(
+        "--finished",
+        action="store_true",
+        help=f"with {MERGING}: train nothing, report the finished runs",
+    )
+    parser.add_argument(
+        "--runs",
+        default="runs/ablations",
+        metavar="DIR",
+        help="folder of the trainings; default: %(default)s",
+    )
+    parser.add_argument(
+        "-o",
+        "--out",
+        default="runs/ablations",
+        metavar="DIR",
+        help="folder of the report; default: %(default)s",
     )
     add_threads_option(parser)
 

@@ -30,12 +30,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--out", required=True, metavar="OUT", help="checkpoint to write")
     parser.add_argument(
-        "--preset", choices=list(PRESETS), help="the model's; by default the weights tell"
+        "--preset", choices=list(PRESETS), help="architecture; default: recognised by the weights"
     )
     parser.add_argument(
-        "--classes", metavar="NAME,NAME,...", help="names of the classes, in the labels' order"
+        "--classes",
+        metavar="NAME,NAME,...",
+        help="names of the classes, in the order of the labels",
     )
-    parser.add_argument("--half", action="store_true", help="write in half precision")
+    parser.add_argument("--half", action="store_true", help="write the weights in half precision")
 
 
 def run(options: argparse.Namespace) -> int:

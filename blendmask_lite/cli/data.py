@@ -31,14 +31,14 @@ def _add_check(subcommands: Any) -> None:
         "every kind of problem with what it means and what to do. The status is 1 if training or "
         "evaluation would go wrong (errors), and 0 if there are only warnings and notes.",
     )
-    parser.add_argument("root", metavar="ROOT", help="the folder")
-    parser.add_argument("--split", metavar="NAME", help="only this split")
+    parser.add_argument("root", metavar="ROOT", help="folder in COCO's layout")
+    parser.add_argument("--split", metavar="NAME", help="check this split only")
     parser.add_argument("--json", metavar="FILE", help="also write all findings as JSON")
     parser.add_argument(
         "--decode",
         action="store_true",
         help="read every image to its last pixel, find equal ones, and compare segment images with "
-        "their JSON file; takes some milliseconds an image",
+        "their JSON file; takes some milliseconds per image",
     )
     parser.set_defaults(run=_run_check)
 
@@ -141,16 +141,19 @@ def _add_coco(subcommands: Any) -> None:
     )
     parser.add_argument("--split", required=True, choices=list(SPLITS))
     parser.add_argument("--root", required=True, metavar="DIR", help="folder to write into")
-    parser.add_argument("--images", type=int, help="at random; default all")
+    parser.add_argument(
+        "--images", type=int, help="number of images, chosen at random; default: all"
+    )
     parser.add_argument(
         "--categories",
         metavar="NAME,NAME,...",
-        help="only images with an object of one of these; their other objects are kept",
+        help="fetch only images with an object of one of these categories; their other objects "
+        "are kept",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the random choice; default 0")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random choice; default: 0")
     parser.add_argument("--panoptic", action="store_true", help="also fetch panoptic annotations")
     parser.add_argument(
-        "--url", default=COCO_URL, metavar="BASE", help=f"of a mirror; default {COCO_URL}"
+        "--url", default=COCO_URL, metavar="BASE", help=f"address of a mirror; default: {COCO_URL}"
     )
     parser.set_defaults(run=_run_coco)
 
@@ -202,15 +205,19 @@ def _add_labelme(subcommands: Any) -> None:
         "shape is damaged. Call it again after more labelling: it replaces what it has written.",
         epilog=LABELME_EPILOG,
     )
-    parser.add_argument("folder", metavar="FOLDER", help="with label files, also in subfolders")
+    parser.add_argument(
+        "folder", metavar="FOLDER", help="folder of label files, searched with its subfolders"
+    )
     parser.add_argument("-o", "--out", required=True, metavar="ROOT", help="folder to write into")
     parser.add_argument(
         "--val",
         type=float,
         metavar="SHARE",
-        help="share of the images for the split val, such as 0.2; by default all are in train",
+        help="share of the images for the split val, such as 0.2; default: 0, all are in train",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the choice for val; default 0")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the choice for val; default: 0"
+    )
     parser.set_defaults(run=_run_labelme)
 
 

@@ -75,49 +75,67 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
-        help="a file, or nano, small or photos, which come with the package",
+        help="checkpoint: a file, or nano, small or photos, which come with the package",
     )
-    parser.add_argument("root", metavar="ROOT", help=f'COCO-layout folder, or "{SHAPES}"')
-    parser.add_argument("--split", metavar="NAME", help="by default the only one there is")
+    parser.add_argument(
+        "root", metavar="ROOT", help=f'COCO-layout folder, or "{SHAPES}" for generated images'
+    )
+    parser.add_argument(
+        "--split", metavar="NAME", help="split to evaluate on; default: the only one"
+    )
     parser.add_argument(
         "--batch-size",
         type=int,
-        help="most images at once; by default 1, and 8 on a GPU; the numbers do not depend on it",
+        help="largest number of images computed together; default: 1, or 8 on a GPU. Results do "
+        "not depend on it",
     )
-    parser.add_argument("--images", type=int, help="only the first N images")
+    parser.add_argument("--images", type=int, help="evaluate the first N images only")
     add_class_options(parser)
-    parser.add_argument("--ids", type=integers, metavar="ID,ID,...", help="only these image ids")
     parser.add_argument(
-        "--folder", metavar="NAME", help="LVIS: only pictures of this folder, such as val2017"
+        "--ids", type=integers, metavar="ID,ID,...", help="evaluate these images only"
     )
-    parser.add_argument("--size", type=int, help="shorter side at test, pixels")
-    parser.add_argument("--max-size", type=int, help="longest side at test, pixels")
+    parser.add_argument(
+        "--folder",
+        metavar="NAME",
+        help="on LVIS: evaluate images of this folder only, such as val2017",
+    )
+    parser.add_argument("--size", type=int, help="shorter side of the resized images, in pixels")
+    parser.add_argument(
+        "--max-size", type=int, help="largest length of their longer side, in pixels"
+    )
     parser.add_argument(
         "--max-detections",
         type=int,
-        help=f"of an image; by default the model's own number, on LVIS {LVIS_DETECTIONS}",
+        help=f"largest number of detections per image; default: the model's, or {LVIS_DETECTIONS} "
+        "on LVIS",
     )
-    parser.add_argument("--score-threshold", type=float, help="0 to 1")
+    parser.add_argument(
+        "--score-threshold",
+        type=float,
+        help="class probability x centerness that a detection must exceed, 0 to 1",
+    )
     parser.add_argument(
         "--coco-classes",
         action="store_true",
-        help="on LVIS: COCO's 80 classes only, which gives AP* (the paper's table 11)",
+        help="on LVIS: evaluate COCO's 80 classes only, which gives AP* (the paper's table 11)",
     )
-    parser.add_argument("--per-class", action="store_true", help="also a row for each class")
-    parser.add_argument("--json", metavar="FILE", help="write the numbers as JSON")
+    parser.add_argument("--per-class", action="store_true", help="also print a row for each class")
+    parser.add_argument("--json", metavar="FILE", help="write the results as JSON")
     parser.add_argument(
         "--results",
         metavar="FILE",
-        help="write the detections in COCO's format; for a split without annotations also as zip, "
-        "named as its server wants it if FILE is a folder",
+        help="write the detections in COCO's format; for a split without annotations also as a zip "
+        "file, whose name is the one that COCO's server expects if FILE is a folder",
     )
     parser.add_argument(
         "--plot",
         metavar="DIR",
-        help="draw curves, bars, kinds of mistakes, the best and the worst images",
+        help="draw curves, bars, kinds of mistakes, and the best and worst images into DIR",
     )
     parser.add_argument(
-        "--panoptic", action="store_true", help="PQ, SQ and RQ of things and stuff instead of AP"
+        "--panoptic",
+        action="store_true",
+        help="compute PQ, SQ and RQ of things and stuff instead of AP",
     )
     parser.add_argument(
         "--panoptic-results",

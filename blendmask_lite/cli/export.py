@@ -41,29 +41,34 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default="nano",
         metavar="CHECKPOINT",
-        help="a file, or nano, small or photos, which come with the package; default nano",
+        help="checkpoint: a file, or nano (the default), small or photos, which come with the "
+        "package",
     )
     parser.add_argument(
-        "-o", "--out", required=True, metavar="FILE", help=".onnx, or .pt2 for torch.export"
+        "-o",
+        "--out",
+        required=True,
+        metavar="FILE",
+        help="file to write: .onnx, or .pt2 for torch.export",
     )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
         default="float32",
-        help="of an ONNX file; float16 stores the weights in it, int8 also computes convolutions "
-        "in it; default float32",
+        help="precision of an ONNX file: float16 stores the weights in half the bytes, int8 also "
+        "computes the convolutions in 8 bits; default: float32",
     )
     parser.add_argument(
         "--calibrate",
         metavar="DIR",
-        help="for int8: images like those that the model will see, of which "
-        f"{MOST_CALIBRATION} are read; by default generated shapes, if the model knows these",
+        help="for int8: folder of images like those that the model will see, of which "
+        f"{MOST_CALIBRATION} are read; default: generated shapes, if the model was trained on them",
     )
     parser.add_argument(
         "--explore",
         action="store_true",
-        help="give the attentions of the objects, the bases and their stride in place of masks, "
-        "for programs that compute equations 1 to 4 themselves",
+        help="write attentions, bases and their stride instead of masks, for programs that compute "
+        "equations 1 to 4 themselves",
     )
 
 

@@ -96,7 +96,9 @@ LEAST_SIDE, LARGEST_SIDE = 16, 8192  # limits of a training's --size, pixels
 def add_device_options(parser: argparse.ArgumentParser) -> None:
     """Add --device and --threads."""
     parser.add_argument(
-        "--device", default="auto", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one"
+        "--device",
+        default="auto",
+        help="cpu, cuda, cuda:1, ..., or auto (the default): a GPU if there is one",
     )
     add_threads_option(parser)
 
@@ -104,17 +106,17 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
 def add_threads_option(parser: argparse.ArgumentParser) -> None:
     """Add --threads, for `apply_threads`."""
     parser.add_argument(
-        "--threads", type=int, help="CPU threads; by default OMP_NUM_THREADS, or else all cores"
+        "--threads", type=int, help="number of CPU threads; default: OMP_NUM_THREADS, or all cores"
     )
 
 
 def add_class_options(parser: Any) -> None:
     """Add --classes and --one-class, for `open_dataset`."""
     parser.add_argument(
-        "--classes", type=names, metavar="NAME,NAME,...", help="of COCO data: only these classes"
+        "--classes", type=names, metavar="NAME,NAME,...", help="use these classes of COCO data only"
     )
     parser.add_argument(
-        "--one-class", action="store_true", help='of COCO data: take all classes as one, "object"'
+        "--one-class", action="store_true", help='use all classes of COCO data as one, "object"'
     )
 
 

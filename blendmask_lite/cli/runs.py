@@ -34,8 +34,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "folders",
         nargs="*",
         metavar="DIR",
-        help='folders of runs, or folders that contain such; by default runs; put "compare" first '
-        "to compare",
+        help='folders of runs, or folders that contain runs; default: runs. With "compare" in '
+        "front, they are compared",
     )
     parser.add_argument(
         "--plot", metavar="FILE", help="draw losses, learning rate and AP: .png, .pdf or .svg"

@@ -59,32 +59,43 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--weights",
         default="photos",
         metavar="FILE",
-        help="checkpoint, or one that comes with the package: photos, the default, or nano, which "
-        "knows generated shapes only",
+        help="checkpoint: a file, or one that comes with the package: photos (the default), or "
+        "small or nano, which know generated shapes only",
     )
-    parser.add_argument("-o", "--out", default="segmented", metavar="DIR", help="default segmented")
+    parser.add_argument(
+        "-o", "--out", default="segmented", metavar="DIR", help="folder; default: segmented"
+    )
     parser.add_argument(
         "--write",
         type=_formats,
         default=("coco", "pictures"),
         metavar="FORMATS",
-        help=f"what to write, of {','.join(FORMATS)}; default pictures,coco",
-    )
-    parser.add_argument("--threshold", type=float, default=0.4, help="least score; default 0.4")
-    parser.add_argument(
-        "--classes", type=names, metavar="NAME,NAME,...", help="only these; default all"
-    )
-    parser.add_argument("--max-detections", type=int, help="per image, before --classes chooses")
-    parser.add_argument("--nms-iou", type=float, help="boxes of a class overlap at most so much")
-    parser.add_argument("--size", type=int, help="shorter side of the resized images, pixels")
-    parser.add_argument(
-        "--max-size", type=int, help="longest side; default keeps the model's ratio to --size"
+        help=f"formats to write, some of {','.join(FORMATS)}; default: pictures,coco",
     )
     parser.add_argument(
-        "--batch-size", type=int, default=1, help="images computed together; default 1"
+        "--threshold", type=float, default=0.4, help="smallest score of an object; default: 0.4"
     )
     parser.add_argument(
-        "--precision", choices=("float32", "bfloat16"), default="float32", help="default float32"
+        "--classes", type=names, metavar="NAME,NAME,...", help="classes to keep; default: all"
+    )
+    parser.add_argument(
+        "--max-detections", type=int, help="largest number per image, before --classes applies"
+    )
+    parser.add_argument("--nms-iou", type=float, help="largest IoU of two boxes of a class")
+    parser.add_argument("--size", type=int, help="shorter side of the resized images, in pixels")
+    parser.add_argument(
+        "--max-size",
+        type=int,
+        help="largest length of their longer side; default: in the model's ratio to --size",
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=1, help="images computed together; default: 1"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="precision; default: float32",
     )
     add_device_options(parser)
 

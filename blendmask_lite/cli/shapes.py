@@ -14,11 +14,13 @@ __all__ = ["add_options", "run"]
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("out", metavar="OUT", help="folder to write into")
-    parser.add_argument("--images", type=int, default=1000, help="default 1000")
-    parser.add_argument("--seed", type=int, default=0, help="default 0")
-    parser.add_argument("--split", default="train", metavar="NAME", help="default train")
+    parser.add_argument("--images", type=int, default=1000, help="number of images; default: 1000")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the images; default: 0")
     parser.add_argument(
-        "--size", type=int, default=128, help="side, 32 to 2048 pixels; default 128"
+        "--split", default="train", metavar="NAME", help="name of the split; default: train"
+    )
+    parser.add_argument(
+        "--size", type=int, default=128, help="side of the images, 32 to 2048 pixels; default: 128"
     )
     parser.add_argument("--stuff", action="store_true", help="also write panoptic JSON and PNG")
 
