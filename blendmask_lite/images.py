@@ -184,9 +184,8 @@ def each_image(images: AnyImage | Iterable[AnyImage]) -> Iterator[AnyImage]:
 def image_tensor(image: AnyImage, name: str) -> Tensor:
     """(3, H, W) uint8 RGB of a single image. Tensors are returned as they are.
 
-    Files are turned upright as their EXIF data says. PIL images are not, because users draw on
-    them as they are.
-    `name` is for errors.
+    Files are turned upright as their EXIF data says. PIL images are not turned: what users draw on
+    their own image has to fit it as it is. `name` is for errors.
 
     Raises:
         FileNotFoundError: as in `open_image`.

@@ -288,7 +288,7 @@ def test_a_finished_run_becomes_longer_and_says_so(dataset, tmp_path, capsys):
     assert train_model(dataset, tmp_path, recipe, is_resumed=True)
     said = capsys.readouterr().err
     assert "continues to 6 iterations instead of 4" in said
-    assert "another run than one that was planned so" in said
+    assert "differs from a run planned at this length" in said
     assert [row["iteration"] for row in rows(tmp_path / "metrics.csv")] == list("123456")
     rates = [float(row["learning_rate"]) for row in rows(tmp_path / "metrics.csv")]
     assert rates[4:] == pytest.approx([learning_rate_at(i, longer) for i in (4, 5)], rel=1e-4)

@@ -2,9 +2,9 @@
 
 The file consists of the kept answers in the order of the chapters, of the few lines that join them
 (`glue.py`), and of the package's pieces for exercises that are not solved yet. It lies beside the
-notebooks or, if these are not around the working directory or their folder cannot be written to,
-beside the kept answers. It is written again after every green check; a file that a student has
-changed is moved aside, never overwritten.
+notebooks. If they are not found from the working directory, or their folder is read-only, it lies
+beside the kept answers. The file is written again after every green check; a file that a student
+has changed is moved aside, never overwritten.
 """
 
 from __future__ import annotations

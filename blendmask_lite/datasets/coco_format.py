@@ -99,11 +99,11 @@ def run_boxes(runs: Sequence[dict[str, Any]]) -> Tensor:
 
 
 def run_length(segmentation: object, size: tuple[int, int]) -> dict[str, Any]:
-    """Convert any of COCO's three forms of a mask to compressed run lengths.
+    """Convert a mask of COCO (polygons, uncompressed or compressed RLE) to compressed RLE.
 
     Args:
         segmentation: a list of polygons [x0, y0, x1, y1, ...], whose union is the mask; or
-            {"size", "counts"} with a list of run lengths or with compressed text.
+            {"size", "counts"} with a list of run lengths (uncompressed RLE) or a text (compressed).
         size: (H, W) of the image.
 
     Raises:

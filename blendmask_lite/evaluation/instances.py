@@ -121,8 +121,8 @@ def evaluate_model(
     If there are several processes, the first one compares and sends the numbers to the others.
 
     Raises:
-        ValueError: see `detect_all`; or, before any work: a true object is damaged, or the data
-            are LVIS's and hotcoco cannot be imported.
+        ValueError: as in `detect_all`. Before detection: an annotation is damaged, or the data set
+            is LVIS and hotcoco cannot be imported.
     """
     require_same_names("classes", model.class_names, dataset.class_names)
     truth = dataset.select(dataset.image_ids[:max_images]).ground_truth()

@@ -60,8 +60,8 @@ class Merger(nn.Module):
     """Equation 4: a mask is the sum of its bases, weighted by score maps.
 
     Mergers differ only in where the score maps come from. A merger of your own may be any
-    `nn.Module` with `attention_channels` and the `forward` below; if it has score maps, `scores`
-    returns them to be shown. Pass it as `BlendMask(config, merger=...)`, train that with
+    `nn.Module` with `attention_channels` and the `forward` below; add `scores` if it has score maps
+    to show. Pass it as `BlendMask(config, merger=...)`, train that with
     `train_model(model=...)`, and load it with `load_model(path, merger=...)`.
 
     Attributes:

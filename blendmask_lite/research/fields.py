@@ -253,7 +253,7 @@ def _slopes(height: int, width: int) -> Tensor:
 
 
 def _averaging(module: nn.Module) -> nn.Module:
-    """A copy with averaging convolutions and idle norms: no path is cut off or cancels out.
+    """A copy with averaging convolutions and norms that do nothing: no path is cut or cancelled.
 
     It is on the CPU, because not every device has float64.
     """

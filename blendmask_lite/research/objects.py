@@ -165,7 +165,7 @@ def crop_objects(model: BlendMask, images: Iterable[TrueObjects]) -> CroppedObje
     rows = []
     for number, objects in enumerate(images):
         masks, boxes = objects.masks, objects.boxes
-        others = masks.any(dim=0) & ~masks  # hidden parts belong to no mask
+        others = masks.any(dim=0) & ~masks  # a mask covers only the visible part of its object
         is_isolated, is_overlapping, _ = kinds_of_boxes(boxes)
         row = (
             model.crops_at(objects.output, objects.index[:, 0], boxes),

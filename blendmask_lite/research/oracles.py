@@ -126,8 +126,8 @@ def best_bases(
     """The bases of an image that together make the masks of its objects as good as possible.
 
     The counterpart of `best_attention`: attentions stay fixed, and bases are optimised in the same
-    way. Overlapping objects share the bases, so one may gain at the other's expense; the step with
-    the highest mean IoU counts.
+    way. Overlapping objects share the bases, so one may gain at the other's expense; the result is
+    from the step with the highest mean IoU.
 
     Args:
         merger: any merger.

@@ -151,7 +151,8 @@ def train_model(
         if shorter is not None:
             say(
                 f"continues to {config.iterations} iterations instead of {shorter}, on the "
-                "schedule of the longer run: from here on another run than one that was planned so"
+                "schedule of the longer run: from here on it differs from a run planned at this "
+                "length"
             )
         with contextlib.ExitStack() as at_the_end:
             for observer in observers:

@@ -99,7 +99,8 @@ def full_disk_explained(run: RunFolder) -> Iterator[None]:
     """Explain to the user what a full disk means for the run.
 
     Raises:
-        OSError: the same error; the message says which files remain and what to do.
+        OSError: the error of the block; if the disk is full, the message says what is kept and how
+            to continue.
     """
     try:
         yield

@@ -215,8 +215,9 @@ def _reference_count_matches(
 
 def _match_cases(generator: Generator) -> list[Case]:
     # By hand: segment 1 has 6 pixels, 4 of them found; a fifth found pixel is void: IoU 4/6.
-    # Segments 2 share 2 of 4 pixels that are not void, which is not above 1/2. The second found
-    # segment is half void and counts as unmatched; the third is all void and does not count.
+    # True segment 2 and found segment 2 share 2 of the 4 pixels that are not void: IoU 1/2, which
+    # is not above 1/2. The second found segment is half void and counts as unmatched; the third is
+    # all void and does not count.
     true = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 0], [2, 2, 2, 2], [0, 0, 0, 0]])
     found = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 1], [0, 0, 2, 2], [3, 3, 2, 2]])
     labels = torch.tensor([0, 1])

@@ -223,7 +223,7 @@ class BlenderLab(LabWidget):
         return self.scene.iou(self.blend.mask, self.scene.truth_of(self.state))
 
     def _truth_note(self, truth: int | None) -> str:
-        """A note if the box lies over another object than the chosen one; otherwise empty."""
+        """A note if the box lies over an object other than the chosen one; otherwise empty."""
         if truth is None or truth == self.scene.truth_of(self.own):
             return ""
         return f"The object chosen above is still {self.scene.objects[self._number].name}."

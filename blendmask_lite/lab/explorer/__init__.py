@@ -229,7 +229,7 @@ class Explorer(LabWidget):
             dataset = redraw_shapes(before, model)
         elif self.controls.source.value == "photos":
             dataset = open_photos(model)
-        if dataset is not before and picture.sample is not None:  # it is of this data set
+        if dataset is not before and picture.sample is not None:  # the picture is from `before`
             picture = open_picture(dataset, self._number)
         self._take(model, dataset, picture, number=self._number)
 
