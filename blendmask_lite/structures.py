@@ -357,7 +357,7 @@ class Segment:
         id: its number in `PanopticResult.ids`, at least 1.
         label: 0 to C-1 for an instance; 1 to S for stuff, as in `Target.stuff`.
         area: number of pixels.
-        score: the instance's score, 0 to 1; None for stuff.
+        score: the instance's score, 0 to 1; None for stuff and for a true instance.
         instance_index: its position in the `Detections` that were merged; None for stuff.
     """
 

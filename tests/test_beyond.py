@@ -17,8 +17,14 @@ from blendmask_lite.course.outlines import (
     true_owners,
     worst_window,
 )
-from blendmask_lite.datasets.shapes import ShapesDataset
-from blendmask_lite.figures import edges_figure, growth_figure, panoptic_steps_figure, stages_figure
+from blendmask_lite.datasets.shapes import SHAPE_CLASSES, STUFF_CLASSES, ShapesDataset
+from blendmask_lite.figures import (
+    edges_figure,
+    growth_figure,
+    panoptic_figure,
+    panoptic_steps_figure,
+    stages_figure,
+)
 from blendmask_lite.research.costs import (
     count_parameters,
     mask_head_cost,
@@ -150,7 +156,9 @@ def test_figures_tell_their_numbers_and_refuse_what_they_cannot_draw(sample):
         edges_figure(sample.image, mask, {}, window=(10, 20, 400, 50))
 
     owners = true_owners(sample.target)
-    result = owners_as_result(owners, sample.target.labels, [1.0] * len(sample.target))
+    result = owners_as_result(owners, sample.target.labels)
+    names = panoptic_figure(sample.image, result, SHAPE_CLASSES, STUFF_CLASSES).get_label()
+    assert SHAPE_CLASSES[int(sample.target.labels[0])] in names and "%" not in names
     steps = panoptic_steps_figure(sample.image, {"truth": result})
     assert f"truth: {len(result.segments)} segments" in steps.get_label()
     assert len(steps.axes) == 2

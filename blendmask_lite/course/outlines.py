@@ -182,19 +182,22 @@ def true_owners(target: Target) -> Tensor:
     return torch.where(target.stuff > 0, len(target) + target.stuff.long(), owners)
 
 
-def owners_as_result(owners: Tensor, labels: Tensor, scores: Sequence[float]) -> PanopticResult:
+def owners_as_result(
+    owners: Tensor, labels: Tensor, scores: Sequence[float] | None = None
+) -> PanopticResult:
     """A map of owners as a panoptic result, which figures can draw.
 
     Args:
         owners: (H, W).
         labels: (N,) labels of the objects.
-        scores: N scores of the objects.
+        scores: N scores of the objects; None for true ones.
     """
     segments = []
     for number in owners[owners > 0].unique().tolist():
         area, index = int((owners == number).sum()), number - 1
         if index < len(labels):
-            segments.append(Segment(number, int(labels[index]), area, float(scores[index]), index))
+            score = None if scores is None else float(scores[index])
+            segments.append(Segment(number, int(labels[index]), area, score, index))
         else:
             segments.append(Segment(number, number - len(labels), area))
     return PanopticResult(ids=owners.int(), segments=segments)

@@ -110,9 +110,10 @@ def _colors(result: PanopticResult) -> list[str]:
 
 
 def _name(segment: Segment, class_names: Sequence[str], stuff_names: Sequence[str]) -> str:
-    if segment.score is None:
+    if not segment.is_thing:
         return stuff_names[segment.label - 1]
-    return f"{class_names[segment.label]} {100 * segment.score:.0f} %"
+    name = class_names[segment.label]
+    return name if segment.score is None else f"{name} {100 * segment.score:.0f} %"
 
 
 def _place(mask: Tensor) -> tuple[float, float]:
