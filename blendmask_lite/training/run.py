@@ -158,7 +158,15 @@ def train_model(
             for observer in observers:
                 at_the_end.callback(observer.close)
             is_finished = _loop(
-                state, dataset, validation, recipe, observers, run, ranks, best, line
+                state,
+                recipe,
+                dataset,
+                validation,
+                run=run,
+                ranks=ranks,
+                observers=observers,
+                best=best,
+                line=line,
             )
         reason = None
         if is_finished and ranks.is_first:
@@ -175,12 +183,13 @@ def train_model(
 
 def _loop(
     state: TrainingState,
+    recipe: Recipe,
     dataset: TrainingDataset,
     validation: InstanceDataset | None,
-    recipe: Recipe,
-    observers: Sequence[Observer],
+    *,
     run: RunFolder,
     ranks: Ranks,
+    observers: Sequence[Observer],
     best: BestModel | None,
     line: ProgressLine,
 ) -> bool:
