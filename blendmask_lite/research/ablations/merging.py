@@ -154,7 +154,8 @@ PLAN: tuple[Step, ...] = (
     Step("Table 1, a short training", 800, _TABLE_1, (0, 1, 2)),
     Step("The ladder", 3200, _LADDER, (0,)),
     Step("One template for all objects", 3200, (_TEMPLATE, _BLENDER_NAME), (0, 1, 2)),
-    Step("A long training", 12_800, ("tiles 4 x 4", "attentions 4 x 4", "attentions 7 x 7"), (0,)),
+    Step("A long training", 12_800, ("tiles 4 x 4", _BLENDER_NAME), (0, 1)),
+    Step("A long training, finer attentions", 12_800, (_BLENDER_NAME, "attentions 7 x 7"), (0,)),
     *(
         Step(f"Table {table}, {what}", 3200, (first, second), (0,), reference=second)
         for table, what, first, second in (
