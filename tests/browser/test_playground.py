@@ -9,18 +9,15 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from PIL import Image
 
 from blendmask_lite import load_model, shipped_checkpoint
 from blendmask_lite.boxes import clip_boxes, scale_boxes
-from blendmask_lite.datasets.shapes import ShapesDataset
 from blendmask_lite.images import read_image, resize_for_test
 from blendmask_lite.masks import mask_iou, paste_masks
 from blendmask_lite.model.merge import Assembler, Blender, WeightedSum, crop_bases
@@ -245,31 +242,6 @@ def test_the_page_finds_what_the_package_finds(page, built):
     mask = torch.tensor(numbers["mask"]).view(1, *numbers["size"]).bool()
     assert float(mask_iou(mask, found.masks[:1])[0]) > 0.99
     assert_equal_to_the_package(numbers)
-
-
-def test_masks_are_remade_of_the_pages_files_by_the_packages_equations(built):
-    """In ONNX Runtime's own process, without the page."""
-    session = onnxruntime.InferenceSession(built / "models" / "nano.onnx")
-    names = [each.name for each in session.get_outputs()]
-    assert names == ["boxes", "scores", "labels", "attentions", "bases", "stride"]
-    metadata = session.get_modelmeta().custom_metadata_map
-    about = {key: json.loads(value) for key, value in metadata.items()}
-    assert (about["num_bases"], about["attention_size"], about["mask_size"]) == (4, 7, 28)
-    assert about["merger"] == "blender" and about["stride"] == 4
-
-    model = load_model(shipped_checkpoint())
-    picture = ShapesDataset(1, seed=7).load_image(0).float() / 255
-    [wanted] = model.predict([picture])
-    boxes, scores, labels, attentions, bases, stride = map(
-        torch.as_tensor, session.run(None, {"image": picture.numpy()})
-    )
-    index = torch.zeros(len(boxes), dtype=torch.int64)
-    crops = crop_bases(bases[None], boxes, index, size=28, stride=int(stride))
-    assert len(wanted) > 2 and labels.equal(wanted.labels)
-    close = partial(torch.testing.assert_close, rtol=0)  # weights are stored in float16
-    close(scores, wanted.scores, atol=1e-3)
-    close(clip_boxes(boxes, picture.shape[1:]), wanted.boxes, atol=0.02)
-    close(model.merger(crops, attentions), wanted.mask_logits, atol=0.1)
 
 
 def test_photographs_are_resized_as_the_package_does_and_said_to_be_unseen(page, built):
