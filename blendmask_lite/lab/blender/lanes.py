@@ -34,7 +34,7 @@ class Lane:
     scene: Scene  # the lab's scene, perhaps with the bases of another network
     own: BlenderState  # the network's own state for the object
     state: BlenderState
-    note: str = ""  # the network that the bases come from
+    note: str = ""  # where the bases come from
 
     @property
     def suffix(self) -> str:
